@@ -1,0 +1,45 @@
+package checkpoint
+
+import "fmt"
+
+// Checkpoint is one row: how far one migration got.
+type Checkpoint struct {
+	MigrationID MigrationID
+	Attempt     uint32 // how often this phase has been tried; only ever compared
+	Payload     Payload
+	CRC32C      uint32 // of EncodePayload(Payload)
+	TimestampMS uint64 // wall clock at proposal, Unix milliseconds; orders nothing
+}
+
+// New returns a checkpoint with its CRC32C computed, or ErrNilMigrationID,
+// ErrNilPayload or ErrUnknownPayload.
+func New(id MigrationID, attempt uint32, p Payload, timestampMS uint64) (Checkpoint, error) {
+	if id == (MigrationID{}) {
+		return Checkpoint{}, ErrNilMigrationID
+	}
+	crc, err := PayloadCRC32C(p)
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("migration %s: %w", id, err)
+	}
+	return Checkpoint{MigrationID: id, Attempt: attempt, Payload: p, CRC32C: crc, TimestampMS: timestampMS}, nil
+}
+
+// Phase returns the payload's phase, or 0 for a checkpoint without a sound
+// payload.
+func (c Checkpoint) Phase() Phase {
+	phase, _ := phaseOf(c.Payload)
+	return phase
+}
+
+// Verify holds CRC32C against the payload. It returns a *CRCMismatchError, or
+// ErrNilPayload or ErrUnknownPayload.
+func (c Checkpoint) Verify() error {
+	want, err := PayloadCRC32C(c.Payload)
+	if err != nil {
+		return fmt.Errorf("migration %s: %w", c.MigrationID, err)
+	}
+	if want != c.CRC32C {
+		return &CRCMismatchError{MigrationID: c.MigrationID, Got: c.CRC32C, Want: want}
+	}
+	return nil
+}

@@ -1,0 +1,16 @@
+package checkpoint
+
+import "cmp"
+
+// HLC is a reading of a hybrid logical clock: wall time in nanoseconds since
+// the Unix epoch, and a counter that orders readings of the same nanosecond.
+type HLC struct {
+	WallNS  uint64 `cbor:"1,keyasint" json:"wall_ns"`
+	Logical uint32 `cbor:"2,keyasint" json:"logical"`
+}
+
+// Compare returns -1, 0 or +1 as h is before, equal to or after other: wall
+// time decides, then the counter.
+func (h HLC) Compare(other HLC) int {
+	return cmp.Or(cmp.Compare(h.WallNS, other.WallNS), cmp.Compare(h.Logical, other.Logical))
+}

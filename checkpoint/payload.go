@@ -1,0 +1,154 @@
+package checkpoint
+
+import (
+	"bytes"
+	"fmt"
+	"hash/crc32"
+)
+
+// Payload is what a coordinator records at one phase boundary: exactly one of
+// AddLearner, CatchUp, PromoteLearner, LeadershipTransfer, Cutover and
+// Complete, passed as a value.
+type Payload interface {
+	Phase() Phase  // the phase that this payload is recorded at
+	Shard() uint32 // the vShard that moves
+	sealed()
+}
+
+// AddLearner is recorded before the target is proposed as a learner of the
+// source group. It is the only payload that names the source node.
+type AddLearner struct {
+	VShardID           uint32 `cbor:"1,keyasint" json:"vshard_id"`
+	SourceNode         uint64 `cbor:"2,keyasint" json:"source_node"`
+	TargetNode         uint64 `cbor:"3,keyasint" json:"target_node"`
+	SourceGroup        uint64 `cbor:"4,keyasint" json:"source_group"`
+	WritePauseBudgetUS uint64 `cbor:"5,keyasint" json:"write_pause_budget_us"` // microseconds
+	StartedAtHLC       HLC    `cbor:"6,keyasint" json:"started_at_hlc"`
+}
+
+// CatchUp is recorded once the learner is a member. A coordinator that resumes
+// uses the index to skip a learner that is there already.
+type CatchUp struct {
+	VShardID             uint32 `cbor:"1,keyasint" json:"vshard_id"`
+	LearnerLogIndexAtAdd uint64 `cbor:"2,keyasint" json:"learner_log_index_at_add"`
+}
+
+// PromoteLearner is recorded once the learner is a voter.
+type PromoteLearner struct {
+	VShardID    uint32 `cbor:"1,keyasint" json:"vshard_id"`
+	TargetNode  uint64 `cbor:"2,keyasint" json:"target_node"`
+	SourceGroup uint64 `cbor:"3,keyasint" json:"source_group"`
+}
+
+// LeadershipTransfer is recorded before leadership is transferred.
+type LeadershipTransfer struct {
+	VShardID        uint32 `cbor:"1,keyasint" json:"vshard_id"`
+	TargetIsVoter   bool   `cbor:"2,keyasint" json:"target_is_voter"`
+	NewLeaderNodeID uint64 `cbor:"3,keyasint" json:"new_leader_node_id"`
+	SourceGroup     uint64 `cbor:"4,keyasint" json:"source_group"`
+}
+
+// Cutover is recorded after the transfer has committed.
+type Cutover struct {
+	VShardID        uint32 `cbor:"1,keyasint" json:"vshard_id"`
+	NewLeaderNodeID uint64 `cbor:"2,keyasint" json:"new_leader_node_id"`
+	SourceGroup     uint64 `cbor:"3,keyasint" json:"source_group"`
+}
+
+// Complete is recorded after the forwarding stub is installed and saved.
+type Complete struct {
+	VShardID           uint32 `cbor:"1,keyasint" json:"vshard_id"`
+	ActualPauseUS      uint64 `cbor:"2,keyasint" json:"actual_pause_us"` // microseconds
+	GhostStubInstalled bool   `cbor:"3,keyasint" json:"ghost_stub_installed"`
+}
+
+// Each payload names its phase and its vShard.
+func (AddLearner) Phase() Phase         { return PhaseAddLearner }
+func (CatchUp) Phase() Phase            { return PhaseCatchUp }
+func (PromoteLearner) Phase() Phase     { return PhasePromoteLearner }
+func (LeadershipTransfer) Phase() Phase { return PhaseLeadershipTransfer }
+func (Cutover) Phase() Phase            { return PhaseCutover }
+func (Complete) Phase() Phase           { return PhaseComplete }
+
+func (p AddLearner) Shard() uint32         { return p.VShardID }
+func (p CatchUp) Shard() uint32            { return p.VShardID }
+func (p PromoteLearner) Shard() uint32     { return p.VShardID }
+func (p LeadershipTransfer) Shard() uint32 { return p.VShardID }
+func (p Cutover) Shard() uint32            { return p.VShardID }
+func (p Complete) Shard() uint32           { return p.VShardID }
+
+func (AddLearner) sealed()         {}
+func (CatchUp) sealed()            {}
+func (PromoteLearner) sealed()     {}
+func (LeadershipTransfer) sealed() {}
+func (Cutover) sealed()            {}
+func (Complete) sealed()           {}
+
+// phaseOf is Payload.Phase for payloads that are not yet known to be sound: a
+// nil pointer to a payload type satisfies the interface and would panic.
+func phaseOf(p Payload) (Phase, error) {
+	switch p := p.(type) {
+	case nil:
+		return 0, ErrNilPayload
+	case AddLearner, CatchUp, PromoteLearner, LeadershipTransfer, Cutover, Complete:
+		return p.Phase(), nil
+	}
+	return 0, fmt.Errorf("%w: %T (pass one of the six payload types as a value)", ErrUnknownPayload, p)
+}
+
+// EncodePayload returns the payload's CBOR in Core Deterministic Encoding
+// (RFC 8949, 4.2.1), or ErrNilPayload or ErrUnknownPayload.
+func EncodePayload(p Payload) ([]byte, error) {
+	if _, err := phaseOf(p); err != nil {
+		return nil, err
+	}
+	return encMode.Marshal(p)
+}
+
+// DecodePayload reads what EncodePayload wrote for that phase. A payload has
+// one encoding, the one that its CRC32C is computed over: bytes that say the
+// same in another form, lack a field, or have one more, are ErrMalformed.
+func DecodePayload(phase Phase, b []byte) (Payload, error) {
+	switch phase {
+	case PhaseAddLearner:
+		return decodePayload[AddLearner](b)
+	case PhaseCatchUp:
+		return decodePayload[CatchUp](b)
+	case PhasePromoteLearner:
+		return decodePayload[PromoteLearner](b)
+	case PhaseLeadershipTransfer:
+		return decodePayload[LeadershipTransfer](b)
+	case PhaseCutover:
+		return decodePayload[Cutover](b)
+	case PhaseComplete:
+		return decodePayload[Complete](b)
+	}
+	return nil, fmt.Errorf("%w: %d", ErrUnknownPhase, uint8(phase))
+}
+
+func decodePayload[P Payload](b []byte) (Payload, error) {
+	var p P
+	if err := decMode.Unmarshal(b, &p); err != nil {
+		return nil, fmt.Errorf("%w: %s payload: %w", ErrMalformed, p.Phase(), err)
+	}
+	again, err := encMode.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(again, b) {
+		return nil, fmt.Errorf("%w: %s payload is not in its deterministic encoding", ErrMalformed, p.Phase())
+	}
+	return p, nil
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// PayloadCRC32C returns the CRC32C (Castagnoli, RFC 3720 B.4) of
+// EncodePayload(p).
+func PayloadCRC32C(p Payload) (uint32, error) {
+	b, err := EncodePayload(p)
+	if err != nil {
+		return 0, err
+	}
+	return crc32.Checksum(b, castagnoli), nil
+}

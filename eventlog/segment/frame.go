@@ -1,0 +1,85 @@
+package segment
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
+
+	"github.com/google/uuid"
+)
+
+// A frame is a header of HeaderBytes and a body. All integers are little-endian.
+//
+//	0        4        8                16               24               32       36       40
+//	┌────────┬────────┬────────────────┬────────────────┬────────────────┬────────┬────────┬──────┐
+//	│ magic  │ length │ seq            │ prev seq       │ durable        │ body   │ header │ body │
+//	│        │ of body│                │                │ through        │ CRC32C │ CRC32C │      │
+//	└────────┴────────┴────────────────┴────────────────┴────────────────┴────────┴────────┴──────┘
+//
+// The header's CRC32C is computed over its first 36 bytes followed by the 16
+// bytes of the log's UUID: a header is believed on its own, and a frame of
+// another log is not taken for one of this.
+const (
+	HeaderBytes  = 40
+	MaxBodyBytes = 64 << 10
+)
+
+// magic ends in the format version. It begins with a byte that no UTF-8 text
+// and no CBOR item of an event can begin with, so that text inside a body is
+// never tried as a header.
+var magic = [4]byte{0xF7, 'M', 'L', FormatVersion}
+
+// FormatVersion is the version of the frames and of the manifest.
+const FormatVersion = 1
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Header is what a frame says of itself beside its body.
+type Header struct {
+	Seq            uint64 // 1 for a log's first frame; also its index in the WAL
+	PrevSeq        uint64 // the frame of the same migration before this one; 0 for the first of a life
+	DurableThrough uint64 // every frame up to this one was on the device when this one was written
+}
+
+// AppendFrame appends a frame to dst. The body must not be longer than
+// MaxBodyBytes.
+func AppendFrame(dst []byte, log uuid.UUID, h Header, body []byte) []byte {
+	at := len(dst)
+	dst = append(dst, magic[:]...)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(body)))
+	dst = binary.LittleEndian.AppendUint64(dst, h.Seq)
+	dst = binary.LittleEndian.AppendUint64(dst, h.PrevSeq)
+	dst = binary.LittleEndian.AppendUint64(dst, h.DurableThrough)
+	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(body, castagnoli))
+	dst = binary.LittleEndian.AppendUint32(dst, headerCRC(dst[at:], log))
+	return append(dst, body...)
+}
+
+func headerCRC(header []byte, log uuid.UUID) uint32 {
+	return crc32.Update(crc32.Checksum(header[:36], castagnoli), castagnoli, log[:])
+}
+
+// parseHeader reads the header at the start of b and reports whether it can be
+// believed.
+func parseHeader(b []byte, log uuid.UUID) (h Header, bodyBytes int, ok bool) {
+	if len(b) < HeaderBytes || !bytes.Equal(b[:4], magic[:]) ||
+		binary.LittleEndian.Uint32(b[36:]) != headerCRC(b, log) {
+		return Header{}, 0, false
+	}
+	length := binary.LittleEndian.Uint32(b[4:])
+	h = Header{
+		Seq:            binary.LittleEndian.Uint64(b[8:]),
+		PrevSeq:        binary.LittleEndian.Uint64(b[16:]),
+		DurableThrough: binary.LittleEndian.Uint64(b[24:]),
+	}
+	if length > MaxBodyBytes || h.Seq == 0 || h.PrevSeq >= h.Seq || h.DurableThrough >= h.Seq {
+		return Header{}, 0, false
+	}
+	return h, int(length), true
+}
+
+// bodyIntact reports whether the frame at the start of b, whose header was
+// believed, has the body that was written.
+func bodyIntact(b []byte, bodyBytes int) bool {
+	return crc32.Checksum(b[HeaderBytes:HeaderBytes+bodyBytes], castagnoli) == binary.LittleEndian.Uint32(b[32:])
+}

@@ -1,0 +1,43 @@
+package segment
+
+import (
+	"fmt"
+	"io/fs"
+	"strconv"
+)
+
+// nameDigits is fixed by tidwall/wal, which names a segment by its first index.
+const nameDigits = 20
+
+// maxSeq bounds what a name or a frame is believed to say. A log that appends a
+// million events a second reaches it after 292,000 years.
+const maxSeq = 1<<63 - 1
+
+// Name returns the file name of the segment whose first frame is firstSeq.
+func Name(firstSeq uint64) string { return fmt.Sprintf("%0*d", nameDigits, firstSeq) }
+
+// ParseName returns the first seq that a segment's file name gives, and
+// whether it is the name of a segment at all.
+func ParseName(name string) (firstSeq uint64, ok bool) {
+	if len(name) != nameDigits {
+		return 0, false
+	}
+	firstSeq, err := strconv.ParseUint(name, 10, 64)
+	return firstSeq, err == nil && firstSeq > 0 && firstSeq <= maxSeq
+}
+
+// Names returns the names of a log's segment files in the order of their first
+// seqs. What else lies in the directory is passed over.
+func Names(fsys fs.FS) ([]string, error) {
+	entries, err := fs.ReadDir(fsys, WALDir) // sorted by name, which is by seq
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if _, ok := ParseName(e.Name()); ok && e.Type().IsRegular() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
