@@ -20,6 +20,7 @@ const (
 	WALDir             = "wal"
 	ManifestName       = "MANIFEST"
 	ManifestCopyName   = WALDir + "/MANIFEST"
+	TemporarySuffix    = ".new" // of a file on its way to replacing another
 	maxManifestBytes   = 4096
 	manifestTimeLayout = time.RFC3339
 )

@@ -1,8 +1,10 @@
 package segment
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"strconv"
 )
 
@@ -40,4 +42,31 @@ func Names(fsys fs.FS) ([]string, error) {
 		}
 	}
 	return names, nil
+}
+
+// Strays returns what lies among the segments and is neither a segment nor the
+// manifest. tidwall/wal may take it for its own: at the sight of a name that
+// ends in .START or .END it deletes segments.
+func Strays(fsys fs.FS) ([]Damage, error) {
+	entries, err := fs.ReadDir(fsys, WALDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var strays []Damage
+	for _, e := range entries {
+		name := path.Join(WALDir, e.Name())
+		ours := name == ManifestCopyName || name == ManifestCopyName+TemporarySuffix
+		if _, ok := ParseName(e.Name()); ours || ok && e.Type().IsRegular() {
+			continue
+		}
+		d := Damage{Segment: name, Reason: "not a file of this log"}
+		if info, err := e.Info(); err == nil {
+			d.Length = info.Size()
+		}
+		strays = append(strays, d)
+	}
+	return strays, nil
 }

@@ -3,6 +3,7 @@ package segment
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io/fs"
 	"iter"
@@ -25,11 +26,15 @@ func (f Frame) Length() int64 { return HeaderBytes + int64(len(f.Body)) }
 
 // Damage is a place in a log where frames should be and are not whole.
 type Damage struct {
-	Segment           string // file name; for damage outside the segments, the name of that file
-	Offset, Length    int64  // the bytes that belong to no whole frame; Length may be 0
-	FirstSeq, LastSeq uint64 // the frames lost, inclusive; 0 and 0 when none is
-	Torn              bool   // the last write, cut short: FirstSeq is the number it would have had
-	Reason            string
+	FirstSeq uint64 `json:"first_seq"` // the frames lost, inclusive; 0 and 0 when none is
+	LastSeq  uint64 `json:"last_seq"`
+	Segment  string `json:"segment"` // file name; for damage outside the segments, that file's path
+	Offset   int64  `json:"offset"`  // the bytes that belong to no whole frame
+	Length   int64  `json:"length"`  // may be 0, where frames are missing
+	Reason   string `json:"reason"`
+	// Torn says that this is the last write, cut short. FirstSeq is the number that
+	// its first frame not whole would have had.
+	Torn bool `json:"torn,omitempty"`
 }
 
 // Lost is the number of frames that the damage cost. A torn tail costs none:
@@ -102,8 +107,12 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		s.yield = yield
 		names, err := Names(s.fsys)
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			yield(Item{}, err)
+			return
+		}
+		if len(names) == 0 {
+			yield(Item{Damage: &Damage{Segment: WALDir, Reason: "not one segment is there"}}, nil)
 			return
 		}
 		for i, name := range names {

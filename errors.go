@@ -1,0 +1,48 @@
+package migrationlog
+
+import (
+	"errors"
+	"fmt"
+
+	"migrationlog/checkpoint"
+	"migrationlog/eventlog"
+	"migrationlog/eventlog/segment"
+	"migrationlog/replay"
+)
+
+// What a Store's methods return, wrapped; find them with errors.Is.
+var (
+	// ErrClosed is returned for a write on a closed store.
+	ErrClosed = errors.New("store is closed")
+	// ErrLocked is returned by Open, as an *eventlog.LockedError with the holder's
+	// PID, when another Store has the directory open.
+	ErrLocked = eventlog.ErrLocked
+	// ErrFailed is returned for the write during which a write or sync failed, and
+	// for every one after it. The outcome of the first is unknown: close the store
+	// and open it again to see.
+	ErrFailed = eventlog.ErrFailed
+	// ErrDamaged is returned by Open, as a *DamagedError, with RefuseDamage for a
+	// log that has lost anything; and for one that has lost all its segments.
+	ErrDamaged = eventlog.ErrDamaged
+	// ErrInvalid is returned for input that must not be written. What is wrong with
+	// it is wrapped beside, such as checkpoint.ErrNilMigrationID.
+	ErrInvalid = errors.New("invalid")
+	// ErrTooLarge is returned for an event of more than checkpoint.MaxEventBytes.
+	ErrTooLarge = checkpoint.ErrTooLarge
+	// ErrConflict is returned when a write's guard does not hold: see IfSeq and
+	// Strict. Nothing was appended.
+	ErrConflict = errors.New("conflict")
+	// ErrNewerFormat is returned by Open for a log that a newer version wrote.
+	ErrNewerFormat = segment.ErrNewerFormat
+)
+
+// DamagedError says what a log has lost. errors.Is finds ErrDamaged in it.
+type DamagedError struct{ Report replay.Report }
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("%v: %d places, %d events lost; it was left as it is (open it with SkipDamage to go on without them)",
+		ErrDamaged, len(e.Report.Damage), e.Report.LostCount())
+}
+
+// Unwrap returns ErrDamaged.
+func (e *DamagedError) Unwrap() error { return ErrDamaged }

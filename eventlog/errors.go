@@ -1,0 +1,34 @@
+package eventlog
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrLocked is returned, as a *LockedError, when another writer has the log open.
+	ErrLocked = errors.New("log is open in another writer")
+	// ErrFailed is returned for every append after a write or sync has failed.
+	// Whether the failed append is on the device is unknown until the log is
+	// closed and opened again, which reads it anew.
+	ErrFailed = errors.New("log has failed: close it and open it again")
+	// ErrDamaged is returned for a log that cannot be opened for writing without
+	// the risk of giving a number twice.
+	ErrDamaged = errors.New("log is damaged")
+)
+
+// LockedError says who has the log open. errors.Is finds ErrLocked in it.
+type LockedError struct {
+	Path string // of the lock file
+	PID  int    // of the process that holds it; 0 if it has not said so yet
+}
+
+func (e *LockedError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("%v (%s is held)", ErrLocked, e.Path)
+	}
+	return fmt.Sprintf("%v: process %d holds %s", ErrLocked, e.PID, e.Path)
+}
+
+// Unwrap returns ErrLocked.
+func (e *LockedError) Unwrap() error { return ErrLocked }

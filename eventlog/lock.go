@@ -1,0 +1,79 @@
+package eventlog
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// LockName is the file that a writer holds an advisory lock on for its life. It
+// names the holder's PID, which is there for people: the lock is what counts,
+// and it ends with the process.
+const LockName = "LOCK"
+
+const (
+	lockPollTime = 10 * time.Millisecond
+	// A holder writes its PID just after it got the lock.
+	lockPIDTime = 50 * time.Millisecond
+)
+
+// lock takes the directory's lock. It tries until the timeout is over, 0 for
+// once, and then returns a *LockedError.
+func lock(dir string, timeout time.Duration) (*flock.Flock, error) {
+	path := filepath.Join(dir, LockName)
+	deadline := time.Now().Add(timeout)
+	for {
+		l := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR))
+		got, err := l.TryLock()
+		if err != nil {
+			return nil, fmt.Errorf("lock: %w", err)
+		}
+		if got && stillThere(l, path) {
+			if err := os.WriteFile(path, fmt.Appendln(nil, os.Getpid()), filePerm); err != nil {
+				return nil, errors.Join(fmt.Errorf("lock: %w", err), l.Close())
+			}
+			return l, nil
+		}
+		if err := l.Close(); err != nil {
+			return nil, fmt.Errorf("lock: %w", err)
+		}
+		if !got && !time.Now().Before(deadline) {
+			return nil, &LockedError{Path: path, PID: holder(path)}
+		}
+		if !got {
+			time.Sleep(min(lockPollTime, time.Until(deadline)))
+		}
+	}
+}
+
+// stillThere reports whether the locked file is the one that the path names:
+// somebody may have replaced it between opening and locking.
+func stillThere(l *flock.Flock, path string) bool {
+	held, err := l.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Stat(path)
+	return err == nil && os.SameFile(held, named)
+}
+
+func holder(path string) int {
+	for deadline := time.Now().Add(lockPIDTime); ; time.Sleep(time.Millisecond) {
+		text, _ := os.ReadFile(path)
+		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err == nil || time.Now().After(deadline) {
+			return pid
+		}
+	}
+}
+
+// unlock clears the PID and lets go of the lock.
+func unlock(l *flock.Flock) error {
+	return errors.Join(os.Truncate(l.Path(), 0), l.Close())
+}

@@ -1,0 +1,163 @@
+package eventlog
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/gofrs/flock"
+
+	"migrationlog/eventlog/segment"
+)
+
+// Log is a log that is open for appending. One goroutine at a time may use it.
+type Log struct {
+	dir      string
+	opts     Options
+	manifest segment.Manifest
+	lock     *flock.Flock
+
+	wal          *appender
+	tail         string // path of the last segment
+	tailBytes    int64  // what it holds, as far as we know
+	nextSeq      uint64
+	durableUntil uint64 // every frame up to this one is on the device
+	failed       error
+	closed       bool
+}
+
+// Entry is what becomes one frame.
+type Entry struct {
+	PrevSeq uint64 // the frame of the same migration before this one; 0 for the first of a life
+	Body    []byte // at most segment.MaxBodyBytes
+}
+
+// NextSeq is the number that the next appended entry gets.
+func (l *Log) NextSeq() uint64 { return l.nextSeq }
+
+// DurableThrough is the number of the last frame that is known to be on the
+// device, with all before it; 0 until the first append after a loss.
+func (l *Log) DurableThrough() uint64 { return l.durableUntil }
+
+// Health is nil, or the ErrFailed that every append returns.
+func (l *Log) Health() error { return l.failed }
+
+// Append writes the entries with consecutive numbers, from NextSeq on, and
+// returns when they are durable (with Options.NoSync: when they are written).
+// On an error, an ErrFailed, it is unknown how many of them are in the log, and
+// the log takes no more.
+func (l *Log) Append(entries []Entry) error {
+	if l.failed != nil {
+		return l.failed
+	}
+	for len(entries) > 0 {
+		if l.tailBytes >= int64(l.opts.SegmentSize) {
+			if err := l.rotate(); err != nil {
+				return l.fail(err)
+			}
+		}
+		n, err := l.write(entries)
+		if err != nil {
+			return l.fail(err)
+		}
+		entries = entries[n:]
+	}
+	if l.opts.NoSync {
+		return nil
+	}
+	if err := l.wal.sync(); err != nil {
+		return l.fail(err)
+	}
+	l.durableUntil = l.nextSeq - 1
+	return nil
+}
+
+// fail ends the log's life: after a failed write the file holds what nobody
+// knows, and after a failed sync the kernel may have dropped what it could not
+// write and report success from then on.
+func (l *Log) fail(err error) error {
+	l.failed = fmt.Errorf("%w (%w)", ErrFailed, err)
+	return l.failed
+}
+
+// write appends as many of the entries as the last segment takes, and returns
+// their number.
+func (l *Log) write(entries []Entry) (int, error) {
+	info, err := os.Stat(l.tail)
+	if err != nil {
+		return 0, err
+	}
+	if info.Size() != l.tailBytes {
+		return 0, fmt.Errorf("segment %s has %d bytes where %d were written: somebody else writes to it", l.tail, info.Size(), l.tailBytes)
+	}
+	var frames [][]byte
+	bytes := l.tailBytes
+	for i, e := range entries {
+		if bytes >= int64(l.opts.SegmentSize) {
+			break
+		}
+		h := segment.Header{Seq: l.nextSeq + uint64(i), PrevSeq: e.PrevSeq, DurableThrough: l.durableUntil}
+		frame := segment.AppendFrame(nil, l.manifest.UUID, h, e.Body)
+		frames = append(frames, frame)
+		bytes += int64(len(binary.AppendUvarint(nil, uint64(len(frame)))) + len(frame))
+	}
+	if err := l.wal.write(l.nextSeq, frames); err != nil {
+		return 0, err
+	}
+	l.tailBytes = bytes
+	l.nextSeq += uint64(len(frames))
+	return len(frames), nil
+}
+
+// rotate seals the last segment and begins the next.
+func (l *Log) rotate() error {
+	if err := l.wal.close(); err != nil {
+		return err
+	}
+	l.durableUntil = l.nextSeq - 1
+	return l.begin()
+}
+
+// begin makes an empty segment for the next frame and opens it. The new name is
+// durable before anything is written to it.
+func (l *Log) begin() error {
+	path := filepath.Join(l.dir, segment.WALDir, segment.Name(l.nextSeq))
+	if err := createFile(path, nil); err != nil {
+		return err
+	}
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		return err
+	}
+	return l.open(path, 0)
+}
+
+// open appends to the segment at path, the last one, from its end on.
+func (l *Log) open(path string, sizeBytes int64) error {
+	wal, err := openAppender(filepath.Dir(path), l.nextSeq-1)
+	if err != nil {
+		return err
+	}
+	l.wal, l.tail, l.tailBytes = wal, path, sizeBytes
+	return nil
+}
+
+// Close makes everything durable and lets go of the lock. Its error is that of
+// the last sync, or the one that failed the log: in both cases what was
+// written since the last successful append may be lost. A second Close does
+// nothing.
+func (l *Log) Close() error {
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	err := l.wal.close()
+	if l.failed != nil {
+		err = l.failed
+	}
+	if err == nil {
+		l.durableUntil = l.nextSeq - 1
+	}
+	return errors.Join(err, unlock(l.lock))
+}

@@ -1,0 +1,189 @@
+package eventlog
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/google/uuid"
+
+	"migrationlog/eventlog/segment"
+)
+
+// DefaultSegmentBytes is the size at which a segment is followed by the next.
+// tidwall/wal keeps the whole last segment in memory.
+const DefaultSegmentBytes = 4 << 20
+
+// Options are the choices of a Log's owner. The zero value is sound.
+type Options struct {
+	MustExist   bool          // a directory without a log is an error, fs.ErrNotExist
+	LockTimeout time.Duration // how long to wait for another writer; 0 is not at all
+	SegmentSize int           // bytes; 0 is DefaultSegmentBytes
+	NoSync      bool          // Append returns before its frames are durable; Close syncs
+	Now         func() time.Time
+}
+
+// Recovery is a log on its way from whatever state its directory is in to one
+// that can be appended to. Its owner holds the lock.
+type Recovery struct {
+	dir      string
+	opts     Options
+	lock     *flock.Flock
+	manifest segment.Manifest
+	damaged  []segment.Damage // copies of the manifest
+	strays   []segment.Damage // files in wal/ that belong to no log
+	scan     *segment.Scan
+	scanned  bool
+	saved    []string
+}
+
+// Begin locks the directory and judges it, making a new log where there is
+// none. It returns a *LockedError, fs.ErrNotExist with MustExist,
+// segment.ErrManifestLost, segment.ErrNewerFormat, ErrDamaged where the segments
+// are gone from a log that had some, or an I/O error.
+func Begin(dir string, opts Options) (*Recovery, error) {
+	if opts.SegmentSize <= 0 {
+		opts.SegmentSize = DefaultSegmentBytes
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	fsys := os.DirFS(dir)
+	_, _, err := segment.ReadManifest(fsys)
+	isNew := errors.Is(err, segment.ErrNotALog)
+	if isNew && opts.MustExist {
+		return nil, fmt.Errorf("%s: %w: %w", dir, err, fs.ErrNotExist)
+	}
+	if err != nil && !isNew {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	if isNew {
+		if err := os.MkdirAll(dir, dirPerm); err != nil {
+			return nil, err
+		}
+	}
+	l, err := lock(dir, opts.LockTimeout)
+	if err != nil {
+		return nil, err
+	}
+	r := &Recovery{dir: dir, opts: opts, lock: l}
+	if err := r.judge(fsys); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", dir, err), unlock(l))
+	}
+	return r, nil
+}
+
+// judge reads what the directory says of itself, once the lock is held.
+func (r *Recovery) judge(fsys fs.FS) (err error) {
+	r.manifest, r.damaged, err = segment.ReadManifest(fsys)
+	if errors.Is(err, segment.ErrNotALog) {
+		r.damaged = nil
+		r.manifest, err = r.create()
+	}
+	if err != nil {
+		return err
+	}
+	names, err := segment.Names(fsys)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if len(names) == 0 {
+		return fmt.Errorf("%w: it has a manifest and not one segment in %s/: is a volume not mounted, or a copy incomplete?", ErrDamaged, segment.WALDir)
+	}
+	if r.strays, err = segment.Strays(fsys); err != nil {
+		return err
+	}
+	r.scan = segment.NewScan(fsys, r.manifest.UUID, 0)
+	return nil
+}
+
+// create makes a log in an empty directory. The manifest comes last: where it
+// is, a segment has been.
+func (r *Recovery) create() (segment.Manifest, error) {
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return segment.Manifest{}, err
+	}
+	m := segment.Manifest{UUID: id, Created: r.opts.Now().Truncate(time.Second).UTC()}
+	wal := filepath.Join(r.dir, segment.WALDir)
+	if err := os.MkdirAll(wal, dirPerm); err != nil {
+		return segment.Manifest{}, err
+	}
+	err = createFile(filepath.Join(wal, segment.Name(1)), nil)
+	if err != nil && !errors.Is(err, fs.ErrExist) { // an earlier attempt was cut short
+		return segment.Manifest{}, err
+	}
+	for _, name := range []string{segment.ManifestCopyName, segment.ManifestName} {
+		if err := replaceFile(filepath.Join(r.dir, name), m.Encode()); err != nil {
+			return segment.Manifest{}, err
+		}
+	}
+	abs, err := filepath.Abs(r.dir)
+	if err != nil {
+		return segment.Manifest{}, err
+	}
+	return m, syncDir(filepath.Dir(abs))
+}
+
+// Items yields all frames of the log and all damage, in order. Damage outside
+// the segments comes first.
+func (r *Recovery) Items() iter.Seq2[segment.Item, error] {
+	return func(yield func(segment.Item, error) bool) {
+		for _, d := range slices.Concat(r.damaged, r.strays) {
+			if !yield(segment.Item{Damage: &d}, nil) {
+				return
+			}
+		}
+		for item, err := range r.scan.Items() {
+			if !yield(item, err) || err != nil {
+				return
+			}
+		}
+		r.scanned = true
+	}
+}
+
+// Abandon lets go of the lock and leaves the directory as it is.
+func (r *Recovery) Abandon() error { return unlock(r.lock) }
+
+// Finish repairs what Items found and opens the log for appending. Items must
+// have been read to its end. On an error the lock is let go of; a crash at any
+// point leaves a directory that the next Recovery takes from there.
+func (r *Recovery) Finish() (*Log, error) {
+	log, err := r.finish()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: recovery: %w", r.dir, err), unlock(r.lock))
+	}
+	return log, nil
+}
+
+func (r *Recovery) finish() (*Log, error) {
+	if !r.scanned {
+		return nil, errors.New("the log was not read to its end")
+	}
+	if err := r.repair(); err != nil {
+		return nil, err
+	}
+	tail := r.scan.Tail()
+	log := &Log{
+		dir: r.dir, opts: r.opts, manifest: r.manifest, lock: r.lock,
+		nextSeq: tail.NextSeq,
+	}
+	if tail.Dirty {
+		// What was lost here was perhaps never durable, so this writer's frames start
+		// again from 0 with what they say of that.
+		return log, log.begin()
+	}
+	log.durableUntil = tail.NextSeq - 1
+	return log, log.open(filepath.Join(r.dir, segment.WALDir, tail.Segment), tail.Bytes)
+}
+
+// Saved returns the paths, relative to the log's directory, of what Finish put
+// into quarantine/.
+func (r *Recovery) Saved() []string { return r.saved }

@@ -1,0 +1,53 @@
+package eventlog
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/tidwall/wal"
+)
+
+// appender is all that tidwall/wal is used for: putting entries at the end of
+// the last segment of a directory that is known to be sound. It never rotates,
+// truncates or reads; it does not sync by itself, and is asked to.
+type appender struct{ log *wal.Log }
+
+// openAppender opens the directory, whose last entry must have the index
+// lastSeq.
+func openAppender(dir string, lastSeq uint64) (*appender, error) {
+	log, err := wal.Open(dir, &wal.Options{ // fresh each time: Open writes to it
+		NoSync:           true,
+		SegmentSize:      math.MaxInt,
+		SegmentCacheSize: 1,
+		AllowEmpty:       true,
+		DirPerms:         dirPerm,
+		FilePerms:        filePerm,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", dir, err)
+	}
+	index, err := log.LastIndex()
+	if err == nil && index != lastSeq {
+		err = fmt.Errorf("open %s: the WAL ends with index %d, the frames with seq %d", dir, index, lastSeq)
+	}
+	if err != nil {
+		log.Close()
+		return nil, err
+	}
+	return &appender{log}, nil
+}
+
+// write appends the frames, the first with the index firstSeq. After an error
+// some of them may be in the file, the last of these in part.
+func (a *appender) write(firstSeq uint64, frames [][]byte) error {
+	var batch wal.Batch // fresh each time: a failed one keeps its entries
+	for i, frame := range frames {
+		batch.Write(firstSeq+uint64(i), frame)
+	}
+	return a.log.WriteBatch(&batch)
+}
+
+func (a *appender) sync() error { return a.log.Sync() }
+
+// close syncs and closes the last segment.
+func (a *appender) close() error { return a.log.Close() }

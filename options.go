@@ -1,0 +1,76 @@
+package migrationlog
+
+import (
+	"log/slog"
+	"time"
+
+	"migrationlog/projection"
+)
+
+// DamagePolicy says what Open does with a damaged log.
+type DamagePolicy uint8
+
+const (
+	// SkipDamage serves what is whole and reports the rest: see Store.Report.
+	SkipDamage DamagePolicy = iota
+	// RefuseDamage leaves the log as it is and returns a *DamagedError. A torn
+	// tail is no damage: its write was never acknowledged.
+	RefuseDamage
+)
+
+// Options are the choices of whoever opens a store. The zero value is safe, and
+// so is nil.
+type Options struct {
+	MustExist   bool          // refuse to create a log: fs.ErrNotExist
+	OnDamage    DamagePolicy  // SkipDamage (default) or RefuseDamage
+	LockTimeout time.Duration // how long to wait for another writer; 0: fail at once with ErrLocked
+	SegmentSize int           // bytes; 0 is 4 MiB
+	NoSync      bool          // acknowledge before durable, for bulk loads and benchmarks; Close syncs
+	Logger      *slog.Logger  // nil: discard
+	Now         func() time.Time
+}
+
+func (o *Options) withDefaults() Options {
+	var opts Options
+	if o != nil {
+		opts = *o
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	return opts
+}
+
+// WriteOption is a choice for one write.
+type WriteOption func(*writeOptions)
+
+type writeOptions struct {
+	guards      []func(row projection.Row, exists bool, w *write) error
+	timestampMS *uint64
+}
+
+// IfSeq makes a write depend on the migration's latest row being the one with
+// this Seq, 0 for no row. Otherwise it is refused with ErrConflict: a late
+// writer cannot overwrite what it has not seen.
+func IfSeq(seq uint64) WriteOption {
+	return func(o *writeOptions) {
+		o.guards = append(o.guards, func(row projection.Row, exists bool, w *write) error {
+			return ifSeq(seq, row, exists, w)
+		})
+	}
+}
+
+// Strict makes an upsert of the same phase and attempt as the latest row with
+// another payload an ErrConflict. Without it such a write is a duplicate.
+func Strict() WriteOption {
+	return func(o *writeOptions) { o.guards = append(o.guards, strict) }
+}
+
+// At records this wall clock, in Unix milliseconds, with an abort or a removal
+// in place of Options.Now. An upsert's is in its checkpoint.
+func At(timestampMS uint64) WriteOption {
+	return func(o *writeOptions) { o.timestampMS = &timestampMS }
+}

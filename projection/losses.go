@@ -1,0 +1,49 @@
+package projection
+
+import "slices"
+
+// losses holds the numbers of lost events, and which of them a later event has
+// named as its predecessor: that one is known to be of the later event's
+// migration, whose row it can no longer change.
+type losses struct {
+	ranges  []seqRange // ascending
+	claimed map[uint64]bool
+}
+
+type seqRange struct{ first, last uint64 }
+
+func (l *losses) add(first, last uint64) {
+	l.ranges = append(l.ranges, seqRange{first, last})
+}
+
+func (l *losses) claim(seq uint64) {
+	i, found := slices.BinarySearchFunc(l.ranges, seq, func(r seqRange, seq uint64) int {
+		switch {
+		case r.last < seq:
+			return -1
+		case r.first > seq:
+			return 1
+		}
+		return 0
+	})
+	if !found || i >= len(l.ranges) {
+		return
+	}
+	if l.claimed == nil {
+		l.claimed = make(map[uint64]bool)
+	}
+	l.claimed[seq] = true
+}
+
+// newestUnclaimed is the number of the last lost event whose migration nobody
+// knows; 0 when there is none.
+func (l *losses) newestUnclaimed() uint64 {
+	for _, r := range slices.Backward(l.ranges) {
+		for seq := r.last; seq >= r.first; seq-- {
+			if !l.claimed[seq] {
+				return seq
+			}
+		}
+	}
+	return 0
+}

@@ -1,0 +1,70 @@
+package projection
+
+import "migrationlog/checkpoint"
+
+// Row is the latest checkpoint of one migration, and what its history adds.
+type Row struct {
+	Checkpoint checkpoint.Checkpoint
+	Seq        uint64 // of the event that made this the latest checkpoint
+	PrevSeq    uint64 // of the migration's event before that; 0 if it was the first of this life of the id
+	Facts      Facts
+}
+
+// Facts is what the phases of one life of a migration have told so far. The
+// latest row alone does not have it: a CatchUp row names neither group nor
+// target, and both are needed to undo it.
+type Facts struct {
+	SourceNode         uint64
+	TargetNode         uint64
+	SourceGroup        uint64
+	WritePauseBudgetUS uint64 // microseconds
+	StartedAtHLC       checkpoint.HLC
+	HasTarget          bool // TargetNode and SourceGroup are known
+	HasSource          bool // AddLearner was seen: the others are known too
+	Uncertain          bool // an event since AddLearner was lost: all this may be of an earlier life of the id
+}
+
+// after returns the facts once the payload has been recorded. A later phase
+// names the target again, as the promoted voter or the new leader.
+func (f Facts) after(p checkpoint.Payload) Facts {
+	switch p := p.(type) {
+	case checkpoint.AddLearner:
+		return Facts{
+			SourceNode: p.SourceNode, TargetNode: p.TargetNode, SourceGroup: p.SourceGroup,
+			WritePauseBudgetUS: p.WritePauseBudgetUS, StartedAtHLC: p.StartedAtHLC,
+			HasTarget: true, HasSource: true,
+		}
+	case checkpoint.PromoteLearner:
+		return f.withTarget(p.TargetNode, p.SourceGroup)
+	case checkpoint.LeadershipTransfer:
+		return f.withTarget(p.NewLeaderNodeID, p.SourceGroup)
+	case checkpoint.Cutover:
+		return f.withTarget(p.NewLeaderNodeID, p.SourceGroup)
+	}
+	return f
+}
+
+func (f Facts) withTarget(node, group uint64) Facts {
+	f.TargetNode, f.SourceGroup, f.HasTarget = node, group, true
+	return f
+}
+
+// fold returns the row after an event, or nil after an abort or a removal. The
+// row before is nil for a migration that has none.
+func fold(before *Row, seq, prevSeq uint64, e checkpoint.Event) *Row {
+	upserted, ok := e.(checkpoint.Upserted)
+	if !ok {
+		return nil
+	}
+	facts := Facts{}
+	if before != nil && prevSeq != 0 {
+		facts = before.Facts
+	}
+	if prevSeq != 0 && (before == nil || before.Seq != prevSeq) {
+		facts.Uncertain = true
+	}
+	return &Row{
+		Checkpoint: upserted.Checkpoint, Seq: seq, PrevSeq: prevSeq,
+		Facts: facts.after(upserted.Checkpoint.Payload),
+	}
+}

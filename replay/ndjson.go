@@ -1,0 +1,217 @@
+package replay
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"unicode/utf8"
+
+	"migrationlog/checkpoint"
+)
+
+// The lines of NDJSON, one record each. docs/JSON.md says what they mean.
+type (
+	checkpointLine struct {
+		Seq         uint64                  `json:"seq,omitempty"`
+		Kind        Kind                    `json:"kind"`
+		MigrationID *checkpoint.MigrationID `json:"migration_id"`
+		Attempt     *uint32                 `json:"attempt"`
+		Phase       *checkpoint.Phase       `json:"phase"`
+		Payload     json.RawMessage         `json:"payload"`
+		CRC32C      *uint32                 `json:"crc32c,omitempty"`
+		TSMS        *uint64                 `json:"ts_ms"`
+	}
+	abortLine struct {
+		Seq           uint64                     `json:"seq,omitempty"`
+		Kind          Kind                       `json:"kind"`
+		MigrationID   *checkpoint.MigrationID    `json:"migration_id"`
+		Reason        *string                    `json:"reason"`
+		Compensations *[]checkpoint.Compensation `json:"compensations"`
+		TSMS          *uint64                    `json:"ts_ms"`
+	}
+	removeLine struct {
+		Seq         uint64                  `json:"seq,omitempty"`
+		Kind        Kind                    `json:"kind"`
+		MigrationID *checkpoint.MigrationID `json:"migration_id"`
+		TSMS        *uint64                 `json:"ts_ms"`
+	}
+	unknownLine struct {
+		Seq         uint64                 `json:"seq,omitempty"`
+		Kind        Kind                   `json:"kind"`
+		KindCode    uint64                 `json:"kind_code"`
+		MigrationID checkpoint.MigrationID `json:"migration_id"`
+		TSMS        uint64                 `json:"ts_ms"`
+	}
+	damageLine struct {
+		Kind Kind `json:"kind"`
+		Damage
+	}
+)
+
+// MarshalJSON writes the record as one line of NDJSON, without its end.
+func (r Record) MarshalJSON() ([]byte, error) {
+	switch e := r.Event.(type) {
+	case checkpoint.Upserted:
+		c := e.Checkpoint
+		payload, err := json.Marshal(c.Payload)
+		if err != nil {
+			return nil, err
+		}
+		phase := c.Phase()
+		return json.Marshal(checkpointLine{r.Seq, KindCheckpoint, &c.MigrationID, &c.Attempt, &phase, payload, &c.CRC32C, &c.TimestampMS})
+	case checkpoint.Aborted:
+		comps := notNil(e.Compensations)
+		return json.Marshal(abortLine{r.Seq, KindAbort, &e.MigrationID, &e.Reason, &comps, &e.TimestampMS})
+	case checkpoint.Removed:
+		return json.Marshal(removeLine{r.Seq, KindRemove, &e.MigrationID, &e.TimestampMS})
+	}
+	if u := r.Unknown; u != nil {
+		return json.Marshal(unknownLine{r.Seq, KindUnknown, u.Kind, u.MigrationID, u.TimestampMS})
+	}
+	if r.Damage == nil {
+		return nil, errors.New("an empty record has no JSON")
+	}
+	return json.Marshal(damageLine{KindDamage, *r.Damage})
+}
+
+// UnmarshalJSON reads a line that MarshalJSON wrote or a program like it. Every
+// key but seq and crc32c is required and no other is allowed, so that a
+// misspelt one is not read as a zero. Without crc32c the payload's is computed.
+func (r *Record) UnmarshalJSON(line []byte) error {
+	if !utf8.Valid(line) {
+		return errors.New("not valid UTF-8")
+	}
+	var head struct {
+		Kind Kind `json:"kind"`
+	}
+	if err := json.Unmarshal(line, &head); err != nil {
+		return err
+	}
+	*r = Record{}
+	switch head.Kind {
+	case KindCheckpoint:
+		return r.readCheckpoint(line)
+	case KindAbort:
+		var l abortLine
+		if err := strict(line, &l, l); err != nil {
+			return err
+		}
+		r.Seq = l.Seq
+		r.Event = checkpoint.Aborted{MigrationID: *l.MigrationID, Reason: *l.Reason, Compensations: *l.Compensations, TimestampMS: *l.TSMS}
+		return nil
+	case KindRemove:
+		var l removeLine
+		if err := strict(line, &l, l); err != nil {
+			return err
+		}
+		r.Seq = l.Seq
+		r.Event = checkpoint.Removed{MigrationID: *l.MigrationID, TimestampMS: *l.TSMS}
+		return nil
+	case KindUnknown:
+		var l unknownLine
+		if err := strict(line, &l, l); err != nil {
+			return err
+		}
+		r.Seq = l.Seq
+		r.Unknown = &checkpoint.UnknownKindError{Kind: l.KindCode, MigrationID: l.MigrationID, TimestampMS: l.TSMS}
+		return nil
+	case KindDamage:
+		var l damageLine
+		if err := strict(line, &l, l); err != nil {
+			return err
+		}
+		r.Damage = &l.Damage
+		return nil
+	case "":
+		return errors.New(`no "kind"`)
+	}
+	return fmt.Errorf("kind %q: the kinds are %s, %s and %s", head.Kind, KindCheckpoint, KindAbort, KindRemove)
+}
+
+func (r *Record) readCheckpoint(line []byte) error {
+	var l checkpointLine
+	if err := strict(line, &l, l); err != nil {
+		return err
+	}
+	p, err := readPayload(*l.Phase, l.Payload)
+	if err != nil {
+		return fmt.Errorf("%s payload: %w", *l.Phase, err)
+	}
+	if l.CRC32C == nil {
+		crc, err := checkpoint.PayloadCRC32C(p)
+		if err != nil {
+			return err
+		}
+		l.CRC32C = &crc
+	}
+	r.Seq = l.Seq
+	r.Event = checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{
+		MigrationID: *l.MigrationID, Attempt: *l.Attempt, Payload: p, CRC32C: *l.CRC32C, TimestampMS: *l.TSMS,
+	}}
+	return nil
+}
+
+func readPayload(phase checkpoint.Phase, b []byte) (checkpoint.Payload, error) {
+	switch phase {
+	case checkpoint.PhaseAddLearner:
+		return readPayloadAs[checkpoint.AddLearner](b)
+	case checkpoint.PhaseCatchUp:
+		return readPayloadAs[checkpoint.CatchUp](b)
+	case checkpoint.PhasePromoteLearner:
+		return readPayloadAs[checkpoint.PromoteLearner](b)
+	case checkpoint.PhaseLeadershipTransfer:
+		return readPayloadAs[checkpoint.LeadershipTransfer](b)
+	case checkpoint.PhaseCutover:
+		return readPayloadAs[checkpoint.Cutover](b)
+	case checkpoint.PhaseComplete:
+		return readPayloadAs[checkpoint.Complete](b)
+	}
+	return nil, checkpoint.ErrUnknownPhase
+}
+
+func readPayloadAs[P checkpoint.Payload](b []byte) (checkpoint.Payload, error) {
+	var p P
+	return p, strict(b, &p, p)
+}
+
+// strict reads one JSON object that has the keys of zero, which is what into
+// points at before, and no others. Keys that zero leaves out when written are
+// optional.
+func strict(b []byte, into, zero any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("more than one JSON value")
+	}
+	want, err := json.Marshal(zero)
+	if err != nil {
+		return err
+	}
+	return requireKeys(b, want, "")
+}
+
+// requireKeys checks that have has a value for every key of want.
+func requireKeys(have, want []byte, path string) error {
+	var h, w map[string]json.RawMessage
+	if json.Unmarshal(want, &w) != nil {
+		return nil // not an object
+	}
+	if err := json.Unmarshal(have, &h); err != nil {
+		return err
+	}
+	for key, value := range w {
+		got, ok := h[key]
+		if !ok || string(got) == "null" {
+			return fmt.Errorf("no %q", path+key)
+		}
+		if err := requireKeys(got, value, path+key+"."); err != nil {
+			return err
+		}
+	}
+	return nil
+}

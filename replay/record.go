@@ -1,0 +1,73 @@
+package replay
+
+import (
+	"errors"
+
+	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
+)
+
+// Damage is a place in the log where records should be and are not whole.
+type Damage = segment.Damage
+
+// Record is one entry of the history. Exactly one of Event, Unknown and Damage
+// is set.
+type Record struct {
+	Seq     uint64 // 0 for damage
+	PrevSeq uint64 // the migration's record before this one; 0 for the first of a life
+	Event   checkpoint.Event
+	Unknown *checkpoint.UnknownKindError // an event of a kind that a newer version wrote
+	Damage  *Damage
+
+	Segment        string // file name
+	Offset, Length int64  // of the frame in the segment
+	DurableThrough uint64 // every record up to this one was on the device when this one was written
+}
+
+// Decode returns the record that a scanned item is. A whole frame whose body is
+// not an event is damage as well.
+func Decode(item segment.Item) Record {
+	if item.Damage != nil {
+		return Record{Damage: item.Damage, Segment: item.Damage.Segment, Offset: item.Damage.Offset, Length: item.Damage.Length}
+	}
+	f := item.Frame
+	r := Record{
+		Seq: f.Seq, PrevSeq: f.PrevSeq, DurableThrough: f.DurableThrough,
+		Segment: f.Segment, Offset: f.Offset, Length: f.Length(),
+	}
+	event, err := checkpoint.DecodeEvent(f.Body)
+	switch {
+	case err == nil:
+		r.Event = event
+	case errors.As(err, &r.Unknown):
+	default:
+		r.Seq, r.PrevSeq = 0, 0
+		r.Damage = &Damage{
+			Segment: f.Segment, Offset: f.Offset, Length: f.Length(),
+			FirstSeq: f.Seq, LastSeq: f.Seq, Reason: "not an event: " + err.Error(),
+		}
+	}
+	return r
+}
+
+// Migration is the migration that the record is about, if it is known.
+func (r Record) Migration() (checkpoint.MigrationID, bool) {
+	switch {
+	case r.Event != nil:
+		return r.Event.Migration(), true
+	case r.Unknown != nil:
+		return r.Unknown.MigrationID, true
+	}
+	return checkpoint.MigrationID{}, false
+}
+
+// WallMS is the record's wall clock in Unix milliseconds, 0 for damage.
+func (r Record) WallMS() uint64 {
+	switch {
+	case r.Event != nil:
+		return r.Event.WallMS()
+	case r.Unknown != nil:
+		return r.Unknown.TimestampMS
+	}
+	return 0
+}

@@ -1,0 +1,90 @@
+package replay
+
+import (
+	"encoding/json"
+	"slices"
+
+	"migrationlog/checkpoint"
+)
+
+// SeqRange is the numbers from First to Last, both included.
+type SeqRange struct{ First, Last uint64 }
+
+// MarshalJSON writes a range as [first,last].
+func (r SeqRange) MarshalJSON() ([]byte, error) { return json.Marshal([2]uint64{r.First, r.Last}) }
+
+// UnmarshalJSON reads [first,last].
+func (r *SeqRange) UnmarshalJSON(b []byte) error {
+	var pair [2]uint64
+	if err := json.Unmarshal(b, &pair); err != nil {
+		return err
+	}
+	r.First, r.Last = pair[0], pair[1]
+	return nil
+}
+
+// Report says how much of a log is whole, what is damaged, and what follows
+// from that. Its JSON is what `replay-tool verify -o json` prints.
+type Report struct {
+	FirstSeq uint64 `json:"first_seq"` // of the whole frames; 0 in an empty log
+	LastSeq  uint64 `json:"last_seq"`
+	FramesOK uint64 `json:"frames_ok"`
+	// UnknownKinds counts whole frames of a kind that a newer version wrote. They
+	// are among FramesOK, and change no row.
+	UnknownKinds uint64     `json:"unknown_kinds"`
+	Lost         []SeqRange `json:"lost"`
+	// AcknowledgedLost are the lost numbers that a later frame says were durable.
+	// Of the others it cannot be known.
+	AcknowledgedLost []SeqRange `json:"acknowledged_lost"`
+	Damage           []Damage   `json:"damage"`
+	TornTail         *Damage    `json:"torn_tail"`
+	// InDoubt are the migrations whose row may not be their last: see
+	// projection.View.InDoubt.
+	InDoubt []checkpoint.MigrationID `json:"in_doubt"`
+	// Quarantined are the files, relative to the log directory, into which opening
+	// the log for writing put what it replaced or cut off.
+	Quarantined []string `json:"quarantined,omitempty"`
+}
+
+// Clone returns a copy that shares nothing with r.
+func (r Report) Clone() Report {
+	r.Lost = slices.Clone(r.Lost)
+	r.AcknowledgedLost = slices.Clone(r.AcknowledgedLost)
+	r.Damage = slices.Clone(r.Damage)
+	r.InDoubt = slices.Clone(r.InDoubt)
+	r.Quarantined = slices.Clone(r.Quarantined)
+	if r.TornTail != nil {
+		torn := *r.TornTail
+		r.TornTail = &torn
+	}
+	return r
+}
+
+// LostCount is the number of frames lost.
+func (r Report) LostCount() (n uint64) {
+	for _, lost := range r.Lost {
+		n += lost.Last - lost.First + 1
+	}
+	return n
+}
+
+// Clean reports whether there is neither damage nor a torn tail.
+func (r Report) Clean() bool { return len(r.Damage) == 0 && r.TornTail == nil }
+
+// MarshalJSON writes the report with empty lists as [].
+func (r Report) MarshalJSON() ([]byte, error) {
+	type plain Report // without this method
+	p := plain(r)
+	p.Lost = notNil(p.Lost)
+	p.AcknowledgedLost = notNil(p.AcknowledgedLost)
+	p.Damage = notNil(p.Damage)
+	p.InDoubt = notNil(p.InDoubt)
+	return json.Marshal(p)
+}
+
+func notNil[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}

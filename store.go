@@ -1,0 +1,252 @@
+package migrationlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"migrationlog/checkpoint"
+	"migrationlog/eventlog"
+	"migrationlog/projection"
+	"migrationlog/replay"
+)
+
+// Store is a log of migrations that is open for writing, and the view of where
+// each migration stands. It is safe for concurrent use. Reads do not wait for a
+// write under way; they show what is durable.
+type Store struct {
+	dir    string
+	opts   Options
+	report replay.Report
+
+	queueMu sync.Mutex
+	queue   []*write
+	closed  bool
+
+	lead chan struct{} // held, by sending, by whoever uses log or changes view
+	log  *eventlog.Log
+
+	viewMu sync.RWMutex // held for memory operations only
+	view   *projection.View
+
+	statsMu sync.Mutex
+	stats   Stats
+	failed  error
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Stats counts what a store has done since it was opened.
+type Stats struct {
+	Rows           int
+	LastSeq        uint64 // of the last event in the log
+	DurableThrough uint64 // every event up to this one is on the device
+	Appended       uint64 // writes that became an event
+	Duplicates     uint64 // writes that found their row already there
+	Refused        uint64 // writes that were refused by a guard, or failed
+	Batches        uint64 // appends, each of one or more events
+}
+
+// Open opens the log in dir, repairs what a crash has left, and folds its
+// history. It makes the directory and a new log where there is none. A nil opts
+// is the default. It returns ErrLocked, ErrDamaged, ErrNewerFormat,
+// segment.ErrManifestLost, fs.ErrNotExist with MustExist, or an I/O error.
+//
+// Damage does not fail it (unless OnDamage says so): see Report.
+func Open(dir string, opts *Options) (*Store, error) {
+	o := opts.withDefaults()
+	recovery, err := eventlog.Begin(dir, eventlog.Options{
+		MustExist: o.MustExist, LockTimeout: o.LockTimeout, SegmentSize: o.SegmentSize, NoSync: o.NoSync, Now: o.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	fold := replay.NewFold()
+	for item, err := range recovery.Items() {
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("read %s: %w", dir, err), recovery.Abandon())
+		}
+		fold.Add(replay.Decode(item))
+	}
+	report := fold.Report()
+	if o.OnDamage == RefuseDamage && len(report.Damage) > 0 {
+		return nil, errors.Join(&DamagedError{Report: report}, recovery.Abandon())
+	}
+	log, err := recovery.Finish()
+	if err != nil {
+		return nil, err
+	}
+	report.Quarantined = recovery.Saved()
+	s := &Store{dir: dir, opts: o, report: report, lead: make(chan struct{}, 1), log: log, view: fold.View}
+	s.stats.LastSeq = log.NextSeq() - 1
+	s.stats.DurableThrough = s.stats.LastSeq // Finish synced what was found
+	s.logReport()
+	return s, nil
+}
+
+func (s *Store) logReport() {
+	for _, d := range s.report.Damage {
+		s.opts.Logger.Warn("migrationlog is damaged", "dir", s.dir, "damage", d.String())
+	}
+	if d := s.report.TornTail; d != nil {
+		s.opts.Logger.Warn("migrationlog's last write was cut short", "dir", s.dir, "damage", d.String())
+	}
+	for _, id := range s.report.InDoubt {
+		s.opts.Logger.Warn("migration is in doubt: a lost event may have been its last", "dir", s.dir, "migration", id)
+	}
+	s.opts.Logger.Info("migrationlog is open", "dir", s.dir, "events", s.report.FramesOK, "rows", s.view.Len())
+}
+
+// Upsert makes the checkpoint the latest row of its migration. It returns when
+// the event is durable and visible. Where the latest row has the same phase and
+// attempt nothing is written, and the receipt says Duplicate.
+//
+// It returns ErrInvalid (with the cause, from package checkpoint), ErrTooLarge,
+// ErrConflict, ErrClosed or ErrFailed. After ErrFailed the outcome is unknown;
+// after the others nothing was written.
+func (s *Store) Upsert(c checkpoint.Checkpoint, opts ...WriteOption) (Receipt, error) {
+	return s.write(checkpoint.Upserted{Checkpoint: c}, collect(opts))
+}
+
+// Abort records that a migration was given up, and why, and what undoes it in
+// which order. After it the migration has no row. A migration without a row is
+// left so: nothing is written, and the receipt's Seq is 0. Its errors are
+// Upsert's.
+func (s *Store) Abort(id checkpoint.MigrationID, reason string, comps []checkpoint.Compensation, opts ...WriteOption) (Receipt, error) {
+	o := collect(opts)
+	return s.write(checkpoint.Aborted{MigrationID: id, Reason: reason, Compensations: comps, TimestampMS: s.timestampMS(o)}, o)
+}
+
+// Remove records that a finished migration was cleaned up. After it the
+// migration has no row. A migration without a row is left so, as by Abort. Its
+// errors are Upsert's.
+func (s *Store) Remove(id checkpoint.MigrationID, opts ...WriteOption) (Receipt, error) {
+	o := collect(opts)
+	return s.write(checkpoint.Removed{MigrationID: id, TimestampMS: s.timestampMS(o)}, o)
+}
+
+func collect(opts []WriteOption) (o writeOptions) {
+	for _, opt := range opts {
+		opt(&o)
+	}
+	return o
+}
+
+func (s *Store) timestampMS(o writeOptions) uint64 {
+	if o.timestampMS != nil {
+		return *o.timestampMS
+	}
+	return uint64(max(0, s.opts.Now().UnixMilli()))
+}
+
+func (s *Store) write(e checkpoint.Event, o writeOptions) (Receipt, error) {
+	body, err := checkpoint.EncodeEvent(e)
+	if errors.Is(err, ErrTooLarge) {
+		return Receipt{}, err
+	}
+	if err != nil {
+		return Receipt{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return s.commit(&write{event: e, body: body, options: o})
+}
+
+// Get returns a migration's latest checkpoint.
+func (s *Store) Get(id checkpoint.MigrationID) (checkpoint.Checkpoint, bool) {
+	row, ok := s.Row(id)
+	return row.Checkpoint, ok
+}
+
+// Row returns a migration's latest checkpoint with what its history adds: the
+// event's number, and what earlier phases told.
+func (s *Store) Row(id checkpoint.MigrationID) (projection.Row, bool) {
+	s.viewMu.RLock()
+	defer s.viewMu.RUnlock()
+	return s.view.Get(id)
+}
+
+// All returns the latest checkpoints of all migrations that have one, in the
+// order of their ids. The slice is the caller's.
+func (s *Store) All() []checkpoint.Checkpoint {
+	rows := s.Rows()
+	all := make([]checkpoint.Checkpoint, len(rows))
+	for i, row := range rows {
+		all[i] = row.Checkpoint
+	}
+	return all
+}
+
+// Rows is All with what each migration's history adds.
+func (s *Store) Rows() []projection.Row {
+	s.viewMu.RLock()
+	defer s.viewMu.RUnlock()
+	return s.view.All()
+}
+
+// Len is the number of migrations that have a row.
+func (s *Store) Len() int {
+	s.viewMu.RLock()
+	defer s.viewMu.RUnlock()
+	return s.view.Len()
+}
+
+// History returns all records of one migration, in order, read from the log. It
+// includes the log's damage: what was lost may have been the migration's.
+func (s *Store) History(id checkpoint.MigrationID) ([]replay.Record, error) {
+	s.viewMu.RLock()
+	visible := s.view.LastSeq() // the log may already hold more, not yet durable
+	s.viewMu.RUnlock()
+	if visible == 0 {
+		return nil, nil
+	}
+	reader, err := replay.Open(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	var records []replay.Record
+	q := replay.Query{Migrations: []checkpoint.MigrationID{id}, ToSeq: visible}
+	for r, err := range reader.Records(context.Background(), q) {
+		if err != nil {
+			return nil, fmt.Errorf("history of %s: %w", id, err)
+		}
+		records = append(records, r)
+	}
+	return records, nil
+}
+
+// Report returns what Open found, skipped and repaired.
+func (s *Store) Report() replay.Report { return s.report.Clone() }
+
+// Health is nil while writes can succeed. After a failed write or sync it is that
+// ErrFailed, until the store is closed and opened again.
+func (s *Store) Health() error {
+	s.statsMu.Lock()
+	defer s.statsMu.Unlock()
+	return s.failed
+}
+
+// Stats returns what the store has done since it was opened.
+func (s *Store) Stats() Stats {
+	s.statsMu.Lock()
+	stats := s.stats
+	s.statsMu.Unlock()
+	stats.Rows = s.Len()
+	return stats
+}
+
+// Close waits for the writes that have begun, makes everything durable and lets
+// go of the lock. Reads go on from memory. It returns the error of the last
+// sync, or the one that failed the store; a second Close returns the same.
+func (s *Store) Close() error {
+	s.closeOnce.Do(func() {
+		s.queueMu.Lock()
+		s.closed = true
+		s.queueMu.Unlock()
+		s.lead <- struct{}{}
+		s.commitQueue()
+		s.closeErr = s.log.Close()
+		<-s.lead
+	})
+	return s.closeErr
+}
