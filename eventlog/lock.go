@@ -29,7 +29,7 @@ func lock(dir string, timeout time.Duration) (*flock.Flock, error) {
 	path := filepath.Join(dir, LockName)
 	deadline := time.Now().Add(timeout)
 	for {
-		l := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR))
+		l := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(filePerm))
 		got, err := l.TryLock()
 		if err != nil {
 			return nil, fmt.Errorf("lock: %w", err)

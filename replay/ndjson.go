@@ -198,7 +198,7 @@ func strict(b []byte, into, zero any) error {
 // requireKeys checks that have has a value for every key of want.
 func requireKeys(have, want []byte, path string) error {
 	var h, w map[string]json.RawMessage
-	if json.Unmarshal(want, &w) != nil {
+	if json.Unmarshal(want, &w) != nil || w == nil {
 		return nil // not an object
 	}
 	if err := json.Unmarshal(have, &h); err != nil {

@@ -118,6 +118,16 @@ func (p Point) before(r Record) bool {
 // StateAt returns the view at a point in the history. It returns an I/O error
 // or ctx's; damage is noted in the view.
 func (r *Reader) StateAt(ctx context.Context, p Point) (*projection.View, error) {
+	fold, err := r.FoldTo(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return fold.View, nil
+}
+
+// FoldTo returns the view at a point in the history with the report of what
+// was read up to there. Its errors are StateAt's.
+func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
 	fold := NewFold()
 	for rec, err := range r.all(ctx, 0) {
 		if err != nil {
@@ -128,18 +138,15 @@ func (r *Reader) StateAt(ctx context.Context, p Point) (*projection.View, error)
 		}
 		fold.Add(rec)
 	}
-	return fold.View, nil
+	return fold, nil
 }
 
 // Verify reads every frame of the log and reports what is damaged. It returns
 // an I/O error or ctx's.
 func (r *Reader) Verify(ctx context.Context) (Report, error) {
-	fold := NewFold()
-	for rec, err := range r.all(ctx, 0) {
-		if err != nil {
-			return Report{}, err
-		}
-		fold.Add(rec)
+	fold, err := r.FoldTo(ctx, Point{})
+	if err != nil {
+		return Report{}, err
 	}
 	return fold.Report(), nil
 }

@@ -1,0 +1,261 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"migrationlog"
+	"migrationlog/checkpoint"
+)
+
+func (t *tool) demo() *cobra.Command {
+	return &cobra.Command{
+		Use:   "demo [DIR]",
+		Short: "Run migrations through a real store, kill the coordinator, resume, tell the story",
+		Args:  args(0, 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			dir := ""
+			if len(args) > 0 {
+				dir = args[0]
+			}
+			return t.runDemo(c.Context(), dir)
+		},
+	}
+}
+
+// coordinator is the process that the demo kills.
+func (t *tool) coordinator() *cobra.Command {
+	return &cobra.Command{
+		Use:    "demo-coordinator DIR",
+		Hidden: true,
+		Args:   args(1, 1),
+		RunE:   func(c *cobra.Command, args []string) error { return t.runCoordinator(c.Context(), args[0]) },
+	}
+}
+
+// parked is the line with which the coordinator says that it waits for its end.
+const parked = "parked"
+
+func (t *tool) runDemo(ctx context.Context, dir string) error {
+	dir, err := demoDir(dir)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(t.stdout, "1. A coordinator process moves four shards. Its log is in %s\n\n", dir)
+	if err := t.killCoordinator(ctx, dir); err != nil {
+		return fmt.Errorf("coordinator: %w", err)
+	}
+	fmt.Fprintf(t.stdout, "\n2. It was killed (SIGKILL) in the middle of two migrations. Its successor opens the same log:\n\n")
+	interrupted, err := t.resume(dir)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(t.stdout, "\n3. The whole history, from the files (replay-tool log):\n\n")
+	if code := run(ctx, []string{"log", dir}, t.stdin, t.stdout, t.stderr); code != exitClean {
+		return verdict{code}
+	}
+	fmt.Fprintf(t.stdout, "\n4. One of the interrupted ones (replay-tool show):\n\n")
+	if code := run(ctx, []string{"show", dir, interrupted.String()}, t.stdin, t.stdout, t.stderr); code != exitClean {
+		return verdict{code}
+	}
+	fmt.Fprintf(t.stdout, `
+What to try next:
+  go run ./cmd/replay-tool info   %[1]s
+  go run ./cmd/replay-tool state  %[1]s --at '#9'    what the coordinator believed then
+  go run ./cmd/replay-tool verify %[1]s
+  go run ./cmd/replay-tool log    %[1]s -o ndjson
+`, dir)
+	return nil
+}
+
+// demoDir returns a directory for a new log, and refuses one that has a log.
+func demoDir(dir string) (string, error) {
+	if dir == "" {
+		parent, err := os.MkdirTemp("", "migrationlog-demo-")
+		return filepath.Join(parent, "log"), err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if len(entries) > 0 {
+		return "", usageErrorf("%s is not empty: the demo makes a log of its own, name a new directory", dir)
+	}
+	return dir, nil
+}
+
+// killCoordinator starts the coordinator, shows what it says, and kills it once
+// it is in the middle of things.
+func (t *tool) killCoordinator(ctx context.Context, dir string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	child := exec.CommandContext(ctx, self, "demo-coordinator", dir)
+	child.Stderr = t.stderr
+	out, err := child.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := child.Start(); err != nil {
+		return err
+	}
+	isParked := false
+	lines := bufio.NewScanner(out)
+	for !isParked && lines.Scan() {
+		if isParked = lines.Text() == parked; !isParked {
+			fmt.Fprintln(t.stdout, lines.Text())
+		}
+	}
+	if isParked {
+		err = child.Process.Kill()
+	}
+	waitErr := child.Wait()
+	if !isParked {
+		return errors.Join(errors.New("it ended before it was killed"), lines.Err(), waitErr)
+	}
+	return err
+}
+
+// move is one migration of the demo.
+type move struct {
+	id               checkpoint.MigrationID
+	vshard           uint32
+	group            uint64
+	source, target   uint64
+	learnerLogIndex  uint64
+	pauseUS, startNS uint64
+}
+
+func newMove(vshard uint32, source, target uint64) move {
+	return move{
+		id: checkpoint.NewMigrationID(), vshard: vshard, group: 100 + uint64(vshard), source: source, target: target,
+		learnerLogIndex: 40_000 + uint64(vshard), pauseUS: 180 + uint64(vshard), startNS: uint64(time.Now().UnixNano()),
+	}
+}
+
+// moveOf is the move that a row is about, as far as its history tells.
+func moveOf(store *migrationlog.Store, id checkpoint.MigrationID) move {
+	row, _ := store.Row(id)
+	vshard, f := row.Checkpoint.Payload.Shard(), row.Facts
+	return move{
+		id: id, vshard: vshard, group: f.SourceGroup, source: f.SourceNode, target: f.TargetNode,
+		learnerLogIndex: 40_000 + uint64(vshard), pauseUS: 180 + uint64(vshard), startNS: f.StartedAtHLC.WallNS,
+	}
+}
+
+// payload is what the move's coordinator records at a phase.
+func (m move) payload(phase checkpoint.Phase) checkpoint.Payload {
+	switch phase {
+	case checkpoint.PhaseAddLearner:
+		return checkpoint.AddLearner{
+			VShardID: m.vshard, SourceNode: m.source, TargetNode: m.target, SourceGroup: m.group,
+			WritePauseBudgetUS: 500_000, StartedAtHLC: checkpoint.HLC{WallNS: m.startNS},
+		}
+	case checkpoint.PhaseCatchUp:
+		return checkpoint.CatchUp{VShardID: m.vshard, LearnerLogIndexAtAdd: m.learnerLogIndex}
+	case checkpoint.PhasePromoteLearner:
+		return checkpoint.PromoteLearner{VShardID: m.vshard, TargetNode: m.target, SourceGroup: m.group}
+	case checkpoint.PhaseLeadershipTransfer:
+		return checkpoint.LeadershipTransfer{VShardID: m.vshard, TargetIsVoter: true, NewLeaderNodeID: m.target, SourceGroup: m.group}
+	case checkpoint.PhaseCutover:
+		return checkpoint.Cutover{VShardID: m.vshard, NewLeaderNodeID: m.target, SourceGroup: m.group}
+	}
+	return checkpoint.Complete{VShardID: m.vshard, ActualPauseUS: m.pauseUS, GhostStubInstalled: true}
+}
+
+// stepTime is how long a phase of the demo takes.
+const stepTime = 15 * time.Millisecond
+
+// record takes the move through the phases from first to last.
+func (m move) record(store *migrationlog.Store, first, last checkpoint.Phase) error {
+	for phase := first; phase <= last; phase++ {
+		c, err := checkpoint.New(m.id, 0, m.payload(phase), uint64(time.Now().UnixMilli()))
+		if err != nil {
+			return err
+		}
+		if _, err := store.Upsert(c); err != nil {
+			return err
+		}
+		time.Sleep(stepTime)
+	}
+	return nil
+}
+
+func (t *tool) runCoordinator(ctx context.Context, dir string) error {
+	store, err := migrationlog.Open(dir, nil)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+
+	finished, aborted := newMove(7, 1, 4), newMove(12, 2, 5)
+	cut, late := newMove(21, 3, 6), newMove(30, 1, 5)
+	if err := finished.record(store, checkpoint.PhaseAddLearner, checkpoint.PhaseComplete); err != nil {
+		return err
+	}
+	if _, err := store.Remove(finished.id); err != nil {
+		return err
+	}
+	fmt.Fprintln(t.stdout, "   vshard  7: node 1 -> 4  all six phases, removed")
+
+	if err := aborted.record(store, checkpoint.PhaseAddLearner, checkpoint.PhaseCatchUp); err != nil {
+		return err
+	}
+	undo := []checkpoint.Compensation{{Kind: checkpoint.RemoveLearner, GroupID: aborted.group, PeerID: aborted.target}}
+	if _, err := store.Abort(aborted.id, "target node unreachable during catch-up", undo); err != nil {
+		return err
+	}
+	fmt.Fprintln(t.stdout, "   vshard 12: node 2 -> 5  aborted in CatchUp, the learner is to be removed")
+
+	if err := cut.record(store, checkpoint.PhaseAddLearner, checkpoint.PhaseCatchUp); err != nil {
+		return err
+	}
+	fmt.Fprintln(t.stdout, "   vshard 21: node 3 -> 6  has reached CatchUp")
+	if err := late.record(store, checkpoint.PhaseAddLearner, checkpoint.PhaseCutover); err != nil {
+		return err
+	}
+	fmt.Fprintln(t.stdout, "   vshard 30: node 1 -> 5  has reached Cutover")
+	fmt.Fprintln(t.stdout, parked)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// resume does what a coordinator does after a crash: it opens the log, and takes
+// each migration that has a row on from its next phase. It returns the one that
+// had the longest way to go.
+func (t *tool) resume(dir string) (earliest checkpoint.MigrationID, err error) {
+	store, err := migrationlog.Open(dir, &migrationlog.Options{MustExist: true})
+	if err != nil {
+		return earliest, err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+
+	report := store.Report()
+	fmt.Fprintf(t.stdout, "   %d events read, %d lost, %d migrations in flight\n", report.FramesOK, report.LostCount(), store.Len())
+	lowest := checkpoint.PhaseComplete
+	for _, c := range store.All() {
+		m := moveOf(store, c.MigrationID)
+		fmt.Fprintf(t.stdout, "   vshard %d: was at %s; its AddLearner event names nodes %d -> %d of group %d; resuming\n",
+			m.vshard, c.Phase(), m.source, m.target, m.group)
+		if err := m.record(store, c.Phase()+1, checkpoint.PhaseComplete); err != nil {
+			return earliest, err
+		}
+		if _, err := store.Remove(m.id); err != nil {
+			return earliest, err
+		}
+		if c.Phase() < lowest {
+			lowest, earliest = c.Phase(), c.MigrationID
+		}
+	}
+	return earliest, nil
+}

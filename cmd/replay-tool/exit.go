@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"migrationlog"
+	"migrationlog/eventlog/segment"
+	"migrationlog/replay"
+)
+
+// The exit codes. The table in docs/TOOL.md says the same.
+const (
+	exitClean       = 0
+	exitIO          = 1
+	exitUsage       = 2
+	exitDamage      = 3
+	exitTornTail    = 4
+	exitLocked      = 5
+	exitNoMatch     = 6
+	exitNewerFormat = 8
+	exitInterrupted = 130
+)
+
+// usageError is the caller's mistake: in the arguments, or in what was given to
+// be imported.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usageErrorf(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+var errNoMatch = errors.New("nothing matched")
+
+// verdict is the error of a command that did its work and found the log not
+// clean.
+type verdict struct{ code int }
+
+func (verdict) Error() string { return "the log is not clean" }
+
+func verdictOf(r replay.Report) error {
+	switch {
+	case len(r.Damage) > 0:
+		return verdict{exitDamage}
+	case r.TornTail != nil:
+		return verdict{exitTornTail}
+	}
+	return nil
+}
+
+// messageOf is what is said of an error; the commands themselves say what they
+// found in a log.
+func messageOf(err error) string {
+	if err == nil || errors.As(err, new(verdict)) {
+		return ""
+	}
+	if errors.Is(err, context.Canceled) {
+		return "interrupted"
+	}
+	return err.Error()
+}
+
+func exitCode(err error) int {
+	var v verdict
+	switch {
+	case err == nil:
+		return exitClean
+	case errors.As(err, &v):
+		return v.code
+	case errors.Is(err, context.Canceled):
+		return exitInterrupted
+	case errors.As(err, new(usageError)):
+		return exitUsage
+	case errors.Is(err, migrationlog.ErrInvalid), errors.Is(err, migrationlog.ErrTooLarge):
+		return exitUsage
+	case errors.Is(err, migrationlog.ErrLocked):
+		return exitLocked
+	case errors.Is(err, migrationlog.ErrNewerFormat):
+		return exitNewerFormat
+	case errors.Is(err, segment.ErrManifestLost), errors.Is(err, migrationlog.ErrDamaged):
+		return exitDamage
+	case errors.Is(err, errNoMatch):
+		return exitNoMatch
+	}
+	return exitIO
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"migrationlog/checkpoint"
+	"migrationlog/replay"
+)
+
+// filters are the flags that choose records.
+type filters struct {
+	since, until  string
+	from, to      uint64
+	migrations    []string
+	kinds, phases []string
+	vshards       []uint
+	nodes         []string
+}
+
+func (f *filters) register(c *cobra.Command) {
+	flags := c.Flags()
+	flags.StringVar(&f.since, "since", "", "only records from this `time` on ("+timeForms+")")
+	flags.StringVar(&f.until, "until", "", "only records up to this `time`")
+	flags.Uint64Var(&f.from, "from", 0, "only records from this `seq` on")
+	flags.Uint64Var(&f.to, "to", 0, "only records up to this `seq`")
+	flags.StringSliceVar(&f.migrations, "migration", nil, "only these migrations: `id`, or its beginning")
+	flags.StringSliceVar(&f.kinds, "kind", nil, "only this `kind`: checkpoint, abort, remove, unknown or damage")
+	flags.StringSliceVar(&f.phases, "phase", nil, "only checkpoints of this `phase`")
+	flags.UintSliceVar(&f.vshards, "vshard", nil, "only migrations of this vShard `number`")
+	flags.StringSliceVar(&f.nodes, "node", nil, "only migrations from or to this node `number`")
+}
+
+// query reads the flags. Migration ids that were typed in part are looked up.
+func (f *filters) query(ctx context.Context, reader *replay.Reader) (q replay.Query, err error) {
+	q.FromSeq, q.ToSeq = f.from, f.to
+	if f.since != "" {
+		if q.SinceMS, err = parseTime(f.since); err != nil {
+			return q, err
+		}
+	}
+	if f.until != "" {
+		if q.UntilMS, err = parseTime(f.until); err != nil {
+			return q, err
+		}
+	}
+	for _, typed := range f.migrations {
+		id, err := resolve(ctx, reader, typed)
+		if err != nil {
+			return q, err
+		}
+		q.Migrations = append(q.Migrations, id)
+	}
+	for _, name := range f.kinds {
+		kind := replay.Kind(name)
+		switch kind {
+		case replay.KindCheckpoint, replay.KindAbort, replay.KindRemove, replay.KindUnknown, replay.KindDamage:
+			q.Kinds = append(q.Kinds, kind)
+		default:
+			return q, usageErrorf("--kind %s: the kinds are checkpoint, abort, remove, unknown and damage", name)
+		}
+	}
+	for _, name := range f.phases {
+		phase, err := checkpoint.ParsePhase(name)
+		if err != nil {
+			return q, usageError{err}
+		}
+		q.Phases = append(q.Phases, phase)
+	}
+	for _, v := range f.vshards {
+		if v > math.MaxUint32 {
+			return q, usageErrorf("--vshard %d: a vShard number has 32 bits", v)
+		}
+		q.VShards = append(q.VShards, uint32(v))
+	}
+	for _, text := range f.nodes {
+		node, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			return q, usageErrorf("--node %s: not a node number", text)
+		}
+		q.Nodes = append(q.Nodes, node)
+	}
+	return q, nil
+}
+
+const timeForms = "2026-11-23T14:05:00Z, '2026-11-23 14:05:00' in UTC, or Unix milliseconds"
+
+// parseTime reads a time as Unix milliseconds.
+func parseTime(text string) (uint64, error) {
+	if ms, err := strconv.ParseUint(text, 10, 64); err == nil {
+		return ms, nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, time.DateTime, "2006-01-02 15:04", "2006-01-02T15:04:05", "2006-01-02T15:04", time.DateOnly} {
+		if at, err := time.Parse(layout, text); err == nil && at.UnixMilli() >= 0 {
+			return uint64(at.UnixMilli()), nil
+		}
+	}
+	return 0, usageErrorf("%q is not a time: write %s", text, timeForms)
+}
+
+// parsePoint reads a moment in a history: a time, or #SEQ.
+func parsePoint(text string) (replay.Point, error) {
+	if number, ok := strings.CutPrefix(text, "#"); ok {
+		seq, err := strconv.ParseUint(number, 10, 64)
+		if err != nil || seq == 0 {
+			return replay.Point{}, usageErrorf("%q is not a seq: write # and a number from 1 on", text)
+		}
+		return replay.Point{Seq: seq}, nil
+	}
+	ms, err := parseTime(text)
+	if err == nil && ms == 0 {
+		err = usageErrorf("%q: the log has nothing that old", text)
+	}
+	return replay.Point{TimeMS: ms}, err
+}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"migrationlog/checkpoint"
+	"migrationlog/replay"
+)
+
+// fold reads a whole history, calling each with every record.
+func (t *tool) fold(ctx context.Context, dir string, each func(replay.Record)) (*replay.Fold, error) {
+	reader, err := replay.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	fold := replay.NewFold()
+	p := t.progress("events read:")
+	defer p.end()
+	var n uint64
+	for r, err := range reader.Records(ctx, replay.Query{}) {
+		if err != nil {
+			return nil, err
+		}
+		fold.Add(r)
+		if each != nil {
+			each(r)
+		}
+		n++
+		p.at(n)
+	}
+	return fold, nil
+}
+
+// resolve finds the one migration in a history whose id is, or begins with, what
+// was typed.
+func resolve(ctx context.Context, reader *replay.Reader, typed string) (checkpoint.MigrationID, error) {
+	typed = strings.ToLower(typed)
+	if strings.Trim(typed, "0123456789abcdef-") != "" || typed == "" {
+		return checkpoint.MigrationID{}, usageErrorf("%q is not a migration id, nor the beginning of one", typed)
+	}
+	var found []checkpoint.MigrationID
+	for r, err := range reader.Records(ctx, replay.Query{}) {
+		if err != nil {
+			return checkpoint.MigrationID{}, err
+		}
+		id, ok := r.Migration()
+		if ok && strings.HasPrefix(id.String(), typed) && !slices.Contains(found, id) {
+			found = append(found, id)
+		}
+		if len(found) > 1 {
+			return checkpoint.MigrationID{}, usageErrorf("%q is the beginning of %s and of %s: type more of it", typed, found[0], found[1])
+		}
+	}
+	if len(found) == 0 {
+		return checkpoint.MigrationID{}, fmt.Errorf("%w: the log has no migration %s", errNoMatch, typed)
+	}
+	return found[0], nil
+}

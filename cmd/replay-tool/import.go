@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"migrationlog"
+	"migrationlog/checkpoint"
+	"migrationlog/replay"
+)
+
+func (t *tool) importCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "import DIR FILE|-",
+		Short: "Append NDJSON events to a log, through the store",
+		Long: `Append NDJSON events, as 'log -o ndjson' prints them, to the log in DIR, which is
+made if it is not there. Lines take new numbers. A line that cannot be read ends
+the import with its number; what came before it is durable.`,
+		Args: args(2, 2),
+		RunE: func(c *cobra.Command, args []string) error { return t.runImport(c.Context(), args[0], args[1]) },
+	}
+}
+
+// maxLineBytes bounds a line. The largest event is 64 KiB of CBOR, of which JSON
+// may need six characters a byte.
+const maxLineBytes = 1 << 20
+
+// importer counts what became of the lines.
+type importer struct {
+	store *migrationlog.Store
+
+	Lines      uint64 `json:"lines"`
+	Appended   uint64 `json:"appended"`
+	Duplicates uint64 `json:"duplicates"`
+	Differs    uint64 `json:"differs"` // duplicates with another payload
+	Absent     uint64 `json:"absent"`  // aborts and removals of migrations without a row
+	Damage     uint64 `json:"damage"`  // lines that stand for damage
+}
+
+func (t *tool) runImport(ctx context.Context, dir, file string) error {
+	in := t.stdin
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		in = f
+	}
+	// Lines become durable together, when the store is closed: nothing is
+	// acknowledged before.
+	store, err := migrationlog.Open(dir, &migrationlog.Options{NoSync: true})
+	if err != nil {
+		return err
+	}
+	report := store.Report()
+	t.reportFindings(report)
+	m := &importer{store: store}
+	p := t.progress("lines imported:")
+	err = m.lines(ctx, in, p)
+	p.end()
+	if closeErr := store.Close(); closeErr != nil {
+		return errors.Join(err, closeErr)
+	}
+	if err != nil {
+		t.say("%d events before that are in the log and durable", m.Appended)
+		return err
+	}
+	if err := t.importSummary(m, dir); err != nil {
+		return err
+	}
+	if m.Damage > 0 {
+		t.say("%d lines stand for damage in the log they come from: what was lost there is not here either", m.Damage)
+		return verdict{exitDamage}
+	}
+	return nil
+}
+
+func (t *tool) importSummary(m *importer, dir string) error {
+	switch t.output {
+	case outputJSON:
+		return t.writeJSON(m)
+	case outputNDJSON:
+		return writeLine(t.stdout, m)
+	}
+	_, err := fmt.Fprintf(t.stdout, "%d lines: %d events appended, %d duplicates (%d with another payload), %d aborts or removals of nothing\n",
+		m.Lines, m.Appended, m.Duplicates, m.Differs, m.Absent)
+	t.say("next: replay-tool info %s", dir)
+	return err
+}
+
+func (m *importer) lines(ctx context.Context, in io.Reader, p *progress) error {
+	scanner := bufio.NewScanner(in)
+	scanner.Buffer(nil, maxLineBytes)
+	var number uint64
+	for scanner.Scan() {
+		number++
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if len(bytes.TrimSpace(scanner.Bytes())) == 0 {
+			continue
+		}
+		m.Lines++
+		if err := m.line(scanner.Bytes()); err != nil {
+			return fmt.Errorf("line %d: %w", number, err)
+		}
+		p.at(number)
+	}
+	if errors.Is(scanner.Err(), bufio.ErrTooLong) {
+		return usageErrorf("line %d: longer than %d bytes", number+1, maxLineBytes)
+	}
+	return scanner.Err()
+}
+
+func (m *importer) line(line []byte) error {
+	var r replay.Record
+	if err := json.Unmarshal(line, &r); err != nil {
+		return usageError{err}
+	}
+	if r.Damage != nil {
+		m.Damage++
+		return nil
+	}
+	if r.Unknown != nil {
+		return usageErrorf("an event of kind %d, which a newer version wrote: import it with that version", r.Unknown.Kind)
+	}
+	receipt, err := m.write(r.Event)
+	switch {
+	case err != nil:
+		return err
+	case receipt.Duplicate:
+		m.Duplicates++
+		if receipt.Differs {
+			m.Differs++
+		}
+	case receipt.Seq == 0:
+		m.Absent++
+	default:
+		m.Appended++
+	}
+	return nil
+}
+
+func (m *importer) write(event checkpoint.Event) (migrationlog.Receipt, error) {
+	switch e := event.(type) {
+	case checkpoint.Upserted:
+		return m.store.Upsert(e.Checkpoint)
+	case checkpoint.Aborted:
+		return m.store.Abort(e.MigrationID, e.Reason, e.Compensations, migrationlog.At(e.TimestampMS))
+	}
+	return m.store.Remove(event.Migration(), migrationlog.At(event.WallMS()))
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"migrationlog/eventlog/segment"
+	"migrationlog/replay"
+)
+
+func (t *tool) info() *cobra.Command {
+	return &cobra.Command{
+		Use:   "info DIR",
+		Short: "Show one screen: range, times, sizes, health, what to ask next",
+		Args:  args(1, 1),
+		RunE:  func(c *cobra.Command, args []string) error { return t.runInfo(c.Context(), args[0]) },
+	}
+}
+
+// infoScreen is what `info -o json` prints.
+type infoScreen struct {
+	Dir           string                 `json:"dir"`
+	UUID          string                 `json:"uuid"`
+	Format        int                    `json:"format"`
+	Created       string                 `json:"created"`
+	Segments      int                    `json:"segments"`
+	SizeBytes     int64                  `json:"size_bytes"`
+	Events        map[replay.Kind]uint64 `json:"events"`
+	EarliestMS    uint64                 `json:"earliest_ms"`
+	LatestMS      uint64                 `json:"latest_ms"`
+	Rows          int                    `json:"rows"`
+	RowsByPhase   map[string]int         `json:"rows_by_phase"`
+	LockNamesPID  string                 `json:"lock_names_pid"` // a writer's that runs or was killed
+	Report        replay.Report          `json:"report"`
+	SuggestedNext string                 `json:"suggested_next"`
+}
+
+func (t *tool) runInfo(ctx context.Context, dir string) error {
+	reader, err := replay.Open(dir)
+	if err != nil {
+		return err
+	}
+	m := reader.Manifest()
+	s := infoScreen{
+		Dir: dir, UUID: m.UUID.String(), Format: segment.FormatVersion, Created: m.Created.Format("2006-01-02T15:04:05Z"),
+		Events: map[replay.Kind]uint64{}, RowsByPhase: map[string]int{},
+	}
+	fold, err := t.fold(ctx, dir, s.count)
+	if err != nil {
+		return err
+	}
+	s.Report = fold.Report()
+	for _, r := range fold.View.All() {
+		s.Rows++
+		s.RowsByPhase[r.Checkpoint.Phase().String()]++
+	}
+	if err := s.readFiles(dir); err != nil {
+		return err
+	}
+	s.suggest()
+	switch t.output {
+	case outputJSON:
+		err = t.writeJSON(s)
+	case outputNDJSON:
+		err = writeLine(t.stdout, s)
+	default:
+		t.infoText(s)
+	}
+	if err != nil {
+		return err
+	}
+	return verdictOf(s.Report)
+}
+
+func (s *infoScreen) count(r replay.Record) {
+	s.Events[r.Kind()]++
+	if ms := r.WallMS(); ms != 0 {
+		if s.EarliestMS == 0 || ms < s.EarliestMS {
+			s.EarliestMS = ms
+		}
+		s.LatestMS = max(s.LatestMS, ms)
+	}
+}
+
+func (s *infoScreen) readFiles(dir string) error {
+	names, err := segment.Names(os.DirFS(dir))
+	if err != nil {
+		return err
+	}
+	s.Segments = len(names)
+	for _, name := range names {
+		info, err := os.Stat(filepath.Join(dir, segment.WALDir, name))
+		if err != nil {
+			return err
+		}
+		s.SizeBytes += info.Size()
+	}
+	pid, _ := os.ReadFile(filepath.Join(dir, "LOCK"))
+	s.LockNamesPID = strings.TrimSpace(string(pid))
+	return nil
+}
+
+func (s *infoScreen) suggest() {
+	next := "state"
+	switch {
+	case !s.Report.Clean():
+		next = "verify"
+	case s.Rows == 0:
+		next = "log"
+	}
+	s.SuggestedNext = fmt.Sprintf("replay-tool %s %s", next, s.Dir)
+}
+
+func (t *tool) infoText(s infoScreen) {
+	w, r, clock := t.stdout, s.Report, t.clock()
+	fmt.Fprintf(w, "log        %s, format %d, created %s\n", s.UUID, s.Format, s.Created)
+	fmt.Fprintf(w, "size       %d bytes in %d segments\n", s.SizeBytes, s.Segments)
+	fmt.Fprintf(w, "events     %d", r.FramesOK)
+	if r.FramesOK > 0 {
+		fmt.Fprintf(w, ", seq %d to %d: %d checkpoints, %d aborts, %d removals", r.FirstSeq, r.LastSeq,
+			s.Events[replay.KindCheckpoint], s.Events[replay.KindAbort], s.Events[replay.KindRemove])
+		fmt.Fprintf(w, "\ntimes      %s to %s", clock.show(s.EarliestMS), clock.show(s.LatestMS))
+	}
+	fmt.Fprintf(w, "\nmigrations %d with a row", s.Rows)
+	sep := ": "
+	for _, phase := range phaseNames {
+		if n := s.RowsByPhase[phase]; n > 0 {
+			fmt.Fprintf(w, "%s%d at %s", sep, n, phase)
+			sep = ", "
+		}
+	}
+	fmt.Fprintln(w)
+	if s.LockNamesPID != "" {
+		fmt.Fprintf(w, "writer     process %s has it open, or was killed\n", s.LockNamesPID)
+	}
+	switch {
+	case len(r.Damage) > 0:
+		fmt.Fprintf(w, "health     DAMAGED: %d places, %d events lost, %d migrations in doubt\n", len(r.Damage), r.LostCount(), len(r.InDoubt))
+	case r.TornTail != nil:
+		fmt.Fprintf(w, "health     torn tail: %d bytes of a write that was cut short\n", r.TornTail.Length)
+	default:
+		fmt.Fprintf(w, "health     clean\n")
+	}
+	fmt.Fprintf(w, "next       %s\n", s.SuggestedNext)
+}
+
+var phaseNames = []string{"AddLearner", "CatchUp", "PromoteLearner", "LeadershipTransfer", "Cutover", "Complete"}

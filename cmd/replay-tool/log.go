@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"migrationlog/checkpoint"
+	"migrationlog/replay"
+)
+
+// logCommand lists records.
+type logCommand struct {
+	*tool
+	filters filters
+	follow  bool
+	last    int
+	reverse bool
+
+	clock *clock
+	fold  *replay.Fold
+	table *tabwriter.Writer
+	wrote int
+}
+
+func (t *tool) log() *cobra.Command {
+	l := &logCommand{tool: t}
+	c := &cobra.Command{
+		Use:   "log DIR",
+		Short: "List the history, with damage in its place",
+		Args:  args(1, 1),
+		RunE:  func(c *cobra.Command, args []string) error { return l.run(c.Context(), args[0]) },
+	}
+	l.filters.register(c)
+	c.Flags().BoolVarP(&l.follow, "follow", "f", false, "go on with what is appended, until interrupted")
+	c.Flags().IntVarP(&l.last, "last", "n", 0, "only the last `N` records")
+	c.Flags().BoolVar(&l.reverse, "reverse", false, "newest first")
+	return c
+}
+
+func (l *logCommand) run(ctx context.Context, dir string) error {
+	switch {
+	case l.last < 0:
+		return usageErrorf("--last %d: give a number from 1 on", l.last)
+	case l.follow && l.reverse:
+		return usageErrorf("--follow and --reverse do not go together")
+	case l.follow && l.output == outputJSON:
+		return usageErrorf("--follow has no end, and a JSON array has: use -o ndjson")
+	}
+	reader, err := replay.Open(dir)
+	if err != nil {
+		return err
+	}
+	q, err := l.filters.query(ctx, reader)
+	if err != nil {
+		return err
+	}
+	l.clock, l.fold = l.tool.clock(), replay.NewFold()
+	if err := l.list(ctx, reader, q); err != nil {
+		return err
+	}
+	if l.follow {
+		return l.followFrom(ctx, dir, q)
+	}
+	if l.wrote == 0 && l.output != outputJSON {
+		l.say("no record matches")
+	}
+	report := l.fold.Report()
+	l.reportFindings(report)
+	if err := verdictOf(report); err != nil {
+		return err
+	}
+	if l.wrote == 0 && l.filters.set() {
+		return verdict{exitNoMatch}
+	}
+	return nil
+}
+
+func (f *filters) set() bool {
+	return f.since+f.until != "" || f.from+f.to != 0 ||
+		len(f.migrations)+len(f.kinds)+len(f.phases)+len(f.vshards)+len(f.nodes) > 0
+}
+
+// list prints what is there now: at once, or, where the end decides what comes
+// first, once all is read.
+func (l *logCommand) list(ctx context.Context, reader *replay.Reader, q replay.Query) error {
+	var held []replay.Record
+	hold := l.reverse || l.last > 0 || l.output == outputJSON
+	p := l.progress("events read:")
+	var n uint64
+	for r, err := range reader.Records(ctx, q) {
+		if err != nil {
+			p.end()
+			return err
+		}
+		l.fold.Add(r)
+		n++
+		p.at(n)
+		if !hold {
+			if err := l.print(r); err != nil {
+				return err
+			}
+			continue
+		}
+		held = append(held, r)
+		if l.last > 0 && len(held) >= 2*l.last+1024 {
+			held = slices.Clone(held[len(held)-l.last:])
+		}
+	}
+	p.end()
+	if l.last > 0 && len(held) > l.last {
+		held = held[len(held)-l.last:]
+	}
+	if l.reverse {
+		slices.Reverse(held)
+	}
+	if l.output == outputJSON {
+		l.wrote = len(held)
+		return writeLines(l.tool, slices.Concat([]replay.Record{}, held))
+	}
+	for _, r := range held {
+		if err := l.print(r); err != nil {
+			return err
+		}
+	}
+	return l.flush()
+}
+
+const followTime = 200 * time.Millisecond
+
+// followFrom prints what is appended from now on.
+func (l *logCommand) followFrom(ctx context.Context, dir string, q replay.Query) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(followTime):
+		}
+		reader, err := replay.Open(dir)
+		if err != nil {
+			return err
+		}
+		q.FromSeq = max(q.FromSeq, l.fold.View.LastSeq()+1)
+		for r, err := range reader.Records(ctx, q) {
+			if err != nil {
+				return err
+			}
+			if r.Damage != nil && (r.Damage.Torn || r.Damage.FirstSeq < q.FromSeq) {
+				continue // shown already, or a write in progress
+			}
+			l.fold.Add(r)
+			if err := l.print(r); err != nil {
+				return err
+			}
+		}
+		if err := l.flush(); err != nil {
+			return err
+		}
+	}
+}
+
+func (l *logCommand) print(r replay.Record) error {
+	l.wrote++
+	if l.output == outputNDJSON {
+		return writeLine(l.stdout, r)
+	}
+	if l.table == nil {
+		l.table = recordTable(l.stdout)
+	}
+	recordRow(l.table, l.clock, r)
+	if l.wrote%tablePageRows == 0 {
+		return l.flush()
+	}
+	return nil
+}
+
+// tablePageRows is how many rows are aligned with each other: a table of millions
+// must not wait for its end.
+const tablePageRows = 1000
+
+func (l *logCommand) flush() error {
+	if l.table == nil {
+		return nil
+	}
+	return l.table.Flush()
+}
+
+func recordTable(w io.Writer) *tabwriter.Writer {
+	return table(w, "SEQ", "TIME", "MIGRATION", "STEP", "ATTEMPT", "VSHARD", "DETAIL")
+}
+
+func recordRow(w io.Writer, clock *clock, r replay.Record) {
+	if d := r.Damage; d != nil {
+		row(w, damageSeqs(*d), "", "", "DAMAGE", "", "", d.String())
+		return
+	}
+	id, _ := r.Migration()
+	attempt, vshard := "", ""
+	if u, ok := r.Event.(checkpoint.Upserted); ok {
+		attempt = strconv.FormatUint(uint64(u.Checkpoint.Attempt), 10)
+		vshard = strconv.FormatUint(uint64(u.Checkpoint.Payload.Shard()), 10)
+	}
+	row(w, strconv.FormatUint(r.Seq, 10), clock.show(r.WallMS()), id.String(), stepOf(r), attempt, vshard, detailOf(r))
+}
+
+func damageSeqs(d replay.Damage) string {
+	switch {
+	case d.Lost() == 0:
+		return "-"
+	case d.Lost() == 1:
+		return strconv.FormatUint(d.FirstSeq, 10)
+	}
+	return fmt.Sprintf("%d-%d", d.FirstSeq, d.LastSeq)
+}

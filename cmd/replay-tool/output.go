@@ -1,0 +1,182 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"migrationlog/checkpoint"
+	"migrationlog/projection"
+	"migrationlog/replay"
+)
+
+const (
+	outputTable  = "table"
+	outputJSON   = "json"
+	outputNDJSON = "ndjson"
+
+	timeISO      = "iso"
+	timeRelative = "relative"
+	timeRaw      = "raw"
+)
+
+// writeJSON writes one value, indented.
+func (t *tool) writeJSON(v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(t.stdout, "%s\n", b)
+	return err
+}
+
+// writeLines writes each value as one line of JSON, or all as one array.
+func writeLines[T any](t *tool, values []T) error {
+	if t.output == outputJSON {
+		return t.writeJSON(values)
+	}
+	for _, v := range values {
+		if err := writeLine(t.stdout, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeLine(w io.Writer, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(b, '\n'))
+	return err
+}
+
+// stateRow is a row as `state -o json` prints it.
+type stateRow struct {
+	MigrationID checkpoint.MigrationID `json:"migration_id"`
+	Attempt     uint32                 `json:"attempt"`
+	Phase       checkpoint.Phase       `json:"phase"`
+	Payload     checkpoint.Payload     `json:"payload"`
+	CRC32C      uint32                 `json:"crc32c"`
+	TSMS        uint64                 `json:"ts_ms"`
+	Seq         uint64                 `json:"seq"`
+}
+
+func stateRowOf(r projection.Row) stateRow {
+	c := r.Checkpoint
+	return stateRow{c.MigrationID, c.Attempt, c.Phase(), c.Payload, c.CRC32C, c.TimestampMS, r.Seq}
+}
+
+// table aligns cells that are separated by tabs.
+func table(w io.Writer, heading ...string) *tabwriter.Writer {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row(tw, heading...)
+	return tw
+}
+
+func row(w io.Writer, cells ...string) {
+	fmt.Fprintln(w, strings.Join(cells, "\t"))
+}
+
+// clock shows Unix milliseconds in the style that was asked for.
+type clock struct {
+	style   string
+	firstMS *uint64
+}
+
+func (t *tool) clock() *clock { return &clock{style: t.timeStyle} }
+
+func (c *clock) show(ms uint64) string {
+	switch c.style {
+	case timeRaw:
+		return strconv.FormatUint(ms, 10)
+	case timeRelative:
+		if c.firstMS == nil {
+			c.firstMS = &ms
+		}
+		return fmt.Sprintf("%+.3fs", (float64(ms)-float64(*c.firstMS))/1000)
+	}
+	if ms > maxShownMS {
+		return strconv.FormatUint(ms, 10)
+	}
+	return time.UnixMilli(int64(ms)).UTC().Format("2006-01-02T15:04:05.000Z")
+}
+
+// maxShownMS is the last millisecond of the year 9999.
+const maxShownMS = 253402300799999
+
+// stepOf names what a record did: a phase, "abort" or "remove".
+func stepOf(r replay.Record) string {
+	if u, ok := r.Event.(checkpoint.Upserted); ok {
+		return u.Checkpoint.Phase().String()
+	}
+	return string(r.Kind())
+}
+
+// detailOf says what a record adds, for people.
+func detailOf(r replay.Record) string {
+	switch e := r.Event.(type) {
+	case checkpoint.Upserted:
+		return payloadDetail(e.Checkpoint.Payload)
+	case checkpoint.Aborted:
+		parts := []string{strconv.Quote(e.Reason)}
+		for _, c := range e.Compensations {
+			parts = append(parts, compensationDetail(c))
+		}
+		return strings.Join(parts, " ")
+	case checkpoint.Removed:
+		return ""
+	}
+	return fmt.Sprintf("event kind %d of a newer version", r.Unknown.Kind)
+}
+
+func payloadDetail(p checkpoint.Payload) string {
+	switch p := p.(type) {
+	case checkpoint.AddLearner:
+		return fmt.Sprintf("node %d -> %d, group %d, pause budget %d us", p.SourceNode, p.TargetNode, p.SourceGroup, p.WritePauseBudgetUS)
+	case checkpoint.CatchUp:
+		return fmt.Sprintf("learner added at log index %d", p.LearnerLogIndexAtAdd)
+	case checkpoint.PromoteLearner:
+		return fmt.Sprintf("node %d votes in group %d", p.TargetNode, p.SourceGroup)
+	case checkpoint.LeadershipTransfer:
+		voter := "a voter"
+		if !p.TargetIsVoter {
+			voter = "not a voter"
+		}
+		return fmt.Sprintf("to node %d (%s), group %d", p.NewLeaderNodeID, voter, p.SourceGroup)
+	case checkpoint.Cutover:
+		return fmt.Sprintf("node %d leads group %d", p.NewLeaderNodeID, p.SourceGroup)
+	case checkpoint.Complete:
+		stub := "stub installed"
+		if !p.GhostStubInstalled {
+			stub = "no stub"
+		}
+		return fmt.Sprintf("writes paused %d us, %s", p.ActualPauseUS, stub)
+	}
+	return ""
+}
+
+func compensationDetail(c checkpoint.Compensation) string {
+	if c.Kind == checkpoint.RemoveGhostStub {
+		return fmt.Sprintf("%s(vshard %d)", c.Kind, c.VShardID)
+	}
+	return fmt.Sprintf("%s(group %d, node %d)", c.Kind, c.GroupID, c.PeerID)
+}
+
+// reportFindings says on stderr what a report has to say, if anything.
+func (t *tool) reportFindings(r replay.Report) {
+	for _, d := range r.Damage {
+		t.say("damage: %s", d)
+	}
+	if r.TornTail != nil {
+		t.say("%s (it was never acknowledged unless the disk lost it; the next writer moves it to quarantine/)", r.TornTail)
+	}
+	if len(r.InDoubt) > 0 {
+		t.say("%d migrations are in doubt: a lost event may have been their last (see 'replay-tool verify -o json')", len(r.InDoubt))
+	}
+}

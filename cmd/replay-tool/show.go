@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"migrationlog/checkpoint"
+	"migrationlog/projection"
+	"migrationlog/replay"
+)
+
+func (t *tool) show() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show DIR MIGRATION",
+		Short: "Tell one migration's story: every step, how long it took, what it added",
+		Long:  "Tell one migration's story: every step, how long it took, what it added.\nMIGRATION is an id, or as much of its beginning as no other id has.",
+		Args:  args(2, 2),
+		RunE:  func(c *cobra.Command, args []string) error { return t.runShow(c.Context(), args[0], args[1]) },
+	}
+}
+
+// story is one migration's records, and what they told.
+type story struct {
+	id      checkpoint.MigrationID
+	vshard  uint32
+	facts   projection.Facts
+	records []replay.Record
+	inDoubt bool
+}
+
+func (t *tool) runShow(ctx context.Context, dir, typed string) error {
+	reader, err := replay.Open(dir)
+	if err != nil {
+		return err
+	}
+	id, err := resolve(ctx, reader, typed)
+	if err != nil {
+		return err
+	}
+	s := story{id: id}
+	fold := replay.NewFold()
+	for r, err := range reader.Records(ctx, replay.Query{}) {
+		if err != nil {
+			return err
+		}
+		fold.Add(r)
+		if of, ok := r.Migration(); ok && of == id {
+			s.add(r, fold.View)
+		}
+	}
+	report := fold.Report()
+	for _, doubtful := range report.InDoubt {
+		s.inDoubt = s.inDoubt || doubtful == id
+	}
+	switch t.output {
+	case outputNDJSON:
+		err = writeLines(t, s.records)
+	case outputJSON:
+		err = t.writeJSON(s)
+	default:
+		err = t.storyText(s)
+	}
+	if err != nil {
+		return err
+	}
+	t.reportFindings(report)
+	return verdictOf(report)
+}
+
+func (s *story) add(r replay.Record, view *projection.View) {
+	s.records = append(s.records, r)
+	if row, ok := view.Get(s.id); ok {
+		s.facts, s.vshard = row.Facts, row.Checkpoint.Payload.Shard()
+	}
+}
+
+// MarshalJSON writes the story with the facts that are known.
+func (s story) MarshalJSON() ([]byte, error) {
+	out := struct {
+		MigrationID        checkpoint.MigrationID `json:"migration_id"`
+		VShardID           uint32                 `json:"vshard_id"`
+		SourceNode         *uint64                `json:"source_node"`
+		TargetNode         *uint64                `json:"target_node"`
+		SourceGroup        *uint64                `json:"source_group"`
+		WritePauseBudgetUS *uint64                `json:"write_pause_budget_us"`
+		StartedAtHLC       *checkpoint.HLC        `json:"started_at_hlc"`
+		InDoubt            bool                   `json:"in_doubt"`
+		Records            []replay.Record        `json:"records"`
+	}{MigrationID: s.id, VShardID: s.vshard, InDoubt: s.inDoubt, Records: s.records}
+	if s.facts.HasSource {
+		out.SourceNode, out.WritePauseBudgetUS, out.StartedAtHLC = &s.facts.SourceNode, &s.facts.WritePauseBudgetUS, &s.facts.StartedAtHLC
+	}
+	if s.facts.HasTarget {
+		out.TargetNode, out.SourceGroup = &s.facts.TargetNode, &s.facts.SourceGroup
+	}
+	return json.Marshal(out)
+}
+
+func (t *tool) storyText(s story) error {
+	from, to, group := factCells(s.facts)
+	fmt.Fprintf(t.stdout, "migration %s\nvshard %d, node %s -> %s, group %s", s.id, s.vshard, from, to, group)
+	if s.facts.HasSource {
+		fmt.Fprintf(t.stdout, ", pause budget %d us", s.facts.WritePauseBudgetUS)
+	}
+	fmt.Fprintf(t.stdout, "\n%s\n\n", s.outcome())
+
+	clock := t.clock()
+	tw := table(t.stdout, "SEQ", "TIME", "STEP", "ATTEMPT", "TOOK", "DETAIL")
+	for i, r := range s.records {
+		attempt := ""
+		if u, ok := r.Event.(checkpoint.Upserted); ok {
+			attempt = strconv.FormatUint(uint64(u.Checkpoint.Attempt), 10)
+		}
+		row(tw, strconv.FormatUint(r.Seq, 10), clock.show(r.WallMS()), stepOf(r), attempt, s.took(i), detailOf(r))
+	}
+	return tw.Flush()
+}
+
+// outcome says in words where the migration stands.
+func (s story) outcome() string {
+	last := s.records[len(s.records)-1]
+	doubt := ""
+	if s.inDoubt {
+		doubt = " - in doubt: an event lost since may have been its last"
+	}
+	took := "over " + span(s.records[0].WallMS(), last.WallMS())
+	switch e := last.Event.(type) {
+	case checkpoint.Aborted:
+		return fmt.Sprintf("aborted, %s: %s", took, strconv.Quote(e.Reason))
+	case checkpoint.Removed:
+		return "finished and removed, " + took
+	case checkpoint.Upserted:
+		if e.Checkpoint.Phase() == checkpoint.PhaseComplete {
+			return fmt.Sprintf("complete, %s%s", took, doubt)
+		}
+		return fmt.Sprintf("in flight at %s, %s%s", e.Checkpoint.Phase(), took, doubt)
+	}
+	return "last recorded by a newer version, " + took
+}
+
+// took is the time from the record before to this one, by their wall clocks.
+func (s story) took(i int) string {
+	if i == 0 {
+		return ""
+	}
+	return span(s.records[i-1].WallMS(), s.records[i].WallMS())
+}
+
+func span(fromMS, toMS uint64) string {
+	if toMS < fromMS {
+		return "(the clock went back)"
+	}
+	return (time.Duration(min(toMS-fromMS, maxShownMS)) * time.Millisecond).String()
+}

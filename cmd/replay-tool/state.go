@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"migrationlog/checkpoint"
+	"migrationlog/projection"
+	"migrationlog/replay"
+)
+
+func (t *tool) state() *cobra.Command {
+	var at string
+	c := &cobra.Command{
+		Use:   "state DIR [MIGRATION]",
+		Short: "Show the latest row of each migration, now or at a point in the past",
+		Args:  args(1, 2),
+		RunE: func(c *cobra.Command, args []string) error {
+			return t.runState(c.Context(), args[0], args[1:], at)
+		},
+	}
+	c.Flags().StringVar(&at, "at", "", "the state at this `point`: #SEQ, or a time ("+timeForms+")")
+	return c
+}
+
+func (t *tool) runState(ctx context.Context, dir string, typed []string, at string) error {
+	var point replay.Point
+	if at != "" {
+		var err error
+		if point, err = parsePoint(at); err != nil {
+			return err
+		}
+	}
+	reader, err := replay.Open(dir)
+	if err != nil {
+		return err
+	}
+	fold, err := reader.FoldTo(ctx, point)
+	if err != nil {
+		return err
+	}
+	rows := fold.View.All()
+	if len(typed) > 0 {
+		id, err := resolve(ctx, reader, typed[0])
+		if err != nil {
+			return err
+		}
+		rows = slices.DeleteFunc(rows, func(r projection.Row) bool { return r.Checkpoint.MigrationID != id })
+	}
+	report := fold.Report()
+	if t.output == outputTable {
+		err = t.stateTable(rows, report.InDoubt)
+	} else {
+		lines := make([]stateRow, len(rows))
+		for i, r := range rows {
+			lines[i] = stateRowOf(r)
+		}
+		err = writeLines(t, lines)
+	}
+	if err != nil {
+		return err
+	}
+	t.reportFindings(report)
+	if err := verdictOf(report); err != nil {
+		return err
+	}
+	if len(typed) > 0 && len(rows) == 0 {
+		t.say("migration %s has no row there: it was aborted or removed, or had not begun (see 'replay-tool show')", typed[0])
+		return verdict{exitNoMatch}
+	}
+	return nil
+}
+
+func (t *tool) stateTable(rows []projection.Row, inDoubt []checkpoint.MigrationID) error {
+	if len(rows) == 0 {
+		t.say("no migration has a row")
+		return nil
+	}
+	clock := t.clock()
+	tw := table(t.stdout, "MIGRATION", "VSHARD", "PHASE", "ATTEMPT", "FROM", "TO", "GROUP", "SEQ", "TIME", "")
+	for _, r := range rows {
+		c, doubt := r.Checkpoint, ""
+		if slices.Contains(inDoubt, c.MigrationID) {
+			doubt = "in doubt"
+		}
+		from, to, group := factCells(r.Facts)
+		row(tw, c.MigrationID.String(), strconv.FormatUint(uint64(c.Payload.Shard()), 10), c.Phase().String(),
+			strconv.FormatUint(uint64(c.Attempt), 10), from, to, group,
+			strconv.FormatUint(r.Seq, 10), clock.show(c.TimestampMS), doubt)
+	}
+	return tw.Flush()
+}
+
+// factCells are source node, target node and source group, "?" where the
+// history does not tell.
+func factCells(f projection.Facts) (from, to, group string) {
+	from, to, group = "?", "?", "?"
+	if f.HasSource {
+		from = strconv.FormatUint(f.SourceNode, 10)
+	}
+	if f.HasTarget {
+		to, group = strconv.FormatUint(f.TargetNode, 10), strconv.FormatUint(f.SourceGroup, 10)
+	}
+	return from, to, group
+}

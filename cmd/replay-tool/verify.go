@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"migrationlog/replay"
+)
+
+func (t *tool) verify() *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify DIR",
+		Short: "Check every frame: where the damage is and what it puts in doubt",
+		Args:  args(1, 1),
+		RunE:  func(c *cobra.Command, args []string) error { return t.runVerify(c.Context(), args[0]) },
+	}
+}
+
+func (t *tool) runVerify(ctx context.Context, dir string) error {
+	fold, err := t.fold(ctx, dir, nil)
+	if err != nil {
+		return err
+	}
+	report := fold.Report()
+	switch t.output {
+	case outputJSON:
+		err = t.writeJSON(report)
+	case outputNDJSON:
+		err = writeLine(t.stdout, report)
+	default:
+		t.verifyText(report)
+	}
+	if err != nil {
+		return err
+	}
+	return verdictOf(report)
+}
+
+func (t *tool) verifyText(r replay.Report) {
+	w := t.stdout
+	fmt.Fprintf(w, "%d frames whole", r.FramesOK)
+	if r.FramesOK > 0 {
+		fmt.Fprintf(w, ", seq %d to %d", r.FirstSeq, r.LastSeq)
+	}
+	fmt.Fprintln(w)
+	if r.UnknownKinds > 0 {
+		fmt.Fprintf(w, "%d of them of a kind that a newer version wrote\n", r.UnknownKinds)
+	}
+	for _, d := range r.Damage {
+		fmt.Fprintf(w, "damage: %s\n", d)
+	}
+	if r.TornTail != nil {
+		fmt.Fprintf(w, "%s\n", r.TornTail)
+	}
+	if len(r.Lost) > 0 {
+		fmt.Fprintf(w, "lost: %d events, %d ranges; %d ranges known to have been acknowledged\n", r.LostCount(), len(r.Lost), len(r.AcknowledgedLost))
+	}
+	for _, id := range r.InDoubt {
+		fmt.Fprintf(w, "in doubt: %s (a lost event may have been its last)\n", id)
+	}
+	switch {
+	case len(r.Damage) > 0:
+		fmt.Fprintln(w, "verdict: damaged")
+	case r.TornTail != nil:
+		fmt.Fprintln(w, "verdict: the last write was cut short; the next writer sets it aside")
+	default:
+		fmt.Fprintln(w, "verdict: clean")
+	}
+}

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"migrationlog/eventlog/segment"
+)
+
+func (t *tool) version() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version of this program and of the format it writes",
+		Args:  args(0, 0),
+		RunE: func(*cobra.Command, []string) error {
+			v := struct {
+				Version string `json:"version"`
+				Go      string `json:"go"`
+				Format  int    `json:"format"`
+			}{"(devel)", "", segment.FormatVersion}
+			if info, ok := debug.ReadBuildInfo(); ok {
+				v.Go = info.GoVersion
+				if info.Main.Version != "" {
+					v.Version = info.Main.Version
+				}
+			}
+			switch t.output {
+			case outputJSON:
+				return t.writeJSON(v)
+			case outputNDJSON:
+				return writeLine(t.stdout, v)
+			}
+			_, err := fmt.Fprintf(t.stdout, "replay-tool %s, log format %d, %s\n", v.Version, v.Format, v.Go)
+			return err
+		},
+	}
+}
