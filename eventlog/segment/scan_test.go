@@ -1,0 +1,289 @@
+package segment_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"migrationlog/eventlog/segment"
+)
+
+var testLog = uuid.MustParse("6f1d9f9e-40c1-4d5e-9a39-6f0b6a1c2d3e")
+
+// entry is a frame as tidwall/wal stores it, its length before it.
+func entry(h segment.Header, body string) []byte {
+	frame := segment.AppendFrame(nil, testLog, h, []byte(body))
+	return append(binary.AppendUvarint(nil, uint64(len(frame))), frame...)
+}
+
+// entries are frames with consecutive numbers; every body is different in length.
+func entries(first, last uint64) (b []byte) {
+	for seq := first; seq <= last; seq++ {
+		b = append(b, entry(segment.Header{Seq: seq, DurableThrough: seq - 1}, fmt.Sprintf("body of %0*d", seq, seq))...)
+	}
+	return b
+}
+
+// logOf is a log directory with these segments, by first seq.
+func logOf(segments map[uint64][]byte) fstest.MapFS {
+	manifest := segment.Manifest{UUID: testLog, Created: time.Unix(1795399697, 0).UTC()}.Encode()
+	fsys := fstest.MapFS{
+		segment.ManifestName:     {Data: manifest},
+		segment.ManifestCopyName: {Data: manifest},
+	}
+	for first, b := range segments {
+		fsys["wal/"+segment.Name(first)] = &fstest.MapFile{Data: b}
+	}
+	return fsys
+}
+
+// found is what a scan yields, in a form that can be compared.
+type found struct {
+	seqs   []uint64 // of whole frames
+	damage []segment.Damage
+	tail   segment.Tail
+}
+
+func scan(t testing.TB, fsys fstest.MapFS) (f found) {
+	s := segment.NewScan(fsys, testLog, 0)
+	for item, err := range s.Items() {
+		require.NoError(t, err)
+		if item.Damage != nil {
+			f.damage = append(f.damage, *item.Damage)
+			continue
+		}
+		f.seqs = append(f.seqs, item.Frame.Seq)
+	}
+	f.tail = s.Tail()
+	return f
+}
+
+func seqs(ranges ...uint64) (all []uint64) {
+	for i := 0; i < len(ranges); i += 2 {
+		for seq := ranges[i]; seq <= ranges[i+1]; seq++ {
+			all = append(all, seq)
+		}
+	}
+	return all
+}
+
+// D2: what is lost is what the damage overlaps, and D5: the report names it.
+func TestD2_Damage(t *testing.T) {
+	one, name1, name6, name9 := entries(1, 5), segment.Name(1), segment.Name(6), segment.Name(9)
+	at := func(seq uint64) int { return len(entries(1, seq-1)) } // where an entry of segment 1 starts
+	with := func(b []byte, change func([]byte)) []byte { b = slices.Clone(b); change(b); return b }
+	foreign := segment.AppendFrame(nil, uuid.New(), segment.Header{Seq: 6}, []byte("of another log"))
+
+	for name, tc := range map[string]struct {
+		segments map[uint64][]byte
+		seqs     []uint64
+		damage   []segment.Damage
+		nextSeq  uint64
+	}{
+		"clean":           {map[uint64][]byte{1: one, 6: entries(6, 8), 9: {}}, seqs(1, 8), nil, 9},
+		"one empty":       {map[uint64][]byte{1: {}}, nil, nil, 1},
+		"unused space":    {map[uint64][]byte{1: append(slices.Clone(one), make([]byte, 4096)...)}, seqs(1, 5), nil, 6},
+		"cut on boundary": {map[uint64][]byte{1: entries(1, 3)}, seqs(1, 3), nil, 4},
+		"length prefix": {
+			map[uint64][]byte{1: with(one, func(b []byte) { b[at(3)] ^= 0x40 })}, seqs(1, 5),
+			[]segment.Damage{{Segment: name1, Offset: int64(at(3)), Length: 1, Reason: "damaged length prefix or stray bytes"}}, 6,
+		},
+		"body": {
+			map[uint64][]byte{1: with(one, func(b []byte) { b[at(3)-1] ^= 1 })}, seqs(1, 1, 3, 5),
+			[]segment.Damage{{FirstSeq: 2, LastSeq: 2, Segment: name1, Offset: int64(at(2)), Length: int64(at(3) - at(2)), Reason: "body does not match its CRC32C"}}, 6,
+		},
+		"header": {
+			map[uint64][]byte{1: with(one, func(b []byte) { b[at(2)+20] ^= 1 })}, seqs(1, 1, 3, 5),
+			[]segment.Damage{{FirstSeq: 2, LastSeq: 2, Segment: name1, Offset: int64(at(2)), Length: int64(at(3) - at(2)), Reason: "header does not match its CRC32C"}}, 6,
+		},
+		"two neighbours": {
+			map[uint64][]byte{1: with(one, func(b []byte) { b[at(2)+20] ^= 1; b[at(3)+20] ^= 1 })}, seqs(1, 1, 4, 5),
+			[]segment.Damage{{FirstSeq: 2, LastSeq: 3, Segment: name1, Offset: int64(at(2)), Length: int64(at(4) - at(2)), Reason: "header does not match its CRC32C"}}, 6,
+		},
+		"last frame's body": {
+			map[uint64][]byte{1: with(one, func(b []byte) { b[len(b)-1] ^= 1 })}, seqs(1, 4),
+			[]segment.Damage{{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: int64(at(6) - at(5)), Reason: "body does not match its CRC32C"}}, 6,
+		},
+		"last frame's header": {
+			map[uint64][]byte{1: with(one, func(b []byte) { b[at(5)+3] ^= 1 })}, seqs(1, 4),
+			[]segment.Damage{{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: int64(at(6) - at(5)), Reason: "header does not match its CRC32C"}}, 6,
+		},
+		"zeros in the middle": {
+			map[uint64][]byte{1: with(one, func(b []byte) { clear(b[at(2):at(4)]) })}, seqs(1, 1, 4, 5),
+			[]segment.Damage{{FirstSeq: 2, LastSeq: 3, Segment: name1, Offset: int64(at(2)), Length: int64(at(4) - at(2)), Reason: "overwritten with zeros"}}, 6,
+		},
+		"bytes inserted": {
+			map[uint64][]byte{1: slices.Insert(slices.Clone(one), at(3), []byte("stray")...)}, seqs(1, 5),
+			[]segment.Damage{{Segment: name1, Offset: int64(at(3)), Length: 5, Reason: "damaged length prefix or stray bytes"}}, 6,
+		},
+		"a frame cut out": {
+			map[uint64][]byte{1: slices.Delete(slices.Clone(one), at(3), at(4))}, seqs(1, 2, 4, 5),
+			[]segment.Damage{{FirstSeq: 3, LastSeq: 3, Segment: name1, Offset: int64(at(3)), Reason: "frames missing"}}, 6,
+		},
+		"torn": {
+			map[uint64][]byte{1: one[:at(6)-3]}, seqs(1, 4),
+			[]segment.Damage{{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: int64(at(6) - at(5) - 3), Torn: true, Reason: "the last write is not whole"}}, 5,
+		},
+		"garbage at the end": {
+			map[uint64][]byte{1: append(slices.Clone(one), "not an entry"...)}, seqs(1, 5),
+			[]segment.Damage{{FirstSeq: 6, LastSeq: 6, Segment: name1, Offset: int64(at(6)), Length: 12, Torn: true, Reason: "the last write is not whole"}}, 6,
+		},
+		"damage, then torn": {
+			map[uint64][]byte{1: with(one[:at(6)-3], func(b []byte) { b[at(4)+20] ^= 1 })}, seqs(1, 3),
+			[]segment.Damage{
+				{FirstSeq: 4, LastSeq: 4, Segment: name1, Offset: int64(at(4)), Length: int64(at(5) - at(4)), Reason: "header does not match its CRC32C"},
+				{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: int64(at(6) - at(5) - 3), Torn: true, Reason: "the last write is not whole"},
+			}, 5,
+		},
+		"sealed segment cut": {
+			map[uint64][]byte{1: one[:at(5)+2], 6: entries(6, 8)}, seqs(1, 4, 6, 8),
+			[]segment.Damage{{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: 2, Reason: "header does not match its CRC32C"}}, 9,
+		},
+		"sealed segment empty": {
+			map[uint64][]byte{1: one, 6: {}, 9: entries(9, 9)}, seqs(1, 5, 9, 9),
+			[]segment.Damage{{FirstSeq: 6, LastSeq: 8, Segment: name6, Reason: "frames missing"}}, 10,
+		},
+		"middle segment missing": {
+			map[uint64][]byte{1: one, 9: entries(9, 9)}, seqs(1, 5, 9, 9),
+			[]segment.Damage{{FirstSeq: 6, LastSeq: 8, Segment: name1, Offset: int64(at(6)), Reason: "frames missing"}}, 10,
+		},
+		"first segment missing": {
+			map[uint64][]byte{9: entries(9, 9)}, seqs(9, 9),
+			[]segment.Damage{{FirstSeq: 1, LastSeq: 8, Segment: name9, Reason: "the segments before this one are missing"}}, 10,
+		},
+		"segment twice": {
+			map[uint64][]byte{1: one, 6: one, 9: entries(9, 9)}, seqs(1, 5, 9, 9),
+			[]segment.Damage{{FirstSeq: 6, LastSeq: 8, Segment: name6, Length: int64(len(one)), Reason: "a frame out of its place, seq 1"}}, 10,
+		},
+		"frame of another log": {
+			map[uint64][]byte{1: append(append(slices.Clone(one), byte(len(foreign))), foreign...)}, seqs(1, 5),
+			[]segment.Damage{{FirstSeq: 6, LastSeq: 6, Segment: name1, Offset: int64(at(6)), Length: int64(len(foreign) + 1), Reason: "header does not match its CRC32C"}}, 7,
+		},
+		"no segment": {nil, nil, []segment.Damage{{Segment: "wal", Reason: "not one segment is there"}}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := scan(t, logOf(tc.segments))
+			require.Equal(t, tc.seqs, got.seqs)
+			require.Equal(t, tc.damage, got.damage)
+			require.Equal(t, tc.nextSeq, got.tail.NextSeq)
+		})
+	}
+}
+
+// D2 and D5 for every single flipped bit of a log of two segments: at most the
+// frame that holds the bit is lost, it is named, and nothing is torn.
+func TestD2_EveryBitOfEverySegment(t *testing.T) {
+	segments := map[uint64][]byte{1: entries(1, 4), 5: entries(5, 8)}
+	flips, lostFlips := 0, 0
+	for first, b := range segments {
+		owner := make([]uint64, 0, len(b)) // which frame a byte belongs to
+		for seq := first; len(owner) < len(b); seq++ {
+			owner = append(owner, slices.Repeat([]uint64{seq}, len(entries(seq, seq)))...)
+		}
+		for bit := range len(b) * 8 {
+			b[bit/8] ^= 1 << (bit % 8)
+			got := scan(t, logOf(segments))
+			b[bit/8] ^= 1 << (bit % 8)
+			flips++
+
+			require.Len(t, got.damage, 1, "segment %d bit %d", first, bit)
+			require.False(t, got.damage[0].Torn)
+			require.EqualValues(t, 9, got.tail.NextSeq)
+			want := seqs(1, 8)
+			if got.damage[0].Lost() > 0 {
+				lostFlips++
+				require.Equal(t, owner[bit/8], got.damage[0].FirstSeq, "segment %d bit %d", first, bit)
+				require.EqualValues(t, 1, got.damage[0].Lost())
+				want = slices.DeleteFunc(want, func(seq uint64) bool { return seq == owner[bit/8] })
+			}
+			require.Equal(t, want, got.seqs, "segment %d bit %d", first, bit)
+		}
+	}
+	t.Logf("%d bits flipped, %d of them cost a frame", flips, lostFlips)
+}
+
+// D2 for a log that ends at every byte: the whole frames before the cut are
+// there, and what is left of the next is torn.
+func TestD2_EveryCut(t *testing.T) {
+	whole := entries(1, 6)
+	for size := range len(whole) + 1 {
+		got := scan(t, logOf(map[uint64][]byte{1: whole[:size]}))
+		n := uint64(0)
+		for len(entries(1, n+1)) <= size && n < 6 {
+			n++
+		}
+		require.Equal(t, seqs(1, n), got.seqs, "cut at %d", size)
+		require.Equal(t, n+1, got.tail.NextSeq)
+		onBoundary := len(entries(1, n)) == size
+		require.Equal(t, !onBoundary, len(got.damage) == 1 && got.damage[0].Torn, "cut at %d", size)
+		require.Equal(t, onBoundary, len(got.damage) == 0, "cut at %d", size)
+		require.EqualValues(t, len(entries(1, n)), got.tail.Bytes)
+	}
+}
+
+// A scan from a seq on reads the segment that holds it and those after.
+func TestScan_From(t *testing.T) {
+	fsys := logOf(map[uint64][]byte{1: entries(1, 4), 5: entries(5, 8), 9: entries(9, 10)})
+	fsys["wal/"+segment.Name(1)].Data[10] ^= 1 // not read
+	for from, want := range map[uint64][]uint64{5: seqs(5, 10), 8: seqs(5, 10), 9: seqs(9, 10), 99: seqs(9, 10)} {
+		var got []uint64
+		for item, err := range segment.NewScan(fsys, testLog, from).Items() {
+			require.NoError(t, err)
+			require.Nil(t, item.Damage)
+			got = append(got, item.Frame.Seq)
+		}
+		require.Equal(t, want, got, "from %d", from)
+	}
+}
+
+// D3 and D7: whatever bytes two segments hold, the scan ends, what it yields is in
+// order, numbers are not given twice, and every byte of the last is accounted for.
+func FuzzScan(f *testing.F) {
+	f.Add(entries(1, 3), entries(4, 6))
+	f.Add(entries(1, 3)[:50], append(entries(4, 6), 0, 0, 0))
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		got := scan(t, logOf(map[uint64][]byte{1: a, 4: b}))
+		require.True(t, slices.IsSorted(got.seqs))
+		next := uint64(1)
+		for _, seq := range got.seqs {
+			require.GreaterOrEqual(t, seq, next)
+			next = seq + 1
+		}
+		require.GreaterOrEqual(t, got.tail.NextSeq, max(next, 4))
+		require.EqualValues(t, len(b), got.tail.Bytes+got.tail.Beyond)
+	})
+}
+
+// A frame reads back as it was written, and no other log's UUID reads it.
+func FuzzFrame(f *testing.F) {
+	f.Add(uint64(1), uint64(0), uint64(0), []byte("body"))
+	f.Fuzz(func(t *testing.T, seq, prev, durable uint64, body []byte) {
+		if seq == 0 || seq > 1<<62 || len(body) > segment.MaxBodyBytes {
+			return
+		}
+		h := segment.Header{Seq: seq, PrevSeq: prev % seq, DurableThrough: durable % seq}
+		frame := segment.AppendFrame(nil, testLog, h, body)
+		b := append(binary.AppendUvarint(nil, uint64(len(frame))), frame...)
+		fsys := logOf(map[uint64][]byte{seq: b})
+		var got []segment.Frame
+		for item, err := range segment.NewScan(fsys, testLog, seq).Items() {
+			require.NoError(t, err)
+			if item.Damage == nil {
+				got = append(got, item.Frame)
+			}
+		}
+		require.Len(t, got, 1)
+		require.Equal(t, h, got[0].Header)
+		require.True(t, slices.Equal(body, got[0].Body))
+		for item, err := range segment.NewScan(fsys, uuid.UUID{1}, seq).Items() {
+			require.NoError(t, err)
+			require.NotNil(t, item.Damage)
+		}
+	})
+}

@@ -1,0 +1,438 @@
+package migrationlog_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"migrationlog"
+	"migrationlog/checkpoint"
+	"migrationlog/projection"
+	"migrationlog/replay"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(holdLockEnv); dir != "" {
+		holdLock(dir)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+var (
+	addLearner = checkpoint.AddLearner{
+		VShardID: 22, SourceNode: 5, TargetNode: 3, SourceGroup: 9, WritePauseBudgetUS: 500000,
+		StartedAtHLC: checkpoint.HLC{WallNS: 1795399697649400619, Logical: 7},
+	}
+	catchUp  = checkpoint.CatchUp{VShardID: 22, LearnerLogIndexAtAdd: 23}
+	complete = checkpoint.Complete{VShardID: 22, ActualPauseUS: 138, GhostStubInstalled: true}
+)
+
+// The five behaviours that a table of latest rows has too.
+
+func TestD1_UpsertThenReload(t *testing.T) {
+	dir, id := t.TempDir(), checkpoint.NewMigrationID()
+	s := open(t, dir, nil)
+	want := row(t, id, 3, addLearner)
+	receipt, err := s.Upsert(want)
+	require.NoError(t, err)
+	require.Equal(t, migrationlog.Receipt{Seq: 1}, receipt)
+
+	s = reopen(t, s, dir)
+	got, ok := s.Get(id)
+	require.True(t, ok)
+	require.Equal(t, want, got)
+	require.NoError(t, got.Verify())
+	require.Equal(t, []checkpoint.Checkpoint{want}, s.All())
+	require.Equal(t, 1, s.Len())
+	require.True(t, s.Report().Clean())
+}
+
+func TestD3_SamePhaseAndAttemptIsOneRowAndOneEvent(t *testing.T) {
+	dir, id := t.TempDir(), checkpoint.NewMigrationID()
+	s := open(t, dir, nil)
+	upsert(t, s, id, 0, catchUp)
+	require.Equal(t, migrationlog.Receipt{Duplicate: true}, upsert(t, s, id, 0, catchUp))
+	other := checkpoint.CatchUp{VShardID: 22, LearnerLogIndexAtAdd: 99}
+	require.Equal(t, migrationlog.Receipt{Duplicate: true, Differs: true}, upsert(t, s, id, 0, other))
+	got, _ := s.Get(id)
+	require.Equal(t, catchUp, got.Payload)
+
+	s = reopen(t, s, dir)
+	require.Equal(t, migrationlog.Receipt{Duplicate: true}, upsert(t, s, id, 0, catchUp))
+	require.Equal(t, 1, s.Len())
+	require.EqualValues(t, 1, verify(t, dir).FramesOK)
+	require.Equal(t, migrationlog.Receipt{Seq: 2}, upsert(t, s, id, 1, catchUp))
+	require.Equal(t, migrationlog.Receipt{Seq: 3}, upsert(t, s, id, 0, addLearner), "an earlier phase is accepted")
+	require.Equal(t, migrationlog.Receipt{Seq: 4}, upsert(t, s, id, 1, catchUp), "it is not the latest row any more")
+}
+
+func TestD1_RemoveSurvivesAReload(t *testing.T) {
+	dir, id, kept := t.TempDir(), checkpoint.NewMigrationID(), checkpoint.NewMigrationID()
+	s := open(t, dir, nil)
+	upsert(t, s, id, 0, complete)
+	upsert(t, s, kept, 0, complete)
+	receipt, err := s.Remove(id)
+	require.NoError(t, err)
+	require.Equal(t, migrationlog.Receipt{Seq: 3}, receipt)
+
+	s = reopen(t, s, dir)
+	_, ok := s.Get(id)
+	require.False(t, ok)
+	require.Equal(t, 1, s.Len())
+	receipt, err = s.Remove(id)
+	require.NoError(t, err)
+	require.Equal(t, migrationlog.Receipt{}, receipt, "there is nothing to remove")
+	receipt, err = s.Abort(id, "again", nil)
+	require.NoError(t, err)
+	require.Equal(t, migrationlog.Receipt{}, receipt)
+	require.Equal(t, migrationlog.Receipt{Seq: 4}, upsert(t, s, id, 0, complete), "a new life of the id")
+}
+
+// (The fourth and fifth, the payload's CRC and its round trip, are package
+// checkpoint's: TestD1_FlippedPayloadBitChangesCRC, TestGoldenVectors.)
+
+func TestD1_AbortKeepsReasonAndOrder(t *testing.T) {
+	dir, id := t.TempDir(), checkpoint.NewMigrationID()
+	now := time.UnixMilli(1795399699919)
+	s := open(t, dir, &migrationlog.Options{Now: func() time.Time { return now }})
+	upsert(t, s, id, 0, addLearner)
+	comps := []checkpoint.Compensation{
+		{Kind: checkpoint.RestoreLeaderHint, GroupID: 9, PeerID: 5},
+		{Kind: checkpoint.RemoveVoter, GroupID: 9, PeerID: 3},
+		{Kind: checkpoint.RemoveGhostStub, VShardID: 22},
+	}
+	_, err := s.Abort(id, "größer", comps)
+	require.NoError(t, err)
+	require.Zero(t, s.Len())
+
+	s = reopen(t, s, dir)
+	require.Zero(t, s.Len())
+	history, err := s.History(id)
+	require.NoError(t, err)
+	require.Len(t, history, 2)
+	require.Equal(t, checkpoint.Aborted{MigrationID: id, Reason: "größer", Compensations: comps, TimestampMS: 1795399699919}, history[1].Event)
+	require.EqualValues(t, 1, history[1].PrevSeq)
+}
+
+// A CatchUp row names neither group nor target: the row keeps what AddLearner told.
+func TestRow_KeepsWhatEarlierPhasesTold(t *testing.T) {
+	dir, id := t.TempDir(), checkpoint.NewMigrationID()
+	s := open(t, dir, nil)
+	upsert(t, s, id, 0, addLearner)
+	upsert(t, s, id, 0, catchUp)
+	want := projection.Facts{
+		SourceNode: 5, TargetNode: 3, SourceGroup: 9, WritePauseBudgetUS: 500000,
+		StartedAtHLC: addLearner.StartedAtHLC, HasSource: true, HasTarget: true,
+	}
+	for range 2 {
+		got, ok := s.Row(id)
+		require.True(t, ok)
+		require.Equal(t, projection.Row{Checkpoint: row(t, id, 0, catchUp), Seq: 2, PrevSeq: 1, Facts: want}, got)
+		s = reopen(t, s, dir)
+	}
+}
+
+// Input that must be refused gives its typed error and appends nothing.
+func TestD3_BadInputAppendsNothing(t *testing.T) {
+	dir, id := t.TempDir(), checkpoint.NewMigrationID()
+	s := open(t, dir, nil)
+	upsert(t, s, id, 0, addLearner)
+	before := hashes(t, dir)
+	good := row(t, id, 1, catchUp)
+	change := func(f func(*checkpoint.Checkpoint)) checkpoint.Checkpoint { c := good; f(&c); return c }
+	do := func(_ migrationlog.Receipt, err error) error { return err }
+	for name, tc := range map[string]struct {
+		err  error
+		want []error
+	}{
+		"nil id":             {do(s.Upsert(change(func(c *checkpoint.Checkpoint) { c.MigrationID = uuid.Nil }))), []error{migrationlog.ErrInvalid, checkpoint.ErrNilMigrationID}},
+		"nil payload":        {do(s.Upsert(change(func(c *checkpoint.Checkpoint) { c.Payload = nil }))), []error{migrationlog.ErrInvalid, checkpoint.ErrNilPayload}},
+		"pointer payload":    {do(s.Upsert(change(func(c *checkpoint.Checkpoint) { c.Payload = &catchUp }))), []error{migrationlog.ErrInvalid, checkpoint.ErrUnknownPayload}},
+		"crc":                {do(s.Upsert(change(func(c *checkpoint.Checkpoint) { c.CRC32C++ }))), []error{migrationlog.ErrInvalid, checkpoint.ErrCRCMismatch}},
+		"abort nil id":       {do(s.Abort(uuid.Nil, "", nil)), []error{migrationlog.ErrInvalid, checkpoint.ErrNilMigrationID}},
+		"abort reason":       {do(s.Abort(id, "\xff", nil)), []error{migrationlog.ErrInvalid, checkpoint.ErrInvalidUTF8}},
+		"abort too large":    {do(s.Abort(id, strings.Repeat("x", 64<<10), nil)), []error{migrationlog.ErrTooLarge}},
+		"abort compensation": {do(s.Abort(id, "", []checkpoint.Compensation{{Kind: 9}})), []error{migrationlog.ErrInvalid, checkpoint.ErrUnknownCompensation}},
+		"many compensations": {do(s.Abort(id, "", make([]checkpoint.Compensation, 70_000))), []error{migrationlog.ErrTooLarge}},
+		"remove nil id":      {do(s.Remove(uuid.Nil)), []error{migrationlog.ErrInvalid, checkpoint.ErrNilMigrationID}},
+	} {
+		for _, want := range tc.want {
+			require.ErrorIs(t, tc.err, want, name)
+		}
+	}
+	require.Equal(t, before, hashes(t, dir))
+	require.NoError(t, s.Health())
+
+	require.NoError(t, s.Close())
+	before = hashes(t, dir)
+	for _, err := range []error{do(s.Upsert(good)), do(s.Abort(id, "", nil)), do(s.Remove(id))} {
+		require.ErrorIs(t, err, migrationlog.ErrClosed)
+	}
+	require.NoError(t, s.Close(), "a second Close does nothing")
+	require.Equal(t, before, hashes(t, dir))
+	_, ok := s.Get(id)
+	require.True(t, ok, "reads go on from memory")
+}
+
+func TestGuards(t *testing.T) {
+	s, id := open(t, t.TempDir(), nil), checkpoint.NewMigrationID()
+	_, err := s.Upsert(row(t, id, 0, addLearner), migrationlog.IfSeq(7))
+	require.ErrorIs(t, err, migrationlog.ErrConflict)
+	_, err = s.Upsert(row(t, id, 0, addLearner), migrationlog.IfSeq(0))
+	require.NoError(t, err)
+	_, err = s.Upsert(row(t, id, 0, catchUp), migrationlog.IfSeq(0))
+	require.ErrorIs(t, err, migrationlog.ErrConflict)
+	require.ErrorContains(t, err, "is at seq 1 (AddLearner, attempt 0)")
+	_, err = s.Upsert(row(t, id, 0, catchUp), migrationlog.IfSeq(1))
+	require.NoError(t, err)
+	_, err = s.Upsert(row(t, id, 0, catchUp), migrationlog.Strict())
+	require.NoError(t, err, "the same payload is no conflict")
+	_, err = s.Upsert(row(t, id, 0, checkpoint.CatchUp{VShardID: 1}), migrationlog.Strict())
+	require.ErrorIs(t, err, migrationlog.ErrConflict)
+	_, err = s.Remove(id, migrationlog.IfSeq(1))
+	require.ErrorIs(t, err, migrationlog.ErrConflict)
+	_, err = s.Remove(id, migrationlog.IfSeq(2))
+	require.NoError(t, err)
+	require.EqualValues(t, 3, s.Stats().LastSeq)
+}
+
+// Writers of the same step append one event, and everything acknowledged by any
+// of many writers is there after a reload, in the order of its numbers.
+func TestD1_ConcurrentWriters(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, &migrationlog.Options{SegmentSize: 4 << 10})
+	const writers, steps = 16, 40
+	shared := checkpoint.NewMigrationID()
+	receipts := make([]map[uint64]checkpoint.Checkpoint, writers)
+	var wg sync.WaitGroup
+	for w := range writers {
+		receipts[w] = map[uint64]checkpoint.Checkpoint{}
+		wg.Go(func() {
+			own := checkpoint.NewMigrationID()
+			for i := range uint32(steps) {
+				for _, c := range []checkpoint.Checkpoint{row(t, own, i, catchUp), row(t, shared, 0, addLearner)} {
+					r, err := s.Upsert(c)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if r.Seq != 0 {
+						receipts[w][r.Seq] = c
+					}
+					if _, ok := s.Get(c.MigrationID); !ok {
+						t.Error("acknowledged and not visible")
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.Greater(t, s.Stats().Appended, s.Stats().Batches, "writers share a sync")
+	require.NoError(t, s.Close())
+
+	acknowledged := map[uint64]checkpoint.Checkpoint{}
+	for _, r := range receipts {
+		for seq, c := range r {
+			require.NotContains(t, acknowledged, seq, "a number given twice")
+			acknowledged[seq] = c
+		}
+	}
+	require.Len(t, acknowledged, writers*steps+1, "the shared step is one event")
+	reader, err := replay.Open(dir)
+	require.NoError(t, err)
+	next := uint64(1)
+	for r, err := range reader.Records(t.Context(), replay.Query{}) {
+		require.NoError(t, err)
+		require.Equal(t, next, r.Seq)
+		require.Equal(t, acknowledged[r.Seq], r.Event.(checkpoint.Upserted).Checkpoint)
+		next++
+	}
+	require.EqualValues(t, len(acknowledged)+1, next)
+	require.Greater(t, len(segments(t, dir)), 3)
+}
+
+func segments(t testing.TB, dir string) []string {
+	paths, err := filepath.Glob(filepath.Join(dir, "wal", "0*"))
+	require.NoError(t, err)
+	return paths
+}
+
+// Close decides every write that has begun: it is acknowledged and there, or
+// refused and not.
+func TestD1_CloseWhileWriting(t *testing.T) {
+	for range 20 {
+		dir := memDir(t)
+		s := open(t, dir, nil)
+		var mu sync.Mutex
+		acknowledged := map[checkpoint.MigrationID]bool{}
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for {
+					id := checkpoint.NewMigrationID()
+					_, err := s.Upsert(row(t, id, 0, catchUp))
+					mu.Lock()
+					acknowledged[id] = err == nil
+					mu.Unlock()
+					if err != nil {
+						if !errors.Is(err, migrationlog.ErrClosed) {
+							t.Error(err)
+						}
+						return
+					}
+				}
+			})
+		}
+		time.Sleep(time.Millisecond)
+		require.NoError(t, s.Close())
+		wg.Wait()
+		s = open(t, dir, nil)
+		for id, want := range acknowledged {
+			_, got := s.Get(id)
+			require.Equal(t, want, got)
+		}
+		require.NoError(t, s.Close())
+	}
+}
+
+// D6: after a failed write nothing more is acknowledged, reads go on, and the
+// next Open tells which of the writes are there.
+func TestD6_FailedWriteIsSticky(t *testing.T) {
+	dir, id := t.TempDir(), checkpoint.NewMigrationID()
+	s := open(t, dir, nil)
+	upsert(t, s, id, 0, addLearner)
+	f, err := os.OpenFile(segmentPath(dir, firstSegment), os.O_APPEND|os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = f.WriteString("written by somebody else")
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+
+	for range 3 {
+		_, err = s.Upsert(row(t, id, 0, catchUp))
+		require.ErrorIs(t, err, migrationlog.ErrFailed)
+		require.ErrorContains(t, err, "somebody else writes to it")
+	}
+	require.ErrorIs(t, s.Health(), migrationlog.ErrFailed)
+	got, ok := s.Get(id)
+	require.True(t, ok)
+	require.Equal(t, addLearner, got.Payload, "what failed is not visible")
+	require.ErrorIs(t, s.Close(), migrationlog.ErrFailed)
+
+	s = open(t, dir, nil)
+	require.NoError(t, s.Health())
+	require.NotNil(t, s.Report().TornTail)
+	require.Len(t, s.Report().Quarantined, 1)
+	b, err := os.ReadFile(filepath.Join(dir, s.Report().Quarantined[0]))
+	require.NoError(t, err)
+	require.Equal(t, "written by somebody else", string(b))
+	require.Equal(t, migrationlog.Receipt{Seq: 2}, upsert(t, s, id, 0, catchUp))
+}
+
+func TestOpen_MustExist(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "none")
+	_, err := migrationlog.Open(dir, &migrationlog.Options{MustExist: true})
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.NoDirExists(t, dir)
+
+	s := open(t, dir, nil)
+	require.NoError(t, s.Close())
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "wal")))
+	for _, opts := range []*migrationlog.Options{nil, {MustExist: true}} {
+		_, err = migrationlog.Open(dir, opts)
+		require.ErrorIs(t, err, migrationlog.ErrDamaged, "a volume that is not mounted is not a new log")
+	}
+}
+
+func TestOpen_IsNotADirectory(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	_, err := migrationlog.Open(file, nil)
+	require.Error(t, err)
+	_, err = replay.Open(file)
+	require.Error(t, err)
+}
+
+// NoSync acknowledges before durable; Close makes it so.
+func TestNoSync_CloseIsDurable(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, &migrationlog.Options{NoSync: true, SegmentSize: 8 << 10})
+	for i := range uint32(500) {
+		upsert(t, s, checkpoint.NewMigrationID(), i, catchUp)
+	}
+	require.Less(t, s.Stats().DurableThrough, s.Stats().LastSeq)
+	s = reopen(t, s, dir)
+	require.Equal(t, 500, s.Len())
+}
+
+// Get returns while a write waits for the device.
+func TestReadsDoNotWaitForAWrite(t *testing.T) {
+	s, id := open(t, t.TempDir(), nil), checkpoint.NewMigrationID()
+	upsert(t, s, id, 0, addLearner)
+	resume := s.HoldCommits()
+	written := make(chan error)
+	go func() {
+		_, err := s.Upsert(row(t, id, 0, catchUp))
+		written <- err
+	}()
+	for s.Waiting() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	got, ok := s.Get(id) // would never return if it waited
+	require.True(t, ok)
+	require.Equal(t, addLearner, got.Payload)
+	require.Len(t, s.All(), 1)
+	require.NoError(t, s.Health())
+	s.Stats()
+	history, err := s.History(id)
+	require.NoError(t, err)
+	require.Len(t, history, 1)
+	resume()
+	require.NoError(t, <-written)
+	got, _ = s.Get(id)
+	require.Equal(t, catchUp, got.Payload)
+}
+
+// Readers beside a live writer never see damage, and no event out of order.
+func TestD10_ReadersBesideAWriter(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, &migrationlog.Options{SegmentSize: 16 << 10, NoSync: true})
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			id := checkpoint.NewMigrationID()
+			for i := uint32(0); ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := s.Upsert(row(t, id, i, catchUp)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	var events uint64
+	for range 100 {
+		report := verify(t, dir)
+		require.True(t, report.Clean(), fmt.Sprintf("%+v", report))
+		require.GreaterOrEqual(t, report.FramesOK, events)
+		events = report.FramesOK
+	}
+	close(stop)
+	wg.Wait()
+	require.Positive(t, events)
+}

@@ -1,0 +1,83 @@
+package migrationlog_test
+
+import (
+	"crypto/sha256"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog"
+	"migrationlog/checkpoint"
+	"migrationlog/replay"
+)
+
+// memDir is a directory in memory where the system has one, for tests that open
+// thousands of logs and do not depend on a disk.
+func memDir(t testing.TB) string {
+	dir, err := os.MkdirTemp("/dev/shm", "migrationlog-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func open(t testing.TB, dir string, opts *migrationlog.Options) *migrationlog.Store {
+	s, err := migrationlog.Open(dir, opts)
+	require.NoError(t, err)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func reopen(t testing.TB, s *migrationlog.Store, dir string) *migrationlog.Store {
+	require.NoError(t, s.Close())
+	return open(t, dir, nil)
+}
+
+func row(t testing.TB, id checkpoint.MigrationID, attempt uint32, p checkpoint.Payload) checkpoint.Checkpoint {
+	c, err := checkpoint.New(id, attempt, p, 1795399697649)
+	require.NoError(t, err)
+	return c
+}
+
+func upsert(t testing.TB, s *migrationlog.Store, id checkpoint.MigrationID, attempt uint32, p checkpoint.Payload) migrationlog.Receipt {
+	r, err := s.Upsert(row(t, id, attempt, p))
+	require.NoError(t, err)
+	return r
+}
+
+func verify(t testing.TB, dir string) replay.Report {
+	reader, err := replay.Open(dir)
+	require.NoError(t, err)
+	report, err := reader.Verify(t.Context())
+	require.NoError(t, err)
+	return report
+}
+
+// hashes are the contents of every file below dir.
+func hashes(t testing.TB, dir string) map[string][32]byte {
+	sums := map[string][32]byte{}
+	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		name, _ := filepath.Rel(dir, path)
+		sums[name] = sha256.Sum256(b)
+		return err
+	}))
+	return sums
+}
+
+func copyDir(t testing.TB, from string) string {
+	to := filepath.Join(memDir(t), "log")
+	require.NoError(t, os.CopyFS(to, os.DirFS(from)))
+	return to
+}
+
+func segmentPath(dir, firstSeq string) string { return filepath.Join(dir, "wal", firstSeq) }
+
+const firstSegment = "00000000000000000001"
