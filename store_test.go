@@ -412,7 +412,7 @@ func TestD10_ReadersBesideAWriter(t *testing.T) {
 	for range 2 {
 		wg.Go(func() {
 			id := checkpoint.NewMigrationID()
-			for i := uint32(0); ; i++ {
+			for i := range uint32(20_000) {
 				select {
 				case <-stop:
 					return
@@ -426,7 +426,7 @@ func TestD10_ReadersBesideAWriter(t *testing.T) {
 		})
 	}
 	var events uint64
-	for range 100 {
+	for range 40 {
 		report := verify(t, dir)
 		require.True(t, report.Clean(), fmt.Sprintf("%+v", report))
 		require.GreaterOrEqual(t, report.FramesOK, events)

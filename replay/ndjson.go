@@ -11,7 +11,7 @@ import (
 	"migrationlog/checkpoint"
 )
 
-// The lines of NDJSON, one record each. docs/JSON.md says what they mean.
+// The lines of NDJSON, one record each. docs/TOOL.md says what they mean.
 type (
 	checkpointLine struct {
 		Seq         uint64                  `json:"seq,omitempty"`

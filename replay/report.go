@@ -61,9 +61,12 @@ func (r Report) Clone() Report {
 }
 
 // LostCount is the number of frames lost.
-func (r Report) LostCount() (n uint64) {
-	for _, lost := range r.Lost {
-		n += lost.Last - lost.First + 1
+func (r Report) LostCount() uint64 { return CountSeqs(r.Lost) }
+
+// CountSeqs is how many numbers the ranges hold.
+func CountSeqs(ranges []SeqRange) (n uint64) {
+	for _, r := range ranges {
+		n += r.Last - r.First + 1
 	}
 	return n
 }

@@ -70,7 +70,7 @@ func (t *tool) runDemo(ctx context.Context, dir string) error {
 	fmt.Fprintf(t.stdout, `
 What to try next:
   go run ./cmd/replay-tool info   %[1]s
-  go run ./cmd/replay-tool state  %[1]s --at '#9'    what the coordinator believed then
+  go run ./cmd/replay-tool state  %[1]s --at '#9'  # what the coordinator believed then
   go run ./cmd/replay-tool verify %[1]s
   go run ./cmd/replay-tool log    %[1]s -o ndjson
 `, dir)

@@ -71,14 +71,14 @@ func (t *tool) runImport(ctx context.Context, dir, file string) error {
 		return errors.Join(err, closeErr)
 	}
 	if err != nil {
-		t.say("%d events before that are in the log and durable", m.Appended)
+		t.say("%s before that: in the log and durable", count(m.Appended, "event"))
 		return err
 	}
 	if err := t.importSummary(m, dir); err != nil {
 		return err
 	}
 	if m.Damage > 0 {
-		t.say("%d lines stand for damage in the log they come from: what was lost there is not here either", m.Damage)
+		t.say("%s for damage in the log that they come from: what was lost there is not here either", count(m.Damage, "line"))
 		return verdict{exitDamage}
 	}
 	return nil
@@ -127,7 +127,9 @@ func (m *importer) line(line []byte) error {
 		return usageError{err}
 	}
 	if r.Damage != nil {
-		m.Damage++
+		if !r.Damage.Torn { // a torn write never was an event
+			m.Damage++
+		}
 		return nil
 	}
 	if r.Unknown != nil {

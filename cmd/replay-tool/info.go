@@ -119,7 +119,7 @@ func (s *infoScreen) suggest() {
 func (t *tool) infoText(s infoScreen) {
 	w, r, clock := t.stdout, s.Report, t.clock()
 	fmt.Fprintf(w, "log        %s, format %d, created %s\n", s.UUID, s.Format, s.Created)
-	fmt.Fprintf(w, "size       %d bytes in %d segments\n", s.SizeBytes, s.Segments)
+	fmt.Fprintf(w, "size       %d bytes in %s\n", s.SizeBytes, count(s.Segments, "segment"))
 	fmt.Fprintf(w, "events     %d", r.FramesOK)
 	if r.FramesOK > 0 {
 		fmt.Fprintf(w, ", seq %d to %d: %d checkpoints, %d aborts, %d removals", r.FirstSeq, r.LastSeq,
@@ -140,7 +140,8 @@ func (t *tool) infoText(s infoScreen) {
 	}
 	switch {
 	case len(r.Damage) > 0:
-		fmt.Fprintf(w, "health     DAMAGED: %d places, %d events lost, %d migrations in doubt\n", len(r.Damage), r.LostCount(), len(r.InDoubt))
+		fmt.Fprintf(w, "health     DAMAGED in %s: %s lost, %s in doubt\n",
+			count(len(r.Damage), "place"), count(r.LostCount(), "event"), count(len(r.InDoubt), "migration"))
 	case r.TornTail != nil:
 		fmt.Fprintf(w, "health     torn tail: %d bytes of a write that was cut short\n", r.TornTail.Length)
 	default:

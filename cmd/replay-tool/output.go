@@ -177,6 +177,14 @@ func (t *tool) reportFindings(r replay.Report) {
 		t.say("%s (it was never acknowledged unless the disk lost it; the next writer moves it to quarantine/)", r.TornTail)
 	}
 	if len(r.InDoubt) > 0 {
-		t.say("%d migrations are in doubt: a lost event may have been their last (see 'replay-tool verify -o json')", len(r.InDoubt))
+		t.say("in doubt: %s whose last event may be among the lost (see 'replay-tool verify')", count(len(r.InDoubt), "migration"))
 	}
+}
+
+// count says how many of a thing there are: "1 event", "2 events".
+func count[N int | uint64](n N, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }

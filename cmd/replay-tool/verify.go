@@ -40,7 +40,7 @@ func (t *tool) runVerify(ctx context.Context, dir string) error {
 
 func (t *tool) verifyText(r replay.Report) {
 	w := t.stdout
-	fmt.Fprintf(w, "%d frames whole", r.FramesOK)
+	fmt.Fprintf(w, "%s whole", count(r.FramesOK, "frame"))
 	if r.FramesOK > 0 {
 		fmt.Fprintf(w, ", seq %d to %d", r.FirstSeq, r.LastSeq)
 	}
@@ -55,7 +55,7 @@ func (t *tool) verifyText(r replay.Report) {
 		fmt.Fprintf(w, "%s\n", r.TornTail)
 	}
 	if len(r.Lost) > 0 {
-		fmt.Fprintf(w, "lost: %d events, %d ranges; %d ranges known to have been acknowledged\n", r.LostCount(), len(r.Lost), len(r.AcknowledgedLost))
+		fmt.Fprintf(w, "lost: %s, of which %d are known to have been acknowledged\n", count(r.LostCount(), "event"), replay.CountSeqs(r.AcknowledgedLost))
 	}
 	for _, id := range r.InDoubt {
 		fmt.Fprintf(w, "in doubt: %s (a lost event may have been its last)\n", id)

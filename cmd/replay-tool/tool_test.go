@@ -1,0 +1,216 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/require"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"replay-tool": main})
+}
+
+// The scripts run the real program. Beside testscript's commands they have:
+//
+//	exits CODE ARGS…       runs replay-tool, keeps its output for stdout and stderr, and checks the exit code
+//	unchanged DIR ARGS…    runs replay-tool and checks that it changed no byte below DIR
+//	flip FILE OFFSET       flips a bit
+//	cut FILE BYTES         takes bytes off the end
+func TestScripts(t *testing.T) {
+	root, err := filepath.Abs("../../testdata")
+	require.NoError(t, err)
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("DATA", root)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "unchanged": unchanged, "flip": flip, "cut": cut,
+		},
+	})
+}
+
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec("replay-tool", args[1:]...)
+	if got := codeOf(err); got != want {
+		ts.Fatalf("replay-tool %s: exit %d, want %d", strings.Join(args[1:], " "), got, want)
+	}
+}
+
+func codeOf(err error) int {
+	if err == nil {
+		return 0
+	}
+	if coded, ok := err.(interface{ ExitCode() int }); ok {
+		return coded.ExitCode()
+	}
+	return -1
+}
+
+func unchanged(ts *testscript.TestScript, neg bool, args []string) {
+	dir := ts.MkAbs(args[0])
+	before, err := sum(dir)
+	ts.Check(err)
+	_ = ts.Exec("replay-tool", args[1:]...)
+	after, err := sum(dir)
+	ts.Check(err)
+	if before != after {
+		ts.Fatalf("replay-tool %s changed %s", strings.Join(args[1:], " "), dir)
+	}
+}
+
+// sum is a hash of every name, size, time and content below dir.
+func sum(dir string) (string, error) {
+	h := sha256.New()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(h, path, info.Size(), info.ModTime(), info.Mode())
+		if d.IsDir() {
+			return nil
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = io.Copy(h, f)
+		return err
+	})
+	return fmt.Sprintf("%x", h.Sum(nil)), err
+}
+
+func flip(ts *testscript.TestScript, neg bool, args []string) {
+	file := ts.MkAbs(args[0])
+	b, err := os.ReadFile(file)
+	ts.Check(err)
+	at, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	b[at] ^= 4
+	ts.Check(os.WriteFile(file, b, 0o600))
+}
+
+func cut(ts *testscript.TestScript, neg bool, args []string) {
+	file := ts.MkAbs(args[0])
+	info, err := os.Stat(file)
+	ts.Check(err)
+	n, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	ts.Check(os.Truncate(file, info.Size()-n))
+}
+
+// The codes of exit.go are those of docs/TOOL.md and of --help.
+func TestExitCodes_AsDocumented(t *testing.T) {
+	source, err := os.ReadFile("exit.go")
+	require.NoError(t, err)
+	doc, err := os.ReadFile("../../docs/TOOL.md")
+	require.NoError(t, err)
+	_, table, ok := strings.Cut(string(doc), "## Exit codes")
+	require.True(t, ok)
+	table, _, _ = strings.Cut(table, "\n## ")
+	var help bytes.Buffer
+	require.Zero(t, run(t.Context(), []string{"--help"}, nil, &help, io.Discard))
+	_, helpTable, _ := strings.Cut(help.String(), "Exit codes:")
+
+	codes := numbers(string(source), `(?m)^\texit\w+ += (\d+)$`)
+	require.Len(t, codes, 9)
+	require.Equal(t, codes, numbers(table, `(?m)^\| (\d+) \|`))
+	require.Equal(t, codes, numbers(strings.SplitN(helpTable, "\n\n", 2)[0], `(?:^|  )(\d+)  `))
+}
+
+func numbers(text, pattern string) (all []int) {
+	for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
+		n, _ := strconv.Atoi(m[1])
+		all = append(all, n)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// D5: verify exits 3 for every single bit that is flipped in a small log, and 4,
+// or 0 between two frames, for every cut.
+func TestD5_VerifyExitCodes(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	events := filepath.Join(t.TempDir(), "events.ndjson")
+	all, err := os.ReadFile("../../testdata/raft-moves.ndjson")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(events, bytes.Join(bytes.SplitAfterN(all, []byte("\n"), 5)[:4], nil), 0o600))
+	require.Zero(t, run(t.Context(), []string{"import", "-q", dir, events}, nil, io.Discard, io.Discard))
+	verify := func() int { return run(t.Context(), []string{"verify", dir}, nil, io.Discard, io.Discard) }
+	require.Equal(t, exitClean, verify())
+
+	segment := filepath.Join(dir, "wal", "00000000000000000001")
+	flips := 0
+	for _, file := range []string{segment, filepath.Join(dir, "MANIFEST"), filepath.Join(dir, "wal", "MANIFEST")} {
+		whole, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for bit := range len(whole) * 8 {
+			flipped := slices.Clone(whole)
+			flipped[bit/8] ^= 1 << (bit % 8)
+			require.NoError(t, os.WriteFile(file, flipped, 0o600))
+			require.Equal(t, exitDamage, verify(), "%s bit %d", file, bit)
+			flips++
+		}
+		require.NoError(t, os.WriteFile(file, whole, 0o600))
+	}
+	whole, err := os.ReadFile(segment)
+	require.NoError(t, err)
+	clean := 0
+	for size := len(whole); size >= 0; size-- {
+		require.NoError(t, os.Truncate(segment, int64(size)))
+		code := verify()
+		if code == exitClean {
+			clean++
+			continue
+		}
+		require.Equal(t, exitTornTail, code, "cut at %d", size)
+	}
+	require.Equal(t, 5, clean, "cuts between frames")
+	t.Logf("%d flips, %d cuts", flips, len(whole)+1)
+}
+
+// Whatever is imported, the tool ends with an error that names the line or with a
+// log that is clean and holds what it said.
+func FuzzImport(f *testing.F) {
+	all, err := os.ReadFile("../../testdata/raft-moves.ndjson")
+	require.NoError(f, err)
+	for _, line := range bytes.SplitAfterN(all, []byte("\n"), 8)[:7] {
+		f.Add(line)
+	}
+	f.Add([]byte(`{"kind":"abort","migration_id":"01a20629-44f1-75f5-8bf1-d9e9fef8b7a5","reason":"x","compensations":[{"kind":"RemoveGhostStub","group_id":0,"peer_id":0,"vshard_id":3}],"ts_ms":2}`))
+	f.Add([]byte(`{"kind":"damage","first_seq":4,"last_seq":4,"segment":"s","offset":0,"length":0,"reason":"r"}`))
+	f.Fuzz(func(t *testing.T, input []byte) {
+		dir := filepath.Join(t.TempDir(), "log")
+		var out, errs bytes.Buffer
+		code := run(t.Context(), []string{"import", dir, "-"}, bytes.NewReader(input), &out, &errs)
+		switch code {
+		case exitUsage:
+			require.Contains(t, errs.String(), "line ")
+		case exitDamage:
+			require.Contains(t, errs.String(), "for damage in the log")
+		default:
+			require.Equal(t, exitClean, code, errs.String())
+		}
+		require.Equal(t, exitClean, run(t.Context(), []string{"verify", dir}, nil, io.Discard, io.Discard))
+	})
+}

@@ -1,0 +1,239 @@
+package migrationlog_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog"
+	"migrationlog/checkpoint"
+	"migrationlog/replay"
+)
+
+// smallLog is a closed log of five events, and their entries' end positions.
+func smallLog(t testing.TB) (dir string, events []checkpoint.Event, ends []int) {
+	dir = filepath.Join(memDir(t), "log")
+	s := open(t, dir, nil)
+	a, b := checkpoint.NewMigrationID(), checkpoint.NewMigrationID()
+	upsert(t, s, a, 0, addLearner)
+	upsert(t, s, b, 0, addLearner)
+	upsert(t, s, a, 0, catchUp)
+	_, err := s.Abort(b, "target node unreachable", []checkpoint.Compensation{{Kind: checkpoint.RemoveLearner, GroupID: 9, PeerID: 3}})
+	require.NoError(t, err)
+	upsert(t, s, a, 1, catchUp)
+	require.NoError(t, s.Close())
+	reader, err := replay.Open(dir)
+	require.NoError(t, err)
+	for r, err := range reader.Records(t.Context(), replay.Query{}) {
+		require.NoError(t, err)
+		events = append(events, r.Event)
+		ends = append(ends, int(r.Offset+r.Length))
+	}
+	require.Len(t, events, 5)
+	return dir, events, ends
+}
+
+// eventsIn are the whole events of a log by their numbers.
+func eventsIn(t testing.TB, dir string) map[uint64]checkpoint.Event {
+	reader, err := replay.Open(dir)
+	require.NoError(t, err)
+	events := map[uint64]checkpoint.Event{}
+	for r, err := range reader.Records(t.Context(), replay.Query{}) {
+		require.NoError(t, err)
+		if r.Event != nil {
+			require.NotContains(t, events, r.Seq)
+			events[r.Seq] = r.Event
+		}
+	}
+	return events
+}
+
+// D2, D3, D5, D7: with any one bit of any file flipped, Open succeeds, at most the
+// frame of that bit is gone, the report names it, no number is given again, and
+// the next Open tells the same.
+func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
+	dir, events, ends := smallLog(t)
+	flips, cost := 0, 0
+	for _, name := range []string{"wal/" + firstSegment, "MANIFEST", "wal/MANIFEST"} {
+		whole, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		for bit := range len(whole) * 8 {
+			damaged := copyDir(t, dir)
+			flipped := slices.Clone(whole)
+			flipped[bit/8] ^= 1 << (bit % 8)
+			require.NoError(t, os.WriteFile(filepath.Join(damaged, name), flipped, 0o600))
+			before := verify(t, damaged)
+			require.NotEmpty(t, before.Damage, "%s bit %d", name, bit)
+			require.Nil(t, before.TornTail, "%s bit %d", name, bit)
+
+			s, err := migrationlog.Open(damaged, nil)
+			require.NoError(t, err, "%s bit %d", name, bit)
+			flips++
+			report := s.Report()
+			report.Quarantined = nil
+			require.Equal(t, before, report)
+			owner := uint64(slices.IndexFunc(ends, func(end int) bool { return bit/8 < end }) + 1)
+			want := map[uint64]checkpoint.Event{}
+			for i, e := range events {
+				want[uint64(i+1)] = e
+			}
+			if report.LostCount() > 0 {
+				cost++
+				require.Equal(t, []replay.SeqRange{{First: owner, Last: owner}}, report.Lost, "%s bit %d", name, bit)
+				delete(want, owner)
+			}
+			id := checkpoint.NewMigrationID()
+			require.EqualValues(t, 6, upsert(t, s, id, 0, catchUp).Seq, "%s bit %d", name, bit)
+			require.NoError(t, s.Close())
+			want[6] = checkpoint.Upserted{Checkpoint: row(t, id, 0, catchUp)}
+			require.Equal(t, want, eventsIn(t, damaged))
+
+			s, err = migrationlog.Open(damaged, nil)
+			require.NoError(t, err)
+			require.Equal(t, report.Lost, s.Report().Lost)
+			require.Equal(t, report.AcknowledgedLost, s.Report().AcknowledgedLost, "%s bit %d", name, bit)
+			require.NoError(t, s.Close())
+			require.NoError(t, os.RemoveAll(damaged))
+		}
+	}
+	t.Logf("%d bits flipped, %d of them cost a frame", flips, cost)
+}
+
+// D2, D4, D7: with the log cut at any byte, Open succeeds with the whole frames
+// before the cut, and the rest is in quarantine.
+func TestD4_OpenWithEveryCut(t *testing.T) {
+	dir, events, ends := smallLog(t)
+	whole, err := os.ReadFile(segmentPath(dir, firstSegment))
+	require.NoError(t, err)
+	for size := range len(whole) + 1 {
+		cut := copyDir(t, dir)
+		require.NoError(t, os.Truncate(segmentPath(cut, firstSegment), int64(size)))
+		n, boundary := 0, 0
+		for n < len(ends) && ends[n] <= size {
+			boundary = ends[n]
+			n++
+		}
+		before := verify(t, cut)
+		require.Empty(t, before.Damage)
+		require.Equal(t, size == boundary, before.TornTail == nil, "cut at %d", size)
+
+		s, err := migrationlog.Open(cut, nil)
+		require.NoError(t, err, "cut at %d", size)
+		report := s.Report()
+		require.EqualValues(t, n, report.FramesOK)
+		if size == boundary {
+			require.NoDirExists(t, filepath.Join(cut, "quarantine"))
+		} else {
+			require.Len(t, report.Quarantined, 1)
+			saved, err := os.ReadFile(filepath.Join(cut, report.Quarantined[0]))
+			require.NoError(t, err)
+			require.Equal(t, whole[boundary:size], saved, "cut at %d", size)
+		}
+		require.EqualValues(t, n+1, upsert(t, s, checkpoint.NewMigrationID(), 0, complete).Seq)
+		require.NoError(t, s.Close())
+		got := eventsIn(t, cut)
+		require.Len(t, got, n+1)
+		for i, e := range events[:n] {
+			require.Equal(t, e, got[uint64(i+1)])
+		}
+		require.True(t, verify(t, cut).Clean(), "cut at %d", size)
+		require.NoError(t, os.RemoveAll(cut))
+	}
+	t.Logf("%d cuts", len(whole)+1)
+}
+
+// A lost event puts those migrations in doubt whose last event it may have been.
+func TestD5_InDoubt(t *testing.T) {
+	dir, events, ends := smallLog(t) // upsert a, upsert b, upsert a, abort b, upsert a
+	a, b := events[0].Migration(), events[1].Migration()
+	for lost, want := range map[int][]checkpoint.MigrationID{
+		1: nil, // a's, superseded
+		2: nil, // b's first, and b is aborted
+		3: nil, // named by 5 as a's: it cannot have been b's
+		4: {b}, // b's abort: b has a row again
+		5: {a}, // a's last
+	} {
+		damaged := copyDir(t, dir)
+		flip(t, segmentPath(damaged, firstSegment), ends[lost-1]-1)
+		s := open(t, damaged, nil)
+		report := s.Report()
+		require.EqualValues(t, lost, report.Lost[0].First)
+		require.Equal(t, want, report.InDoubt, "seq %d lost", lost)
+		if lost < 5 {
+			require.Equal(t, report.Lost, report.AcknowledgedLost, "the next frame says it was durable")
+		} else {
+			require.Empty(t, report.AcknowledgedLost, "nothing says whether it was durable")
+		}
+		require.NoError(t, s.Close())
+	}
+}
+
+func flip(t testing.TB, path string, at int) {
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	b[at] ^= 0x10
+	require.NoError(t, os.WriteFile(path, b, 0o600))
+}
+
+// RefuseDamage leaves the directory as it is.
+func TestRefuseDamage(t *testing.T) {
+	dir, _, ends := smallLog(t)
+	flip(t, segmentPath(dir, firstSegment), ends[2]-1)
+	before := hashes(t, dir)
+	_, err := migrationlog.Open(dir, &migrationlog.Options{OnDamage: migrationlog.RefuseDamage})
+	require.ErrorIs(t, err, migrationlog.ErrDamaged)
+	var damaged *migrationlog.DamagedError
+	require.ErrorAs(t, err, &damaged)
+	require.Equal(t, []replay.SeqRange{{First: 3, Last: 3}}, damaged.Report.Lost)
+	require.Equal(t, before, hashes(t, dir))
+	open(t, dir, nil)
+}
+
+// A file that tidwall/wal would delete segments for is set aside before it sees it.
+func TestD4_StrayFilesAreSetAside(t *testing.T) {
+	dir, events, _ := smallLog(t)
+	for _, name := range []string{"00000000000000000003.START", "00000000000000000001.END", "00000000000000000000", "notes"} {
+		require.NoError(t, os.WriteFile(segmentPath(dir, name), []byte(name), 0o600))
+	}
+	require.NoError(t, os.Mkdir(segmentPath(dir, "00000000000000000009"), 0o700))
+	s := open(t, dir, nil)
+	require.Len(t, s.Report().Damage, 5)
+	require.Len(t, s.Report().Quarantined, 5)
+	require.EqualValues(t, len(events), s.Report().FramesOK)
+	saved, err := os.ReadFile(filepath.Join(dir, "quarantine", "00000000000000000003.START"))
+	require.NoError(t, err)
+	require.Equal(t, "00000000000000000003.START", string(saved))
+	s = reopen(t, s, dir)
+	require.True(t, s.Report().Clean())
+}
+
+// D7: whatever a crash leaves of the making of a log, the next Open makes or
+// opens it.
+func TestD7_CrashWhileCreating(t *testing.T) {
+	whole := filepath.Join(memDir(t), "log")
+	require.NoError(t, open(t, whole, nil).Close())
+	steps := [][]string{ // what is there after each step, in the order of its making
+		{"LOCK"},
+		{"LOCK", "wal/" + firstSegment},
+		{"LOCK", "wal/" + firstSegment, "wal/MANIFEST.new"},
+		{"LOCK", "wal/" + firstSegment, "wal/MANIFEST"},
+		{"LOCK", "wal/" + firstSegment, "wal/MANIFEST", "MANIFEST.new"},
+	}
+	for _, files := range steps {
+		dir := filepath.Join(memDir(t), "log")
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, "wal"), 0o700))
+		for _, name := range files {
+			b, err := os.ReadFile(filepath.Join(whole, strings.TrimSuffix(name, ".new")))
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name), b, 0o600))
+		}
+		s := open(t, dir, nil)
+		require.EqualValues(t, 1, upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp).Seq, "%v", files)
+		require.NoError(t, s.Close())
+		require.True(t, verify(t, dir).Clean(), "%v", files)
+	}
+}

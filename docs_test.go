@@ -1,0 +1,177 @@
+package migrationlog_test
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
+	"migrationlog/replay"
+)
+
+// fenced returns the text blocks of a language in a Markdown file.
+func fenced(t *testing.T, file, language string) []string {
+	b, err := os.ReadFile(file)
+	require.NoError(t, err)
+	var blocks []string
+	for _, m := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```$").FindAllStringSubmatch(string(b), -1) {
+		blocks = append(blocks, m[1])
+	}
+	return blocks
+}
+
+// The README's first command does what it says, on a machine that has only Go.
+// (The second is what runs this test.)
+func TestReadme_Commands(t *testing.T) {
+	blocks := fenced(t, "README.md", "sh")
+	require.Len(t, blocks, 1)
+	require.Equal(t, "go run ./cmd/replay-tool demo\ngo test ./...\n", blocks[0])
+	command := strings.Fields(strings.SplitN(blocks[0], "\n", 2)[0])
+	demo := exec.Command(command[0], command[1:]...)
+	demo.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
+	out, err := demo.CombinedOutput()
+	require.NoError(t, err, string(out))
+	for _, want := range []string{"was killed (SIGKILL)", "2 migrations in flight", "vshard 21: was at CatchUp", "finished and removed", "What to try next"} {
+		require.Contains(t, string(out), want)
+	}
+	// What it tells to try next works as printed.
+	tries := regexp.MustCompile(`(?m)^  go run (.*)$`).FindAllStringSubmatch(string(out), -1)
+	require.Len(t, tries, 4)
+	for _, try := range tries {
+		line := "go run " + try[1]
+		again, err := exec.Command("sh", "-c", line).CombinedOutput()
+		require.NoError(t, err, "%s: %s", line, again)
+		require.NotEmpty(t, again)
+	}
+}
+
+// The README's program is the one that Example runs.
+func TestReadme_ProgramIsTheExample(t *testing.T) {
+	blocks := fenced(t, "README.md", "go")
+	require.Len(t, blocks, 1)
+	source, err := os.ReadFile("example_test.go")
+	require.NoError(t, err)
+	files := token.NewFileSet()
+	parsed, err := parser.ParseFile(files, "example_test.go", source, 0)
+	require.NoError(t, err)
+	example := parsed.Scope.Lookup("Example").Decl.(*ast.FuncDecl)
+	body := string(source[files.Position(example.Body.Lbrace).Offset+2 : files.Position(example.Body.Rbrace).Offset])
+	body, _, _ = strings.Cut(body, "\t// Output:")
+	body = regexp.MustCompile(`(?m)^\t`).ReplaceAllString(body, "")
+	require.Equal(t, body, blocks[0])
+}
+
+// The hex dump in docs/FORMAT.md is an entry of the golden log, and says of it
+// what the code reads.
+func TestFormat_HexDump(t *testing.T) {
+	blocks := fenced(t, "docs/FORMAT.md", "hexdump")
+	require.Len(t, blocks, 1)
+	var dump []byte
+	notes := map[string]string{} // first word of a note, the rest
+	for line := range strings.Lines(blocks[0]) {
+		m := regexp.MustCompile(`^([0-9a-f]{4})  ((?:[0-9a-f]{2} )+) +(.*)\n$`).FindStringSubmatch(line)
+		require.NotNil(t, m, line)
+		offset, err := strconv.ParseUint(m[1], 16, 32)
+		require.NoError(t, err)
+		require.EqualValues(t, len(dump), offset, line)
+		b, err := hex.DecodeString(strings.ReplaceAll(m[2], " ", ""))
+		require.NoError(t, err)
+		dump = append(dump, b...)
+		i := strings.LastIndexAny(m[3], " ")
+		notes[strings.TrimSuffix(m[3][:i], ":")] = m[3][i+1:]
+	}
+	golden, err := os.ReadFile("testdata/golden/v1/clean/log/wal/" + firstSegment)
+	require.NoError(t, err)
+	require.Equal(t, golden[114:114+len(dump)], dump)
+
+	reader, err := replay.Open("testdata/golden/v1/clean/log")
+	require.NoError(t, err)
+	var second replay.Record
+	for r, err := range reader.Records(t.Context(), replay.Query{FromSeq: 2, ToSeq: 2}) {
+		require.NoError(t, err)
+		second = r
+	}
+	c := second.Event.(checkpoint.Upserted).Checkpoint
+	hex32 := func(b []byte) string {
+		return strconv.FormatUint(uint64(binary.LittleEndian.Uint32(b)), 16)
+	}
+	number := func(n uint64) string { return strconv.FormatUint(n, 10) }
+	for note, want := range map[string]string{
+		"length prefix":                         number(uint64(second.Length)),
+		"magic, version":                        number(segment.FormatVersion),
+		"body length":                           number(uint64(second.Length - segment.HeaderBytes)),
+		"seq":                                   number(second.Seq),
+		"previous seq":                          number(second.PrevSeq),
+		"durable through":                       number(second.DurableThrough),
+		"body CRC32C":                           hex32(dump[0x21:]),
+		"header CRC32C":                         hex32(dump[0x25:]),
+		"migration id":                          c.MigrationID.String(),
+		"timestamp " + number(c.TimestampMS):    "ms",
+		"attempt":                               number(uint64(c.Attempt)),
+		"phase":                                 c.Phase().String(),
+		"payload: vShard 22, learner log index": "23",
+		"payload CRC32C":                        strconv.FormatUint(uint64(c.CRC32C), 16),
+	} {
+		require.Equal(t, want, notes[note], note)
+	}
+	require.Equal(t, checkpoint.CatchUp{VShardID: 22, LearnerLogIndexAtAdd: 23}, c.Payload)
+	require.EqualValues(t, 115, second.Offset, "behind the length prefix")
+}
+
+// Logs of format version 1 read as they did when they were written: what they
+// hold, what is damaged, and where each migration stands.
+func TestGoldenLogs(t *testing.T) {
+	for _, name := range []string{"clean", "torn", "bitflip", "gap"} {
+		dir := filepath.Join("testdata/golden/v1", name)
+		read := func(file string) string {
+			b, err := os.ReadFile(filepath.Join(dir, file))
+			require.NoError(t, err)
+			return string(b)
+		}
+		before := hashes(t, dir)
+		require.Equal(t, read("log.ndjson"), ndjson(t, filepath.Join(dir, "log")), name)
+		report, err := verify(t, filepath.Join(dir, "log")).MarshalJSON()
+		require.NoError(t, err)
+		require.JSONEq(t, read("verify.json"), string(report), name)
+		require.Equal(t, before, hashes(t, dir))
+
+		// The store serves the same rows, and leaves a log that it can go on with.
+		copied := copyDir(t, filepath.Join(dir, "log"))
+		s := open(t, copied, nil)
+		require.JSONEq(t, read("state.json"), stateJSON(t, s), name)
+		receipt := upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
+		want := uint64(42)
+		if name == "torn" {
+			want = 41
+		}
+		require.Equal(t, want, receipt.Seq, name)
+		require.NoError(t, s.Close())
+		require.Equal(t, s.Report().Lost, verify(t, copied).Lost)
+	}
+}
+
+func ndjson(t *testing.T, dir string) string {
+	reader, err := replay.Open(dir)
+	require.NoError(t, err)
+	var lines strings.Builder
+	for r, err := range reader.Records(t.Context(), replay.Query{}) {
+		require.NoError(t, err)
+		line, err := r.MarshalJSON()
+		require.NoError(t, err)
+		io.WriteString(&lines, string(line)+"\n")
+	}
+	return lines.String()
+}

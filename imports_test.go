@@ -1,0 +1,128 @@
+package migrationlog_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// layer is what a package must not import, and what to do instead. The order is
+// from top to bottom: a package may import only those below it.
+type layer struct {
+	dir     string
+	never   []string
+	instead string
+}
+
+var layers = []layer{
+	{"cmd/replay-tool", []string{"github.com/tidwall/wal"}, "ask package replay to read and the Store to write"},
+	{".", []string{"github.com/spf13", "github.com/tidwall/wal", "golang.org/x/term"}, "leave files to eventlog, and terminals to cmd/replay-tool"},
+	{"replay", []string{"github.com/tidwall/wal"}, "read through eventlog/segment; what writes belongs in eventlog"},
+	{"projection", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take what is needed as a value: the caller has the files and the clock"},
+	{"eventlog", nil, "take bodies as bytes: what they mean is the Store's and replay's to know"},
+	{"eventlog/segment", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS; what writes belongs in eventlog"},
+	{"checkpoint", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take times and bytes as values"},
+}
+
+// notBelow are the packages of this module that a package must not import though
+// they stand below it.
+var notBelow = map[string][]string{
+	"replay":           {"eventlog"},
+	"projection":       {"eventlog", "eventlog/segment"},
+	"eventlog":         {"checkpoint"},
+	"eventlog/segment": {"checkpoint"},
+}
+
+// The layers of the project are what its imports say.
+func TestLayers(t *testing.T) {
+	order := make([]string, len(layers))
+	for i, l := range layers {
+		order[i] = l.dir
+	}
+	found := map[string]bool{}
+	walUsers := []string{}
+	require.NoError(t, filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && file != "." {
+			if _, err := os.Stat(filepath.Join(file, "go.mod")); err == nil || strings.HasPrefix(d.Name(), ".") {
+				return fs.SkipDir // another module, or not of the project
+			}
+		}
+		if !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
+			return nil
+		}
+		dir := path.Dir(filepath.ToSlash(file))
+		at := slices.Index(order, dir)
+		require.GreaterOrEqual(t, at, 0, "%s: package %s is in no layer: give it one in this table, and say in its doc.go what it knows", file, dir)
+		found[dir] = true
+		for _, imported := range importsOf(t, file) {
+			if imported == "github.com/tidwall/wal" {
+				walUsers = append(walUsers, file)
+			}
+			for _, never := range layers[at].never {
+				require.False(t, imported == never || strings.HasPrefix(imported, never+"/"), "%s imports %s: %s", file, imported, layers[at].instead)
+			}
+			if own, ok := ownPackage(imported); ok {
+				require.Greater(t, slices.Index(order, own), at, "%s imports %s, which does not stand below it: %s", file, imported, layers[at].instead)
+				require.NotContains(t, notBelow[dir], own, "%s imports %s: %s", file, imported, layers[at].instead)
+			}
+		}
+		return nil
+	}))
+	require.Len(t, found, len(layers), "a layer without a package: take it out of this table")
+	require.Equal(t, []string{"eventlog/wal.go"}, walUsers, "one file uses tidwall/wal, so that one file has to be watched")
+}
+
+func ownPackage(imported string) (dir string, ok bool) {
+	if imported == "migrationlog" {
+		return ".", true
+	}
+	return strings.CutPrefix(imported, "migrationlog/")
+}
+
+func importsOf(t *testing.T, file string) (paths []string) {
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+	require.NoError(t, err)
+	for _, spec := range parsed.Imports {
+		p, err := strconv.Unquote(spec.Path.Value)
+		require.NoError(t, err)
+		paths = append(paths, p)
+	}
+	return paths
+}
+
+// Package replay imports os to open a directory, and calls nothing of it that
+// could write.
+func TestLayers_ReplayCannotWrite(t *testing.T) {
+	files, err := filepath.Glob("replay/*.go")
+	require.NoError(t, err)
+	used := map[string]bool{}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		require.NoError(t, err)
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			if call, ok := n.(*ast.SelectorExpr); ok {
+				if pkg, ok := call.X.(*ast.Ident); ok && pkg.Name == "os" {
+					used[call.Sel.Name] = true
+				}
+			}
+			return true
+		})
+	}
+	require.Equal(t, map[string]bool{"Stat": true, "DirFS": true}, used, "replay reads through fs.FS; what writes belongs in eventlog")
+}

@@ -1,0 +1,127 @@
+package migrationlog_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"migrationlog"
+	"migrationlog/checkpoint"
+	"migrationlog/replay"
+)
+
+// model is the simplest thing that obeys the contract.
+type model struct {
+	rows   map[checkpoint.MigrationID]checkpoint.Checkpoint
+	events []checkpoint.Event
+}
+
+func (m *model) upsert(c checkpoint.Checkpoint) migrationlog.Receipt {
+	if old, ok := m.rows[c.MigrationID]; ok && old.Phase() == c.Phase() && old.Attempt == c.Attempt {
+		return migrationlog.Receipt{Duplicate: true, Differs: old.CRC32C != c.CRC32C}
+	}
+	m.rows[c.MigrationID] = c
+	return m.append(checkpoint.Upserted{Checkpoint: c})
+}
+
+func (m *model) end(e checkpoint.Event) migrationlog.Receipt {
+	if _, ok := m.rows[e.Migration()]; !ok {
+		return migrationlog.Receipt{}
+	}
+	delete(m.rows, e.Migration())
+	return m.append(e)
+}
+
+func (m *model) append(e checkpoint.Event) migrationlog.Receipt {
+	m.events = append(m.events, e)
+	return migrationlog.Receipt{Seq: uint64(len(m.events))}
+}
+
+// D8: after any operations, with the store closed and opened at any point among
+// them, it equals the model; and so does the state at every point of its history.
+func TestD8_EqualsModel(t *testing.T) {
+	dir := memDir(t)
+	rapid.Check(t, func(t *rapid.T) {
+		dir := filepath.Join(dir, uuid.NewString())
+		opts := &migrationlog.Options{SegmentSize: rapid.IntRange(1, 2000).Draw(t, "segment_size")}
+		s, err := migrationlog.Open(dir, opts)
+		require.NoError(t, err)
+		defer func() { require.NoError(t, s.Close()) }()
+		m := &model{rows: map[checkpoint.MigrationID]checkpoint.Checkpoint{}}
+		ids := []checkpoint.MigrationID{{1}, {2}, {3}}
+		t.Repeat(map[string]func(*rapid.T){
+			"upsert": func(t *rapid.T) {
+				c, err := checkpoint.New(rapid.SampledFrom(ids).Draw(t, "id"), rapid.Uint32Range(0, 2).Draw(t, "attempt"), drawPayload(t), rapid.Uint64().Draw(t, "ts_ms"))
+				require.NoError(t, err)
+				got, err := s.Upsert(c)
+				require.NoError(t, err)
+				require.Equal(t, m.upsert(c), got)
+			},
+			"abort": func(t *rapid.T) {
+				e := checkpoint.Aborted{MigrationID: rapid.SampledFrom(ids).Draw(t, "id"), Reason: rapid.String().Draw(t, "reason"), TimestampMS: rapid.Uint64().Draw(t, "ts_ms")}
+				got, err := s.Abort(e.MigrationID, e.Reason, nil, migrationlog.At(e.TimestampMS))
+				require.NoError(t, err)
+				require.Equal(t, m.end(e), got)
+			},
+			"remove": func(t *rapid.T) {
+				e := checkpoint.Removed{MigrationID: rapid.SampledFrom(ids).Draw(t, "id"), TimestampMS: rapid.Uint64().Draw(t, "ts_ms")}
+				got, err := s.Remove(e.MigrationID, migrationlog.At(e.TimestampMS))
+				require.NoError(t, err)
+				require.Equal(t, m.end(e), got)
+			},
+			"reopen": func(t *rapid.T) {
+				require.NoError(t, s.Close())
+				s, err = migrationlog.Open(dir, opts)
+				require.NoError(t, err)
+				require.True(t, s.Report().Clean())
+			},
+			"": func(t *rapid.T) {
+				require.Equal(t, len(m.rows), s.Len())
+				for _, c := range s.All() {
+					require.Equal(t, m.rows[c.MigrationID], c)
+				}
+			},
+		})
+		checkHistory(t, dir, m)
+	})
+}
+
+func drawPayload(t *rapid.T) checkpoint.Payload {
+	n := rapid.Uint64Range(0, 3).Draw(t, "n")
+	return rapid.SampledFrom([]checkpoint.Payload{
+		checkpoint.AddLearner{VShardID: uint32(n), SourceNode: n}, checkpoint.CatchUp{LearnerLogIndexAtAdd: n},
+		checkpoint.PromoteLearner{TargetNode: n}, checkpoint.LeadershipTransfer{SourceGroup: n},
+		checkpoint.Cutover{NewLeaderNodeID: n}, checkpoint.Complete{ActualPauseUS: n},
+	}).Draw(t, "payload")
+}
+
+// checkHistory holds the log's events, and the state after each, against the
+// model's.
+func checkHistory(t *rapid.T, dir string, m *model) {
+	reader, err := replay.Open(dir)
+	require.NoError(t, err)
+	rows := map[checkpoint.MigrationID]checkpoint.Checkpoint{}
+	n := 0
+	for r, err := range reader.Records(t.Context(), replay.Query{}) {
+		require.NoError(t, err)
+		require.Less(t, n, len(m.events))
+		require.Equal(t, m.events[n], r.Event)
+		n++
+		require.EqualValues(t, n, r.Seq)
+		if u, ok := r.Event.(checkpoint.Upserted); ok {
+			rows[u.Checkpoint.MigrationID] = u.Checkpoint
+		} else {
+			delete(rows, r.Event.Migration())
+		}
+		view, err := reader.StateAt(t.Context(), replay.Point{Seq: r.Seq})
+		require.NoError(t, err)
+		require.Equal(t, len(rows), view.Len())
+		for _, row := range view.All() {
+			require.Equal(t, rows[row.Checkpoint.MigrationID], row.Checkpoint)
+		}
+	}
+	require.Len(t, m.events, n)
+}
