@@ -59,17 +59,20 @@ func (s *Store) commitQueue() {
 	s.queueMu.Unlock()
 
 	entries, change := s.check(batch)
-	err := s.append(entries)
+	err := s.log.Health()
+	if err == nil && len(entries) > 0 {
+		err = s.log.Append(entries)
+	}
 	if err == nil {
 		s.viewMu.Lock()
 		change.Commit()
 		s.viewMu.Unlock()
 	}
+	s.note(batch, len(entries), err)
 	for _, w := range batch {
-		if err != nil && w.err == nil {
+		if err != nil { // what was refused was held against events that may not exist
 			w.receipt, w.err = Receipt{}, err
 		}
-		s.count(w)
 		close(w.done)
 	}
 }
@@ -82,15 +85,8 @@ func (s *Store) check(batch []*write) ([]eventlog.Entry, *projection.Change) {
 	seq := s.log.NextSeq()
 	for _, w := range batch {
 		row, exists := change.Get(w.event.Migration())
-		if w.err = w.guard(row, exists); w.err != nil {
-			continue
-		}
-		upsert, isUpsert := w.event.(checkpoint.Upserted)
-		if !isUpsert && !exists {
-			continue // nothing to abort or remove
-		}
-		if isUpsert && exists && sameStep(row.Checkpoint, upsert.Checkpoint) {
-			w.receipt = Receipt{Duplicate: true, Differs: row.Checkpoint.Payload != upsert.Checkpoint.Payload}
+		var proceed bool
+		if w.receipt, proceed, w.err = w.decide(row, exists); !proceed {
 			continue
 		}
 		prev := change.Add(seq, w.event)
@@ -101,71 +97,50 @@ func (s *Store) check(batch []*write) ([]eventlog.Entry, *projection.Change) {
 	return entries, change
 }
 
-func sameStep(a, b checkpoint.Checkpoint) bool {
-	return a.Phase() == b.Phase() && a.Attempt == b.Attempt
-}
-
-func (w *write) guard(row projection.Row, exists bool) error {
-	for _, g := range w.options.guards {
-		if err := g(row, exists, w); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func ifSeq(seq uint64, row projection.Row, exists bool, w *write) error {
-	if row.Seq == seq {
-		return nil
-	}
-	if !exists {
-		return fmt.Errorf("%w: migration %s has no row, the write expected seq %d", ErrConflict, w.event.Migration(), seq)
-	}
-	return fmt.Errorf("%w: migration %s is at seq %d (%s, attempt %d), the write expected seq %d", ErrConflict,
-		w.event.Migration(), row.Seq, row.Checkpoint.Phase(), row.Checkpoint.Attempt, seq)
-}
-
-func strict(row projection.Row, exists bool, w *write) error {
+// decide holds the write against its migration's latest row and reports whether
+// it is to be appended.
+func (w *write) decide(row projection.Row, exists bool) (r Receipt, proceed bool, err error) {
+	id, latest := w.event.Migration(), row.Checkpoint
 	upsert, isUpsert := w.event.(checkpoint.Upserted)
-	if isUpsert && exists && sameStep(row.Checkpoint, upsert.Checkpoint) && row.Checkpoint.Payload != upsert.Checkpoint.Payload {
-		return fmt.Errorf("%w: migration %s has %s, attempt %d, with another payload at seq %d", ErrConflict,
-			w.event.Migration(), row.Checkpoint.Phase(), row.Checkpoint.Attempt, row.Seq)
+	if c := upsert.Checkpoint; isUpsert && exists && latest.Phase() == c.Phase() && latest.Attempt == c.Attempt {
+		r = Receipt{Duplicate: true, Differs: latest.Payload != c.Payload}
+		if r.Differs && w.options.strict {
+			return Receipt{}, false, fmt.Errorf("%w: migration %s has %s, attempt %d, with another payload at seq %d",
+				ErrConflict, id, latest.Phase(), latest.Attempt, row.Seq)
+		}
+		return r, false, nil
 	}
-	return nil
+	if want := w.options.ifSeq; want != nil && *want != row.Seq {
+		if !exists {
+			return r, false, fmt.Errorf("%w: migration %s has no row, the write expects seq %d", ErrConflict, id, *want)
+		}
+		return r, false, fmt.Errorf("%w: migration %s is at seq %d (%s, attempt %d), the write expects seq %d",
+			ErrConflict, id, row.Seq, latest.Phase(), latest.Attempt, *want)
+	}
+	return r, isUpsert || exists, nil // there may be nothing to abort or remove
 }
 
-// append makes the entries durable, and remembers when that failed.
-func (s *Store) append(entries []eventlog.Entry) error {
-	err := s.log.Health()
-	if err == nil && len(entries) > 0 {
-		err = s.log.Append(entries)
-	}
+// note counts what became of a batch and, once, tells the logger of a failure.
+func (s *Store) note(batch []*write, appended int, failure error) {
 	s.statsMu.Lock()
-	defer s.statsMu.Unlock()
-	if err != nil {
-		if s.failed == nil {
-			s.opts.Logger.Error("migrationlog has failed: nothing more is acknowledged until it is closed and opened again", "dir", s.dir, "error", err)
+	isNew := failure != nil && s.failed == nil
+	s.failed = failure
+	for _, w := range batch {
+		switch {
+		case failure != nil, w.err != nil:
+			s.stats.Refused++
+		case w.receipt.Duplicate:
+			s.stats.Duplicates++
 		}
-		s.failed = err
-		return err
 	}
-	if len(entries) > 0 {
+	if failure == nil && appended > 0 {
+		s.stats.Appended += uint64(appended)
 		s.stats.Batches++
 		s.stats.LastSeq = s.log.NextSeq() - 1
-		s.stats.DurableThrough = s.log.DurableThrough()
+		s.stats.DurableThrough = max(s.stats.DurableThrough, s.log.DurableThrough())
 	}
-	return nil
-}
-
-func (s *Store) count(w *write) {
-	s.statsMu.Lock()
-	defer s.statsMu.Unlock()
-	switch {
-	case w.err != nil:
-		s.stats.Refused++
-	case w.receipt.Duplicate:
-		s.stats.Duplicates++
-	case w.receipt.Seq != 0:
-		s.stats.Appended++
+	s.statsMu.Unlock()
+	if isNew { // outside the lock: a handler may ask the store how it is
+		s.opts.Logger.Error("migrationlog has failed: nothing more is acknowledged until it is closed and opened again", "dir", s.dir, "error", failure)
 	}
 }

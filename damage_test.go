@@ -1,16 +1,19 @@
 package migrationlog_test
 
 import (
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/fxamacker/cbor/v2"
 	"github.com/stretchr/testify/require"
 
 	"migrationlog"
 	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
 	"migrationlog/replay"
 )
 
@@ -199,7 +202,7 @@ func TestD4_StrayFilesAreSetAside(t *testing.T) {
 	for _, name := range []string{"00000000000000000003.START", "00000000000000000001.END", "00000000000000000000", "notes"} {
 		require.NoError(t, os.WriteFile(segmentPath(dir, name), []byte(name), 0o600))
 	}
-	require.NoError(t, os.Mkdir(segmentPath(dir, "00000000000000000009"), 0o700))
+	require.NoError(t, os.WriteFile(segmentPath(dir, "notes.json"), []byte("{}"), 0o600))
 	s := open(t, dir, nil)
 	require.Len(t, s.Report().Damage, 5)
 	require.Len(t, s.Report().Quarantined, 5)
@@ -207,8 +210,172 @@ func TestD4_StrayFilesAreSetAside(t *testing.T) {
 	saved, err := os.ReadFile(filepath.Join(dir, "quarantine", "00000000000000000003.START"))
 	require.NoError(t, err)
 	require.Equal(t, "00000000000000000003.START", string(saved))
+	notes, err := os.ReadFile(filepath.Join(dir, "quarantine", "notes.json.1"))
+	require.NoError(t, err)
+	require.Equal(t, "{}", string(notes), "no report was written over it")
 	s = reopen(t, s, dir)
 	require.True(t, s.Report().Clean())
+
+	// What has a segment's name and is none is for a person to decide.
+	require.NoError(t, s.Close())
+	require.NoError(t, os.Rename(segmentPath(dir, firstSegment), filepath.Join(dir, "elsewhere")))
+	require.NoError(t, os.Symlink("../elsewhere", segmentPath(dir, firstSegment)))
+	before := hashes(t, dir)
+	_, err = migrationlog.Open(dir, nil)
+	require.ErrorIs(t, err, migrationlog.ErrDamaged)
+	require.Equal(t, before, hashes(t, dir))
+}
+
+// D4: a manifest that cannot be read is never replaced by that of a new log.
+func TestD4_NoNewLogOverAnother(t *testing.T) {
+	foreign := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(foreign, "MANIFEST"), []byte("precious"), 0o600))
+	unmounted, _, _ := smallLog(t)
+	require.NoError(t, os.RemoveAll(filepath.Join(unmounted, "wal")))
+	flip(t, filepath.Join(unmounted, "MANIFEST"), 30)
+	for _, dir := range []string{foreign, unmounted} {
+		before := hashes(t, dir)
+		_, err := migrationlog.Open(dir, nil)
+		require.ErrorIs(t, err, segment.ErrManifestLost)
+		require.ErrorContains(t, err, "restore MANIFEST from a backup")
+		require.Equal(t, before, hashes(t, dir))
+	}
+}
+
+// D3: files with wrong names neither hide frames nor make numbers be given twice.
+func TestD3_SegmentsUnderWrongNames(t *testing.T) {
+	whole := filepath.Join(memDir(t), "log")
+	s := open(t, whole, &migrationlog.Options{SegmentSize: 200})
+	for range 6 {
+		upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
+	}
+	require.NoError(t, s.Close())
+	names := []string{}
+	for _, path := range segments(t, whole) {
+		names = append(names, filepath.Base(path))
+	}
+	require.Equal(t, []string{firstSegment, "00000000000000000004"}, names)
+
+	for name, change := range map[string]func(dir string) error{
+		"an empty file between": func(dir string) error {
+			return os.WriteFile(segmentPath(dir, "00000000000000000002"), nil, 0o600)
+		},
+		"an empty file after": func(dir string) error {
+			return os.WriteFile(segmentPath(dir, "00000000000000000005"), nil, 0o600)
+		},
+		"the last renamed lower": func(dir string) error {
+			return os.Rename(segmentPath(dir, names[1]), segmentPath(dir, "00000000000000000002"))
+		},
+	} {
+		dir := copyDir(t, whole)
+		require.NoError(t, change(dir))
+		require.Len(t, eventsIn(t, dir), 6, name)
+		s := open(t, dir, nil)
+		require.Equal(t, 6, s.Len(), name)
+		require.Empty(t, s.Report().Lost, name)
+		require.EqualValues(t, 7, upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp).Seq, name)
+		s = reopen(t, s, dir)
+		require.Equal(t, 7, s.Len(), name)
+	}
+	dir := copyDir(t, whole)
+	require.NoError(t, os.Rename(segmentPath(dir, names[1]), segmentPath(dir, "00000000000000000999")))
+	require.Len(t, eventsIn(t, dir), 6)
+	before := hashes(t, dir)
+	_, err := migrationlog.Open(dir, nil)
+	require.ErrorIs(t, err, migrationlog.ErrDamaged, "tidwall/wal would go on from 1000")
+	require.ErrorContains(t, err, "give it back the name of its first frame")
+	require.Equal(t, before[names[0]], hashes(t, dir)[names[0]])
+}
+
+// D5: a loss at the end of the log stays one of which it cannot be known whether
+// it had been acknowledged, whatever later writers append, or lose in their turn.
+func TestD5_NobodyVouchesForALostTail(t *testing.T) {
+	dir, _, ends := smallLog(t)
+	flip(t, segmentPath(dir, firstSegment), ends[4]-1)
+	for range 2 {
+		s := open(t, dir, nil)
+		require.Empty(t, s.Report().AcknowledgedLost)
+		require.NoError(t, s.Close()) // without a write
+	}
+	for range 3 {
+		s := open(t, dir, nil)
+		upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
+		upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
+		require.NoError(t, s.Close())
+		require.Equal(t, []replay.SeqRange{{First: 5, Last: 5}}, verify(t, dir).Lost)
+		require.Empty(t, verify(t, dir).AcknowledgedLost)
+	}
+	second := segmentPath(dir, "00000000000000000006")
+	flip(t, second, 60) // the first frame of the writer that did not know
+	report := verify(t, dir)
+	require.Equal(t, []replay.SeqRange{{First: 5, Last: 5}, {First: 6, Last: 6}}, report.Lost)
+	require.Equal(t, []replay.SeqRange{{First: 6, Last: 6}}, report.AcknowledgedLost)
+
+	one := filepath.Join(memDir(t), "log")
+	s := open(t, one, nil)
+	upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
+	require.NoError(t, s.Close())
+	flip(t, segmentPath(one, firstSegment), 60)
+	s = open(t, one, nil)
+	upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
+	upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
+	require.NoError(t, s.Close())
+	require.Empty(t, verify(t, one).AcknowledgedLost)
+}
+
+// What earlier phases told is marked where an abort in between may be lost.
+func TestD5_FactsAfterALossAreUncertain(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	id := checkpoint.NewMigrationID()
+	s := open(t, dir, nil)
+	upsert(t, s, id, 0, addLearner)
+	_, err := s.Abort(id, "gone", nil)
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	b, err := os.ReadFile(segmentPath(dir, firstSegment))
+	require.NoError(t, err)
+	flip(t, segmentPath(dir, firstSegment), len(b)-1)
+
+	s = open(t, dir, nil)
+	require.Equal(t, []checkpoint.MigrationID{id}, s.Report().InDoubt)
+	upsert(t, s, id, 0, catchUp)
+	for range 2 {
+		r, _ := s.Row(id)
+		require.True(t, r.Facts.HasSource)
+		require.True(t, r.Facts.Uncertain)
+		s = reopen(t, s, dir)
+	}
+	upsert(t, s, id, 1, addLearner)
+	r, _ := s.Row(id)
+	require.False(t, r.Facts.Uncertain, "it told anew")
+}
+
+// A kind that a newer version wrote is kept and counted, and changes no row.
+func TestUnknownKind(t *testing.T) {
+	dir, _, ends := smallLog(t)
+	reader, err := replay.Open(dir)
+	require.NoError(t, err)
+	id := checkpoint.MigrationID{7}
+	body, err := cbor.Marshal(map[int]any{1: 9, 2: id[:], 3: 5, 8: 12})
+	require.NoError(t, err)
+	frame := segment.AppendFrame(nil, reader.Manifest().UUID, segment.Header{Seq: 6, DurableThrough: 5}, body)
+	f, err := os.OpenFile(segmentPath(dir, firstSegment), os.O_APPEND|os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = f.Write(append(binary.AppendUvarint(nil, uint64(len(frame))), frame...))
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+
+	s := open(t, dir, nil)
+	report := s.Report()
+	require.True(t, report.Clean())
+	require.EqualValues(t, 1, report.UnknownKinds)
+	require.EqualValues(t, len(ends)+1, report.FramesOK)
+	history, err := s.History(id)
+	require.NoError(t, err)
+	require.Len(t, history, 1)
+	require.EqualValues(t, 9, history[0].Unknown.Kind)
+	require.Equal(t, replay.KindUnknown, history[0].Kind())
+	require.EqualValues(t, 7, upsert(t, s, id, 0, catchUp).Seq)
 }
 
 // D7: whatever a crash leaves of the making of a log, the next Open makes or
@@ -231,7 +398,7 @@ func TestD7_CrashWhileCreating(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, os.WriteFile(filepath.Join(dir, name), b, 0o600))
 		}
-		s := open(t, dir, nil)
+		s := open(t, dir, &migrationlog.Options{OnDamage: migrationlog.RefuseDamage})
 		require.EqualValues(t, 1, upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp).Seq, "%v", files)
 		require.NoError(t, s.Close())
 		require.True(t, verify(t, dir).Clean(), "%v", files)

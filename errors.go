@@ -46,3 +46,6 @@ func (e *DamagedError) Error() string {
 
 // Unwrap returns ErrDamaged.
 func (e *DamagedError) Unwrap() error { return ErrDamaged }
+
+// Every event that may be encoded fits into a frame.
+const _ = uint(segment.MaxBodyBytes - checkpoint.MaxEventBytes)

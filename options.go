@@ -3,8 +3,6 @@ package migrationlog
 import (
 	"log/slog"
 	"time"
-
-	"migrationlog/projection"
 )
 
 // DamagePolicy says what Open does with a damaged log.
@@ -21,13 +19,13 @@ const (
 // Options are the choices of whoever opens a store. The zero value is safe, and
 // so is nil.
 type Options struct {
-	MustExist   bool          // refuse to create a log: fs.ErrNotExist
-	OnDamage    DamagePolicy  // SkipDamage (default) or RefuseDamage
-	LockTimeout time.Duration // how long to wait for another writer; 0: fail at once with ErrLocked
-	SegmentSize int           // bytes; 0 is 4 MiB
-	NoSync      bool          // acknowledge before durable, for bulk loads and benchmarks; Close syncs
-	Logger      *slog.Logger  // nil: discard
-	Now         func() time.Time
+	MustExist   bool             // refuse to create a log: fs.ErrNotExist
+	OnDamage    DamagePolicy     // SkipDamage (default) or RefuseDamage
+	LockTimeout time.Duration    // how long to wait for another writer; 0: fail at once with ErrLocked
+	SegmentSize int              // bytes; 0 is 4 MiB
+	NoSync      bool             // acknowledge before durable, for bulk loads and benchmarks; Close syncs
+	Logger      *slog.Logger     // nil: discard
+	Now         func() time.Time // nil: time.Now; called from the goroutines that write
 }
 
 func (o *Options) withDefaults() Options {
@@ -48,25 +46,24 @@ func (o *Options) withDefaults() Options {
 type WriteOption func(*writeOptions)
 
 type writeOptions struct {
-	guards      []func(row projection.Row, exists bool, w *write) error
+	ifSeq       *uint64
+	strict      bool
 	timestampMS *uint64
 }
 
 // IfSeq makes a write depend on the migration's latest row being the one with
 // this Seq, 0 for no row. Otherwise it is refused with ErrConflict: a late
-// writer cannot overwrite what it has not seen.
+// writer cannot overwrite what it has not seen. A duplicate is a duplicate all
+// the same, so that a write may be tried again.
 func IfSeq(seq uint64) WriteOption {
-	return func(o *writeOptions) {
-		o.guards = append(o.guards, func(row projection.Row, exists bool, w *write) error {
-			return ifSeq(seq, row, exists, w)
-		})
-	}
+	return func(o *writeOptions) { o.ifSeq = &seq }
 }
 
 // Strict makes an upsert of the same phase and attempt as the latest row with
-// another payload an ErrConflict. Without it such a write is a duplicate.
+// another payload an ErrConflict. Without it such a write is a duplicate that
+// Differs.
 func Strict() WriteOption {
-	return func(o *writeOptions) { o.guards = append(o.guards, strict) }
+	return func(o *writeOptions) { o.strict = true }
 }
 
 // At records this wall clock, in Unix milliseconds, with an abort or a removal

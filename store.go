@@ -246,6 +246,7 @@ func (s *Store) Close() error {
 		s.lead <- struct{}{}
 		s.commitQueue()
 		s.closeErr = s.log.Close()
+		s.note(nil, 0, s.log.Health())
 		<-s.lead
 	})
 	return s.closeErr

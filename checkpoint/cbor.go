@@ -43,7 +43,8 @@ type abortedWire struct {
 	Compensations []compensationWire `cbor:"9,keyasint"`
 }
 
-type removedWire struct {
+// headWire is what all events share, and all there is of a removal.
+type headWire struct {
 	Kind   uint64      `cbor:"1,keyasint"`
 	ID     MigrationID `cbor:"2,keyasint"`
 	TimeMS uint64      `cbor:"3,keyasint"`
@@ -121,7 +122,7 @@ func toWire(e Event) (any, error) {
 		if e.MigrationID == (MigrationID{}) {
 			return nil, ErrNilMigrationID
 		}
-		return removedWire{Kind: kindRemoved, ID: e.MigrationID, TimeMS: e.TimestampMS}, nil
+		return headWire{Kind: kindRemoved, ID: e.MigrationID, TimeMS: e.TimestampMS}, nil
 	}
 	return nil, fmt.Errorf("unknown event type %T: pass Upserted, Aborted or Removed as a value", e)
 }
@@ -175,6 +176,10 @@ func DecodeEvent(b []byte) (Event, error) {
 	}
 	var w eventWire
 	if err := decMode.Unmarshal(b, &w); err != nil {
+		var head headWire // another kind's keys may be of other types
+		if decMode.Unmarshal(b, &head) == nil && head.Kind > kindRemoved {
+			return nil, &UnknownKindError{Kind: head.Kind, MigrationID: head.ID, TimestampMS: head.TimeMS}
+		}
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	switch {

@@ -53,8 +53,8 @@ func (k *CompensationKind) UnmarshalText(text []byte) error {
 // Compensation is one step of undoing a migration. An abort lists them in the
 // order in which they are to be done.
 type Compensation struct {
-	Kind     CompensationKind `json:"kind"`
-	GroupID  uint64           `json:"group_id"`
-	PeerID   uint64           `json:"peer_id"`
-	VShardID uint32           `json:"vshard_id,omitempty"`
+	Kind     CompensationKind
+	GroupID  uint64
+	PeerID   uint64
+	VShardID uint32
 }

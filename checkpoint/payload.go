@@ -2,8 +2,10 @@ package checkpoint
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"hash/crc32"
+	"reflect"
 )
 
 // Payload is what a coordinator records at one phase boundary: exactly one of
@@ -105,38 +107,48 @@ func EncodePayload(p Payload) ([]byte, error) {
 	return encMode.Marshal(p)
 }
 
-// DecodePayload reads what EncodePayload wrote for that phase. A payload has
-// one encoding, the one that its CRC32C is computed over: bytes that say the
-// same in another form, lack a field, or have one more, are ErrMalformed.
-func DecodePayload(phase Phase, b []byte) (Payload, error) {
-	switch phase {
-	case PhaseAddLearner:
-		return decodePayload[AddLearner](b)
-	case PhaseCatchUp:
-		return decodePayload[CatchUp](b)
-	case PhasePromoteLearner:
-		return decodePayload[PromoteLearner](b)
-	case PhaseLeadershipTransfer:
-		return decodePayload[LeadershipTransfer](b)
-	case PhaseCutover:
-		return decodePayload[Cutover](b)
-	case PhaseComplete:
-		return decodePayload[Complete](b)
+// ZeroPayload returns the payload of a phase with all its fields zero, or
+// ErrUnknownPhase.
+func ZeroPayload(phase Phase) (Payload, error) {
+	for _, p := range []Payload{AddLearner{}, CatchUp{}, PromoteLearner{}, LeadershipTransfer{}, Cutover{}, Complete{}} {
+		if p.Phase() == phase {
+			return p, nil
+		}
 	}
 	return nil, fmt.Errorf("%w: %d", ErrUnknownPhase, uint8(phase))
 }
 
-func decodePayload[P Payload](b []byte) (Payload, error) {
-	var p P
-	if err := decMode.Unmarshal(b, &p); err != nil {
-		return nil, fmt.Errorf("%w: %s payload: %w", ErrMalformed, p.Phase(), err)
+// ReadPayload returns the payload of a phase once read has filled in the pointer
+// to it that it is given.
+func ReadPayload(phase Phase, read func(into any) error) (Payload, error) {
+	zero, err := ZeroPayload(phase)
+	if err != nil {
+		return nil, err
+	}
+	into := reflect.New(reflect.TypeOf(zero))
+	if err := read(into.Interface()); err != nil {
+		return nil, err
+	}
+	return into.Elem().Interface().(Payload), nil
+}
+
+// DecodePayload reads what EncodePayload wrote for that phase. A payload has
+// one encoding, the one that its CRC32C is computed over: bytes that say the
+// same in another form, lack a field, or have one more, are ErrMalformed.
+func DecodePayload(phase Phase, b []byte) (Payload, error) {
+	p, err := ReadPayload(phase, func(into any) error { return decMode.Unmarshal(b, into) })
+	if errors.Is(err, ErrUnknownPhase) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s payload: %w", ErrMalformed, phase, err)
 	}
 	again, err := encMode.Marshal(p)
 	if err != nil {
 		return nil, err
 	}
 	if !bytes.Equal(again, b) {
-		return nil, fmt.Errorf("%w: %s payload is not in its deterministic encoding", ErrMalformed, p.Phase())
+		return nil, fmt.Errorf("%w: %s payload is not in its deterministic encoding", ErrMalformed, phase)
 	}
 	return p, nil
 }

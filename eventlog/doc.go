@@ -8,7 +8,7 @@
 //
 // The way of a start is a Recovery: [Begin] locks and judges the directory,
 // [Recovery.Items] reads it, [Recovery.Finish] repairs it and returns the [Log].
-// Nothing but the lock file is written before Finish.
+// Where there is a log, nothing but the lock file is written before Finish.
 //
 // A repair never rewrites a segment. A torn write at the end of the log is copied to
 // quarantine/ and cut off; damage in the last segment stays where it is and the

@@ -12,8 +12,8 @@ var (
 	// Whether the failed append is on the device is unknown until the log is
 	// closed and opened again, which reads it anew.
 	ErrFailed = errors.New("log has failed: close it and open it again")
-	// ErrDamaged is returned for a log that cannot be opened for writing without
-	// the risk of giving a number twice.
+	// ErrDamaged is returned for a log that was refused for its damage: because
+	// going on would risk giving a number twice, or because that was asked for.
 	ErrDamaged = errors.New("log is damaged")
 )
 

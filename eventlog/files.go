@@ -34,14 +34,41 @@ func syncPath(path string, flag int) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// createFile makes a new file, durable once its directory is synced.
+// makeDir makes a directory, and the ones above it, each durable in its parent.
+func makeDir(dir string) error {
+	err := os.Mkdir(dir, dirPerm)
+	if errors.Is(err, fs.ErrExist) {
+		info, statErr := os.Stat(dir)
+		if statErr == nil && !info.IsDir() {
+			return err
+		}
+		return statErr
+	}
+	parent := filepath.Dir(dir)
+	if errors.Is(err, fs.ErrNotExist) && parent != dir {
+		if err := makeDir(parent); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, dirPerm)
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(parent)
+}
+
+// createFile makes a new file with this content or none, durable once its
+// directory is synced.
 func createFile(path string, content []byte) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, filePerm)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(content)
-	return errors.Join(err, f.Sync(), f.Close())
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
 }
 
 // replaceFile gives a file new content all at once, and makes it durable.

@@ -32,7 +32,7 @@ func lock(dir string, timeout time.Duration) (*flock.Flock, error) {
 		l := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(filePerm))
 		got, err := l.TryLock()
 		if err != nil {
-			return nil, fmt.Errorf("lock: %w", err)
+			return nil, errors.Join(fmt.Errorf("lock: %w", err), l.Close())
 		}
 		if got && stillThere(l, path) {
 			if err := os.WriteFile(path, fmt.Appendln(nil, os.Getpid()), filePerm); err != nil {
@@ -73,7 +73,11 @@ func holder(path string) int {
 	}
 }
 
-// unlock clears the PID and lets go of the lock.
-func unlock(l *flock.Flock) error {
-	return errors.Join(os.Truncate(l.Path(), 0), l.Close())
+// unlock clears the PID, unless the file is another's by now, and lets go of the
+// lock.
+func unlock(l *flock.Flock) (err error) {
+	if stillThere(l, l.Path()) {
+		err = os.Truncate(l.Path(), 0)
+	}
+	return errors.Join(err, l.Close())
 }

@@ -19,13 +19,13 @@ type Log struct {
 	manifest segment.Manifest
 	lock     *flock.Flock
 
-	wal          *appender
-	tail         string // path of the last segment
-	tailBytes    int64  // what it holds, as far as we know
-	nextSeq      uint64
-	durableUntil uint64 // every frame up to this one is on the device
-	failed       error
-	closed       bool
+	wal            *appender
+	tail           string // path of the last segment
+	tailBytes      int64  // what it holds, as far as we know
+	nextSeq        uint64
+	durableThrough uint64 // what the next frame's header says
+	failed         error
+	closed         bool
 }
 
 // Entry is what becomes one frame.
@@ -38,8 +38,9 @@ type Entry struct {
 func (l *Log) NextSeq() uint64 { return l.nextSeq }
 
 // DurableThrough is the number of the last frame that is known to be on the
-// device, with all before it; 0 until the first append after a loss.
-func (l *Log) DurableThrough() uint64 { return l.durableUntil }
+// device, with all before it; 0 where the log ends with a loss and nothing was
+// appended since.
+func (l *Log) DurableThrough() uint64 { return l.durableThrough }
 
 // Health is nil, or the ErrFailed that every append returns.
 func (l *Log) Health() error { return l.failed }
@@ -70,7 +71,7 @@ func (l *Log) Append(entries []Entry) error {
 	if err := l.wal.sync(); err != nil {
 		return l.fail(err)
 	}
-	l.durableUntil = l.nextSeq - 1
+	l.durableThrough = l.nextSeq - 1
 	return nil
 }
 
@@ -85,6 +86,9 @@ func (l *Log) fail(err error) error {
 // write appends as many of the entries as the last segment takes, and returns
 // their number.
 func (l *Log) write(entries []Entry) (int, error) {
+	if !stillThere(l.lock, l.lock.Path()) {
+		return 0, fmt.Errorf("%s was replaced: another writer may have the log", l.lock.Path())
+	}
 	info, err := os.Stat(l.tail)
 	if err != nil {
 		return 0, err
@@ -95,10 +99,13 @@ func (l *Log) write(entries []Entry) (int, error) {
 	var frames [][]byte
 	bytes := l.tailBytes
 	for i, e := range entries {
+		if len(e.Body) > segment.MaxBodyBytes {
+			return 0, fmt.Errorf("a body of %d bytes, at most %d", len(e.Body), segment.MaxBodyBytes)
+		}
 		if bytes >= int64(l.opts.SegmentSize) {
 			break
 		}
-		h := segment.Header{Seq: l.nextSeq + uint64(i), PrevSeq: e.PrevSeq, DurableThrough: l.durableUntil}
+		h := segment.Header{Seq: l.nextSeq + uint64(i), PrevSeq: e.PrevSeq, DurableThrough: l.durableThrough}
 		frame := segment.AppendFrame(nil, l.manifest.UUID, h, e.Body)
 		frames = append(frames, frame)
 		bytes += int64(len(binary.AppendUvarint(nil, uint64(len(frame)))) + len(frame))
@@ -116,7 +123,7 @@ func (l *Log) rotate() error {
 	if err := l.wal.close(); err != nil {
 		return err
 	}
-	l.durableUntil = l.nextSeq - 1
+	l.durableThrough = l.nextSeq - 1
 	return l.begin()
 }
 
@@ -143,21 +150,19 @@ func (l *Log) open(path string, sizeBytes int64) error {
 	return nil
 }
 
-// Close makes everything durable and lets go of the lock. Its error is that of
-// the last sync, or the one that failed the log: in both cases what was
-// written since the last successful append may be lost. A second Close does
-// nothing.
+// Close makes everything durable and lets go of the lock. After an error that is
+// an ErrFailed, what was written since the last sync may be lost. A second Close
+// does nothing.
 func (l *Log) Close() error {
 	if l.closed {
 		return nil
 	}
 	l.closed = true
-	err := l.wal.close()
-	if l.failed != nil {
-		err = l.failed
+	if err := l.wal.close(); err != nil && l.failed == nil {
+		l.fail(err)
 	}
-	if err == nil {
-		l.durableUntil = l.nextSeq - 1
+	if l.failed == nil {
+		l.durableThrough = l.nextSeq - 1
 	}
-	return errors.Join(err, unlock(l.lock))
+	return errors.Join(l.failed, unlock(l.lock))
 }

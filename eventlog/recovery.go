@@ -38,6 +38,7 @@ type Recovery struct {
 	manifest segment.Manifest
 	damaged  []segment.Damage // copies of the manifest
 	strays   []segment.Damage // files in wal/ that belong to no log
+	lastName string           // of the segment that tidwall/wal takes for the last
 	scan     *segment.Scan
 	scanned  bool
 	saved    []string
@@ -64,7 +65,7 @@ func Begin(dir string, opts Options) (*Recovery, error) {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	if isNew {
-		if err := os.MkdirAll(dir, dirPerm); err != nil {
+		if err := makeDir(dir); err != nil {
 			return nil, err
 		}
 	}
@@ -96,8 +97,14 @@ func (r *Recovery) judge(fsys fs.FS) (err error) {
 	if len(names) == 0 {
 		return fmt.Errorf("%w: it has a manifest and not one segment in %s/: is a volume not mounted, or a copy incomplete?", ErrDamaged, segment.WALDir)
 	}
+	r.lastName = names[len(names)-1]
 	if r.strays, err = segment.Strays(fsys); err != nil {
 		return err
+	}
+	for _, d := range r.strays {
+		if _, ok := segment.ParseName(filepath.Base(d.Segment)); ok {
+			return fmt.Errorf("%w: %s has a segment's name and is no regular file: put the segment itself in its place", ErrDamaged, d.Segment)
+		}
 	}
 	r.scan = segment.NewScan(fsys, r.manifest.UUID, 0)
 	return nil
@@ -124,11 +131,7 @@ func (r *Recovery) create() (segment.Manifest, error) {
 			return segment.Manifest{}, err
 		}
 	}
-	abs, err := filepath.Abs(r.dir)
-	if err != nil {
-		return segment.Manifest{}, err
-	}
-	return m, syncDir(filepath.Dir(abs))
+	return m, nil
 }
 
 // Items yields all frames of the log and all damage, in order. Damage outside
@@ -167,20 +170,21 @@ func (r *Recovery) finish() (*Log, error) {
 	if !r.scanned {
 		return nil, errors.New("the log was not read to its end")
 	}
+	if last, _ := segment.ParseName(r.lastName); last > r.scan.Tail().NextSeq {
+		return nil, fmt.Errorf("%w: segment %s is named for a frame that the log has not reached, seq %d: give it back the name of its first frame",
+			ErrDamaged, r.lastName, r.scan.Tail().NextSeq)
+	}
 	if err := r.repair(); err != nil {
 		return nil, err
 	}
 	tail := r.scan.Tail()
-	log := &Log{
-		dir: r.dir, opts: r.opts, manifest: r.manifest, lock: r.lock,
-		nextSeq: tail.NextSeq,
-	}
+	log := &Log{dir: r.dir, opts: r.opts, manifest: r.manifest, lock: r.lock, nextSeq: tail.NextSeq}
+	if !tail.Lost {
+		log.durableThrough = tail.NextSeq - 1
+	} // else what was lost was perhaps never durable: this writer cannot vouch for it
 	if tail.Dirty {
-		// What was lost here was perhaps never durable, so this writer's frames start
-		// again from 0 with what they say of that.
 		return log, log.begin()
 	}
-	log.durableUntil = tail.NextSeq - 1
 	return log, log.open(filepath.Join(r.dir, segment.WALDir, tail.Segment), tail.Bytes)
 }
 

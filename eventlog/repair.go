@@ -22,7 +22,7 @@ type quarantineReport struct {
 	Segment string    `json:"segment"` // the file that the bytes come from
 	Offset  int64     `json:"offset"`
 	Length  int64     `json:"length"`
-	NextSeq uint64    `json:"next_seq"` // the number that the log went on with
+	NextSeq uint64    `json:"next_seq,omitempty"` // the number that the log went on with
 	Reason  string    `json:"reason"`
 	SavedAt time.Time `json:"saved_at"`
 }
@@ -54,12 +54,19 @@ func (r *Recovery) repair() error {
 			return err
 		}
 	}
-	// A killed writer may have left its last frames in memory alone; from here on
-	// they are served, so they have to last.
+	// A killed writer may have left its last frames, and the names of its files, in
+	// the kernel's memory alone. From here on they are served, so they have to last.
 	if err := syncFile(path); err != nil {
 		return err
 	}
-	return syncDir(wal)
+	if err := errors.Join(syncDir(wal), syncDir(r.dir)); err != nil {
+		return err
+	}
+	err := syncDir(filepath.Join(r.dir, ".."))
+	if errors.Is(err, fs.ErrPermission) { // then it was not made by us
+		return nil
+	}
+	return err
 }
 
 // saveTail copies what is behind the log's last entry.
@@ -105,7 +112,7 @@ func (r *Recovery) moveAway(d segment.Damage) error {
 // and its report durable.
 func (r *Recovery) save(name string, put func(to string) error, report quarantineReport) error {
 	dir := filepath.Join(r.dir, QuarantineDir)
-	if err := os.MkdirAll(dir, dirPerm); err != nil {
+	if err := makeDir(dir); err != nil {
 		return err
 	}
 	to, err := freeName(filepath.Join(dir, name))
@@ -120,21 +127,29 @@ func (r *Recovery) save(name string, put func(to string) error, report quarantin
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(to+".json", append(text, '\n')); err != nil { // syncs the directory too
+	if err := createFile(to+reportSuffix, append(text, '\n')); err != nil {
 		return err
 	}
 	r.saved = append(r.saved, filepath.Join(QuarantineDir, filepath.Base(to)))
-	return syncDir(r.dir)
+	return syncDir(dir)
 }
 
+const reportSuffix = ".json"
+
+// freeName returns the path, numbered if need be, that neither a file nor its
+// report has yet.
 func freeName(path string) (string, error) {
 	for i, name := 1, path; ; i, name = i+1, fmt.Sprintf("%s.%d", path, i) {
-		_, err := os.Lstat(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			return name, nil
+		free := true
+		for _, taken := range []string{name, name + reportSuffix} {
+			_, err := os.Lstat(taken)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return "", err
+			}
+			free = free && err != nil
 		}
-		if err != nil {
-			return "", err
+		if free {
+			return name, nil
 		}
 	}
 }

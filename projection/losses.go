@@ -17,7 +17,7 @@ func (l *losses) add(first, last uint64) {
 }
 
 func (l *losses) claim(seq uint64) {
-	i, found := slices.BinarySearchFunc(l.ranges, seq, func(r seqRange, seq uint64) int {
+	_, found := slices.BinarySearchFunc(l.ranges, seq, func(r seqRange, seq uint64) int {
 		switch {
 		case r.last < seq:
 			return -1
@@ -26,7 +26,7 @@ func (l *losses) claim(seq uint64) {
 		}
 		return 0
 	})
-	if !found || i >= len(l.ranges) {
+	if !found {
 		return
 	}
 	if l.claimed == nil {

@@ -21,7 +21,7 @@ type Facts struct {
 	StartedAtHLC       checkpoint.HLC
 	HasTarget          bool // TargetNode and SourceGroup are known
 	HasSource          bool // AddLearner was seen: the others are known too
-	Uncertain          bool // an event since AddLearner was lost: all this may be of an earlier life of the id
+	Uncertain          bool // an event since AddLearner may be lost: all this may be of an earlier life of the id
 }
 
 // after returns the facts once the payload has been recorded. A later phase
@@ -50,8 +50,9 @@ func (f Facts) withTarget(node, group uint64) Facts {
 }
 
 // fold returns the row after an event, or nil after an abort or a removal. The
-// row before is nil for a migration that has none.
-func fold(before *Row, seq, prevSeq uint64, e checkpoint.Event) *Row {
+// row before is nil for a migration that has none. Gap says that an event of the
+// migration may have been lost between the two.
+func fold(before *Row, seq, prevSeq uint64, e checkpoint.Event, gap bool) *Row {
 	upserted, ok := e.(checkpoint.Upserted)
 	if !ok {
 		return nil
@@ -60,9 +61,7 @@ func fold(before *Row, seq, prevSeq uint64, e checkpoint.Event) *Row {
 	if before != nil && prevSeq != 0 {
 		facts = before.Facts
 	}
-	if prevSeq != 0 && (before == nil || before.Seq != prevSeq) {
-		facts.Uncertain = true
-	}
+	facts.Uncertain = facts.Uncertain || gap
 	return &Row{
 		Checkpoint: upserted.Checkpoint, Seq: seq, PrevSeq: prevSeq,
 		Facts: facts.after(upserted.Checkpoint.Payload),

@@ -24,9 +24,21 @@ func New() *View {
 // event's frame gives for the migration's event before it. Events are applied
 // in the order of their numbers.
 func (v *View) Apply(seq, prevSeq uint64, e checkpoint.Event) {
+	v.Skip(seq, prevSeq)
+	before := v.rows[e.Migration()]
+	v.put(e.Migration(), fold(before, seq, prevSeq, e, v.gap(before, prevSeq)))
+}
+
+// gap reports whether an event of the migration may have been lost between its
+// row and an event whose frame names prevSeq as the one before.
+func (v *View) gap(before *Row, prevSeq uint64) bool {
+	return prevSeq != 0 && (before == nil || before.Seq != prevSeq || before.Seq < v.losses.newestUnclaimed())
+}
+
+// Skip notes an event with that number that changes no row.
+func (v *View) Skip(seq, prevSeq uint64) {
 	v.lastSeq = seq
 	v.losses.claim(prevSeq)
-	v.put(e.Migration(), fold(v.rows[e.Migration()], seq, prevSeq, e))
 }
 
 // Lose notes that the events from first to last are lost.

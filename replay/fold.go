@@ -1,19 +1,20 @@
 package replay
 
 import (
-	"slices"
-
+	"migrationlog/eventlog/segment"
 	"migrationlog/projection"
 )
 
-// Fold folds records, in order, into a view and a report. The zero value is not
-// ready: use NewFold.
+// Fold folds records, in order, into a view and a report.
 type Fold struct {
 	View   *projection.View
 	report Report
 
-	durable   uint64 // the highest DurableThrough since a writer last began after damage
+	segment   string // of the last record
+	opening   bool   // none of its records was whole so far
+	before    int    // the losses up to this one are of earlier segments
 	unsettled int    // the losses from this one on may still turn out to have been durable
+	durable   uint64 // the highest DurableThrough that speaks of these
 }
 
 // NewFold returns the fold of no records.
@@ -23,8 +24,8 @@ func NewFold() *Fold {
 
 // Add folds in the next record.
 func (f *Fold) Add(r Record) {
-	if d := r.Damage; d != nil {
-		f.addDamage(*d)
+	if r.Damage != nil {
+		f.addDamage(*r.Damage)
 		return
 	}
 	if f.report.FramesOK == 0 {
@@ -32,16 +33,39 @@ func (f *Fold) Add(r Record) {
 	}
 	f.report.FramesOK++
 	f.report.LastSeq = r.Seq
-	if r.DurableThrough < f.durable { // a writer that began after damage: it knows nothing of what was lost
-		f.report.AcknowledgedLost = f.acknowledgedLost()
-		f.unsettled, f.durable = len(f.report.Lost), 0
+	f.enter(r.Segment)
+	if f.opening && !vouches(r) {
+		f.settle(f.before)
 	}
+	f.opening = false
 	f.durable = max(f.durable, r.DurableThrough)
 	if r.Unknown != nil {
 		f.report.UnknownKinds++
+		f.View.Skip(r.Seq, r.PrevSeq)
 		return
 	}
 	f.View.Apply(r.Seq, r.PrevSeq, r.Event)
+}
+
+// vouches reports whether the first whole record of a segment says that all
+// before it was durable, as it does where the segment before was filled up. A
+// writer that begins a segment because the end of the log is lost does not know.
+func vouches(r Record) bool {
+	first, ok := segment.ParseName(r.Segment)
+	return ok && r.Seq == first && r.DurableThrough == r.Seq-1
+}
+
+func (f *Fold) enter(segment string) {
+	if segment != f.segment {
+		f.segment, f.opening, f.before = segment, true, len(f.report.Lost)
+	}
+}
+
+// settle ends what may be told of the losses up to the n-th: later writers do
+// not know whether they had been durable.
+func (f *Fold) settle(n int) {
+	f.report.AcknowledgedLost = append(f.report.AcknowledgedLost, f.acknowledged(f.report.Lost[f.unsettled:n])...)
+	f.unsettled, f.durable = n, 0
 }
 
 func (f *Fold) addDamage(d Damage) {
@@ -49,19 +73,22 @@ func (f *Fold) addDamage(d Damage) {
 		f.report.TornTail = &d
 		return
 	}
+	f.enter(d.Segment)
 	f.report.Damage = append(f.report.Damage, d)
+	if !f.opening || f.unsettled == f.before { // else it is not known what the segment's writer knew
+		f.durable = max(f.durable, d.DurableThrough)
+	}
 	if d.Lost() > 0 {
 		f.report.Lost = append(f.report.Lost, SeqRange{d.FirstSeq, d.LastSeq})
 		f.View.Lose(d.FirstSeq, d.LastSeq)
 	}
 }
 
-// acknowledgedLost are the losses that were durable by what the frames so far say.
-func (f *Fold) acknowledgedLost() []SeqRange {
-	acknowledged := slices.Clone(f.report.AcknowledgedLost)
-	for _, lost := range f.report.Lost[f.unsettled:] {
-		if lost.First <= f.durable {
-			acknowledged = append(acknowledged, SeqRange{lost.First, min(lost.Last, f.durable)})
+// acknowledged are those of the losses that were durable by what frames say.
+func (f *Fold) acknowledged(lost []SeqRange) (acknowledged []SeqRange) {
+	for _, l := range lost {
+		if l.First <= f.durable {
+			acknowledged = append(acknowledged, SeqRange{l.First, min(l.Last, f.durable)})
 		}
 	}
 	return acknowledged
@@ -70,7 +97,7 @@ func (f *Fold) acknowledgedLost() []SeqRange {
 // Report returns what the records told so far.
 func (f *Fold) Report() Report {
 	r := f.report.Clone()
-	r.AcknowledgedLost = f.acknowledgedLost()
+	r.AcknowledgedLost = append(r.AcknowledgedLost, f.acknowledged(f.report.Lost[f.unsettled:])...)
 	r.InDoubt = f.View.InDoubt()
 	return r
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"unicode/utf8"
 
 	"migrationlog/checkpoint"
@@ -24,12 +25,18 @@ type (
 		TSMS        *uint64                 `json:"ts_ms"`
 	}
 	abortLine struct {
-		Seq           uint64                     `json:"seq,omitempty"`
-		Kind          Kind                       `json:"kind"`
-		MigrationID   *checkpoint.MigrationID    `json:"migration_id"`
-		Reason        *string                    `json:"reason"`
-		Compensations *[]checkpoint.Compensation `json:"compensations"`
-		TSMS          *uint64                    `json:"ts_ms"`
+		Seq           uint64                  `json:"seq,omitempty"`
+		Kind          Kind                    `json:"kind"`
+		MigrationID   *checkpoint.MigrationID `json:"migration_id"`
+		Reason        *string                 `json:"reason"`
+		Compensations *[]compensationLine     `json:"compensations"`
+		TSMS          *uint64                 `json:"ts_ms"`
+	}
+	compensationLine struct {
+		Kind     *checkpoint.CompensationKind `json:"kind"`
+		GroupID  *uint64                      `json:"group_id"`
+		PeerID   *uint64                      `json:"peer_id"`
+		VShardID uint32                       `json:"vshard_id,omitempty"`
 	}
 	removeLine struct {
 		Seq         uint64                  `json:"seq,omitempty"`
@@ -62,7 +69,11 @@ func (r Record) MarshalJSON() ([]byte, error) {
 		phase := c.Phase()
 		return json.Marshal(checkpointLine{r.Seq, KindCheckpoint, &c.MigrationID, &c.Attempt, &phase, payload, &c.CRC32C, &c.TimestampMS})
 	case checkpoint.Aborted:
-		comps := notNil(e.Compensations)
+		comps := make([]compensationLine, len(e.Compensations))
+		for i := range comps {
+			c := &e.Compensations[i]
+			comps[i] = compensationLine{&c.Kind, &c.GroupID, &c.PeerID, c.VShardID}
+		}
 		return json.Marshal(abortLine{r.Seq, KindAbort, &e.MigrationID, &e.Reason, &comps, &e.TimestampMS})
 	case checkpoint.Removed:
 		return json.Marshal(removeLine{r.Seq, KindRemove, &e.MigrationID, &e.TimestampMS})
@@ -94,13 +105,7 @@ func (r *Record) UnmarshalJSON(line []byte) error {
 	case KindCheckpoint:
 		return r.readCheckpoint(line)
 	case KindAbort:
-		var l abortLine
-		if err := strict(line, &l, l); err != nil {
-			return err
-		}
-		r.Seq = l.Seq
-		r.Event = checkpoint.Aborted{MigrationID: *l.MigrationID, Reason: *l.Reason, Compensations: *l.Compensations, TimestampMS: *l.TSMS}
-		return nil
+		return r.readAbort(line)
 	case KindRemove:
 		var l removeLine
 		if err := strict(line, &l, l); err != nil {
@@ -130,6 +135,26 @@ func (r *Record) UnmarshalJSON(line []byte) error {
 	return fmt.Errorf("kind %q: the kinds are %s, %s and %s", head.Kind, KindCheckpoint, KindAbort, KindRemove)
 }
 
+func (r *Record) readAbort(line []byte) error {
+	var l abortLine
+	if err := strict(line, &l, l); err != nil {
+		return err
+	}
+	var comps []checkpoint.Compensation
+	for i, c := range *l.Compensations {
+		if c.Kind == nil || c.GroupID == nil || c.PeerID == nil {
+			return fmt.Errorf(`compensation %d: it needs "kind", "group_id" and "peer_id"`, i)
+		}
+		comps = append(comps, checkpoint.Compensation{Kind: *c.Kind, GroupID: *c.GroupID, PeerID: *c.PeerID, VShardID: c.VShardID})
+	}
+	if strings.ContainsRune(*l.Reason, utf8.RuneError) && !bytes.ContainsRune(line, utf8.RuneError) && !bytes.Contains(bytes.ToLower(line), []byte(`\ufffd`)) {
+		return errors.New("reason: half of a surrogate pair is no character")
+	}
+	r.Seq = l.Seq
+	r.Event = checkpoint.Aborted{MigrationID: *l.MigrationID, Reason: *l.Reason, Compensations: comps, TimestampMS: *l.TSMS}
+	return nil
+}
+
 func (r *Record) readCheckpoint(line []byte) error {
 	var l checkpointLine
 	if err := strict(line, &l, l); err != nil {
@@ -154,26 +179,11 @@ func (r *Record) readCheckpoint(line []byte) error {
 }
 
 func readPayload(phase checkpoint.Phase, b []byte) (checkpoint.Payload, error) {
-	switch phase {
-	case checkpoint.PhaseAddLearner:
-		return readPayloadAs[checkpoint.AddLearner](b)
-	case checkpoint.PhaseCatchUp:
-		return readPayloadAs[checkpoint.CatchUp](b)
-	case checkpoint.PhasePromoteLearner:
-		return readPayloadAs[checkpoint.PromoteLearner](b)
-	case checkpoint.PhaseLeadershipTransfer:
-		return readPayloadAs[checkpoint.LeadershipTransfer](b)
-	case checkpoint.PhaseCutover:
-		return readPayloadAs[checkpoint.Cutover](b)
-	case checkpoint.PhaseComplete:
-		return readPayloadAs[checkpoint.Complete](b)
+	zero, err := checkpoint.ZeroPayload(phase)
+	if err != nil {
+		return nil, err
 	}
-	return nil, checkpoint.ErrUnknownPhase
-}
-
-func readPayloadAs[P checkpoint.Payload](b []byte) (checkpoint.Payload, error) {
-	var p P
-	return p, strict(b, &p, p)
+	return checkpoint.ReadPayload(phase, func(into any) error { return strict(b, into, zero) })
 }
 
 // strict reads one JSON object that has the keys of zero, which is what into

@@ -120,6 +120,9 @@ func (t *tool) killCoordinator(ctx context.Context, dir string) error {
 		err = child.Process.Kill()
 	}
 	waitErr := child.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if !isParked {
 		return errors.Join(errors.New("it ended before it was killed"), lines.Err(), waitErr)
 	}

@@ -2,13 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"migrationlog/checkpoint"
+	"migrationlog/eventlog"
 	"migrationlog/eventlog/segment"
 	"migrationlog/replay"
 )
@@ -89,7 +93,7 @@ func (s *infoScreen) count(r replay.Record) {
 
 func (s *infoScreen) readFiles(dir string) error {
 	names, err := segment.Names(os.DirFS(dir))
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	s.Segments = len(names)
@@ -100,7 +104,7 @@ func (s *infoScreen) readFiles(dir string) error {
 		}
 		s.SizeBytes += info.Size()
 	}
-	pid, _ := os.ReadFile(filepath.Join(dir, "LOCK"))
+	pid, _ := os.ReadFile(filepath.Join(dir, eventlog.LockName))
 	s.LockNamesPID = strings.TrimSpace(string(pid))
 	return nil
 }
@@ -128,8 +132,8 @@ func (t *tool) infoText(s infoScreen) {
 	}
 	fmt.Fprintf(w, "\nmigrations %d with a row", s.Rows)
 	sep := ": "
-	for _, phase := range phaseNames {
-		if n := s.RowsByPhase[phase]; n > 0 {
+	for phase := checkpoint.PhaseAddLearner; phase <= checkpoint.PhaseComplete; phase++ {
+		if n := s.RowsByPhase[phase.String()]; n > 0 {
 			fmt.Fprintf(w, "%s%d at %s", sep, n, phase)
 			sep = ", "
 		}
@@ -149,5 +153,3 @@ func (t *tool) infoText(s infoScreen) {
 	}
 	fmt.Fprintf(w, "next       %s\n", s.SuggestedNext)
 }
-
-var phaseNames = []string{"AddLearner", "CatchUp", "PromoteLearner", "LeadershipTransfer", "Cutover", "Complete"}

@@ -19,9 +19,13 @@ func main() {
 
 // run is the whole program: it returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	root := newRoot(stdin, stdout, stderr)
+	out := &stickyWriter{w: stdout}
+	root := newRoot(stdin, out, stderr)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
+	if out.err != nil { // then what was to be told was not
+		err = out.err
+	}
 	if message := messageOf(err); message != "" {
 		fmt.Fprintf(stderr, "replay-tool: %s\n", message)
 	}
@@ -55,6 +59,13 @@ Exit codes:
   4  only its tail is torn`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageErrorf("name a command (see 'replay-tool --help')")
+			}
+			return usageErrorf("there is no command %q (see 'replay-tool --help')", args[0])
+		},
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			return t.checkFlags()
 		},
@@ -86,6 +97,21 @@ func (t *tool) checkFlags() error {
 		return usageErrorf("--time %s: the styles are iso, relative and raw", t.timeStyle)
 	}
 	return nil
+}
+
+// stickyWriter remembers that writing failed.
+type stickyWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (s *stickyWriter) Write(b []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	n, err := s.w.Write(b)
+	s.err = err
+	return n, err
 }
 
 // args checks the number of a command's arguments.

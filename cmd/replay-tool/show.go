@@ -107,6 +107,9 @@ func (t *tool) storyText(s story) error {
 	if s.facts.HasSource {
 		fmt.Fprintf(t.stdout, ", pause budget %d us", s.facts.WritePauseBudgetUS)
 	}
+	if s.facts.Uncertain {
+		fmt.Fprint(t.stdout, "\n(an event since is lost: these may be of an earlier life of the id)")
+	}
 	fmt.Fprintf(t.stdout, "\n%s\n\n", s.outcome())
 
 	clock := t.clock()

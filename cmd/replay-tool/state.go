@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -50,6 +51,9 @@ func (t *tool) runState(ctx context.Context, dir string, typed []string, at stri
 		}
 		rows = slices.DeleteFunc(rows, func(r projection.Row) bool { return r.Checkpoint.MigrationID != id })
 	}
+	if last := fold.View.LastSeq(); point.Seq > last {
+		return usageErrorf("--at %s: the log ends with #%d", at, last)
+	}
 	report := fold.Report()
 	if t.output == outputTable {
 		err = t.stateTable(rows, report.InDoubt)
@@ -85,6 +89,9 @@ func (t *tool) stateTable(rows []projection.Row, inDoubt []checkpoint.MigrationI
 		c, doubt := r.Checkpoint, ""
 		if slices.Contains(inDoubt, c.MigrationID) {
 			doubt = "in doubt"
+		}
+		if r.Facts.Uncertain {
+			doubt = strings.TrimPrefix(doubt+", FROM and TO may be of an earlier life", ", ")
 		}
 		from, to, group := factCells(r.Facts)
 		row(tw, c.MigrationID.String(), strconv.FormatUint(uint64(c.Payload.Shard()), 10), c.Phase().String(),

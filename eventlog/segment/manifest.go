@@ -26,10 +26,10 @@ const (
 )
 
 var (
-	// ErrNotALog is returned for a directory without a manifest and without segments.
+	// ErrNotALog is returned for a directory in which no log was ever made.
 	ErrNotALog = errors.New("not a migrationlog directory")
-	// ErrManifestLost is returned when there are segments and neither copy of the
-	// manifest can be read: without the log's UUID no frame can be believed.
+	// ErrManifestLost is returned when neither copy of the manifest can be read:
+	// without the log's UUID no frame can be believed.
 	ErrManifestLost = errors.New("both copies of the manifest are missing or damaged")
 	// ErrNewerFormat is returned when the log was written by a newer version.
 	ErrNewerFormat = errors.New("log is in a newer format")
@@ -79,16 +79,15 @@ func DecodeManifest(b []byte) (Manifest, error) {
 
 // ReadManifest reads the manifest of a log directory from whichever copy is
 // sound, and returns what is wrong with the other as damage. It returns
-// ErrNotALog, ErrManifestLost, ErrNewerFormat, or an I/O error.
+// ErrNotALog where nothing was ever written (a log whose making was cut short
+// among them), ErrManifestLost, ErrNewerFormat, or an I/O error.
 func ReadManifest(fsys fs.FS) (Manifest, []Damage, error) {
 	var found *Manifest
 	var damage []Damage
 	for _, name := range []string{ManifestName, ManifestCopyName} {
 		m, size, err := readManifestCopy(fsys, name)
 		switch {
-		case errors.Is(err, ErrNewerFormat):
-			return Manifest{}, nil, err
-		case errors.Is(err, errIO):
+		case errors.Is(err, ErrNewerFormat), errors.Is(err, errIO):
 			return Manifest{}, nil, err
 		case err != nil:
 			damage = append(damage, Damage{Segment: name, Length: size, Reason: err.Error()})
@@ -99,19 +98,34 @@ func ReadManifest(fsys fs.FS) (Manifest, []Damage, error) {
 				ErrManifestLost, ManifestName, name, found.UUID, m.UUID)
 		}
 	}
-	if found != nil {
-		return *found, damage, nil
-	}
-	names, err := Names(fsys)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return Manifest{}, nil, err
-	}
-	for _, name := range names {
-		if info, err := fs.Stat(fsys, path.Join(WALDir, name)); err == nil && info.Size() > 0 {
-			return Manifest{}, damage, fmt.Errorf("%w: restore %s from a backup of this log", ErrManifestLost, ManifestName)
+	// The manifest comes last when a log is made, and is never half there.
+	if _, err := fs.Stat(fsys, ManifestName); errors.Is(err, fs.ErrNotExist) {
+		written, err := anySegmentWritten(fsys)
+		if err != nil {
+			return Manifest{}, nil, err
+		}
+		if !written {
+			return Manifest{}, nil, ErrNotALog
 		}
 	}
-	return Manifest{}, damage, ErrNotALog
+	if found == nil {
+		return Manifest{}, damage, fmt.Errorf("%w: restore %s from a backup of this log", ErrManifestLost, ManifestName)
+	}
+	return *found, damage, nil
+}
+
+func anySegmentWritten(fsys fs.FS) (bool, error) {
+	names, err := Names(fsys)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	for _, name := range names {
+		info, err := fs.Stat(fsys, path.Join(WALDir, name))
+		if err != nil || info.Size() > 0 {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }
 
 var errIO = errors.New("cannot read")

@@ -11,9 +11,9 @@ import (
 // nameDigits is fixed by tidwall/wal, which names a segment by its first index.
 const nameDigits = 20
 
-// maxSeq bounds what a name or a frame is believed to say. A log that appends a
-// million events a second reaches it after 292,000 years.
-const maxSeq = 1<<63 - 1
+// maxNamedSeq bounds what a name is believed to say, so that a name made up
+// leaves a log its numbers. At a million events a second it is 146,000 years away.
+const maxNamedSeq = 1 << 62
 
 // Name returns the file name of the segment whose first frame is firstSeq.
 func Name(firstSeq uint64) string { return fmt.Sprintf("%0*d", nameDigits, firstSeq) }
@@ -25,7 +25,7 @@ func ParseName(name string) (firstSeq uint64, ok bool) {
 		return 0, false
 	}
 	firstSeq, err := strconv.ParseUint(name, 10, 64)
-	return firstSeq, err == nil && firstSeq > 0 && firstSeq <= maxSeq
+	return firstSeq, err == nil && firstSeq > 0 && firstSeq <= maxNamedSeq
 }
 
 // Names returns the names of a log's segment files in the order of their first

@@ -2,12 +2,17 @@ package segment
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"path"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -32,6 +37,9 @@ type Damage struct {
 	Offset   int64  `json:"offset"`  // the bytes that belong to no whole frame
 	Length   int64  `json:"length"`  // may be 0, where frames are missing
 	Reason   string `json:"reason"`
+	// DurableThrough is the highest that a sound header among the bytes says: see
+	// Header.
+	DurableThrough uint64 `json:"-"`
 	// Torn says that this is the last write, cut short. FirstSeq is the number that
 	// its first frame not whole would have had.
 	Torn bool `json:"torn,omitempty"`
@@ -47,7 +55,8 @@ func (d Damage) Lost() uint64 {
 }
 
 func (d Damage) String() string {
-	at := fmt.Sprintf("%s at byte %d, %d bytes: %s", d.Segment, d.Offset, d.Length, d.Reason)
+	name := strings.Trim(strconv.Quote(d.Segment), `"`) // a stray file may have any name
+	at := fmt.Sprintf("%s at byte %d, %d bytes: %s", name, d.Offset, d.Length, d.Reason)
 	switch {
 	case d.Torn:
 		return "torn tail: " + at
@@ -72,7 +81,8 @@ type Tail struct {
 	Bytes   int64  // where the last entry, whole or damaged, ends in that segment
 	Beyond  int64  // what follows there: a torn write, or zeros of unused space
 	Torn    bool   // Beyond is not all zeros
-	Dirty   bool   // there is damage before Bytes
+	Dirty   bool   // up to Bytes it is not, from its name to NextSeq, one whole frame after another
+	Lost    bool   // no frame follows the last loss
 }
 
 // Scan reads a log from its first frame to its last, past any damage.
@@ -87,6 +97,7 @@ type Scan struct {
 	yield func(Item, error) bool
 
 	expect uint64 // the seq that comes next
+	count  uint64 // of whole frames in this segment
 	tail   Tail
 }
 
@@ -115,17 +126,19 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 			yield(Item{Damage: &Damage{Segment: WALDir, Reason: "not one segment is there"}}, nil)
 			return
 		}
-		for i, name := range names {
-			first, _ := ParseName(name)
-			end, last := uint64(maxSeq+1), i+1 == len(names)
-			if !last {
-				end, _ = ParseName(names[i+1])
-			}
-			if end <= s.from {
-				s.expect = end
+		parts, err := s.order(names)
+		if err != nil {
+			yield(Item{}, err)
+			return
+		}
+		for i, p := range parts {
+			last := i+1 == len(parts)
+			if !last && parts[i+1].first <= s.from {
+				s.expect = parts[i+1].first
 				continue
 			}
-			if !s.segment(name, first, end, last) {
+			s.tail, s.count = Tail{Segment: p.name, Lost: s.tail.Lost}, 0
+			if last && !s.lastSegment(p) || !last && !s.sealedSegment(p, parts[i+1].first) {
 				return
 			}
 		}
@@ -133,64 +146,128 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 	}
 }
 
-// segment reads one segment, whose frames are numbered from first to below end.
-func (s *Scan) segment(name string, first, end uint64, last bool) bool {
-	if s.expect < first && !s.lose(Damage{Segment: name, Reason: "the segments before this one are missing"}, first) {
-		return false
+// part is a segment in its place.
+type part struct {
+	name  string
+	first uint64 // at most the number of its first frame
+	order uint64
+}
+
+// order puts the segments in the order of their frames. A name counts where no
+// frame speaks against it: a file that was renamed must not hide the frames
+// that are there.
+func (s *Scan) order(names []string) ([]part, error) {
+	parts := make([]part, len(names))
+	for i, name := range names {
+		first, _ := ParseName(name)
+		parts[i] = part{name, first, first}
+		head, err := s.head(name)
+		if err != nil {
+			return nil, err
+		}
+		if _, h, _, ok := s.nextHeader(head, 0); ok {
+			parts[i].first, parts[i].order = min(first, h.Seq), h.Seq
+		}
 	}
-	s.tail = Tail{Segment: name}
-	data, err := s.read(name)
+	slices.SortStableFunc(parts, func(a, b part) int { return cmp.Compare(a.order, b.order) })
+	return parts, nil
+}
+
+// head reads the start of a segment, as far as a header may lie from it.
+func (s *Scan) head(name string) ([]byte, error) {
+	f, err := s.fsys.Open(path.Join(WALDir, name))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	head := make([]byte, maxPrefixBytes+HeaderBytes)
+	n, err := io.ReadFull(f, head)
+	if _, _, _, ok := s.nextHeader(head[:n], 0); err != nil || ok {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			err = nil
+		}
+		return head[:n], err
+	}
+	more, err := io.ReadAll(io.LimitReader(f, maxPrefixBytes+HeaderBytes+MaxBodyBytes))
+	return append(head, more...), err
+}
+
+// sealedSegment reads a segment that another follows, whose frames begin with
+// next or later.
+func (s *Scan) sealedSegment(p part, next uint64) bool {
+	data, err := s.read(p.name)
 	if err != nil {
 		return s.fail(err)
 	}
-	pos, ok := s.frames(name, data, 0, end)
+	pos, ok := s.frames(p, data, 0)
 	if !ok {
 		return false
 	}
-	if !last {
-		return s.endSegment(name, data, pos, end)
+	rest := data[pos:]
+	for at := 0; ; at++ { // a sound header says what was there even if its body does not
+		var h Header
+		if at, h, _, ok = s.nextHeader(rest, at); !ok {
+			break
+		}
+		next = max(next, h.Seq+1)
 	}
-	for !allZero(data[pos:]) { // it may be a write in progress: read again until it rests
-		time.Sleep(restTime)
-		again, err := s.read(name)
+	if allZero(rest) && s.expect >= next {
+		return true
+	}
+	return s.lose(p.name, pos, rest, max(next, s.expect))
+}
+
+// lastSegment reads the segment that no other follows. What is no whole frame at
+// its end may be a write in progress, so it is read again until it rests.
+func (s *Scan) lastSegment(p part) bool {
+	var data []byte
+	pos := 0
+	for {
+		again, err := s.read(p.name)
 		if err != nil {
 			return s.fail(err)
 		}
-		if bytes.Equal(again, data) {
-			break
-		}
 		if len(again) < pos {
-			return s.fail(fmt.Errorf("segment %s became shorter while it was read: a repair is under way, try again", name))
+			return s.fail(fmt.Errorf("segment %s became shorter while it was read: a repair is under way, try again", p.name))
 		}
+		rests := data != nil && bytes.Equal(again, data)
 		data = again
-		if pos, ok = s.frames(name, data, pos, end); !ok {
+		var ok bool
+		if pos, ok = s.frames(p, data, pos); !ok {
 			return false
 		}
+		if rests || allZero(data[pos:]) {
+			return s.endLog(p, data, pos)
+		}
+		time.Sleep(restTime)
 	}
-	return s.endLog(name, data, pos)
 }
 
 // restTime is how long a tail has to stay the same to be taken for torn. A
 // write in progress takes microseconds to become visible.
 const restTime = 2 * time.Millisecond
 
-// frames yields the whole frames from pos on, with the damage between them,
-// and returns the position behind the last.
-func (s *Scan) frames(name string, data []byte, pos int, end uint64) (int, bool) {
+// frames yields the whole frames of a segment from pos on, with the damage
+// between them, and returns the position behind the last.
+func (s *Scan) frames(p part, data []byte, pos int) (int, bool) {
+	if s.expect < p.first && !s.lose(p.name, 0, nil, p.first) {
+		return pos, false
+	}
 	for {
-		f, start, found := s.find(data, pos, end)
+		f, start, found := s.find(data, pos)
 		if !found {
 			return pos, true
 		}
 		if start > pos || f.Seq > s.expect {
 			s.tail.Dirty = true
-			d := Damage{Segment: name, Offset: int64(pos), Length: int64(start - pos), Reason: s.reason(data[pos:start], f.Seq)}
-			if !s.lose(d, f.Seq) {
+			if !s.lose(p.name, pos, data[pos:start], f.Seq) {
 				return pos, false
 			}
 		}
-		f.Segment = name
+		f.Segment = p.name
 		s.expect = f.Seq + 1
+		s.count++
+		s.tail.Lost = false
 		pos = int(f.Offset + f.Length())
 		if !s.yield(Item{Frame: f}, nil) {
 			return pos, false
@@ -198,18 +275,15 @@ func (s *Scan) frames(name string, data []byte, pos int, end uint64) (int, bool)
 	}
 }
 
-// find returns the next whole frame at or after pos whose number is due, and
-// where its entry starts: at its length prefix, if that is sound.
-func (s *Scan) find(data []byte, pos int, end uint64) (f Frame, start int, found bool) {
+// find returns the next whole frame at or after pos whose number is still to
+// come, and where its entry starts: at its length prefix, if that is sound.
+func (s *Scan) find(data []byte, pos int) (f Frame, start int, found bool) {
 	for at := pos; ; at++ {
-		skip := bytes.Index(data[at:], magic[:])
-		if skip < 0 {
+		h, bodyBytes, ok := Header{}, 0, false
+		if at, h, bodyBytes, ok = s.nextHeader(data, at); !ok {
 			return Frame{}, 0, false
 		}
-		at += skip
-		h, bodyBytes, ok := parseHeader(data[at:], s.log)
-		if !ok || h.Seq < s.expect || h.Seq >= end ||
-			len(data)-at < HeaderBytes+bodyBytes || !bodyIntact(data[at:], bodyBytes) {
+		if h.Seq < s.expect || len(data)-at < HeaderBytes+bodyBytes || !bodyIntact(data[at:], bodyBytes) {
 			continue
 		}
 		f = Frame{Header: h, Body: data[at+HeaderBytes : at+HeaderBytes+bodyBytes], Offset: int64(at)}
@@ -221,97 +295,141 @@ func (s *Scan) find(data []byte, pos int, end uint64) (f Frame, start int, found
 	}
 }
 
-// endSegment reports what is left of a segment that another follows, which
-// begins with the number end.
-func (s *Scan) endSegment(name string, data []byte, pos int, end uint64) bool {
-	rest := data[pos:]
-	if allZero(rest) && s.expect == end {
-		return true
+// nextHeader returns the next header at or after at that can be believed.
+func (s *Scan) nextHeader(data []byte, at int) (int, Header, int, bool) {
+	for ; at < len(data); at++ {
+		skip := bytes.Index(data[at:], magic[:])
+		if skip < 0 {
+			break
+		}
+		at += skip
+		if h, bodyBytes, ok := parseHeader(data[at:], s.log); ok {
+			return at, h, bodyBytes, true
+		}
 	}
-	return s.lose(Damage{Segment: name, Offset: int64(pos), Length: int64(len(rest)), Reason: s.reason(rest, end)}, end)
+	return 0, Header{}, 0, false
 }
 
-// endLog reports what is left of the last segment. Entries that are there in
-// their full length were written whole and are damaged; what is shorter than it
-// says was torn in the writing; zeros are space not used yet.
-func (s *Scan) endLog(name string, data []byte, pos int) bool {
-	entries, rest := pos, s.expect
-	for n := s.entry(data[entries:]); n > 0; n = s.entry(data[entries:]) {
-		entries += n
-		rest++
-	}
-	s.tail.Bytes = int64(entries)
-	s.tail.Beyond = int64(len(data) - entries)
-	s.tail.Torn = !allZero(data[entries:])
-	if entries > pos {
-		s.tail.Dirty = true
-		d := Damage{Segment: name, Offset: int64(pos), Length: int64(entries - pos), Reason: s.reason(data[pos:entries], rest)}
-		if !s.lose(d, rest) {
-			return false
+// endLog reports what is left of the last segment. Zeros are space not used yet;
+// the strict beginning of an entry is a write that was cut short. All else was
+// written and is damaged. Where nothing tells how many frames it held, it is
+// taken for one, so that its number is not given again.
+func (s *Scan) endLog(p part, data []byte, pos int) bool {
+	end, next := pos, s.expect
+	for !allZero(data[end:]) {
+		if seq, torn := s.torn(data[end:], next); torn {
+			next, s.tail.Torn = seq, true
+			break
 		}
+		h, n := s.entry(data[end:])
+		next = max(next, h.Seq) + 1
+		if n == 0 {
+			n = len(data) - end
+			if at, _, _, ok := s.nextHeader(data, end+1); ok {
+				n, next = at-end, next-1 // the header will say what this was
+			}
+		}
+		end += n
+	}
+	first, _ := ParseName(p.name)
+	s.tail.Dirty = s.tail.Dirty || end > pos || first+s.count != next
+	s.tail.Bytes, s.tail.Beyond = int64(end), int64(len(data)-end)
+	if (end > pos || next > s.expect) && !s.lose(p.name, pos, data[pos:end], next) {
+		return false
 	}
 	if !s.tail.Torn {
 		return true
 	}
 	return s.yield(Item{Damage: &Damage{
-		Segment: name, Offset: s.tail.Bytes, Length: s.tail.Beyond, FirstSeq: s.expect, LastSeq: s.expect,
+		Segment: p.name, Offset: s.tail.Bytes, Length: s.tail.Beyond, FirstSeq: s.expect, LastSeq: s.expect,
 		Torn: true, Reason: "the last write is not whole",
 	}}, nil)
 }
 
-// entry returns the length of the damaged entry at the start of b, with its
-// prefix, or 0 where b holds no entry in its full length. A sound header is
-// believed before the prefix is.
-func (s *Scan) entry(b []byte) int {
-	for k := 1; k <= maxPrefixBytes && k < len(b); k++ {
-		if _, bodyBytes, ok := parseHeader(b[k:], s.log); ok {
-			if n := k + HeaderBytes + bodyBytes; n <= len(b) {
-				return n
+// torn reports whether b is what is left when the writing of an entry is cut
+// short: its beginning, sound as far as it goes, and not its end. It returns the
+// number that the frame had, at least next.
+func (s *Scan) torn(b []byte, next uint64) (seq uint64, torn bool) {
+	length, k := binary.Uvarint(b)
+	if k == 0 { // not even the prefix is whole
+		return next, len(b) < maxPrefixBytes
+	}
+	if k < 0 || length < HeaderBytes || length > HeaderBytes+MaxBodyBytes || uint64(len(b)-k) >= length {
+		return 0, false
+	}
+	frame := b[k:]
+	if len(frame) < HeaderBytes {
+		n := min(len(frame), len(magic))
+		return next, bytes.Equal(frame[:n], magic[:n])
+	}
+	h, bodyBytes, ok := parseHeader(frame, s.log)
+	return h.Seq, ok && h.Seq >= next && uint64(HeaderBytes+bodyBytes) == length
+}
+
+// entry reads the damaged entry at the start of b: its header, if that can be
+// believed, and its length with the prefix, 0 where b does not hold it to its
+// end. A sound header is believed before the prefix is.
+func (s *Scan) entry(b []byte) (h Header, n int) {
+	for k := 0; k <= maxPrefixBytes && k < len(b); k++ {
+		if h, bodyBytes, ok := parseHeader(b[k:], s.log); ok {
+			if n = k + HeaderBytes + bodyBytes; n > len(b) {
+				n = 0
 			}
-			return 0
+			return h, n
 		}
 	}
 	length, k := binary.Uvarint(b)
 	if k <= 0 || length < HeaderBytes || length > HeaderBytes+MaxBodyBytes || uint64(len(b)-k) < length {
-		return 0
+		return Header{}, 0
 	}
-	return k + int(length)
+	return Header{}, k + int(length)
 }
 
 // maxPrefixBytes is the length of the longest prefix, a uvarint of HeaderBytes+MaxBodyBytes.
 const maxPrefixBytes = 3
 
+// lose yields damage: these bytes at pos stand where the frames before next
+// should be.
+func (s *Scan) lose(name string, pos int, b []byte, next uint64) bool {
+	d := &Damage{Segment: name, Offset: int64(pos), Length: int64(len(b)), Reason: s.reason(b, next)}
+	for at := 0; ; at++ {
+		var h Header
+		var ok bool
+		if at, h, _, ok = s.nextHeader(b, at); !ok {
+			break
+		}
+		d.DurableThrough = max(d.DurableThrough, h.DurableThrough)
+	}
+	if s.expect < next {
+		d.FirstSeq, d.LastSeq = s.expect, next-1
+		s.expect = next
+		s.tail.Lost = true
+	}
+	return s.yield(Item{Damage: d}, nil)
+}
+
 // reason says what is wrong with the bytes that stand where the frames from
 // s.expect to before next should be.
 func (s *Scan) reason(b []byte, next uint64) string {
-	if len(b) == 0 {
+	switch {
+	case len(b) == 0:
 		return "frames missing"
-	}
-	if allZero(b) {
+	case allZero(b):
 		return "overwritten with zeros"
 	}
 	for k := 0; k <= maxPrefixBytes && k < len(b); k++ {
 		h, _, ok := parseHeader(b[k:], s.log)
 		switch {
-		case ok && h.Seq >= s.expect && h.Seq < next:
+		case ok && h.Seq >= s.expect:
 			return "body does not match its CRC32C"
 		case ok:
 			return fmt.Sprintf("a frame out of its place, seq %d", h.Seq)
 		}
 	}
-	if next == s.expect {
+	if next <= s.expect {
 		return "damaged length prefix or stray bytes"
 	}
 	return "header does not match its CRC32C"
-}
-
-// lose yields damage that ends where the frame numbered next begins.
-func (s *Scan) lose(d Damage, next uint64) bool {
-	if s.expect < next {
-		d.FirstSeq, d.LastSeq = s.expect, next-1
-	}
-	s.expect = next
-	return s.yield(Item{Damage: &d}, nil)
 }
 
 func (s *Scan) read(name string) ([]byte, error) {

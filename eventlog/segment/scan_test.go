@@ -96,7 +96,7 @@ func TestD2_Damage(t *testing.T) {
 		},
 		"body": {
 			map[uint64][]byte{1: with(one, func(b []byte) { b[at(3)-1] ^= 1 })}, seqs(1, 1, 3, 5),
-			[]segment.Damage{{FirstSeq: 2, LastSeq: 2, Segment: name1, Offset: int64(at(2)), Length: int64(at(3) - at(2)), Reason: "body does not match its CRC32C"}}, 6,
+			[]segment.Damage{{FirstSeq: 2, LastSeq: 2, Segment: name1, Offset: int64(at(2)), Length: int64(at(3) - at(2)), DurableThrough: 1, Reason: "body does not match its CRC32C"}}, 6,
 		},
 		"header": {
 			map[uint64][]byte{1: with(one, func(b []byte) { b[at(2)+20] ^= 1 })}, seqs(1, 1, 3, 5),
@@ -108,7 +108,7 @@ func TestD2_Damage(t *testing.T) {
 		},
 		"last frame's body": {
 			map[uint64][]byte{1: with(one, func(b []byte) { b[len(b)-1] ^= 1 })}, seqs(1, 4),
-			[]segment.Damage{{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: int64(at(6) - at(5)), Reason: "body does not match its CRC32C"}}, 6,
+			[]segment.Damage{{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: int64(at(6) - at(5)), DurableThrough: 4, Reason: "body does not match its CRC32C"}}, 6,
 		},
 		"last frame's header": {
 			map[uint64][]byte{1: with(one, func(b []byte) { b[at(5)+3] ^= 1 })}, seqs(1, 4),
@@ -132,7 +132,32 @@ func TestD2_Damage(t *testing.T) {
 		},
 		"garbage at the end": {
 			map[uint64][]byte{1: append(slices.Clone(one), "not an entry"...)}, seqs(1, 5),
-			[]segment.Damage{{FirstSeq: 6, LastSeq: 6, Segment: name1, Offset: int64(at(6)), Length: 12, Torn: true, Reason: "the last write is not whole"}}, 6,
+			[]segment.Damage{{FirstSeq: 6, LastSeq: 6, Segment: name1, Offset: int64(at(6)), Length: 12, Reason: "header does not match its CRC32C"}}, 7,
+		},
+		"last frame, its prefix and header": {
+			map[uint64][]byte{1: with(one, func(b []byte) { b[at(5)] ^= 0x40; b[at(5)+20] ^= 1 })}, seqs(1, 4),
+			[]segment.Damage{{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: int64(at(6) - at(5)), Reason: "header does not match its CRC32C"}}, 6,
+		},
+		"a sound header behind one that is not": {
+			map[uint64][]byte{1: with(one, func(b []byte) { copy(b[at(4):], "overwritten"); b[len(b)-1] ^= 1 })}, seqs(1, 3),
+			[]segment.Damage{{FirstSeq: 4, LastSeq: 5, Segment: name1, Offset: int64(at(4)), Length: int64(at(6) - at(4)), DurableThrough: 4, Reason: "header does not match its CRC32C"}}, 6,
+		},
+		"a sound header behind one that is not, cut": {
+			map[uint64][]byte{1: with(one[:at(6)-3], func(b []byte) { clear(b[at(4) : at(4)+45]) })}, seqs(1, 3),
+			[]segment.Damage{{FirstSeq: 4, LastSeq: 5, Segment: name1, Offset: int64(at(4)), Length: int64(at(6) - 3 - at(4)), DurableThrough: 4, Reason: "header does not match its CRC32C"}}, 6,
+		},
+		"a prefix that swallows two frames": {
+			map[uint64][]byte{1: with(one, func(b []byte) { b[at(3)] = byte(at(5) - at(3) - 1); b[at(3)+20] ^= 1; b[at(5)-1] ^= 1; b[at(6)-1] ^= 1 })}, seqs(1, 2),
+			[]segment.Damage{{FirstSeq: 3, LastSeq: 5, Segment: name1, Offset: int64(at(3)), Length: int64(at(6) - at(3)), DurableThrough: 4, Reason: "header does not match its CRC32C"}}, 6,
+		},
+		"renamed to a lower number": {
+			map[uint64][]byte{1: one, 6: entries(6, 8), 4: entries(9, 9)}, seqs(1, 9), nil, 10,
+		},
+		"renamed to a higher number": {
+			map[uint64][]byte{1: one, 8: entries(6, 7)}, seqs(1, 7), nil, 8,
+		},
+		"an empty segment out of place": {
+			map[uint64][]byte{1: one, 3: {}}, seqs(1, 5), nil, 6,
 		},
 		"damage, then torn": {
 			map[uint64][]byte{1: with(one[:at(6)-3], func(b []byte) { b[at(4)+20] ^= 1 })}, seqs(1, 3),
@@ -155,11 +180,11 @@ func TestD2_Damage(t *testing.T) {
 		},
 		"first segment missing": {
 			map[uint64][]byte{9: entries(9, 9)}, seqs(9, 9),
-			[]segment.Damage{{FirstSeq: 1, LastSeq: 8, Segment: name9, Reason: "the segments before this one are missing"}}, 10,
+			[]segment.Damage{{FirstSeq: 1, LastSeq: 8, Segment: name9, Reason: "frames missing"}}, 10,
 		},
 		"segment twice": {
 			map[uint64][]byte{1: one, 6: one, 9: entries(9, 9)}, seqs(1, 5, 9, 9),
-			[]segment.Damage{{FirstSeq: 6, LastSeq: 8, Segment: name6, Length: int64(len(one)), Reason: "a frame out of its place, seq 1"}}, 10,
+			[]segment.Damage{{FirstSeq: 6, LastSeq: 8, Segment: name6, Length: int64(len(one)), DurableThrough: 4, Reason: "a frame out of its place, seq 1"}}, 10,
 		},
 		"frame of another log": {
 			map[uint64][]byte{1: append(append(slices.Clone(one), byte(len(foreign))), foreign...)}, seqs(1, 5),
