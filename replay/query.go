@@ -48,46 +48,54 @@ type Query struct {
 	Nodes            []uint64           // the migration's source or target
 }
 
-// matcher holds records against a query. It folds the history as it goes, for
-// an abort does not say which vShard it was about.
-type matcher struct {
+// Matcher holds records, in order, against a query. It folds the history as it
+// goes, for an abort does not say which vShard it was about.
+type Matcher struct {
 	q    Query
 	view *projection.View
 }
 
-func newMatcher(q Query) *matcher { return &matcher{q: q, view: projection.New()} }
+// NewMatcher returns a matcher that has seen no record.
+func NewMatcher(q Query) *Matcher { return &Matcher{q: q, view: projection.New()} }
+
+// needsRows reports whether the query asks for what only a row tells.
+func (q Query) needsRows() bool { return len(q.VShards) > 0 || len(q.Nodes) > 0 }
 
 // firstSeq is where reading has to begin.
-func (m *matcher) firstSeq() uint64 {
-	if len(m.q.VShards) > 0 || len(m.q.Nodes) > 0 {
+func (q Query) firstSeq() uint64 {
+	if q.needsRows() {
 		return 0
 	}
-	return m.q.FromSeq
+	return q.FromSeq
 }
 
-func (m *matcher) match(r Record) bool {
+// Match reports whether the query chooses the next record of the history.
+func (m *Matcher) Match(r Record) bool {
 	if r.Damage != nil {
 		return m.matchDamage(r)
 	}
-	ok := m.matchSelf(r)
-	if len(m.q.VShards) == 0 && len(m.q.Nodes) == 0 || r.Event == nil {
-		return ok && len(m.q.VShards) == 0 && len(m.q.Nodes) == 0
+	if !m.q.needsRows() {
+		return m.matchSelf(r)
 	}
-	row, had := m.view.Get(r.Event.Migration())
+	if r.Event == nil {
+		return false
+	}
+	id := r.Event.Migration()
+	row, had := m.view.Get(id)
 	m.view.Apply(r.Seq, r.PrevSeq, r.Event)
-	if now, has := m.view.Get(r.Event.Migration()); has {
+	if now, has := m.view.Get(id); has {
 		row, had = now, true
 	}
-	return ok && had && m.matchRow(row)
+	return had && m.matchSelf(r) && m.matchRow(row)
 }
 
-func (m *matcher) matchDamage(r Record) bool {
+func (m *Matcher) matchDamage(r Record) bool {
 	d := r.Damage
 	outside := d.FirstSeq != 0 && (d.LastSeq < m.q.FromSeq || m.q.ToSeq != 0 && d.FirstSeq > m.q.ToSeq)
 	return !outside && allows(m.q.Kinds, KindDamage)
 }
 
-func (m *matcher) matchSelf(r Record) bool {
+func (m *Matcher) matchSelf(r Record) bool {
 	if r.Seq < m.q.FromSeq || m.q.ToSeq != 0 && r.Seq > m.q.ToSeq {
 		return false
 	}
@@ -102,7 +110,7 @@ func (m *matcher) matchSelf(r Record) bool {
 	return len(m.q.Phases) == 0 || isUpsert && slices.Contains(m.q.Phases, upserted.Checkpoint.Phase())
 }
 
-func (m *matcher) matchRow(row projection.Row) bool {
+func (m *Matcher) matchRow(row projection.Row) bool {
 	if !allows(m.q.VShards, row.Checkpoint.Payload.Shard()) {
 		return false
 	}

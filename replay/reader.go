@@ -59,8 +59,8 @@ func (r *Reader) Manifest() segment.Manifest { return r.manifest }
 // first. An error, the last thing yielded, is a failure to read or ctx's.
 func (r *Reader) Records(ctx context.Context, q Query) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		m := newMatcher(q)
-		for rec, err := range r.all(ctx, m.firstSeq()) {
+		m := NewMatcher(q)
+		for rec, err := range r.all(ctx, q.firstSeq()) {
 			if err != nil {
 				yield(Record{}, err)
 				return
@@ -68,7 +68,7 @@ func (r *Reader) Records(ctx context.Context, q Query) iter.Seq2[Record, error] 
 			if (Point{Seq: q.ToSeq}).before(rec) {
 				return
 			}
-			if m.match(rec) && !yield(rec, nil) {
+			if m.Match(rec) && !yield(rec, nil) {
 				return
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"migrationlog/checkpoint"
 	"migrationlog/replay"
@@ -21,10 +22,12 @@ type filters struct {
 	kinds, phases []string
 	vshards       []uint
 	nodes         []string
+	flags         *pflag.FlagSet
 }
 
 func (f *filters) register(c *cobra.Command) {
 	flags := c.Flags()
+	f.flags = flags
 	flags.StringVar(&f.since, "since", "", "only records from this `time` on ("+timeForms+")")
 	flags.StringVar(&f.until, "until", "", "only records up to this `time`")
 	flags.Uint64Var(&f.from, "from", 0, "only records from this `seq` on")
@@ -39,6 +42,14 @@ func (f *filters) register(c *cobra.Command) {
 // query reads the flags. Migration ids that were typed in part are looked up.
 func (f *filters) query(ctx context.Context, reader *replay.Reader) (q replay.Query, err error) {
 	q.FromSeq, q.ToSeq = f.from, f.to
+	for name, values := range map[string][]string{"migration": f.migrations, "kind": f.kinds, "phase": f.phases, "node": f.nodes} {
+		if f.flags.Changed(name) && len(values) == 0 {
+			return q, usageErrorf("--%s: it has no value", name)
+		}
+	}
+	if f.flags.Changed("to") && f.to == 0 {
+		return q, usageErrorf("--to 0: seqs begin at 1")
+	}
 	if f.since != "" {
 		if q.SinceMS, err = parseTime(f.since); err != nil {
 			return q, err
@@ -47,6 +58,9 @@ func (f *filters) query(ctx context.Context, reader *replay.Reader) (q replay.Qu
 	if f.until != "" {
 		if q.UntilMS, err = parseTime(f.until); err != nil {
 			return q, err
+		}
+		if q.UntilMS == 0 {
+			return q, usageErrorf("--until %s: the log has nothing that old", f.until)
 		}
 	}
 	for _, typed := range f.migrations {

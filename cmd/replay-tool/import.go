@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -98,27 +99,67 @@ func (t *tool) importSummary(m *importer, dir string) error {
 }
 
 func (m *importer) lines(ctx context.Context, in io.Reader, p *progress) error {
-	scanner := bufio.NewScanner(in)
-	scanner.Buffer(nil, maxLineBytes)
 	var number uint64
-	for scanner.Scan() {
+	for line, err := range readLines(ctx, in) {
 		number++
-		if err := ctx.Err(); err != nil {
+		if errors.Is(err, bufio.ErrTooLong) {
+			return usageErrorf("line %d: longer than %d bytes", number, maxLineBytes)
+		}
+		if err != nil {
 			return err
 		}
-		if len(bytes.TrimSpace(scanner.Bytes())) == 0 {
+		if len(bytes.TrimSpace(line)) == 0 {
 			continue
 		}
 		m.Lines++
-		if err := m.line(scanner.Bytes()); err != nil {
+		if err := m.line(line); err != nil {
 			return fmt.Errorf("line %d: %w", number, err)
 		}
 		p.at(number)
 	}
-	if errors.Is(scanner.Err(), bufio.ErrTooLong) {
-		return usageErrorf("line %d: longer than %d bytes", number+1, maxLineBytes)
+	return nil
+}
+
+// readLines yields the lines of in, and ends with an error of reading or with
+// ctx's: also when a read is waiting, as one of standard input may for ever.
+func readLines(ctx context.Context, in io.Reader) iter.Seq2[[]byte, error] {
+	type result struct {
+		line []byte
+		err  error
 	}
-	return scanner.Err()
+	return func(yield func([]byte, error) bool) {
+		ctx, stop := context.WithCancel(ctx)
+		defer stop()
+		results := make(chan result, 64)
+		go func() {
+			defer close(results)
+			scanner := bufio.NewScanner(in)
+			scanner.Buffer(nil, maxLineBytes)
+			for more := true; more; {
+				more = scanner.Scan()
+				r := result{bytes.Clone(scanner.Bytes()), scanner.Err()}
+				if !more && r.err == nil {
+					return
+				}
+				select {
+				case results <- r:
+				case <-ctx.Done():
+					return
+				}
+			}
+		}()
+		for {
+			select {
+			case <-ctx.Done():
+				yield(nil, ctx.Err())
+				return
+			case r, ok := <-results:
+				if !ok || !yield(r.line, r.err) {
+					return
+				}
+			}
+		}
+	}
 }
 
 func (m *importer) line(line []byte) error {

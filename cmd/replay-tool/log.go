@@ -23,6 +23,8 @@ type logCommand struct {
 	last    int
 	reverse bool
 
+	matcher *replay.Matcher
+
 	clock *clock
 	fold  *replay.Fold
 	table *tabwriter.Writer
@@ -62,11 +64,12 @@ func (l *logCommand) run(ctx context.Context, dir string) error {
 		return err
 	}
 	l.clock, l.fold = l.tool.clock(), replay.NewFold()
-	if err := l.list(ctx, reader, q); err != nil {
+	l.matcher = replay.NewMatcher(q)
+	if err := l.list(ctx, reader); err != nil {
 		return err
 	}
 	if l.follow {
-		return l.followFrom(ctx, dir, q)
+		return l.followFrom(ctx, dir)
 	}
 	if l.wrote == 0 && l.output != outputJSON {
 		l.say("no record matches")
@@ -83,18 +86,22 @@ func (l *logCommand) run(ctx context.Context, dir string) error {
 }
 
 func (f *filters) set() bool {
-	return f.since+f.until != "" || f.from+f.to != 0 ||
-		len(f.migrations)+len(f.kinds)+len(f.phases)+len(f.vshards)+len(f.nodes) > 0
+	for _, name := range []string{"since", "until", "from", "to", "migration", "kind", "phase", "vshard", "node"} {
+		if f.flags.Changed(name) {
+			return true
+		}
+	}
+	return false
 }
 
 // list prints what is there now: at once, or, where the end decides what comes
 // first, once all is read.
-func (l *logCommand) list(ctx context.Context, reader *replay.Reader, q replay.Query) error {
+func (l *logCommand) list(ctx context.Context, reader *replay.Reader) error {
 	var held []replay.Record
 	hold := l.reverse || l.last > 0 || l.output == outputJSON
 	p := l.progress("events read:")
 	var n uint64
-	for r, err := range reader.Records(ctx, q) {
+	for r, err := range reader.Records(ctx, replay.Query{}) { // all: the verdict is the log's
 		if err != nil {
 			p.end()
 			return err
@@ -102,6 +109,9 @@ func (l *logCommand) list(ctx context.Context, reader *replay.Reader, q replay.Q
 		l.fold.Add(r)
 		n++
 		p.at(n)
+		if !l.matcher.Match(r) {
+			continue
+		}
 		if !hold {
 			if err := l.print(r); err != nil {
 				return err
@@ -135,7 +145,7 @@ func (l *logCommand) list(ctx context.Context, reader *replay.Reader, q replay.Q
 const followTime = 200 * time.Millisecond
 
 // followFrom prints what is appended from now on.
-func (l *logCommand) followFrom(ctx context.Context, dir string, q replay.Query) error {
+func (l *logCommand) followFrom(ctx context.Context, dir string) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -146,15 +156,18 @@ func (l *logCommand) followFrom(ctx context.Context, dir string, q replay.Query)
 		if err != nil {
 			return err
 		}
-		q.FromSeq = max(q.FromSeq, l.fold.View.LastSeq()+1)
-		for r, err := range reader.Records(ctx, q) {
+		next := l.fold.View.LastSeq() + 1
+		for r, err := range reader.Records(ctx, replay.Query{FromSeq: next}) {
 			if err != nil {
 				return err
 			}
-			if r.Damage != nil && (r.Damage.Torn || r.Damage.FirstSeq < q.FromSeq) {
+			if r.Damage != nil && (r.Damage.Torn || r.Damage.FirstSeq < next) {
 				continue // shown already, or a write in progress
 			}
 			l.fold.Add(r)
+			if !l.matcher.Match(r) {
+				continue
+			}
 			if err := l.print(r); err != nil {
 				return err
 			}
