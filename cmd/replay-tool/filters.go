@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"migrationlog/checkpoint"
 	"migrationlog/replay"
@@ -22,7 +21,7 @@ type filters struct {
 	kinds, phases []string
 	vshards       []uint
 	nodes         []string
-	flags         *pflag.FlagSet
+	flags         interface{ Changed(name string) bool }
 }
 
 func (f *filters) register(c *cobra.Command) {
