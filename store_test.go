@@ -463,7 +463,7 @@ func TestD10_ReadersBesideAWriter(t *testing.T) {
 		})
 	}
 	var events uint64
-	for range 40 {
+	for n := 0; n < 40 || events < 1000; n++ {
 		report := verify(t, dir)
 		require.True(t, report.Clean(), fmt.Sprintf("%+v", report))
 		require.GreaterOrEqual(t, report.FramesOK, events)
@@ -471,5 +471,4 @@ func TestD10_ReadersBesideAWriter(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
-	require.Positive(t, events)
 }

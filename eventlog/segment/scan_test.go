@@ -3,6 +3,8 @@ package segment_test
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
+	"io/fs"
 	"slices"
 	"testing"
 	"testing/fstest"
@@ -249,6 +251,47 @@ func TestD2_EveryCut(t *testing.T) {
 		require.Equal(t, !onBoundary, len(got.damage) == 1 && got.damage[0].Torn, "cut at %d", size)
 		require.Equal(t, onBoundary, len(got.damage) == 0, "cut at %d", size)
 		require.EqualValues(t, len(entries(1, n)), got.tail.Bytes)
+	}
+}
+
+// growing is a log whose last segment is being written: each time it is opened,
+// more of it is there.
+type growing struct {
+	fstest.MapFS
+	whole []byte
+	step  int
+	shown int
+}
+
+func (g *growing) Open(name string) (fs.File, error) {
+	if name == "wal/"+segment.Name(1) {
+		g.shown = min(g.shown+g.step, len(g.whole))
+		g.MapFS[name] = &fstest.MapFile{Data: g.whole[:g.shown]}
+	}
+	return g.MapFS.Open(name)
+}
+
+func (g *growing) ReadFile(name string) ([]byte, error) {
+	f, err := g.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(f)
+}
+
+// A write in progress is not taken for a torn one: the tail is read until it rests.
+func TestD10_TailThatIsBeingWritten(t *testing.T) {
+	whole := entries(1, 6)
+	for _, step := range []int{7, 30, 55} {
+		g := &growing{MapFS: logOf(map[uint64][]byte{1: nil}), whole: whole, step: step}
+		var got []uint64
+		for item, err := range segment.NewScan(g, testLog, 0).Items() {
+			require.NoError(t, err)
+			require.Nil(t, item.Damage)
+			got = append(got, item.Frame.Seq)
+		}
+		require.Equal(t, seqs(1, uint64(len(got))), got)
+		require.NotEmpty(t, got)
 	}
 }
 
