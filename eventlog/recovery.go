@@ -119,7 +119,7 @@ func (r *Recovery) create() (segment.Manifest, error) {
 	}
 	m := segment.Manifest{UUID: id, Created: r.opts.Now().Truncate(time.Second).UTC()}
 	wal := filepath.Join(r.dir, segment.WALDir)
-	if err := os.MkdirAll(wal, dirPerm); err != nil {
+	if err := makeDir(wal); err != nil { // durable before the manifest can be
 		return segment.Manifest{}, err
 	}
 	err = createFile(filepath.Join(wal, segment.Name(1)), nil)
