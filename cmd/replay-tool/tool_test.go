@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -187,6 +189,38 @@ func TestD5_VerifyExitCodes(t *testing.T) {
 	}
 	require.Equal(t, 5, clean, "cuts between frames")
 	t.Logf("%d flips, %d cuts", flips, len(whole)+1)
+}
+
+// log -f goes on with what is appended, and with what the filters choose of it,
+// until it is interrupted.
+func TestLog_Follow(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	all, err := os.ReadFile("../../testdata/raft-moves.ndjson")
+	require.NoError(t, err)
+	lines := bytes.SplitAfter(all, []byte("\n"))
+	load := func(from, to int) {
+		in := bytes.NewReader(bytes.Join(lines[from:to], nil))
+		require.Zero(t, run(t.Context(), []string{"import", "-q", dir, "-"}, in, io.Discard, io.Discard))
+	}
+	load(0, 5)
+	ctx, interrupt := context.WithCancel(t.Context())
+	out, in := io.Pipe()
+	code := make(chan int)
+	go func() {
+		code <- run(ctx, []string{"log", dir, "-q", "-f", "-n", "2", "--kind", "checkpoint", "-o", "ndjson"}, nil, in, io.Discard)
+	}()
+	shown := bufio.NewScanner(out)
+	for _, want := range []int{4, 5} {
+		require.True(t, shown.Scan())
+		require.Contains(t, shown.Text(), fmt.Sprintf(`{"seq":%d,`, want))
+	}
+	load(5, 9)
+	for _, want := range []int{6, 8, 9} { // 7 is a removal
+		require.True(t, shown.Scan())
+		require.Contains(t, shown.Text(), fmt.Sprintf(`{"seq":%d,`, want))
+	}
+	interrupt()
+	require.Equal(t, exitInterrupted, <-code)
 }
 
 // Whatever is imported, the tool ends with an error that names the line or with a
