@@ -342,12 +342,17 @@ func TestD5_FactsAfterALossAreUncertain(t *testing.T) {
 	for range 2 {
 		r, _ := s.Row(id)
 		require.True(t, r.Facts.HasSource)
-		require.True(t, r.Facts.Uncertain)
+		require.True(t, r.Facts.SourceUncertain)
+		require.True(t, r.Facts.TargetUncertain)
 		s = reopen(t, s, dir)
 	}
-	upsert(t, s, id, 1, addLearner)
+	upsert(t, s, id, 0, checkpoint.PromoteLearner{VShardID: 22, TargetNode: 3, SourceGroup: 9})
 	r, _ := s.Row(id)
-	require.False(t, r.Facts.Uncertain, "it told anew")
+	require.False(t, r.Facts.TargetUncertain, "it told anew")
+	require.True(t, r.Facts.SourceUncertain)
+	upsert(t, s, id, 1, addLearner)
+	r, _ = s.Row(id)
+	require.False(t, r.Facts.SourceUncertain, "it told anew")
 }
 
 // A kind that a newer version wrote is kept and counted, and changes no row.

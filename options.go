@@ -12,7 +12,8 @@ const (
 	// SkipDamage serves what is whole and reports the rest: see Store.Report.
 	SkipDamage DamagePolicy = iota
 	// RefuseDamage leaves the log as it is and returns a *DamagedError. A torn
-	// tail is no damage: its write was never acknowledged.
+	// tail is no damage: a killed process leaves one, of a write that it had not
+	// acknowledged.
 	RefuseDamage
 )
 

@@ -103,6 +103,10 @@ func (s *Store) logReport() {
 // the event is durable and visible. Where the latest row has the same phase and
 // attempt nothing is written, and the receipt says Duplicate.
 //
+// It does not hold the checkpoint against the protocol: a run may be restarted,
+// so an earlier phase or a lower attempt is accepted (see IfSeq for a guard), and
+// after an abort or a removal the same id begins a new life.
+//
 // It returns ErrInvalid (with the cause, from package checkpoint), ErrTooLarge,
 // ErrConflict, ErrClosed or ErrFailed. After ErrFailed the outcome is unknown;
 // after the others nothing was written.

@@ -21,7 +21,9 @@ type Facts struct {
 	StartedAtHLC       checkpoint.HLC
 	HasTarget          bool // TargetNode and SourceGroup are known
 	HasSource          bool // AddLearner was seen: the others are known too
-	Uncertain          bool // an event since AddLearner may be lost: all this may be of an earlier life of the id
+	// An event may have been lost since TargetNode and SourceGroup, or since the
+	// others, were told: they may be of an earlier life of the id.
+	TargetUncertain, SourceUncertain bool
 }
 
 // after returns the facts once the payload has been recorded. A later phase
@@ -45,7 +47,7 @@ func (f Facts) after(p checkpoint.Payload) Facts {
 }
 
 func (f Facts) withTarget(node, group uint64) Facts {
-	f.TargetNode, f.SourceGroup, f.HasTarget = node, group, true
+	f.TargetNode, f.SourceGroup, f.HasTarget, f.TargetUncertain = node, group, true, false
 	return f
 }
 
@@ -61,7 +63,9 @@ func fold(before *Row, seq, prevSeq uint64, e checkpoint.Event, gap bool) *Row {
 	if before != nil && prevSeq != 0 {
 		facts = before.Facts
 	}
-	facts.Uncertain = facts.Uncertain || gap
+	if gap {
+		facts.TargetUncertain, facts.SourceUncertain = facts.HasTarget, facts.HasSource
+	}
 	return &Row{
 		Checkpoint: upserted.Checkpoint, Seq: seq, PrevSeq: prevSeq,
 		Facts: facts.after(upserted.Checkpoint.Payload),

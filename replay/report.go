@@ -38,8 +38,8 @@ type Report struct {
 	AcknowledgedLost []SeqRange `json:"acknowledged_lost"`
 	Damage           []Damage   `json:"damage"`
 	TornTail         *Damage    `json:"torn_tail"`
-	// InDoubt are the migrations whose row may not be their last: see
-	// projection.View.InDoubt.
+	// InDoubt are the migrations whose row may not be their last. A migration that
+	// has no row left cannot be named: see projection.View.InDoubt.
 	InDoubt []checkpoint.MigrationID `json:"in_doubt"`
 	// Quarantined are the files, relative to the log directory, into which opening
 	// the log for writing put what it replaced or cut off.

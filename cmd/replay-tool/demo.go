@@ -68,7 +68,7 @@ func (t *tool) runDemo(ctx context.Context, dir string) error {
 		return verdict{code}
 	}
 	fmt.Fprintf(t.stdout, `
-What to try next:
+What to try next (the log stays where it is):
   go run ./cmd/replay-tool info   %[1]s
   go run ./cmd/replay-tool state  %[1]s --at '#9'  # what the coordinator believed then
   go run ./cmd/replay-tool verify %[1]s

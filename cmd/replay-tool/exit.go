@@ -33,7 +33,10 @@ func usageErrorf(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
 
-var errNoMatch = errors.New("nothing matched")
+var (
+	errNoMatch = errors.New("nothing matched")
+	errDamaged = errors.New("nothing matched in what is whole")
+)
 
 // verdict is the error of a command that did its work and found the log not
 // clean.
@@ -80,7 +83,7 @@ func exitCode(err error) int {
 		return exitLocked
 	case errors.Is(err, migrationlog.ErrNewerFormat):
 		return exitNewerFormat
-	case errors.Is(err, segment.ErrManifestLost), errors.Is(err, migrationlog.ErrDamaged):
+	case errors.Is(err, errDamaged), errors.Is(err, segment.ErrManifestLost), errors.Is(err, migrationlog.ErrDamaged):
 		return exitDamage
 	case errors.Is(err, errNoMatch):
 		return exitNoMatch

@@ -116,6 +116,9 @@ func parseTime(text string) (uint64, error) {
 	return 0, usageErrorf("%q is not a time: write %s", text, timeForms)
 }
 
+// oldestMS is the year 2001: a smaller number was not meant as Unix milliseconds.
+const oldestMS = 1_000_000_000_000
+
 // parsePoint reads a moment in a history: a time, or #SEQ.
 func parsePoint(text string) (replay.Point, error) {
 	if number, ok := strings.CutPrefix(text, "#"); ok {
@@ -126,8 +129,8 @@ func parsePoint(text string) (replay.Point, error) {
 		return replay.Point{Seq: seq}, nil
 	}
 	ms, err := parseTime(text)
-	if err == nil && ms == 0 {
-		err = usageErrorf("%q: the log has nothing that old", text)
+	if err == nil && ms < oldestMS {
+		err = usageErrorf("%q is a time before there were migrations: for a seq write '#%s', with the quotes", text, text)
 	}
 	return replay.Point{TimeMS: ms}, err
 }

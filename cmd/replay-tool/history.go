@@ -42,9 +42,13 @@ func resolve(ctx context.Context, reader *replay.Reader, typed string) (checkpoi
 		return checkpoint.MigrationID{}, usageErrorf("%q is not a migration id, nor the beginning of one", typed)
 	}
 	var found []checkpoint.MigrationID
+	var lost uint64
 	for r, err := range reader.Records(ctx, replay.Query{}) {
 		if err != nil {
 			return checkpoint.MigrationID{}, err
+		}
+		if r.Damage != nil {
+			lost += r.Damage.Lost()
 		}
 		id, ok := r.Migration()
 		if ok && strings.HasPrefix(id.String(), typed) && !slices.Contains(found, id) {
@@ -53,6 +57,10 @@ func resolve(ctx context.Context, reader *replay.Reader, typed string) (checkpoi
 		if len(found) > 1 {
 			return checkpoint.MigrationID{}, usageErrorf("%q is the beginning of %s and of %s: type more of it", typed, found[0], found[1])
 		}
+	}
+	if len(found) == 0 && lost > 0 {
+		return checkpoint.MigrationID{}, fmt.Errorf("%w: the log has no migration %s left, but %s lost that may have been its (see 'replay-tool verify')",
+			errDamaged, typed, count(lost, "event"))
 	}
 	if len(found) == 0 {
 		return checkpoint.MigrationID{}, fmt.Errorf("%w: the log has no migration %s", errNoMatch, typed)

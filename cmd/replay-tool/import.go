@@ -10,6 +10,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -24,7 +25,9 @@ func (t *tool) importCommand() *cobra.Command {
 		Short: "Append NDJSON events to a log, through the store",
 		Long: `Append NDJSON events, as 'log -o ndjson' prints them, to the log in DIR, which is
 made if it is not there. Lines take new numbers. A line that cannot be read ends
-the import with its number; what came before it is durable.`,
+the import with its number; what came before it is durable. A line is a duplicate
+if the latest row has its phase and attempt, no more: importing a file twice
+writes its finished migrations twice.`,
 		Args: args(2, 2),
 		RunE: func(c *cobra.Command, args []string) error { return t.runImport(c.Context(), args[0], args[1]) },
 	}
@@ -64,6 +67,9 @@ func (t *tool) runImport(ctx context.Context, dir, file string) error {
 	}
 	report := store.Report()
 	t.reportFindings(report)
+	for _, file := range report.Quarantined {
+		t.say("set aside in %s", filepath.Join(dir, file))
+	}
 	m := &importer{store: store}
 	p := t.progress("lines imported:")
 	err = m.lines(ctx, in, p)
@@ -92,8 +98,8 @@ func (t *tool) importSummary(m *importer, dir string) error {
 	case outputNDJSON:
 		return writeLine(t.stdout, m)
 	}
-	_, err := fmt.Fprintf(t.stdout, "%d lines: %d events appended, %d duplicates (%d with another payload), %d aborts or removals of nothing\n",
-		m.Lines, m.Appended, m.Duplicates, m.Differs, m.Absent)
+	_, err := fmt.Fprintf(t.stdout, "%s: %s appended, %s (%d with another payload), %d aborts or removals of nothing\n",
+		count(m.Lines, "line"), count(m.Appended, "event"), count(m.Duplicates, "duplicate"), m.Differs, m.Absent)
 	t.say("next: replay-tool info %s", dir)
 	return err
 }

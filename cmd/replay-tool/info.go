@@ -28,20 +28,23 @@ func (t *tool) info() *cobra.Command {
 
 // infoScreen is what `info -o json` prints.
 type infoScreen struct {
-	Dir           string                 `json:"dir"`
-	UUID          string                 `json:"uuid"`
-	Format        int                    `json:"format"`
-	Created       string                 `json:"created"`
-	Segments      int                    `json:"segments"`
-	SizeBytes     int64                  `json:"size_bytes"`
-	Events        map[replay.Kind]uint64 `json:"events"`
-	EarliestMS    uint64                 `json:"earliest_ms"`
-	LatestMS      uint64                 `json:"latest_ms"`
-	Rows          int                    `json:"rows"`
-	RowsByPhase   map[string]int         `json:"rows_by_phase"`
-	LockNamesPID  string                 `json:"lock_names_pid"` // a writer's that runs or was killed
-	Report        replay.Report          `json:"report"`
-	SuggestedNext string                 `json:"suggested_next"`
+	Dir          string                 `json:"dir"`
+	UUID         string                 `json:"uuid"`
+	Format       int                    `json:"format"`
+	Created      string                 `json:"created"`
+	Segments     int                    `json:"segments"`
+	SizeBytes    int64                  `json:"size_bytes"`
+	Events       map[replay.Kind]uint64 `json:"events"`
+	EarliestMS   uint64                 `json:"earliest_ms"`
+	LatestMS     uint64                 `json:"latest_ms"`
+	Rows         int                    `json:"rows"`
+	RowsByPhase  map[string]int         `json:"rows_by_phase"`
+	LockNamesPID string                 `json:"lock_names_pid"` // a writer's that runs or was killed
+	// QuarantinedFiles were set aside by repairs, now and earlier.
+	QuarantinedFiles int `json:"quarantined_files"`
+
+	Report        replay.Report `json:"report"`
+	SuggestedNext string        `json:"suggested_next"`
 }
 
 func (t *tool) runInfo(ctx context.Context, dir string) error {
@@ -104,6 +107,11 @@ func (s *infoScreen) readFiles(dir string) error {
 		}
 		s.SizeBytes += info.Size()
 	}
+	reports, err := filepath.Glob(filepath.Join(dir, eventlog.QuarantineDir, "*.json"))
+	if err != nil {
+		return err
+	}
+	s.QuarantinedFiles = len(reports)
 	pid, _ := os.ReadFile(filepath.Join(dir, eventlog.LockName))
 	s.LockNamesPID = strings.TrimSpace(string(pid))
 	return nil
@@ -126,8 +134,8 @@ func (t *tool) infoText(s infoScreen) {
 	fmt.Fprintf(w, "size       %d bytes in %s\n", s.SizeBytes, count(s.Segments, "segment"))
 	fmt.Fprintf(w, "events     %d", r.FramesOK)
 	if r.FramesOK > 0 {
-		fmt.Fprintf(w, ", seq %d to %d: %d checkpoints, %d aborts, %d removals", r.FirstSeq, r.LastSeq,
-			s.Events[replay.KindCheckpoint], s.Events[replay.KindAbort], s.Events[replay.KindRemove])
+		fmt.Fprintf(w, ", seq %d to %d: %s, %s, %s", r.FirstSeq, r.LastSeq, count(s.Events[replay.KindCheckpoint], "checkpoint"),
+			count(s.Events[replay.KindAbort], "abort"), count(s.Events[replay.KindRemove], "removal"))
 		fmt.Fprintf(w, "\ntimes      %s to %s", clock.show(s.EarliestMS), clock.show(s.LatestMS))
 	}
 	fmt.Fprintf(w, "\nmigrations %d with a row", s.Rows)
@@ -147,9 +155,12 @@ func (t *tool) infoText(s infoScreen) {
 		fmt.Fprintf(w, "health     DAMAGED in %s: %s lost, %s in doubt\n",
 			count(len(r.Damage), "place"), count(r.LostCount(), "event"), count(len(r.InDoubt), "migration"))
 	case r.TornTail != nil:
-		fmt.Fprintf(w, "health     torn tail: %d bytes of a write that was cut short\n", r.TornTail.Length)
+		fmt.Fprintf(w, "health     torn tail, %d bytes: %s\n", r.TornTail.Length, tornMeans)
 	default:
 		fmt.Fprintf(w, "health     clean\n")
+	}
+	if s.QuarantinedFiles > 0 {
+		fmt.Fprintf(w, "quarantine %s that repairs set aside, each with a report beside it\n", count(s.QuarantinedFiles, "file"))
 	}
 	fmt.Fprintf(w, "next       %s\n", s.SuggestedNext)
 }

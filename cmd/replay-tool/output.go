@@ -168,13 +168,16 @@ func compensationDetail(c checkpoint.Compensation) string {
 	return fmt.Sprintf("%s(group %d, node %d)", c.Kind, c.GroupID, c.PeerID)
 }
 
+// tornMeans is what can be known of a torn tail.
+const tornMeans = "a write under way when its process ended was not acknowledged; if none was, the disk has lost what was"
+
 // reportFindings says on stderr what a report has to say, if anything.
 func (t *tool) reportFindings(r replay.Report) {
 	for _, d := range r.Damage {
 		t.say("damage: %s", d)
 	}
 	if r.TornTail != nil {
-		t.say("%s (it was never acknowledged unless the disk lost it; the next writer moves it to quarantine/)", r.TornTail)
+		t.say("%s (%s)", r.TornTail, tornMeans)
 	}
 	if len(r.InDoubt) > 0 {
 		t.say("in doubt: %s whose last event may be among the lost (see 'replay-tool verify')", count(len(r.InDoubt), "migration"))

@@ -89,9 +89,14 @@ func (s story) MarshalJSON() ([]byte, error) {
 		SourceGroup        *uint64                `json:"source_group"`
 		WritePauseBudgetUS *uint64                `json:"write_pause_budget_us"`
 		StartedAtHLC       *checkpoint.HLC        `json:"started_at_hlc"`
+		SourceUncertain    bool                   `json:"source_uncertain"`
+		TargetUncertain    bool                   `json:"target_uncertain"`
 		InDoubt            bool                   `json:"in_doubt"`
 		Records            []replay.Record        `json:"records"`
-	}{MigrationID: s.id, VShardID: s.vshard, InDoubt: s.inDoubt, Records: s.records}
+	}{
+		MigrationID: s.id, VShardID: s.vshard, InDoubt: s.inDoubt, Records: s.records,
+		SourceUncertain: s.facts.SourceUncertain, TargetUncertain: s.facts.TargetUncertain,
+	}
 	if s.facts.HasSource {
 		out.SourceNode, out.WritePauseBudgetUS, out.StartedAtHLC = &s.facts.SourceNode, &s.facts.WritePauseBudgetUS, &s.facts.StartedAtHLC
 	}
@@ -107,8 +112,8 @@ func (t *tool) storyText(s story) error {
 	if s.facts.HasSource {
 		fmt.Fprintf(t.stdout, ", pause budget %d us", s.facts.WritePauseBudgetUS)
 	}
-	if s.facts.Uncertain {
-		fmt.Fprint(t.stdout, "\n(an event since is lost: these may be of an earlier life of the id)")
+	if s.facts.SourceUncertain || s.facts.TargetUncertain {
+		fmt.Fprint(t.stdout, "\n(what has a ? may be of an earlier life of the id: an event since it was told may be lost)")
 	}
 	fmt.Fprintf(t.stdout, "\n%s\n\n", s.outcome())
 

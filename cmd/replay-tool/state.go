@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -90,9 +89,6 @@ func (t *tool) stateTable(rows []projection.Row, inDoubt []checkpoint.MigrationI
 		if slices.Contains(inDoubt, c.MigrationID) {
 			doubt = "in doubt"
 		}
-		if r.Facts.Uncertain {
-			doubt = strings.TrimPrefix(doubt+", FROM and TO may be of an earlier life", ", ")
-		}
 		from, to, group := factCells(r.Facts)
 		row(tw, c.MigrationID.String(), strconv.FormatUint(uint64(c.Payload.Shard()), 10), c.Phase().String(),
 			strconv.FormatUint(uint64(c.Attempt), 10), from, to, group,
@@ -101,15 +97,23 @@ func (t *tool) stateTable(rows []projection.Row, inDoubt []checkpoint.MigrationI
 	return tw.Flush()
 }
 
-// factCells are source node, target node and source group, "?" where the
-// history does not tell.
+// factCells are source node, target node and source group: "?" where the history
+// does not tell, and with a "?" behind them where they may be of an earlier life.
 func factCells(f projection.Facts) (from, to, group string) {
 	from, to, group = "?", "?", "?"
 	if f.HasSource {
-		from = strconv.FormatUint(f.SourceNode, 10)
+		from = strconv.FormatUint(f.SourceNode, 10) + questioned(f.SourceUncertain)
 	}
 	if f.HasTarget {
-		to, group = strconv.FormatUint(f.TargetNode, 10), strconv.FormatUint(f.SourceGroup, 10)
+		to = strconv.FormatUint(f.TargetNode, 10) + questioned(f.TargetUncertain)
+		group = strconv.FormatUint(f.SourceGroup, 10) + questioned(f.TargetUncertain)
 	}
 	return from, to, group
+}
+
+func questioned(uncertain bool) string {
+	if uncertain {
+		return "?"
+	}
+	return ""
 }

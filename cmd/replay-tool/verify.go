@@ -64,7 +64,7 @@ func (t *tool) verifyText(r replay.Report) {
 	case len(r.Damage) > 0:
 		fmt.Fprintln(w, "verdict: damaged")
 	case r.TornTail != nil:
-		fmt.Fprintln(w, "verdict: the last write was cut short; the next writer sets it aside")
+		fmt.Fprintf(w, "verdict: torn at its end: %s\n", tornMeans)
 	default:
 		fmt.Fprintln(w, "verdict: clean")
 	}

@@ -100,11 +100,11 @@ func ReadManifest(fsys fs.FS) (Manifest, []Damage, error) {
 	}
 	// The manifest comes last when a log is made, and is never half there.
 	if _, err := fs.Stat(fsys, ManifestName); errors.Is(err, fs.ErrNotExist) {
-		written, err := anySegmentWritten(fsys)
+		nothing, err := nothingWritten(fsys)
 		if err != nil {
 			return Manifest{}, nil, err
 		}
-		if !written {
+		if nothing {
 			return Manifest{}, nil, ErrNotALog
 		}
 	}
@@ -114,7 +114,10 @@ func ReadManifest(fsys fs.FS) (Manifest, []Damage, error) {
 	return *found, damage, nil
 }
 
-func anySegmentWritten(fsys fs.FS) (bool, error) {
+// nothingWritten reports whether a directory without a manifest is one in which
+// at most the making of a log has begun: it makes an empty segment, and then the
+// manifest's copy.
+func nothingWritten(fsys fs.FS) (bool, error) {
 	names, err := Names(fsys)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
@@ -122,10 +125,11 @@ func anySegmentWritten(fsys fs.FS) (bool, error) {
 	for _, name := range names {
 		info, err := fs.Stat(fsys, path.Join(WALDir, name))
 		if err != nil || info.Size() > 0 {
-			return err == nil, err
+			return false, err
 		}
 	}
-	return false, nil
+	_, err = fs.Stat(fsys, ManifestCopyName)
+	return len(names) > 0 || errors.Is(err, fs.ErrNotExist), nil
 }
 
 var errIO = errors.New("cannot read")

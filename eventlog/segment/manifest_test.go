@@ -63,6 +63,12 @@ func TestReadManifest_WhatIsNoLog(t *testing.T) {
 	_, _, err = segment.ReadManifest(two)
 	require.ErrorIs(t, err, segment.ErrManifestLost)
 
+	gone := logOf(nil) // the copy, and no segment: they were there
+	delete(gone, segment.ManifestName)
+	_, damaged, err := segment.ReadManifest(gone)
+	require.NoError(t, err)
+	require.Len(t, damaged, 1)
+
 	dir := logOf(nil)
 	dir[segment.ManifestName] = &fstest.MapFile{Mode: fs.ModeDir}
 	_, damage, err := segment.ReadManifest(dir)
