@@ -37,9 +37,9 @@ type Entry struct {
 // NextSeq is the number that the next appended entry gets.
 func (l *Log) NextSeq() uint64 { return l.nextSeq }
 
-// DurableThrough is the number of the last frame that is known to be on the
-// device, with all before it; 0 where the log ends with a loss and nothing was
-// appended since.
+// DurableThrough is the number of the last frame of a finished Append that is
+// known to be on the device, with all before it; 0 where it is not known of a
+// loss whether it had been, and nothing was appended since.
 func (l *Log) DurableThrough() uint64 { return l.durableThrough }
 
 // Health is nil, or the ErrFailed that every append returns.
@@ -123,7 +123,6 @@ func (l *Log) rotate() error {
 	if err := l.wal.close(); err != nil {
 		return err
 	}
-	l.durableThrough = l.nextSeq - 1
 	return l.begin()
 }
 

@@ -78,8 +78,8 @@ func parseHeader(b []byte, log uuid.UUID) (h Header, bodyBytes int, ok bool) {
 	return h, int(length), true
 }
 
-// bodyIntact reports whether the frame at the start of b, whose header was
+// isWhole reports whether the frame at the start of b, whose header was
 // believed, has the body that was written.
-func bodyIntact(b []byte, bodyBytes int) bool {
-	return crc32.Checksum(b[HeaderBytes:HeaderBytes+bodyBytes], castagnoli) == binary.LittleEndian.Uint32(b[32:])
+func isWhole(b []byte, bodyBytes int) bool {
+	return len(b) >= HeaderBytes+bodyBytes && crc32.Checksum(b[HeaderBytes:HeaderBytes+bodyBytes], castagnoli) == binary.LittleEndian.Uint32(b[32:])
 }

@@ -70,5 +70,5 @@ type Tail struct {
 	Beyond  int64  // what follows there: a torn write, or zeros of unused space
 	Torn    bool   // Beyond is not all zeros
 	Dirty   bool   // up to Bytes it is not, from its name to NextSeq, one whole frame after another
-	Lost    bool   // no frame follows the last loss
+	Lost    bool   // no frame says of the last that was lost that it had been durable
 }

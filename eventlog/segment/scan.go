@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"math"
 	"path"
 	"slices"
 	"time"
@@ -28,7 +29,9 @@ type Scan struct {
 	yield func(Item, error) bool
 
 	expect uint64 // the seq that comes next
+	end    uint64 // the first seq of the segments after this one; no frame of theirs is expected here
 	count  uint64 // of whole frames in this segment
+	lost   uint64 // the last seq that was lost
 	tail   Tail
 }
 
@@ -68,7 +71,7 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 				s.expect = parts[i+1].first
 				continue
 			}
-			s.tail, s.count = Tail{Segment: p.name, Lost: s.tail.Lost}, 0
+			s.tail, s.count, s.end = Tail{Segment: p.name, Lost: s.tail.Lost}, 0, end(parts[i:])
 			if last && !s.lastSegment(p) || !last && !s.sealedSegment(p, parts[i+1].first) {
 				return
 			}
@@ -82,6 +85,17 @@ type part struct {
 	name  string
 	first uint64 // at most the number of its first frame
 	order uint64
+	sound bool // order is what a header says, and not only the name
+}
+
+// end is the number at which the frames of the parts after the first begin.
+func end(parts []part) uint64 {
+	for _, later := range parts[1:] {
+		if later.sound && later.order > parts[0].order {
+			return later.order
+		}
+	}
+	return math.MaxUint64
 }
 
 // order puts the segments in the order of their frames. A name counts where no
@@ -91,13 +105,13 @@ func (s *Scan) order(names []string) ([]part, error) {
 	parts := make([]part, len(names))
 	for i, name := range names {
 		first, _ := ParseName(name)
-		parts[i] = part{name, first, first}
+		parts[i] = part{name: name, first: first, order: first}
 		head, err := s.head(name)
 		if err != nil {
 			return nil, err
 		}
 		if _, h, _, ok := s.nextHeader(head, 0); ok {
-			parts[i].first, parts[i].order = min(first, h.Seq), h.Seq
+			parts[i].first, parts[i].order, parts[i].sound = min(first, h.Seq), h.Seq, true
 		}
 	}
 	slices.SortStableFunc(parts, func(a, b part) int { return cmp.Compare(a.order, b.order) })
@@ -140,7 +154,9 @@ func (s *Scan) sealedSegment(p part, next uint64) bool {
 		if at, h, _, ok = s.nextHeader(rest, at); !ok {
 			break
 		}
-		next = max(next, h.Seq+1)
+		if h.Seq < s.end {
+			next = max(next, h.Seq+1)
+		}
 	}
 	if allZero(rest) && s.expect >= next {
 		return true
@@ -189,7 +205,7 @@ func (s *Scan) frames(p part, data []byte, pos int) (int, bool) {
 		if !found {
 			return pos, true
 		}
-		if start > pos || f.Seq > s.expect {
+		if start > pos || f.Seq > s.expect || int64(start) == f.Offset { // the last: it has no prefix
 			s.tail.Dirty = true
 			if !s.lose(p.name, pos, data[pos:start], f.Seq) {
 				return pos, false
@@ -198,7 +214,7 @@ func (s *Scan) frames(p part, data []byte, pos int) (int, bool) {
 		f.Segment = p.name
 		s.expect = f.Seq + 1
 		s.count++
-		s.tail.Lost = false
+		s.tail.Lost = s.tail.Lost && f.DurableThrough < s.lost
 		pos = int(f.Offset + f.Length())
 		if !s.yield(Item{Frame: f}, nil) {
 			return pos, false
@@ -214,7 +230,7 @@ func (s *Scan) find(data []byte, pos int) (f Frame, start int, found bool) {
 		if at, h, bodyBytes, ok = s.nextHeader(data, at); !ok {
 			return Frame{}, 0, false
 		}
-		if h.Seq < s.expect || len(data)-at < HeaderBytes+bodyBytes || !bodyIntact(data[at:], bodyBytes) {
+		if h.Seq < s.expect || h.Seq >= s.end || !isWhole(data[at:], bodyBytes) || h.Seq > s.expect && s.isAhead(data, at, h.Seq) {
 			continue
 		}
 		f = Frame{Header: h, Body: data[at+HeaderBytes : at+HeaderBytes+bodyBytes], Offset: int64(at)}
@@ -223,6 +239,23 @@ func (s *Scan) find(data []byte, pos int) (f Frame, start int, found bool) {
 			start -= len(prefix)
 		}
 		return f, start, true
+	}
+}
+
+// isAhead reports whether the frame at at, whose number is seq, stands before
+// frames that belong before it: then it is a copy that the device put into the
+// place of another, and must not hide them.
+func (s *Scan) isAhead(data []byte, at int, seq uint64) bool {
+	for {
+		var h Header
+		var bodyBytes int
+		var ok bool
+		if at, h, bodyBytes, ok = s.nextHeader(data, at+1); !ok {
+			return false
+		}
+		if h.Seq >= s.expect && h.Seq < seq && isWhole(data[at:], bodyBytes) {
+			return true
+		}
 	}
 }
 
@@ -253,12 +286,17 @@ func (s *Scan) endLog(p part, data []byte, pos int) bool {
 			break
 		}
 		h, n := s.entry(data[end:])
-		next = max(next, h.Seq) + 1
 		if n == 0 {
 			n = len(data) - end
-			if at, _, _, ok := s.nextHeader(data, end+1); ok {
-				n, next = at-end, next-1 // the header will say what this was
-			}
+		}
+		at, _, _, ok := s.nextHeader(data[:end+n], end+maxPrefixBytes+1)
+		switch {
+		case h.Seq == 0 && ok: // a header among the bytes will say what they were
+			n = at - end
+		case h.Seq == 0:
+			next++
+		case h.Seq >= next: // else a copy of an earlier frame, which costs no number
+			next = h.Seq + 1
 		}
 		end += n
 	}
@@ -333,7 +371,7 @@ func (s *Scan) lose(name string, pos int, b []byte, next uint64) bool {
 	}
 	if s.expect < next {
 		d.FirstSeq, d.LastSeq = s.expect, next-1
-		s.expect = next
+		s.expect, s.lost = next, next-1
 		s.tail.Lost = true
 	}
 	return s.yield(Item{Damage: d}, nil)
@@ -343,6 +381,8 @@ func (s *Scan) lose(name string, pos int, b []byte, next uint64) bool {
 // s.expect to before next should be.
 func (s *Scan) reason(b []byte, next uint64) string {
 	switch {
+	case len(b) == 0 && next <= s.expect:
+		return "length prefix missing"
 	case len(b) == 0:
 		return "frames missing"
 	case allZero(b):

@@ -152,6 +152,22 @@ func TestD2_Damage(t *testing.T) {
 			map[uint64][]byte{1: with(one, func(b []byte) { b[at(3)] = byte(at(5) - at(3) - 1); b[at(3)+20] ^= 1; b[at(5)-1] ^= 1; b[at(6)-1] ^= 1 })}, seqs(1, 2),
 			[]segment.Damage{{FirstSeq: 3, LastSeq: 5, Segment: name1, Offset: int64(at(3)), Length: int64(at(6) - at(3)), DurableThrough: 4, Reason: "header does not match its CRC32C"}}, 6,
 		},
+		"a length prefix cut out": {
+			map[uint64][]byte{1: slices.Delete(slices.Clone(one), at(4), at(4)+1)}, seqs(1, 5),
+			[]segment.Damage{{Segment: name1, Offset: int64(at(4)), Reason: "length prefix missing"}}, 6,
+		},
+		"a prefix that reaches into a sound header": {
+			map[uint64][]byte{1: with(one, func(b []byte) { b[at(4)] = byte(len(b) - at(4) - 3); b[at(4)+20] ^= 1; b[len(b)-1] ^= 1 })}, seqs(1, 3),
+			[]segment.Damage{{FirstSeq: 4, LastSeq: 5, Segment: name1, Offset: int64(at(4)), Length: int64(at(6) - at(4)), DurableThrough: 4, Reason: "header does not match its CRC32C"}}, 6,
+		},
+		"a copy of a later frame over another": {
+			map[uint64][]byte{1: with(one, func(b []byte) { copy(b[at(2):], slices.Clone(b[at(5):at(6)])) })}, seqs(1, 1, 4, 5),
+			[]segment.Damage{{FirstSeq: 2, LastSeq: 3, Segment: name1, Offset: int64(at(2)), Length: int64(at(4) - at(2)), DurableThrough: 4, Reason: "body does not match its CRC32C"}}, 6,
+		},
+		"a copy of an earlier frame at the end": {
+			map[uint64][]byte{1: append(slices.Clone(one), entries(2, 2)...)}, seqs(1, 5),
+			[]segment.Damage{{Segment: name1, Offset: int64(at(6)), Length: int64(len(entries(2, 2))), DurableThrough: 1, Reason: "a frame out of its place, seq 2"}}, 6,
+		},
 		"renamed to a lower number": {
 			map[uint64][]byte{1: one, 6: entries(6, 8), 4: entries(9, 9)}, seqs(1, 9), nil, 10,
 		},
