@@ -2,7 +2,6 @@ package segment
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"iter"
 	"math"
 	"path"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -32,7 +30,10 @@ type Scan struct {
 	end    uint64 // the first seq of the segments after this one; no frame of theirs is expected here
 	count  uint64 // of whole frames in this segment
 	lost   uint64 // the last seq that was lost
-	tail   Tail
+	named  uint64 // the highest seq that any sound header names
+	// highest is the number of the segment that tidwall/wal takes for the last.
+	highest uint64
+	tail    Tail
 }
 
 // NewScan returns a scan of the log in fsys whose UUID is log. Segments that
@@ -60,7 +61,8 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 			yield(Item{Damage: &Damage{Segment: WALDir, Reason: "not one segment is there"}}, nil)
 			return
 		}
-		parts, err := s.order(names)
+		s.highest, _ = ParseName(names[len(names)-1])
+		parts, err := s.survey(names)
 		if err != nil {
 			yield(Item{}, err)
 			return
@@ -80,41 +82,42 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 	}
 }
 
-// part is a segment in its place.
+// part is a segment and what is known of it before it is read.
 type part struct {
 	name  string
 	first uint64 // at most the number of its first frame
-	order uint64
-	sound bool // order is what a header says, and not only the name
+	named uint64 // the first number that a sound header in it names, if its name agrees; else 0
 }
 
-// end is the number at which the frames of the parts after the first begin.
+// end is the number at which the frames of the parts after the first begin. A
+// frame with a higher one is not in its place before them, and must not hide
+// them.
 func end(parts []part) uint64 {
+	end := uint64(math.MaxUint64)
 	for _, later := range parts[1:] {
-		if later.sound && later.order > parts[0].order {
-			return later.order
+		if later.named != 0 {
+			end = min(end, later.named)
 		}
 	}
-	return math.MaxUint64
+	return end
 }
 
-// order puts the segments in the order of their frames. A name counts where no
-// frame speaks against it: a file that was renamed must not hide the frames
-// that are there.
-func (s *Scan) order(names []string) ([]part, error) {
+// survey looks at the head of each segment.
+func (s *Scan) survey(names []string) ([]part, error) {
 	parts := make([]part, len(names))
 	for i, name := range names {
 		first, _ := ParseName(name)
-		parts[i] = part{name: name, first: first, order: first}
+		parts[i] = part{name: name, first: first}
 		head, err := s.head(name)
 		if err != nil {
 			return nil, err
 		}
-		if _, h, _, ok := s.nextHeader(head, 0); ok {
-			parts[i].first, parts[i].order, parts[i].sound = min(first, h.Seq), h.Seq, true
+		if _, h, _, ok := s.nextHeader(head, 0); ok && h.Seq >= first {
+			parts[i].named = h.Seq
+		} else if ok {
+			parts[i].first = h.Seq
 		}
 	}
-	slices.SortStableFunc(parts, func(a, b part) int { return cmp.Compare(a.order, b.order) })
 	return parts, nil
 }
 
@@ -268,6 +271,7 @@ func (s *Scan) nextHeader(data []byte, at int) (int, Header, int, bool) {
 		}
 		at += skip
 		if h, bodyBytes, ok := parseHeader(data[at:], s.log); ok {
+			s.named = max(s.named, h.Seq)
 			return at, h, bodyBytes, true
 		}
 	}
@@ -300,8 +304,15 @@ func (s *Scan) endLog(p part, data []byte, pos int) bool {
 		}
 		end += n
 	}
+	if s.named > next || s.named == next && !s.tail.Torn { // by a frame out of its place: it is not free
+		next = s.named + 1
+	}
 	first, _ := ParseName(p.name)
 	s.tail.Dirty = s.tail.Dirty || end > pos || first+s.count != next
+	s.tail.Dirty = s.tail.Dirty || first != s.highest
+	if s.tail.Dirty && (first != s.highest || next == s.highest) {
+		next = max(next, s.highest+1) // what the next segment is to be named
+	}
 	s.tail.Bytes, s.tail.Beyond = int64(end), int64(len(data)-end)
 	if (end > pos || next > s.expect) && !s.lose(p.name, pos, data[pos:end], next) {
 		return false
@@ -391,7 +402,7 @@ func (s *Scan) reason(b []byte, next uint64) string {
 	for k := 0; k <= maxPrefixBytes && k < len(b); k++ {
 		h, _, ok := parseHeader(b[k:], s.log)
 		switch {
-		case ok && h.Seq >= s.expect:
+		case ok && h.Seq >= s.expect && h.Seq < next:
 			return "body does not match its CRC32C"
 		case ok:
 			return fmt.Sprintf("a frame out of its place, seq %d", h.Seq)

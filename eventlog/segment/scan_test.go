@@ -162,17 +162,32 @@ func TestD2_Damage(t *testing.T) {
 		},
 		"a copy of a later frame over another": {
 			map[uint64][]byte{1: with(one, func(b []byte) { copy(b[at(2):], slices.Clone(b[at(5):at(6)])) })}, seqs(1, 1, 4, 5),
-			[]segment.Damage{{FirstSeq: 2, LastSeq: 3, Segment: name1, Offset: int64(at(2)), Length: int64(at(4) - at(2)), DurableThrough: 4, Reason: "body does not match its CRC32C"}}, 6,
+			[]segment.Damage{{FirstSeq: 2, LastSeq: 3, Segment: name1, Offset: int64(at(2)), Length: int64(at(4) - at(2)), DurableThrough: 4, Reason: "a frame out of its place, seq 5"}}, 6,
 		},
 		"a copy of an earlier frame at the end": {
 			map[uint64][]byte{1: append(slices.Clone(one), entries(2, 2)...)}, seqs(1, 5),
 			[]segment.Damage{{Segment: name1, Offset: int64(at(6)), Length: int64(len(entries(2, 2))), DurableThrough: 1, Reason: "a frame out of its place, seq 2"}}, 6,
 		},
+		"a last segment of copies": {
+			map[uint64][]byte{1: one, 6: entries(2, 3)}, seqs(1, 5),
+			[]segment.Damage{{FirstSeq: 6, LastSeq: 6, Segment: name6, Length: int64(len(entries(2, 3))), DurableThrough: 2, Reason: "a frame out of its place, seq 2"}}, 7,
+		},
+		"a last segment that begins with a copy": {
+			map[uint64][]byte{1: one, 6: entries(6, 8), 9: append(entries(2, 2), entries(9, 9)[:20]...)}, seqs(1, 8),
+			[]segment.Damage{
+				{FirstSeq: 9, LastSeq: 9, Segment: name9, Length: int64(len(entries(2, 2))), DurableThrough: 1, Reason: "a frame out of its place, seq 2"},
+				{FirstSeq: 10, LastSeq: 10, Segment: name9, Offset: int64(len(entries(2, 2))), Length: 20, Torn: true, Reason: "the last write is not whole"},
+			}, 10,
+		},
 		"renamed to a lower number": {
-			map[uint64][]byte{1: one, 6: entries(6, 8), 4: entries(9, 9)}, seqs(1, 9), nil, 10,
+			map[uint64][]byte{1: one, 6: entries(6, 8), 4: entries(9, 9)}, seqs(1, 8),
+			[]segment.Damage{
+				{Segment: segment.Name(4), Length: int64(len(entries(9, 9))), DurableThrough: 8, Reason: "a frame out of its place, seq 9"},
+				{FirstSeq: 9, LastSeq: 9, Segment: name6, Offset: int64(len(entries(6, 8))), Reason: "frames missing"},
+			}, 10,
 		},
 		"renamed to a higher number": {
-			map[uint64][]byte{1: one, 8: entries(6, 7)}, seqs(1, 7), nil, 8,
+			map[uint64][]byte{1: one, 9: entries(6, 7)}, seqs(1, 7), nil, 8,
 		},
 		"an empty segment out of place": {
 			map[uint64][]byte{1: one, 3: {}}, seqs(1, 5), nil, 6,
