@@ -309,6 +309,9 @@ func (s *Scan) endLog(p part, data []byte, pos int) bool {
 	}
 	first, _ := ParseName(p.name)
 	s.tail.Dirty = s.tail.Dirty || end > pos || first+s.count != next
+	if s.count == 0 {
+		next = max(next, first) // no frame speaks against the name
+	}
 	s.tail.Dirty = s.tail.Dirty || first != s.highest
 	if s.tail.Dirty && (first != s.highest || next == s.highest) {
 		next = max(next, s.highest+1) // what the next segment is to be named
