@@ -2,6 +2,7 @@ package migrationlog_test
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"migrationlog"
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
+	"migrationlog/projection"
 	"migrationlog/replay"
 )
 
@@ -61,10 +63,13 @@ func eventsIn(t testing.TB, dir string) map[uint64]checkpoint.Event {
 func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 	dir, events, ends := smallLog(t)
 	flips, cost := 0, 0
-	for _, name := range []string{"wal/" + firstSegment, "MANIFEST", "wal/MANIFEST"} {
+	for _, name := range []string{"wal/" + firstSegment, "MANIFEST", "wal/MANIFEST", "WATERMARK"} {
 		whole, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)
 		for bit := range len(whole) * 8 {
+			if name == "WATERMARK" && whole[bit/8] == ' ' { // between the slots
+				continue
+			}
 			damaged := copyDir(t, dir)
 			flipped := slices.Clone(whole)
 			flipped[bit/8] ^= 1 << (bit % 8)
@@ -106,74 +111,111 @@ func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 	t.Logf("%d bits flipped, %d of them cost a frame", flips, cost)
 }
 
-// D2, D4, D7: with the log cut at any byte, Open succeeds with the whole frames
-// before the cut, and the rest is in quarantine.
+// D2, D4, D5, D7: with the log cut at any byte, Open succeeds with the whole
+// frames before the cut, and the rest is in quarantine. What the watermark says
+// was there is reported as lost and acknowledged, also where the cut is between
+// two frames, and its numbers are not given again; the rest is a torn write.
 func TestD4_OpenWithEveryCut(t *testing.T) {
 	dir, events, ends := smallLog(t)
 	whole, err := os.ReadFile(segmentPath(dir, firstSegment))
 	require.NoError(t, err)
-	for size := range len(whole) + 1 {
-		cut := copyDir(t, dir)
-		require.NoError(t, os.Truncate(segmentPath(cut, firstSegment), int64(size)))
-		n, boundary := 0, 0
-		for n < len(ends) && ends[n] <= size {
-			boundary = ends[n]
-			n++
-		}
-		before := verify(t, cut)
-		require.Empty(t, before.Damage)
-		require.Equal(t, size == boundary, before.TornTail == nil, "cut at %d", size)
+	for _, watermark := range []uint64{0, 2, 5} {
+		for size := range len(whole) + 1 {
+			cut := copyDir(t, dir)
+			setWatermark(t, cut, watermark)
+			require.NoError(t, os.Truncate(segmentPath(cut, firstSegment), int64(size)))
+			n, boundary := 0, 0
+			for n < len(ends) && ends[n] <= size {
+				boundary = ends[n]
+				n++
+			}
+			rest := whole[boundary:size]
+			lost := []replay.SeqRange(nil)
+			next := uint64(n + 1)
+			if watermark > uint64(n) {
+				lost, next = []replay.SeqRange{{First: next, Last: watermark}}, watermark+1
+			}
+			before := verify(t, cut)
+			require.Equal(t, lost, before.Lost, "cut at %d, watermark %d", size, watermark)
+			require.Equal(t, lost, before.AcknowledgedLost)
+			require.Equal(t, lost == nil && len(rest) > 0, before.TornTail != nil, "cut at %d, watermark %d", size, watermark)
+			require.Equal(t, lost == nil, len(before.Damage) == 0)
 
-		s, err := migrationlog.Open(cut, nil)
-		require.NoError(t, err, "cut at %d", size)
-		report := s.Report()
-		require.EqualValues(t, n, report.FramesOK)
-		if size == boundary {
-			require.NoDirExists(t, filepath.Join(cut, "quarantine"))
-		} else {
-			require.Len(t, report.Quarantined, 1)
-			saved, err := os.ReadFile(filepath.Join(cut, report.Quarantined[0]))
-			require.NoError(t, err)
-			require.Equal(t, whole[boundary:size], saved, "cut at %d", size)
+			s, err := migrationlog.Open(cut, nil)
+			require.NoError(t, err, "cut at %d", size)
+			report := s.Report()
+			require.EqualValues(t, n, report.FramesOK)
+			if len(rest) == 0 {
+				require.NoDirExists(t, filepath.Join(cut, "quarantine"))
+			} else {
+				require.Len(t, report.Quarantined, 1)
+				saved, err := os.ReadFile(filepath.Join(cut, report.Quarantined[0]))
+				require.NoError(t, err)
+				if lost != nil {
+					saved = saved[boundary:] // of the whole segment
+				}
+				require.Equal(t, rest, saved, "cut at %d", size)
+			}
+			require.Equal(t, next, upsert(t, s, checkpoint.NewMigrationID(), 0, complete).Seq)
+			require.NoError(t, s.Close())
+			got := eventsIn(t, cut)
+			require.Len(t, got, n+1)
+			for i, e := range events[:n] {
+				require.Equal(t, e, got[uint64(i+1)])
+			}
+			after := verify(t, cut)
+			require.Equal(t, before.Damage, after.Damage, "cut at %d, watermark %d", size, watermark)
+			require.Equal(t, lost, after.AcknowledgedLost)
+			require.Nil(t, after.TornTail)
+			require.NoError(t, os.RemoveAll(cut))
 		}
-		require.EqualValues(t, n+1, upsert(t, s, checkpoint.NewMigrationID(), 0, complete).Seq)
-		require.NoError(t, s.Close())
-		got := eventsIn(t, cut)
-		require.Len(t, got, n+1)
-		for i, e := range events[:n] {
-			require.Equal(t, e, got[uint64(i+1)])
-		}
-		require.True(t, verify(t, cut).Clean(), "cut at %d", size)
-		require.NoError(t, os.RemoveAll(cut))
 	}
-	t.Logf("%d cuts", len(whole)+1)
+	t.Logf("%d cuts", 3*(len(whole)+1))
 }
 
-// A lost event puts those migrations in doubt whose last event it may have been.
+// setWatermark makes the watermark one that has not reached the disk since it
+// said seq.
+func setWatermark(t testing.TB, dir string, seq uint64) {
+	reader, err := replay.Open(dir)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "WATERMARK"), segment.NewWatermark(reader.Manifest().UUID, seq), 0o600))
+}
+
+// D5: a lost event puts those migrations in doubt whose last event it may have
+// been; those that it may have been of, and that went on, are proven.
 func TestD5_InDoubt(t *testing.T) {
 	dir, events, ends := smallLog(t) // upsert a, upsert b, upsert a, abort b, upsert a
 	a, b := events[0].Migration(), events[1].Migration()
-	for lost, want := range map[int][]checkpoint.MigrationID{
-		1: nil, // a's, superseded
-		2: nil, // b's first, and b is aborted
-		3: nil, // named by 5 as a's: it cannot have been b's
-		4: {b}, // b's abort: b has a row again
-		5: {a}, // a's last
+	type doubts map[checkpoint.MigrationID]projection.Doubt
+	for lost, want := range map[int]struct {
+		inDoubt, proven []checkpoint.MigrationID
+		each            doubts
+	}{
+		1: {nil, ids{a}, doubts{a: projection.Proven, b: projection.Untouched}},  // 3 names it as a's
+		2: {nil, nil, doubts{a: projection.Untouched, b: projection.Untouched}},  // 4 names it as b's, and b is aborted
+		3: {nil, ids{a}, doubts{a: projection.Proven, b: projection.Untouched}},  // 5 names it as a's: it cannot have been b's
+		4: {ids{b}, ids{a}, doubts{a: projection.Proven, b: projection.InDoubt}}, // b's abort: b has a row again
+		5: {ids{a}, nil, doubts{a: projection.InDoubt, b: projection.InDoubt}},   // a's last, but it may have been a new b
 	} {
 		damaged := copyDir(t, dir)
 		flip(t, segmentPath(damaged, firstSegment), ends[lost-1]-1)
 		s := open(t, damaged, nil)
 		report := s.Report()
 		require.EqualValues(t, lost, report.Lost[0].First)
-		require.Equal(t, want, report.InDoubt, "seq %d lost", lost)
-		if lost < 5 {
-			require.Equal(t, report.Lost, report.AcknowledgedLost, "the next frame says it was durable")
-		} else {
-			require.Empty(t, report.AcknowledgedLost, "nothing says whether it was durable")
+		require.Equal(t, want.inDoubt, report.InDoubt, "seq %d lost", lost)
+		require.Equal(t, want.proven, report.Proven, "seq %d lost", lost)
+		require.Equal(t, report.Lost, report.AcknowledgedLost)
+		for id, doubt := range want.each {
+			require.Equal(t, doubt, s.Doubt(id), "seq %d lost", lost)
+			if r, ok := s.Row(id); ok {
+				require.Equal(t, doubt, r.Doubt)
+			}
 		}
 		require.NoError(t, s.Close())
 	}
 }
+
+type ids = []checkpoint.MigrationID
 
 func flip(t testing.TB, path string, at int) {
 	b, err := os.ReadFile(path)
@@ -287,11 +329,12 @@ func TestD3_SegmentsUnderWrongNames(t *testing.T) {
 	require.Equal(t, before[names[0]], hashes(t, dir)[names[0]])
 }
 
-// D5: a loss at the end of the log stays one of which it cannot be known whether
+// D5: a loss beyond the watermark stays one of which it cannot be known whether
 // it had been acknowledged, whatever later writers append, or lose in their turn.
 func TestD5_NobodyVouchesForALostTail(t *testing.T) {
 	dir, _, ends := smallLog(t)
 	flip(t, segmentPath(dir, firstSegment), ends[4]-1)
+	setWatermark(t, dir, 4)
 	for range 2 {
 		s := open(t, dir, nil)
 		require.Empty(t, s.Report().AcknowledgedLost)
@@ -306,21 +349,74 @@ func TestD5_NobodyVouchesForALostTail(t *testing.T) {
 		require.Empty(t, verify(t, dir).AcknowledgedLost)
 	}
 	second := segmentPath(dir, "00000000000000000006")
-	flip(t, second, 60) // the first frame of the writer that did not know
-	report := verify(t, dir)
-	require.Equal(t, []replay.SeqRange{{First: 5, Last: 5}, {First: 6, Last: 6}}, report.Lost)
-	require.Equal(t, []replay.SeqRange{{First: 6, Last: 6}}, report.AcknowledgedLost)
+	flip(t, second, 60) // the first frame of the next writer
+	for range 2 {
+		report := verify(t, dir)
+		require.Equal(t, []replay.SeqRange{{First: 5, Last: 5}, {First: 6, Last: 6}}, report.Lost)
+		require.Equal(t, []replay.SeqRange{{First: 6, Last: 6}}, report.AcknowledgedLost)
+		require.NoError(t, open(t, dir, nil).Close())
+	}
+}
 
-	one := filepath.Join(memDir(t), "log")
-	s := open(t, one, nil)
-	upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
+// D3, D5: a last segment that is gone was durable, and is reported; its numbers are
+// not given again.
+func TestD3_LastSegmentMissing(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	s := open(t, dir, &migrationlog.Options{SegmentSize: 200})
+	for range 6 {
+		upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
+	}
 	require.NoError(t, s.Close())
-	flip(t, segmentPath(one, firstSegment), 60)
-	s = open(t, one, nil)
-	upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
-	upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
+	require.NoError(t, os.Remove(segmentPath(dir, "00000000000000000004")))
+	for range 2 {
+		s = open(t, dir, nil)
+		require.Equal(t, []replay.SeqRange{{First: 4, Last: 6}}, s.Report().Lost)
+		require.Equal(t, []replay.SeqRange{{First: 4, Last: 6}}, s.Report().AcknowledgedLost)
+		require.Len(t, s.Report().InDoubt, 3)
+		require.NoError(t, s.Close())
+	}
+	s = open(t, dir, nil)
+	require.EqualValues(t, 7, upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp).Seq)
+}
+
+// D4, D5: a log from before there was a watermark gets one when it is opened.
+func TestWatermark_OfAnOlderLog(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	require.NoError(t, os.CopyFS(dir, os.DirFS("testdata/golden/v1/clean/log")))
+	require.NoFileExists(t, filepath.Join(dir, "WATERMARK"))
+	s := open(t, dir, nil)
+	require.True(t, s.Report().Clean())
+	require.EqualValues(t, 42, upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp).Seq)
 	require.NoError(t, s.Close())
-	require.Empty(t, verify(t, one).AcknowledgedLost)
+	require.NoError(t, os.Truncate(segmentPath(dir, "00000000000000000033"), 0))
+	require.Equal(t, []replay.SeqRange{{First: 33, Last: 42}}, verify(t, dir).AcknowledgedLost)
+}
+
+// D4: what is damaged has its original bytes in quarantine/, once for each damage,
+// with a report that names it.
+func TestD4_DamagedSegmentsAreKept(t *testing.T) {
+	dir, _, ends := smallLog(t)
+	flip(t, segmentPath(dir, firstSegment), ends[1]-1)
+	damaged, err := os.ReadFile(segmentPath(dir, firstSegment))
+	require.NoError(t, err)
+	s := open(t, dir, nil)
+	require.Equal(t, []string{"quarantine/" + firstSegment}, s.Report().Quarantined)
+	kept, err := os.ReadFile(filepath.Join(dir, "quarantine", firstSegment))
+	require.NoError(t, err)
+	require.Equal(t, damaged, kept)
+	var report struct{ Damage []replay.Damage }
+	text, err := os.ReadFile(filepath.Join(dir, "quarantine", firstSegment+".json"))
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(text, &report))
+	require.Len(t, report.Damage, 1)
+	require.EqualValues(t, 2, report.Damage[0].FirstSeq)
+
+	s = reopen(t, s, dir)
+	require.Empty(t, s.Report().Quarantined, "it is there")
+	require.NoError(t, s.Close())
+	flip(t, segmentPath(dir, firstSegment), ends[3]-1)
+	s = open(t, dir, nil)
+	require.Equal(t, []string{"quarantine/" + firstSegment + ".1"}, s.Report().Quarantined, "there is more")
 }
 
 // What earlier phases told is marked where an abort in between may be lost.
@@ -391,9 +487,11 @@ func TestD7_CrashWhileCreating(t *testing.T) {
 	steps := [][]string{ // what is there after each step, in the order of its making
 		{"LOCK"},
 		{"LOCK", "wal/" + firstSegment},
-		{"LOCK", "wal/" + firstSegment, "wal/MANIFEST.new"},
-		{"LOCK", "wal/" + firstSegment, "wal/MANIFEST"},
-		{"LOCK", "wal/" + firstSegment, "wal/MANIFEST", "MANIFEST.new"},
+		{"LOCK", "wal/" + firstSegment, "WATERMARK.new"},
+		{"LOCK", "wal/" + firstSegment, "WATERMARK"},
+		{"LOCK", "wal/" + firstSegment, "WATERMARK", "wal/MANIFEST.new"},
+		{"LOCK", "wal/" + firstSegment, "WATERMARK", "wal/MANIFEST"},
+		{"LOCK", "wal/" + firstSegment, "WATERMARK", "wal/MANIFEST", "MANIFEST.new"},
 	}
 	for _, files := range steps {
 		dir := filepath.Join(memDir(t), "log")

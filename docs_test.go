@@ -3,6 +3,7 @@ package migrationlog_test
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -134,7 +135,7 @@ func TestFormat_HexDump(t *testing.T) {
 // Logs of format version 1 read as they did when they were written: what they
 // hold, what is damaged, and where each migration stands.
 func TestGoldenLogs(t *testing.T) {
-	for _, name := range []string{"clean", "torn", "bitflip", "gap"} {
+	for _, name := range []string{"clean", "torn", "bitflip", "gap", "cut", "skipped"} {
 		dir := filepath.Join("testdata/golden/v1", name)
 		read := func(file string) string {
 			b, err := os.ReadFile(filepath.Join(dir, file))
@@ -145,7 +146,12 @@ func TestGoldenLogs(t *testing.T) {
 		require.Equal(t, read("log.ndjson"), ndjson(t, filepath.Join(dir, "log")), name)
 		report, err := verify(t, filepath.Join(dir, "log")).MarshalJSON()
 		require.NoError(t, err)
-		require.JSONEq(t, read("verify.json"), string(report), name)
+		var want, got map[string]any
+		require.NoError(t, json.Unmarshal([]byte(read("verify.json")), &want))
+		require.NoError(t, json.Unmarshal(report, &got))
+		for key, value := range want { // a later version may tell more
+			require.Equal(t, value, got[key], "%s: %s", name, key)
+		}
 		require.Equal(t, before, hashes(t, dir))
 
 		// The store serves the same rows, and leaves a log that it can go on with.
@@ -153,11 +159,11 @@ func TestGoldenLogs(t *testing.T) {
 		s := open(t, copied, nil)
 		require.JSONEq(t, read("state.json"), stateJSON(t, s), name)
 		receipt := upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
-		want := uint64(42)
-		if name == "torn" {
-			want = 41
+		next := map[string]uint64{"torn": 41, "cut": 21, "skipped": 17}[name]
+		if next == 0 {
+			next = 42
 		}
-		require.Equal(t, want, receipt.Seq, name)
+		require.Equal(t, next, receipt.Seq, name)
 		require.NoError(t, s.Close())
 		require.Equal(t, s.Report().Lost, verify(t, copied).Lost)
 	}

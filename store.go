@@ -63,7 +63,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	fold := replay.NewFold()
+	fold := replay.NewFold(recovery.Directory())
 	for item, err := range recovery.Items() {
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("read %s: %w", dir, err), recovery.Abandon())
@@ -156,18 +156,28 @@ func (s *Store) write(e checkpoint.Event, o writeOptions) (Receipt, error) {
 	return s.commit(&write{event: e, body: body, options: o})
 }
 
-// Get returns a migration's latest checkpoint.
+// Get returns a migration's latest checkpoint. Where the log has lost events,
+// Doubt says whether to trust it.
 func (s *Store) Get(id checkpoint.MigrationID) (checkpoint.Checkpoint, bool) {
 	row, ok := s.Row(id)
 	return row.Checkpoint, ok
 }
 
 // Row returns a migration's latest checkpoint with what its history adds: the
-// event's number, and what earlier phases told.
+// event's number, what earlier phases told, and what lost events mean for it.
 func (s *Store) Row(id checkpoint.MigrationID) (projection.Row, bool) {
 	s.viewMu.RLock()
 	defer s.viewMu.RUnlock()
 	return s.view.Get(id)
+}
+
+// Doubt is what the events that the log has lost mean for a migration. One
+// without a row is in doubt as long as there is a lost event of which nobody
+// knows whose it was.
+func (s *Store) Doubt(id checkpoint.MigrationID) projection.Doubt {
+	s.viewMu.RLock()
+	defer s.viewMu.RUnlock()
+	return s.view.Doubt(id)
 }
 
 // All returns the latest checkpoints of all migrations that have one, in the

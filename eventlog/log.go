@@ -8,16 +8,18 @@ import (
 	"path/filepath"
 
 	"github.com/gofrs/flock"
+	"github.com/google/uuid"
 
 	"migrationlog/eventlog/segment"
 )
 
 // Log is a log that is open for appending. One goroutine at a time may use it.
 type Log struct {
-	dir      string
-	opts     Options
-	manifest segment.Manifest
-	lock     *flock.Flock
+	dir       string
+	opts      Options
+	uuid      uuid.UUID
+	lock      *flock.Flock
+	watermark *watermark
 
 	wal            *appender
 	tail           string // path of the last segment
@@ -38,8 +40,7 @@ type Entry struct {
 func (l *Log) NextSeq() uint64 { return l.nextSeq }
 
 // DurableThrough is the number of the last frame of a finished Append that is
-// known to be on the device, with all before it; 0 where it is not known of a
-// loss whether it had been, and nothing was appended since.
+// known to be on the device, with all before it.
 func (l *Log) DurableThrough() uint64 { return l.durableThrough }
 
 // Health is nil, or the ErrFailed that every append returns.
@@ -72,6 +73,9 @@ func (l *Log) Append(entries []Entry) error {
 		return l.fail(err)
 	}
 	l.durableThrough = l.nextSeq - 1
+	if err := l.watermark.set(l.durableThrough); err != nil {
+		return l.fail(err)
+	}
 	return nil
 }
 
@@ -106,7 +110,7 @@ func (l *Log) write(entries []Entry) (int, error) {
 			break
 		}
 		h := segment.Header{Seq: l.nextSeq + uint64(i), PrevSeq: e.PrevSeq, DurableThrough: l.durableThrough}
-		frame := segment.AppendFrame(nil, l.manifest.UUID, h, e.Body)
+		frame := segment.AppendFrame(nil, l.uuid, h, e.Body)
 		frames = append(frames, frame)
 		bytes += int64(len(binary.AppendUvarint(nil, uint64(len(frame)))) + len(frame))
 	}
@@ -118,12 +122,22 @@ func (l *Log) write(entries []Entry) (int, error) {
 	return len(frames), nil
 }
 
-// rotate seals the last segment and begins the next.
+// rotate seals the last segment and begins the next. The watermark lags no more
+// than a segment.
 func (l *Log) rotate() error {
 	if err := l.wal.close(); err != nil {
 		return err
 	}
+	if err := l.markDurable(); err != nil {
+		return err
+	}
 	return l.begin()
+}
+
+// markDurable notes, and syncs, that all that was written is on the device.
+func (l *Log) markDurable() error {
+	l.durableThrough = l.nextSeq - 1
+	return errors.Join(l.watermark.set(l.durableThrough), l.watermark.sync())
 }
 
 // begin makes an empty segment for the next frame and opens it. The new name is
@@ -157,11 +171,12 @@ func (l *Log) Close() error {
 		return nil
 	}
 	l.closed = true
-	if err := l.wal.close(); err != nil && l.failed == nil {
-		l.fail(err)
+	err := l.wal.close()
+	if err == nil && l.failed == nil {
+		err = l.markDurable()
 	}
-	if l.failed == nil {
-		l.durableThrough = l.nextSeq - 1
+	if err = errors.Join(err, l.watermark.close()); err != nil && l.failed == nil {
+		l.fail(err)
 	}
 	return errors.Join(l.failed, unlock(l.lock))
 }

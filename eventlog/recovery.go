@@ -7,7 +7,6 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -35,12 +34,11 @@ type Recovery struct {
 	dir      string
 	opts     Options
 	lock     *flock.Flock
-	manifest segment.Manifest
-	damaged  []segment.Damage // copies of the manifest
-	strays   []segment.Damage // files in wal/ that belong to no log
-	lastName string           // of the segment that tidwall/wal takes for the last
+	found    segment.Directory
+	lastName string // of the segment that tidwall/wal takes for the last
 	scan     *segment.Scan
 	scanned  bool
+	damage   map[string][]segment.Damage // by segment, where there are bytes that are no frame; torn tails aside
 	saved    []string
 }
 
@@ -82,10 +80,11 @@ func Begin(dir string, opts Options) (*Recovery, error) {
 
 // judge reads what the directory says of itself, once the lock is held.
 func (r *Recovery) judge(fsys fs.FS) (err error) {
-	r.manifest, r.damaged, err = segment.ReadManifest(fsys)
+	r.found, err = segment.ReadDirectory(fsys)
 	if errors.Is(err, segment.ErrNotALog) {
-		r.damaged = nil
-		r.manifest, err = r.create()
+		if err = r.create(); err == nil {
+			r.found, err = segment.ReadDirectory(fsys)
+		}
 	}
 	if err != nil {
 		return err
@@ -98,52 +97,59 @@ func (r *Recovery) judge(fsys fs.FS) (err error) {
 		return fmt.Errorf("%w: it has a manifest and not one segment in %s/: is a volume not mounted, or a copy incomplete?", ErrDamaged, segment.WALDir)
 	}
 	r.lastName = names[len(names)-1]
-	if r.strays, err = segment.Strays(fsys); err != nil {
-		return err
-	}
-	for _, d := range r.strays {
+	for _, d := range r.found.Strays {
 		if _, ok := segment.ParseName(filepath.Base(d.Segment)); ok {
 			return fmt.Errorf("%w: %s has a segment's name and is no regular file: put the segment itself in its place", ErrDamaged, d.Segment)
 		}
 	}
-	r.scan = segment.NewScan(fsys, r.manifest.UUID, 0)
+	r.scan = segment.NewScan(fsys, r.found, segment.ScanOptions{Locked: true})
 	return nil
 }
 
 // create makes a log in an empty directory. The manifest comes last: where it
-// is, a segment has been.
-func (r *Recovery) create() (segment.Manifest, error) {
+// is, a segment and a watermark have been.
+func (r *Recovery) create() error {
 	id, err := uuid.NewRandom()
 	if err != nil {
-		return segment.Manifest{}, err
+		return err
 	}
-	m := segment.Manifest{UUID: id, Created: r.opts.Now().Truncate(time.Second).UTC()}
+	m := segment.Manifest{UUID: id, Created: r.opts.Now().Truncate(time.Second).UTC(), Revision: 1}
 	wal := filepath.Join(r.dir, segment.WALDir)
-	if err := makeDir(wal); err != nil { // durable before the manifest can be
-		return segment.Manifest{}, err
+	if err := makeDir(wal); err != nil {
+		return err
 	}
 	err = createFile(filepath.Join(wal, segment.Name(1)), nil)
 	if err != nil && !errors.Is(err, fs.ErrExist) { // an earlier attempt was cut short
-		return segment.Manifest{}, err
+		return err
 	}
+	if err := replaceFile(filepath.Join(r.dir, segment.WatermarkName), segment.NewWatermark(id, 0)); err != nil {
+		return err
+	}
+	return r.writeManifest(m)
+}
+
+// writeManifest writes both copies of the manifest, each durable before the next.
+func (r *Recovery) writeManifest(m segment.Manifest) error {
 	for _, name := range []string{segment.ManifestCopyName, segment.ManifestName} {
 		if err := replaceFile(filepath.Join(r.dir, name), m.Encode()); err != nil {
-			return segment.Manifest{}, err
+			return err
 		}
 	}
-	return m, nil
+	return nil
 }
+
+// Directory is what Begin found beside the frames.
+func (r *Recovery) Directory() segment.Directory { return r.found }
 
 // Items yields all frames of the log and all damage, in order. Damage outside
 // the segments comes first.
 func (r *Recovery) Items() iter.Seq2[segment.Item, error] {
 	return func(yield func(segment.Item, error) bool) {
-		for _, d := range slices.Concat(r.damaged, r.strays) {
-			if !yield(segment.Item{Damage: &d}, nil) {
-				return
-			}
-		}
+		r.damage = make(map[string][]segment.Damage)
 		for item, err := range r.scan.Items() {
+			if d := item.Damage; d != nil && !d.Torn && d.Length > 0 {
+				r.damage[d.Segment] = append(r.damage[d.Segment], *d)
+			}
 			if !yield(item, err) || err != nil {
 				return
 			}
@@ -178,14 +184,23 @@ func (r *Recovery) finish() (*Log, error) {
 		return nil, err
 	}
 	tail := r.scan.Tail()
-	log := &Log{dir: r.dir, opts: r.opts, manifest: r.manifest, lock: r.lock, nextSeq: tail.NextSeq}
-	if !tail.Lost {
-		log.durableThrough = tail.NextSeq - 1
-	} // else what was lost was perhaps never durable: this writer cannot vouch for it
-	if tail.Dirty {
-		return log, log.begin()
+	watermark, err := openWatermark(r.dir, r.found.Manifest.UUID)
+	if err != nil {
+		return nil, err
 	}
-	return log, log.open(filepath.Join(r.dir, segment.WALDir, tail.Segment), tail.Bytes)
+	log := &Log{
+		dir: r.dir, opts: r.opts, uuid: r.found.Manifest.UUID, lock: r.lock, watermark: watermark,
+		nextSeq: tail.NextSeq, durableThrough: tail.NextSeq - 1,
+	}
+	if tail.Dirty {
+		err = log.begin()
+	} else {
+		err = log.open(filepath.Join(r.dir, segment.WALDir, tail.Segment), tail.Bytes)
+	}
+	if err != nil {
+		return nil, errors.Join(err, watermark.close())
+	}
+	return log, nil
 }
 
 // Saved returns the paths, relative to the log's directory, of what Finish put

@@ -1,13 +1,17 @@
 package eventlog
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"migrationlog/eventlog/segment"
@@ -19,31 +23,52 @@ const QuarantineDir = "quarantine"
 
 // quarantineReport is the JSON beside a quarantined file.
 type quarantineReport struct {
-	Segment string    `json:"segment"` // the file that the bytes come from
-	Offset  int64     `json:"offset"`
-	Length  int64     `json:"length"`
-	NextSeq uint64    `json:"next_seq,omitempty"` // the number that the log went on with
-	Reason  string    `json:"reason"`
-	SavedAt time.Time `json:"saved_at"`
+	Segment string           `json:"segment"` // the file that the bytes come from
+	Offset  int64            `json:"offset"`
+	Length  int64            `json:"length"`
+	NextSeq uint64           `json:"next_seq,omitempty"` // the number that the log went on with
+	Reason  string           `json:"reason"`
+	Damage  []segment.Damage `json:"damage,omitempty"` // all that was found in the segment
+	SavedAt time.Time        `json:"saved_at"`
 }
 
 // repair makes the directory one that tidwall/wal can append to: strays out of
-// its way, both manifests sound, the last segment ending with its last entry
-// and durable to there.
+// its way, the last segment ending with its last entry and durable to there; and
+// it writes down what later openings could not know: which of the lost numbers
+// nobody vouches for, before the watermark goes past them.
 func (r *Recovery) repair() error {
-	wal := filepath.Join(r.dir, segment.WALDir)
-	for _, d := range r.strays {
-		if err := r.moveAway(d); err != nil {
+	for _, d := range r.found.Strays {
+		if err := r.keepFile(d, os.Rename); err != nil {
 			return err
 		}
 	}
-	for _, d := range r.damaged {
-		if err := r.rewriteManifest(d); err != nil {
+	for _, d := range r.found.Damage { // in place until there is a sound one
+		if err := r.keepFile(d, linkOrMove); err != nil {
 			return err
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(r.damage)) {
+		if err := r.keepSegment(name, r.damage[name]); err != nil {
+			return err
+		}
+	}
+	if err := r.repairTail(); err != nil {
+		return err
+	}
+	if err := r.syncDirs(); err != nil {
+		return err
+	}
+	if err := r.updateManifest(); err != nil {
+		return err
+	}
+	return r.updateWatermark()
+}
+
+// repairTail cuts off what is behind the log's last entry, and makes the rest
+// durable.
+func (r *Recovery) repairTail() error {
 	tail := r.scan.Tail()
-	path := filepath.Join(wal, tail.Segment)
+	path := filepath.Join(r.dir, segment.WALDir, tail.Segment)
 	if tail.Torn {
 		if err := r.saveTail(path, tail); err != nil {
 			return err
@@ -54,12 +79,29 @@ func (r *Recovery) repair() error {
 			return err
 		}
 	}
-	// A killed writer may have left its last frames, and the names of its files, in
-	// the kernel's memory alone. From here on they are served, so they have to last.
-	if err := syncFile(path); err != nil {
+	return rewrite(path, tail.Durable, tail.Bytes)
+}
+
+// rewrite writes a part of a file over itself and syncs it. What a killed writer
+// has left may be in the kernel's memory alone, and where a sync has failed the
+// kernel may take it for written all the same, and never write it again unless it
+// is changed. From here on it is served, so it has to last.
+func rewrite(path string, from, to int64) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
 		return err
 	}
-	if err := errors.Join(syncDir(wal), syncDir(r.dir)); err != nil {
+	b := make([]byte, to-from)
+	if _, err = io.ReadFull(io.NewSectionReader(f, from, to-from), b); err == nil {
+		_, err = f.WriteAt(b, from)
+	}
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// syncDirs makes the names durable that a killed writer may have left in the
+// kernel's memory.
+func (r *Recovery) syncDirs() error {
+	if err := errors.Join(syncDir(filepath.Join(r.dir, segment.WALDir)), syncDir(r.dir)); err != nil {
 		return err
 	}
 	err := syncDir(filepath.Join(r.dir, ".."))
@@ -69,43 +111,143 @@ func (r *Recovery) repair() error {
 	return err
 }
 
+// updateManifest writes down which numbers are skipped, and makes both copies the
+// same.
+func (r *Recovery) updateManifest() error {
+	unvouched := r.scan.Losses().Unvouched()
+	if len(unvouched) > 0 || r.found.Manifest.Revision == 0 {
+		r.found.Manifest = r.found.Manifest.Skip(unvouched)
+		if r.found.Manifest.Revision == 1 { // from now on there has to be one
+			if err := r.updateWatermark(); err != nil {
+				return err
+			}
+		}
+		return r.writeManifest(r.found.Manifest)
+	}
+	for _, name := range []string{segment.ManifestCopyName, segment.ManifestName} {
+		b, err := os.ReadFile(filepath.Join(r.dir, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if !bytes.Equal(b, r.found.Manifest.Encode()) {
+			return r.writeManifest(r.found.Manifest)
+		}
+	}
+	return nil
+}
+
+// updateWatermark says that all up to the log's end is durable.
+func (r *Recovery) updateWatermark() error {
+	path := filepath.Join(r.dir, segment.WatermarkName)
+	want := segment.NewWatermark(r.found.Manifest.UUID, r.scan.Tail().NextSeq-1)
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if bytes.Equal(b, want) {
+		return nil
+	}
+	return replaceFile(path, want)
+}
+
 // saveTail copies what is behind the log's last entry.
 func (r *Recovery) saveTail(path string, tail segment.Tail) error {
-	f, err := os.Open(path)
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	torn, err := io.ReadAll(io.NewSectionReader(f, tail.Bytes, tail.Beyond))
-	if err != nil {
-		return err
+	if int64(len(b)) != tail.Bytes+tail.Beyond {
+		return fmt.Errorf("segment %s has %d bytes where %d were read: somebody else writes to it", path, len(b), tail.Bytes+tail.Beyond)
 	}
 	return r.save(fmt.Sprintf("%s-%d.torn", tail.Segment, tail.Bytes), func(to string) error {
-		return createFile(to, torn)
+		return createFile(to, b[tail.Bytes:])
 	}, quarantineReport{
 		Segment: tail.Segment, Offset: tail.Bytes, Length: tail.Beyond, NextSeq: tail.NextSeq,
 		Reason: "the last write was not whole",
 	})
 }
 
-// rewriteManifest puts the sound copy's text in the place of the other.
-func (r *Recovery) rewriteManifest(d segment.Damage) error {
-	path := filepath.Join(r.dir, d.Segment)
-	_, err := os.Lstat(path)
-	if err == nil {
-		err = r.moveAway(d)
+// keepFile puts a file, if it is there, into quarantine/.
+func (r *Recovery) keepFile(d segment.Damage, put func(from, to string) error) error {
+	from := filepath.Join(r.dir, d.Segment)
+	_, err := os.Lstat(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		return err
 	}
-	return replaceFile(path, r.manifest.Encode())
+	return r.save(filepath.Base(d.Segment), func(to string) error { return put(from, to) },
+		quarantineReport{Segment: d.Segment, Length: d.Length, Reason: d.Reason})
 }
 
-// moveAway moves a file that must not stay where it is.
-func (r *Recovery) moveAway(d segment.Damage) error {
-	from := filepath.Join(r.dir, d.Segment)
-	return r.save(filepath.Base(d.Segment), func(to string) error { return os.Rename(from, to) },
-		quarantineReport{Segment: d.Segment, Length: d.Length, Reason: d.Reason})
+// linkOrMove gives a file a second name, or, where it is a directory, another.
+func linkOrMove(from, to string) error {
+	info, err := os.Lstat(from)
+	if err == nil && info.IsDir() {
+		return os.Rename(from, to)
+	}
+	return errors.Join(err, os.Link(from, to))
+}
+
+// keepSegment gives a damaged segment a second name in quarantine/, once for what
+// is wrong with it. The segment stays where it is: its whole frames are served
+// from there. Where its end will be cut off, quarantine/ gets a copy.
+func (r *Recovery) keepSegment(name string, damage []segment.Damage) error {
+	from := filepath.Join(r.dir, segment.WALDir, name)
+	info, err := os.Lstat(from)
+	if _, ok := segment.ParseName(name); !ok || errors.Is(err, fs.ErrNotExist) {
+		return nil // not a segment, or the damage is that it is missing
+	}
+	if err != nil {
+		return err
+	}
+	kept, err := r.isKept(name, damage)
+	if err != nil || kept {
+		return err
+	}
+	put := func(to string) error { return os.Link(from, to) }
+	if tail := r.scan.Tail(); tail.Segment == name && tail.Beyond > 0 {
+		put = func(to string) error {
+			b, err := os.ReadFile(from)
+			if err != nil {
+				return err
+			}
+			return createFile(to, b)
+		}
+	}
+	return r.save(name, put, quarantineReport{Segment: name, Length: info.Size(), Reason: "damaged", Damage: damage})
+}
+
+// isKept reports whether an earlier opening has kept the segment for the same
+// damage.
+func (r *Recovery) isKept(name string, damage []segment.Damage) (bool, error) {
+	dir := filepath.Join(r.dir, QuarantineDir)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	for _, e := range entries {
+		kept, isReport := strings.CutSuffix(e.Name(), reportSuffix)
+		if !isReport || !strings.HasPrefix(kept, name) {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return false, err
+		}
+		var report quarantineReport
+		_, lost := os.Lstat(filepath.Join(dir, kept))
+		if json.Unmarshal(text, &report) == nil && lost == nil && slices.EqualFunc(report.Damage, damage, sameDamage) {
+			return true, nil
+		}
+	}
+	return false, err
+}
+
+func sameDamage(a, b segment.Damage) bool {
+	a.DurableThrough, b.DurableThrough = 0, 0 // not in the report
+	return a == b
 }
 
 // save puts a file into quarantine/ under a name that is free there, and makes it

@@ -31,7 +31,7 @@ func (c *Change) Add(seq uint64, e checkpoint.Event) (prevSeq uint64) {
 	if before != nil {
 		prevSeq = before.Seq
 	}
-	c.rows[e.Migration()] = fold(before, seq, prevSeq, e, c.view.gap(before, prevSeq))
+	c.rows[e.Migration()] = c.view.fold(before, seq, prevSeq, e)
 	c.lastSeq = seq
 	return prevSeq
 }

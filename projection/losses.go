@@ -47,3 +47,15 @@ func (l *losses) newestUnclaimed() uint64 {
 	}
 	return 0
 }
+
+// unclaimedIn reports whether there is such an event from first to last.
+func (l *losses) unclaimedIn(first, last uint64) bool {
+	for _, r := range l.ranges {
+		for seq := max(r.first, first); seq <= min(r.last, last); seq++ {
+			if !l.claimed[seq] {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -8,6 +8,8 @@ type Row struct {
 	Seq        uint64 // of the event that made this the latest checkpoint
 	PrevSeq    uint64 // of the migration's event before that; 0 if it was the first of this life of the id
 	Facts      Facts
+	Doubt      Doubt // what the lost events mean for it, at the moment of the reading
+	holes      holes
 }
 
 // Facts is what the phases of one life of a migration have told so far. The

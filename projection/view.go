@@ -25,14 +25,17 @@ func New() *View {
 // in the order of their numbers.
 func (v *View) Apply(seq, prevSeq uint64, e checkpoint.Event) {
 	v.Skip(seq, prevSeq)
-	before := v.rows[e.Migration()]
-	v.put(e.Migration(), fold(before, seq, prevSeq, e, v.gap(before, prevSeq)))
+	v.put(e.Migration(), v.fold(v.rows[e.Migration()], seq, prevSeq, e))
 }
 
-// gap reports whether an event of the migration may have been lost between its
-// row and an event whose frame names prevSeq as the one before.
-func (v *View) gap(before *Row, prevSeq uint64) bool {
-	return prevSeq != 0 && (before == nil || before.Seq != prevSeq || before.Seq < v.losses.newestUnclaimed())
+// fold returns what an event makes of a migration's row.
+func (v *View) fold(before *Row, seq, prevSeq uint64, e checkpoint.Event) *Row {
+	gap := prevSeq != 0 && (before == nil || before.Seq != prevSeq || before.Seq < v.losses.newestUnclaimed())
+	row := fold(before, seq, prevSeq, e, gap)
+	if row != nil {
+		row.holes = v.losses.holesAfter(before, row)
+	}
+	return row
 }
 
 // Skip notes an event with that number that changes no row.
@@ -58,7 +61,7 @@ func (v *View) put(id checkpoint.MigrationID, row *Row) {
 // Get returns a migration's row.
 func (v *View) Get(id checkpoint.MigrationID) (Row, bool) {
 	if row := v.rows[id]; row != nil {
-		return *row, true
+		return v.shown(row), true
 	}
 	return Row{}, false
 }
@@ -67,13 +70,19 @@ func (v *View) Get(id checkpoint.MigrationID) (Row, bool) {
 func (v *View) All() []Row {
 	all := make([]Row, 0, len(v.rows))
 	for _, row := range v.rows {
-		all = append(all, *row)
+		all = append(all, v.shown(row))
 	}
-	slices.SortFunc(all, func(a, b Row) int { return compareIDs(a.Checkpoint.MigrationID, b.Checkpoint.MigrationID) })
+	slices.SortFunc(all, func(a, b Row) int {
+		return bytes.Compare(a.Checkpoint.MigrationID[:], b.Checkpoint.MigrationID[:])
+	})
 	return all
 }
 
-func compareIDs(a, b checkpoint.MigrationID) int { return bytes.Compare(a[:], b[:]) }
+func (v *View) shown(row *Row) Row {
+	shown := *row
+	shown.Doubt = v.losses.doubt(row)
+	return shown
+}
 
 // Len is the number of rows.
 func (v *View) Len() int { return len(v.rows) }
@@ -81,17 +90,6 @@ func (v *View) Len() int { return len(v.rows) }
 // LastSeq is the number of the last event that was applied or lost.
 func (v *View) LastSeq() uint64 { return v.lastSeq }
 
-// InDoubt returns, in order, the migrations that have a row here but may have
-// another or none in truth: an event that was lost after the row's own may have
-// been the migration's. It cannot name a migration of which nothing is left.
-func (v *View) InDoubt() []checkpoint.MigrationID {
-	var ids []checkpoint.MigrationID
-	newest := v.losses.newestUnclaimed()
-	for id, row := range v.rows {
-		if row.Seq < newest {
-			ids = append(ids, id)
-		}
-	}
-	slices.SortFunc(ids, compareIDs)
-	return ids
-}
+// Doubt is what the lost events mean for a migration. One that has no row is in
+// doubt as long as there is a lost event of which nobody knows whose it was.
+func (v *View) Doubt(id checkpoint.MigrationID) Doubt { return v.losses.doubt(v.rows[id]) }

@@ -14,9 +14,8 @@ import (
 // Reader reads the history in one log directory. It holds nothing open and is
 // safe for concurrent use.
 type Reader struct {
-	fsys     fs.FS
-	manifest segment.Manifest
-	damage   []Damage // outside the segments
+	fsys fs.FS
+	dir  segment.Directory // as it was when the reader was opened
 }
 
 // Open returns a reader of the log in dir, without taking a lock or writing
@@ -40,19 +39,18 @@ func Open(dir string) (*Reader, error) {
 
 // OpenFS is Open for a log in any file system, such as an archive.
 func OpenFS(fsys fs.FS) (*Reader, error) {
-	m, damage, err := segment.ReadManifest(fsys)
+	dir, err := segment.ReadDirectory(fsys)
 	if err != nil {
 		return nil, err
 	}
-	strays, err := segment.Strays(fsys)
-	if err != nil {
-		return nil, err
-	}
-	return &Reader{fsys: fsys, manifest: m, damage: append(damage, strays...)}, nil
+	return &Reader{fsys: fsys, dir: dir}, nil
 }
 
 // Manifest is the log's identity.
-func (r *Reader) Manifest() segment.Manifest { return r.manifest }
+func (r *Reader) Manifest() segment.Manifest { return r.dir.Manifest }
+
+// NewFold returns the fold of none of the log's records.
+func (r *Reader) NewFold() *Fold { return NewFold(r.dir) }
 
 // Records yields the records that the query chooses, in the order of their
 // numbers. Damage is a record in that order; damage outside the segments comes
@@ -60,7 +58,7 @@ func (r *Reader) Manifest() segment.Manifest { return r.manifest }
 func (r *Reader) Records(ctx context.Context, q Query) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		m := NewMatcher(q)
-		for rec, err := range r.all(ctx, q.firstSeq()) {
+		for rec, err := range r.all(ctx, segment.ScanOptions{From: q.firstSeq()}) {
 			if err != nil {
 				yield(Record{}, err)
 				return
@@ -76,14 +74,9 @@ func (r *Reader) Records(ctx context.Context, q Query) iter.Seq2[Record, error] 
 }
 
 // all yields all records from about that number on.
-func (r *Reader) all(ctx context.Context, fromSeq uint64) iter.Seq2[Record, error] {
+func (r *Reader) all(ctx context.Context, opts segment.ScanOptions) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		for i := range r.damage {
-			if !yield(Decode(segment.Item{Damage: &r.damage[i]}), nil) {
-				return
-			}
-		}
-		for item, err := range segment.NewScan(r.fsys, r.manifest.UUID, fromSeq).Items() {
+		for item, err := range segment.NewScan(r.fsys, r.dir, opts).Items() {
 			if err == nil {
 				err = ctx.Err()
 			}
@@ -128,8 +121,12 @@ func (r *Reader) StateAt(ctx context.Context, p Point) (*projection.View, error)
 // FoldTo returns the view at a point in the history with the report of what
 // was read up to there. Its errors are StateAt's.
 func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
-	fold := NewFold()
-	for rec, err := range r.all(ctx, 0) {
+	return r.fold(ctx, p, segment.ScanOptions{})
+}
+
+func (r *Reader) fold(ctx context.Context, p Point, opts segment.ScanOptions) (*Fold, error) {
+	fold := r.NewFold()
+	for rec, err := range r.all(ctx, opts) {
 		if err != nil {
 			return nil, err
 		}
@@ -144,7 +141,16 @@ func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
 // Verify reads every frame of the log and reports what is damaged. It returns
 // an I/O error or ctx's.
 func (r *Reader) Verify(ctx context.Context) (Report, error) {
-	fold, err := r.FoldTo(ctx, Point{})
+	return r.verify(ctx, segment.ScanOptions{})
+}
+
+// VerifySealed is Verify for the segments that no writer appends to any more.
+func (r *Reader) VerifySealed(ctx context.Context) (Report, error) {
+	return r.verify(ctx, segment.ScanOptions{Sealed: true})
+}
+
+func (r *Reader) verify(ctx context.Context, opts segment.ScanOptions) (Report, error) {
+	fold, err := r.fold(ctx, Point{}, opts)
 	if err != nil {
 		return Report{}, err
 	}

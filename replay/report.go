@@ -5,23 +5,11 @@ import (
 	"slices"
 
 	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
 )
 
 // SeqRange is the numbers from First to Last, both included.
-type SeqRange struct{ First, Last uint64 }
-
-// MarshalJSON writes a range as [first,last].
-func (r SeqRange) MarshalJSON() ([]byte, error) { return json.Marshal([2]uint64{r.First, r.Last}) }
-
-// UnmarshalJSON reads [first,last].
-func (r *SeqRange) UnmarshalJSON(b []byte) error {
-	var pair [2]uint64
-	if err := json.Unmarshal(b, &pair); err != nil {
-		return err
-	}
-	r.First, r.Last = pair[0], pair[1]
-	return nil
-}
+type SeqRange = segment.SeqRange
 
 // Report says how much of a log is whole, what is damaged, and what follows
 // from that. Its JSON is what `replay-tool verify -o json` prints.
@@ -33,14 +21,16 @@ type Report struct {
 	// are among FramesOK, and change no row.
 	UnknownKinds uint64     `json:"unknown_kinds"`
 	Lost         []SeqRange `json:"lost"`
-	// AcknowledgedLost are the lost numbers that a later frame says were durable.
-	// Of the others it cannot be known.
+	// AcknowledgedLost are the lost numbers of which the watermark or a later frame
+	// says that they were durable. Of the others it cannot be known.
 	AcknowledgedLost []SeqRange `json:"acknowledged_lost"`
 	Damage           []Damage   `json:"damage"`
 	TornTail         *Damage    `json:"torn_tail"`
-	// InDoubt are the migrations whose row may not be their last. A migration that
-	// has no row left cannot be named: see projection.View.InDoubt.
+	// InDoubt are the migrations whose row may not be their last, Proven those whose
+	// history has or may have a hole before it: see projection.Doubt. All others are
+	// untouched. A migration that has no row left cannot be named.
 	InDoubt []checkpoint.MigrationID `json:"in_doubt"`
+	Proven  []checkpoint.MigrationID `json:"proven"`
 	// Quarantined are the files, relative to the log directory, into which opening
 	// the log for writing put what it replaced or cut off.
 	Quarantined []string `json:"quarantined,omitempty"`
@@ -52,6 +42,7 @@ func (r Report) Clone() Report {
 	r.AcknowledgedLost = slices.Clone(r.AcknowledgedLost)
 	r.Damage = slices.Clone(r.Damage)
 	r.InDoubt = slices.Clone(r.InDoubt)
+	r.Proven = slices.Clone(r.Proven)
 	r.Quarantined = slices.Clone(r.Quarantined)
 	if r.TornTail != nil {
 		torn := *r.TornTail
@@ -82,6 +73,7 @@ func (r Report) MarshalJSON() ([]byte, error) {
 	p.AcknowledgedLost = notNil(p.AcknowledgedLost)
 	p.Damage = notNil(p.Damage)
 	p.InDoubt = notNil(p.InDoubt)
+	p.Proven = notNil(p.Proven)
 	return json.Marshal(p)
 }
 

@@ -16,7 +16,7 @@ func (t *tool) fold(ctx context.Context, dir string, each func(replay.Record)) (
 	if err != nil {
 		return nil, err
 	}
-	fold := replay.NewFold()
+	fold := reader.NewFold()
 	p := t.progress("events read:")
 	defer p.end()
 	var n uint64

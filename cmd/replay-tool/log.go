@@ -63,7 +63,7 @@ func (l *logCommand) run(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	l.clock, l.fold = l.tool.clock(), replay.NewFold()
+	l.clock, l.fold = l.tool.clock(), reader.NewFold()
 	l.matcher = replay.NewMatcher(q)
 	if err := l.list(ctx, reader); err != nil {
 		return err

@@ -169,7 +169,7 @@ func compensationDetail(c checkpoint.Compensation) string {
 }
 
 // tornMeans is what can be known of a torn tail.
-const tornMeans = "a write under way when its process ended was not acknowledged; if none was, the disk has lost what was"
+const tornMeans = "a write that was cut short; it had not been acknowledged, unless the disk dropped what it had synced"
 
 // reportFindings says on stderr what a report has to say, if anything.
 func (t *tool) reportFindings(r replay.Report) {

@@ -43,7 +43,7 @@ func (t *tool) runShow(ctx context.Context, dir, typed string) error {
 		return err
 	}
 	s := story{id: id}
-	fold := replay.NewFold()
+	fold := reader.NewFold()
 	for r, err := range reader.Records(ctx, replay.Query{}) {
 		if err != nil {
 			return err

@@ -18,6 +18,9 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
+
+	"migrationlog/eventlog/segment"
+	"migrationlog/replay"
 )
 
 func TestMain(m *testing.M) {
@@ -30,6 +33,7 @@ func TestMain(m *testing.M) {
 //	unchanged DIR ARGS…    runs replay-tool and checks that it changed no byte below DIR
 //	flip FILE OFFSET       flips a bit
 //	cut FILE BYTES         takes bytes off the end
+//	watermark DIR SEQ      sets a log's watermark back, as a power cut may
 func TestScripts(t *testing.T) {
 	root, err := filepath.Abs("../../testdata")
 	require.NoError(t, err)
@@ -40,7 +44,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "unchanged": unchanged, "flip": flip, "cut": cut,
+			"exits": exits, "unchanged": unchanged, "flip": flip, "cut": cut, "watermark": watermark,
 		},
 	})
 }
@@ -52,6 +56,20 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got := codeOf(err); got != want {
 		ts.Fatalf("replay-tool %s: exit %d, want %d", strings.Join(args[1:], " "), got, want)
 	}
+}
+
+func watermark(ts *testscript.TestScript, neg bool, args []string) {
+	seq, err := strconv.ParseUint(args[1], 10, 64)
+	ts.Check(err)
+	ts.Check(setWatermark(ts.MkAbs(args[0]), seq))
+}
+
+func setWatermark(dir string, seq uint64) error {
+	reader, err := replay.Open(dir)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, segment.WatermarkName), segment.NewWatermark(reader.Manifest().UUID, seq), 0o600)
 }
 
 func codeOf(err error) int {
@@ -149,8 +167,9 @@ func numbers(text, pattern string) (all []int) {
 	return all
 }
 
-// D5: verify exits 3 for every single bit that is flipped in a small log, and 4,
-// or 0 between two frames, for every cut.
+// D5: verify exits 3 for every single bit that is flipped in a small log, and for
+// every cut; where the watermark does not say what was there, 4, or 0 between two
+// frames.
 func TestD5_VerifyExitCodes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	events := filepath.Join(t.TempDir(), "events.ndjson")
@@ -161,9 +180,9 @@ func TestD5_VerifyExitCodes(t *testing.T) {
 	verify := func() int { return run(t.Context(), []string{"verify", dir}, nil, io.Discard, io.Discard) }
 	require.Equal(t, exitClean, verify())
 
-	segment := filepath.Join(dir, "wal", "00000000000000000001")
+	path := filepath.Join(dir, "wal", "00000000000000000001")
 	flips := 0
-	for _, file := range []string{segment, filepath.Join(dir, "MANIFEST"), filepath.Join(dir, "wal", "MANIFEST")} {
+	for _, file := range []string{path, filepath.Join(dir, "MANIFEST"), filepath.Join(dir, "wal", "MANIFEST")} {
 		whole, err := os.ReadFile(file)
 		require.NoError(t, err)
 		for bit := range len(whole) * 8 {
@@ -175,11 +194,16 @@ func TestD5_VerifyExitCodes(t *testing.T) {
 		}
 		require.NoError(t, os.WriteFile(file, whole, 0o600))
 	}
-	whole, err := os.ReadFile(segment)
+	whole, err := os.ReadFile(path)
 	require.NoError(t, err)
+	for size := len(whole) - 1; size >= 0; size-- {
+		require.NoError(t, os.Truncate(path, int64(size)))
+		require.Equal(t, exitDamage, verify(), "cut at %d", size)
+	}
+	require.NoError(t, setWatermark(dir, 0))
 	clean := 0
-	for size := len(whole); size >= 0; size-- {
-		require.NoError(t, os.Truncate(segment, int64(size)))
+	for size := range len(whole) + 1 {
+		require.NoError(t, os.WriteFile(path, whole[:size], 0o600))
 		code := verify()
 		if code == exitClean {
 			clean++

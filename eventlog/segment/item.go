@@ -66,9 +66,9 @@ type Item struct {
 type Tail struct {
 	Segment string // the last segment's file name; "" in a log without segments
 	NextSeq uint64 // the number that no frame has had yet
-	Bytes   int64  // where the last entry, whole or damaged, ends in that segment
+	Durable int64  // up to where the watermark says that the segment was on the device
+	Bytes   int64  // where the last entry, whole or damaged, ends
 	Beyond  int64  // what follows there: a torn write, or zeros of unused space
 	Torn    bool   // Beyond is not all zeros
 	Dirty   bool   // up to Bytes it is not, from its name to NextSeq, one whole frame after another
-	Lost    bool   // no frame says of the last that was lost that it had been durable
 }

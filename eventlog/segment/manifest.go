@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,7 +23,7 @@ const (
 	ManifestName       = "MANIFEST"
 	ManifestCopyName   = WALDir + "/MANIFEST"
 	TemporarySuffix    = ".new" // of a file on its way to replacing another
-	maxManifestBytes   = 4096
+	maxManifestBytes   = 1 << 20
 	manifestTimeLayout = time.RFC3339
 )
 
@@ -35,17 +37,38 @@ var (
 	ErrNewerFormat = errors.New("log is in a newer format")
 )
 
-// Manifest is the identity of a log, written once when the log is made.
+// Manifest is the identity of a log, and what an opening had to decide for all
+// later ones.
 type Manifest struct {
 	UUID    uuid.UUID
 	Created time.Time // seconds; for people
+	// Revision is higher in the newer of two copies. From 1 on the log keeps a
+	// watermark.
+	Revision uint64
+	// Skipped are the numbers, ascending, that an opening passed over because their
+	// frames were lost and nobody knew that these had been durable.
+	Skipped []SeqRange
 }
 
 // Encode returns the manifest file's text.
 func (m Manifest) Encode() []byte {
-	text := fmt.Sprintf("migrationlog format %d\nuuid %s\ncreated %s\n",
+	text := fmt.Appendf(nil, "migrationlog format %d\nuuid %s\ncreated %s\n",
 		FormatVersion, m.UUID, m.Created.UTC().Format(manifestTimeLayout))
-	return fmt.Appendf(nil, "%scrc32c %08x\n", text, crc32.Checksum([]byte(text), castagnoli))
+	if m.Revision > 0 {
+		text = fmt.Appendf(text, "revision %d\n", m.Revision)
+	}
+	for _, r := range m.Skipped {
+		text = fmt.Appendf(text, "skipped %d to %d\n", r.First, r.Last)
+	}
+	return fmt.Appendf(text, "crc32c %08x\n", crc32.Checksum(text, castagnoli))
+}
+
+// Skip returns the manifest's next revision, with these numbers added to the
+// skipped.
+func (m Manifest) Skip(ranges []SeqRange) Manifest {
+	m.Revision++
+	m.Skipped = merged(slices.Concat(m.Skipped, ranges))
+	return m
 }
 
 // DecodeManifest reads a manifest file's text. It returns ErrNewerFormat for
@@ -63,22 +86,43 @@ func DecodeManifest(b []byte) (Manifest, error) {
 	case version > FormatVersion:
 		return Manifest{}, fmt.Errorf("%w: it is version %d, this program reads version %d: use a newer one", ErrNewerFormat, version, FormatVersion)
 	}
-	var id, created string
-	if _, err := fmt.Sscanf(rest, "uuid %s\ncreated %s\n", &id, &created); err != nil {
-		return Manifest{}, fmt.Errorf("manifest: %w", err)
-	}
-	var m Manifest
-	if m.UUID, err = uuid.Parse(id); err != nil {
-		return Manifest{}, fmt.Errorf("manifest: %w", err)
-	}
-	if m.Created, err = time.Parse(manifestTimeLayout, created); err != nil {
+	m, err := decodeManifestLines(rest)
+	if err != nil {
 		return Manifest{}, fmt.Errorf("manifest: %w", err)
 	}
 	return m, nil
 }
 
+// decodeManifestLines reads what follows the first line. A line that begins with
+// a word it does not know is of a later version, and passed over.
+func decodeManifestLines(text string) (m Manifest, err error) {
+	for line := range strings.Lines(text) {
+		word, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		switch word {
+		case "uuid":
+			m.UUID, err = uuid.Parse(value)
+		case "created":
+			m.Created, err = time.Parse(manifestTimeLayout, value)
+		case "revision":
+			m.Revision, err = strconv.ParseUint(value, 10, 64)
+		case "skipped":
+			var r SeqRange
+			_, err = fmt.Sscanf(value, "%d to %d", &r.First, &r.Last)
+			m.Skipped = append(m.Skipped, r)
+		}
+		if err != nil {
+			return Manifest{}, err
+		}
+	}
+	if m.UUID == uuid.Nil {
+		return Manifest{}, errors.New("no uuid")
+	}
+	return m, nil
+}
+
 // ReadManifest reads the manifest of a log directory from whichever copy is
-// sound, and returns what is wrong with the other as damage. It returns
+// sound, the newer of two that are, and returns what is wrong with the other as
+// damage. It returns
 // ErrNotALog where nothing was ever written (a log whose making was cut short
 // among them), ErrManifestLost, ErrNewerFormat, or an I/O error.
 func ReadManifest(fsys fs.FS) (Manifest, []Damage, error) {
@@ -96,11 +140,13 @@ func ReadManifest(fsys fs.FS) (Manifest, []Damage, error) {
 		case found.UUID != m.UUID:
 			return Manifest{}, nil, fmt.Errorf("%w: %s and %s name different logs, %s and %s: put the one back that belongs here",
 				ErrManifestLost, ManifestName, name, found.UUID, m.UUID)
+		case found.Revision < m.Revision:
+			found = &m
 		}
 	}
 	// The manifest comes last when a log is made, and is never half there.
 	if _, err := fs.Stat(fsys, ManifestName); errors.Is(err, fs.ErrNotExist) {
-		nothing, err := nothingWritten(fsys)
+		nothing, err := nothingWritten(fsys, found)
 		if err != nil {
 			return Manifest{}, nil, err
 		}
@@ -115,9 +161,14 @@ func ReadManifest(fsys fs.FS) (Manifest, []Damage, error) {
 }
 
 // nothingWritten reports whether a directory without a manifest is one in which
-// at most the making of a log has begun: it makes an empty segment, and then the
-// manifest's copy.
-func nothingWritten(fsys fs.FS) (bool, error) {
+// at most the making of a log has begun: it makes an empty segment, a watermark
+// of nothing, and then the manifest's copy.
+func nothingWritten(fsys fs.FS, copied *Manifest) (bool, error) {
+	if copied != nil {
+		if seq, _, err := ReadWatermark(fsys, copied.UUID); err != nil || seq > 0 {
+			return false, err
+		}
+	}
 	names, err := Names(fsys)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
@@ -132,23 +183,50 @@ func nothingWritten(fsys fs.FS) (bool, error) {
 	return len(names) > 0 || errors.Is(err, fs.ErrNotExist), nil
 }
 
-var errIO = errors.New("cannot read")
-
 func readManifestCopy(fsys fs.FS, name string) (Manifest, int64, error) {
-	info, err := fs.Stat(fsys, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Manifest{}, 0, errors.New("missing")
-	}
-	if err != nil {
+	b, err := readSmall(fsys, name, maxManifestBytes)
+	if err != nil && !errors.Is(err, errNotSmall) && !errors.Is(err, fs.ErrNotExist) {
 		return Manifest{}, 0, fmt.Errorf("%w: %w", errIO, err)
 	}
-	if !info.Mode().IsRegular() || info.Size() > maxManifestBytes {
-		return Manifest{}, info.Size(), errors.New("not a manifest")
-	}
-	b, err := fs.ReadFile(fsys, name)
 	if err != nil {
-		return Manifest{}, 0, fmt.Errorf("%w: %w", errIO, err)
+		return Manifest{}, int64(len(b)), errors.New(reasonOf(err))
 	}
 	m, err := DecodeManifest(b)
 	return m, int64(len(b)), err
+}
+
+var (
+	errIO       = errors.New("cannot read")
+	errNotSmall = errors.New("not a file of this log")
+)
+
+// readSmall reads a file that must be a regular one of at most that size; else
+// errNotSmall. What it returns with that is of the file's size, as far as the
+// maximum.
+func readSmall(fsys fs.FS, name string, maxBytes int) ([]byte, error) {
+	info, err := fs.Stat(fsys, name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errNotSmall
+	}
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, int64(maxBytes)+1))
+	if err == nil && len(b) > maxBytes {
+		err = errNotSmall
+	}
+	return b, err
+}
+
+// reasonOf says why a file could not be read, when that is damage.
+func reasonOf(err error) string {
+	if errors.Is(err, fs.ErrNotExist) {
+		return "missing"
+	}
+	return err.Error()
 }

@@ -10,6 +10,7 @@ import (
 	"iter"
 	"math"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,36 +23,53 @@ import (
 // damaged length costs nothing and a damaged frame only itself.
 type Scan struct {
 	fsys  fs.FS
+	dir   Directory
 	log   uuid.UUID
-	from  uint64
+	opts  ScanOptions
 	yield func(Item, error) bool
 
+	losses Losses
 	expect uint64 // the seq that comes next
 	end    uint64 // the first seq of the segments after this one; no frame of theirs is expected here
 	count  uint64 // of whole frames in this segment
-	lost   uint64 // the last seq that was lost
 	named  uint64 // the highest seq that any sound header names
 	// highest is the number of the segment that tidwall/wal takes for the last.
 	highest uint64
 	tail    Tail
 }
 
-// NewScan returns a scan of the log in fsys whose UUID is log. Segments that
-// end before the frame with number from are passed over unread; 0 is all.
-func NewScan(fsys fs.FS, log uuid.UUID, from uint64) *Scan {
-	return &Scan{fsys: fsys, log: log, from: from, expect: 1}
+// ScanOptions are the choices of who scans. The zero value reads all of a log
+// that a writer may have open.
+type ScanOptions struct {
+	From   uint64 // segments that end before the frame with this number are passed over unread
+	Sealed bool   // the last segment, which a writer appends to, is left out
+	Locked bool   // no writer has the log open: its end is no write in progress
+}
+
+// NewScan returns a scan of the log in fsys, whose directory holds dir.
+func NewScan(fsys fs.FS, dir Directory, opts ScanOptions) *Scan {
+	return &Scan{fsys: fsys, dir: dir, log: dir.Manifest.UUID, opts: opts, losses: dir.Losses(), expect: 1}
 }
 
 // Tail is where the log ends, once Items has been read to its end.
 func (s *Scan) Tail() Tail { return s.tail }
 
-// Items yields frames and damage in the order of their numbers. Damage is an
-// item; an error is a failure to read, and ends the sequence. A segment is held
-// in memory while it is read. The sequence may be used once, also beside a live
-// writer: it then ends with the segments that were there when it began.
+// Losses are those of the frames that Items has come by.
+func (s *Scan) Losses() *Losses { return &s.losses }
+
+// Items yields frames and damage in the order of their numbers, after the damage
+// outside the segments. Damage is an item; an error is a failure to read, and
+// ends the sequence. A segment is held in memory while it is read. The sequence
+// may be used once, also beside a live writer: it then ends with the segments
+// that were there when it began.
 func (s *Scan) Items() iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		s.yield = yield
+		for _, d := range slices.Concat(s.dir.Damage, s.dir.Strays) {
+			if !yield(Item{Damage: &d}, nil) {
+				return
+			}
+		}
 		names, err := Names(s.fsys)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			yield(Item{}, err)
@@ -69,11 +87,14 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 		}
 		for i, p := range parts {
 			last := i+1 == len(parts)
-			if !last && parts[i+1].first <= s.from {
+			if last && s.opts.Sealed {
+				return
+			}
+			if !last && parts[i+1].first <= s.opts.From {
 				s.expect = parts[i+1].first
 				continue
 			}
-			s.tail, s.count, s.end = Tail{Segment: p.name, Lost: s.tail.Lost}, 0, end(parts[i:])
+			s.tail, s.count, s.end = Tail{Segment: p.name}, 0, end(parts[i:])
 			if last && !s.lastSegment(p) || !last && !s.sealedSegment(p, parts[i+1].first) {
 				return
 			}
@@ -186,7 +207,7 @@ func (s *Scan) lastSegment(p part) bool {
 		if pos, ok = s.frames(p, data, pos); !ok {
 			return false
 		}
-		if rests || allZero(data[pos:]) {
+		if rests || s.opts.Locked || allZero(data[pos:]) {
 			return s.endLog(p, data, pos)
 		}
 		time.Sleep(restTime)
@@ -217,8 +238,11 @@ func (s *Scan) frames(p part, data []byte, pos int) (int, bool) {
 		f.Segment = p.name
 		s.expect = f.Seq + 1
 		s.count++
-		s.tail.Lost = s.tail.Lost && f.DurableThrough < s.lost
 		pos = int(f.Offset + f.Length())
+		if f.Seq <= s.dir.Watermark {
+			s.tail.Durable = int64(pos)
+		}
+		s.losses.Durable(f.DurableThrough)
 		if !s.yield(Item{Frame: f}, nil) {
 			return pos, false
 		}
@@ -281,11 +305,12 @@ func (s *Scan) nextHeader(data []byte, at int) (int, Header, int, bool) {
 // endLog reports what is left of the last segment. Zeros are space not used yet;
 // the strict beginning of an entry is a write that was cut short. All else was
 // written and is damaged. Where nothing tells how many frames it held, it is
-// taken for one, so that its number is not given again.
+// taken for one, so that its number is not given again; and for no fewer than the
+// watermark says were there.
 func (s *Scan) endLog(p part, data []byte, pos int) bool {
 	end, next := pos, s.expect
 	for !allZero(data[end:]) {
-		if seq, torn := s.torn(data[end:], next); torn {
+		if seq, torn := s.torn(data[end:], next); torn && seq > s.losses.through {
 			next, s.tail.Torn = seq, true
 			break
 		}
@@ -306,6 +331,9 @@ func (s *Scan) endLog(p part, data []byte, pos int) bool {
 	}
 	if s.named > next || s.named == next && !s.tail.Torn { // by a frame out of its place: it is not free
 		next = s.named + 1
+	}
+	if next <= s.losses.through { // there were more
+		next, end = s.losses.through+1, len(data)
 	}
 	first, _ := ParseName(p.name)
 	s.tail.Dirty = s.tail.Dirty || end > pos || first+s.count != next
@@ -383,10 +411,11 @@ func (s *Scan) lose(name string, pos int, b []byte, next uint64) bool {
 		}
 		d.DurableThrough = max(d.DurableThrough, h.DurableThrough)
 	}
+	s.losses.Durable(d.DurableThrough)
 	if s.expect < next {
 		d.FirstSeq, d.LastSeq = s.expect, next-1
-		s.expect, s.lost = next, next-1
-		s.tail.Lost = true
+		s.expect = next
+		s.losses.Lose(SeqRange{d.FirstSeq, d.LastSeq})
 	}
 	return s.yield(Item{Damage: d}, nil)
 }

@@ -45,6 +45,10 @@ func logOf(segments map[uint64][]byte) fstest.MapFS {
 	return fsys
 }
 
+func dirOf(log uuid.UUID) segment.Directory {
+	return segment.Directory{Manifest: segment.Manifest{UUID: log}}
+}
+
 // found is what a scan yields, in a form that can be compared.
 type found struct {
 	seqs   []uint64 // of whole frames
@@ -54,7 +58,7 @@ type found struct {
 }
 
 func scan(t testing.TB, fsys fstest.MapFS) (f found) {
-	s := segment.NewScan(fsys, testLog, 0)
+	s := segment.NewScan(fsys, dirOf(testLog), segment.ScanOptions{})
 	last := ""
 	for item, err := range s.Items() {
 		require.NoError(t, err)
@@ -320,7 +324,7 @@ func TestD10_TailThatIsBeingWritten(t *testing.T) {
 	for _, step := range []int{7, 30, 55} {
 		g := &growing{MapFS: logOf(map[uint64][]byte{1: nil}), whole: whole, step: step}
 		var got []uint64
-		for item, err := range segment.NewScan(g, testLog, 0).Items() {
+		for item, err := range segment.NewScan(g, dirOf(testLog), segment.ScanOptions{}).Items() {
 			require.NoError(t, err)
 			require.Nil(t, item.Damage)
 			got = append(got, item.Frame.Seq)
@@ -336,7 +340,7 @@ func TestScan_From(t *testing.T) {
 	fsys["wal/"+segment.Name(1)].Data[10] ^= 1 // not read
 	for from, want := range map[uint64][]uint64{5: seqs(5, 10), 8: seqs(5, 10), 9: seqs(9, 10), 99: seqs(9, 10)} {
 		var got []uint64
-		for item, err := range segment.NewScan(fsys, testLog, from).Items() {
+		for item, err := range segment.NewScan(fsys, dirOf(testLog), segment.ScanOptions{From: from}).Items() {
 			require.NoError(t, err)
 			require.Nil(t, item.Damage)
 			got = append(got, item.Frame.Seq)
@@ -378,7 +382,7 @@ func FuzzFrame(f *testing.F) {
 		b := append(binary.AppendUvarint(nil, uint64(len(frame))), frame...)
 		fsys := logOf(map[uint64][]byte{seq: b})
 		var got []segment.Frame
-		for item, err := range segment.NewScan(fsys, testLog, seq).Items() {
+		for item, err := range segment.NewScan(fsys, dirOf(testLog), segment.ScanOptions{From: seq}).Items() {
 			require.NoError(t, err)
 			if item.Damage == nil {
 				got = append(got, item.Frame)
@@ -387,7 +391,7 @@ func FuzzFrame(f *testing.F) {
 		require.Len(t, got, 1)
 		require.Equal(t, h, got[0].Header)
 		require.True(t, slices.Equal(body, got[0].Body))
-		for item, err := range segment.NewScan(fsys, uuid.UUID{1}, seq).Items() {
+		for item, err := range segment.NewScan(fsys, dirOf(uuid.UUID{1}), segment.ScanOptions{From: seq}).Items() {
 			require.NoError(t, err)
 			require.NotNil(t, item.Damage)
 		}

@@ -1,0 +1,36 @@
+package segment
+
+import "io/fs"
+
+// Directory is what a log's directory holds beside its frames.
+type Directory struct {
+	Manifest  Manifest
+	Watermark uint64   // every frame up to this one was on the device, but for Manifest.Skipped
+	Damage    []Damage // of the manifest's copies and of the watermark
+	Strays    []Damage // what lies among the segments and must not
+}
+
+// ReadDirectory reads it. It is read before the frames are: beside a live writer
+// the watermark then tells of none that the segments do not hold yet. Its errors
+// are ReadManifest's.
+func ReadDirectory(fsys fs.FS) (d Directory, err error) {
+	if d.Manifest, d.Damage, err = ReadManifest(fsys); err != nil {
+		return Directory{}, err
+	}
+	if d.Manifest.Revision > 0 {
+		var damage *Damage
+		if d.Watermark, damage, err = ReadWatermark(fsys, d.Manifest.UUID); err != nil {
+			return Directory{}, err
+		}
+		if damage != nil {
+			d.Damage = append(d.Damage, *damage)
+		}
+	}
+	d.Strays, err = Strays(fsys)
+	return d, err
+}
+
+// Losses returns the losses of a log of which no frame was read yet.
+func (d Directory) Losses() Losses {
+	return Losses{through: d.Watermark, skipped: d.Manifest.Skipped}
+}
