@@ -25,6 +25,7 @@ type Options struct {
 	LockTimeout time.Duration    // how long to wait for another writer; 0: fail at once with ErrLocked
 	SegmentSize int              // bytes; 0 is 4 MiB
 	NoSync      bool             // acknowledge before durable, for bulk loads and benchmarks; Close syncs
+	ScrubRate   int              // bytes per second that Scrub reads; 0 is 32 MiB
 	Logger      *slog.Logger     // nil: discard
 	Now         func() time.Time // nil: time.Now; called from the goroutines that write
 }
@@ -33,6 +34,9 @@ func (o *Options) withDefaults() Options {
 	var opts Options
 	if o != nil {
 		opts = *o
+	}
+	if opts.ScrubRate <= 0 {
+		opts.ScrubRate = 32 << 20
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)

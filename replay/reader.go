@@ -58,7 +58,7 @@ func (r *Reader) NewFold() *Fold { return NewFold(r.dir) }
 func (r *Reader) Records(ctx context.Context, q Query) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		m := NewMatcher(q)
-		for rec, err := range r.all(ctx, segment.ScanOptions{From: q.firstSeq()}) {
+		for rec, err := range r.all(ctx, q.firstSeq()) {
 			if err != nil {
 				yield(Record{}, err)
 				return
@@ -74,9 +74,9 @@ func (r *Reader) Records(ctx context.Context, q Query) iter.Seq2[Record, error] 
 }
 
 // all yields all records from about that number on.
-func (r *Reader) all(ctx context.Context, opts segment.ScanOptions) iter.Seq2[Record, error] {
+func (r *Reader) all(ctx context.Context, fromSeq uint64) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		for item, err := range segment.NewScan(r.fsys, r.dir, opts).Items() {
+		for item, err := range segment.NewScan(r.fsys, r.dir, segment.ScanOptions{From: fromSeq}).Items() {
 			if err == nil {
 				err = ctx.Err()
 			}
@@ -121,12 +121,8 @@ func (r *Reader) StateAt(ctx context.Context, p Point) (*projection.View, error)
 // FoldTo returns the view at a point in the history with the report of what
 // was read up to there. Its errors are StateAt's.
 func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
-	return r.fold(ctx, p, segment.ScanOptions{})
-}
-
-func (r *Reader) fold(ctx context.Context, p Point, opts segment.ScanOptions) (*Fold, error) {
 	fold := r.NewFold()
-	for rec, err := range r.all(ctx, opts) {
+	for rec, err := range r.all(ctx, 0) {
 		if err != nil {
 			return nil, err
 		}
@@ -141,16 +137,7 @@ func (r *Reader) fold(ctx context.Context, p Point, opts segment.ScanOptions) (*
 // Verify reads every frame of the log and reports what is damaged. It returns
 // an I/O error or ctx's.
 func (r *Reader) Verify(ctx context.Context) (Report, error) {
-	return r.verify(ctx, segment.ScanOptions{})
-}
-
-// VerifySealed is Verify for the segments that no writer appends to any more.
-func (r *Reader) VerifySealed(ctx context.Context) (Report, error) {
-	return r.verify(ctx, segment.ScanOptions{Sealed: true})
-}
-
-func (r *Reader) verify(ctx context.Context, opts segment.ScanOptions) (Report, error) {
-	fold, err := r.fold(ctx, Point{}, opts)
+	fold, err := r.FoldTo(ctx, Point{})
 	if err != nil {
 		return Report{}, err
 	}

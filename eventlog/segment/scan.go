@@ -42,7 +42,6 @@ type Scan struct {
 // that a writer may have open.
 type ScanOptions struct {
 	From   uint64 // segments that end before the frame with this number are passed over unread
-	Sealed bool   // the last segment, which a writer appends to, is left out
 	Locked bool   // no writer has the log open: its end is no write in progress
 }
 
@@ -87,9 +86,6 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 		}
 		for i, p := range parts {
 			last := i+1 == len(parts)
-			if last && s.opts.Sealed {
-				return
-			}
 			if !last && parts[i+1].first <= s.opts.From {
 				s.expect = parts[i+1].first
 				continue

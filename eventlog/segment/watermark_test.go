@@ -1,0 +1,165 @@
+package segment_test
+
+import (
+	"bytes"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"migrationlog/eventlog/segment"
+)
+
+// D5: no bit and no cut of the watermark makes it say more than was durable; where
+// it says less, or could, the report names it.
+func TestD5_WatermarkEveryBitAndCut(t *testing.T) {
+	slots := [][]byte{segment.AppendWatermark(nil, testLog, 41), segment.AppendWatermark(nil, testLog, 42)}
+	whole := segment.NewWatermark(testLog, 42)
+	copy(whole, slots[0])
+	fsys := fstest.MapFS{}
+	read := func(b []byte) (uint64, *segment.Damage) {
+		fsys[segment.WatermarkName] = &fstest.MapFile{Data: b}
+		seq, damage, err := segment.ReadWatermark(fsys, testLog)
+		require.NoError(t, err)
+		return seq, damage
+	}
+	seq, damage := read(whole)
+	require.EqualValues(t, 42, seq)
+	require.Nil(t, damage)
+
+	for bit := range len(whole) * 8 {
+		b := bytes.Clone(whole)
+		b[bit/8] ^= 1 << (bit % 8)
+		seq, damage := read(b)
+		switch at := bit / 8; {
+		case at < len(slots[0]):
+			require.EqualValues(t, 42, seq)
+			require.NotNil(t, damage, "bit %d", bit)
+		case at < segment.WatermarkStride:
+			require.EqualValues(t, 42, seq)
+			require.Nil(t, damage)
+		default:
+			require.EqualValues(t, 41, seq)
+			require.NotNil(t, damage, "bit %d", bit)
+			require.EqualValues(t, segment.WatermarkStride, damage.Offset)
+		}
+	}
+	for size := range len(whole) {
+		seq, damage := read(whole[:size])
+		require.NotNil(t, damage)
+		want := uint64(41)
+		if size < len(slots[0]) {
+			want = 0
+		}
+		require.Equal(t, want, seq, "cut at %d", size)
+	}
+	for name, b := range map[string][]byte{
+		"empty": {}, "longer": append(bytes.Clone(whole), 0), "zeros": make([]byte, len(whole)),
+		"another log's": segment.NewWatermark(uuid.UUID{9}, 99),
+	} {
+		_, damage := read(b)
+		require.NotNil(t, damage, name)
+	}
+	_, damage, err := segment.ReadWatermark(fstest.MapFS{}, testLog)
+	require.NoError(t, err)
+	require.Equal(t, "missing", damage.Reason)
+}
+
+// D3, D5: frames that the watermark says were there, and are not, are lost, whatever
+// stands in their place.
+func TestD3_ShorterThanTheWatermark(t *testing.T) {
+	one := entries(1, 5)
+	at := func(seq uint64) int { return len(entries(1, seq-1)) }
+	for name, tc := range map[string]struct {
+		segments    map[uint64][]byte
+		first, last uint64 // lost
+		torn        bool
+	}{
+		"all there":        {map[uint64][]byte{1: entries(1, 6)}, 0, 0, false},
+		"more":             {map[uint64][]byte{1: entries(1, 8)}, 0, 0, false},
+		"torn behind it":   {map[uint64][]byte{1: entries(1, 7)[:len(entries(1, 7))-1]}, 0, 0, true},
+		"on a boundary":    {map[uint64][]byte{1: one[:at(4)]}, 4, 6, false},
+		"within a frame":   {map[uint64][]byte{1: one[:at(4)+20]}, 4, 6, false},
+		"within its last":  {map[uint64][]byte{1: entries(1, 6)[:len(entries(1, 6))-1]}, 6, 6, false},
+		"zeros":            {map[uint64][]byte{1: append(bytes.Clone(one[:at(4)]), make([]byte, 99)...)}, 4, 6, false},
+		"garbage":          {map[uint64][]byte{1: append(bytes.Clone(one[:at(4)]), "garbage"...)}, 4, 6, false},
+		"nothing":          {map[uint64][]byte{1: nil}, 1, 6, false},
+		"no tail segment":  {map[uint64][]byte{1: entries(1, 3)}, 4, 6, false},
+		"an empty one":     {map[uint64][]byte{1: entries(1, 3), 4: nil}, 4, 6, false},
+		"an empty one far": {map[uint64][]byte{1: entries(1, 3), 5: nil}, 4, 6, false},
+	} {
+		fsys := logOf(tc.segments)
+		dir := dirOf(testLog)
+		dir.Watermark = 6
+		s := segment.NewScan(fsys, dir, segment.ScanOptions{Locked: true})
+		var lost []segment.SeqRange
+		for item, err := range s.Items() {
+			require.NoError(t, err)
+			if d := item.Damage; d != nil && d.Lost() > 0 {
+				lost = append(lost, segment.SeqRange{First: d.FirstSeq, Last: d.LastSeq})
+			}
+		}
+		require.Equal(t, tc.torn, s.Tail().Torn, name)
+		require.EqualValues(t, len(fsys["wal/"+s.Tail().Segment].Data), s.Tail().Bytes+s.Tail().Beyond, name)
+		if tc.first == 0 {
+			require.Empty(t, lost, name)
+			continue
+		}
+		require.EqualValues(t, 7, s.Tail().NextSeq, name)
+		require.True(t, s.Tail().Dirty, name)
+		require.Equal(t, tc.first, lost[0].First, name)
+		require.EqualValues(t, 6, lost[len(lost)-1].Last, name)
+		require.EqualValues(t, 6, s.Losses().Acknowledged()[len(lost)-1].Last, name)
+		require.Empty(t, s.Losses().Unvouched(), name)
+	}
+}
+
+// D5: what is lost is acknowledged up to the watermark, but for what an opening
+// skipped; and what nobody vouches for is named once.
+func TestD5_Losses(t *testing.T) {
+	type ranges = []segment.SeqRange
+	dir := segment.Directory{Watermark: 20, Manifest: segment.Manifest{Skipped: ranges{{5, 6}, {9, 9}, {30, 31}}}}
+	for _, tc := range []struct {
+		lost                    segment.SeqRange
+		acknowledged, unvouched ranges
+	}{
+		{segment.SeqRange{1, 2}, ranges{{1, 2}}, nil},
+		{segment.SeqRange{5, 6}, nil, nil},
+		{segment.SeqRange{4, 10}, ranges{{4, 4}, {7, 8}, {10, 10}}, nil},
+		{segment.SeqRange{6, 7}, ranges{{7, 7}}, nil},
+		{segment.SeqRange{19, 22}, ranges{{19, 20}}, ranges{{21, 22}}},
+		{segment.SeqRange{29, 31}, nil, ranges{{29, 29}}},
+		{segment.SeqRange{40, 41}, nil, ranges{{40, 41}}},
+	} {
+		l := dir.Losses()
+		l.Lose(tc.lost)
+		require.Equal(t, tc.acknowledged, l.Acknowledged(), "%v", tc.lost)
+		require.Equal(t, tc.unvouched, l.Unvouched(), "%v", tc.lost)
+		l.Durable(41)
+		require.Empty(t, l.Unvouched(), "%v", tc.lost)
+	}
+	m := segment.Manifest{UUID: testLog, Created: time.Unix(1795399697, 0).UTC(), Revision: 3, Skipped: ranges{{5, 6}}}
+	m = m.Skip(ranges{{9, 12}, {7, 8}, {20, 20}})
+	require.Equal(t, ranges{{5, 12}, {20, 20}}, m.Skipped)
+	got, err := segment.DecodeManifest(m.Encode())
+	require.NoError(t, err)
+	require.Equal(t, m, got)
+}
+
+// D5, D7: of two manifests the newer counts, and that is no damage: an opening was
+// cut short while it wrote them.
+func TestD7_ManifestOfTwoRevisions(t *testing.T) {
+	older := segment.Manifest{UUID: testLog, Created: time.Unix(1795399697, 0).UTC(), Revision: 1}
+	newer := older.Skip([]segment.SeqRange{{First: 2, Last: 3}})
+	for _, pair := range [][2]segment.Manifest{{older, newer}, {newer, older}} {
+		fsys := logOf(map[uint64][]byte{1: entries(1, 1)})
+		fsys[segment.ManifestName] = &fstest.MapFile{Data: pair[0].Encode()}
+		fsys[segment.ManifestCopyName] = &fstest.MapFile{Data: pair[1].Encode()}
+		m, damage, err := segment.ReadManifest(fsys)
+		require.NoError(t, err)
+		require.Empty(t, damage)
+		require.Equal(t, newer, m)
+	}
+}

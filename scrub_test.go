@@ -1,0 +1,84 @@
+package migrationlog_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog"
+	"migrationlog/checkpoint"
+	"migrationlog/replay"
+)
+
+// D2, D5: a store in use finds the damage of its files before a restart depends on
+// them, while writers go on, and goes on serving what it knows.
+func TestD5_Scrub(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	s := open(t, dir, &migrationlog.Options{SegmentSize: 500, ScrubRate: 1 << 30})
+	report, err := s.Scrub(t.Context())
+	require.NoError(t, err)
+	require.True(t, report.Clean(), "of an empty log")
+	first := checkpoint.NewMigrationID()
+	upsert(t, s, first, 0, addLearner)
+	for range 20 {
+		upsert(t, s, checkpoint.NewMigrationID(), 0, addLearner)
+	}
+
+	stop := make(chan struct{})
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				c, _ := checkpoint.New(checkpoint.NewMigrationID(), 0, catchUp, 1)
+				s.Upsert(c)
+			}
+		}
+	})
+	for range 20 {
+		report, err := s.Scrub(t.Context())
+		require.NoError(t, err)
+		require.True(t, report.Clean())
+		require.GreaterOrEqual(t, report.FramesOK, uint64(21))
+	}
+	close(stop)
+	writer.Wait()
+
+	flip(t, segmentPath(dir, firstSegment), 60)
+	before := hashes(t, dir)
+	report, err = s.Scrub(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []replay.SeqRange{{First: 1, Last: 1}}, report.Lost)
+	require.Equal(t, report.Lost, report.AcknowledgedLost)
+	require.Equal(t, before, hashes(t, dir))
+	_, ok := s.Get(first)
+	require.True(t, ok, "memory has it")
+	require.NoError(t, s.Health())
+
+	active := segments(t, dir)
+	require.NoError(t, os.Truncate(active[len(active)-1], 10))
+	report, err = s.Scrub(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, s.Stats().LastSeq, report.AcknowledgedLost[1].Last, "it covers the segment in use")
+
+	require.NoError(t, s.Close())
+	_, err = s.Scrub(t.Context())
+	require.ErrorIs(t, err, migrationlog.ErrClosed)
+}
+
+// A scrub reads at its rate and ends with its context.
+func TestScrub_Paced(t *testing.T) {
+	s := open(t, t.TempDir(), &migrationlog.Options{ScrubRate: 1})
+	upsert(t, s, checkpoint.NewMigrationID(), 0, addLearner)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	_, err := s.Scrub(ctx) // it would take minutes
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
