@@ -275,7 +275,10 @@ func TestD4_NoNewLogOverAnother(t *testing.T) {
 	unmounted, _, _ := smallLog(t)
 	require.NoError(t, os.RemoveAll(filepath.Join(unmounted, "wal")))
 	flip(t, filepath.Join(unmounted, "MANIFEST"), 30)
-	for _, dir := range []string{foreign, unmounted} {
+	marked, _, _ := smallLog(t)
+	require.NoError(t, os.RemoveAll(filepath.Join(marked, "wal")))
+	require.NoError(t, os.Remove(filepath.Join(marked, "MANIFEST")))
+	for _, dir := range []string{foreign, unmounted, marked} {
 		before := hashes(t, dir)
 		_, err := migrationlog.Open(dir, nil)
 		require.ErrorIs(t, err, segment.ErrManifestLost)
@@ -486,12 +489,12 @@ func TestD7_CrashWhileCreating(t *testing.T) {
 	require.NoError(t, open(t, whole, nil).Close())
 	steps := [][]string{ // what is there after each step, in the order of its making
 		{"LOCK"},
-		{"LOCK", "wal/" + firstSegment},
-		{"LOCK", "wal/" + firstSegment, "WATERMARK.new"},
-		{"LOCK", "wal/" + firstSegment, "WATERMARK"},
-		{"LOCK", "wal/" + firstSegment, "WATERMARK", "wal/MANIFEST.new"},
-		{"LOCK", "wal/" + firstSegment, "WATERMARK", "wal/MANIFEST"},
-		{"LOCK", "wal/" + firstSegment, "WATERMARK", "wal/MANIFEST", "MANIFEST.new"},
+		{"LOCK", "WATERMARK.new"},
+		{"LOCK", "WATERMARK"},
+		{"LOCK", "WATERMARK", "wal/" + firstSegment},
+		{"LOCK", "WATERMARK", "wal/" + firstSegment, "wal/MANIFEST.new"},
+		{"LOCK", "WATERMARK", "wal/" + firstSegment, "wal/MANIFEST"},
+		{"LOCK", "WATERMARK", "wal/" + firstSegment, "wal/MANIFEST", "MANIFEST.new"},
 	}
 	for _, files := range steps {
 		dir := filepath.Join(memDir(t), "log")

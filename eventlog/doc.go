@@ -10,8 +10,8 @@
 // [Recovery.Items] reads it, [Recovery.Finish] repairs it and returns the [Log].
 // Where there is a log, nothing but the lock file is written before Finish.
 //
-// A repair never rewrites a segment. A torn write at the end of the log is copied to
-// quarantine/ and cut off; damage in the last segment stays where it is and the
-// log goes on in a new segment behind it. So every later scan finds the same
-// damage again from the same evidence.
+// A repair never changes what a segment says. A torn write at the end of the log is
+// copied to quarantine/ and cut off; damage stays where it is, and where it is in
+// the last segment the log goes on in a new one behind it. So every later scan
+// finds the same damage again from the same evidence.
 package eventlog

@@ -106,14 +106,16 @@ func (r *Recovery) judge(fsys fs.FS) (err error) {
 	return nil
 }
 
-// create makes a log in an empty directory. The manifest comes last: where it
-// is, a segment and a watermark have been.
+// create makes a log in an empty directory. The watermark comes first, see
+// updateWatermark; the manifest last: where it is, a segment has been.
 func (r *Recovery) create() error {
 	id, err := uuid.NewRandom()
 	if err != nil {
 		return err
 	}
-	m := segment.Manifest{UUID: id, Created: r.opts.Now().Truncate(time.Second).UTC(), Revision: 1}
+	if err := replaceFile(filepath.Join(r.dir, segment.WatermarkName), segment.NewWatermark(id, 0)); err != nil {
+		return err
+	}
 	wal := filepath.Join(r.dir, segment.WALDir)
 	if err := makeDir(wal); err != nil {
 		return err
@@ -122,10 +124,7 @@ func (r *Recovery) create() error {
 	if err != nil && !errors.Is(err, fs.ErrExist) { // an earlier attempt was cut short
 		return err
 	}
-	if err := replaceFile(filepath.Join(r.dir, segment.WatermarkName), segment.NewWatermark(id, 0)); err != nil {
-		return err
-	}
-	return r.writeManifest(m)
+	return r.writeManifest(segment.Manifest{UUID: id, Created: r.opts.Now().Truncate(time.Second).UTC(), Revision: 1})
 }
 
 // writeManifest writes both copies of the manifest, each durable before the next.

@@ -136,18 +136,31 @@ func (r *Recovery) updateManifest() error {
 	return nil
 }
 
-// updateWatermark says that all up to the log's end is durable.
+// updateWatermark says that all up to the log's end is durable. It writes into the
+// file that is there, if that is sound: a copy of the directory tends to take the
+// older inode first, and is then no newer than its frames.
 func (r *Recovery) updateWatermark() error {
 	path := filepath.Join(r.dir, segment.WatermarkName)
-	want := segment.NewWatermark(r.found.Manifest.UUID, r.scan.Tail().NextSeq-1)
+	seq := r.scan.Tail().NextSeq - 1
+	want := segment.NewWatermark(r.found.Manifest.UUID, seq)
 	b, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	isDamaged := slices.ContainsFunc(r.found.Damage, func(d segment.Damage) bool { return d.Segment == segment.WatermarkName })
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
-	}
-	if bytes.Equal(b, want) {
+	case err != nil || isDamaged:
+		return replaceFile(path, want)
+	case bytes.Equal(b, want):
 		return nil
 	}
-	return replaceFile(path, want)
+	w, err := openWatermark(r.dir, r.found.Manifest.UUID)
+	if err != nil {
+		return err
+	}
+	for range segment.WatermarkSlots {
+		err = errors.Join(err, w.set(seq))
+	}
+	return errors.Join(err, w.close())
 }
 
 // saveTail copies what is behind the log's last entry.

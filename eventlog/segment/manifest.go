@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -146,7 +147,7 @@ func ReadManifest(fsys fs.FS) (Manifest, []Damage, error) {
 	}
 	// The manifest comes last when a log is made, and is never half there.
 	if _, err := fs.Stat(fsys, ManifestName); errors.Is(err, fs.ErrNotExist) {
-		nothing, err := nothingWritten(fsys, found)
+		nothing, err := nothingWritten(fsys)
 		if err != nil {
 			return Manifest{}, nil, err
 		}
@@ -161,13 +162,18 @@ func ReadManifest(fsys fs.FS) (Manifest, []Damage, error) {
 }
 
 // nothingWritten reports whether a directory without a manifest is one in which
-// at most the making of a log has begun: it makes an empty segment, a watermark
-// of nothing, and then the manifest's copy.
-func nothingWritten(fsys fs.FS, copied *Manifest) (bool, error) {
-	if copied != nil {
-		if seq, _, err := ReadWatermark(fsys, copied.UUID); err != nil || seq > 0 {
-			return false, err
-		}
+// at most the making of a log has begun: it makes a watermark of nothing, an empty
+// segment, and then the manifest's copy.
+func nothingWritten(fsys fs.FS) (bool, error) {
+	b, err := readSmall(fsys, WatermarkName, maxWatermarkFile)
+	if errors.Is(err, errNotSmall) {
+		return false, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	if err == nil && !bytes.HasPrefix(b, fmt.Appendf(nil, "%0*d ", nameDigits, 0)) {
+		return false, nil
 	}
 	names, err := Names(fsys)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
