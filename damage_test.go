@@ -63,13 +63,10 @@ func eventsIn(t testing.TB, dir string) map[uint64]checkpoint.Event {
 func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 	dir, events, ends := smallLog(t)
 	flips, cost := 0, 0
-	for _, name := range []string{"wal/" + firstSegment, "MANIFEST", "wal/MANIFEST", "WATERMARK"} {
+	for _, name := range []string{"wal/" + firstSegment, "MANIFEST", "wal/MANIFEST", "WATERMARK", "wal/WATERMARK"} {
 		whole, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)
 		for bit := range len(whole) * 8 {
-			if name == "WATERMARK" && whole[bit/8] == ' ' { // between the slots
-				continue
-			}
 			damaged := copyDir(t, dir)
 			flipped := slices.Clone(whole)
 			flipped[bit/8] ^= 1 << (bit % 8)
@@ -178,7 +175,9 @@ func TestD4_OpenWithEveryCut(t *testing.T) {
 func setWatermark(t testing.TB, dir string, seq uint64) {
 	reader, err := replay.Open(dir)
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "WATERMARK"), segment.NewWatermark(reader.Manifest().UUID, seq), 0o600))
+	for _, name := range segment.WatermarkNames {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), segment.AppendWatermark(nil, reader.Manifest().UUID, seq), 0o600))
+	}
 }
 
 // D5: a lost event puts those migrations in doubt whose last event it may have
@@ -491,10 +490,12 @@ func TestD7_CrashWhileCreating(t *testing.T) {
 		{"LOCK"},
 		{"LOCK", "WATERMARK.new"},
 		{"LOCK", "WATERMARK"},
-		{"LOCK", "WATERMARK", "wal/" + firstSegment},
-		{"LOCK", "WATERMARK", "wal/" + firstSegment, "wal/MANIFEST.new"},
-		{"LOCK", "WATERMARK", "wal/" + firstSegment, "wal/MANIFEST"},
-		{"LOCK", "WATERMARK", "wal/" + firstSegment, "wal/MANIFEST", "MANIFEST.new"},
+		{"LOCK", "WATERMARK", "wal/WATERMARK.new"},
+		{"LOCK", "WATERMARK", "wal/WATERMARK"},
+		{"LOCK", "WATERMARK", "wal/WATERMARK", "wal/" + firstSegment},
+		{"LOCK", "WATERMARK", "wal/WATERMARK", "wal/" + firstSegment, "wal/MANIFEST.new"},
+		{"LOCK", "WATERMARK", "wal/WATERMARK", "wal/" + firstSegment, "wal/MANIFEST"},
+		{"LOCK", "WATERMARK", "wal/WATERMARK", "wal/" + firstSegment, "wal/MANIFEST", "MANIFEST.new"},
 	}
 	for _, files := range steps {
 		dir := filepath.Join(memDir(t), "log")

@@ -106,18 +106,24 @@ func (r *Recovery) judge(fsys fs.FS) (err error) {
 	return nil
 }
 
-// create makes a log in an empty directory. The watermark comes first, see
-// updateWatermark; the manifest last: where it is, a segment has been.
+// create makes a log in an empty directory. The watermarks come before what is
+// beside them, see updateWatermark; the manifest last: where it is, a segment has
+// been.
 func (r *Recovery) create() error {
 	id, err := uuid.NewRandom()
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(filepath.Join(r.dir, segment.WatermarkName), segment.NewWatermark(id, 0)); err != nil {
-		return err
-	}
+	nothing := segment.AppendWatermark(nil, id, 0)
 	wal := filepath.Join(r.dir, segment.WALDir)
-	if err := makeDir(wal); err != nil {
+	err = replaceFile(filepath.Join(r.dir, segment.WatermarkName), nothing)
+	if err == nil {
+		err = makeDir(wal)
+	}
+	if err == nil {
+		err = replaceFile(filepath.Join(r.dir, segment.WatermarkCopyName), nothing)
+	}
+	if err != nil {
 		return err
 	}
 	err = createFile(filepath.Join(wal, segment.Name(1)), nil)

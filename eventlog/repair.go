@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -82,19 +81,28 @@ func (r *Recovery) repairTail() error {
 	return rewrite(path, tail.Durable, tail.Bytes)
 }
 
-// rewrite writes a part of a file over itself and syncs it. What a killed writer
-// has left may be in the kernel's memory alone, and where a sync has failed the
-// kernel may take it for written all the same, and never write it again unless it
-// is changed. From here on it is served, so it has to last.
+// rewrite writes a part of a file over itself. What a killed writer has left may be
+// in the kernel's memory alone, and where a sync has failed the kernel may take it
+// for written all the same, and never write it again unless it is changed. From
+// here on it is served, so it has to last.
 func rewrite(path string, from, to int64) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	b := make([]byte, to-from)
-	if _, err = io.ReadFull(io.NewSectionReader(f, from, to-from), b); err == nil {
-		_, err = f.WriteAt(b, from)
+	if int64(len(b)) < to {
+		return fmt.Errorf("%s has %d bytes where %d were read: somebody else writes to it", path, len(b), to)
 	}
+	return overwrite(path, from, b[from:to])
+}
+
+// overwrite writes into a file that is there, and syncs it.
+func overwrite(path string, at int64, b []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(b, at)
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
@@ -136,31 +144,29 @@ func (r *Recovery) updateManifest() error {
 	return nil
 }
 
-// updateWatermark says that all up to the log's end is durable. It writes into the
-// file that is there, if that is sound: a copy of the directory tends to take the
-// older inode first, and is then no newer than its frames.
+// updateWatermark makes both files say that all up to the log's end is durable. It
+// writes into a file that is sound: a copy of the directory tends to take the older
+// inode first, and its watermark is then no newer than its frames.
 func (r *Recovery) updateWatermark() error {
-	path := filepath.Join(r.dir, segment.WatermarkName)
-	seq := r.scan.Tail().NextSeq - 1
-	want := segment.NewWatermark(r.found.Manifest.UUID, seq)
-	b, err := os.ReadFile(path)
-	isDamaged := slices.ContainsFunc(r.found.Damage, func(d segment.Damage) bool { return d.Segment == segment.WatermarkName })
-	switch {
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return err
-	case err != nil || isDamaged:
-		return replaceFile(path, want)
-	case bytes.Equal(b, want):
-		return nil
+	want := segment.AppendWatermark(nil, r.found.Manifest.UUID, r.scan.Tail().NextSeq-1)
+	for _, name := range segment.WatermarkNames {
+		path := filepath.Join(r.dir, name)
+		b, err := os.ReadFile(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		isDamaged := slices.ContainsFunc(r.found.Damage, func(d segment.Damage) bool { return d.Segment == name })
+		switch {
+		case err != nil || isDamaged:
+			err = replaceFile(path, want)
+		case !bytes.Equal(b, want):
+			err = overwrite(path, 0, want)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	w, err := openWatermark(r.dir, r.found.Manifest.UUID)
-	if err != nil {
-		return err
-	}
-	for range segment.WatermarkSlots {
-		err = errors.Join(err, w.set(seq))
-	}
-	return errors.Join(err, w.close())
+	return nil
 }
 
 // saveTail copies what is behind the log's last entry.

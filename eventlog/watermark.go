@@ -14,29 +14,46 @@ import (
 // device. A killed process leaves it exact: the kernel has it. It is not synced
 // with each append, so that after a power cut it may lag; never does it run ahead.
 type watermark struct {
-	file *os.File
-	log  uuid.UUID
-	next int // the slot to write
-	slot []byte
+	files []*os.File
+	log   uuid.UUID
+	line  []byte
 }
 
 func openWatermark(dir string, log uuid.UUID) (*watermark, error) {
-	file, err := os.OpenFile(filepath.Join(dir, segment.WatermarkName), os.O_RDWR, 0)
-	if err != nil {
-		return nil, err
+	w := &watermark{log: log}
+	for _, name := range segment.WatermarkNames {
+		file, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR, 0)
+		if err != nil {
+			return nil, errors.Join(err, w.close())
+		}
+		w.files = append(w.files, file)
 	}
-	return &watermark{file: file, log: log}, nil
+	return w, nil
 }
 
 // set notes that every frame up to seq is on the device.
 func (w *watermark) set(seq uint64) error {
-	w.slot = segment.AppendWatermark(w.slot[:0], w.log, seq)
-	_, err := w.file.WriteAt(w.slot, int64(w.next)*segment.WatermarkStride)
-	w.next = (w.next + 1) % segment.WatermarkSlots
+	w.line = segment.AppendWatermark(w.line[:0], w.log, seq)
+	for _, file := range w.files {
+		if _, err := file.WriteAt(w.line, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *watermark) sync() (err error) {
+	for _, file := range w.files {
+		err = errors.Join(err, file.Sync())
+	}
 	return err
 }
 
-func (w *watermark) sync() error { return w.file.Sync() }
-
-// close syncs and closes the file.
-func (w *watermark) close() error { return errors.Join(w.file.Sync(), w.file.Close()) }
+// close syncs and closes the files.
+func (w *watermark) close() error {
+	err := w.sync()
+	for _, file := range w.files {
+		err = errors.Join(err, file.Close())
+	}
+	return err
+}

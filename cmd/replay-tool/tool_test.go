@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -69,7 +70,11 @@ func setWatermark(dir string, seq uint64) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, segment.WatermarkName), segment.NewWatermark(reader.Manifest().UUID, seq), 0o600)
+	for _, name := range segment.WatermarkNames {
+		line := segment.AppendWatermark(nil, reader.Manifest().UUID, seq)
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), line, 0o600))
+	}
+	return err
 }
 
 func codeOf(err error) int {

@@ -18,13 +18,11 @@ func ReadDirectory(fsys fs.FS) (d Directory, err error) {
 		return Directory{}, err
 	}
 	if d.Manifest.Revision > 0 {
-		var damage *Damage
+		var damage []Damage
 		if d.Watermark, damage, err = ReadWatermark(fsys, d.Manifest.UUID); err != nil {
 			return Directory{}, err
 		}
-		if damage != nil {
-			d.Damage = append(d.Damage, *damage)
-		}
+		d.Damage = append(d.Damage, damage...)
 	}
 	d.Strays, err = Strays(fsys)
 	return d, err

@@ -165,7 +165,7 @@ func ReadManifest(fsys fs.FS) (Manifest, []Damage, error) {
 // at most the making of a log has begun: it makes a watermark of nothing, an empty
 // segment, and then the manifest's copy.
 func nothingWritten(fsys fs.FS) (bool, error) {
-	b, err := readSmall(fsys, WatermarkName, maxWatermarkFile)
+	b, err := readSmall(fsys, WatermarkName, watermarkBytes)
 	if errors.Is(err, errNotSmall) {
 		return false, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path"
 	"strconv"
+	"strings"
 )
 
 // nameDigits is fixed by tidwall/wal, which names a segment by its first index.
@@ -44,8 +45,8 @@ func Names(fsys fs.FS) ([]string, error) {
 	return names, nil
 }
 
-// Strays returns what lies among the segments and is neither a segment nor the
-// manifest. tidwall/wal may take it for its own: at the sight of a name that
+// Strays returns what lies among the segments and is neither a segment nor a copy
+// of the manifest or the watermark. tidwall/wal may take it for its own: at the sight of a name that
 // ends in .START or .END it deletes segments.
 func Strays(fsys fs.FS) ([]Damage, error) {
 	entries, err := fs.ReadDir(fsys, WALDir)
@@ -58,7 +59,8 @@ func Strays(fsys fs.FS) ([]Damage, error) {
 	var strays []Damage
 	for _, e := range entries {
 		name := path.Join(WALDir, e.Name())
-		ours := name == ManifestCopyName || name == ManifestCopyName+TemporarySuffix
+		final := strings.TrimSuffix(name, TemporarySuffix)
+		ours := final == ManifestCopyName || final == WatermarkCopyName
 		if _, ok := ParseName(e.Name()); ours || ok && e.Type().IsRegular() {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"math"
 	"strconv"
 	"time"
 
@@ -16,83 +17,77 @@ import (
 // outlives the frames: without it, a log that was cut between two frames, or has
 // lost its last segment, looks like a shorter one.
 //
-// The file holds it twice, in slots that lie in different sectors and are written
-// in turn, so that a write cut short leaves the one before. A slot is a line of
-// text: the number, and the CRC32C of its digits followed by the log's UUID.
+// It is kept twice, as the manifest is: a line of text in each of two files, with
+// the number, and the CRC32C of its digits followed by the log's UUID. The line
+// lies in one sector, so that it is written whole or not at all.
 const (
-	WatermarkName    = "WATERMARK"
-	WatermarkSlots   = 2
-	WatermarkStride  = 512
-	watermarkBytes   = WatermarkStride + slotBytes
-	slotBytes        = nameDigits + len(" ") + crcDigits + len("\n")
-	crcDigits        = 8
-	maxWatermarkFile = 2 * WatermarkStride
+	WatermarkName     = "WATERMARK"
+	WatermarkCopyName = WALDir + "/WATERMARK"
+	crcDigits         = 8
+	watermarkBytes    = nameDigits + len(" ") + crcDigits + len("\n")
 )
 
-// AppendWatermark appends a slot that says seq.
+// WatermarkNames are the names of both files.
+var WatermarkNames = [2]string{WatermarkName, WatermarkCopyName}
+
+// AppendWatermark appends the line that says seq.
 func AppendWatermark(dst []byte, log uuid.UUID, seq uint64) []byte {
 	at := len(dst)
 	dst = fmt.Appendf(dst, "%0*d", nameDigits, seq)
-	return fmt.Appendf(dst, " %0*x\n", crcDigits, slotCRC(dst[at:], log))
+	crc := crc32.Update(crc32.Checksum(dst[at:], castagnoli), castagnoli, log[:])
+	return fmt.Appendf(dst, " %0*x\n", crcDigits, crc)
 }
 
-// NewWatermark returns a file whose slots both say seq.
-func NewWatermark(log uuid.UUID, seq uint64) []byte {
-	slot := AppendWatermark(nil, log, seq)
-	return append(append(slot, bytes.Repeat([]byte(" "), WatermarkStride-slotBytes)...), slot...)
+// ReadWatermark returns the lower number of the two files, and what is wrong with
+// them. A writer writes both before it acknowledges, so that every frame that was
+// acknowledged is counted; and where the files were copied one after the other
+// beside a writer, the lower is of the time of the first.
+func ReadWatermark(fsys fs.FS, log uuid.UUID) (seq uint64, damage []Damage, err error) {
+	seq = math.MaxUint64
+	for _, name := range WatermarkNames {
+		n, bad, err := readWatermarkFile(fsys, name, log)
+		if err != nil {
+			return 0, nil, err
+		}
+		if bad != nil {
+			damage = append(damage, *bad)
+			continue
+		}
+		seq = min(seq, n)
+	}
+	if len(damage) == len(WatermarkNames) {
+		seq = 0
+	}
+	return seq, damage, nil
 }
 
-func slotCRC(digits []byte, log uuid.UUID) uint32 {
-	return crc32.Update(crc32.Checksum(digits, castagnoli), castagnoli, log[:])
-}
-
-// ReadWatermark returns the higher number of the two slots, and what is wrong
-// with the file, if anything is: it then says less than was known. A slot that a
-// writer is about to write is read again until it rests.
-func ReadWatermark(fsys fs.FS, log uuid.UUID) (seq uint64, damage *Damage, err error) {
+// readWatermarkFile reads one. A file that is being written is read again until it
+// rests.
+func readWatermarkFile(fsys fs.FS, name string, log uuid.UUID) (uint64, *Damage, error) {
 	var before []byte
 	for {
-		b, err := readSmall(fsys, WatermarkName, maxWatermarkFile)
+		b, err := readSmall(fsys, name, watermarkBytes)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotSmall) {
-			return 0, &Damage{Segment: WatermarkName, Length: int64(len(b)), Reason: reasonOf(err)}, nil
+			return 0, &Damage{Segment: name, Length: int64(len(b)), Reason: reasonOf(err)}, nil
 		}
 		if err != nil {
 			return 0, nil, err
 		}
-		seq, damage = decodeWatermark(b, log)
-		if damage == nil || bytes.Equal(b, before) {
-			return seq, damage, nil
+		if seq, ok := decodeWatermark(b, log); ok {
+			return seq, nil, nil
+		}
+		if before != nil && bytes.Equal(b, before) {
+			return 0, &Damage{Segment: name, Length: int64(len(b)), Reason: "does not match its CRC32C"}, nil
 		}
 		before = b
 		time.Sleep(restTime)
 	}
 }
 
-func decodeWatermark(b []byte, log uuid.UUID) (seq uint64, damage *Damage) {
-	for i := range WatermarkSlots {
-		at := min(i*WatermarkStride, len(b))
-		slot := b[at:min(at+slotBytes, len(b))]
-		n, ok := decodeSlot(slot, log)
-		if ok {
-			seq = max(seq, n)
-			continue
-		}
-		if damage == nil {
-			damage = &Damage{Segment: WatermarkName, Offset: int64(at)}
-		}
-		damage.Length = int64(at+len(slot)) - damage.Offset
-		damage.Reason = "does not match its CRC32C: what was durable last is known less well"
-	}
-	if damage == nil && len(b) != watermarkBytes {
-		damage = &Damage{Segment: WatermarkName, Length: int64(len(b)), Reason: "not of its length"}
-	}
-	return seq, damage
-}
-
-func decodeSlot(slot []byte, log uuid.UUID) (uint64, bool) {
-	if len(slot) != slotBytes {
+func decodeWatermark(b []byte, log uuid.UUID) (uint64, bool) {
+	if len(b) != watermarkBytes {
 		return 0, false
 	}
-	seq, err := strconv.ParseUint(string(slot[:nameDigits]), 10, 64)
-	return seq, err == nil && seq <= maxNamedSeq && bytes.Equal(slot, AppendWatermark(nil, log, seq))
+	seq, err := strconv.ParseUint(string(b[:nameDigits]), 10, 64)
+	return seq, err == nil && seq <= maxNamedSeq && bytes.Equal(b, AppendWatermark(nil, log, seq))
 }
