@@ -394,6 +394,39 @@ func TestWatermark_OfAnOlderLog(t *testing.T) {
 	require.Equal(t, []replay.SeqRange{{First: 33, Last: 42}}, verify(t, dir).AcknowledgedLost)
 }
 
+// D4: where a damaged segment's end is cut off, quarantine/ has all of it as it was.
+func TestD4_DamagedAndTorn(t *testing.T) {
+	dir, _, ends := smallLog(t)
+	path := segmentPath(dir, firstSegment)
+	setWatermark(t, dir, 4)
+	flip(t, path, ends[1]-1)
+	require.NoError(t, os.Truncate(path, int64(ends[4]-3)))
+	original, err := os.ReadFile(path)
+	require.NoError(t, err)
+	s := open(t, dir, nil)
+	require.NotNil(t, s.Report().TornTail)
+	require.Len(t, s.Report().Damage, 1)
+	kept, err := os.ReadFile(filepath.Join(dir, "quarantine", firstSegment))
+	require.NoError(t, err)
+	require.Equal(t, original, kept)
+	left, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, original[:ends[3]], left)
+	require.EqualValues(t, 5, upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp).Seq)
+}
+
+// D4: a log whose segments are gone is refused: they may be on a volume that is not
+// mounted.
+func TestD4_SegmentsGone(t *testing.T) {
+	dir, _, _ := smallLog(t)
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "wal")))
+	before := hashes(t, dir)
+	_, err := migrationlog.Open(dir, nil)
+	require.ErrorIs(t, err, migrationlog.ErrDamaged)
+	require.ErrorContains(t, err, "is a volume not mounted")
+	require.Equal(t, before, hashes(t, dir))
+}
+
 // D4: what is damaged has its original bytes in quarantine/, once for each damage,
 // with a report that names it.
 func TestD4_DamagedSegmentsAreKept(t *testing.T) {

@@ -1,0 +1,105 @@
+package eventlog
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"migrationlog/eventlog/segment"
+)
+
+// beginLog is an empty log that is open.
+func beginLog(t testing.TB, dir string, opts Options) *Log {
+	r, err := Begin(dir, opts)
+	require.NoError(t, err)
+	for _, err := range r.Items() {
+		require.NoError(t, err)
+	}
+	log, err := r.Finish()
+	require.NoError(t, err)
+	t.Cleanup(func() { log.Close() })
+	return log
+}
+
+var body = bytes.Repeat([]byte{0xa5}, 90) // an event's usual size
+
+// What one durable append costs, and what of that each defence does: the parts are
+// those that Append runs once for each batch, or for each frame.
+func BenchmarkCost(b *testing.B) {
+	b.Run("append", func(b *testing.B) {
+		log := beginLog(b, b.TempDir(), Options{})
+		for b.Loop() {
+			require.NoError(b, log.Append([]Entry{{Body: body}}))
+		}
+	})
+	b.Run("append/write_only", func(b *testing.B) {
+		log := beginLog(b, b.TempDir(), Options{NoSync: true})
+		for b.Loop() {
+			require.NoError(b, log.Append([]Entry{{Body: body}}))
+		}
+	})
+	b.Run("watermark", func(b *testing.B) {
+		log := beginLog(b, b.TempDir(), Options{})
+		for b.Loop() {
+			require.NoError(b, log.watermark.set(42))
+		}
+	})
+	b.Run("lock_is_ours", func(b *testing.B) {
+		log := beginLog(b, b.TempDir(), Options{})
+		for b.Loop() {
+			require.True(b, stillThere(log.lock, log.lock.Path()))
+		}
+	})
+	b.Run("size_is_ours", func(b *testing.B) {
+		log := beginLog(b, b.TempDir(), Options{})
+		for b.Loop() {
+			_, err := os.Stat(log.tail)
+			require.NoError(b, err)
+		}
+	})
+	b.Run("frame_checksums", func(b *testing.B) {
+		var frame []byte
+		for b.Loop() {
+			frame = segment.AppendFrame(frame[:0], uuid.UUID{1}, segment.Header{Seq: 7}, body)
+		}
+	})
+	b.Run("rotate", func(b *testing.B) {
+		log := beginLog(b, b.TempDir(), Options{})
+		for b.Loop() {
+			require.NoError(b, log.Append([]Entry{{Body: body}}))
+			require.NoError(b, log.rotate())
+		}
+	})
+}
+
+// What an opening costs after a clean close and after a kill, by the size of the
+// last segment.
+func BenchmarkCost_Open(b *testing.B) {
+	for _, events := range []int{0, 1000, 30000} {
+		for _, ending := range []string{"closed", "killed"} {
+			b.Run(fmt.Sprintf("%s/events=%d", ending, events), func(b *testing.B) {
+				dir := filepath.Join(b.TempDir(), "log")
+				log := beginLog(b, dir, Options{NoSync: true})
+				for range events {
+					require.NoError(b, log.Append([]Entry{{Body: body}}))
+				}
+				require.NoError(b, log.Close())
+				for b.Loop() {
+					if ending == "killed" { // before any watermark reached the disk
+						b.StopTimer()
+						for _, name := range segment.WatermarkNames {
+							require.NoError(b, os.WriteFile(filepath.Join(dir, name), segment.AppendWatermark(nil, log.uuid, 0), 0o600))
+						}
+						b.StartTimer()
+					}
+					require.NoError(b, beginLog(b, dir, Options{}).Close())
+				}
+			})
+		}
+	}
+}
