@@ -394,6 +394,63 @@ func TestWatermark_OfAnOlderLog(t *testing.T) {
 	require.Equal(t, []replay.SeqRange{{First: 33, Last: 42}}, verify(t, dir).AcknowledgedLost)
 }
 
+// D2, D4, D5: a log that is copied while a writer runs, and damaged in three places,
+// opens and serves, names the three and the migrations in doubt, and keeps the
+// damaged bytes.
+func TestD5_CopyBesideAWriter(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	s := open(t, dir, &migrationlog.Options{SegmentSize: 4000})
+	for range 100 {
+		upsert(t, s, checkpoint.NewMigrationID(), 0, addLearner)
+	}
+	last := checkpoint.NewMigrationID()
+	ended := make(chan error)
+	go func() {
+		var err error
+		for attempt := uint32(0); err == nil; attempt++ {
+			var c checkpoint.Checkpoint
+			if c, err = checkpoint.New(last, attempt, catchUp, 1); err == nil {
+				_, err = s.Upsert(c)
+			}
+		}
+		ended <- err
+	}()
+	copied := copyDir(t, dir)
+	require.NoError(t, s.Close())
+	require.ErrorIs(t, <-ended, migrationlog.ErrClosed)
+
+	reader, err := replay.Open(copied)
+	require.NoError(t, err)
+	lost := map[uint64]checkpoint.MigrationID{7: {}, 50: {}, 93: {}}
+	damaged := map[string]bool{}
+	for r, err := range reader.Records(t.Context(), replay.Query{}) {
+		require.NoError(t, err)
+		require.Nil(t, r.Damage)
+		if _, ok := lost[r.Seq]; ok {
+			lost[r.Seq] = r.Event.Migration()
+			flip(t, segmentPath(copied, r.Segment), int(r.Offset+r.Length/2))
+			damaged[r.Segment] = true
+		}
+	}
+	require.Len(t, damaged, 3)
+
+	was := hashes(t, copied)
+	opened := open(t, copied, nil)
+	report := opened.Report()
+	require.Equal(t, []replay.SeqRange{{First: 7, Last: 7}, {First: 50, Last: 50}, {First: 93, Last: 93}}, report.Lost)
+	require.Equal(t, report.Lost, report.AcknowledgedLost)
+	require.Len(t, report.InDoubt, 90, "the first 93 but for the lost")
+	for _, id := range lost {
+		require.Equal(t, projection.InDoubt, opened.Doubt(id), "it has no row")
+	}
+	require.NotContains(t, report.InDoubt, last)
+	kept := hashes(t, filepath.Join(copied, "quarantine"))
+	for name := range damaged {
+		require.Equal(t, was["wal/"+name], kept[name])
+	}
+	upsert(t, opened, checkpoint.NewMigrationID(), 0, catchUp)
+}
+
 // D4: where a damaged segment's end is cut off, quarantine/ has all of it as it was.
 func TestD4_DamagedAndTorn(t *testing.T) {
 	dir, _, ends := smallLog(t)
