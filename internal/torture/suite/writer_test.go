@@ -1,0 +1,117 @@
+//go:build simulated
+
+package suite
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+
+	"migrationlog"
+	"migrationlog/checkpoint"
+	"migrationlog/internal/torture/simos"
+)
+
+// writer draws events, hands them to a store, and notes what was acknowledged.
+type writer struct {
+	dir  string // of the log
+	disk *simos.Disk
+	rng  *rand.Rand
+	opts migrationlog.Options
+
+	store *migrationlog.Store
+	mu    sync.Mutex
+	known history
+}
+
+func newWriter(dir string, disk *simos.Disk, rng *rand.Rand, known history) *writer {
+	return &writer{dir: dir, disk: disk, rng: rng, opts: migrationlog.Options{SegmentSize: 1 + rng.IntN(1500)}, known: known}
+}
+
+// open opens the log and holds it against what is known.
+func (w *writer) open() (err error) {
+	w.store, err = openAndCheck(w.dir, w.disk, &w.opts, w.known)
+	return err
+}
+
+func (w *writer) close() error {
+	s := w.store
+	w.store = nil
+	return s.Close()
+}
+
+// drawEvent draws an event about one of a few migrations. Its size is anything
+// up to two sectors.
+func (w *writer) drawEvent() checkpoint.Event {
+	id := checkpoint.MigrationID{1 + byte(w.rng.IntN(4))}
+	switch w.rng.IntN(8) {
+	case 0:
+		return checkpoint.Aborted{MigrationID: id, Reason: strings.Repeat("x", w.rng.IntN(1000)), TimestampMS: w.rng.Uint64()}
+	case 1:
+		return checkpoint.Removed{MigrationID: id, TimestampMS: w.rng.Uint64()}
+	}
+	n := w.rng.Uint64()
+	payloads := []checkpoint.Payload{
+		checkpoint.AddLearner{VShardID: uint32(n), SourceNode: n}, checkpoint.CatchUp{LearnerLogIndexAtAdd: n},
+		checkpoint.PromoteLearner{TargetNode: n}, checkpoint.LeadershipTransfer{SourceGroup: n},
+		checkpoint.Cutover{NewLeaderNodeID: n}, checkpoint.Complete{ActualPauseUS: n},
+	}
+	c, err := checkpoint.New(id, w.rng.Uint32(), payloads[w.rng.IntN(len(payloads))], w.rng.Uint64())
+	if err != nil {
+		panic(err)
+	}
+	return checkpoint.Upserted{Checkpoint: c}
+}
+
+// write hands one event to the store. What is acknowledged is promised.
+func (w *writer) write(e checkpoint.Event) error {
+	r, err := hand(w.store, e)
+	if err != nil || r.Seq == 0 {
+		return err
+	}
+	body := encode(e)
+	w.disk.Mark(promises{r.Seq: body})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.known.promise(r.Seq, body)
+}
+
+func hand(s *migrationlog.Store, e checkpoint.Event) (migrationlog.Receipt, error) {
+	switch e := e.(type) {
+	case checkpoint.Upserted:
+		return s.Upsert(e.Checkpoint)
+	case checkpoint.Aborted:
+		return s.Abort(e.MigrationID, e.Reason, e.Compensations, migrationlog.At(e.TimestampMS))
+	case checkpoint.Removed:
+		return s.Remove(e.MigrationID, migrationlog.At(e.TimestampMS))
+	}
+	panic(fmt.Sprintf("an event of type %T", e))
+}
+
+// writeTogether hands several events to the store at once.
+func (w *writer) writeTogether(n int) error {
+	var writing sync.WaitGroup
+	failures := make([]error, n)
+	for i := range n {
+		e := w.drawEvent()
+		writing.Go(func() { failures[i] = w.write(e) })
+	}
+	writing.Wait()
+	return errors.Join(failures...)
+}
+
+// step does one thing that a coordinator does.
+func (w *writer) step() error {
+	switch w.rng.IntN(8) {
+	case 0:
+		return w.writeTogether(2 + w.rng.IntN(3))
+	case 1:
+		if err := w.close(); err != nil {
+			return err
+		}
+		return w.open()
+	}
+	return w.write(w.drawEvent())
+}
