@@ -1,20 +1,22 @@
 package simos
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"syscall"
 )
 
 // maxCalls ends a program that tries for ever. It is far above what any test
-// needs.
+// needs between two changes of what fails.
 const maxCalls = 100_000
 
 // fault is which calls fail, and with what.
 type fault struct {
 	calls  int
+	armed  int // number of calls when the faults were last changed
 	failAt int // 0: none
-	errno  syscall.Errno
+	err    error
 	sticky bool
 	fired  int
 	last   string
@@ -46,13 +48,25 @@ var whatFillsADisk = []callKind{callCreate, callWrite, callRename, callLink, cal
 // and with sticky all after it until Heal. ENOSPC fails only what needs space,
 // and lets half of a write through.
 func (d *Disk) FailAt(n int, errno syscall.Errno, sticky bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.failAt, d.errno, d.sticky = n, errno, sticky
+	d.arm(n, errno, sticky)
 }
 
+// ErrKilled is what a program is told that has been killed, and tells nobody.
+var ErrKilled = errors.New("the program was killed")
+
+// KillAt ends the program at the n-th call: that one, if it writes, does half of
+// it, and nothing after it does anything, until Heal. What was done stays in the
+// kernel's memory, and is lost only with the power.
+func (d *Disk) KillAt(n int) { d.arm(n, ErrKilled, true) }
+
 // Heal ends all faults.
-func (d *Disk) Heal() { d.FailAt(0, 0, false) }
+func (d *Disk) Heal() { d.arm(0, nil, false) }
+
+func (d *Disk) arm(n int, err error, sticky bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failAt, d.err, d.sticky, d.armed = n, err, sticky, d.calls
+}
 
 // Calls is the number of calls made so far that can fail.
 func (d *Disk) Calls() int {
@@ -80,14 +94,14 @@ func (e EndlessError) Error() string {
 // holds the lock.
 func (d *Disk) call(kind callKind, path string) error {
 	d.calls++
-	if d.calls > maxCalls {
+	if d.calls-d.armed > maxCalls {
 		panic(EndlessError{string(kind) + " " + d.relative(path)})
 	}
 	hit := d.failAt != 0 && (d.calls == d.failAt || d.sticky && d.calls > d.failAt)
-	if !hit || d.errno == syscall.ENOSPC && !slices.Contains(whatFillsADisk, kind) {
+	if !hit || d.err == syscall.ENOSPC && !slices.Contains(whatFillsADisk, kind) {
 		return nil
 	}
 	d.fired++
 	d.last = fmt.Sprintf("call %d, %s %s", d.calls, kind, d.relative(path))
-	return d.errno
+	return d.err
 }

@@ -175,9 +175,9 @@ func (f *File) write(b []byte, put func([]byte) (n int, offset int64, err error)
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
 	failure := f.disk.call(callWrite, f.real.Name())
-	switch failure {
-	case nil:
-	case syscall.ENOSPC:
+	switch {
+	case failure == nil:
+	case failure == syscall.ENOSPC, failure == ErrKilled && f.disk.calls == f.disk.failAt:
 		b = b[:len(b)/2]
 	default:
 		return 0, &PathError{Op: "write", Path: f.real.Name(), Err: failure}
@@ -210,12 +210,14 @@ func (f *File) Sync() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	failure := d.call(callSync, f.real.Name())
-	if f.node.isDir() {
+	switch {
+	case failure == ErrKilled:
+	case f.node.isDir():
 		d.record(Op{Kind: OpSyncDir, Path: f.node.path, Failed: failure != nil})
 		if failure == nil {
 			d.settle(f.node)
 		}
-	} else {
+	default:
 		d.sync(f.node, failure != nil)
 	}
 	if failure != nil {

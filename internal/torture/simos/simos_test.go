@@ -305,6 +305,32 @@ func TestFailAt_FullDisk(t *testing.T) {
 	require.Equal(t, "f=1", names(d.Cut(len(d.Ops()), simos.FullLuck())))
 }
 
+// A killed program does nothing more. What it wrote is there, and is lost with the
+// power; a sync by the next program saves it.
+func TestKillAt(t *testing.T) {
+	dir, d := watch(t)
+	path := filepath.Join(dir, "f")
+	f, err := simos.Create(path)
+	require.NoError(t, err)
+	require.NoError(t, sync(t, dir))
+	d.KillAt(d.Calls() + 2)
+	_, err = f.WriteString("1234")
+	require.NoError(t, err)
+	_, err = f.WriteString("5678")
+	require.ErrorIs(t, err, simos.ErrKilled)
+	_, err = f.WriteString("9")
+	require.ErrorIs(t, err, simos.ErrKilled)
+	require.ErrorIs(t, f.Sync(), simos.ErrKilled)
+	require.ErrorIs(t, f.Close(), simos.ErrKilled)
+	d.Heal()
+	b, err := simos.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, "123456", string(b))
+	require.Empty(t, d.Cut(len(d.Ops()), simos.Luck{}).File("f"))
+	require.NoError(t, sync(t, path))
+	require.Equal(t, "123456", string(d.Cut(len(d.Ops()), simos.Luck{}).File("f")))
+}
+
 // A program that never ends is ended.
 func TestFailAt_Endless(t *testing.T) {
 	dir, _ := watch(t)

@@ -94,7 +94,11 @@ func (c *cutCase) live(depth int, image *simos.Image, before history, steps int)
 	}
 	report := w.store.Report()
 	for range steps {
-		if err := w.step(); err != nil {
+		do := w.step
+		if c.rng.IntN(6) == 0 {
+			do = w.kill
+		}
+		if err := do(); err != nil {
 			return l, err
 		}
 	}

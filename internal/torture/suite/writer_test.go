@@ -65,13 +65,22 @@ func (w *writer) drawEvent() checkpoint.Event {
 	return checkpoint.Upserted{Checkpoint: c}
 }
 
-// write hands one event to the store. What is acknowledged is promised.
+// write hands one event to the store, beside others maybe. What is acknowledged
+// is promised; what is not may be there, at a number that was free.
 func (w *writer) write(e checkpoint.Event) error {
+	body := encode(e)
+	free := w.store.Stats().LastSeq + 1
 	r, err := hand(w.store, e)
+	if errors.Is(err, migrationlog.ErrFailed) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for seq := range uint64(maxTogether) {
+			w.known.hand(free+seq, body)
+		}
+	}
 	if err != nil || r.Seq == 0 {
 		return err
 	}
-	body := encode(e)
 	w.disk.Mark(promises{r.Seq: body})
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -90,6 +99,9 @@ func hand(s *migrationlog.Store, e checkpoint.Event) (migrationlog.Receipt, erro
 	panic(fmt.Sprintf("an event of type %T", e))
 }
 
+// maxTogether is how many events are handed to a store at once, at most.
+const maxTogether = 4
+
 // writeTogether hands several events to the store at once.
 func (w *writer) writeTogether(n int) error {
 	var writing sync.WaitGroup
@@ -106,7 +118,7 @@ func (w *writer) writeTogether(n int) error {
 func (w *writer) step() error {
 	switch w.rng.IntN(8) {
 	case 0:
-		return w.writeTogether(2 + w.rng.IntN(3))
+		return w.writeTogether(2 + w.rng.IntN(maxTogether-1))
 	case 1:
 		if err := w.close(); err != nil {
 			return err
@@ -114,4 +126,24 @@ func (w *writer) step() error {
 		return w.open()
 	}
 	return w.write(w.drawEvent())
+}
+
+// kill kills the program somewhere in what it does next, and starts it again.
+func (w *writer) kill() error {
+	before, _ := w.disk.Fired()
+	w.disk.KillAt(w.disk.Calls() + 1 + w.rng.IntN(60))
+	for range 3 {
+		err := w.step()
+		if fired, _ := w.disk.Fired(); err != nil && fired == before || errors.As(err, &simos.EndlessError{}) {
+			return err
+		}
+		if err != nil {
+			break
+		}
+	}
+	if w.store != nil {
+		w.close() // which lets go of the lock, as the system does for the dead
+	}
+	w.disk.Heal()
+	return w.open()
 }
