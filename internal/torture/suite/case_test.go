@@ -151,3 +151,9 @@ func TestSimulated(t *testing.T) {
 	}
 	require.NoError(t, s.Close())
 }
+
+func removeAll(dir string) {
+	if err := os.RemoveAll(dir); err != nil {
+		panic(err)
+	}
+}

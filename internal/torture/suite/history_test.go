@@ -39,11 +39,23 @@ func (h history) clone() history {
 // hand notes an event that may be in the log from now on.
 func (h history) hand(seq uint64, body string) { h.may[claim{seq, body}] = true }
 
+// brokenError says which promise is broken. No fault excuses it.
+type brokenError struct{ error }
+
+func broken(format string, arguments ...any) error {
+	return brokenError{fmt.Errorf(format, arguments...)}
+}
+
+// inexcusable reports whether an error is one that no fault explains.
+func inexcusable(err error) bool {
+	return errors.As(err, &brokenError{}) || errors.As(err, &simos.EndlessError{})
+}
+
 // promise notes what must be in the log from now on. It returns an error where
 // the number had another event before.
 func (h history) promise(seq uint64, body string) error {
 	if had, ok := h.must[seq]; ok && had != body {
-		return fmt.Errorf("D3: seq %d was %s and is now %s", seq, told(had), told(body))
+		return broken("D3: seq %d was %s and is now %s", seq, told(had), told(body))
 	}
 	h.must[seq] = body
 	h.hand(seq, body)
@@ -56,14 +68,14 @@ func (h history) check(found map[uint64]string) error {
 	for _, seq := range sortedKeys(h.must) {
 		switch body, ok := found[seq]; {
 		case !ok:
-			wrong = append(wrong, fmt.Errorf("D1: seq %d is gone, %s", seq, told(h.must[seq])))
+			wrong = append(wrong, broken("D1: seq %d is gone, %s", seq, told(h.must[seq])))
 		case body != h.must[seq]:
-			wrong = append(wrong, fmt.Errorf("D3: seq %d was %s and is now %s", seq, told(h.must[seq]), told(body)))
+			wrong = append(wrong, broken("D3: seq %d was %s and is now %s", seq, told(h.must[seq]), told(body)))
 		}
 	}
 	for _, seq := range sortedKeys(found) {
 		if !h.may[claim{seq, found[seq]}] {
-			wrong = append(wrong, fmt.Errorf("D3: seq %d is invented, %s", seq, told(found[seq])))
+			wrong = append(wrong, broken("D3: seq %d is invented, %s", seq, told(found[seq])))
 		}
 	}
 	return errors.Join(wrong...)
@@ -102,7 +114,7 @@ func eventsIn(dir string) (map[uint64]string, error) {
 			continue
 		}
 		if _, twice := found[r.Seq]; twice {
-			return nil, fmt.Errorf("D3: seq %d is there twice", r.Seq)
+			return nil, broken("D3: seq %d is there twice", r.Seq)
 		}
 		found[r.Seq] = encode(r.Event)
 	}
@@ -162,7 +174,7 @@ func checkOpen(dir string, disk *simos.Disk, s *migrationlog.Store, h history) e
 		return err
 	}
 	if lost := s.Report().AcknowledgedLost; len(lost) > 0 {
-		return fmt.Errorf("D5: %v are said to have been acknowledged and lost", lost)
+		return broken("D5: %v are said to have been acknowledged and lost", lost)
 	}
 	disk.Mark(promises(found))
 	for seq, body := range found {

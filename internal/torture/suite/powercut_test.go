@@ -77,7 +77,7 @@ func (c *cutCase) live(depth int, image *simos.Image, before history, steps int)
 		return l, err
 	}
 	l = life{disk: simos.WatchImage(dir, image), before: before}
-	w := newWriter(filepath.Join(dir, "log"), l.disk, c.rng, before.clone())
+	w := newWriter(dir, l.disk, c.rng, before.clone())
 	defer func() {
 		l.disk.Stop()
 		l.after = w.known
@@ -89,7 +89,11 @@ func (c *cutCase) live(depth int, image *simos.Image, before history, steps int)
 		}
 	}()
 	c.openings++
-	if err := w.open(); err != nil {
+	begin := w.open
+	if c.rng.IntN(8) == 0 {
+		begin = w.kill
+	}
+	if err := begin(); err != nil {
 		return l, err
 	}
 	report := w.store.Report()
@@ -111,7 +115,7 @@ func (c *cutCase) live(depth int, image *simos.Image, before history, steps int)
 	}
 	again := w.store.Report()
 	if !reflect.DeepEqual(report.Lost, again.Lost) || !reflect.DeepEqual(report.AcknowledgedLost, again.AcknowledgedLost) {
-		return l, fmt.Errorf("D7: the first Open reports %v lost and %v of them acknowledged, the second %v and %v",
+		return l, broken("D7: the first Open reports %v lost and %v of them acknowledged, the second %v and %v",
 			report.Lost, report.AcknowledgedLost, again.Lost, again.AcknowledgedLost)
 	}
 	return l, w.close()

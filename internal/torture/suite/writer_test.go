@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"strings"
 	"sync"
 
@@ -26,8 +27,11 @@ type writer struct {
 	known history
 }
 
-func newWriter(dir string, disk *simos.Disk, rng *rand.Rand, known history) *writer {
-	return &writer{dir: dir, disk: disk, rng: rng, opts: migrationlog.Options{SegmentSize: 1 + rng.IntN(1500)}, known: known}
+// logPath is where a log is on a disk: in a directory that is new as well.
+const logPath = "coordinator/log"
+
+func newWriter(disk string, watch *simos.Disk, rng *rand.Rand, known history) *writer {
+	return &writer{dir: filepath.Join(disk, logPath), disk: watch, rng: rng, opts: migrationlog.Options{SegmentSize: 1 + rng.IntN(1500)}, known: known}
 }
 
 // open opens the log and holds it against what is known.
@@ -116,6 +120,9 @@ func (w *writer) writeTogether(n int) error {
 
 // step does one thing that a coordinator does.
 func (w *writer) step() error {
+	if w.store == nil {
+		return w.open()
+	}
 	switch w.rng.IntN(8) {
 	case 0:
 		return w.writeTogether(2 + w.rng.IntN(maxTogether-1))
@@ -134,7 +141,7 @@ func (w *writer) kill() error {
 	w.disk.KillAt(w.disk.Calls() + 1 + w.rng.IntN(60))
 	for range 3 {
 		err := w.step()
-		if fired, _ := w.disk.Fired(); err != nil && fired == before || errors.As(err, &simos.EndlessError{}) {
+		if fired, _ := w.disk.Fired(); err != nil && fired == before || inexcusable(err) {
 			return err
 		}
 		if err != nil {
