@@ -26,6 +26,7 @@ type claim struct {
 type history struct {
 	must map[uint64]string // acknowledged, or shown by a store that was opened
 	may  map[claim]bool    // handed to the log
+	lost map[uint64]bool   // to damage, not to a power cut: a report may say they had been acknowledged
 }
 
 func newHistory() history {
@@ -33,7 +34,7 @@ func newHistory() history {
 }
 
 func (h history) clone() history {
-	return history{must: maps.Clone(h.must), may: maps.Clone(h.may)}
+	return history{must: maps.Clone(h.must), may: maps.Clone(h.may), lost: h.lost}
 }
 
 // hand notes an event that may be in the log from now on.
@@ -173,8 +174,12 @@ func checkOpen(dir string, disk *simos.Disk, s *migrationlog.Store, h history) e
 	if err := h.check(found); err != nil {
 		return err
 	}
-	if lost := s.Report().AcknowledgedLost; len(lost) > 0 {
-		return broken("D5: %v are said to have been acknowledged and lost", lost)
+	for _, r := range s.Report().AcknowledgedLost {
+		for seq := r.First; seq <= r.Last; seq++ {
+			if !h.lost[seq] {
+				return broken("D5: seq %d is said to have been acknowledged and lost", seq)
+			}
+		}
 	}
 	disk.Mark(promises(found))
 	for seq, body := range found {
