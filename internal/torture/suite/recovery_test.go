@@ -85,7 +85,7 @@ func (w wound) tryFault(f failure, n int, dir string) error {
 		return err
 	}
 	p.disk.FailAt(f.call, f.err, f.sticky)
-	if err := p.interrupt(); err == nil {
+	if err = p.interrupt(); err == nil {
 		err = p.recover(filepath.Join(dir, "cut"), n)
 	}
 	if _, last := p.disk.Fired(); err != nil {
@@ -118,6 +118,7 @@ func (w wound) tryCut(at int, luck string, n int, dir string, tried *tally) erro
 		return err
 	}
 	how := map[string]simos.Luck{"none": {}, "full": simos.FullLuck(), "drawn": simos.DrawLuck(draw(n))}[luck]
+	p.disk.Stop()
 	after := w
 	after.image = p.disk.Cut(at, how)
 	tried.see(w.name+": a power cut", after.image.Hash())
