@@ -141,10 +141,26 @@ func (c *cutCase) cut(l life, depth int) error {
 	}
 	next, err := c.live(depth+1, image, known, c.rng.IntN(3))
 	if err != nil {
-		return fmt.Errorf("cut %d of depth %d, after operation %d (%s):\n%w", c.cuts, depth, at, kind, err)
+		return fmt.Errorf("cut %d of depth %d, after operation %d (%s)%s:\n%w", c.cuts, depth, at, kind, keep(image), err)
 	}
 	if depth < maxDepth && c.rng.IntN(3) > 0 {
 		return c.cut(next, depth+1)
 	}
 	return nil
+}
+
+// keep keeps what a power cut left for a person to look at, where one case is run
+// alone.
+func keep(image *simos.Image) string {
+	if *caseFlag < 0 {
+		return ""
+	}
+	dir, err := os.MkdirTemp("", "torture-kept-")
+	if err == nil {
+		err = image.Write(filepath.Join(dir, "disk"))
+	}
+	if err != nil {
+		return fmt.Sprintf(" (could not be kept: %v)", err)
+	}
+	return " (kept in " + dir + ")"
 }

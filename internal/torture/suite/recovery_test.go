@@ -23,7 +23,7 @@ func TestD7_FaultInRecovery(t *testing.T) {
 	tried := newTally()
 	var cases []func(n int, dir string) error
 	for _, w := range wounds(t) {
-		calls, ops := w.openings(t)
+		calls, ops := w.observe(t)
 		for _, f := range waysToFail(calls) {
 			cases = append(cases, func(n int, dir string) error {
 				tried.add(w.name + ": a fault")
@@ -48,9 +48,9 @@ func TestD7_FaultInRecovery(t *testing.T) {
 	t.Logf("%d cases:\n%s", len(cases), tried)
 }
 
-// openings is how many calls an Open of the wounded log makes, and how many
-// operations.
-func (w wound) openings(t *testing.T) (calls, ops int) {
+// observe opens the wounded log and notes what is said of the losses. It returns
+// how many calls that makes, and how many operations.
+func (w *wound) observe(t *testing.T) (calls, ops int) {
 	dir := filepath.Join(memDir(t), "disk")
 	p, err := w.admit(dir)
 	require.NoError(t, err, w.name)
@@ -58,7 +58,9 @@ func (w wound) openings(t *testing.T) (calls, ops int) {
 	s, err := openStore(p.dir, &p.opts)
 	require.NoError(t, err, w.name)
 	calls, ops = p.disk.Calls(), len(p.disk.Ops())
+	w.acknowledged = s.Report().AcknowledgedLost
 	require.NoError(t, s.Close())
+	p.wound = *w
 	require.NoError(t, p.check(), "%s: without a fault", w.name)
 	return calls, ops
 }
@@ -169,7 +171,10 @@ func (p *patient) recover(beside string, n int) error {
 			return err
 		}
 	}
-	return p.close()
+	if err := p.close(); err != nil {
+		return err
+	}
+	return p.check()
 }
 
 // check opens the log and holds its report against what was inflicted.
@@ -183,6 +188,9 @@ func (p *patient) check() error {
 	}
 	if !slices.Equal(report.Lost, p.wound.lost) {
 		return broken("D5: %v are reported as lost, and %v are", report.Lost, p.wound.lost)
+	}
+	if !slices.Equal(report.AcknowledgedLost, p.wound.acknowledged) {
+		return broken("D5: %v are reported as acknowledged and lost, and at first %v were", report.AcknowledgedLost, p.wound.acknowledged)
 	}
 	return p.wound.keeps(simos.ReadImage(filepath.Dir(filepath.Dir(p.dir))))
 }

@@ -18,11 +18,12 @@ import (
 
 // wound is a disk with a log that an Open has to repair.
 type wound struct {
-	name      string
-	image     *simos.Image
-	known     history
-	lost      []replay.SeqRange // what a report names
-	originals []string          // bytes that no repair may delete
+	name         string
+	image        *simos.Image
+	known        history
+	lost         []replay.SeqRange // what a report names
+	acknowledged []replay.SeqRange // those of them that the first report says had been acknowledged
+	originals    []string          // bytes that no repair may delete
 }
 
 // surgeon inflicts one wound on a copy of a small log.
@@ -53,6 +54,7 @@ func wounds(t *testing.T) []wound {
 		{"first frame damaged", func(s *surgeon) { s.flip(0) }},
 		{"a frame in the middle damaged", func(s *surgeon) { s.flip(last / 2) }},
 		{"last frame damaged", func(s *surgeon) { s.flip(last) }},
+		{"a length damaged in the last segment", func(s *surgeon) { s.flipAt(last, -1) }},
 		{"strays", (*surgeon).stray},
 		{"manifest damaged", func(s *surgeon) { s.replace("MANIFEST", "manifest?") }},
 		{"manifest missing", func(s *surgeon) { s.remove("MANIFEST") }},
@@ -72,7 +74,7 @@ func wounds(t *testing.T) []wound {
 		require.NoError(t, sound.Write(disk))
 		s := &surgeon{t: t, dir: filepath.Join(disk, logPath), records: records}
 		w.inflict(s)
-		all = append(all, wound{w.name, simos.ReadImage(disk), s.survivors(known), s.reported(), s.originals})
+		all = append(all, wound{name: w.name, image: simos.ReadImage(disk), known: s.survivors(known), lost: s.reported(), originals: s.originals})
 	}
 	nothing := &simos.Image{Entries: map[string]*simos.Image{}}
 	return append(all, wound{name: "no log yet", image: nothing, known: newHistory()})
@@ -156,12 +158,17 @@ func (s *surgeon) grow(bytes int) {
 
 // flip damages the end of a frame's body.
 func (s *surgeon) flip(i int) {
+	s.flipAt(i, s.records[i].Length-1)
+	s.gone = append(s.gone, s.records[i].Seq)
+}
+
+// flipAt damages a byte, counted from the beginning of a frame.
+func (s *surgeon) flipAt(i int, at int64) {
 	r := s.records[i]
 	segment := s.read(s.segment(i))
-	segment[r.Offset+r.Length-1] ^= 0x10
+	segment[r.Offset+at] ^= 0x10
 	require.NoError(s.t, os.WriteFile(s.segment(i), segment, 0o640))
-	s.originals = append(s.originals, string(segment[r.Offset:r.Offset+r.Length]))
-	s.gone = append(s.gone, r.Seq)
+	s.originals = append(s.originals, string(segment[r.Offset-1:r.Offset+r.Length]))
 }
 
 func (s *surgeon) removeSegment(name string) {
