@@ -278,6 +278,7 @@ func (d *Disk) abs(path string) string {
 	return abs
 }
 
+// relative is a path below the disk's directory, "" for that itself.
 func (d *Disk) relative(path string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(d.abs(path), d.dir), string(filepath.Separator))
 }

@@ -95,13 +95,13 @@ func (e EndlessError) Error() string {
 func (d *Disk) call(kind callKind, path string) error {
 	d.calls++
 	if d.calls-d.armed > maxCalls {
-		panic(EndlessError{string(kind) + " " + d.relative(path)})
+		panic(EndlessError{string(kind) + " /" + d.relative(path)})
 	}
 	hit := d.failAt != 0 && (d.calls == d.failAt || d.sticky && d.calls > d.failAt)
 	if !hit || d.err == syscall.ENOSPC && !slices.Contains(whatFillsADisk, kind) {
 		return nil
 	}
 	d.fired++
-	d.last = fmt.Sprintf("call %d, %s %s", d.calls, kind, d.relative(path))
+	d.last = fmt.Sprintf("call %d, %s /%s", d.calls, kind, d.relative(path))
 	return d.err
 }

@@ -298,7 +298,7 @@ func TestFailAt_FullDisk(t *testing.T) {
 	require.ErrorIs(t, err, syscall.ENOSPC)
 	fired, last := d.Fired()
 	require.Equal(t, 2, fired)
-	require.Contains(t, last, "create g")
+	require.Contains(t, last, "create /g")
 	b, err := simos.ReadFile(filepath.Join(dir, "f"))
 	require.NoError(t, err)
 	require.Equal(t, "12", string(b))
@@ -334,7 +334,7 @@ func TestKillAt(t *testing.T) {
 // A program that never ends is ended.
 func TestFailAt_Endless(t *testing.T) {
 	dir, _ := watch(t)
-	require.PanicsWithError(t, "the program made 100000 calls and does not end; the last is stat f", func() {
+	require.PanicsWithError(t, "the program made 100000 calls and does not end; the last is stat /f", func() {
 		for {
 			simos.Stat(filepath.Join(dir, "f"))
 		}

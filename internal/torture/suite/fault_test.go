@@ -171,10 +171,8 @@ func (s *script) recover(n int) error {
 	} else if unknown {
 		s.tried.add("the failed write is not there")
 	}
-	for range 4 {
-		if err := s.write(s.drawEvent()); err != nil {
-			return err
-		}
+	if err := s.append(4); err != nil {
+		return err
 	}
 	if err := s.cutAndCheck(simos.Luck{}); err != nil {
 		return err

@@ -156,10 +156,8 @@ func (p *patient) recover(beside string, n int) error {
 	if err := p.open(); err != nil {
 		return err
 	}
-	for range 2 {
-		if err := p.write(p.drawEvent()); err != nil {
-			return err
-		}
+	if err := p.append(2); err != nil {
+		return err
 	}
 	ops := len(p.disk.Ops())
 	for _, luck := range []simos.Luck{{}, simos.DrawLuck(draw(n))} {

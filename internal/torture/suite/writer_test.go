@@ -56,6 +56,10 @@ func (w *writer) drawEvent() checkpoint.Event {
 	case 1:
 		return checkpoint.Removed{MigrationID: id, TimestampMS: w.rng.Uint64()}
 	}
+	return w.drawUpsert(id)
+}
+
+func (w *writer) drawUpsert(id checkpoint.MigrationID) checkpoint.Event {
 	n := w.rng.Uint64()
 	payloads := []checkpoint.Payload{
 		checkpoint.AddLearner{VShardID: uint32(n), SourceNode: n}, checkpoint.CatchUp{LearnerLogIndexAtAdd: n},
@@ -89,6 +93,20 @@ func (w *writer) write(e checkpoint.Event) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.known.promise(r.Seq, body)
+}
+
+// append hands n new migrations to the store, which it has to acknowledge.
+func (w *writer) append(n int) error {
+	before := len(w.known.must)
+	for i := range n {
+		if err := w.write(w.drawUpsert(checkpoint.MigrationID{0xff, byte(i)})); err != nil {
+			return err
+		}
+	}
+	if got := len(w.known.must) - before; got != n {
+		return broken("D1: of %d new events %d were acknowledged", n, got)
+	}
+	return nil
 }
 
 func hand(s *migrationlog.Store, e checkpoint.Event) (migrationlog.Receipt, error) {
