@@ -22,7 +22,8 @@ const (
 
 // D1, D3, D7: whatever a power cut leaves of what was not synced, Open succeeds, all
 // that was acknowledged is there, and what else is there was written so. So it is
-// when the power is cut again while that Open repairs, or after it has gone on.
+// when the power is cut again while that Open repairs, or after it has gone on; and
+// with kills and faults in between.
 func TestD1_PowerCut(t *testing.T) {
 	begin := time.Now()
 	tried := newTally()
@@ -91,7 +92,7 @@ func (c *cutCase) live(depth int, image *simos.Image, before history, steps int)
 	c.openings++
 	begin := w.open
 	if c.rng.IntN(8) == 0 {
-		begin = w.kill
+		begin = w.stop
 	}
 	if err := begin(); err != nil {
 		return l, err
@@ -100,7 +101,7 @@ func (c *cutCase) live(depth int, image *simos.Image, before history, steps int)
 	for range steps {
 		do := w.step
 		if c.rng.IntN(6) == 0 {
-			do = w.kill
+			do = w.stop
 		}
 		if err := do(); err != nil {
 			return l, err

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 
 	"migrationlog"
 	"migrationlog/checkpoint"
@@ -153,10 +154,19 @@ func (w *writer) step() error {
 	return w.write(w.drawEvent())
 }
 
-// kill kills the program somewhere in what it does next, and starts it again.
-func (w *writer) kill() error {
+// stop kills the program somewhere in what it does next, or fails one of its calls,
+// and starts it again.
+func (w *writer) stop() error {
 	before, _ := w.disk.Fired()
-	w.disk.KillAt(w.disk.Calls() + 1 + w.rng.IntN(60))
+	at := w.disk.Calls() + 1 + w.rng.IntN(60)
+	switch w.rng.IntN(4) {
+	case 0:
+		w.disk.FailAt(at, syscall.EIO, w.rng.IntN(2) == 0)
+	case 1:
+		w.disk.FailAt(at, syscall.ENOSPC, w.rng.IntN(2) == 0)
+	default:
+		w.disk.KillAt(at)
+	}
 	for range 3 {
 		err := w.step()
 		if fired, _ := w.disk.Fired(); err != nil && fired == before || inexcusable(err) {
