@@ -5,6 +5,10 @@
 //	go run ./internal/torture
 //	go run ./internal/torture -cuts 1000000 -seed 42
 //	go run ./internal/torture -run D6 -patch canary.json
+//	go run ./internal/torture -run D1 -- -workers=8 -test.cpuprofile=cpu.out
+//
+// A case that fails is told with the command that runs it alone. Only what several
+// goroutines do at once is not the same again.
 //
 // Nothing in the code under test knows of it. It is compiled from rewritten
 // copies, in which package os is package simos: see [Overlay]. A patch is a JSON
