@@ -1,0 +1,216 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"go/parser"
+	"go/token"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	simosPath  = "migrationlog/internal/torture/simos"
+	simwalPath = "migrationlog/internal/torture/simwal" // exists in the overlay only
+	walPath    = "github.com/tidwall/wal"
+)
+
+// onDisk are the packages of this module whose files use package os for the log.
+var onDisk = []string{"eventlog", "replay"}
+
+// pastDisk are the imports by which code could reach the disk unseen.
+var pastDisk = []string{"syscall", "io/ioutil", "golang.org/x/sys/unix"}
+
+// Patch changes a file of the code under test. Old must be in it exactly once.
+type Patch struct {
+	File string `json:"file"` // relative to the module's root
+	Old  string `json:"old"`
+	New  string `json:"new"`
+}
+
+// Overlay is the rewritten sources that a simulated build is made of.
+type Overlay struct {
+	root    string            // of the module
+	dir     string            // where the copies are
+	Replace map[string]string // as go's -overlay wants it: the path, and what is there instead
+}
+
+// NewOverlay writes copies into dir in which package os is package simos, and the
+// patches are made. It fails where a file is not as expected: what it let through
+// would be run on the real disk.
+func NewOverlay(dir string, patches []Patch) (*Overlay, error) {
+	root, err := moduleDir("migrationlog")
+	if err != nil {
+		return nil, err
+	}
+	o := &Overlay{root: root, dir: dir, Replace: map[string]string{}}
+	for _, add := range []func() error{o.addDisk, o.addWAL} {
+		if err := add(); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range patches {
+		if err := o.patch(p); err != nil {
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+// File writes the JSON that go's -overlay wants and returns its path.
+func (o *Overlay) File() (string, error) {
+	text, err := json.MarshalIndent(o, "", "  ")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(o.dir, "overlay.json")
+	return path, os.WriteFile(path, text, 0o600)
+}
+
+func moduleDir(path string) (string, error) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", path).Output()
+	if err != nil {
+		return "", fmt.Errorf("go list -m %s: %w", path, err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// addDisk rewrites the files of this module that use the disk.
+func (o *Overlay) addDisk() error {
+	for _, dir := range onDisk {
+		files, err := filepath.Glob(filepath.Join(o.root, dir, "*.go"))
+		if err != nil {
+			return err
+		}
+		found := map[string]bool{}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return err
+			}
+			imports, err := importsOf(file, text)
+			if err != nil {
+				return err
+			}
+			for _, i := range imports {
+				found[i.path] = true
+				if slices.Contains(pastDisk, i.path) {
+					return fmt.Errorf("%s imports %s, which reaches the disk past package simos", file, i.path)
+				}
+			}
+			if err := o.put(file, file, text, replaceImports(text, imports, map[string]string{"os": simosPath, walPath: simwalPath})); err != nil {
+				return err
+			}
+		}
+		if !found["os"] || dir == "eventlog" && !found[walPath] {
+			return fmt.Errorf("no file of %s imports os, or tidwall/wal: has what uses the disk moved?", dir)
+		}
+	}
+	return nil
+}
+
+// addWAL makes tidwall/wal a package of this module. Its own place cannot be
+// overlaid: go build refuses that for the module cache.
+func (o *Overlay) addWAL() error {
+	from, err := moduleDir(walPath)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(from, "wal.go")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	imports, err := importsOf(file, text)
+	if err != nil {
+		return err
+	}
+	for _, want := range []string{"os", "io/ioutil"} {
+		if !slices.ContainsFunc(imports, func(i imported) bool { return i.path == want }) {
+			return fmt.Errorf("%s does not import %s: is it another version?", file, want)
+		}
+	}
+	to := filepath.Join(o.root, "internal", "torture", "simwal", "wal.go")
+	return o.put(to, file, text, replaceImports(text, imports, map[string]string{"os": simosPath, "io/ioutil": simosPath}))
+}
+
+// put replaces what is at path in the build, if it is another text than before.
+func (o *Overlay) put(path, from string, before, after []byte) error {
+	if path == from && string(before) == string(after) {
+		return nil
+	}
+	to := filepath.Join(o.dir, fmt.Sprintf("%d-%s", len(o.Replace), filepath.Base(path)))
+	o.Replace[path] = to
+	return os.WriteFile(to, after, 0o600)
+}
+
+// patch changes a file, rewritten or not.
+func (o *Overlay) patch(p Patch) error {
+	path := filepath.Join(o.root, filepath.FromSlash(p.File))
+	from := path
+	if rewritten, ok := o.Replace[path]; ok {
+		from = rewritten
+	}
+	text, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if n := strings.Count(string(text), p.Old); n != 1 || p.Old == p.New {
+		return fmt.Errorf("patch of %s: its old text is there %d times, and must be once and change: %q", p.File, n, p.Old)
+	}
+	if from == path {
+		return o.put(path, path, text, []byte(strings.Replace(string(text), p.Old, p.New, 1)))
+	}
+	return os.WriteFile(from, []byte(strings.Replace(string(text), p.Old, p.New, 1)), 0o600)
+}
+
+// imported is an import and where it stands in the text.
+type imported struct {
+	name, path string
+	from, to   int
+}
+
+func importsOf(file string, text []byte) ([]imported, error) {
+	set := token.NewFileSet()
+	parsed, err := parser.ParseFile(set, file, text, parser.ImportsOnly)
+	if err != nil {
+		return nil, err
+	}
+	var found []imported
+	for _, spec := range parsed.Imports {
+		path, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			return nil, err
+		}
+		i := imported{path: path, from: set.Position(spec.Pos()).Offset, to: set.Position(spec.Path.End()).Offset}
+		if spec.Name != nil {
+			i.name = spec.Name.Name
+		}
+		found = append(found, i)
+	}
+	return found, nil
+}
+
+// replaceImports puts other packages in the place of some, under the names that
+// the file calls them by.
+func replaceImports(text []byte, imports []imported, by map[string]string) []byte {
+	for _, i := range slices.Backward(imports) {
+		path, ok := by[i.path]
+		if !ok {
+			continue
+		}
+		name := i.name
+		if name == "" {
+			name = filepath.Base(i.path)
+		}
+		text = slices.Concat(text[:i.from], []byte(name+" "+strconv.Quote(path)), text[i.to:])
+	}
+	return text
+}

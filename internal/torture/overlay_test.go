@@ -1,0 +1,52 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// In a simulated build nothing that touches the log's files is left with package
+// os, and tidwall/wal is its own source on package simos.
+func TestOverlay_LeavesNoWayToTheDisk(t *testing.T) {
+	o, err := NewOverlay(t.TempDir(), nil)
+	require.NoError(t, err)
+	for _, name := range []string{"eventlog/files.go", "eventlog/lock.go", "eventlog/wal.go", "replay/reader.go", "internal/torture/simwal/wal.go"} {
+		require.Contains(t, o.Replace, filepath.Join(o.root, name))
+	}
+	for path, copied := range o.Replace {
+		text, err := os.ReadFile(copied)
+		require.NoError(t, err)
+		imports, err := importsOf(copied, text)
+		require.NoError(t, err)
+		for _, i := range imports {
+			require.NotContains(t, append(pastDisk, "os", walPath), i.path, path)
+		}
+	}
+}
+
+// A patch whose text is not there, or twice, or changes nothing, is an error: a
+// canary must not live because nothing was removed.
+func TestOverlay_PatchesOnce(t *testing.T) {
+	const file = "eventlog/lock.go"
+	for _, old := range []string{"not there", "return", `LockName = "LOCK"`} {
+		_, err := NewOverlay(t.TempDir(), []Patch{{File: file, Old: old, New: `LockName = "LOCK"`}})
+		require.ErrorContains(t, err, "must be once", old)
+	}
+	o, err := NewOverlay(t.TempDir(), []Patch{
+		{File: file, Old: `LockName = "LOCK"`, New: `LockName = "LATCH"`},
+		{File: "eventlog/segment/name.go", Old: "nameDigits = 20", New: "nameDigits = 21"},
+		{File: "eventlog/segment/name.go", Old: "1 << 62", New: "1 << 61"},
+	})
+	require.NoError(t, err)
+	text, err := os.ReadFile(o.Replace[filepath.Join(o.root, file)])
+	require.NoError(t, err)
+	require.Contains(t, string(text), "LATCH")
+	require.Contains(t, string(text), simosPath)
+	text, err = os.ReadFile(o.Replace[filepath.Join(o.root, "eventlog/segment/name.go")])
+	require.NoError(t, err)
+	require.Contains(t, string(text), "nameDigits = 21")
+	require.Contains(t, string(text), "1 << 61")
+}

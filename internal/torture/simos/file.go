@@ -1,0 +1,236 @@
+package simos
+
+import (
+	"io"
+	"os"
+	"syscall"
+)
+
+// File is an os.File on a disk, if it is on one.
+type File struct {
+	real   *os.File
+	disk   *Disk  // nil where nobody watches
+	node   *inode // what was opened, whatever its name is now
+	offset int64
+	append bool
+}
+
+// Open is os.Open.
+func Open(path string) (*File, error) { return OpenFile(path, O_RDONLY, 0) }
+
+// Create is os.Create.
+func Create(path string) (*File, error) { return OpenFile(path, O_RDWR|O_CREATE|O_TRUNC, 0o666) }
+
+// OpenFile is os.OpenFile.
+func OpenFile(path string, flag int, perm FileMode) (*File, error) {
+	d := diskOf(path)
+	if d == nil {
+		f, err := os.OpenFile(path, flag, perm)
+		if err != nil {
+			return nil, err
+		}
+		return &File{real: f}, nil
+	}
+	kind := callOpen
+	if flag&O_CREATE != 0 {
+		if _, err := os.Lstat(path); os.IsNotExist(err) {
+			kind = callCreate
+		}
+	}
+	var file *File
+	err := on(d, kind, path, func() error {
+		f, err := os.OpenFile(path, flag, perm)
+		if err != nil {
+			return err
+		}
+		file = &File{real: f, disk: d, node: d.find(path), append: flag&O_APPEND != 0}
+		if flag&O_TRUNC != 0 {
+			d.truncate(file.node, 0)
+		}
+		return nil
+	})
+	return file, err
+}
+
+// on makes one call on the file, or fails it.
+func (f *File) on(kind callKind, do func() error) error {
+	if f.disk == nil {
+		return do()
+	}
+	return on(f.disk, kind, f.real.Name(), do)
+}
+
+// Name is os.File's.
+func (f *File) Name() string { return f.real.Name() }
+
+// Fd is os.File's. What is done with it is not recorded.
+func (f *File) Fd() uintptr { return f.real.Fd() }
+
+// Stat is os.File's.
+func (f *File) Stat() (info FileInfo, err error) {
+	err = f.on(callStat, func() error {
+		info, err = f.real.Stat()
+		return err
+	})
+	return info, err
+}
+
+// Chmod is os.File's. Modes are not recorded.
+func (f *File) Chmod(mode FileMode) error { return f.real.Chmod(mode) }
+
+// Read is os.File's.
+func (f *File) Read(b []byte) (n int, err error) {
+	err = f.on(callRead, func() error {
+		n, err = f.real.Read(b)
+		f.offset += int64(n)
+		return err
+	})
+	return n, err
+}
+
+// ReadAt is os.File's.
+func (f *File) ReadAt(b []byte, offset int64) (n int, err error) {
+	err = f.on(callRead, func() error {
+		n, err = f.real.ReadAt(b, offset)
+		return err
+	})
+	return n, err
+}
+
+func (f *File) readAll() (b []byte, err error) {
+	err = f.on(callRead, func() error {
+		b, err = io.ReadAll(f.real)
+		return err
+	})
+	return b, err
+}
+
+// ReadDir is os.File's.
+func (f *File) ReadDir(n int) (entries []DirEntry, err error) {
+	err = f.on(callReadDir, func() error {
+		entries, err = f.real.ReadDir(n)
+		return err
+	})
+	if f.disk != nil {
+		for i, e := range entries {
+			entries[i] = dirEntry{e, f}
+		}
+	}
+	return entries, err
+}
+
+// dirEntry is a name whose file may fail to be looked at.
+type dirEntry struct {
+	DirEntry
+	dir *File
+}
+
+func (e dirEntry) Info() (info FileInfo, err error) {
+	err = e.dir.on(callStat, func() error {
+		info, err = e.DirEntry.Info()
+		return err
+	})
+	return info, err
+}
+
+// Seek is os.File's.
+func (f *File) Seek(offset int64, whence int) (int64, error) {
+	at, err := f.real.Seek(offset, whence)
+	if err == nil {
+		f.offset = at
+	}
+	return at, err
+}
+
+// Write is os.File's.
+func (f *File) Write(b []byte) (int, error) {
+	return f.write(b, func(part []byte) (int, int64, error) {
+		offset := f.offset
+		if f.append && f.disk != nil {
+			offset = f.node.last().sizeBytes
+		}
+		n, err := f.real.Write(part)
+		f.offset = offset + int64(n)
+		return n, offset, err
+	})
+}
+
+// WriteString is os.File's.
+func (f *File) WriteString(s string) (int, error) { return f.Write([]byte(s)) }
+
+// WriteAt is os.File's.
+func (f *File) WriteAt(b []byte, offset int64) (int, error) {
+	return f.write(b, func(part []byte) (int, int64, error) {
+		n, err := f.real.WriteAt(part, offset)
+		return n, offset, err
+	})
+}
+
+// write makes one call that writes. A full disk takes half of it.
+func (f *File) write(b []byte, put func([]byte) (n int, offset int64, err error)) (int, error) {
+	if f.disk == nil {
+		n, _, err := put(b)
+		return n, err
+	}
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	failure := f.disk.call(callWrite, f.real.Name())
+	switch {
+	case failure == nil:
+	case failure == syscall.ENOSPC, failure == ErrKilled && f.disk.calls == f.disk.failAt:
+		b = b[:len(b)/2]
+	default:
+		return 0, &PathError{Op: "write", Path: f.real.Name(), Err: failure}
+	}
+	n, offset, err := put(b)
+	f.disk.write(f.node, offset, b[:n])
+	if err == nil && failure != nil {
+		err = &PathError{Op: "write", Path: f.real.Name(), Err: failure}
+	}
+	return n, err
+}
+
+// Truncate is os.File's.
+func (f *File) Truncate(sizeBytes int64) error {
+	return f.on(callTruncate, func() error {
+		err := f.real.Truncate(sizeBytes)
+		if err == nil && f.disk != nil {
+			f.disk.truncate(f.node, sizeBytes)
+		}
+		return err
+	})
+}
+
+// Sync is os.File's, and costs nothing: what it makes durable is in the record.
+func (f *File) Sync() error {
+	if f.disk == nil {
+		return f.real.Sync()
+	}
+	d := f.disk
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	failure := d.call(callSync, f.real.Name())
+	switch {
+	case failure == ErrKilled:
+	case f.node.isDir():
+		d.record(Op{Kind: OpSyncDir, Path: f.node.path, Failed: failure != nil})
+		if failure == nil {
+			d.settle(f.node)
+		}
+	default:
+		d.sync(f.node, failure != nil)
+	}
+	if failure != nil {
+		return &PathError{Op: "sync", Path: f.real.Name(), Err: failure}
+	}
+	return nil
+}
+
+// Close is os.File's. One that fails has closed the file all the same.
+func (f *File) Close() error {
+	err := f.real.Close()
+	if err != nil || f.disk == nil {
+		return err
+	}
+	return f.on(callClose, func() error { return nil })
+}

@@ -1,0 +1,134 @@
+package simos
+
+import (
+	"fmt"
+	"hash/maphash"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Image is a directory, or a file, as a value. Two names of one file are the
+// same *Image. It is not changed once it is made.
+type Image struct {
+	Entries map[string]*Image // of a directory; nil for a file
+	Bytes   []byte            // of a file
+}
+
+// ReadImage is what is in a directory. It panics where that cannot be read, or
+// is neither a file nor a directory.
+func ReadImage(dir string) *Image {
+	seen := map[string]os.FileInfo{}
+	images := map[string]*Image{}
+	return readImage(dir, func(path string, info fs.FileInfo) *Image {
+		for other, i := range seen {
+			if os.SameFile(info, i) {
+				return images[other]
+			}
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			panic(err)
+		}
+		seen[path], images[path] = info, &Image{Bytes: b}
+		return images[path]
+	})
+}
+
+func readImage(dir string, file func(string, fs.FileInfo) *Image) *Image {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		panic(err)
+	}
+	image := &Image{Entries: map[string]*Image{}}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		info, err := e.Info()
+		switch {
+		case err != nil:
+			panic(err)
+		case info.IsDir():
+			image.Entries[e.Name()] = readImage(path, file)
+		case info.Mode().IsRegular():
+			image.Entries[e.Name()] = file(path, info)
+		default:
+			panic(fmt.Sprintf("%s is neither a file nor a directory", path))
+		}
+	}
+	return image
+}
+
+// Write makes a new directory that holds the image. It must not exist.
+func (i *Image) Write(dir string) error { return i.put(dir, map[*Image]string{}) }
+
+func (i *Image) put(path string, made map[*Image]string) error {
+	if i.Entries == nil {
+		if first, ok := made[i]; ok {
+			return os.Link(first, path)
+		}
+		made[i] = path
+		return os.WriteFile(path, i.Bytes, 0o640)
+	}
+	if err := os.Mkdir(path, 0o750); err != nil {
+		return err
+	}
+	for name, entry := range i.Entries {
+		if err := entry.put(filepath.Join(path, name), made); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// File is the bytes of the file at a path of slashes, nil where none is.
+func (i *Image) File(path string) []byte {
+	for _, name := range strings.Split(path, "/") {
+		if i = i.Entries[name]; i == nil {
+			return nil
+		}
+	}
+	return i.Bytes
+}
+
+var imageSeed = maphash.MakeSeed()
+
+// Hash is equal for images that hold the same, in this process.
+func (i *Image) Hash() uint64 {
+	var h maphash.Hash
+	h.SetSeed(imageSeed)
+	i.hash(&h)
+	return h.Sum64()
+}
+
+func (i *Image) hash(h *maphash.Hash) {
+	fmt.Fprint(h, i.Entries == nil, len(i.Bytes), len(i.Entries), ";")
+	h.Write(i.Bytes)
+	for _, name := range slices.Sorted(maps.Keys(i.Entries)) {
+		h.WriteString(name)
+		h.WriteByte(0)
+		i.Entries[name].hash(h)
+	}
+}
+
+// plant makes the inodes of an image, all of it durable.
+func plant(i *Image, durable map[*inode]map[string]*inode, made map[*Image]*inode) *inode {
+	return plantAt("", i, durable, made)
+}
+
+func plantAt(path string, i *Image, durable map[*inode]map[string]*inode, made map[*Image]*inode) *inode {
+	if i.Entries == nil {
+		if made[i] == nil {
+			made[i] = newFile(path, i.Bytes)
+		}
+		return made[i]
+	}
+	dir := &inode{path: path, entries: map[string]*inode{}}
+	for name, entry := range i.Entries {
+		dir.entries[name] = plantAt(filepath.Join(path, name), entry, durable, made)
+	}
+	durable[dir] = maps.Clone(dir.entries)
+	return dir
+}

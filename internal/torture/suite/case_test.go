@@ -1,0 +1,159 @@
+//go:build simulated
+
+package suite
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog"
+	"migrationlog/checkpoint"
+	"migrationlog/internal/torture/simos"
+)
+
+var (
+	seedFlag    = flag.Int64("seed", 0, "seed of all cases; 0 is taken from the clock")
+	cutsFlag    = flag.Int("cuts", 2000, "power cuts to try")
+	caseFlag    = flag.Int("case", -1, "the one case to run; -1 is all")
+	workersFlag = flag.Int("workers", 4, "cases at a time; some of them wait for a tail to rest")
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if *seedFlag == 0 {
+		*seedFlag = time.Now().UnixNano()
+	}
+	fmt.Printf("seed %d\n", *seedFlag)
+	os.Exit(m.Run())
+}
+
+// draw returns the random numbers of one case, which depend on nothing else.
+func draw(n int) *rand.Rand { return rand.New(rand.NewPCG(uint64(*seedFlag), uint64(n))) }
+
+// maxFailures is how many failed cases are told before the rest is given up.
+const maxFailures = 10
+
+// eachCase tries n cases, or the one of the -case flag, several at a time. A case
+// that fails is told with the command that runs it alone.
+func eachCase(t *testing.T, n int, try func(n int, dir string) error) {
+	base := memDir(t)
+	next := make(chan int)
+	var failures atomic.Int64
+	var workers sync.WaitGroup
+	for range *workersFlag {
+		workers.Go(func() {
+			for i := range next {
+				dir := filepath.Join(base, fmt.Sprint(i))
+				err := os.Mkdir(dir, 0o750)
+				if err == nil {
+					err = try(i, dir)
+				}
+				if err != nil && failures.Add(1) <= maxFailures {
+					t.Errorf("case %d: %v\nagain: go run ./internal/torture -seed %d -run '^%s$' -case %d", i, err, *seedFlag, t.Name(), i)
+				}
+				if err := os.RemoveAll(dir); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range n {
+		if (*caseFlag < 0 || *caseFlag == i) && failures.Load() < maxFailures {
+			next <- i
+		}
+	}
+	close(next)
+	workers.Wait()
+}
+
+// memDir is a directory in memory where the system has one.
+func memDir(t *testing.T) string {
+	dir, err := os.MkdirTemp("/dev/shm", "torture-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// tally counts what was tried, by class.
+type tally struct {
+	mu    sync.Mutex
+	count map[string]int
+	seen  map[string]map[uint64]bool
+}
+
+func newTally() *tally {
+	return &tally{count: map[string]int{}, seen: map[string]map[uint64]bool{}}
+}
+
+func (c *tally) add(class string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count[class]++
+}
+
+// see counts a state, and whether it is a new one of its class.
+func (c *tally) see(class string, hash uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count[class]++
+	if c.seen[class] == nil {
+		c.seen[class] = map[uint64]bool{}
+	}
+	c.seen[class][hash] = true
+}
+
+func (c *tally) String() string {
+	var told []string
+	for _, class := range sortedKeys(c.count) {
+		line := fmt.Sprintf("%9d %s", c.count[class], class)
+		if seen := c.seen[class]; seen != nil {
+			line += fmt.Sprintf(", %d distinct", len(seen))
+		}
+		told = append(told, line)
+	}
+	return strings.Join(told, "\n")
+}
+
+// The build under test is on the simulated disk: an upsert is one write and one
+// sync of its segment, and the record has them.
+func TestSimulated(t *testing.T) {
+	dir := memDir(t)
+	disk := simos.Watch(dir)
+	defer disk.Stop()
+	s, err := migrationlog.Open(filepath.Join(dir, "log"), nil)
+	require.NoError(t, err)
+	require.NotEmpty(t, disk.Ops(), "this build is on the real disk: go run ./internal/torture")
+	for range 3 {
+		before := len(disk.Ops())
+		c, err := checkpoint.New(checkpoint.NewMigrationID(), 0, checkpoint.CatchUp{VShardID: 7}, 1)
+		require.NoError(t, err)
+		_, err = s.Upsert(c)
+		require.NoError(t, err)
+		var told []simos.OpKind
+		for _, op := range disk.Ops()[before:] {
+			if op.Path == "log/wal/00000000000000000001" {
+				told = append(told, op.Kind)
+			}
+		}
+		require.Equal(t, []simos.OpKind{simos.OpWrite, simos.OpSync}, told)
+	}
+	require.NoError(t, s.Close())
+}
+
+func removeAll(dir string) {
+	if err := os.RemoveAll(dir); err != nil {
+		panic(err)
+	}
+}

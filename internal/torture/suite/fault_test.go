@@ -1,0 +1,204 @@
+//go:build simulated
+
+package suite
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog"
+	"migrationlog/internal/torture/simos"
+)
+
+// failure is one way in which a call fails.
+type failure struct {
+	call   int // from 1
+	err    syscall.Errno
+	sticky bool
+}
+
+func (f failure) String() string {
+	how := "once"
+	if f.sticky {
+		how = "from there on"
+	}
+	return fmt.Sprintf("call %d fails with %v %s", f.call, f.err, how)
+}
+
+// waysToFail are the ways in which any one of so many calls can fail.
+func waysToFail(calls int) (all []failure) {
+	for n := range calls {
+		for _, err := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
+			for _, sticky := range []bool{false, true} {
+				all = append(all, failure{n + 1, err, sticky})
+			}
+		}
+	}
+	return all
+}
+
+// D6, D1, D3, D7: whichever call of a writer's life fails, and however, nothing is
+// acknowledged after a failed write, and whatever was acknowledged is there when
+// the log is opened again; also after a power cut that takes all that the device
+// was not told to keep.
+func TestD6_EveryFault(t *testing.T) {
+	dir := memDir(t)
+	disk := simos.Watch(dir)
+	require.NoError(t, newScript(dir, disk).run())
+	disk.Stop()
+	tried := newTally()
+	ways := waysToFail(disk.Calls())
+	eachCase(t, len(ways), func(n int, dir string) error {
+		f := ways[n]
+		disk, err := watchNew(filepath.Join(dir, "disk"))
+		if err != nil {
+			return err
+		}
+		defer disk.Stop()
+		disk.FailAt(f.call, f.err, f.sticky)
+		s := newScript(filepath.Join(dir, "disk"), disk)
+		s.tried, s.beside = tried, filepath.Join(dir, "cut")
+		err = s.run()
+		if err == nil {
+			err = s.recover(n)
+		}
+		_, last := disk.Fired()
+		if err != nil {
+			return fmt.Errorf("%v (%s): %w", f, last, err)
+		}
+		return nil
+	})
+	t.Logf("%d calls, %d ways to fail:\n%s", disk.Calls(), len(ways), tried)
+}
+
+// watchNew makes a directory and watches it.
+func watchNew(dir string) (*simos.Disk, error) {
+	if err := os.Mkdir(dir, 0o750); err != nil {
+		return nil, err
+	}
+	return simos.Watch(dir), nil
+}
+
+// script is a writer's life in which every call is in its place: it makes a log,
+// fills segments, closes it, opens it and goes on.
+type script struct {
+	*writer
+	tried  *tally
+	beside string // a directory for what a power cut leaves
+}
+
+const scriptSegmentBytes = 300 // two or three events
+
+func newScript(dir string, disk *simos.Disk) *script {
+	w := newWriter(dir, disk, draw(0), newHistory()) // the same events in every case
+	w.opts.SegmentSize = scriptSegmentBytes
+	return &script{writer: w, tried: newTally()}
+}
+
+// run goes through the script until something fails, and then holds the store to
+// what it must do.
+func (s *script) run() error {
+	defer s.disk.Heal()
+	for _, writes := range []int{7, 5} {
+		if err := s.open(); err != nil {
+			s.tried.add("Open failed")
+			return s.judge(err)
+		}
+		for range writes {
+			err := s.write(s.drawEvent())
+			if err != nil {
+				s.tried.add("a write failed")
+				return errors.Join(s.judge(err), s.failed(err))
+			}
+		}
+		if err := s.close(); err != nil {
+			s.tried.add("Close failed")
+			return s.judge(err)
+		}
+	}
+	if fired, _ := s.disk.Fired(); fired > 0 {
+		s.tried.add("nothing failed for it")
+	} else {
+		s.tried.add("no such fault: a call that a full disk does not fail")
+	}
+	return nil
+}
+
+// judge returns the error if no fault explains it.
+func (s *script) judge(err error) error {
+	if fired, _ := s.disk.Fired(); fired == 0 || inexcusable(err) {
+		return err
+	}
+	return nil
+}
+
+// failed holds a store to what it must do after a write has failed.
+func (s *script) failed(first error) error {
+	if !errors.Is(first, migrationlog.ErrFailed) {
+		return broken("D6: the write failed with %w, which is not ErrFailed", first)
+	}
+	for range 2 {
+		if _, err := hand(s.store, s.drawEvent()); !errors.Is(err, migrationlog.ErrFailed) {
+			return broken("D6: a write after the failed one returned %v", err)
+		}
+		if err := s.store.Health(); !errors.Is(err, migrationlog.ErrFailed) {
+			return broken("D6: after the failed write Health is %v", err)
+		}
+		s.disk.Heal()
+	}
+	return nil
+}
+
+// recover opens the log on a disk that is sound again, goes on, and cuts the
+// power.
+func (s *script) recover(n int) error {
+	if s.store != nil {
+		s.close()
+	}
+	unknown := len(s.known.may) > len(s.known.must)
+	acknowledged := len(s.known.must)
+	if err := s.open(); err != nil {
+		return err
+	}
+	if unknown && len(s.known.must) > acknowledged {
+		s.tried.add("the failed write is there")
+	} else if unknown {
+		s.tried.add("the failed write is not there")
+	}
+	if err := s.append(4); err != nil {
+		return err
+	}
+	if err := s.cutAndCheck(simos.Luck{}); err != nil {
+		return err
+	}
+	if err := s.cutAndCheck(simos.DrawLuck(draw(n))); err != nil {
+		return err
+	}
+	return s.close()
+}
+
+// cutAndCheck cuts the power now and opens what is left.
+func (s *script) cutAndCheck(luck simos.Luck) error {
+	return checkCut(s.beside, s.disk.Cut(len(s.disk.Ops()), luck), s.known.clone())
+}
+
+// checkCut opens what a power cut left, and holds it against what is known.
+func checkCut(dir string, image *simos.Image, known history) error {
+	if err := image.Write(dir); err != nil {
+		return err
+	}
+	defer removeAll(dir)
+	disk := simos.WatchImage(dir, image)
+	defer disk.Stop()
+	store, err := openAndCheck(filepath.Join(dir, logPath), disk, nil, known)
+	if err != nil {
+		return fmt.Errorf("after a power cut: %w", err)
+	}
+	return store.Close()
+}

@@ -1,0 +1,167 @@
+//go:build simulated
+
+package suite
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"migrationlog/internal/torture/simos"
+)
+
+const (
+	cutsPerRecord = 40 // of the first depth; the deeper ones come on top
+	maxDepth      = 3
+)
+
+// D1, D3, D7: whatever a power cut leaves of what was not synced, Open succeeds, all
+// that was acknowledged is there, and what else is there was written so. So it is
+// when the power is cut again while that Open repairs, or after it has gone on; and
+// with kills and faults in between.
+func TestD1_PowerCut(t *testing.T) {
+	begin := time.Now()
+	tried := newTally()
+	var cuts, openings atomic.Int64
+	eachCase(t, (*cutsFlag+2*cutsPerRecord-1)/(2*cutsPerRecord), func(n int, dir string) error {
+		c := &cutCase{dir: dir, rng: draw(n), tried: tried}
+		err := c.try()
+		cuts.Add(c.cuts)
+		openings.Add(c.openings)
+		return err
+	})
+	seconds := time.Since(begin).Seconds()
+	t.Logf("%d power cuts, %d openings, %.0f cuts a second; by the operation that the cut came after:\n%s",
+		cuts.Load(), openings.Load(), float64(cuts.Load())/seconds, tried)
+}
+
+// cutCase is one writer's life, and what power cuts make of it.
+type cutCase struct {
+	dir            string
+	rng            *rand.Rand
+	tried          *tally
+	cuts, openings int64
+	dirs           int
+}
+
+func (c *cutCase) try() error {
+	life, err := c.live(1, &simos.Image{Entries: map[string]*simos.Image{}}, newHistory(), 3+c.rng.IntN(10))
+	if err != nil {
+		return err
+	}
+	for range cutsPerRecord {
+		if err := c.cut(life, 1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// life is what a writer did, from the moment it opened the log.
+type life struct {
+	disk   *simos.Disk
+	before history // when it began
+	after  history
+}
+
+// live writes the image into a directory, opens the log in it and goes on from
+// there.
+func (c *cutCase) live(depth int, image *simos.Image, before history, steps int) (l life, err error) {
+	c.dirs++
+	dir := filepath.Join(c.dir, fmt.Sprint(c.dirs))
+	if err := image.Write(dir); err != nil {
+		return l, err
+	}
+	l = life{disk: simos.WatchImage(dir, image), before: before}
+	w := newWriter(dir, l.disk, c.rng, before.clone())
+	defer func() {
+		l.disk.Stop()
+		l.after = w.known
+		if w.store != nil {
+			w.store.Close()
+		}
+		if removed := os.RemoveAll(dir); err == nil {
+			err = removed
+		}
+	}()
+	c.openings++
+	begin := w.open
+	if c.rng.IntN(8) == 0 {
+		begin = w.stop
+	}
+	if err := begin(); err != nil {
+		return l, err
+	}
+	report := w.store.Report()
+	for range steps {
+		do := w.step
+		if c.rng.IntN(6) == 0 {
+			do = w.stop
+		}
+		if err := do(); err != nil {
+			return l, err
+		}
+	}
+	if err := w.close(); err != nil || depth == 1 {
+		return l, err
+	}
+	c.openings++
+	if err := w.open(); err != nil {
+		return l, err
+	}
+	again := w.store.Report()
+	if !reflect.DeepEqual(report.Lost, again.Lost) || !reflect.DeepEqual(report.AcknowledgedLost, again.AcknowledgedLost) {
+		return l, broken("D7: the first Open reports %v lost and %v of them acknowledged, the second %v and %v",
+			report.Lost, report.AcknowledgedLost, again.Lost, again.AcknowledgedLost)
+	}
+	return l, w.close()
+}
+
+// cut cuts the power somewhere in a life, and begins the next with what is left.
+func (c *cutCase) cut(l life, depth int) error {
+	ops := l.disk.Ops()
+	at := c.rng.IntN(len(ops) + 1)
+	image := l.disk.Cut(at, simos.DrawLuck(c.rng))
+	c.cuts++
+	kind := simos.OpKind("nothing")
+	if at > 0 {
+		kind = ops[at-1].Kind
+	}
+	c.tried.see(fmt.Sprintf("depth %d, after %s", depth, kind), image.Hash())
+	known, err := l.before.promisedAt(ops[:at])
+	if err != nil {
+		return err
+	}
+	for event := range l.after.may {
+		known.may[event] = true
+	}
+	next, err := c.live(depth+1, image, known, c.rng.IntN(3))
+	if err != nil {
+		return fmt.Errorf("cut %d of depth %d, after operation %d (%s)%s:\n%w", c.cuts, depth, at, kind, keep(image), err)
+	}
+	if depth < maxDepth && c.rng.IntN(3) > 0 {
+		return c.cut(next, depth+1)
+	}
+	return nil
+}
+
+// keep keeps what a power cut left for a person to look at, where one case is run
+// alone.
+func keep(image *simos.Image) string {
+	if *caseFlag < 0 {
+		return ""
+	}
+	dir, err := os.MkdirTemp("", "torture-kept-")
+	if err == nil {
+		err = image.Write(filepath.Join(dir, "disk"))
+	}
+	if err != nil {
+		return fmt.Sprintf(" (could not be kept: %v)", err)
+	}
+	return " (kept in " + dir + ")"
+}

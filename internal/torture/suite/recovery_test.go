@@ -1,0 +1,213 @@
+//go:build simulated
+
+package suite
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog/internal/torture/simos"
+)
+
+// D7, D4: whatever stops an Open at whichever of its calls (a fault, a kill, a power
+// cut), the next one succeeds, finds every event that is whole, tells the same, and
+// what repairs replaced is still somewhere; and so it is after a power cut that
+// takes all that the device was not told to keep.
+func TestD7_FaultInRecovery(t *testing.T) {
+	tried := newTally()
+	var cases []func(n int, dir string) error
+	for _, w := range wounds(t) {
+		calls, ops := w.observe(t)
+		for _, f := range waysToFail(calls) {
+			cases = append(cases, func(n int, dir string) error {
+				tried.add(w.name + ": a fault")
+				return w.tryFault(f, n, dir)
+			})
+		}
+		for call := range calls {
+			cases = append(cases, func(n int, dir string) error {
+				tried.add(w.name + ": a kill")
+				return w.tryKill(call+1, n, dir)
+			})
+		}
+		for at := range ops + 1 {
+			for _, luck := range []string{"none", "full", "drawn", "drawn", "drawn", "drawn"} {
+				cases = append(cases, func(n int, dir string) error {
+					return w.tryCut(at, luck, n, dir, tried)
+				})
+			}
+		}
+	}
+	eachCase(t, len(cases), func(n int, dir string) error { return cases[n](n, dir) })
+	t.Logf("%d cases:\n%s", len(cases), tried)
+}
+
+// observe opens the wounded log and notes what is said of the losses. It returns
+// how many calls that makes, and how many operations.
+func (w *wound) observe(t *testing.T) (calls, ops int) {
+	dir := filepath.Join(memDir(t), "disk")
+	p, err := w.admit(dir)
+	require.NoError(t, err, w.name)
+	defer p.disk.Stop()
+	s, err := openStore(p.dir, &p.opts)
+	require.NoError(t, err, w.name)
+	calls, ops = p.disk.Calls(), len(p.disk.Ops())
+	w.acknowledged = s.Report().AcknowledgedLost
+	require.NoError(t, s.Close())
+	p.wound = *w
+	require.NoError(t, p.check(), "%s: without a fault", w.name)
+	return calls, ops
+}
+
+// patient is a wounded log that is being opened.
+type patient struct {
+	*writer
+	wound wound
+	disk  *simos.Disk
+}
+
+func (w wound) admit(dir string) (*patient, error) {
+	if err := w.image.Write(dir); err != nil {
+		return nil, err
+	}
+	disk := simos.WatchImage(dir, w.image)
+	writer := newWriter(dir, disk, rand.New(rand.NewPCG(1, 2)), w.known.clone())
+	return &patient{writer, w, disk}, nil
+}
+
+func (w wound) tryFault(f failure, n int, dir string) error {
+	p, err := w.admit(filepath.Join(dir, "disk"))
+	if err != nil {
+		return err
+	}
+	p.disk.FailAt(f.call, f.err, f.sticky)
+	if err = p.interrupt(); err == nil {
+		err = p.recover(filepath.Join(dir, "cut"), n)
+	}
+	if _, last := p.disk.Fired(); err != nil {
+		return fmt.Errorf("%s: %v (%s): %w", w.name, f, last, err)
+	}
+	return nil
+}
+
+func (w wound) tryKill(call, n int, dir string) error {
+	p, err := w.admit(filepath.Join(dir, "disk"))
+	if err != nil {
+		return err
+	}
+	p.disk.KillAt(call)
+	if err = p.interrupt(); err == nil {
+		err = p.recover(filepath.Join(dir, "cut"), n)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: killed at call %d: %w", w.name, call, err)
+	}
+	return nil
+}
+
+func (w wound) tryCut(at int, luck string, n int, dir string, tried *tally) error {
+	p, err := w.admit(filepath.Join(dir, "disk"))
+	if err != nil {
+		return err
+	}
+	if err := p.interrupt(); err != nil {
+		return err
+	}
+	how := map[string]simos.Luck{"none": {}, "full": simos.FullLuck(), "drawn": simos.DrawLuck(draw(n))}[luck]
+	p.disk.Stop()
+	after := w
+	after.image = p.disk.Cut(at, how)
+	tried.see(w.name+": a power cut", after.image.Hash())
+	next, err := after.admit(filepath.Join(dir, "next"))
+	if err != nil {
+		return err
+	}
+	if err := next.recover(filepath.Join(dir, "cut"), n); err != nil {
+		return fmt.Errorf("%s: a power cut after operation %d of the first Open, luck %s: %w", w.name, at, luck, err)
+	}
+	return nil
+}
+
+// interrupt opens the log while something may go wrong, and ends that.
+func (p *patient) interrupt() error {
+	s, err := openStore(p.dir, &p.opts)
+	if err != nil && inexcusable(err) {
+		return err
+	}
+	if err == nil {
+		s.Close()
+	}
+	p.disk.Heal()
+	return nil
+}
+
+// recover opens the log, goes on, and cuts the power.
+func (p *patient) recover(beside string, n int) error {
+	defer p.disk.Stop()
+	if err := p.check(); err != nil {
+		return err
+	}
+	if err := p.open(); err != nil {
+		return err
+	}
+	if err := p.append(2); err != nil {
+		return err
+	}
+	ops := len(p.disk.Ops())
+	for _, luck := range []simos.Luck{{}, simos.DrawLuck(draw(n))} {
+		image := p.disk.Cut(ops, luck)
+		if err := p.wound.keeps(image); err != nil {
+			return fmt.Errorf("after a power cut: %w", err)
+		}
+		if err := checkCut(beside, image, p.known.clone()); err != nil {
+			return err
+		}
+	}
+	if err := p.close(); err != nil {
+		return err
+	}
+	return p.check()
+}
+
+// check opens the log and holds its report against what was inflicted.
+func (p *patient) check() error {
+	if err := p.open(); err != nil {
+		return err
+	}
+	report := p.store.Report()
+	if err := p.close(); err != nil {
+		return err
+	}
+	if !slices.Equal(report.Lost, p.wound.lost) {
+		return broken("D5: %v are reported as lost, and %v are", report.Lost, p.wound.lost)
+	}
+	if !slices.Equal(report.AcknowledgedLost, p.wound.acknowledged) {
+		return broken("D5: %v are reported as acknowledged and lost, and at first %v were", report.AcknowledgedLost, p.wound.acknowledged)
+	}
+	return p.wound.keeps(simos.ReadImage(filepath.Dir(filepath.Dir(p.dir))))
+}
+
+// keeps reports what of the originals is nowhere on the disk.
+func (w wound) keeps(image *simos.Image) error {
+	for _, original := range w.originals {
+		if !contains(image, []byte(original)) {
+			return broken("D4: nowhere on the disk is %.60q", original)
+		}
+	}
+	return nil
+}
+
+func contains(image *simos.Image, b []byte) bool {
+	for _, entry := range image.Entries {
+		if contains(entry, b) {
+			return true
+		}
+	}
+	return bytes.Contains(image.Bytes, b)
+}

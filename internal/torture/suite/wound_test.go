@@ -1,0 +1,209 @@
+//go:build simulated
+
+package suite
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog/internal/torture/simos"
+	"migrationlog/replay"
+)
+
+// wound is a disk with a log that an Open has to repair.
+type wound struct {
+	name         string
+	image        *simos.Image
+	known        history
+	lost         []replay.SeqRange // what a report names
+	acknowledged []replay.SeqRange // those of them that the first report says had been acknowledged
+	originals    []string          // bytes that no repair may delete
+}
+
+// surgeon inflicts one wound on a copy of a small log.
+type surgeon struct {
+	t         *testing.T
+	dir       string          // of the log
+	records   []replay.Record // all that the log had
+	gone      []uint64        // the numbers whose events are lost
+	torn      bool            // the last of them was cut short, and is not reported as lost
+	originals []string
+}
+
+// wounds are the same small log in every state that an Open repairs.
+func wounds(t *testing.T) []wound {
+	sound, known, records := smallLog(t)
+	last := len(records) - 1
+	middle := records[last/2].Segment
+	var all []wound
+	for _, w := range []struct {
+		name    string
+		inflict func(*surgeon)
+	}{
+		{"sound", func(s *surgeon) {}},
+		{"torn in its body", func(s *surgeon) { s.tear(records[last].Length - 1) }},
+		{"torn in its header", func(s *surgeon) { s.tear(5) }},
+		{"torn in its prefix", func(s *surgeon) { s.tear(0) }},
+		{"zeros behind the end", func(s *surgeon) { s.grow(600) }},
+		{"first frame damaged", func(s *surgeon) { s.flip(0) }},
+		{"a frame in the middle damaged", func(s *surgeon) { s.flip(last / 2) }},
+		{"last frame damaged", func(s *surgeon) { s.flip(last) }},
+		{"a length damaged in the last segment", func(s *surgeon) { s.flipAt(last, -1) }},
+		{"strays", (*surgeon).stray},
+		{"manifest damaged", func(s *surgeon) { s.replace("MANIFEST", "manifest?") }},
+		{"manifest missing", func(s *surgeon) { s.remove("MANIFEST") }},
+		{"copy of the manifest damaged", func(s *surgeon) { s.replace("wal/MANIFEST", "copy?") }},
+		{"copy of the manifest missing", func(s *surgeon) { s.remove("wal/MANIFEST") }},
+		{"manifests on their way", func(s *surgeon) { s.put("MANIFEST.new", "half"); s.put("wal/MANIFEST.new", "half") }},
+		{"a segment missing", func(s *surgeon) { s.removeSegment(middle) }},
+		{"an empty segment behind the end", func(s *surgeon) { s.put(fmt.Sprintf("wal/%020d", records[last].Seq+1), "") }},
+		{"all at once", func(s *surgeon) {
+			s.stray()
+			s.replace("wal/MANIFEST", "copy?")
+			s.flip(0)
+			s.tear(5)
+		}},
+	} {
+		disk := filepath.Join(memDir(t), "disk")
+		require.NoError(t, sound.Write(disk))
+		s := &surgeon{t: t, dir: filepath.Join(disk, logPath), records: records}
+		w.inflict(s)
+		all = append(all, wound{name: w.name, image: simos.ReadImage(disk), known: s.survivors(known), lost: s.reported(), originals: s.originals})
+	}
+	nothing := &simos.Image{Entries: map[string]*simos.Image{}}
+	return append(all, wound{name: "no log yet", image: nothing, known: newHistory()})
+}
+
+// smallLog is a closed log of three segments or more, with two frames in the
+// last.
+func smallLog(t *testing.T) (*simos.Image, history, []replay.Record) {
+	dir := memDir(t)
+	disk := simos.Watch(dir)
+	defer disk.Stop()
+	s := newScript(dir, disk)
+	require.NoError(t, s.open())
+	for {
+		require.NoError(t, s.write(s.drawEvent()))
+		records := recordsIn(t, s.dir)
+		if n := len(records); n < 8 || records[n-2].Segment != records[n-1].Segment {
+			continue
+		}
+		require.NoError(t, s.close())
+		return simos.ReadImage(dir), s.known, records
+	}
+}
+
+func recordsIn(t *testing.T, dir string) (records []replay.Record) {
+	reader, err := replay.Open(dir)
+	require.NoError(t, err)
+	for r, err := range reader.Records(context.Background(), replay.Query{}) {
+		require.NoError(t, err)
+		records = append(records, r)
+	}
+	return records
+}
+
+func (s *surgeon) path(name string) string { return filepath.Join(s.dir, name) }
+
+func (s *surgeon) segment(i int) string { return s.path("wal/" + s.records[i].Segment) }
+
+func (s *surgeon) read(path string) []byte {
+	b, err := os.ReadFile(path)
+	require.NoError(s.t, err)
+	return b
+}
+
+// put makes a file that no repair has to keep.
+func (s *surgeon) put(name, text string) {
+	require.NoError(s.t, os.WriteFile(s.path(name), []byte(text), 0o640))
+}
+
+// replace makes a file that a repair has to keep.
+func (s *surgeon) replace(name, text string) {
+	s.put(name, text)
+	s.originals = append(s.originals, text)
+}
+
+func (s *surgeon) remove(name string) { require.NoError(s.t, os.Remove(s.path(name))) }
+
+func (s *surgeon) stray() {
+	for _, name := range []string{"00000000000000000003.START", "00000000000000000001.END", "notes"} {
+		s.replace("wal/"+name, "stray "+name)
+	}
+	require.NoError(s.t, os.Mkdir(s.path("wal/lost+found"), 0o750))
+	s.replace("wal/lost+found/notes", "stray in a directory")
+}
+
+// tear leaves so many bytes of the last frame.
+func (s *surgeon) tear(bytes int64) {
+	i := len(s.records) - 1
+	r := s.records[i]
+	segment := s.read(s.segment(i))
+	kept := segment[:r.Offset+bytes]
+	s.originals = append(s.originals, string(kept[r.Offset-1:])) // with a byte of its length
+	require.NoError(s.t, os.WriteFile(s.segment(i), kept, 0o640))
+	s.gone, s.torn = append(s.gone, r.Seq), true
+}
+
+func (s *surgeon) grow(bytes int) {
+	i := len(s.records) - 1
+	require.NoError(s.t, os.WriteFile(s.segment(i), append(s.read(s.segment(i)), make([]byte, bytes)...), 0o640))
+}
+
+// flip damages the end of a frame's body.
+func (s *surgeon) flip(i int) {
+	s.flipAt(i, s.records[i].Length-1)
+	s.gone = append(s.gone, s.records[i].Seq)
+}
+
+// flipAt damages a byte, counted from the beginning of a frame.
+func (s *surgeon) flipAt(i int, at int64) {
+	r := s.records[i]
+	segment := s.read(s.segment(i))
+	segment[r.Offset+at] ^= 0x10
+	require.NoError(s.t, os.WriteFile(s.segment(i), segment, 0o640))
+	s.originals = append(s.originals, string(segment[r.Offset-1:r.Offset+r.Length]))
+}
+
+func (s *surgeon) removeSegment(name string) {
+	s.remove("wal/" + name)
+	for _, r := range s.records {
+		if r.Segment == name {
+			s.gone = append(s.gone, r.Seq)
+		}
+	}
+}
+
+// survivors is what is known of the log after the operation.
+func (s *surgeon) survivors(known history) history {
+	known = known.clone()
+	known.lost = map[uint64]bool{}
+	for _, seq := range s.gone {
+		delete(known.may, claim{seq, known.must[seq]})
+		delete(known.must, seq)
+		known.lost[seq] = true
+	}
+	return known
+}
+
+// reported are the numbers that a report has to call lost.
+func (s *surgeon) reported() (lost []replay.SeqRange) {
+	gone := slices.Sorted(slices.Values(s.gone))
+	if s.torn {
+		gone = gone[:len(gone)-1]
+	}
+	for _, seq := range gone {
+		if n := len(lost); n > 0 && lost[n-1].Last == seq-1 {
+			lost[n-1].Last = seq
+		} else {
+			lost = append(lost, replay.SeqRange{First: seq, Last: seq})
+		}
+	}
+	return lost
+}

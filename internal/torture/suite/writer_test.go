@@ -1,0 +1,184 @@
+//go:build simulated
+
+package suite
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+
+	"migrationlog"
+	"migrationlog/checkpoint"
+	"migrationlog/internal/torture/simos"
+)
+
+// writer draws events, hands them to a store, and notes what was acknowledged.
+type writer struct {
+	dir  string // of the log
+	disk *simos.Disk
+	rng  *rand.Rand
+	opts migrationlog.Options
+
+	store *migrationlog.Store
+	mu    sync.Mutex
+	known history
+}
+
+// logPath is where a log is on a disk: in a directory that is new as well.
+const logPath = "coordinator/log"
+
+func newWriter(disk string, watch *simos.Disk, rng *rand.Rand, known history) *writer {
+	return &writer{dir: filepath.Join(disk, logPath), disk: watch, rng: rng, opts: migrationlog.Options{SegmentSize: 1 + rng.IntN(1500)}, known: known}
+}
+
+// open opens the log and holds it against what is known.
+func (w *writer) open() (err error) {
+	w.store, err = openAndCheck(w.dir, w.disk, &w.opts, w.known)
+	return err
+}
+
+func (w *writer) close() error {
+	s := w.store
+	w.store = nil
+	return s.Close()
+}
+
+// drawEvent draws an event about one of a few migrations. Its size is anything
+// up to two sectors.
+func (w *writer) drawEvent() checkpoint.Event {
+	id := checkpoint.MigrationID{1 + byte(w.rng.IntN(4))}
+	switch w.rng.IntN(8) {
+	case 0:
+		return checkpoint.Aborted{MigrationID: id, Reason: strings.Repeat("x", w.rng.IntN(1000)), TimestampMS: w.rng.Uint64()}
+	case 1:
+		return checkpoint.Removed{MigrationID: id, TimestampMS: w.rng.Uint64()}
+	}
+	return w.drawUpsert(id)
+}
+
+func (w *writer) drawUpsert(id checkpoint.MigrationID) checkpoint.Event {
+	n := w.rng.Uint64()
+	payloads := []checkpoint.Payload{
+		checkpoint.AddLearner{VShardID: uint32(n), SourceNode: n}, checkpoint.CatchUp{LearnerLogIndexAtAdd: n},
+		checkpoint.PromoteLearner{TargetNode: n}, checkpoint.LeadershipTransfer{SourceGroup: n},
+		checkpoint.Cutover{NewLeaderNodeID: n}, checkpoint.Complete{ActualPauseUS: n},
+	}
+	c, err := checkpoint.New(id, w.rng.Uint32(), payloads[w.rng.IntN(len(payloads))], w.rng.Uint64())
+	if err != nil {
+		panic(err)
+	}
+	return checkpoint.Upserted{Checkpoint: c}
+}
+
+// write hands one event to the store, beside others maybe. What is acknowledged
+// is promised; what is not may be there, at a number that was free.
+func (w *writer) write(e checkpoint.Event) error {
+	body := encode(e)
+	free := w.store.Stats().LastSeq + 1
+	r, err := hand(w.store, e)
+	if errors.Is(err, migrationlog.ErrFailed) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for seq := range uint64(maxTogether) {
+			w.known.hand(free+seq, body)
+		}
+	}
+	if err != nil || r.Seq == 0 {
+		return err
+	}
+	w.disk.Mark(promises{r.Seq: body})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.known.promise(r.Seq, body)
+}
+
+// append hands n new migrations to the store, which it has to acknowledge.
+func (w *writer) append(n int) error {
+	before := len(w.known.must)
+	for i := range n {
+		if err := w.write(w.drawUpsert(checkpoint.MigrationID{0xff, byte(i)})); err != nil {
+			return err
+		}
+	}
+	if got := len(w.known.must) - before; got != n {
+		return broken("D1: of %d new events %d were acknowledged", n, got)
+	}
+	return nil
+}
+
+func hand(s *migrationlog.Store, e checkpoint.Event) (migrationlog.Receipt, error) {
+	switch e := e.(type) {
+	case checkpoint.Upserted:
+		return s.Upsert(e.Checkpoint)
+	case checkpoint.Aborted:
+		return s.Abort(e.MigrationID, e.Reason, e.Compensations, migrationlog.At(e.TimestampMS))
+	case checkpoint.Removed:
+		return s.Remove(e.MigrationID, migrationlog.At(e.TimestampMS))
+	}
+	panic(fmt.Sprintf("an event of type %T", e))
+}
+
+// maxTogether is how many events are handed to a store at once, at most.
+const maxTogether = 4
+
+// writeTogether hands several events to the store at once.
+func (w *writer) writeTogether(n int) error {
+	var writing sync.WaitGroup
+	failures := make([]error, n)
+	for i := range n {
+		e := w.drawEvent()
+		writing.Go(func() { failures[i] = w.write(e) })
+	}
+	writing.Wait()
+	return errors.Join(failures...)
+}
+
+// step does one thing that a coordinator does.
+func (w *writer) step() error {
+	if w.store == nil {
+		return w.open()
+	}
+	switch w.rng.IntN(8) {
+	case 0:
+		return w.writeTogether(2 + w.rng.IntN(maxTogether-1))
+	case 1:
+		if err := w.close(); err != nil {
+			return err
+		}
+		return w.open()
+	}
+	return w.write(w.drawEvent())
+}
+
+// stop kills the program somewhere in what it does next, or fails one of its calls,
+// and starts it again.
+func (w *writer) stop() error {
+	before, _ := w.disk.Fired()
+	at := w.disk.Calls() + 1 + w.rng.IntN(60)
+	switch w.rng.IntN(4) {
+	case 0:
+		w.disk.FailAt(at, syscall.EIO, w.rng.IntN(2) == 0)
+	case 1:
+		w.disk.FailAt(at, syscall.ENOSPC, w.rng.IntN(2) == 0)
+	default:
+		w.disk.KillAt(at)
+	}
+	for range 3 {
+		err := w.step()
+		if fired, _ := w.disk.Fired(); err != nil && fired == before || inexcusable(err) {
+			return err
+		}
+		if err != nil {
+			break
+		}
+	}
+	if w.store != nil {
+		w.close() // which lets go of the lock, as the system does for the dead
+	}
+	w.disk.Heal()
+	return w.open()
+}
