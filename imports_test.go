@@ -26,14 +26,14 @@ type layer struct {
 
 var layers = []layer{
 	{"internal/torture", []string{"github.com/tidwall/wal"}, "rewrite its text: the build under test is another one"},
-	{"internal/torture/suite", []string{"os", "github.com/tidwall/wal"}, "put it into a test with the tag simulated"},
+	{"internal/torture/simulated", []string{"os", "github.com/tidwall/wal"}, "put it into a test with the tag simulated"},
+	{"internal/torture/simos", nil, "take what it does as a call: a disk does not know what is written on it"},
 	{"cmd/replay-tool", []string{"github.com/tidwall/wal"}, "ask package replay to read and the Store to write"},
 	{".", []string{"github.com/spf13", "github.com/tidwall/wal", "golang.org/x/term"}, "leave files to eventlog, and terminals to cmd/replay-tool"},
 	{"replay", []string{"github.com/tidwall/wal"}, "read through eventlog/segment; what writes belongs in eventlog"},
 	{"projection", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take what is needed as a value: the caller has the files and the clock"},
 	{"eventlog", nil, "take bodies as bytes: what they mean is the Store's and replay's to know"},
 	{"eventlog/segment", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS; what writes belongs in eventlog"},
-	{"internal/torture/simos", nil, "take what it does as a call: a disk does not know what is written on it"},
 	{"checkpoint", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take times and bytes as values"},
 }
 

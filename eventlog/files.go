@@ -34,27 +34,36 @@ func syncPath(path string, flag int) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// makeDir makes a directory, and the ones above it, each durable in its parent.
+// makeDir makes a directory, and the ones above it, where they are not there. All
+// are made durable in their parents, also those that are there: who made them may
+// have been stopped before that.
 func makeDir(dir string) error {
-	err := os.Mkdir(dir, dirPerm)
-	if errors.Is(err, fs.ErrExist) {
-		info, statErr := os.Stat(dir)
-		if statErr == nil && !info.IsDir() {
-			return err
-		}
-		return statErr
-	}
-	parent := filepath.Dir(dir)
-	if errors.Is(err, fs.ErrNotExist) && parent != dir {
-		if err := makeDir(parent); err != nil {
-			return err
-		}
-		err = os.Mkdir(dir, dirPerm)
-	}
+	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err
 	}
-	return syncDir(parent)
+	parent := filepath.Dir(dir)
+	if parent == dir {
+		return nil
+	}
+	if err := makeDir(parent); err != nil {
+		return err
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		if err := os.Mkdir(dir, dirPerm); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return syncParent(dir)
+}
+
+// syncParent makes the name of a directory durable, if its parent is ours to open.
+func syncParent(dir string) error {
+	err := syncDir(filepath.Join(dir, ".."))
+	if errors.Is(err, fs.ErrPermission) { // then it was not made by us
+		return nil
+	}
+	return err
 }
 
 // createFile makes a new file with this content or none, durable once its

@@ -3,6 +3,7 @@ package eventlog
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -31,10 +32,14 @@ func lock(dir string, timeout time.Duration) (*flock.Flock, error) {
 	for {
 		l := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(filePerm))
 		got, err := l.TryLock()
+		ours := false
+		if got {
+			ours, err = stillThere(l)
+		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("lock: %w", err), l.Close())
 		}
-		if got && stillThere(l, path) {
+		if ours {
 			if err := os.WriteFile(path, fmt.Appendln(nil, os.Getpid()), filePerm); err != nil {
 				return nil, errors.Join(fmt.Errorf("lock: %w", err), l.Close())
 			}
@@ -52,15 +57,18 @@ func lock(dir string, timeout time.Duration) (*flock.Flock, error) {
 	}
 }
 
-// stillThere reports whether the locked file is the one that the path names:
+// stillThere reports whether the locked file is the one that its path names:
 // somebody may have replaced it between opening and locking.
-func stillThere(l *flock.Flock, path string) bool {
+func stillThere(l *flock.Flock) (bool, error) {
 	held, err := l.Stat()
 	if err != nil {
-		return false
+		return false, err
 	}
-	named, err := os.Stat(path)
-	return err == nil && os.SameFile(held, named)
+	named, err := os.Stat(l.Path())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && os.SameFile(held, named), err
 }
 
 func holder(path string) int {
@@ -75,8 +83,9 @@ func holder(path string) int {
 
 // unlock clears the PID, unless the file is another's by now, and lets go of the
 // lock.
-func unlock(l *flock.Flock) (err error) {
-	if stillThere(l, l.Path()) {
+func unlock(l *flock.Flock) error {
+	ours, err := stillThere(l)
+	if ours {
 		err = os.Truncate(l.Path(), 0)
 	}
 	return errors.Join(err, l.Close())

@@ -90,7 +90,11 @@ func (l *Log) fail(err error) error {
 // write appends as many of the entries as the last segment takes, and returns
 // their number.
 func (l *Log) write(entries []Entry) (int, error) {
-	if !stillThere(l.lock, l.lock.Path()) {
+	ours, err := stillThere(l.lock)
+	if err != nil {
+		return 0, err
+	}
+	if !ours {
 		return 0, fmt.Errorf("%s was replaced: another writer may have the log", l.lock.Path())
 	}
 	info, err := os.Stat(l.tail)

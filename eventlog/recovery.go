@@ -130,6 +130,9 @@ func (r *Recovery) create() error {
 	if err != nil && !errors.Is(err, fs.ErrExist) { // an earlier attempt was cut short
 		return err
 	}
+	if err := syncDir(wal); err != nil {
+		return err
+	}
 	return r.writeManifest(segment.Manifest{UUID: id, Created: r.opts.Now().Truncate(time.Second).UTC(), Revision: 1})
 }
 

@@ -109,14 +109,7 @@ func overwrite(path string, at int64, b []byte) error {
 // syncDirs makes the names durable that a killed writer may have left in the
 // kernel's memory.
 func (r *Recovery) syncDirs() error {
-	if err := errors.Join(syncDir(filepath.Join(r.dir, segment.WALDir)), syncDir(r.dir)); err != nil {
-		return err
-	}
-	err := syncDir(filepath.Join(r.dir, ".."))
-	if errors.Is(err, fs.ErrPermission) { // then it was not made by us
-		return nil
-	}
-	return err
+	return errors.Join(syncDir(filepath.Join(r.dir, segment.WALDir)), syncDir(r.dir), syncParent(r.dir))
 }
 
 // updateManifest writes down which numbers are skipped, and makes both copies the

@@ -1,6 +1,6 @@
 // Command torture runs the log's own code, and tidwall/wal's, on a disk that
 // loses what was not synced and fails any call it is told to. It refuses to know
-// what must hold then: that is package suite.
+// what must hold then: that is package simulated.
 //
 //	go run ./internal/torture
 //	go run ./internal/torture -cuts 1000000 -seed 42
@@ -13,5 +13,5 @@
 // Nothing in the code under test knows of it. It is compiled from rewritten
 // copies, in which package os is package simos: see [Overlay]. A patch is a JSON
 // list of objects with "file", "old" and "new"; it changes the code under test, to
-// see that the suite goes red.
+// see that the tests go red.
 package main

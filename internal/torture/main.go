@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 )
 
-const suitePackage = "migrationlog/internal/torture/suite"
+const simulated = "migrationlog/internal/torture/simulated"
 
 func main() {
 	seed := flag.Int64("seed", 0, "seed of all cases; 0 is taken from the clock")
@@ -28,7 +28,7 @@ func main() {
 	}
 }
 
-// torture builds the suite on a simulated disk and runs it with the arguments.
+// torture builds the tests on a simulated disk and runs it with the arguments.
 func torture(patchFile string, race bool, arguments []string) error {
 	patches, err := readPatches(patchFile)
 	if err != nil {
@@ -60,7 +60,7 @@ func readPatches(file string) (patches []Patch, err error) {
 	return patches, nil
 }
 
-// build makes the suite's test binary and returns its path.
+// build makes the simulated tests and returns its path.
 func build(dir string, race bool, patches []Patch) (string, error) {
 	overlay, err := NewOverlay(dir, patches)
 	if err != nil {
@@ -70,12 +70,12 @@ func build(dir string, race bool, patches []Patch) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	binary := filepath.Join(dir, "suite.test")
+	binary := filepath.Join(dir, "simulated.test")
 	arguments := []string{"test", "-c", "-vet=off", "-overlay", file, "-tags", "simulated", "-o", binary}
 	if race {
 		arguments = append(arguments, "-race")
 	}
-	return binary, command("go", append(arguments, suitePackage)...).Run()
+	return binary, command("go", append(arguments, simulated)...).Run()
 }
 
 func command(name string, arguments ...string) *exec.Cmd {

@@ -1,6 +1,6 @@
 //go:build simulated
 
-package suite
+package simulated
 
 import (
 	"context"

@@ -1,8 +1,8 @@
-// Package suite knows what must hold of a log after power cuts and failed calls.
+// Package simulated knows what must hold of a log after power cuts and failed calls.
 // It refuses to know how they are made: the disk is package simos.
 //
 // Its tests have the build tag simulated, and mean something only in a build in
 // which the log runs on package simos:
 //
 //	go run ./internal/torture
-package suite
+package simulated
