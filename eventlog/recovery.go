@@ -133,7 +133,17 @@ func (r *Recovery) create() error {
 	if err := syncDir(wal); err != nil {
 		return err
 	}
-	return r.writeManifest(segment.Manifest{UUID: id, Created: r.opts.Now().Truncate(time.Second).UTC(), Revision: 1})
+	return r.writeManifest(segment.Manifest{UUID: id, Created: r.now().Truncate(time.Second), Revision: 1})
+}
+
+// now is the wall clock, as far as a text may hold it: RFC 3339 has four digits for
+// the year.
+func (r *Recovery) now() time.Time {
+	now := r.opts.Now().UTC()
+	if now.Year() < 0 || now.Year() > 9999 {
+		return time.Unix(0, 0).UTC()
+	}
+	return now
 }
 
 // writeManifest writes both copies of the manifest, each durable before the next.

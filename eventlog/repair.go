@@ -182,15 +182,33 @@ func (r *Recovery) saveTail(path string, tail segment.Tail) error {
 // keepFile puts a file, if it is there, into quarantine/.
 func (r *Recovery) keepFile(d segment.Damage, put func(from, to string) error) error {
 	from := filepath.Join(r.dir, d.Segment)
-	_, err := os.Lstat(from)
+	info, err := os.Lstat(from)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
+	if linked, err := r.isLinked(info); err != nil || linked {
+		return err
+	}
 	return r.save(filepath.Base(d.Segment), func(to string) error { return put(from, to) },
 		quarantineReport{Segment: d.Segment, Length: d.Length, Reason: d.Reason})
+}
+
+// isLinked reports whether the file has a name in quarantine/ already: an earlier
+// opening that gave it one was cut short.
+func (r *Recovery) isLinked(file fs.FileInfo) (bool, error) {
+	entries, err := os.ReadDir(filepath.Join(r.dir, QuarantineDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && os.SameFile(file, info) {
+			return true, nil
+		}
+	}
+	return false, err
 }
 
 // linkOrMove gives a file a second name, or, where it is a directory, another.
@@ -273,16 +291,16 @@ func (r *Recovery) save(name string, put func(to string) error, report quarantin
 	if err != nil {
 		return err
 	}
-	if err := put(to); err != nil {
-		return err
-	}
-	report.SavedAt = r.opts.Now().UTC()
+	report.SavedAt = r.now()
 	text, err := json.MarshalIndent(report, "", "  ")
 	if err != nil {
 		return err
 	}
 	if err := createFile(to+reportSuffix, append(text, '\n')); err != nil {
 		return err
+	}
+	if err := put(to); err != nil { // the disk may be full: no attempt leaves more on it
+		return errors.Join(err, os.Remove(to+reportSuffix))
 	}
 	r.saved = append(r.saved, filepath.Join(QuarantineDir, filepath.Base(to)))
 	return syncDir(dir)

@@ -127,6 +127,17 @@ func decodeManifestLines(text string) (m Manifest, err error) {
 // ErrNotALog where nothing was ever written (a log whose making was cut short
 // among them), ErrManifestLost, ErrNewerFormat, or an I/O error.
 func ReadManifest(fsys fs.FS) (Manifest, []Damage, error) {
+	_, before := fs.Stat(fsys, ManifestName)
+	m, damage, err := readManifest(fsys)
+	if errors.Is(err, ErrManifestLost) && errors.Is(before, fs.ErrNotExist) {
+		if _, now := fs.Stat(fsys, ManifestName); now == nil { // a log was made meanwhile
+			return readManifest(fsys)
+		}
+	}
+	return m, damage, err
+}
+
+func readManifest(fsys fs.FS) (Manifest, []Damage, error) {
 	var found *Manifest
 	var damage []Damage
 	for _, name := range []string{ManifestName, ManifestCopyName} {
@@ -175,6 +186,7 @@ func nothingWritten(fsys fs.FS) (bool, error) {
 	if err == nil && !bytes.HasPrefix(b, fmt.Appendf(nil, "%0*d ", nameDigits, 0)) {
 		return false, nil
 	}
+	_, noCopy := fs.Stat(fsys, ManifestCopyName) // before the names: the segment is made first
 	names, err := Names(fsys)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
@@ -185,8 +197,7 @@ func nothingWritten(fsys fs.FS) (bool, error) {
 			return false, err
 		}
 	}
-	_, err = fs.Stat(fsys, ManifestCopyName)
-	return len(names) > 0 || errors.Is(err, fs.ErrNotExist), nil
+	return len(names) > 0 || errors.Is(noCopy, fs.ErrNotExist), nil
 }
 
 func readManifestCopy(fsys fs.FS, name string) (Manifest, int64, error) {

@@ -2,6 +2,7 @@ package segment
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ type Scan struct {
 	end    uint64 // the first seq of the segments after this one; no frame of theirs is expected here
 	count  uint64 // of whole frames in this segment
 	named  uint64 // the highest seq that any sound header names
+	sealed uint64 // that of the segments before the last
 	// highest is the number of the segment that tidwall/wal takes for the last.
 	highest uint64
 	tail    Tail
@@ -123,6 +125,7 @@ func end(parts []part) uint64 {
 func (s *Scan) survey(names []string) ([]part, error) {
 	parts := make([]part, len(names))
 	for i, name := range names {
+		named := s.named
 		first, _ := ParseName(name)
 		parts[i] = part{name: name, first: first}
 		head, err := s.head(name)
@@ -133,6 +136,9 @@ func (s *Scan) survey(names []string) ([]part, error) {
 			parts[i].named = h.Seq
 		} else if ok {
 			parts[i].first = h.Seq
+		}
+		if i+1 == len(names) {
+			s.named = named // its end may be a torn write, which names none for good
 		}
 	}
 	return parts, nil
@@ -187,6 +193,7 @@ func (s *Scan) sealedSegment(p part, next uint64) bool {
 // lastSegment reads the segment that no other follows. What is no whole frame at
 // its end may be a write in progress, so it is read again until it rests.
 func (s *Scan) lastSegment(p part) bool {
+	s.sealed = s.named
 	var data []byte
 	pos := 0
 	for {
@@ -214,72 +221,99 @@ func (s *Scan) lastSegment(p part) bool {
 // write in progress takes microseconds to become visible.
 const restTime = 2 * time.Millisecond
 
-// frames yields the whole frames of a segment from pos on, with the damage
-// between them, and returns the position behind the last.
+// frames yields the whole frames of a segment from pos on, in the order of their
+// numbers, with the damage between them, and returns the position behind the last.
 func (s *Scan) frames(p part, data []byte, pos int) (int, bool) {
 	if s.expect < p.first && !s.lose(p.name, 0, nil, p.first) {
 		return pos, false
 	}
-	for {
-		f, start, found := s.find(data, pos)
-		if !found {
-			return pos, true
-		}
-		if start > pos || f.Seq > s.expect || int64(start) == f.Offset { // the last: it has no prefix
+	behind := pos
+	for _, f := range s.inOrder(s.find(data, pos)) {
+		behind = max(behind, f.end())
+		if f.before < f.start || f.Seq > s.expect || int64(f.start) == f.Offset { // the last: it has no prefix
 			s.tail.Dirty = true
-			if !s.lose(p.name, pos, data[pos:start], f.Seq) {
-				return pos, false
+			if !s.lose(p.name, f.before, data[f.before:f.start], f.Seq) {
+				return behind, false
 			}
 		}
 		f.Segment = p.name
 		s.expect = f.Seq + 1
 		s.count++
-		pos = int(f.Offset + f.Length())
-		if f.Seq <= s.dir.Watermark {
-			s.tail.Durable = int64(pos)
+		if f.Seq <= s.dir.Watermark && !s.tail.Dirty {
+			s.tail.Durable = int64(f.end())
 		}
 		s.losses.Durable(f.DurableThrough)
-		if !s.yield(Item{Frame: f}, nil) {
-			return pos, false
+		if !s.yield(Item{Frame: f.Frame}, nil) {
+			return behind, false
 		}
 	}
+	return behind, true
 }
 
-// find returns the next whole frame at or after pos whose number is still to
-// come, and where its entry starts: at its length prefix, if that is sound.
-func (s *Scan) find(data []byte, pos int) (f Frame, start int, found bool) {
-	for at := pos; ; at++ {
+// placed is a whole frame and where it lies.
+type placed struct {
+	Frame
+	before int // where the frame before it in the file ends
+	start  int // where its entry starts: at its length prefix, if that is sound
+}
+
+func (p placed) end() int { return int(p.Offset + p.Length()) }
+
+// find returns the whole frames at or after pos whose numbers are still to come, in
+// the order of the file.
+func (s *Scan) find(data []byte, pos int) (found []placed) {
+	before := pos
+	for at := pos; ; {
 		h, bodyBytes, ok := Header{}, 0, false
 		if at, h, bodyBytes, ok = s.nextHeader(data, at); !ok {
-			return Frame{}, 0, false
+			return found
 		}
-		if h.Seq < s.expect || h.Seq >= s.end || !isWhole(data[at:], bodyBytes) || h.Seq > s.expect && s.isAhead(data, at, h.Seq) {
+		if h.Seq < s.expect || h.Seq >= s.end || !isWhole(data[at:], bodyBytes) {
+			at++
 			continue
 		}
-		f = Frame{Header: h, Body: data[at+HeaderBytes : at+HeaderBytes+bodyBytes], Offset: int64(at)}
-		start = at
-		if prefix := binary.AppendUvarint(nil, uint64(f.Length())); bytes.HasSuffix(data[pos:at], prefix) {
-			start -= len(prefix)
+		f := placed{before: before, start: at}
+		f.Frame = Frame{Header: h, Body: data[at+HeaderBytes : at+HeaderBytes+bodyBytes], Offset: int64(at)}
+		if prefix := binary.AppendUvarint(nil, uint64(f.Length())); bytes.HasSuffix(data[before:at], prefix) {
+			f.start -= len(prefix)
 		}
-		return f, start, true
+		found = append(found, f)
+		at = f.end()
+		before = at
 	}
 }
 
-// isAhead reports whether the frame at at, whose number is seq, stands before
-// frames that belong before it: then it is a copy that the device put into the
-// place of another, and must not hide them.
-func (s *Scan) isAhead(data []byte, at int, seq uint64) bool {
-	for {
-		var h Header
-		var bodyBytes int
-		var ok bool
-		if at, h, bodyBytes, ok = s.nextHeader(data, at+1); !ok {
-			return false
-		}
-		if h.Seq >= s.expect && h.Seq < seq && isWhole(data[at:], bodyBytes) {
-			return true
+// inOrder returns the frames in the order of their numbers. They lie in it, unless
+// the device has put some into the place of others: then none hides another, and
+// of two that are the same the one in its place is taken.
+func (s *Scan) inOrder(found []placed) []placed {
+	ascending := true
+	for i := range found[min(1, len(found)):] {
+		ascending = ascending && found[i].Seq < found[i+1].Seq
+	}
+	if ascending {
+		return found
+	}
+	s.tail.Dirty = true
+	chosen := map[uint64]int{}
+	for i, f := range found {
+		_, again := chosen[f.Seq]
+		if !again || i > 0 && found[i-1].Seq+1 == f.Seq {
+			chosen[f.Seq] = i
 		}
 	}
+	var ordered []placed
+	for i, f := range found {
+		if chosen[f.Seq] != i { // its bytes belong to no frame
+			if i+1 < len(found) {
+				found[i+1].before = found[i].before
+			}
+			continue
+		}
+		ordered = append(ordered, found[i])
+	}
+	slices.SortFunc(ordered, func(a, b placed) int { return cmp.Compare(a.Seq, b.Seq) })
+	return ordered
 }
 
 // nextHeader returns the next header at or after at that can be believed.
@@ -296,6 +330,18 @@ func (s *Scan) nextHeader(data []byte, at int) (int, Header, int, bool) {
 		}
 	}
 	return 0, Header{}, 0, false
+}
+
+// highestIn is the highest number that a header among the bytes names.
+func (s *Scan) highestIn(b []byte) (seq uint64) {
+	for at := 0; ; at++ {
+		var h Header
+		var ok bool
+		if at, h, _, ok = s.nextHeader(b, at); !ok {
+			return seq
+		}
+		seq = max(seq, h.Seq)
+	}
 }
 
 // endLog reports what is left of the last segment. Zeros are space not used yet;
@@ -325,8 +371,12 @@ func (s *Scan) endLog(p part, data []byte, pos int) bool {
 		}
 		end += n
 	}
-	if s.named > next || s.named == next && !s.tail.Torn { // by a frame out of its place: it is not free
-		next = s.named + 1
+	named := s.named
+	if s.tail.Torn { // it names itself
+		named = max(s.sealed, s.highestIn(data[:end]))
+	}
+	if named >= next { // by a frame out of its place: it is not free
+		next = named + 1
 	}
 	if next <= s.losses.through { // there were more
 		next, end = s.losses.through+1, len(data)

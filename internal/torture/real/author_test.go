@@ -1,0 +1,181 @@
+package real_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog"
+	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
+)
+
+// author makes up events. No two of one author are equal, and none is equal to
+// one of an author with another origin.
+type author struct {
+	r         *rand.Rand
+	clock     uint64 // the last event's timestamp: it is what makes an event unique
+	longEvery int    // one abort in so many has a long reason; 0 is none
+}
+
+func newAuthor(r *rand.Rand, origin uint64) *author {
+	return &author{r: r, clock: origin << 32}
+}
+
+func (a *author) id() checkpoint.MigrationID {
+	return checkpoint.MigrationID{byte(1 + a.r.IntN(8))}
+}
+
+func (a *author) event() checkpoint.Event {
+	a.clock++
+	switch k := a.r.IntN(20); {
+	case k < 3:
+		return checkpoint.Aborted{MigrationID: a.id(), Reason: a.reason(), TimestampMS: a.clock, Compensations: a.compensations()}
+	case k < 5:
+		return checkpoint.Removed{MigrationID: a.id(), TimestampMS: a.clock}
+	}
+	return a.upsert()
+}
+
+func (a *author) upsert() checkpoint.Event {
+	n := a.r.Uint64N(1 << uint(1+a.r.IntN(60)))
+	payloads := []checkpoint.Payload{
+		checkpoint.AddLearner{VShardID: uint32(n), SourceNode: n, TargetNode: n / 2, SourceGroup: n / 3},
+		checkpoint.CatchUp{VShardID: uint32(n), LearnerLogIndexAtAdd: n},
+		checkpoint.PromoteLearner{VShardID: uint32(n), TargetNode: n},
+		checkpoint.LeadershipTransfer{NewLeaderNodeID: n, SourceGroup: n},
+		checkpoint.Cutover{NewLeaderNodeID: n},
+		checkpoint.Complete{ActualPauseUS: n, GhostStubInstalled: true},
+	}
+	c, err := checkpoint.New(a.id(), a.r.Uint32N(1000), payloads[a.r.IntN(len(payloads))], a.clock)
+	if err != nil {
+		panic(err) // it cannot be: all of it is sound
+	}
+	return checkpoint.Upserted{Checkpoint: c}
+}
+
+func (a *author) reason() string {
+	sizeBytes := a.r.IntN(60)
+	if a.longEvery > 0 && a.r.IntN(a.longEvery) == 0 {
+		sizeBytes = a.r.IntN(40_000)
+	}
+	return strings.Repeat("unreachable ", sizeBytes/12)
+}
+
+func (a *author) compensations() []checkpoint.Compensation {
+	if a.r.IntN(2) == 0 {
+		return nil
+	}
+	return []checkpoint.Compensation{
+		{Kind: checkpoint.RemoveVoter, GroupID: a.r.Uint64N(100), PeerID: 3},
+		{Kind: checkpoint.RestoreLeaderHint, GroupID: 9, PeerID: a.r.Uint64N(100)},
+	}
+}
+
+// write gives the event to the store.
+func write(s *migrationlog.Store, event checkpoint.Event) (migrationlog.Receipt, error) {
+	switch e := event.(type) {
+	case checkpoint.Upserted:
+		return s.Upsert(e.Checkpoint)
+	case checkpoint.Aborted:
+		return s.Abort(e.MigrationID, e.Reason, e.Compensations, migrationlog.At(e.TimestampMS))
+	case checkpoint.Removed:
+		return s.Remove(e.MigrationID, migrationlog.At(e.TimestampMS))
+	}
+	return migrationlog.Receipt{}, errors.New("no such event")
+}
+
+// body is the event's bytes as a frame holds them.
+func body(e checkpoint.Event) string {
+	b, err := checkpoint.EncodeEvent(e)
+	if err != nil {
+		panic(err) // an author's events are sound
+	}
+	return string(b)
+}
+
+// bodies are the whole frames' bodies, by their numbers, as the log's bytes have them.
+func bodies(t testing.TB, dir string) map[uint64]string {
+	fsys := os.DirFS(dir)
+	held, err := segment.ReadDirectory(fsys)
+	require.NoError(t, err)
+	found := map[uint64]string{}
+	for item, err := range segment.NewScan(fsys, held, segment.ScanOptions{}).Items() {
+		require.NoError(t, err)
+		if item.Damage == nil {
+			require.NotContains(t, found, item.Frame.Seq)
+			found[item.Frame.Seq] = string(item.Frame.Body)
+		}
+	}
+	return found
+}
+
+// rowsOf are the latest rows that these events, in the order of their numbers,
+// lead to.
+func rowsOf(t testing.TB, found map[uint64]string) map[checkpoint.MigrationID]checkpoint.Checkpoint {
+	rows := map[checkpoint.MigrationID]checkpoint.Checkpoint{}
+	for seq := uint64(1); seq <= lastOf(found); seq++ {
+		b, ok := found[seq]
+		if !ok {
+			continue
+		}
+		event, err := checkpoint.DecodeEvent([]byte(b))
+		require.NoError(t, err)
+		apply(rows, event)
+	}
+	return rows
+}
+
+func lastOf(found map[uint64]string) (last uint64) {
+	for seq := range found {
+		last = max(last, seq)
+	}
+	return last
+}
+
+// apply is what an event does to the rows.
+func apply(rows map[checkpoint.MigrationID]checkpoint.Checkpoint, event checkpoint.Event) {
+	if e, ok := event.(checkpoint.Upserted); ok {
+		rows[e.Checkpoint.MigrationID] = e.Checkpoint
+	} else {
+		delete(rows, event.Migration())
+	}
+}
+
+// rows are the store's rows in the same form.
+func rows(s *migrationlog.Store) map[checkpoint.MigrationID]checkpoint.Checkpoint {
+	rows := map[checkpoint.MigrationID]checkpoint.Checkpoint{}
+	for _, c := range s.All() {
+		rows[c.MigrationID] = c
+	}
+	return rows
+}
+
+// entry is a frame with its length before it, as the log stores it.
+func entry(frame []byte) []byte {
+	return append(binary.AppendUvarint(nil, uint64(len(frame))), frame...)
+}
+
+// files are the contents of all files below dir.
+func files(t testing.TB, dir string) map[string][]byte {
+	found := map[string][]byte{}
+	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		found[filepath.ToSlash(name)], err = os.ReadFile(path)
+		return err
+	}))
+	return found
+}

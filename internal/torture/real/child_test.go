@@ -1,0 +1,185 @@
+package real_test
+
+import (
+	"bufio"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog"
+)
+
+// order is what a child, this test's program in a process of its own, is told to do.
+type order struct {
+	Role   string // writer or contender
+	Dir    string
+	Seed   uint64
+	Origin uint64 // of its authors: no two children of one log may have the same
+}
+
+const orderEnv = "MIGRATIONLOG_TORTURE_ORDER"
+
+func TestMain(m *testing.M) {
+	text := os.Getenv(orderEnv)
+	if text == "" {
+		os.Exit(m.Run())
+	}
+	var o order
+	if err := json.Unmarshal([]byte(text), &o); err != nil {
+		say("error", err)
+		os.Exit(1)
+	}
+	map[string]func(order){"writer": beWriter, "contender": beContender}[o.Role](o)
+}
+
+// say prints a line, whole, before it returns.
+func say(words ...any) { os.Stdout.WriteString(fmt.Sprintln(words...)) }
+
+// beWriter opens the log and writes to it until it is killed.
+func beWriter(o order) {
+	r := rand.New(rand.NewPCG(o.Seed, o.Origin))
+	opts := &migrationlog.Options{SegmentSize: 200 + r.IntN(1<<uint(8+r.IntN(7)))}
+	say("opening")
+	s, err := migrationlog.Open(o.Dir, opts)
+	if err != nil {
+		say("error", err)
+		os.Exit(1)
+	}
+	say("open")
+	for g := range 1 + r.Uint64N(6) {
+		a := newAuthor(rand.New(rand.NewPCG(o.Seed, o.Origin<<8|g)), o.Origin<<8|g)
+		a.longEvery = 20
+		go func() {
+			for {
+				writeAloud(s, a)
+			}
+		}()
+	}
+	select {}
+}
+
+// writeAloud says what it is about to write, writes it, and says under which
+// number it was acknowledged.
+func writeAloud(s *migrationlog.Store, a *author) {
+	e := a.event()
+	text := hex.EncodeToString([]byte(body(e)))
+	say("issue", text)
+	receipt, err := write(s, e)
+	if err != nil {
+		say("error", err)
+		os.Exit(1)
+	}
+	if receipt.Seq > 0 {
+		say("ack", receipt.Seq, text)
+	}
+}
+
+// child is a process that obeys an order, and what it has said so far.
+type child struct {
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	over chan struct{} // closed when all that it said was read
+
+	mu     sync.Mutex
+	told   *sync.Cond
+	ended  bool
+	lines  int
+	issued []string          // bodies that it was about to write
+	acked  map[uint64]string // bodies by the number that was acknowledged
+	words  []string          // all else
+	wrong  string            // what it must not have said
+}
+
+func startChild(t testing.TB, o order) *child {
+	self, err := os.Executable()
+	require.NoError(t, err)
+	text, err := json.Marshal(o)
+	require.NoError(t, err)
+	c := &child{cmd: exec.Command(self), over: make(chan struct{}), acked: map[uint64]string{}}
+	c.told = sync.NewCond(&c.mu)
+	c.cmd.Env = append(os.Environ(), orderEnv+"="+string(text))
+	c.cmd.Stderr = os.Stderr
+	c.in, err = c.cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := c.cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, c.cmd.Start())
+	go c.listen(out)
+	return c
+}
+
+func (c *child) listen(out io.Reader) {
+	defer close(c.over)
+	r := bufio.NewReaderSize(out, 1<<18)
+	for {
+		line, err := r.ReadString('\n')
+		c.mu.Lock()
+		if err != nil { // a line that was cut short was not said
+			c.ended = true
+		} else {
+			c.hear(strings.TrimSuffix(line, "\n"))
+		}
+		c.told.Broadcast()
+		c.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (c *child) hear(line string) {
+	c.lines++
+	verb, rest, _ := strings.Cut(line, " ")
+	switch verb {
+	case "issue":
+		b, err := hex.DecodeString(rest)
+		if err != nil {
+			c.wrong = line
+		}
+		c.issued = append(c.issued, string(b))
+	case "ack":
+		var seq uint64
+		var text string
+		_, err := fmt.Sscan(rest, &seq, &text)
+		b, decodeErr := hex.DecodeString(text)
+		if err != nil || decodeErr != nil || c.acked[seq] != "" {
+			c.wrong = line
+		}
+		c.acked[seq] = string(b)
+	case "error":
+		c.wrong = line
+	default:
+		c.words = append(c.words, line)
+	}
+}
+
+// await returns when the child has said so many lines, or ended.
+func (c *child) await(lines int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.lines < lines && !c.ended {
+		c.told.Wait()
+	}
+}
+
+// kill ends the child with SIGKILL, wherever it is, and returns when it is gone
+// and all that it said was heard.
+func (c *child) kill() {
+	c.cmd.Process.Kill()
+	c.wait()
+}
+
+func (c *child) wait() {
+	<-c.over
+	c.in.Close()
+	c.cmd.Wait() // its error is that it was killed
+}

@@ -1,0 +1,214 @@
+package real_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog"
+	"migrationlog/eventlog/segment"
+	"migrationlog/replay"
+)
+
+// D1, D6, D7: on a disk that becomes full, wherever that hits, nothing is
+// acknowledged that is not kept; and once there is room again, the log opens with
+// all of it and goes on.
+func TestFullDisk(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can mount a small disk")
+	}
+	c := newCases(t)
+	c.each(t, *disksFlag, func(t *testing.T, n int, r *rand.Rand) {
+		d := mountSmall(t, r)
+		defer d.unmount(t)
+		d.fillUp(t, c)
+		d.openFull(t, c)
+		require.NoError(t, os.RemoveAll(d.ballast))
+		d.recover(t, c)
+		c.count("disks", 1)
+	})
+}
+
+// smallDisk is a file system of its own with a log, and a ballast that can be
+// taken away.
+type smallDisk struct {
+	r       *rand.Rand
+	path    string
+	dir     string
+	ballast string
+	opts    *migrationlog.Options
+	author  *author
+	acked   map[uint64]string
+	issued  map[string]bool
+}
+
+func mountSmall(t *testing.T, r *rand.Rand) *smallDisk {
+	path := t.TempDir()
+	pages := 2*ballastFiles + r.IntN(256-2*ballastFiles) // at most 1 MiB
+	options := fmt.Sprintf("size=%dk", pages*pageBytes>>10)
+	if r.IntN(3) == 0 { // or without room for one file more
+		options += fmt.Sprintf(",nr_inodes=%d", ballastFiles+3+r.IntN(20))
+	}
+	out, err := exec.Command("mount", "-t", "tmpfs", "-o", options, "tmpfs", path).CombinedOutput()
+	if err != nil {
+		t.Skipf("no small disk can be mounted here: %s", out)
+	}
+	d := &smallDisk{
+		r: r, path: path, dir: filepath.Join(path, "log"), ballast: filepath.Join(path, "ballast"),
+		opts: &migrationlog.Options{SegmentSize: pages * pageBytes / (2 + r.IntN(60))}, author: newAuthor(r, 1),
+		acked: map[uint64]string{}, issued: map[string]bool{},
+	}
+	d.author.longEvery = 1 + r.IntN(20)
+	ballastPages := ballastFiles
+	if r.IntN(3) == 0 {
+		ballastPages = pages - 2 - r.IntN(7) // the log cannot even be made
+	}
+	require.NoError(t, os.Mkdir(d.ballast, 0o700))
+	for i := range ballastFiles {
+		sizePages := ballastPages / ballastFiles
+		if i == 0 {
+			sizePages += ballastPages % ballastFiles
+		}
+		require.NoError(t, os.WriteFile(filepath.Join(d.ballast, fmt.Sprint(i)), make([]byte, sizePages*pageBytes), 0o600))
+	}
+	return d
+}
+
+const (
+	pageBytes    = 4096
+	ballastFiles = 30 // and at least as many pages: more than a recovery needs
+)
+
+func (d *smallDisk) unmount(t *testing.T) {
+	require.NoError(t, syscall.Unmount(d.path, 0))
+}
+
+// fillUp writes until the disk is full.
+func (d *smallDisk) fillUp(t *testing.T, c *cases) {
+	s, err := migrationlog.Open(d.dir, d.opts)
+	if err != nil {
+		require.ErrorIs(t, err, syscall.ENOSPC)
+		c.count("full when the log is made, at: "+place(err), 1)
+		return
+	}
+	for {
+		e := d.author.event()
+		d.issued[body(e)] = true
+		var receipt migrationlog.Receipt
+		if receipt, err = write(s, e); err != nil {
+			break
+		}
+		if receipt.Seq > 0 {
+			d.acked[receipt.Seq] = body(e)
+		}
+		if d.r.IntN(200) == 0 {
+			require.NoError(t, s.Close())
+			if s, err = migrationlog.Open(d.dir, d.opts); err != nil {
+				require.ErrorIs(t, err, syscall.ENOSPC)
+				c.count("full when the log is opened, at: "+place(err), 1)
+				return
+			}
+		}
+	}
+	require.ErrorIs(t, err, migrationlog.ErrFailed)
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	c.count("full at a write, at: "+place(err), 1)
+	_, err = write(s, d.author.upsert())
+	require.ErrorIs(t, err, migrationlog.ErrFailed)
+	require.ErrorIs(t, s.Health(), migrationlog.ErrFailed)
+	require.ErrorIs(t, s.Close(), migrationlog.ErrFailed)
+}
+
+// place says at which call on which file it was.
+func place(err error) string {
+	var path *fs.PathError
+	if !errors.As(err, &path) {
+		return "?"
+	}
+	name := filepath.Base(path.Path)
+	if _, ok := segment.ParseName(strings.Split(name, "-")[0]); ok {
+		name = "a segment" + filepath.Ext(name)
+	}
+	return path.Op + " " + name
+}
+
+// openFull opens the log while the disk is full: whether or not that can be done,
+// all that was acknowledged stays.
+func (d *smallDisk) openFull(t *testing.T, c *cases) {
+	for range 2 {
+		before := files(t, d.path)
+		s, err := migrationlog.Open(d.dir, d.opts)
+		if err != nil {
+			require.ErrorIs(t, err, syscall.ENOSPC)
+			c.count("opened on the full disk: fails at "+place(err), 1)
+			d.checkLeft(t, c, before)
+		} else {
+			c.count("opened on the full disk", 1)
+			require.NoError(t, s.Close())
+		}
+		if len(d.acked) > 0 {
+			d.check(t)
+		}
+	}
+}
+
+// checkLeft: an opening that fails changes no file, and adds none that the next
+// would add to.
+func (d *smallDisk) checkLeft(t *testing.T, c *cases, before map[string][]byte) {
+	after := files(t, d.path)
+	for name, b := range before {
+		if filepath.Base(name) != "LOCK" {
+			require.Equal(t, b, after[name], name)
+		}
+	}
+	for name := range after {
+		if _, was := before[name]; !was && filepath.Base(filepath.Dir(name)) == "quarantine" {
+			t.Fatalf("D7: an opening that fails for want of room leaves a copy in quarantine/, and so does the next: %s", name)
+		}
+	}
+}
+
+// check holds what is in the log against what was acknowledged and written.
+func (d *smallDisk) check(t *testing.T) {
+	found := bodies(t, d.dir)
+	for seq, b := range d.acked {
+		require.Equal(t, b, found[seq], "seq %d", seq)
+	}
+	for seq, b := range found {
+		require.True(t, d.issued[b], "seq %d was never written", seq)
+	}
+	reader, err := replay.Open(d.dir)
+	require.NoError(t, err)
+	report, err := reader.Verify(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, report.Damage)
+}
+
+// recover opens the log when there is room again, and writes to it.
+func (d *smallDisk) recover(t *testing.T, c *cases) {
+	for range 2 {
+		s, err := migrationlog.Open(d.dir, d.opts)
+		require.NoError(t, err)
+		require.Empty(t, s.Report().Damage)
+		e := d.author.upsert()
+		d.issued[body(e)] = true
+		receipt, err := write(s, e)
+		require.NoError(t, err)
+		require.NotContains(t, d.acked, receipt.Seq)
+		if receipt.Seq > 0 {
+			d.acked[receipt.Seq] = body(e)
+		}
+		require.NoError(t, s.Close())
+		d.check(t)
+	}
+	c.count("events acknowledged, and kept", len(d.acked))
+}

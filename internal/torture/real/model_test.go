@@ -1,0 +1,208 @@
+package real_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"migrationlog"
+	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
+	"migrationlog/replay"
+)
+
+// D2, D5, D8: through any operations, with the store closed and opened, killed, and
+// damaged frame by frame in between, it equals the fold of the events that are left;
+// the report names just the others; and a migration whose row is not the true one
+// is in doubt.
+func TestD8_ModelWithDamage(t *testing.T) {
+	c := newCases(t)
+	require.NoError(t, flag.Set("rapid.checks", fmt.Sprint(*runsFlag)))
+	require.NoError(t, flag.Set("rapid.seed", fmt.Sprint(c.seed)))
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("again: go test ./internal/torture/real -run '^%s$' -count=1 -seed=%d -runs=%d", t.Name(), c.seed, *runsFlag)
+		}
+	})
+	parent := memDir(t)
+	rapid.Check(t, func(t *rapid.T) {
+		m := newModel(t, parent, c)
+		defer m.end()
+		t.Repeat(map[string]func(*rapid.T){
+			"write":  m.writes,
+			"reopen": m.reopen,
+			"kill":   m.kill,
+			"damage": m.damage,
+			"":       m.check,
+		})
+		m.reopen(t)
+	})
+	t.Log(c)
+}
+
+// model is every event that was ever written, and which of them are destroyed.
+type model struct {
+	c         *cases
+	parent    string
+	dir       string
+	opts      *migrationlog.Options
+	store     *migrationlog.Store
+	left      []*migrationlog.Store // killed: another directory goes on with a copy of theirs
+	events    []checkpoint.Event    // by number, from 1 on
+	destroyed map[uint64]bool
+	logs      int
+}
+
+func newModel(t *rapid.T, parent string, c *cases) *model {
+	parent, err := os.MkdirTemp(parent, "")
+	require.NoError(t, err)
+	m := &model{c: c, parent: parent, dir: filepath.Join(parent, "0"), destroyed: map[uint64]bool{}}
+	m.opts = &migrationlog.Options{SegmentSize: rapid.IntRange(1, 1500).Draw(t, "segment_size")}
+	m.store, err = migrationlog.Open(m.dir, m.opts)
+	require.NoError(t, err)
+	c.count("runs", 1)
+	return m
+}
+
+func (m *model) end() {
+	for _, s := range append(m.left, m.store) {
+		s.Close()
+	}
+	os.RemoveAll(m.parent)
+}
+
+// writes writes some events.
+func (m *model) writes(t *rapid.T) {
+	for range rapid.IntRange(1, 8).Draw(t, "events") {
+		m.write(t)
+	}
+}
+
+// write writes an event. The model has no rows of its own to tell a duplicate:
+// the receipt says whether there is an event, and the log has to agree.
+func (m *model) write(t *rapid.T) {
+	a := newAuthor(rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "event"), 0)), 1)
+	e := a.event()
+	before, had := m.rows(false)[e.Migration()]
+	receipt, err := write(m.store, e)
+	require.NoError(t, err)
+	upsert, isUpsert := e.(checkpoint.Upserted)
+	same := had && isUpsert && before.Phase() == upsert.Checkpoint.Phase() && before.Attempt == upsert.Checkpoint.Attempt
+	if same || !isUpsert && !had {
+		require.Zero(t, receipt.Seq)
+		return
+	}
+	m.events = append(m.events, e)
+	require.EqualValues(t, len(m.events), receipt.Seq)
+	m.c.count("events", 1)
+}
+
+func (m *model) reopen(t *rapid.T) {
+	require.NoError(t, m.store.Close())
+	m.open(t)
+}
+
+// kill goes on with a copy of the directory as it is while the store is open.
+func (m *model) kill(t *rapid.T) {
+	m.left = append(m.left, m.store)
+	m.logs++
+	next := filepath.Join(m.parent, fmt.Sprint(m.logs))
+	require.NoError(t, os.CopyFS(next, os.DirFS(m.dir)))
+	m.dir = next
+	m.open(t)
+	m.c.count("kills", 1)
+}
+
+func (m *model) open(t *rapid.T) {
+	s, err := migrationlog.Open(m.dir, m.opts)
+	require.NoError(t, err)
+	m.store = s
+	report := s.Report()
+	require.Nil(t, report.TornTail)
+	require.Equal(t, m.destroyed, numbers(report.Lost))
+	for seq := range numbers(report.AcknowledgedLost) {
+		require.True(t, m.destroyed[seq], "seq %d", seq)
+	}
+	truth := m.rows(true)
+	for id, row := range rows(s) {
+		if want, ok := truth[id]; !ok || want != row {
+			require.Contains(t, report.InDoubt, id, "its true row is %v", want)
+			m.c.count("rows in doubt that are not the true ones", 1)
+		}
+	}
+	m.check(t)
+}
+
+// damage destroys a frame while the store is closed.
+func (m *model) damage(t *rapid.T) {
+	require.NoError(t, m.store.Close())
+	if frames := m.frames(t); len(frames) > 0 {
+		f := rapid.SampledFrom(frames).Draw(t, "frame")
+		path := filepath.Join(m.dir, segment.WALDir, f.Segment)
+		b, err := os.ReadFile(path)
+		require.NoError(t, err)
+		whole := b[f.Offset : f.Offset+f.Length]
+		switch rapid.IntRange(0, 3).Draw(t, "damage") {
+		case 0:
+			whole[rapid.IntRange(0, segment.HeaderBytes-1).Draw(t, "byte")] ^= 1 << rapid.IntRange(0, 7).Draw(t, "bit")
+		case 1:
+			whole[rapid.IntRange(segment.HeaderBytes, len(whole)-1).Draw(t, "byte")] ^= 1 << rapid.IntRange(0, 7).Draw(t, "bit")
+		case 2:
+			clear(whole)
+		case 3:
+			copy(whole, noise(rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "noise"), 0)), len(whole)))
+		}
+		require.NoError(t, os.WriteFile(path, b, 0o600))
+		m.destroyed[f.Seq] = true
+		m.c.count("frames destroyed", 1)
+	}
+	m.open(t)
+}
+
+// frames are the log's whole frames, which have to be the events that are left.
+func (m *model) frames(t *rapid.T) (whole []replay.Record) {
+	reader, err := replay.Open(m.dir)
+	require.NoError(t, err)
+	for r, err := range reader.Records(t.Context(), replay.Query{}) {
+		require.NoError(t, err)
+		if r.Damage == nil {
+			require.False(t, m.destroyed[r.Seq])
+			require.Equal(t, body(m.events[r.Seq-1]), body(r.Event))
+			whole = append(whole, r)
+		}
+	}
+	require.Len(t, whole, len(m.events)-len(m.destroyed))
+	return whole
+}
+
+// rows are the rows that the events lead to: all of them, or those that are left.
+func (m *model) rows(all bool) map[checkpoint.MigrationID]checkpoint.Checkpoint {
+	rows := map[checkpoint.MigrationID]checkpoint.Checkpoint{}
+	for i, e := range m.events {
+		if all || !m.destroyed[uint64(i+1)] {
+			apply(rows, e)
+		}
+	}
+	return rows
+}
+
+func (m *model) check(t *rapid.T) {
+	require.Equal(t, m.rows(false), rows(m.store))
+}
+
+// numbers are the single numbers of ranges.
+func numbers(ranges []replay.SeqRange) map[uint64]bool {
+	all := map[uint64]bool{}
+	for _, r := range ranges {
+		for seq := r.First; seq <= r.Last; seq++ {
+			all[seq] = true
+		}
+	}
+	return all
+}

@@ -1,0 +1,165 @@
+package real_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog"
+	"migrationlog/eventlog"
+)
+
+const contenders = 8
+
+// D10: of eight processes that open one log at the same moment exactly one
+// succeeds, and the others are told which; then all of them take turns, and no two
+// ever hold it together or give the same number.
+func TestD10_DoubleOpen(t *testing.T) {
+	openTogether(t, func(dir string) {
+		s, err := migrationlog.Open(dir, nil)
+		require.NoError(t, err)
+		require.NoError(t, s.Close())
+	})
+}
+
+// D10: the same in a directory in which there is no log yet: one is made.
+func TestD10_DoubleCreate(t *testing.T) {
+	openTogether(t, func(string) {})
+}
+
+func openTogether(t *testing.T, prepare func(dir string)) {
+	c := newCases(t)
+	c.each(t, *opensFlag, func(t *testing.T, n int, r *rand.Rand) {
+		parent := memDir(t)
+		defer os.RemoveAll(parent)
+		dir := filepath.Join(parent, "log")
+		prepare(dir)
+		children := make([]*child, contenders)
+		pids := map[int]bool{0: true} // 0: the holder has not said so yet
+		for i := range children {
+			children[i] = startChild(t, order{Role: "contender", Dir: dir, Seed: r.Uint64(), Origin: uint64(i + 1)})
+			defer children[i].kill()
+			pids[children[i].cmd.Process.Pid] = true
+		}
+		contend(t, children)
+		takeTurns(t, c, dir, children, pids)
+		c.count("rounds", 1)
+	})
+}
+
+// contend lets all of them open the log at once and holds what each was told
+// against who got it.
+func contend(t *testing.T, children []*child) {
+	for _, ch := range children {
+		ch.await(1)
+	}
+	for _, ch := range children {
+		fmt.Fprintln(ch.in, "go")
+	}
+	winner := 0
+	for _, ch := range children {
+		ch.await(2)
+		require.Empty(t, ch.wrong)
+		require.Len(t, ch.words, 2)
+		if ch.words[1] == "got" {
+			require.Zero(t, winner, "two have the log open")
+			winner = ch.cmd.Process.Pid
+		}
+	}
+	require.NotZero(t, winner, "nobody has the log open")
+	for _, ch := range children {
+		if ch.words[1] != "got" {
+			require.Contains(t, []string{fmt.Sprint("locked ", winner), "locked 0"}, ch.words[1])
+		}
+	}
+}
+
+// takeTurns lets the holder go on, and the others try until they have had it.
+func takeTurns(t *testing.T, c *cases, dir string, children []*child, pids map[int]bool) {
+	for _, ch := range children {
+		fmt.Fprintln(ch.in, "go")
+	}
+	acked := map[uint64]string{}
+	for _, ch := range children {
+		ch.wait()
+		require.Empty(t, ch.wrong)
+		require.Equal(t, "done", ch.words[len(ch.words)-1])
+		for _, word := range ch.words {
+			var pid int
+			if _, err := fmt.Sscanf(word, "locked %d", &pid); err == nil {
+				require.Contains(t, pids, pid)
+				c.count("times the log was held by another", 1)
+			}
+		}
+		for seq, b := range ch.acked {
+			require.NotContains(t, acked, seq, "seq %d was given twice", seq)
+			acked[seq] = b
+		}
+	}
+	require.Equal(t, acked, bodies(t, dir))
+	c.count("processes that had the log open", len(children))
+	c.count("events", len(acked))
+}
+
+// beContender tries to open the log at a word and says what came of it; at the
+// next word it tries until it has it, writes, and ends, with or without a Close.
+func beContender(o order) {
+	in := bufio.NewReader(os.Stdin)
+	say("ready")
+	in.ReadString('\n')
+	s := tryOpen(o)
+	in.ReadString('\n')
+	for s == nil {
+		time.Sleep(300 * time.Microsecond)
+		s = tryOpen(o)
+	}
+	held := o.Dir + ".held" // proves, without the lock, that no other holds it
+	f, err := os.OpenFile(held, os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		say("error two hold the log:", err)
+		os.Exit(1)
+	}
+	f.Close()
+	r := rand.New(rand.NewPCG(o.Seed, 0))
+	for a, n := newAuthor(r, o.Origin), 1+r.IntN(5); n > 0; n-- {
+		writeAloud(s, a)
+	}
+	os.Remove(held)
+	say("done")
+	if r.IntN(2) == 0 {
+		s.Close()
+	}
+	os.Exit(0)
+}
+
+func tryOpen(o order) *migrationlog.Store {
+	s, err := migrationlog.Open(o.Dir, &migrationlog.Options{SegmentSize: 300})
+	var locked *eventlog.LockedError
+	switch {
+	case err == nil:
+		say("got")
+	case errors.As(err, &locked) && errors.Is(err, migrationlog.ErrLocked):
+		say("locked", locked.PID)
+	default:
+		say("error", strings.ReplaceAll(err.Error(), "\n", "; "))
+		os.Exit(1)
+	}
+	return s
+}
+
+func isOneOf(err error, targets ...error) bool {
+	for _, target := range targets {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,168 @@
+package real_test
+
+import (
+	"bytes"
+	"context"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"migrationlog"
+	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
+	"migrationlog/replay"
+)
+
+// sound is a closed log, and what is in it, to be damaged.
+type sound struct {
+	class  string
+	uuid   uuid.UUID
+	files  memory
+	names  []string // of the files, in order
+	frames map[uint64]soundFrame
+	last   uint64            // the highest number that was given
+	heads  map[string]uint64 // the numbers of the frames by their headers' bytes
+}
+
+type soundFrame struct {
+	segment string // path
+	offset  int64
+	bytes   []byte
+	event   checkpoint.Event
+}
+
+// pool makes closed logs of many shapes. The same r makes the same bytes.
+func pool(t *testing.T, r *rand.Rand) (logs []*sound) {
+	uuid.SetRand(rand.NewChaCha8([32]byte{byte(r.Uint32())}))
+	defer uuid.SetRand(nil)
+	for _, p := range []struct {
+		class       string
+		events      int
+		segmentSize int
+		longEvery   int
+		lossInside  bool
+	}{
+		{"no event", 0, 0, 0, false},
+		{"one event", 1, 0, 0, false},
+		{"one segment", 15, 0, 0, false},
+		{"several segments", 40, 700, 0, false},
+		{"an event a segment", 12, 1, 0, false},
+		{"long reasons", 16, 9_000, 2, false},
+		{"several segments, an earlier loss", 30, 700, 0, true},
+		{"one segment, an earlier loss", 12, 0, 0, true},
+	} {
+		dir := memDir(t)
+		opts := &migrationlog.Options{SegmentSize: p.segmentSize}
+		a := newAuthor(r, 1)
+		a.longEvery = p.longEvery
+		fill(t, dir, opts, a, p.events)
+		log := &sound{class: p.class}
+		if p.lossInside {
+			log.load(t, dir)
+			loseSome(t, dir, r)
+			fill(t, dir, opts, a, p.events/2)
+		}
+		log.load(t, dir)
+		logs = append(logs, log)
+	}
+	return logs
+}
+
+// fill appends that many events.
+func fill(t *testing.T, dir string, opts *migrationlog.Options, a *author, events int) {
+	s, err := migrationlog.Open(dir, opts)
+	require.NoError(t, err)
+	for events > 0 {
+		receipt, err := write(s, a.event())
+		require.NoError(t, err)
+		if receipt.Seq > 0 {
+			events--
+		}
+	}
+	require.NoError(t, s.Close())
+}
+
+// loseSome damages a frame in the middle of the log and its last one.
+func loseSome(t *testing.T, dir string, r *rand.Rand) {
+	paths, err := filepath.Glob(filepath.Join(dir, segment.WALDir, "0*"))
+	require.NoError(t, err)
+	for _, path := range []string{paths[len(paths)/2], paths[len(paths)-1]} {
+		b, err := os.ReadFile(path)
+		require.NoError(t, err)
+		copy(b[len(b)/2:], noise(r, 10)) // more than a damage could undo
+		copy(b[len(b)-10:], noise(r, 10))
+		require.NoError(t, os.WriteFile(path, b, 0o600))
+	}
+}
+
+// load reads what the log's directory holds, beside what is known of it already.
+func (l *sound) load(t *testing.T, dir string) {
+	l.files = files(t, dir)
+	l.names = slices.Sorted(maps.Keys(l.files))
+	l.frames, l.heads = map[uint64]soundFrame{}, map[string]uint64{}
+	reader, err := replay.OpenFS(l.files)
+	require.NoError(t, err)
+	l.uuid = reader.Manifest().UUID
+	for r, err := range reader.Records(context.Background(), replay.Query{}) {
+		require.NoError(t, err)
+		if r.Damage != nil {
+			l.last = max(l.last, r.Damage.LastSeq)
+			continue
+		}
+		l.last = max(l.last, r.Seq)
+		name := segment.WALDir + "/" + r.Segment
+		b := l.files[name][r.Offset : r.Offset+r.Length]
+		l.frames[r.Seq] = soundFrame{segment: name, offset: r.Offset, bytes: b, event: r.Event}
+		l.heads[string(b[:segment.HeaderBytes])] = r.Seq
+	}
+}
+
+// remains is what is left of a log's frames in a directory, by its bytes alone.
+type remains struct {
+	whole     map[uint64]bool // they are whole in their own segment's file
+	anywhere  map[uint64]bool // they are whole in some segment's file
+	disturbed bool            // a sound header stands where it was not written
+	crossed   bool            // and in the file of an earlier segment than its own
+}
+
+func (l *sound) remains(damaged memory) remains {
+	left := remains{map[uint64]bool{}, map[uint64]bool{}, false, false}
+	for name, b := range damaged {
+		if _, ok := segment.ParseName(filepath.Base(name)); !ok || filepath.Dir(name) != segment.WALDir {
+			continue
+		}
+		last, end := uint64(0), 0
+		for at := 0; ; at++ {
+			skip := bytes.Index(b[at:], magic)
+			if skip < 0 {
+				break
+			}
+			at += skip
+			if len(b)-at < segment.HeaderBytes {
+				break
+			}
+			seq, ok := l.heads[string(b[at:at+segment.HeaderBytes])]
+			if !ok {
+				continue
+			}
+			f := l.frames[seq]
+			left.disturbed = left.disturbed || f.segment != name || seq <= last
+			left.crossed = left.crossed || name < f.segment
+			last = seq
+			if at >= end && bytes.HasPrefix(b[at:], f.bytes) { // two frames may not share a byte
+				end = at + len(f.bytes)
+				left.anywhere[seq] = true
+				left.whole[seq] = left.whole[seq] || f.segment == name
+			}
+		}
+	}
+	return left
+}
+
+var magic = []byte{0xF7, 'M', 'L', segment.FormatVersion}
