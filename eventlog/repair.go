@@ -190,11 +190,14 @@ func (r *Recovery) keepFile(d segment.Damage, put func(from, to string) error) e
 		return err
 	}
 	if linked, err := r.isLinked(info); err != nil || linked {
-		return err
+		return errors.Join(err, r.syncQuarantine())
 	}
 	return r.save(filepath.Base(d.Segment), func(to string) error { return put(from, to) },
 		quarantineReport{Segment: d.Segment, Length: d.Length, Reason: d.Reason})
 }
+
+// syncQuarantine makes durable what an opening that was cut short has put there.
+func (r *Recovery) syncQuarantine() error { return syncDir(filepath.Join(r.dir, QuarantineDir)) }
 
 // isLinked reports whether the file has a name in quarantine/ already: an earlier
 // opening that gave it one was cut short.
@@ -232,9 +235,8 @@ func (r *Recovery) keepSegment(name string, damage []segment.Damage) error {
 	if err != nil {
 		return err
 	}
-	kept, err := r.isKept(name, damage)
-	if err != nil || kept {
-		return err
+	if kept, err := r.isKept(name, damage); err != nil || kept {
+		return errors.Join(err, r.syncQuarantine())
 	}
 	put := func(to string) error { return os.Link(from, to) }
 	if tail := r.scan.Tail(); tail.Segment == name && tail.Beyond > 0 {

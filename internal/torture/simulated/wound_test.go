@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"migrationlog/eventlog/segment"
 	"migrationlog/internal/torture/simos"
 	"migrationlog/replay"
 )
@@ -22,7 +23,7 @@ type wound struct {
 	image        *simos.Image
 	known        history
 	lost         []replay.SeqRange // what a report names
-	acknowledged []replay.SeqRange // those of them that the first report says had been acknowledged
+	acknowledged []replay.SeqRange // those of them that it says had been acknowledged
 	originals    []string          // bytes that no repair may delete
 }
 
@@ -31,8 +32,9 @@ type surgeon struct {
 	t         *testing.T
 	dir       string          // of the log
 	records   []replay.Record // all that the log had
-	gone      []uint64        // the numbers whose events are lost
-	torn      bool            // the last of them was cut short, and is not reported as lost
+	watermark uint64
+	gone      []uint64 // the numbers whose events are lost
+	torn      bool     // the last of them was cut short, and is not reported as lost
 	originals []string
 }
 
@@ -50,10 +52,21 @@ func wounds(t *testing.T) []wound {
 		{"torn in its body", func(s *surgeon) { s.tear(records[last].Length - 1) }},
 		{"torn in its header", func(s *surgeon) { s.tear(5) }},
 		{"torn in its prefix", func(s *surgeon) { s.tear(0) }},
+		{"torn, and it had been durable", func(s *surgeon) { s.tear(5); s.durable(s.last()) }},
+		{"cut between two frames", func(s *surgeon) { s.cut(1) }},
+		{"the last segment empty", func(s *surgeon) { s.cut(s.inLast()) }},
 		{"zeros behind the end", func(s *surgeon) { s.grow(600) }},
 		{"first frame damaged", func(s *surgeon) { s.flip(0) }},
 		{"a frame in the middle damaged", func(s *surgeon) { s.flip(last / 2) }},
 		{"last frame damaged", func(s *surgeon) { s.flip(last) }},
+		{"last frame damaged, beyond the watermark", func(s *surgeon) { s.flip(last); s.durable(s.last() - 1) }},
+		{"torn and damaged", func(s *surgeon) { s.flip(last - 1); s.tear(5) }},
+		{"watermark damaged", func(s *surgeon) { s.replace("WATERMARK", "watermark?") }},
+		{"watermark missing", func(s *surgeon) { s.remove("WATERMARK") }},
+		{"copy of the watermark damaged", func(s *surgeon) { s.replace("wal/WATERMARK", "watermark?") }},
+		{"watermark behind", func(s *surgeon) { s.durable(2) }},
+		{"watermarks on their way", func(s *surgeon) { s.put("WATERMARK.new", "half"); s.put("wal/WATERMARK.new", "half") }},
+		{"watermark damaged, and cut between two frames", func(s *surgeon) { s.replace("WATERMARK", "watermark?"); s.cut(1) }},
 		{"a length damaged in the last segment", func(s *surgeon) { s.flipAt(last, -1) }},
 		{"strays", (*surgeon).stray},
 		{"manifest damaged", func(s *surgeon) { s.replace("MANIFEST", "manifest?") }},
@@ -72,9 +85,9 @@ func wounds(t *testing.T) []wound {
 	} {
 		disk := filepath.Join(memDir(t), "disk")
 		require.NoError(t, sound.Write(disk))
-		s := &surgeon{t: t, dir: filepath.Join(disk, logPath), records: records}
+		s := &surgeon{t: t, dir: filepath.Join(disk, logPath), records: records, watermark: records[last].Seq}
 		w.inflict(s)
-		all = append(all, wound{name: w.name, image: simos.ReadImage(disk), known: s.survivors(known), lost: s.reported(), originals: s.originals})
+		all = append(all, wound{name: w.name, image: simos.ReadImage(disk), known: s.survivors(known), lost: s.reported(s.last()), acknowledged: s.reported(s.watermark), originals: s.originals})
 	}
 	nothing := &simos.Image{Entries: map[string]*simos.Image{}}
 	return append(all, wound{name: "no log yet", image: nothing, known: newHistory()})
@@ -144,11 +157,46 @@ func (s *surgeon) stray() {
 func (s *surgeon) tear(bytes int64) {
 	i := len(s.records) - 1
 	r := s.records[i]
-	segment := s.read(s.segment(i))
-	kept := segment[:r.Offset+bytes]
+	kept := s.read(s.segment(i))[:r.Offset+bytes]
 	s.originals = append(s.originals, string(kept[r.Offset-1:])) // with a byte of its length
 	require.NoError(s.t, os.WriteFile(s.segment(i), kept, 0o640))
 	s.gone, s.torn = append(s.gone, r.Seq), true
+	s.durable(r.Seq - 1)
+}
+
+// cut takes the last frames off.
+func (s *surgeon) cut(frames int) {
+	kept := s.records[:len(s.records)-frames]
+	for _, r := range s.records[len(kept):] {
+		s.gone = append(s.gone, r.Seq)
+	}
+	end := int64(0)
+	if r := kept[len(kept)-1]; r.Segment == s.records[len(kept)].Segment {
+		end = r.Offset + r.Length
+	}
+	require.NoError(s.t, os.Truncate(s.segment(len(s.records)-1), end))
+}
+
+// inLast is the number of frames in the last segment.
+func (s *surgeon) inLast() (n int) {
+	for _, r := range s.records {
+		if r.Segment == s.records[len(s.records)-1].Segment {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *surgeon) last() uint64 { return s.records[len(s.records)-1].Seq }
+
+// durable sets the watermark back, or forth again.
+func (s *surgeon) durable(seq uint64) {
+	s.watermark = seq
+	reader, err := replay.Open(s.dir)
+	require.NoError(s.t, err)
+	for _, name := range segment.WatermarkNames {
+		s.put(name, string(segment.AppendWatermark(nil, reader.Manifest().UUID, seq)))
+	}
 }
 
 func (s *surgeon) grow(bytes int) {
@@ -165,10 +213,10 @@ func (s *surgeon) flip(i int) {
 // flipAt damages a byte, counted from the beginning of a frame.
 func (s *surgeon) flipAt(i int, at int64) {
 	r := s.records[i]
-	segment := s.read(s.segment(i))
-	segment[r.Offset+at] ^= 0x10
-	require.NoError(s.t, os.WriteFile(s.segment(i), segment, 0o640))
-	s.originals = append(s.originals, string(segment[r.Offset-1:r.Offset+r.Length]))
+	b := s.read(s.segment(i))
+	b[r.Offset+at] ^= 0x10
+	require.NoError(s.t, os.WriteFile(s.segment(i), b, 0o640))
+	s.originals = append(s.originals, string(b[r.Offset-1:r.Offset+r.Length]))
 }
 
 func (s *surgeon) removeSegment(name string) {
@@ -192,14 +240,16 @@ func (s *surgeon) survivors(known history) history {
 	return known
 }
 
-// reported are the numbers that a report has to call lost.
-func (s *surgeon) reported() (lost []replay.SeqRange) {
+// reported are the numbers up to one that a report has to call lost.
+func (s *surgeon) reported(last uint64) (lost []replay.SeqRange) {
 	gone := slices.Sorted(slices.Values(s.gone))
-	if s.torn {
+	if s.torn && s.watermark < s.last() {
 		gone = gone[:len(gone)-1]
 	}
 	for _, seq := range gone {
-		if n := len(lost); n > 0 && lost[n-1].Last == seq-1 {
+		if n := len(lost); seq > last {
+			break
+		} else if n > 0 && lost[n-1].Last == seq-1 {
 			lost[n-1].Last = seq
 		} else {
 			lost = append(lost, replay.SeqRange{First: seq, Last: seq})
