@@ -62,6 +62,10 @@ func eventsIn(t testing.TB, dir string) map[uint64]checkpoint.Event {
 // the next Open tells the same.
 func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 	dir, events, ends := smallLog(t)
+	prefixes := map[int]bool{0: true} // the bytes of the lengths: all entries are short
+	for _, end := range ends {
+		prefixes[end] = true
+	}
 	flips, cost := 0, 0
 	for _, name := range []string{"wal/" + firstSegment, "MANIFEST", "wal/MANIFEST", "WATERMARK", "wal/WATERMARK"} {
 		whole, err := os.ReadFile(filepath.Join(dir, name))
@@ -87,6 +91,7 @@ func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 				want[uint64(i+1)] = e
 			}
 			if report.LostCount() > 0 {
+				require.False(t, prefixes[bit/8], "a damaged length costs none")
 				cost++
 				require.Equal(t, []replay.SeqRange{{First: owner, Last: owner}}, report.Lost, "%s bit %d", name, bit)
 				delete(want, owner)
@@ -259,8 +264,8 @@ func TestD4_StrayFilesAreSetAside(t *testing.T) {
 
 	// What has a segment's name and is none is for a person to decide.
 	require.NoError(t, s.Close())
-	require.NoError(t, os.Rename(segmentPath(dir, firstSegment), filepath.Join(dir, "elsewhere")))
-	require.NoError(t, os.Symlink("../elsewhere", segmentPath(dir, firstSegment)))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "elsewhere"), nil, 0o600))
+	require.NoError(t, os.Symlink("../elsewhere", segmentPath(dir, "00000000000000000006")))
 	before := hashes(t, dir)
 	_, err = migrationlog.Open(dir, nil)
 	require.ErrorIs(t, err, migrationlog.ErrDamaged)
@@ -284,6 +289,17 @@ func TestD4_NoNewLogOverAnother(t *testing.T) {
 		require.ErrorContains(t, err, "restore MANIFEST from a backup")
 		require.Equal(t, before, hashes(t, dir))
 	}
+
+	older := filepath.Join(memDir(t), "log") // without a watermark
+	require.NoError(t, os.CopyFS(older, os.DirFS("testdata/golden/v1/clean/log")))
+	require.NoError(t, os.Remove(filepath.Join(older, "MANIFEST")))
+	for _, path := range segments(t, older) {
+		require.NoError(t, os.Remove(path))
+	}
+	_, err := migrationlog.Open(older, nil)
+	require.ErrorIs(t, err, migrationlog.ErrDamaged)
+	require.NoFileExists(t, filepath.Join(older, "MANIFEST"))
+	require.Empty(t, segments(t, older))
 }
 
 // D3: files with wrong names neither hide frames nor make numbers be given twice.

@@ -100,6 +100,17 @@ func TestD2_Damage(t *testing.T) {
 		"one empty":       {map[uint64][]byte{1: {}}, nil, nil, 1},
 		"unused space":    {map[uint64][]byte{1: append(slices.Clone(one), make([]byte, 4096)...)}, seqs(1, 5), nil, 6},
 		"cut on boundary": {map[uint64][]byte{1: entries(1, 3)}, seqs(1, 3), nil, 4},
+		"frames exchanged": {
+			map[uint64][]byte{1: slices.Concat(entries(1, 1), entries(4, 4), entries(3, 3), entries(2, 2), entries(5, 5))}, seqs(1, 5), nil, 6,
+		},
+		"frames exchanged, and one of them damaged": {
+			map[uint64][]byte{1: slices.Concat(entries(1, 1), entries(4, 4), with(entries(3, 3), func(b []byte) { b[len(b)-1] ^= 1 }), entries(2, 2), entries(5, 5))},
+			seqs(1, 2, 4, 5),
+			[]segment.Damage{
+				{Segment: name1, Offset: int64(len(entries(1, 1)) + len(entries(4, 4))), Length: int64(len(entries(3, 3))), DurableThrough: 2, Reason: "a frame out of its place, seq 3"},
+				{FirstSeq: 3, LastSeq: 3, Segment: name1, Offset: int64(len(entries(1, 1))), Reason: "frames missing"},
+			}, 6,
+		},
 		"length prefix": {
 			map[uint64][]byte{1: with(one, func(b []byte) { b[at(3)] ^= 0x40 })}, seqs(1, 5),
 			[]segment.Damage{{Segment: name1, Offset: int64(at(3)), Length: 1, Reason: "damaged length prefix or stray bytes"}}, 6,

@@ -3,7 +3,9 @@
 // what must hold then: that is package simulated.
 //
 //	go run ./internal/torture
-//	go run ./internal/torture -cuts 1000000 -seed 42
+//	go run ./internal/torture -cuts 100000 -seed 42
+//	go run ./internal/torture -canaries
+//	go run ./internal/torture -long -seed 42
 //	go run ./internal/torture -run D6 -patch canary.json
 //	go run ./internal/torture -run D1 -- -workers=8 -test.cpuprofile=cpu.out
 //

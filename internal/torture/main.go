@@ -2,35 +2,66 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"time"
 )
 
-const simulated = "migrationlog/internal/torture/simulated"
+const (
+	simulated = "./internal/torture/simulated"
+	real      = "./internal/torture/real"
+)
+
+// options are what the command line chooses.
+type options struct {
+	seed     int64
+	cuts     int
+	run      string
+	only     int
+	patches  string
+	race     bool
+	canaries bool
+	long     bool
+}
 
 func main() {
-	seed := flag.Int64("seed", 0, "seed of all cases; 0 is taken from the clock")
-	cuts := flag.Int("cuts", 2000, "power cuts to try; 10,000 at each commit, 1,000,000 in a long run")
-	run := flag.String("run", "", "regular expression of the tests to run; empty is all")
-	only := flag.Int("case", -1, "the one case to run, as a failure names it; -1 is all")
-	patches := flag.String("patch", "", "JSON file of changes to the code under test: it must go red")
-	race := flag.Bool("race", false, "run under the race detector")
+	var o options
+	flag.Int64Var(&o.seed, "seed", 0, "seed of all cases; 0 is taken from the clock")
+	flag.IntVar(&o.cuts, "cuts", 10_000, "simulated power cuts to try")
+	flag.StringVar(&o.run, "run", "", "regular expression of the tests to run, or of the canaries; empty is all")
+	flag.IntVar(&o.only, "case", -1, "the one case to run, as a failure names it; -1 is all")
+	flag.StringVar(&o.patches, "patch", "", "JSON file of changes to the code under test: it must go red")
+	flag.BoolVar(&o.race, "race", false, "run under the race detector")
+	flag.BoolVar(&o.canaries, "canaries", false, "remove each defence in turn: its tests must go red")
+	flag.BoolVar(&o.long, "long", false, "the long run: 1,000,000 simulated power cuts, 10,000 kills, 100,000,000 damages, and more of all else")
 	flag.Parse()
-	arguments := append([]string{
-		"-test.v", "-test.timeout=0", "-test.run=" + *run, fmt.Sprintf("-seed=%d", *seed), fmt.Sprintf("-cuts=%d", *cuts), fmt.Sprintf("-case=%d", *only),
-	}, flag.Args()...)
-	if err := torture(*patches, *race, arguments); err != nil {
+	if o.seed == 0 {
+		o.seed = time.Now().UnixNano()
+	}
+	if err := o.torture(flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "torture:", err)
 		os.Exit(1)
 	}
 }
 
-// torture builds the tests on a simulated disk and runs it with the arguments.
-func torture(patchFile string, race bool, arguments []string) error {
-	patches, err := readPatches(patchFile)
+func (o options) torture(arguments []string) error {
+	switch {
+	case o.canaries:
+		return releaseCanaries(o.run)
+	case o.long:
+		o.cuts = 1_000_000
+		return errors.Join(o.simulated(arguments), o.real())
+	}
+	return o.simulated(arguments)
+}
+
+// simulated builds the tests of package simulated on a simulated disk, and runs them.
+func (o options) simulated(arguments []string) error {
+	patches, err := readPatches(o.patches)
 	if err != nil {
 		return err
 	}
@@ -39,11 +70,25 @@ func torture(patchFile string, race bool, arguments []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	binary, err := build(dir, race, patches)
+	overlay, err := NewOverlay(dir, patches)
 	if err != nil {
 		return err
 	}
+	binary, err := overlay.Build(simulated, o.race)
+	if err != nil {
+		return err
+	}
+	arguments = append([]string{
+		"-test.v", "-test.timeout=0", "-test.run=" + o.run,
+		fmt.Sprintf("-seed=%d", o.seed), fmt.Sprintf("-cuts=%d", o.cuts), fmt.Sprintf("-case=%d", o.only),
+	}, arguments...)
 	return command(binary, arguments...).Run()
+}
+
+// real runs the tests of package real, as many cases as a long run has.
+func (o options) real() error {
+	return command("go", "test", real, "-count=1", "-v", "-timeout=0", "-run="+o.run, fmt.Sprintf("-seed=%d", o.seed),
+		"-kills=10000", "-opens=1000", "-damages=100000000", "-clocks=10000", "-runs=10000", "-disks=500", "-ext4cuts=1000").Run()
 }
 
 func readPatches(file string) (patches []Patch, err error) {
@@ -60,22 +105,24 @@ func readPatches(file string) (patches []Patch, err error) {
 	return patches, nil
 }
 
-// build makes the simulated tests and returns its path.
-func build(dir string, race bool, patches []Patch) (string, error) {
-	overlay, err := NewOverlay(dir, patches)
+// Build compiles the tests of a package from the overlay's sources, and returns
+// the path of the program.
+func (o *Overlay) Build(pkg string, race bool) (string, error) {
+	file, err := o.File()
 	if err != nil {
 		return "", err
 	}
-	file, err := overlay.File()
-	if err != nil {
-		return "", err
+	binary := filepath.Join(o.dir, filepath.Base(pkg)+".test")
+	arguments := []string{"test", "-c", "-vet=off", "-overlay", file, "-o", binary}
+	if pkg == simulated {
+		arguments = append(arguments, "-tags", "simulated")
 	}
-	binary := filepath.Join(dir, "simulated.test")
-	arguments := []string{"test", "-c", "-vet=off", "-overlay", file, "-tags", "simulated", "-o", binary}
 	if race {
 		arguments = append(arguments, "-race")
 	}
-	return binary, command("go", append(arguments, simulated)...).Run()
+	build := command("go", append(arguments, pkg)...)
+	build.Dir = o.root
+	return binary, build.Run()
 }
 
 func command(name string, arguments ...string) *exec.Cmd {

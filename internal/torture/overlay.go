@@ -43,22 +43,36 @@ type Overlay struct {
 // patches are made. It fails where a file is not as expected: what it let through
 // would be run on the real disk.
 func NewOverlay(dir string, patches []Patch) (*Overlay, error) {
-	root, err := moduleDir("migrationlog")
+	o, err := NewPatched(dir, nil)
 	if err != nil {
 		return nil, err
 	}
-	o := &Overlay{root: root, dir: dir, Replace: map[string]string{}}
 	for _, add := range []func() error{o.addDisk, o.addWAL} {
 		if err := add(); err != nil {
 			return nil, err
 		}
 	}
+	return o, o.patchAll(patches)
+}
+
+// NewPatched writes copies into dir in which the patches are made, for a build on
+// the real disk.
+func NewPatched(dir string, patches []Patch) (*Overlay, error) {
+	root, err := moduleDir("migrationlog")
+	if err != nil {
+		return nil, err
+	}
+	o := &Overlay{root: root, dir: dir, Replace: map[string]string{}}
+	return o, o.patchAll(patches)
+}
+
+func (o *Overlay) patchAll(patches []Patch) error {
 	for _, p := range patches {
 		if err := o.patch(p); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return o, nil
+	return nil
 }
 
 // File writes the JSON that go's -overlay wants and returns its path.

@@ -1,0 +1,290 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+)
+
+// canary is a defence and how it is removed. The suite that bears it must then
+// go red: a suite that stays green would not notice if the defence were lost.
+type canary struct {
+	defence  string
+	file     string
+	old, new string
+	pkg      string // of the tests that must fail; "" is the simulated ones
+	run      string // these tests
+}
+
+// releaseCanaries tries those whose defence matches, two at a time, and fails if
+// one lives.
+func releaseCanaries(matching string) error {
+	chosen, err := regexp.Compile(matching)
+	if err != nil {
+		return err
+	}
+	next := make(chan canary)
+	var mu sync.Mutex
+	var failures []error
+	dead := 0
+	var workers sync.WaitGroup
+	for range 2 {
+		workers.Go(func() {
+			for c := range next {
+				verdict, err := c.release()
+				mu.Lock()
+				if err != nil {
+					failures = append(failures, fmt.Errorf("%s: %w", c.defence, err))
+					verdict = "LIVES: " + err.Error()
+				} else {
+					dead++
+				}
+				fmt.Printf("%-62s %s\n", c.defence, verdict)
+				mu.Unlock()
+			}
+		})
+	}
+	for _, c := range canaries {
+		if chosen.MatchString(c.defence) {
+			next <- c
+		}
+	}
+	close(next)
+	workers.Wait()
+	fmt.Printf("%d canaries, %d of them dead\n", dead+len(failures), dead)
+	return errors.Join(failures...)
+}
+
+// release removes the defence and runs its tests. It returns which of them failed.
+func (c canary) release() (verdict string, err error) {
+	dir, err := os.MkdirTemp("", "canary-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	pkg, build := c.pkg, NewPatched
+	if pkg == "" {
+		pkg, build = simulated, NewOverlay
+	}
+	overlay, err := build(dir, []Patch{{File: c.file, Old: c.old, New: c.new}})
+	if err != nil {
+		return "", err
+	}
+	binary, err := overlay.Build(pkg, false)
+	if err != nil {
+		return "", fmt.Errorf("it does not compile without: %w", err)
+	}
+	arguments := []string{"-test.v", "-test.failfast", "-test.timeout=5m", "-test.run=" + c.run}
+	if pkg == simulated {
+		arguments = append(arguments, "-cuts=10000")
+	}
+	test := command(binary, arguments...)
+	test.Stdout, test.Stderr = nil, nil
+	test.Dir = filepath.Join(overlay.root, pkg)
+	output, err := test.CombinedOutput()
+	if err == nil {
+		return "", fmt.Errorf("%s %s does not notice", pkg, c.run)
+	}
+	if failed := regexp.MustCompile(`--- FAIL: (\w+)`).FindSubmatch(output); failed != nil {
+		return "dead by " + string(failed[1]), nil
+	}
+	if strings.Contains(string(output), "panic: ") {
+		return "dead by a panic", nil
+	}
+	return "", fmt.Errorf("its tests failed in another way: %w\n%s", err, output)
+}
+
+var canaries = []canary{
+	// What a disk may do to the frames.
+	{"the body's checksum is compared", "eventlog/segment/frame.go",
+		`crc32.Checksum(b[HeaderBytes:HeaderBytes+bodyBytes], castagnoli) == binary.LittleEndian.Uint32(b[32:])`, `true`,
+		"./", "TestD2_OpenWithEveryBitFlipped"},
+	{"the header's checksum is compared", "eventlog/segment/frame.go",
+		`binary.LittleEndian.Uint32(b[36:]) != headerCRC(b, log)`, `false`,
+		"./", "TestD2_OpenWithEveryBitFlipped"},
+	{"a frame of another log is not believed", "eventlog/segment/frame.go",
+		`castagnoli, log[:])`, `castagnoli, nil)`,
+		"./eventlog/segment", "TestD2_Damage"},
+	{"a damaged length prefix costs nothing", "eventlog/segment/scan.go",
+		"			f.start -= len(prefix)\n		}\n", "			f.start -= len(prefix)\n		} else {\n			at++\n			continue\n		}\n",
+		"./", "TestD2_OpenWithEveryBitFlipped"},
+	{"a frame out of its place hides none", "eventlog/segment/scan.go",
+		"	slices.SortFunc(ordered, ", "	slices.SortFunc(ordered[:0], ",
+		"./eventlog/segment", "TestD2_Damage"},
+	{"a number that any header names is not free", "eventlog/segment/scan.go",
+		`if named >= next {`, `if false && named >= next {`,
+		"./eventlog/segment", "TestD2_Damage|TestD3_"},
+	{"a segment that is missing or short is noticed", "eventlog/segment/scan.go",
+		`allZero(rest) && s.expect >= next`, `allZero(rest)`,
+		"./eventlog/segment", "TestD2_Damage"},
+	{"unused space is not taken for entries", "eventlog/segment/scan.go",
+		`for !allZero(data[end:]) {`, `for end < len(data) {`,
+		"./eventlog/segment", "TestD2_Damage"},
+	{"a write under way is not taken for a torn one", "eventlog/segment/scan.go",
+		`rests := data != nil && bytes.Equal(again, data)`, `rests := true`,
+		"./eventlog/segment", "TestD10_TailThatIsBeingWritten"},
+	{"what the watermark says is missing is missing", "eventlog/segment/scan.go",
+		`if next <= s.losses.through {`, `if false {`,
+		"./", "TestD3_LastSegmentMissing"},
+	{"what the watermark says was durable is not torn", "eventlog/segment/scan.go",
+		`torn && seq > s.losses.through`, `torn`,
+		"./", "TestD4_OpenWithEveryCut"},
+	{"the watermark's checksum is compared", "eventlog/segment/watermark.go",
+		`bytes.Equal(b, AppendWatermark(nil, log, seq))`, `true`,
+		"./eventlog/segment", "TestD5_WatermarkEveryBitAndCut"},
+	{"the lower of the watermarks counts", "eventlog/segment/watermark.go",
+		`seq = min(seq, n)`, `seq = n`,
+		"./eventlog/segment", "TestD5_WatermarkEveryBitAndCut"},
+	{"the other copy of the manifest is read", "eventlog/segment/manifest.go",
+		`range []string{ManifestName, ManifestCopyName}`, `range []string{ManifestName}`,
+		"./eventlog/segment", "TestD1_ManifestEveryBitAndCut"},
+	{"of two manifests the newer counts", "eventlog/segment/manifest.go",
+		`case found.Revision < m.Revision:`, `case false:`,
+		"./eventlog/segment", "TestD7_ManifestOfTwoRevisions"},
+
+	// What lies in a directory.
+	{"no log is made where one was", "eventlog/segment/manifest.go",
+		`return len(names) > 0 || errors.Is(noCopy, fs.ErrNotExist), nil`, `return noCopy == nil || true, nil`,
+		"./", "TestD4_NoNewLogOverAnother"},
+	{"no log is made where a watermark says that one was", "eventlog/segment/manifest.go",
+		`if err == nil && !bytes.HasPrefix(`, `if false && !bytes.HasPrefix(`,
+		"./", "TestD4_NoNewLogOverAnother"},
+	{"a log without segments is refused", "eventlog/recovery.go",
+		`if len(names) == 0 {`, `if false {`,
+		"./", "TestD4_SegmentsGone"},
+	{"a segment named beyond the log's end is refused", "eventlog/recovery.go",
+		`last > r.scan.Tail().NextSeq`, `last == 0`,
+		"./", "TestD3_SegmentsUnderWrongNames"},
+	{"strays are moved away before tidwall/wal sees them", "eventlog/repair.go",
+		`for _, d := range r.found.Strays {`, `for _, d := range r.found.Strays[:0] {`,
+		"./", "TestD4_StrayFilesAreSetAside"},
+	{"a segment's name on something else is refused", "eventlog/recovery.go",
+		`if _, ok := segment.ParseName(filepath.Base(d.Segment)); ok {`, `if false {`,
+		"./", "TestD4_StrayFilesAreSetAside"},
+	{"the WAL must end where the frames do", "eventlog/wal.go",
+		`index != lastSeq`, `false`,
+		"./eventlog", "TestD3_WALEndsWhereTheFramesDo"},
+
+	// What a repair does.
+	{"a torn tail is saved", "eventlog/repair.go",
+		"	if tail.Torn {\n", "	if false {\n",
+		"./", "TestD4_OpenWithEveryCut"},
+	{"a torn tail is cut off", "eventlog/repair.go",
+		"		if err := os.Truncate(path, tail.Bytes); err != nil {\n			return err\n		}\n", "",
+		"./", "TestD4_OpenWithEveryCut"},
+	{"a damaged segment is kept", "eventlog/repair.go",
+		`for _, name := range slices.Sorted(maps.Keys(r.damage)) {`, `for _, name := range slices.Sorted(maps.Keys(r.damage))[:0] {`,
+		"./", "TestD4_DamagedSegmentsAreKept"},
+	{"a segment that will be cut is copied, not linked", "eventlog/repair.go",
+		`tail.Segment == name && tail.Beyond > 0`, `tail.Segment == ""`,
+		"./", "TestD4_DamagedAndTorn"},
+	{"what nobody vouches for is written down", "eventlog/repair.go",
+		`unvouched := r.scan.Losses().Unvouched()`, `unvouched := []segment.SeqRange(nil)`,
+		"./", "TestD5_NobodyVouchesForALostTail"},
+	{"the watermark goes past a loss after that is written down", "eventlog/repair.go",
+		"	if err := r.updateManifest(); err != nil {\n		return err\n	}\n	return r.updateWatermark()\n",
+		"	if err := r.updateWatermark(); err != nil {\n		return err\n	}\n	return r.updateManifest()\n",
+		"", "TestD7_"},
+	{"a damaged last segment is not appended to", "eventlog/recovery.go",
+		`if tail.Dirty {`, `if false {`,
+		"./", "TestD2_OpenWithEveryBitFlipped"},
+	{"what is served was rewritten and synced", "eventlog/repair.go",
+		`return rewrite(path, tail.Durable, tail.Bytes)`, `return nil`,
+		"", "TestD6_|TestD1_PowerCut"},
+	{"what a failed sync left is written again", "eventlog/repair.go",
+		`return rewrite(path, tail.Durable, tail.Bytes)`, `return rewrite(path, tail.Bytes, tail.Bytes)`,
+		"", "TestD6_|TestD7_"},
+	{"the names that are served were synced", "eventlog/repair.go",
+		"	if err := r.syncDirs(); err != nil {\n		return err\n	}\n", "",
+		"", "TestD6_|TestD7_|TestD1_PowerCut"},
+	{"quarantine/ is synced", "eventlog/repair.go",
+		`return syncDir(dir)
+}
+
+const reportSuffix`, `return nil
+}
+
+const reportSuffix`,
+		"", "TestD4_|TestD7_"},
+
+	// What an append does.
+	{"an append is synced", "eventlog/log.go",
+		"	if err := l.wal.sync(); err != nil {\n		return l.fail(err)\n	}\n", "",
+		"", "TestD1_PowerCut"},
+	{"a failed sync fails the append", "eventlog/log.go",
+		"	if err := l.wal.sync(); err != nil {\n		return l.fail(err)\n	}\n", "	l.wal.sync()\n",
+		"", "TestD6_"},
+	{"a failure is for good", "eventlog/log.go",
+		"	l.failed = fmt.Errorf(\"%w (%w)\", ErrFailed, err)\n	return l.failed\n", "	return fmt.Errorf(\"%w (%w)\", ErrFailed, err)\n",
+		"", "TestD6_"},
+	{"a failed close of a full segment fails the append", "eventlog/log.go",
+		"	if err := l.wal.close(); err != nil {\n		return err\n	}\n	if err := l.markDurable()", "	l.wal.close()\n	if err := l.markDurable()",
+		"", "TestD6_EveryFaultOfABatch"},
+	{"a new segment's name is durable before anything is in it", "eventlog/log.go",
+		"	if err := syncDir(filepath.Dir(path)); err != nil {\n		return err\n	}\n", "",
+		"", "TestD1_PowerCut"},
+	{"the watermark follows the sync", "eventlog/log.go",
+		"	if err := l.wal.sync(); err != nil {\n", "	if err := l.watermark.set(l.nextSeq - 1); err != nil {\n		return l.fail(err)\n	}\n	if err := l.wal.sync(); err != nil {\n",
+		"", "TestD1_PowerCut"},
+	{"a file of ours has the size that we gave it", "eventlog/log.go",
+		`info.Size() != l.tailBytes`, `false`,
+		"./", "TestD6_"},
+	{"the lock file is the one that we hold", "eventlog/log.go",
+		"	if !ours {\n		return 0, ", "	if _ = ours; false {\n		return 0, ",
+		"./", "TestD6_FailedWriteIsSticky"},
+	{"a renamed file is durable under its name", "eventlog/files.go",
+		"	return syncDir(filepath.Dir(path))\n", "	return nil\n",
+		"", "TestD1_PowerCut|TestD7_"},
+	{"a segment's name is durable before the manifest's", "eventlog/recovery.go",
+		"	if err := syncDir(wal); err != nil {\n		return err\n	}\n", "",
+		"", "TestD1_PowerCut|TestD7_"},
+	{"a new directory is durable in its parent", "eventlog/files.go",
+		"	return syncParent(dir)\n", "	return nil\n",
+		"", "TestD1_PowerCut|TestD7_"},
+	{"a file's content is durable before its name", "eventlog/files.go",
+		`errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))`, `errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))`,
+		"", "TestD1_PowerCut|TestD7_"},
+
+	// Who may write, and in which order things are seen.
+	{"a second writer is locked out", "eventlog/lock.go",
+		"		if ours {\n", "		if ours || !got {\n",
+		"./", "TestD10_"},
+	{"one at a time decides", "store.go",
+		`make(chan struct{}, 1)`, `make(chan struct{}, 64)`,
+		"./", "TestD1_ConcurrentWriters|TestD1_CloseWhileWriting"},
+	{"what is visible is durable", "commit.go",
+		"	err := s.log.Health()\n", "	change.Commit()\n	err := s.log.Health()\n",
+		"./", "Test"},
+	{"a duplicate is not appended", "commit.go",
+		`isUpsert && exists && latest.Phase() == c.Phase()`, `false && exists && latest.Phase() == c.Phase()`,
+		"./", "TestD3_"},
+
+	// What is reported.
+	{"a loss that may be a migration's last puts it in doubt", "projection/doubt.go",
+		`case row == nil || row.Seq < newest:`, `case false:`,
+		"./", "TestD5_InDoubt"},
+	{"a loss that was superseded is told", "projection/doubt.go",
+		`case row.holes.certain || l.unclaimedIn(row.holes.from, row.holes.to):`, `case false:`,
+		"./", "TestD5_InDoubt"},
+	{"numbers that were skipped are not said to have been acknowledged", "eventlog/segment/durable.go",
+		`ranges = append(ranges, without(lost, l.skipped)...)
+		}
+	}
+	return ranges
+}
+
+// Unvouched`, `ranges = append(ranges, lost)
+		}
+	}
+	return ranges
+}
+
+// Unvouched`,
+		"./", "TestD5_NobodyVouchesForALostTail"},
+}

@@ -1,0 +1,153 @@
+//go:build simulated
+
+package simulated
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"migrationlog/eventlog"
+	"migrationlog/eventlog/segment"
+	"migrationlog/internal/torture/simos"
+)
+
+// D6, D1, D3: whichever call fails while batches are appended that go over several
+// segments, those that were acknowledged outlast a power cut, none is acknowledged
+// after one that failed, and of that one there is nothing but whole frames.
+func TestD6_EveryFaultOfABatch(t *testing.T) {
+	dir := memDir(t)
+	disk := simos.Watch(dir)
+	if _, err := appendBatches(dir); err != nil {
+		t.Fatal(err)
+	}
+	disk.Stop()
+	tried := newTally()
+	ways := waysToFail(disk.Calls())
+	eachCase(t, len(ways), func(n int, dir string) error {
+		disk, err := watchNew(filepath.Join(dir, "disk"))
+		if err != nil {
+			return err
+		}
+		defer disk.Stop()
+		f := ways[n]
+		disk.FailAt(f.call, f.err, f.sticky)
+		acknowledged, err := appendBatches(filepath.Join(dir, "disk"))
+		disk.Heal()
+		if err != nil && inexcusable(err) {
+			return err
+		}
+		if fired, _ := disk.Fired(); fired > 0 && err == nil {
+			tried.add("nothing failed for it")
+		}
+		for _, luck := range []simos.Luck{{}, simos.FullLuck(), simos.DrawLuck(draw(n))} {
+			cut := filepath.Join(dir, "cut")
+			image := disk.Cut(len(disk.Ops()), luck)
+			if err := image.Write(cut); err != nil {
+				return err
+			}
+			if err := checkBatches(cut, acknowledged, tried); err != nil {
+				return fmt.Errorf("%v: %w", f, err)
+			}
+			if err := os.RemoveAll(cut); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	t.Logf("%d calls, %d ways to fail:\n%s", disk.Calls(), len(ways), tried)
+}
+
+// batches are so many entries each. A segment takes three or four.
+var batches = []int{1, 10, 3, 9, 1}
+
+const batchSegmentBytes = 300
+
+// batchBody is what the frame with that number holds.
+func batchBody(seq uint64) string { return fmt.Sprintf("%d%s", seq, strings.Repeat(".", 40)) }
+
+// appendBatches makes a log and appends until something fails. It returns the last
+// number that was acknowledged.
+func appendBatches(disk string) (acknowledged uint64, err error) {
+	log, err := openLog(disk)
+	if err != nil {
+		return 0, err
+	}
+	var failed error
+	for _, n := range batches {
+		var entries []eventlog.Entry
+		for i := range n {
+			entries = append(entries, eventlog.Entry{Body: []byte(batchBody(log.NextSeq() + uint64(i)))})
+		}
+		err := log.Append(entries)
+		switch {
+		case err != nil:
+			failed = err
+		case failed != nil:
+			return 0, broken("D6: an append succeeded after one that failed: %w", failed)
+		default:
+			acknowledged = log.NextSeq() - 1
+		}
+	}
+	if err := log.Close(); err != nil {
+		return acknowledged, err
+	}
+	return acknowledged, failed
+}
+
+func openLog(disk string) (*eventlog.Log, error) {
+	r, err := eventlog.Begin(filepath.Join(disk, logPath), eventlog.Options{SegmentSize: batchSegmentBytes})
+	if err != nil {
+		return nil, err
+	}
+	for _, err := range r.Items() {
+		if err != nil {
+			r.Abandon()
+			return nil, err
+		}
+	}
+	return r.Finish()
+}
+
+// checkBatches opens what a power cut has left and holds the frames against what
+// was acknowledged.
+func checkBatches(disk string, acknowledged uint64, tried *tally) error {
+	log, err := openLog(disk)
+	if err != nil {
+		return broken("D7: %w", err)
+	}
+	if err := log.Close(); err != nil {
+		return err
+	}
+	fsys := os.DirFS(filepath.Join(disk, logPath))
+	dir, err := segment.ReadDirectory(fsys)
+	if err != nil {
+		return err
+	}
+	scan := segment.NewScan(fsys, dir, segment.ScanOptions{})
+	found := map[uint64]bool{}
+	for item, err := range scan.Items() {
+		if err != nil {
+			return err
+		}
+		if item.Damage != nil {
+			continue
+		}
+		if string(item.Frame.Body) != batchBody(item.Frame.Seq) {
+			return broken("D3: frame %d holds %q", item.Frame.Seq, item.Frame.Body)
+		}
+		found[item.Frame.Seq] = true
+	}
+	for seq := range acknowledged {
+		if !found[seq+1] {
+			return broken("D1: frame %d was acknowledged, as far as %d, and is gone", seq+1, acknowledged)
+		}
+	}
+	if lost := scan.Losses().Acknowledged(); len(lost) > 0 {
+		return broken("D5: %v are reported as acknowledged and lost", lost)
+	}
+	tried.add(fmt.Sprintf("%d frames beyond the last that was acknowledged", uint64(len(found))-acknowledged))
+	return nil
+}
