@@ -1,8 +1,10 @@
 package migrationlog_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -173,6 +175,59 @@ func TestD4_OpenWithEveryCut(t *testing.T) {
 		}
 	}
 	t.Logf("%d cuts", 3*(len(whole)+1))
+}
+
+// D2, D3, D5, D7: with any file cut, zeroed or overwritten with garbage from any byte
+// on, Open succeeds with the whole frames before that, and says of all others that
+// they are lost and had been acknowledged.
+func TestD2_OpenWithEveryEndDestroyed(t *testing.T) {
+	dir, events, ends := smallLog(t)
+	garbage := rand.NewChaCha8([32]byte{})
+	tried := 0
+	for _, name := range []string{"wal/" + firstSegment, "MANIFEST", "wal/MANIFEST", "WATERMARK", "wal/WATERMARK"} {
+		whole, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		for _, how := range []string{"cut", "zeros", "garbage"} {
+			for at := range len(whole) {
+				damaged, b := copyDir(t, dir), slices.Clone(whole)
+				switch how {
+				case "cut":
+					b = b[:at]
+				case "zeros":
+					clear(b[at:])
+				case "garbage":
+					garbage.Read(b[at:])
+				}
+				if bytes.Equal(b, whole) { // a byte of garbage may be the same
+					continue
+				}
+				require.NoError(t, os.WriteFile(filepath.Join(damaged, name), b, 0o600))
+				want, lost := events, []replay.SeqRange(nil)
+				if name == "wal/"+firstSegment {
+					n := slices.IndexFunc(ends, func(end int) bool { return !bytes.HasPrefix(b, whole[:end]) })
+					want, lost = events[:n], []replay.SeqRange{{First: uint64(n + 1), Last: 5}}
+				}
+				s, err := migrationlog.Open(damaged, nil)
+				require.NoError(t, err, "%s: %s from %d", name, how, at)
+				report := s.Report()
+				require.NotEmpty(t, report.Damage, "%s: %s from %d", name, how, at)
+				require.Nil(t, report.TornTail)
+				require.Equal(t, lost, report.AcknowledgedLost, "%s: %s from %d", name, how, at)
+				// Garbage may look like more frames than there were; their numbers are passed over.
+				require.GreaterOrEqual(t, upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp).Seq, uint64(6))
+				require.NoError(t, s.Close())
+				got := eventsIn(t, damaged)
+				require.Len(t, got, len(want)+1, "%s: %s from %d", name, how, at)
+				for i, e := range want {
+					require.Equal(t, e, got[uint64(i+1)])
+				}
+				require.Equal(t, lost, verify(t, damaged).AcknowledgedLost)
+				require.NoError(t, os.RemoveAll(damaged))
+				tried++
+			}
+		}
+	}
+	t.Logf("%d ends destroyed", tried)
 }
 
 // setWatermark makes the watermark one that has not reached the disk since it

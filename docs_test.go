@@ -4,10 +4,12 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -180,4 +182,35 @@ func ndjson(t *testing.T, dir string) string {
 		io.WriteString(&lines, string(line)+"\n")
 	}
 	return lines.String()
+}
+
+// docs/DURABILITY.md names every test of a promise, and only tests that exist.
+func TestDurability_NamesItsTests(t *testing.T) {
+	exists := map[string]bool{}
+	require.NoError(t, filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		for _, m := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`).FindAllSubmatch(b, -1) {
+			exists[string(m[1])] = true
+		}
+		return err
+	}))
+	text, err := os.ReadFile("docs/DURABILITY.md")
+	require.NoError(t, err)
+	named := map[string]bool{}
+	for _, m := range regexp.MustCompile("`((?:Test|Fuzz|Benchmark)\\w+)`").FindAllSubmatch(text, -1) {
+		named[string(m[1])] = true
+	}
+	for name := range named {
+		require.True(t, exists[name], "docs/DURABILITY.md names %s, which is no test", name)
+	}
+	ofPromise := regexp.MustCompile(`^TestD\d+_`)
+	for name := range exists {
+		require.True(t, named[name] || !ofPromise.MatchString(name), "docs/DURABILITY.md does not name %s", name)
+	}
+	for n := 1; n <= 10; n++ {
+		require.Regexp(t, fmt.Sprintf("(?m)^\\| D%d \\| .+ \\| `Test", n), string(text))
+	}
 }

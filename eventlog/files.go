@@ -18,16 +18,7 @@ const (
 // renamed or linked may otherwise be gone after a power cut, whatever was synced
 // in it.
 func syncDir(dir string) error {
-	return syncPath(dir, os.O_RDONLY)
-}
-
-// syncFile makes what any process has written to a file durable.
-func syncFile(path string) error {
-	return syncPath(path, os.O_RDWR)
-}
-
-func syncPath(path string, flag int) error {
-	f, err := os.OpenFile(path, flag, 0)
+	f, err := os.Open(dir)
 	if err != nil {
 		return err
 	}

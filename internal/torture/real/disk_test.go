@@ -22,7 +22,7 @@ import (
 // D1, D6, D7: on a disk that becomes full, wherever that hits, nothing is
 // acknowledged that is not kept; and once there is room again, the log opens with
 // all of it and goes on.
-func TestFullDisk(t *testing.T) {
+func TestD6_FullDisk(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can mount a small disk")
 	}

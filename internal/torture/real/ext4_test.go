@@ -23,7 +23,7 @@ const (
 // D1 on a real file system: what a writer had acknowledged when its power was cut
 // is there, byte for byte. The cut is a copy of the image that is the device of an
 // ext4: what is in the kernel's memory alone is not in it.
-func TestExt4PowerCut(t *testing.T) {
+func TestD1_Ext4PowerCut(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can mount an image")
 	}

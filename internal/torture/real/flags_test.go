@@ -11,6 +11,6 @@ var (
 	damagesFlag  = flag.Int("damages", 60_000, "TestD2_RandomDamage: damages, of which a case has one to four")
 	clocksFlag   = flag.Int("clocks", 100, "TestD9_Clock: histories under a clock that is wrong")
 	runsFlag     = flag.Int("runs", 100, "TestD8_ModelWithDamage: runs against the model")
-	disksFlag    = flag.Int("disks", 20, "TestFullDisk: disks that become full")
-	ext4CutsFlag = flag.Int("ext4cuts", 20, "TestExt4PowerCut: power cuts")
+	disksFlag    = flag.Int("disks", 20, "TestD6_FullDisk: disks that become full")
+	ext4CutsFlag = flag.Int("ext4cuts", 20, "TestD1_Ext4PowerCut: power cuts")
 )
