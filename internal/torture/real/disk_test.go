@@ -1,3 +1,5 @@
+//go:build linux
+
 package real_test
 
 import (
@@ -89,7 +91,7 @@ const (
 )
 
 func (d *smallDisk) unmount(t *testing.T) {
-	require.NoError(t, syscall.Unmount(d.path, 0))
+	unmount(t, d.path)
 }
 
 // fillUp writes until the disk is full.

@@ -1,7 +1,10 @@
+//go:build linux
+
 package real_test
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -70,6 +73,17 @@ func mountImage(t *testing.T, image, at string) {
 	run(t, "mount", "-o", "loop", image, at)
 }
 
+// unmount waits for processes that are just being started: until they run another
+// program they have open what their parent has.
+func unmount(t *testing.T, at string) {
+	err := syscall.Unmount(at, 0)
+	for tries := 0; errors.Is(err, syscall.EBUSY) && tries < 5000; tries++ {
+		time.Sleep(time.Millisecond)
+		err = syscall.Unmount(at, 0)
+	}
+	require.NoError(t, err, at)
+}
+
 func run(t *testing.T, name string, args ...string) {
 	out, err := exec.Command(name, args...).CombinedOutput()
 	require.NoError(t, err, "%s: %s", name, out)
@@ -78,7 +92,7 @@ func run(t *testing.T, name string, args ...string) {
 // stop ends the writer. Only then has all been heard that it was about to write.
 func (m *machine) stop(t *testing.T) {
 	m.writer.kill()
-	require.NoError(t, syscall.Unmount(m.disk, 0))
+	unmount(t, m.disk)
 	require.Empty(t, m.writer.wrong)
 	issued := map[string]bool{}
 	for _, b := range m.writer.issued {
@@ -103,7 +117,7 @@ func (m *machine) cut(t *testing.T, c *cases) {
 
 	disk := filepath.Join(m.parent, "after")
 	mountImage(t, power, disk)
-	defer func() { require.NoError(t, syscall.Unmount(disk, 0)) }()
+	defer func() { unmount(t, disk) }()
 	s, err := migrationlog.Open(filepath.Join(disk, "log"), nil)
 	require.NoError(t, err)
 	report := s.Report()
