@@ -133,9 +133,11 @@ func (s *Store) note(batch []*write, appended int, failure error) {
 			s.stats.Duplicates++
 		}
 	}
-	if failure == nil && appended > 0 {
-		s.stats.Appended += uint64(appended)
-		s.stats.Batches++
+	if failure == nil {
+		if appended > 0 {
+			s.stats.Appended += uint64(appended)
+			s.stats.Batches++
+		}
 		s.stats.LastSeq = s.log.NextSeq() - 1
 		s.stats.DurableThrough = max(s.stats.DurableThrough, s.log.DurableThrough())
 	}

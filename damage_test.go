@@ -251,7 +251,7 @@ func TestD5_InDoubt(t *testing.T) {
 		each            doubts
 	}{
 		1: {nil, ids{a}, doubts{a: projection.Proven, b: projection.Untouched}},  // 3 names it as a's
-		2: {nil, nil, doubts{a: projection.Untouched, b: projection.Untouched}},  // 4 names it as b's, and b is aborted
+		2: {nil, nil, doubts{a: projection.Untouched, b: projection.Proven}},     // 4 names it as b's, and b is aborted
 		3: {nil, ids{a}, doubts{a: projection.Proven, b: projection.Untouched}},  // 5 names it as a's: it cannot have been b's
 		4: {ids{b}, ids{a}, doubts{a: projection.Proven, b: projection.InDoubt}}, // b's abort: b has a row again
 		5: {ids{a}, nil, doubts{a: projection.InDoubt, b: projection.InDoubt}},   // a's last, but it may have been a new b
@@ -317,14 +317,48 @@ func TestD4_StrayFilesAreSetAside(t *testing.T) {
 	s = reopen(t, s, dir)
 	require.True(t, s.Report().Clean())
 
-	// What has a segment's name and is none is for a person to decide.
+	// Also one that is a second name of what quarantine/ has.
 	require.NoError(t, s.Close())
+	flip(t, segmentPath(dir, firstSegment), 60)
+	require.NoError(t, open(t, dir, nil).Close())
+	require.NoError(t, os.Link(segmentPath(dir, firstSegment), segmentPath(dir, firstSegment+".END")))
+	require.NoError(t, open(t, dir, nil).Close())
+	require.NoFileExists(t, segmentPath(dir, firstSegment+".END"))
+	require.Len(t, eventsIn(t, dir), len(events)-1)
+
+	// What has a segment's name and is none is for a person to decide.
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "elsewhere"), nil, 0o600))
-	require.NoError(t, os.Symlink("../elsewhere", segmentPath(dir, "00000000000000000006")))
+	require.NoError(t, os.Symlink("../elsewhere", segmentPath(dir, "00000000000000000009")))
 	before := hashes(t, dir)
 	_, err = migrationlog.Open(dir, nil)
 	require.ErrorIs(t, err, migrationlog.ErrDamaged)
 	require.Equal(t, before, hashes(t, dir))
+}
+
+// D4, D6: what comes among the segments while a store is open ends its writing,
+// before tidwall/wal looks at the directory again and deletes segments for it.
+func TestD4_StrayFileBesideAWriter(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	s := open(t, dir, &migrationlog.Options{SegmentSize: 200})
+	for range 5 {
+		upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
+	}
+	require.NoError(t, os.WriteFile(segmentPath(dir, firstSegment+".END"), nil, 0o600))
+	acknowledged := 5
+	for {
+		_, err := s.Upsert(row(t, checkpoint.NewMigrationID(), 0, catchUp))
+		if err != nil {
+			require.ErrorIs(t, err, migrationlog.ErrFailed)
+			require.ErrorContains(t, err, firstSegment+".END")
+			break
+		}
+		acknowledged++
+	}
+	require.Less(t, acknowledged, 10, "the next segment was begun")
+	require.ErrorIs(t, s.Close(), migrationlog.ErrFailed)
+	s = open(t, dir, nil)
+	require.Len(t, s.Report().Damage, 1, "the file itself")
+	require.GreaterOrEqual(t, s.Len(), acknowledged)
 }
 
 // D4: a manifest that cannot be read is never replaced by that of a new log.

@@ -157,8 +157,17 @@ func (l *Log) begin() error {
 	return l.open(path, 0)
 }
 
-// open appends to the segment at path, the last one, from its end on.
+// open appends to the segment at path, the last one, from its end on. What has come
+// into the directory since it was judged may be what tidwall/wal deletes segments
+// for.
 func (l *Log) open(path string, sizeBytes int64) error {
+	strays, err := segment.Strays(os.DirFS(l.dir))
+	if err != nil {
+		return err
+	}
+	if len(strays) > 0 {
+		return fmt.Errorf("%s: somebody else writes into the log's directory", strays[0])
+	}
 	wal, err := openAppender(filepath.Dir(path), l.nextSeq-1)
 	if err != nil {
 		return err

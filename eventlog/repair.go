@@ -42,7 +42,11 @@ func (r *Recovery) repair() error {
 		}
 	}
 	for _, d := range r.found.Damage { // in place until there is a sound one
-		if err := r.keepFile(d, linkOrMove); err != nil {
+		linked, err := r.isLinked(d)
+		if err == nil && !linked {
+			err = r.keepFile(d, linkOrMove)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -115,9 +119,9 @@ func (r *Recovery) syncDirs() error {
 // updateManifest writes down which numbers are skipped, and makes both copies the
 // same.
 func (r *Recovery) updateManifest() error {
-	unvouched := r.scan.Losses().Unvouched()
-	if len(unvouched) > 0 || r.found.Manifest.Revision == 0 {
-		r.found.Manifest = r.found.Manifest.Skip(unvouched)
+	unknowable := r.scan.Losses().Unknowable()
+	if len(unknowable) > 0 || r.found.Manifest.Revision == 0 {
+		r.found.Manifest = r.found.Manifest.Skip(unknowable)
 		if r.found.Manifest.Revision == 1 { // from now on there has to be one
 			if err := r.updateWatermark(); err != nil {
 				return err
@@ -182,15 +186,12 @@ func (r *Recovery) saveTail(path string, tail segment.Tail) error {
 // keepFile puts a file, if it is there, into quarantine/.
 func (r *Recovery) keepFile(d segment.Damage, put func(from, to string) error) error {
 	from := filepath.Join(r.dir, d.Segment)
-	info, err := os.Lstat(from)
+	_, err := os.Lstat(from)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
-	}
-	if linked, err := r.isLinked(info); err != nil || linked {
-		return errors.Join(err, r.syncQuarantine())
 	}
 	return r.save(filepath.Base(d.Segment), func(to string) error { return put(from, to) },
 		quarantineReport{Segment: d.Segment, Length: d.Length, Reason: d.Reason})
@@ -201,14 +202,21 @@ func (r *Recovery) syncQuarantine() error { return syncDir(filepath.Join(r.dir, 
 
 // isLinked reports whether the file has a name in quarantine/ already: an earlier
 // opening that gave it one was cut short.
-func (r *Recovery) isLinked(file fs.FileInfo) (bool, error) {
+func (r *Recovery) isLinked(d segment.Damage) (bool, error) {
+	file, err := os.Lstat(filepath.Join(r.dir, d.Segment))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
 	entries, err := os.ReadDir(filepath.Join(r.dir, QuarantineDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	for _, e := range entries {
 		if info, err := e.Info(); err == nil && os.SameFile(file, info) {
-			return true, nil
+			return true, r.syncQuarantine()
 		}
 	}
 	return false, err

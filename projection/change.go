@@ -7,19 +7,19 @@ import "migrationlog/checkpoint"
 // change between Begin and Commit by other means.
 type Change struct {
 	view    *View
-	rows    map[checkpoint.MigrationID]*Row // nil: removed
+	rows    map[checkpoint.MigrationID]*state
 	lastSeq uint64
 }
 
 // Begin returns an empty change of the view.
 func (v *View) Begin() *Change {
-	return &Change{view: v, rows: make(map[checkpoint.MigrationID]*Row), lastSeq: v.lastSeq}
+	return &Change{view: v, rows: make(map[checkpoint.MigrationID]*state), lastSeq: v.lastSeq}
 }
 
 // Get returns a migration's row as it will be.
 func (c *Change) Get(id checkpoint.MigrationID) (Row, bool) {
 	if row := c.row(id); row != nil {
-		return *row, true
+		return row.Row, true
 	}
 	return Row{}, false
 }
@@ -29,7 +29,7 @@ func (c *Change) Get(id checkpoint.MigrationID) (Row, bool) {
 func (c *Change) Add(seq uint64, e checkpoint.Event) (prevSeq uint64) {
 	before := c.row(e.Migration())
 	if before != nil {
-		prevSeq = before.Seq
+		prevSeq = before.last
 	}
 	c.rows[e.Migration()] = c.view.fold(before, seq, prevSeq, e)
 	c.lastSeq = seq
@@ -44,9 +44,13 @@ func (c *Change) Commit() {
 	c.view.lastSeq = c.lastSeq
 }
 
-func (c *Change) row(id checkpoint.MigrationID) *Row {
-	if row, ok := c.rows[id]; ok {
-		return row
+func (c *Change) row(id checkpoint.MigrationID) *state {
+	row, changed := c.rows[id]
+	switch {
+	case !changed:
+		return c.view.rows[id]
+	case row.ended:
+		return nil
 	}
-	return c.view.rows[id]
+	return row
 }

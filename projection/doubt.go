@@ -6,7 +6,7 @@ import "migrationlog/checkpoint"
 type Doubt uint8
 
 const (
-	// Untouched: no lost event was the migration's.
+	// Untouched: no lost event can have changed the migration's row or its facts.
 	Untouched Doubt = iota
 	// Proven: a lost event was the migration's or may have been, and a later one,
 	// which is here, stands in its place. The row is right, its history has a hole.
@@ -25,34 +25,40 @@ type holes struct {
 	from, to uint64 // between these numbers a lost event that nobody knows may be its own; 0 and 0 for nowhere
 }
 
-// holesAfter returns the holes of a migration once it has the row, which comes
-// after the row before, nil for none.
-func (l *losses) holesAfter(before, row *Row) (h holes) {
-	if before != nil && row.PrevSeq != 0 {
-		h = before.holes
-	}
+// holesAfter returns the holes of a migration after an event that names prevSeq as
+// the one before. Before is its row until then, nil for none.
+func (l *losses) holesAfter(before *state, seq, prevSeq uint64, e checkpoint.Event) (h holes) {
 	var last uint64 // of its events that is known
 	if before != nil {
-		last = before.Seq
+		last = before.last
+		if prevSeq != 0 {
+			h = before.holes
+		}
 	}
-	h.certain = h.certain || row.PrevSeq != last
-	begins := before == nil && row.Checkpoint.Phase() == checkpoint.PhaseAddLearner
-	if newest := l.newestUnclaimed(); newest > last && !begins {
+	h.certain = h.certain || prevSeq != last
+	if newest := l.newestUnclaimed(); newest > last && !(before == nil && begins(e)) {
 		if h.to == 0 {
 			h.from = last + 1
 		}
-		h.to = row.Seq - 1
+		h.to = seq - 1
 	}
 	return h
 }
 
+// begins reports whether an event is the first of a whole life: what was lost before
+// it changes nothing.
+func begins(e checkpoint.Event) bool {
+	upserted, ok := e.(checkpoint.Upserted)
+	return ok && upserted.Checkpoint.Phase() == checkpoint.PhaseAddLearner
+}
+
 // doubt is what the losses mean for the migration with this row, nil for none.
-func (l *losses) doubt(row *Row) Doubt {
+func (l *losses) doubt(row *state) Doubt {
 	newest := l.newestUnclaimed()
 	switch {
-	case newest == 0 && (row == nil || !row.holes.certain):
+	case row == nil && newest == 0:
 		return Untouched
-	case row == nil || row.Seq < newest:
+	case row == nil || row.last < newest || row.shaken:
 		return InDoubt
 	case row.holes.certain || l.unclaimedIn(row.holes.from, row.holes.to):
 		return Proven

@@ -8,12 +8,16 @@ import "slices"
 type losses struct {
 	ranges  []seqRange // ascending
 	claimed map[uint64]bool
+	newest  uint64 // that is not claimed
 }
 
 type seqRange struct{ first, last uint64 }
 
+func (l *losses) any() bool { return len(l.ranges) > 0 }
+
 func (l *losses) add(first, last uint64) {
 	l.ranges = append(l.ranges, seqRange{first, last})
+	l.newest = last
 }
 
 func (l *losses) claim(seq uint64) {
@@ -33,13 +37,18 @@ func (l *losses) claim(seq uint64) {
 		l.claimed = make(map[uint64]bool)
 	}
 	l.claimed[seq] = true
+	if seq == l.newest {
+		l.newest = l.unclaimedBefore(seq)
+	}
 }
 
 // newestUnclaimed is the number of the last lost event whose migration nobody
 // knows; 0 when there is none.
-func (l *losses) newestUnclaimed() uint64 {
+func (l *losses) newestUnclaimed() uint64 { return l.newest }
+
+func (l *losses) unclaimedBefore(end uint64) uint64 {
 	for _, r := range slices.Backward(l.ranges) {
-		for seq := r.last; seq >= r.first; seq-- {
+		for seq := min(r.last, end-1); seq >= r.first; seq-- {
 			if !l.claimed[seq] {
 				return seq
 			}

@@ -9,7 +9,15 @@ type Row struct {
 	PrevSeq    uint64 // of the migration's event before that; 0 if it was the first of this life of the id
 	Facts      Facts
 	Doubt      Doubt // what the lost events mean for it, at the moment of the reading
-	holes      holes
+}
+
+// state is what a view knows of one migration.
+type state struct {
+	Row
+	last   uint64 // of its events, also of a kind that is not known
+	holes  holes
+	shaken bool // a lost event lies between the row and one of a kind that is not known
+	ended  bool // by an abort or a removal: there is no row
 }
 
 // Facts is what the phases of one life of a migration have told so far. The
@@ -53,13 +61,13 @@ func (f Facts) withTarget(node, group uint64) Facts {
 	return f
 }
 
-// fold returns the row after an event, or nil after an abort or a removal. The
-// row before is nil for a migration that has none. Gap says that an event of the
-// migration may have been lost between the two.
-func fold(before *Row, seq, prevSeq uint64, e checkpoint.Event, gap bool) *Row {
+// fold returns what an event makes of a migration. The state before is nil for one
+// that has no row. Gap says that an event of the migration may have been lost
+// between the two.
+func fold(before *state, seq, prevSeq uint64, e checkpoint.Event, gap bool) *state {
 	upserted, ok := e.(checkpoint.Upserted)
 	if !ok {
-		return nil
+		return &state{last: seq, ended: true}
 	}
 	facts := Facts{}
 	if before != nil && prevSeq != 0 {
@@ -68,8 +76,8 @@ func fold(before *Row, seq, prevSeq uint64, e checkpoint.Event, gap bool) *Row {
 	if gap {
 		facts.TargetUncertain, facts.SourceUncertain = facts.HasTarget, facts.HasSource
 	}
-	return &Row{
+	return &state{last: seq, Row: Row{
 		Checkpoint: upserted.Checkpoint, Seq: seq, PrevSeq: prevSeq,
 		Facts: facts.after(upserted.Checkpoint.Payload),
-	}
+	}}
 }

@@ -10,38 +10,48 @@ import (
 // View is the state that a history of events has led to. It is not safe for
 // concurrent use; rows that it has returned never change.
 type View struct {
-	rows    map[checkpoint.MigrationID]*Row
+	rows    map[checkpoint.MigrationID]*state
+	ended   map[checkpoint.MigrationID]*state // how those ended that did so after a loss
 	lastSeq uint64
 	losses  losses
 }
 
 // New returns the view of an empty history.
 func New() *View {
-	return &View{rows: make(map[checkpoint.MigrationID]*Row)}
+	return &View{rows: make(map[checkpoint.MigrationID]*state), ended: make(map[checkpoint.MigrationID]*state)}
 }
 
 // Apply folds in the event with that number. PrevSeq is the number that the
 // event's frame gives for the migration's event before it. Events are applied
 // in the order of their numbers.
 func (v *View) Apply(seq, prevSeq uint64, e checkpoint.Event) {
-	v.Skip(seq, prevSeq)
+	v.lastSeq = seq
+	v.losses.claim(prevSeq)
 	v.put(e.Migration(), v.fold(v.rows[e.Migration()], seq, prevSeq, e))
 }
 
 // fold returns what an event makes of a migration's row.
-func (v *View) fold(before *Row, seq, prevSeq uint64, e checkpoint.Event) *Row {
-	gap := prevSeq != 0 && (before == nil || before.Seq != prevSeq || before.Seq < v.losses.newestUnclaimed())
+func (v *View) fold(before *state, seq, prevSeq uint64, e checkpoint.Event) *state {
+	gap := prevSeq != 0 && (before == nil || before.last != prevSeq || before.last < v.losses.newestUnclaimed())
 	row := fold(before, seq, prevSeq, e, gap)
-	if row != nil {
-		row.holes = v.losses.holesAfter(before, row)
-	}
+	row.holes = v.losses.holesAfter(before, seq, prevSeq, e)
 	return row
 }
 
-// Skip notes an event with that number that changes no row.
-func (v *View) Skip(seq, prevSeq uint64) {
+// Pass notes an event of a migration that is of a kind that is not known. It leaves
+// the row as it is.
+func (v *View) Pass(seq, prevSeq uint64, id checkpoint.MigrationID) {
 	v.lastSeq = seq
+	before := v.rows[id]
+	if before == nil {
+		return
+	}
 	v.losses.claim(prevSeq)
+	row := *before
+	row.holes = v.losses.holesAfter(before, seq, prevSeq, nil)
+	row.shaken = row.shaken || prevSeq != row.last
+	row.last = seq
+	v.rows[id] = &row
 }
 
 // Lose notes that the events from first to last are lost.
@@ -50,11 +60,15 @@ func (v *View) Lose(first, last uint64) {
 	v.losses.add(first, last)
 }
 
-func (v *View) put(id checkpoint.MigrationID, row *Row) {
-	if row == nil {
-		delete(v.rows, id)
-	} else {
+func (v *View) put(id checkpoint.MigrationID, row *state) {
+	if !row.ended {
 		v.rows[id] = row
+		delete(v.ended, id)
+		return
+	}
+	delete(v.rows, id)
+	if v.losses.any() {
+		v.ended[id] = row
 	}
 }
 
@@ -78,8 +92,8 @@ func (v *View) All() []Row {
 	return all
 }
 
-func (v *View) shown(row *Row) Row {
-	shown := *row
+func (v *View) shown(row *state) Row {
+	shown := row.Row
 	shown.Doubt = v.losses.doubt(row)
 	return shown
 }
@@ -90,6 +104,13 @@ func (v *View) Len() int { return len(v.rows) }
 // LastSeq is the number of the last event that was applied or lost.
 func (v *View) LastSeq() uint64 { return v.lastSeq }
 
-// Doubt is what the lost events mean for a migration. One that has no row is in
-// doubt as long as there is a lost event of which nobody knows whose it was.
-func (v *View) Doubt(id checkpoint.MigrationID) Doubt { return v.losses.doubt(v.rows[id]) }
+// Doubt is what the lost events mean for a migration. One of which the view knows
+// nothing is in doubt as long as there is a lost event of which nobody knows whose
+// it was.
+func (v *View) Doubt(id checkpoint.MigrationID) Doubt {
+	row := v.rows[id]
+	if row == nil {
+		row = v.ended[id]
+	}
+	return v.losses.doubt(row)
+}

@@ -31,7 +31,7 @@ func (f *Fold) Add(r Record) {
 	f.losses.Durable(r.DurableThrough)
 	if r.Unknown != nil {
 		f.report.UnknownKinds++
-		f.View.Skip(r.Seq, r.PrevSeq)
+		f.View.Pass(r.Seq, r.PrevSeq, r.Unknown.MigrationID)
 		return
 	}
 	f.View.Apply(r.Seq, r.PrevSeq, r.Event)
@@ -52,7 +52,7 @@ func (f *Fold) addDamage(d Damage) {
 
 // Report returns what the records told so far.
 func (f *Fold) Report() Report {
-	r := f.report.Clone()
+	r := f.report
 	r.Lost = f.losses.Lost()
 	r.AcknowledgedLost = f.losses.Acknowledged()
 	for _, row := range f.View.All() {

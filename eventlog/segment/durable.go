@@ -51,9 +51,9 @@ func (l *Losses) Acknowledged() (ranges []SeqRange) {
 	return ranges
 }
 
-// Unvouched are those of which nobody knows, and of which the manifest does not
-// say so yet.
-func (l *Losses) Unvouched() (ranges []SeqRange) {
+// Unknowable are those of which it cannot be known, and of which the manifest does
+// not say so yet.
+func (l *Losses) Unknowable() (ranges []SeqRange) {
 	for _, lost := range l.lost {
 		if lost.Last > l.through {
 			lost.First = max(lost.First, l.through+1)

@@ -69,17 +69,26 @@ func (m Manifest) Encode() []byte {
 func (m Manifest) Skip(ranges []SeqRange) Manifest {
 	m.Revision++
 	m.Skipped = merged(slices.Concat(m.Skipped, ranges))
+	if n := len(m.Skipped) - maxSkipped; n > 0 {
+		m.Skipped[n].First = m.Skipped[0].First
+		m.Skipped = m.Skipped[n:]
+	}
 	return m
 }
+
+// maxSkipped bounds the manifest's size. What is more is taken together: of the
+// numbers between it cannot be known any more either.
+const maxSkipped = 10_000
 
 // DecodeManifest reads a manifest file's text. It returns ErrNewerFormat for
 // an intact manifest of a newer version.
 func DecodeManifest(b []byte) (Manifest, error) {
-	text, tail, _ := strings.Cut(string(b), "crc32c ")
-	if tail != fmt.Sprintf("%08x\n", crc32.Checksum([]byte(text), castagnoli)) {
+	last := bytes.LastIndex(b, []byte("crc32c ")) + 1
+	text := b[:max(last-1, 0)]
+	if last == 0 || string(b[len(text):]) != fmt.Sprintf("crc32c %08x\n", crc32.Checksum(text, castagnoli)) {
 		return Manifest{}, errors.New("manifest's CRC32C does not match its text")
 	}
-	first, rest, _ := strings.Cut(text, "\n")
+	first, rest, _ := strings.Cut(string(text), "\n")
 	version, err := strconv.Atoi(strings.TrimPrefix(first, "migrationlog format "))
 	switch {
 	case err != nil || version < 1:

@@ -12,9 +12,13 @@ import (
 // nameDigits is fixed by tidwall/wal, which names a segment by its first index.
 const nameDigits = 20
 
-// maxNamedSeq bounds what a name is believed to say, so that a name made up
-// leaves a log its numbers. At a million events a second it is 146,000 years away.
-const maxNamedSeq = 1 << 62
+// maxSeq bounds the numbers, so that one that was made up leaves a log others. At a
+// million events a second it is 146,000 years away. A segment's name alone, without
+// a frame, is believed half as far.
+const (
+	maxSeq     = 1 << 62
+	maxClaimed = maxSeq / 2
+)
 
 // Name returns the file name of the segment whose first frame is firstSeq.
 func Name(firstSeq uint64) string { return fmt.Sprintf("%0*d", nameDigits, firstSeq) }
@@ -26,7 +30,7 @@ func ParseName(name string) (firstSeq uint64, ok bool) {
 		return 0, false
 	}
 	firstSeq, err := strconv.ParseUint(name, 10, 64)
-	return firstSeq, err == nil && firstSeq > 0 && firstSeq <= maxNamedSeq
+	return firstSeq, err == nil && firstSeq > 0 && firstSeq <= maxSeq
 }
 
 // Names returns the names of a log's segment files in the order of their first

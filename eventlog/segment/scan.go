@@ -35,9 +35,7 @@ type Scan struct {
 	count  uint64 // of whole frames in this segment
 	named  uint64 // the highest seq that any sound header names
 	sealed uint64 // that of the segments before the last
-	// highest is the number of the segment that tidwall/wal takes for the last.
-	highest uint64
-	tail    Tail
+	tail   Tail
 }
 
 // ScanOptions are the choices of who scans. The zero value reads all of a log
@@ -80,7 +78,6 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 			yield(Item{Damage: &Damage{Segment: WALDir, Reason: "not one segment is there"}}, nil)
 			return
 		}
-		s.highest, _ = ParseName(names[len(names)-1])
 		parts, err := s.survey(names)
 		if err != nil {
 			yield(Item{}, err)
@@ -88,7 +85,7 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 		}
 		for i, p := range parts {
 			last := i+1 == len(parts)
-			if !last && parts[i+1].first <= s.opts.From {
+			if !last && parts[i+1].named != 0 && parts[i+1].named <= s.opts.From {
 				s.expect = parts[i+1].first
 				continue
 			}
@@ -136,6 +133,8 @@ func (s *Scan) survey(names []string) ([]part, error) {
 			parts[i].named = h.Seq
 		} else if ok {
 			parts[i].first = h.Seq
+		} else if first > maxClaimed {
+			parts[i].first = 0
 		}
 		if i+1 == len(names) {
 			s.named = named // its end may be a torn write, which names none for good
@@ -229,13 +228,18 @@ func (s *Scan) frames(p part, data []byte, pos int) (int, bool) {
 	}
 	behind := pos
 	for _, f := range s.inOrder(s.find(data, pos)) {
-		behind = max(behind, f.end())
 		if f.before < f.start || f.Seq > s.expect || int64(f.start) == f.Offset { // the last: it has no prefix
 			s.tail.Dirty = true
 			if !s.lose(p.name, f.before, data[f.before:f.start], f.Seq) {
 				return behind, false
 			}
 		}
+		if f.start < behind && !s.yield(Item{Damage: &Damage{
+			Segment: p.name, Offset: int64(f.start), Length: int64(f.end() - f.start), Reason: outOfPlace(f.Seq),
+		}}, nil) {
+			return behind, false
+		}
+		behind = max(behind, f.end())
 		f.Segment = p.name
 		s.expect = f.Seq + 1
 		s.count++
@@ -295,10 +299,10 @@ func (s *Scan) inOrder(found []placed) []placed {
 		return found
 	}
 	s.tail.Dirty = true
+	follows := func(i int) bool { return i > 0 && found[i-1].Seq+1 == found[i].Seq }
 	chosen := map[uint64]int{}
 	for i, f := range found {
-		_, again := chosen[f.Seq]
-		if !again || i > 0 && found[i-1].Seq+1 == f.Seq {
+		if first, again := chosen[f.Seq]; !again || follows(i) && !follows(first) {
 			chosen[f.Seq] = i
 		}
 	}
@@ -366,8 +370,10 @@ func (s *Scan) endLog(p part, data []byte, pos int) bool {
 			n = at - end
 		case h.Seq == 0:
 			next++
-		case h.Seq >= next: // else a copy of an earlier frame, which costs no number
+		case h.Seq >= next:
 			next = h.Seq + 1
+		default: // a copy of an earlier frame, in the place of one
+			next++
 		}
 		end += n
 	}
@@ -383,12 +389,11 @@ func (s *Scan) endLog(p part, data []byte, pos int) bool {
 	}
 	first, _ := ParseName(p.name)
 	s.tail.Dirty = s.tail.Dirty || end > pos || first+s.count != next
-	if s.count == 0 {
+	if s.count == 0 && first <= maxClaimed {
 		next = max(next, first) // no frame speaks against the name
 	}
-	s.tail.Dirty = s.tail.Dirty || first != s.highest
-	if s.tail.Dirty && (first != s.highest || next == s.highest) {
-		next = max(next, s.highest+1) // what the next segment is to be named
+	if s.tail.Dirty && next == first {
+		next = first + 1 // the name is taken
 	}
 	s.tail.Bytes, s.tail.Beyond = int64(end), int64(len(data)-end)
 	if (end > pos || next > s.expect) && !s.lose(p.name, pos, data[pos:end], next) {
@@ -483,7 +488,7 @@ func (s *Scan) reason(b []byte, next uint64) string {
 		case ok && h.Seq >= s.expect && h.Seq < next:
 			return "body does not match its CRC32C"
 		case ok:
-			return fmt.Sprintf("a frame out of its place, seq %d", h.Seq)
+			return outOfPlace(h.Seq)
 		}
 	}
 	if next <= s.expect {
@@ -491,6 +496,8 @@ func (s *Scan) reason(b []byte, next uint64) string {
 	}
 	return "header does not match its CRC32C"
 }
+
+func outOfPlace(seq uint64) string { return fmt.Sprintf("a frame out of its place, seq %d", seq) }
 
 func (s *Scan) read(name string) ([]byte, error) {
 	return fs.ReadFile(s.fsys, path.Join(WALDir, name))

@@ -101,7 +101,11 @@ func TestD2_Damage(t *testing.T) {
 		"unused space":    {map[uint64][]byte{1: append(slices.Clone(one), make([]byte, 4096)...)}, seqs(1, 5), nil, 6},
 		"cut on boundary": {map[uint64][]byte{1: entries(1, 3)}, seqs(1, 3), nil, 4},
 		"frames exchanged": {
-			map[uint64][]byte{1: slices.Concat(entries(1, 1), entries(4, 4), entries(3, 3), entries(2, 2), entries(5, 5))}, seqs(1, 5), nil, 6,
+			map[uint64][]byte{1: slices.Concat(entries(1, 1), entries(4, 4), entries(3, 3), entries(2, 2), entries(5, 5))}, seqs(1, 5),
+			[]segment.Damage{
+				{Segment: name1, Offset: int64(len(entries(1, 1)) + len(entries(4, 4))), Length: int64(len(entries(3, 3))), Reason: "a frame out of its place, seq 3"},
+				{Segment: name1, Offset: int64(len(entries(1, 1))), Length: int64(len(entries(4, 4))), Reason: "a frame out of its place, seq 4"},
+			}, 6,
 		},
 		"frames exchanged, and one of them damaged": {
 			map[uint64][]byte{1: slices.Concat(entries(1, 1), entries(4, 4), with(entries(3, 3), func(b []byte) { b[len(b)-1] ^= 1 }), entries(2, 2), entries(5, 5))},
@@ -109,6 +113,7 @@ func TestD2_Damage(t *testing.T) {
 			[]segment.Damage{
 				{Segment: name1, Offset: int64(len(entries(1, 1)) + len(entries(4, 4))), Length: int64(len(entries(3, 3))), DurableThrough: 2, Reason: "a frame out of its place, seq 3"},
 				{FirstSeq: 3, LastSeq: 3, Segment: name1, Offset: int64(len(entries(1, 1))), Reason: "frames missing"},
+				{Segment: name1, Offset: int64(len(entries(1, 1))), Length: int64(len(entries(4, 4))), Reason: "a frame out of its place, seq 4"},
 			}, 6,
 		},
 		"length prefix": {
@@ -185,11 +190,11 @@ func TestD2_Damage(t *testing.T) {
 		},
 		"a copy of an earlier frame at the end": {
 			map[uint64][]byte{1: append(slices.Clone(one), entries(2, 2)...)}, seqs(1, 5),
-			[]segment.Damage{{Segment: name1, Offset: int64(at(6)), Length: int64(len(entries(2, 2))), DurableThrough: 1, Reason: "a frame out of its place, seq 2"}}, 6,
+			[]segment.Damage{{FirstSeq: 6, LastSeq: 6, Segment: name1, Offset: int64(at(6)), Length: int64(len(entries(2, 2))), DurableThrough: 1, Reason: "a frame out of its place, seq 2"}}, 7,
 		},
 		"a last segment of copies": {
 			map[uint64][]byte{1: one, 6: entries(2, 3)}, seqs(1, 5),
-			[]segment.Damage{{FirstSeq: 6, LastSeq: 6, Segment: name6, Length: int64(len(entries(2, 3))), DurableThrough: 2, Reason: "a frame out of its place, seq 2"}}, 7,
+			[]segment.Damage{{FirstSeq: 6, LastSeq: 7, Segment: name6, Length: int64(len(entries(2, 3))), DurableThrough: 2, Reason: "a frame out of its place, seq 2"}}, 8,
 		},
 		"a last segment that begins with a copy": {
 			map[uint64][]byte{1: one, 6: entries(6, 8), 9: append(entries(2, 2), entries(9, 9)[:20]...)}, seqs(1, 8),
@@ -360,6 +365,22 @@ func TestScan_From(t *testing.T) {
 	}
 }
 
+// D2: a segment's head that names an earlier frame does not make a scan from a seq on
+// pass over the segment before.
+func TestD2_FromPastAHeadOutOfPlace(t *testing.T) {
+	third := entries(9, 12)
+	copy(third, entries(3, 3))
+	fsys := logOf(map[uint64][]byte{1: entries(1, 4), 5: entries(5, 8), 9: third})
+	var got []uint64
+	for item, err := range segment.NewScan(fsys, dirOf(testLog), segment.ScanOptions{From: 5}).Items() {
+		require.NoError(t, err)
+		if item.Damage == nil {
+			got = append(got, item.Frame.Seq)
+		}
+	}
+	require.Equal(t, seqs(5, 8, 10, 12), got)
+}
+
 // D3 and D7: whatever bytes two segments hold, the scan ends, what it yields is in
 // order, numbers are not given twice, and every byte of the last is accounted for.
 func FuzzScan(f *testing.F) {
@@ -385,7 +406,7 @@ func FuzzScan(f *testing.F) {
 func FuzzFrame(f *testing.F) {
 	f.Add(uint64(1), uint64(0), uint64(0), []byte("body"))
 	f.Fuzz(func(t *testing.T, seq, prev, durable uint64, body []byte) {
-		if seq == 0 || seq > 1<<62 || len(body) > segment.MaxBodyBytes {
+		if seq == 0 || seq > 1<<61 || len(body) > segment.MaxBodyBytes {
 			return
 		}
 		h := segment.Header{Seq: seq, PrevSeq: prev % seq, DurableThrough: durable % seq}

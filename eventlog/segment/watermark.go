@@ -89,5 +89,5 @@ func decodeWatermark(b []byte, log uuid.UUID) (uint64, bool) {
 		return 0, false
 	}
 	seq, err := strconv.ParseUint(string(b[:nameDigits]), 10, 64)
-	return seq, err == nil && seq <= maxNamedSeq && bytes.Equal(b, AppendWatermark(nil, log, seq))
+	return seq, err == nil && seq <= maxClaimed && bytes.Equal(b, AppendWatermark(nil, log, seq))
 }
