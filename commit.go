@@ -102,7 +102,7 @@ func (s *Store) check(batch []*write) ([]eventlog.Entry, *projection.Change) {
 func (w *write) decide(row projection.Row, exists bool) (r Receipt, proceed bool, err error) {
 	id, latest := w.event.Migration(), row.Checkpoint
 	upsert, isUpsert := w.event.(checkpoint.Upserted)
-	if c := upsert.Checkpoint; isUpsert && exists && latest.Phase() == c.Phase() && latest.Attempt == c.Attempt {
+	if c := upsert.Checkpoint; isUpsert && exists && !w.options.confirm && latest.Phase() == c.Phase() && latest.Attempt == c.Attempt {
 		r = Receipt{Duplicate: true, Differs: latest.Payload != c.Payload}
 		if r.Differs && w.options.strict {
 			return Receipt{}, false, fmt.Errorf("%w: migration %s has %s, attempt %d, with another payload at seq %d",
@@ -117,7 +117,7 @@ func (w *write) decide(row projection.Row, exists bool) (r Receipt, proceed bool
 		return r, false, fmt.Errorf("%w: migration %s is at seq %d (%s, attempt %d), the write expects seq %d",
 			ErrConflict, id, row.Seq, latest.Phase(), latest.Attempt, *want)
 	}
-	return r, isUpsert || exists, nil // there may be nothing to abort or remove
+	return r, isUpsert || exists || w.options.confirm, nil // else there is nothing to abort or remove
 }
 
 // note counts what became of a batch and, once, tells the logger of a failure.

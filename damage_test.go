@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/fxamacker/cbor/v2"
@@ -281,6 +283,36 @@ func flip(t testing.TB, path string, at int) {
 	require.NoError(t, err)
 	b[at] ^= 0x10
 	require.NoError(t, os.WriteFile(path, b, 0o600))
+}
+
+// A doubt ends with a write of what is true, also where that changes nothing.
+func TestD5_ConfirmEndsADoubt(t *testing.T) {
+	dir, events, ends := smallLog(t)
+	a, b := events[0].Migration(), events[1].Migration()
+	flip(t, segmentPath(dir, firstSegment), ends[4]-1) // a's last; b was aborted before
+	s := open(t, dir, nil)
+	latest, _ := s.Get(a)
+	require.Equal(t, projection.InDoubt, s.Doubt(a))
+	require.Equal(t, projection.InDoubt, s.Doubt(b))
+	receipt, err := s.Upsert(latest)
+	require.NoError(t, err)
+	require.Equal(t, migrationlog.Receipt{Duplicate: true}, receipt)
+	receipt, err = s.Abort(b, "not there", nil)
+	require.NoError(t, err)
+	require.Zero(t, receipt.Seq)
+
+	receipt, err = s.Upsert(latest, migrationlog.Confirm())
+	require.NoError(t, err)
+	require.EqualValues(t, 6, receipt.Seq)
+	receipt, err = s.Abort(b, "not there", nil, migrationlog.Confirm())
+	require.NoError(t, err)
+	require.EqualValues(t, 7, receipt.Seq)
+	for range 2 {
+		require.Equal(t, projection.Proven, s.Doubt(a))
+		require.Equal(t, projection.Proven, s.Doubt(b))
+		s = reopen(t, s, dir)
+	}
+	require.Empty(t, s.Report().InDoubt)
 }
 
 // RefuseDamage leaves the directory as it is.
@@ -587,6 +619,82 @@ func TestD4_SegmentsGone(t *testing.T) {
 	require.ErrorIs(t, err, migrationlog.ErrDamaged)
 	require.ErrorContains(t, err, "is a volume not mounted")
 	require.Equal(t, before, hashes(t, dir))
+}
+
+// D3, D5, D6: a writer whose files were replaced notices, and says no more of what
+// is durable.
+func TestD6_FilesReplacedBesideAWriter(t *testing.T) {
+	replace := func(path string) error {
+		b, err := os.ReadFile(path)
+		return errors.Join(err, os.Remove(path), os.WriteFile(path, b, 0o600))
+	}
+	for _, name := range []string{"LOCK", "WATERMARK", "wal/WATERMARK", "wal/" + firstSegment} {
+		dir := filepath.Join(memDir(t), "log")
+		s := open(t, dir, nil)
+		upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
+		require.NoError(t, replace(filepath.Join(dir, name)))
+		before := hashes(t, dir)
+		if name == "wal/"+firstSegment {
+			_, err := s.Upsert(row(t, checkpoint.NewMigrationID(), 0, catchUp))
+			require.ErrorIs(t, err, migrationlog.ErrFailed)
+		}
+		require.ErrorIs(t, s.Close(), migrationlog.ErrFailed, name)
+		require.Equal(t, before["WATERMARK"], hashes(t, dir)["WATERMARK"], name)
+	}
+}
+
+// D7: what lies in the place of a file, and cannot be read or saved under its name,
+// does not keep a log from opening.
+func TestD7_OddFiles(t *testing.T) {
+	for _, name := range []string{"MANIFEST", "wal/MANIFEST", "WATERMARK", "wal/WATERMARK"} {
+		for kind, put := range map[string]func(path string) error{
+			"fifo":      func(path string) error { return syscall.Mkfifo(path, 0o600) },
+			"directory": func(path string) error { return os.MkdirAll(filepath.Join(path, "full"), 0o700) },
+			"symlink":   func(path string) error { return os.Symlink("nowhere", path) },
+		} {
+			dir, events, _ := smallLog(t)
+			require.NoError(t, os.Remove(filepath.Join(dir, name)))
+			require.NoError(t, put(filepath.Join(dir, name)))
+			s, err := migrationlog.Open(dir, nil)
+			require.NoError(t, err, "%s is a %s", name, kind)
+			require.EqualValues(t, len(events), s.Report().FramesOK)
+			require.NoError(t, s.Close())
+			require.True(t, verify(t, dir).Clean(), "%s is a %s", name, kind)
+		}
+	}
+	dir, events, _ := smallLog(t)
+	require.NoError(t, os.WriteFile(segmentPath(dir, strings.Repeat("x", 255)), nil, 0o600))
+	require.NoError(t, os.MkdirAll(segmentPath(dir, "lost+found"), 0o700))
+	s := open(t, dir, nil)
+	require.EqualValues(t, len(events), s.Report().FramesOK)
+	require.Len(t, s.Report().Damage, 1)
+	require.DirExists(t, segmentPath(dir, "lost+found"), "tidwall/wal passes over it, and so do we")
+}
+
+// D5: a reader of a log whose segments are gone says what was there, and one that was
+// there before a writer came goes by what that has written down.
+func TestD5_ReadersKnowWhatIsGone(t *testing.T) {
+	dir, events, ends := smallLog(t)
+	require.NoError(t, os.Remove(segmentPath(dir, firstSegment)))
+	report := verify(t, dir)
+	require.Equal(t, []replay.SeqRange{{First: 1, Last: 5}}, report.AcknowledgedLost)
+	reader, err := replay.Open(dir)
+	require.NoError(t, err)
+	view, err := reader.StateAt(t.Context(), replay.Point{})
+	require.NoError(t, err)
+	require.Equal(t, projection.InDoubt, view.Doubt(events[0].Migration()))
+
+	dir, _, _ = smallLog(t)
+	setWatermark(t, dir, 4)
+	flip(t, segmentPath(dir, firstSegment), ends[4]-1)
+	reader, err = replay.Open(dir)
+	require.NoError(t, err)
+	s := open(t, dir, nil)
+	upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
+	report, err = reader.Verify(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []replay.SeqRange{{First: 5, Last: 5}}, report.Lost)
+	require.Empty(t, report.AcknowledgedLost)
 }
 
 // D4: what is damaged has its original bytes in quarantine/, once for each damage,

@@ -53,6 +53,7 @@ type WriteOption func(*writeOptions)
 type writeOptions struct {
 	ifSeq       *uint64
 	strict      bool
+	confirm     bool
 	timestampMS *uint64
 }
 
@@ -69,6 +70,13 @@ func IfSeq(seq uint64) WriteOption {
 // Differs.
 func Strict() WriteOption {
 	return func(o *writeOptions) { o.strict = true }
+}
+
+// Confirm makes an event of a write that changes nothing: of an upsert like the
+// latest row, or of the abort or removal of a migration without a row. It says that
+// what the store shows is true, and ends a doubt.
+func Confirm() WriteOption {
+	return func(o *writeOptions) { o.confirm = true }
 }
 
 // At records this wall clock, in Unix milliseconds, with an abort or a removal

@@ -101,7 +101,7 @@ func (s *Store) logReport() {
 
 // Upsert makes the checkpoint the latest row of its migration. It returns when
 // the event is durable and visible. Where the latest row has the same phase and
-// attempt nothing is written, and the receipt says Duplicate.
+// attempt nothing is written, and the receipt says Duplicate (see Confirm).
 //
 // It does not hold the checkpoint against the protocol: a run may be restarted,
 // so an earlier phase or a lower attempt is accepted (see IfSeq for a guard), and
@@ -116,8 +116,8 @@ func (s *Store) Upsert(c checkpoint.Checkpoint, opts ...WriteOption) (Receipt, e
 
 // Abort records that a migration was given up, and why, and what undoes it in
 // which order. After it the migration has no row. A migration without a row is
-// left so: nothing is written, and the receipt's Seq is 0. Its errors are
-// Upsert's.
+// left so: nothing is written, and the receipt's Seq is 0 (see Confirm). Its errors
+// are Upsert's.
 func (s *Store) Abort(id checkpoint.MigrationID, reason string, comps []checkpoint.Compensation, opts ...WriteOption) (Receipt, error) {
 	o := collect(opts)
 	return s.write(checkpoint.Aborted{MigrationID: id, Reason: reason, Compensations: comps, TimestampMS: s.timestampMS(o)}, o)
@@ -173,7 +173,8 @@ func (s *Store) Row(id checkpoint.MigrationID) (projection.Row, bool) {
 
 // Doubt is what the events that the log has lost mean for a migration. One
 // without a row is in doubt as long as there is a lost event of which nobody
-// knows whose it was.
+// knows whose it was. Who has found out what is true of a migration in doubt
+// writes that, with Confirm, and so ends the doubt.
 func (s *Store) Doubt(id checkpoint.MigrationID) projection.Doubt {
 	s.viewMu.RLock()
 	defer s.viewMu.RUnlock()

@@ -40,9 +40,7 @@ func lock(dir string, timeout time.Duration) (*flock.Flock, error) {
 			return nil, errors.Join(fmt.Errorf("lock: %w", err), l.Close())
 		}
 		if ours {
-			if err := os.WriteFile(path, fmt.Appendln(nil, os.Getpid()), filePerm); err != nil {
-				return nil, errors.Join(fmt.Errorf("lock: %w", err), l.Close())
-			}
+			_ = os.WriteFile(path, fmt.Appendln(nil, os.Getpid()), filePerm) // it is there for people, and the disk may be full
 			return l, nil
 		}
 		if err := l.Close(); err != nil {

@@ -23,7 +23,8 @@ type Log struct {
 
 	wal            *appender
 	tail           string // path of the last segment
-	tailBytes      int64  // what it holds, as far as we know
+	tailFile       os.FileInfo
+	tailBytes      int64 // what it holds, as far as we know
 	nextSeq        uint64
 	durableThrough uint64 // what the next frame's header says
 	failed         error
@@ -53,6 +54,9 @@ func (l *Log) Health() error { return l.failed }
 func (l *Log) Append(entries []Entry) error {
 	if l.failed != nil {
 		return l.failed
+	}
+	if err := l.isOurs(); err != nil {
+		return l.fail(err)
 	}
 	for len(entries) > 0 {
 		if l.tailBytes >= int64(l.opts.SegmentSize) {
@@ -87,19 +91,24 @@ func (l *Log) fail(err error) error {
 	return l.failed
 }
 
+// isOurs returns an error where another writer may have the log.
+func (l *Log) isOurs() error {
+	ours, err := stillThere(l.lock)
+	if err == nil && !ours {
+		err = fmt.Errorf("%s was replaced: another writer may have the log", l.lock.Path())
+	}
+	return err
+}
+
 // write appends as many of the entries as the last segment takes, and returns
 // their number.
 func (l *Log) write(entries []Entry) (int, error) {
-	ours, err := stillThere(l.lock)
-	if err != nil {
-		return 0, err
-	}
-	if !ours {
-		return 0, fmt.Errorf("%s was replaced: another writer may have the log", l.lock.Path())
-	}
 	info, err := os.Stat(l.tail)
 	if err != nil {
 		return 0, err
+	}
+	if !os.SameFile(info, l.tailFile) {
+		return 0, fmt.Errorf("segment %s was replaced: somebody else writes to it", l.tail)
 	}
 	if info.Size() != l.tailBytes {
 		return 0, fmt.Errorf("segment %s has %d bytes where %d were written: somebody else writes to it", l.tail, info.Size(), l.tailBytes)
@@ -173,7 +182,8 @@ func (l *Log) open(path string, sizeBytes int64) error {
 		return err
 	}
 	l.wal, l.tail, l.tailBytes = wal, path, sizeBytes
-	return nil
+	l.tailFile, err = os.Stat(path)
+	return err
 }
 
 // Close makes everything durable and lets go of the lock. After an error that is
@@ -184,7 +194,7 @@ func (l *Log) Close() error {
 		return nil
 	}
 	l.closed = true
-	err := l.wal.close()
+	err := errors.Join(l.isOurs(), l.wal.close())
 	if err == nil && l.failed == nil {
 		err = l.markDurable()
 	}

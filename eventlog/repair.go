@@ -37,7 +37,7 @@ type quarantineReport struct {
 // nobody vouches for, before the watermark goes past them.
 func (r *Recovery) repair() error {
 	for _, d := range r.found.Strays {
-		if err := r.keepFile(d, os.Rename); err != nil {
+		if err := r.keepFile(d, moveFile); err != nil {
 			return err
 		}
 	}
@@ -130,11 +130,11 @@ func (r *Recovery) updateManifest() error {
 		return r.writeManifest(r.found.Manifest)
 	}
 	for _, name := range []string{segment.ManifestCopyName, segment.ManifestName} {
-		b, err := os.ReadFile(filepath.Join(r.dir, name))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		same, err := r.holds(name, r.found.Manifest.Encode())
+		if err != nil {
 			return err
 		}
-		if !bytes.Equal(b, r.found.Manifest.Encode()) {
+		if !same {
 			return r.writeManifest(r.found.Manifest)
 		}
 	}
@@ -148,22 +148,36 @@ func (r *Recovery) updateWatermark() error {
 	want := segment.AppendWatermark(nil, r.found.Manifest.UUID, r.scan.Tail().NextSeq-1)
 	for _, name := range segment.WatermarkNames {
 		path := filepath.Join(r.dir, name)
-		b, err := os.ReadFile(path)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		isDamaged := slices.ContainsFunc(r.found.Damage, func(d segment.Damage) bool { return d.Segment == name })
-		switch {
-		case err != nil || isDamaged:
-			err = replaceFile(path, want)
-		case !bytes.Equal(b, want):
-			err = overwrite(path, 0, want)
+		same, err := r.holds(name, want)
+		if err == nil && !same {
+			if _, missing := os.Lstat(path); missing != nil || r.isDamaged(name) {
+				err = replaceFile(path, want)
+			} else {
+				err = overwrite(path, 0, want)
+			}
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// holds reports whether a file has this content. One that is damaged, and may be
+// anything, is not looked into.
+func (r *Recovery) holds(name string, want []byte) (bool, error) {
+	if r.isDamaged(name) {
+		return false, nil
+	}
+	b, err := os.ReadFile(filepath.Join(r.dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return bytes.Equal(b, want), err
+}
+
+func (r *Recovery) isDamaged(name string) bool {
+	return slices.ContainsFunc(r.found.Damage, func(d segment.Damage) bool { return d.Segment == name })
 }
 
 // saveTail copies what is behind the log's last entry.
@@ -222,13 +236,56 @@ func (r *Recovery) isLinked(d segment.Damage) (bool, error) {
 	return false, err
 }
 
+// moveFile gives a file another name. wal/ may be on another file system than
+// quarantine/: then it is copied first.
+func moveFile(from, to string) error {
+	err := os.Rename(from, to)
+	if err == nil {
+		return nil
+	}
+	if copied := copyFile(from, to); copied != nil {
+		return errors.Join(err, copied)
+	}
+	return errors.Join(syncDir(filepath.Dir(to)), os.Remove(from))
+}
+
+// linkFile gives a file a second name, or, where the file system cannot, copies it.
+func linkFile(from, to string) error {
+	err := os.Link(from, to)
+	if err == nil {
+		return nil
+	}
+	if copied := copyFile(from, to); copied != nil {
+		return errors.Join(err, copied)
+	}
+	return nil
+}
+
+func copyFile(from, to string) error {
+	info, err := os.Lstat(from)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is no regular file", from)
+	}
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return createFile(to, b)
+}
+
 // linkOrMove gives a file a second name, or, where it is a directory, another.
 func linkOrMove(from, to string) error {
 	info, err := os.Lstat(from)
-	if err == nil && info.IsDir() {
+	switch {
+	case err != nil:
+		return err
+	case info.IsDir():
 		return os.Rename(from, to)
 	}
-	return errors.Join(err, os.Link(from, to))
+	return linkFile(from, to)
 }
 
 // keepSegment gives a damaged segment a second name in quarantine/, once for what
@@ -246,17 +303,11 @@ func (r *Recovery) keepSegment(name string, damage []segment.Damage) error {
 	if kept, err := r.isKept(name, damage); err != nil || kept {
 		return errors.Join(err, r.syncQuarantine())
 	}
-	put := func(to string) error { return os.Link(from, to) }
+	put := linkFile
 	if tail := r.scan.Tail(); tail.Segment == name && tail.Beyond > 0 {
-		put = func(to string) error {
-			b, err := os.ReadFile(from)
-			if err != nil {
-				return err
-			}
-			return createFile(to, b)
-		}
+		put = copyFile
 	}
-	return r.save(name, put, quarantineReport{Segment: name, Length: info.Size(), Reason: "damaged", Damage: damage})
+	return r.save(name, func(to string) error { return put(from, to) }, quarantineReport{Segment: name, Length: info.Size(), Reason: "damaged", Damage: damage})
 }
 
 // isKept reports whether an earlier opening has kept the segment for the same
@@ -297,7 +348,7 @@ func (r *Recovery) save(name string, put func(to string) error, report quarantin
 	if err := makeDir(dir); err != nil {
 		return err
 	}
-	to, err := freeName(filepath.Join(dir, name))
+	to, err := freeName(filepath.Join(dir, name[:min(len(name), maxNameBytes)]))
 	if err != nil {
 		return err
 	}
@@ -316,7 +367,10 @@ func (r *Recovery) save(name string, put func(to string) error, report quarantin
 	return syncDir(dir)
 }
 
-const reportSuffix = ".json"
+const (
+	reportSuffix = ".json"
+	maxNameBytes = 200 // file systems allow 255, of which the report's suffix takes some
+)
 
 // freeName returns the path, numbered if need be, that neither a file nor its
 // report has yet.

@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -42,11 +43,26 @@ func (w *watermark) set(seq uint64) error {
 	return nil
 }
 
-func (w *watermark) sync() (err error) {
+// sync makes durable what was set. It returns an error where a file was replaced:
+// nobody will find what was written to it.
+func (w *watermark) sync() error {
 	for _, file := range w.files {
-		err = errors.Join(err, file.Sync())
+		held, err := file.Stat()
+		if err != nil {
+			return err
+		}
+		named, err := os.Stat(file.Name())
+		if err != nil {
+			return err
+		}
+		if !os.SameFile(held, named) {
+			return fmt.Errorf("%s was replaced: somebody else writes to it", file.Name())
+		}
+		if err := file.Sync(); err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // close syncs and closes the files.

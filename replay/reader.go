@@ -122,6 +122,11 @@ func (r *Reader) StateAt(ctx context.Context, p Point) (*projection.View, error)
 // was read up to there. Its errors are StateAt's.
 func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
 	fold := r.NewFold()
+	defer func() {
+		if m, _, err := segment.ReadManifest(r.fsys); err == nil { // a writer may have opened the log meanwhile
+			fold.skip(m.Skipped)
+		}
+	}()
 	for rec, err := range r.all(ctx, 0) {
 		if err != nil {
 			return nil, err

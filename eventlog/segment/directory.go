@@ -13,7 +13,23 @@ type Directory struct {
 // ReadDirectory reads it. It is read before the frames are: beside a live writer
 // the watermark then tells of none that the segments do not hold yet. Its errors
 // are ReadManifest's.
-func ReadDirectory(fsys fs.FS) (d Directory, err error) {
+func ReadDirectory(fsys fs.FS) (Directory, error) {
+	for {
+		d, err := readDirectory(fsys)
+		if err != nil {
+			return Directory{}, err
+		}
+		again, _, err := ReadManifest(fsys)
+		if err != nil {
+			return Directory{}, err
+		}
+		if again.Revision == d.Manifest.Revision { // else the watermark may be of after an opening that the manifest is of before
+			return d, nil
+		}
+	}
+}
+
+func readDirectory(fsys fs.FS) (d Directory, err error) {
 	if d.Manifest, d.Damage, err = ReadManifest(fsys); err != nil {
 		return Directory{}, err
 	}

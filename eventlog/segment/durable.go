@@ -34,6 +34,9 @@ type Losses struct {
 // moment, as a watermark or a sound header says.
 func (l *Losses) Durable(through uint64) { l.through = max(l.through, through) }
 
+// Skip notes that a later opening has passed these numbers over.
+func (l *Losses) Skip(ranges []SeqRange) { l.skipped = ranges }
+
 // Lose notes that these frames are lost.
 func (l *Losses) Lose(lost SeqRange) { l.lost = append(l.lost, lost) }
 

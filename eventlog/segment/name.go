@@ -65,7 +65,8 @@ func Strays(fsys fs.FS) ([]Damage, error) {
 		name := path.Join(WALDir, e.Name())
 		final := strings.TrimSuffix(name, TemporarySuffix)
 		ours := final == ManifestCopyName || final == WatermarkCopyName
-		if _, ok := ParseName(e.Name()); ours || ok && e.Type().IsRegular() {
+		_, named := ParseName(e.Name())
+		if ours || named && e.Type().IsRegular() || !named && e.IsDir() { // tidwall/wal passes over directories
 			continue
 		}
 		d := Damage{Segment: name, Reason: "not a file of this log"}

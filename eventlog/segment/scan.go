@@ -75,7 +75,12 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 			return
 		}
 		if len(names) == 0 {
-			yield(Item{Damage: &Damage{Segment: WALDir, Reason: "not one segment is there"}}, nil)
+			d := Damage{Segment: WALDir, Reason: "not one segment is there"}
+			if n := s.losses.through; n > 0 {
+				d.FirstSeq, d.LastSeq = 1, n
+				s.losses.Lose(SeqRange{1, n})
+			}
+			yield(Item{Damage: &d}, nil)
 			return
 		}
 		parts, err := s.survey(names)
