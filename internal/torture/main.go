@@ -26,6 +26,7 @@ type options struct {
 	race     bool
 	canaries bool
 	long     bool
+	damages  int
 }
 
 func main() {
@@ -38,6 +39,7 @@ func main() {
 	flag.BoolVar(&o.race, "race", false, "run under the race detector")
 	flag.BoolVar(&o.canaries, "canaries", false, "remove each defence in turn: its tests must go red")
 	flag.BoolVar(&o.long, "long", false, "the long run: 1,000,000 simulated power cuts, 10,000 kills, 100,000,000 damages, and more of all else")
+	flag.IntVar(&o.damages, "damages", 100_000_000, "random damages of a long run")
 	flag.Parse()
 	if o.seed == 0 {
 		o.seed = time.Now().UnixNano()
@@ -88,7 +90,7 @@ func (o options) simulated(arguments []string) error {
 // real runs the tests of package real, as many cases as a long run has.
 func (o options) real() error {
 	return command("go", "test", real, "-count=1", "-v", "-timeout=0", "-run="+o.run, fmt.Sprintf("-seed=%d", o.seed),
-		"-kills=10000", "-opens=1000", "-damages=100000000", "-clocks=10000", "-runs=10000", "-disks=500", "-ext4cuts=1000").Run()
+		"-kills=10000", "-opens=1000", fmt.Sprintf("-damages=%d", o.damages), "-clocks=10000", "-runs=10000", "-disks=500", "-ext4cuts=1000").Run()
 }
 
 func readPatches(file string) (patches []Patch, err error) {
