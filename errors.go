@@ -22,7 +22,9 @@ var (
 	// and open it again to see.
 	ErrFailed = eventlog.ErrFailed
 	// ErrDamaged is returned by Open, as a *DamagedError, with RefuseDamage for a
-	// log that has lost anything; and for one that has lost all its segments.
+	// log with any damage; and, plainly, for one whose segments are all gone, whose
+	// last segment is named for a frame far beyond the log's end, or in which
+	// something else has a segment's name: a person has to put that right.
 	ErrDamaged = eventlog.ErrDamaged
 	// ErrInvalid is returned for input that must not be written. What is wrong with
 	// it is wrapped beside, such as checkpoint.ErrNilMigrationID.

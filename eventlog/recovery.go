@@ -45,7 +45,8 @@ type Recovery struct {
 // Begin locks the directory and judges it, making a new log where there is
 // none. It returns a *LockedError, fs.ErrNotExist with MustExist,
 // segment.ErrManifestLost, segment.ErrNewerFormat, ErrDamaged where the segments
-// are gone from a log that had some, or an I/O error.
+// are gone from a log that had some or something else has a segment's name, or an
+// I/O error.
 func Begin(dir string, opts Options) (*Recovery, error) {
 	if opts.SegmentSize <= 0 {
 		opts.SegmentSize = DefaultSegmentBytes
@@ -180,8 +181,9 @@ func (r *Recovery) Items() iter.Seq2[segment.Item, error] {
 func (r *Recovery) Abandon() error { return unlock(r.lock) }
 
 // Finish repairs what Items found and opens the log for appending. Items must
-// have been read to its end. On an error the lock is let go of; a crash at any
-// point leaves a directory that the next Recovery takes from there.
+// have been read to its end. On an error the lock is let go of: ErrDamaged where the
+// last segment is named for a frame that the log has not reached, or an I/O error.
+// A crash at any point leaves a directory that the next Recovery takes from there.
 func (r *Recovery) Finish() (*Log, error) {
 	log, err := r.finish()
 	if err != nil {

@@ -1,6 +1,6 @@
 // Package segment knows the bytes of a log: the frame, the segment file, the
-// manifest, and how to find every whole frame in files that may be damaged
-// anywhere.
+// manifest, the watermark, and how to find every whole frame in files that may be
+// damaged anywhere.
 //
 // It refuses to write a file or to know what a frame's body means. It reads
 // through fs.FS alone, so that what is built on it cannot change a log. The

@@ -132,9 +132,8 @@ func decodeManifestLines(text string) (m Manifest, err error) {
 
 // ReadManifest reads the manifest of a log directory from whichever copy is
 // sound, the newer of two that are, and returns what is wrong with the other as
-// damage. It returns
-// ErrNotALog where nothing was ever written (a log whose making was cut short
-// among them), ErrManifestLost, ErrNewerFormat, or an I/O error.
+// damage. It returns ErrNotALog where nothing was ever written (a log whose making
+// was cut short among them), ErrManifestLost, ErrNewerFormat, or an I/O error.
 func ReadManifest(fsys fs.FS) (Manifest, []Damage, error) {
 	_, before := fs.Stat(fsys, ManifestName)
 	m, damage, err := readManifest(fsys)
