@@ -182,7 +182,7 @@ var canaries = []canary{
 	{"a damaged segment is kept", "eventlog/repair.go",
 		`for _, name := range slices.Sorted(maps.Keys(r.damage)) {`, `for _, name := range slices.Sorted(maps.Keys(r.damage))[:0] {`,
 		"./", "TestD4_DamagedSegmentsAreKept"},
-	{"a segment that will be cut is copied, not linked", "eventlog/repair.go",
+	{"a segment that will be cut is copied, not linked", "eventlog/quarantine.go",
 		`tail.Segment == name && tail.Beyond > 0`, `tail.Segment == ""`,
 		"./", "TestD4_DamagedAndTorn"},
 	{"what nobody vouches for is written down", "eventlog/repair.go",
@@ -204,8 +204,8 @@ var canaries = []canary{
 	{"the names that are served were synced", "eventlog/repair.go",
 		"	if err := r.syncDirs(); err != nil {\n		return err\n	}\n", "",
 		"", "TestD6_|TestD7_|TestD1_PowerCut"},
-	{"quarantine/ is synced", "eventlog/repair.go",
-		"	return syncDir(dir)\n}\n\nconst (", "	return nil\n}\n\nconst (",
+	{"quarantine/ is synced", "eventlog/quarantine.go",
+		"	return syncDir(dir)\n}\n", "	return nil\n}\n",
 		"", "TestD4_|TestD7_"},
 
 	// What an append does.
