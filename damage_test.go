@@ -411,13 +411,19 @@ func TestD4_NoNewLogOverAnother(t *testing.T) {
 		require.Equal(t, before, hashes(t, dir))
 	}
 
+	inside, _, _ := smallLog(t)
+	before := hashes(t, inside)
+	_, err := migrationlog.Open(filepath.Join(inside, "wal"), nil)
+	require.ErrorIs(t, err, segment.ErrInsideALog)
+	require.Equal(t, before, hashes(t, inside), "also no lock file")
+
 	older := filepath.Join(memDir(t), "log") // without a watermark
 	require.NoError(t, os.CopyFS(older, os.DirFS("testdata/golden/v1/clean/log")))
 	require.NoError(t, os.Remove(filepath.Join(older, "MANIFEST")))
 	for _, path := range segments(t, older) {
 		require.NoError(t, os.Remove(path))
 	}
-	_, err := migrationlog.Open(older, nil)
+	_, err = migrationlog.Open(older, nil)
 	require.ErrorIs(t, err, migrationlog.ErrDamaged)
 	require.NoFileExists(t, filepath.Join(older, "MANIFEST"))
 	require.Empty(t, segments(t, older))

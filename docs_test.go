@@ -199,6 +199,7 @@ func TestDurability_NamesItsTests(t *testing.T) {
 	}))
 	text, err := os.ReadFile("docs/DURABILITY.md")
 	require.NoError(t, err)
+	require.NotRegexp(t, `@[A-Z]+@`, string(text), "a figure is missing")
 	named := map[string]bool{}
 	for _, m := range regexp.MustCompile("`((?:Test|Fuzz|Benchmark)\\w+)`").FindAllSubmatch(text, -1) {
 		named[string(m[1])] = true

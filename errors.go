@@ -42,8 +42,8 @@ var (
 type DamagedError struct{ Report replay.Report }
 
 func (e *DamagedError) Error() string {
-	return fmt.Sprintf("%v: %d places, %d events lost; it was left as it is (open it with SkipDamage to go on without them)",
-		ErrDamaged, len(e.Report.Damage), e.Report.LostCount())
+	return fmt.Sprintf("%v: %d events lost; it was left as it is (SkipDamage opens it all the same). First damage: %s",
+		ErrDamaged, e.Report.LostCount(), e.Report.Damage[0])
 }
 
 // Unwrap returns ErrDamaged.

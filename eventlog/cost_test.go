@@ -13,8 +13,14 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// beginLog is an empty log that is open.
+// beginLog is a log that is open until the test ends.
 func beginLog(t testing.TB, dir string, opts Options) *Log {
+	log := openLog(t, dir, opts)
+	t.Cleanup(func() { log.Close() })
+	return log
+}
+
+func openLog(t testing.TB, dir string, opts Options) *Log {
 	r, err := Begin(dir, opts)
 	require.NoError(t, err)
 	for _, err := range r.Items() {
@@ -22,7 +28,6 @@ func beginLog(t testing.TB, dir string, opts Options) *Log {
 	}
 	log, err := r.Finish()
 	require.NoError(t, err)
-	t.Cleanup(func() { log.Close() })
 	return log
 }
 
@@ -85,7 +90,7 @@ func BenchmarkCost_Open(b *testing.B) {
 		for _, ending := range []string{"closed", "killed"} {
 			b.Run(fmt.Sprintf("%s/events=%d", ending, events), func(b *testing.B) {
 				dir := filepath.Join(b.TempDir(), "log")
-				log := beginLog(b, dir, Options{NoSync: true})
+				log := openLog(b, dir, Options{NoSync: true})
 				for range events {
 					require.NoError(b, log.Append([]Entry{{Body: body}}))
 				}
@@ -98,7 +103,7 @@ func BenchmarkCost_Open(b *testing.B) {
 						}
 						b.StartTimer()
 					}
-					require.NoError(b, beginLog(b, dir, Options{}).Close())
+					require.NoError(b, openLog(b, dir, Options{}).Close())
 				}
 			})
 		}

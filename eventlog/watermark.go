@@ -65,9 +65,7 @@ func (w *watermark) sync() error {
 	return nil
 }
 
-// close syncs and closes the files.
-func (w *watermark) close() error {
-	err := w.sync()
+func (w *watermark) close() (err error) {
 	for _, file := range w.files {
 		err = errors.Join(err, file.Close())
 	}

@@ -95,6 +95,9 @@ func (v *View) All() []Row {
 func (v *View) shown(row *state) Row {
 	shown := row.Row
 	shown.Doubt = v.losses.doubt(row)
+	if shown.Doubt == InDoubt { // the lost event may have told them anew
+		shown.Facts.TargetUncertain, shown.Facts.SourceUncertain = shown.Facts.HasTarget, shown.Facts.HasSource
+	}
 	return shown
 }
 

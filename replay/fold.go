@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
 	"migrationlog/projection"
 )
@@ -58,6 +59,7 @@ func (f *Fold) Report() Report {
 	r := f.report
 	r.Lost = f.losses.Lost()
 	r.AcknowledgedLost = f.losses.Acknowledged()
+	r.UnnamedInDoubt = f.View.Doubt(checkpoint.MigrationID{}) == projection.InDoubt
 	for _, row := range f.View.All() {
 		switch row.Doubt {
 		case projection.Proven:

@@ -27,10 +27,13 @@ type Report struct {
 	Damage           []Damage   `json:"damage"`
 	TornTail         *Damage    `json:"torn_tail"`
 	// InDoubt are the migrations whose row may not be their last, Proven those whose
-	// history has or may have a hole before it: see projection.Doubt. All others are
-	// untouched. A migration that has no row left cannot be named.
+	// history has or may have a hole before it: see projection.Doubt. Only
+	// migrations with a row are listed; all others of these are untouched.
 	InDoubt []checkpoint.MigrationID `json:"in_doubt"`
 	Proven  []checkpoint.MigrationID `json:"proven"`
+	// UnnamedInDoubt says that there may be migrations in doubt of which the log has
+	// no event left, or none since they ended: nobody knows whose a lost event was.
+	UnnamedInDoubt bool `json:"unnamed_in_doubt"`
 	// Quarantined are the files, relative to the log directory, into which opening
 	// the log for writing put what it replaced or cut off.
 	Quarantined []string `json:"quarantined,omitempty"`

@@ -20,7 +20,8 @@ import (
 )
 
 func (t *tool) importCommand() *cobra.Command {
-	return &cobra.Command{
+	var confirm bool
+	c := &cobra.Command{
 		Use:   "import DIR FILE|-",
 		Short: "Append NDJSON events to a log, through the store",
 		Long: `Append NDJSON events, as 'log -o ndjson' prints them, to the log in DIR, which is
@@ -29,8 +30,12 @@ the import with its number; what came before it is durable. A line is a duplicat
 if the latest row has its phase and attempt, no more: importing a file twice
 writes its finished migrations twice.`,
 		Args: args(2, 2),
-		RunE: func(c *cobra.Command, args []string) error { return t.runImport(c.Context(), args[0], args[1]) },
+		RunE: func(c *cobra.Command, args []string) error {
+			return t.runImport(c.Context(), args[0], args[1], confirm)
+		},
 	}
+	c.Flags().BoolVar(&confirm, "confirm", false, "write lines that change nothing, too: they say that what the log shows is true, and end a doubt")
+	return c
 }
 
 // maxLineBytes bounds a line. The largest event is 64 KiB of CBOR, of which JSON
@@ -40,6 +45,7 @@ const maxLineBytes = 1 << 20
 // importer counts what became of the lines.
 type importer struct {
 	store *migrationlog.Store
+	opts  []migrationlog.WriteOption
 
 	Lines      uint64 `json:"lines"`
 	Appended   uint64 `json:"appended"`
@@ -49,7 +55,7 @@ type importer struct {
 	Damage     uint64 `json:"damage"`  // lines that stand for damage
 }
 
-func (t *tool) runImport(ctx context.Context, dir, file string) error {
+func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) error {
 	in := t.stdin
 	if file != "-" {
 		f, err := os.Open(file)
@@ -71,6 +77,9 @@ func (t *tool) runImport(ctx context.Context, dir, file string) error {
 		t.say("set aside in %s", filepath.Join(dir, file))
 	}
 	m := &importer{store: store}
+	if confirm {
+		m.opts = append(m.opts, migrationlog.Confirm())
+	}
 	p := t.progress("lines imported:")
 	err = m.lines(ctx, in, p)
 	p.end()
@@ -202,9 +211,9 @@ func (m *importer) line(line []byte) error {
 func (m *importer) write(event checkpoint.Event) (migrationlog.Receipt, error) {
 	switch e := event.(type) {
 	case checkpoint.Upserted:
-		return m.store.Upsert(e.Checkpoint)
+		return m.store.Upsert(e.Checkpoint, m.opts...)
 	case checkpoint.Aborted:
-		return m.store.Abort(e.MigrationID, e.Reason, e.Compensations, migrationlog.At(e.TimestampMS))
+		return m.store.Abort(e.MigrationID, e.Reason, e.Compensations, append(m.opts, migrationlog.At(e.TimestampMS))...)
 	}
-	return m.store.Remove(event.Migration(), migrationlog.At(event.WallMS()))
+	return m.store.Remove(event.Migration(), append(m.opts, migrationlog.At(event.WallMS()))...)
 }

@@ -152,15 +152,22 @@ func (t *tool) infoText(s infoScreen) {
 	}
 	switch {
 	case len(r.Damage) > 0:
-		fmt.Fprintf(w, "health     DAMAGED in %s: %s lost, %s in doubt\n",
-			count(len(r.Damage), "place"), count(r.LostCount(), "event"), count(len(r.InDoubt), "migration"))
+		fmt.Fprintf(w, "health     DAMAGED in %s: %s lost, %s in doubt%s\n",
+			count(len(r.Damage), "place"), count(r.LostCount(), "event"), count(len(r.InDoubt), "migration"), unnamed(r))
 	case r.TornTail != nil:
 		fmt.Fprintf(w, "health     torn tail, %d bytes: %s\n", r.TornTail.Length, tornMeans)
 	default:
 		fmt.Fprintf(w, "health     clean\n")
 	}
 	if s.QuarantinedFiles > 0 {
-		fmt.Fprintf(w, "quarantine %s that repairs set aside, each with a report beside it\n", count(s.QuarantinedFiles, "file"))
+		fmt.Fprintf(w, "quarantine %s in quarantine/ that repairs set aside, each with a report beside it\n", count(s.QuarantinedFiles, "file"))
 	}
 	fmt.Fprintf(w, "next       %s\n", s.SuggestedNext)
+}
+
+func unnamed(r replay.Report) string {
+	if r.UnnamedInDoubt {
+		return ", and any without a row"
+	}
+	return ""
 }

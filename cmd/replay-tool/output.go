@@ -65,11 +65,16 @@ type stateRow struct {
 	CRC32C      uint32                 `json:"crc32c"`
 	TSMS        uint64                 `json:"ts_ms"`
 	Seq         uint64                 `json:"seq"`
+	Doubt       string                 `json:"doubt,omitempty"` // "proven" or "in doubt"
 }
 
 func stateRowOf(r projection.Row) stateRow {
 	c := r.Checkpoint
-	return stateRow{c.MigrationID, c.Attempt, c.Phase(), c.Payload, c.CRC32C, c.TimestampMS, r.Seq}
+	doubt := ""
+	if r.Doubt != projection.Untouched {
+		doubt = r.Doubt.String()
+	}
+	return stateRow{c.MigrationID, c.Attempt, c.Phase(), c.Payload, c.CRC32C, c.TimestampMS, r.Seq, doubt}
 }
 
 // table aligns cells that are separated by tabs.

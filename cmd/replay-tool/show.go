@@ -54,9 +54,7 @@ func (t *tool) runShow(ctx context.Context, dir, typed string) error {
 		}
 	}
 	report := fold.Report()
-	for _, doubtful := range report.InDoubt {
-		s.inDoubt = s.inDoubt || doubtful == id
-	}
+	s.inDoubt = fold.View.Doubt(id) == projection.InDoubt
 	switch t.output {
 	case outputNDJSON:
 		err = writeLines(t, s.records)
@@ -139,9 +137,9 @@ func (s story) outcome() string {
 	took := "over " + span(s.records[0].WallMS(), last.WallMS())
 	switch e := last.Event.(type) {
 	case checkpoint.Aborted:
-		return fmt.Sprintf("aborted, %s: %s", took, strconv.Quote(e.Reason))
+		return fmt.Sprintf("aborted, %s: %s%s", took, strconv.Quote(e.Reason), doubt)
 	case checkpoint.Removed:
-		return "finished and removed, " + took
+		return "finished and removed, " + took + doubt
 	case checkpoint.Upserted:
 		if e.Checkpoint.Phase() == checkpoint.PhaseComplete {
 			return fmt.Sprintf("complete, %s%s", took, doubt)

@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"migrationlog/checkpoint"
 	"migrationlog/projection"
 	"migrationlog/replay"
 )
@@ -55,7 +54,7 @@ func (t *tool) runState(ctx context.Context, dir string, typed []string, at stri
 	}
 	report := fold.Report()
 	if t.output == outputTable {
-		err = t.stateTable(rows, report.InDoubt)
+		err = t.stateTable(rows)
 	} else {
 		lines := make([]stateRow, len(rows))
 		for i, r := range rows {
@@ -71,13 +70,13 @@ func (t *tool) runState(ctx context.Context, dir string, typed []string, at stri
 		return err
 	}
 	if len(typed) > 0 && len(rows) == 0 {
-		t.say("migration %s has no row there: it was aborted or removed, or had not begun (see 'replay-tool show')", typed[0])
+		t.say("migration %s has no row there: it was aborted or removed, or had not begun, or its events are lost (see 'replay-tool show')", typed[0])
 		return verdict{exitNoMatch}
 	}
 	return nil
 }
 
-func (t *tool) stateTable(rows []projection.Row, inDoubt []checkpoint.MigrationID) error {
+func (t *tool) stateTable(rows []projection.Row) error {
 	if len(rows) == 0 {
 		t.say("no migration has a row")
 		return nil
@@ -86,8 +85,8 @@ func (t *tool) stateTable(rows []projection.Row, inDoubt []checkpoint.MigrationI
 	tw := table(t.stdout, "MIGRATION", "VSHARD", "PHASE", "ATTEMPT", "FROM", "TO", "GROUP", "SEQ", "TIME", "")
 	for _, r := range rows {
 		c, doubt := r.Checkpoint, ""
-		if slices.Contains(inDoubt, c.MigrationID) {
-			doubt = "in doubt"
+		if r.Doubt == projection.InDoubt {
+			doubt = r.Doubt.String()
 		}
 		from, to, group := factCells(r.Facts)
 		row(tw, c.MigrationID.String(), strconv.FormatUint(uint64(c.Payload.Shard()), 10), c.Phase().String(),

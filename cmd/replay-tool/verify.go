@@ -55,7 +55,7 @@ func (t *tool) verifyText(r replay.Report) {
 		fmt.Fprintf(w, "%s\n", r.TornTail)
 	}
 	if len(r.Lost) > 0 {
-		fmt.Fprintf(w, "lost: %s, of which %d are known to have been acknowledged\n", count(r.LostCount(), "event"), replay.CountSeqs(r.AcknowledgedLost))
+		fmt.Fprintf(w, "lost: %s, %d of them known to have been acknowledged\n", count(r.LostCount(), "event"), replay.CountSeqs(r.AcknowledgedLost))
 	}
 	for _, id := range r.Proven {
 		fmt.Fprintf(w, "proven: %s (a lost event is or may be of its history, not its last)\n", id)
@@ -63,9 +63,12 @@ func (t *tool) verifyText(r replay.Report) {
 	for _, id := range r.InDoubt {
 		fmt.Fprintf(w, "in doubt: %s (a lost event may have been its last)\n", id)
 	}
+	if r.UnnamedInDoubt {
+		fmt.Fprintln(w, "in doubt: any migration without a row (a lost event may have been its only one, or its last)")
+	}
 	switch {
 	case len(r.Damage) > 0:
-		fmt.Fprintln(w, "verdict: damaged")
+		fmt.Fprintln(w, "verdict: damaged (what to do: docs/TOOL.md, \"A damaged log\")")
 	case r.TornTail != nil:
 		fmt.Fprintf(w, "verdict: torn at its end: %s\n", tornMeans)
 	default:

@@ -48,6 +48,8 @@ func (d Damage) String() string {
 	switch {
 	case d.Torn:
 		return "torn tail: " + at
+	case d.Lost() == 0 && len(name) != nameDigits: // another file
+		return at
 	case d.Lost() == 0:
 		return at + "; no frame lost"
 	case d.Lost() == 1:

@@ -31,6 +31,8 @@ const (
 var (
 	// ErrNotALog is returned for a directory in which no log was ever made.
 	ErrNotALog = errors.New("not a migrationlog directory")
+	// ErrInsideALog is returned for the wal/ directory of a log.
+	ErrInsideALog = errors.New("give the directory above this one")
 	// ErrManifestLost is returned when neither copy of the manifest can be read:
 	// without the log's UUID no frame can be believed.
 	ErrManifestLost = errors.New("both copies of the manifest are missing or damaged")
@@ -133,7 +135,8 @@ func decodeManifestLines(text string) (m Manifest, err error) {
 // ReadManifest reads the manifest of a log directory from whichever copy is
 // sound, the newer of two that are, and returns what is wrong with the other as
 // damage. It returns ErrNotALog where nothing was ever written (a log whose making
-// was cut short among them), ErrManifestLost, ErrNewerFormat, or an I/O error.
+// was cut short among them), ErrInsideALog, ErrManifestLost, ErrNewerFormat, or an
+// I/O error.
 func ReadManifest(fsys fs.FS) (Manifest, []Damage, error) {
 	_, before := fs.Stat(fsys, ManifestName)
 	m, damage, err := readManifest(fsys)
@@ -146,6 +149,13 @@ func ReadManifest(fsys fs.FS) (Manifest, []Damage, error) {
 }
 
 func readManifest(fsys fs.FS) (Manifest, []Damage, error) {
+	if entries, err := fs.ReadDir(fsys, "."); err == nil {
+		for _, e := range entries {
+			if _, ok := ParseName(e.Name()); ok { // with the manifest's copy beside it
+				return Manifest{}, nil, fmt.Errorf("%w: it holds the segments of one", ErrInsideALog)
+			}
+		}
+	}
 	var found *Manifest
 	var damage []Damage
 	for _, name := range []string{ManifestName, ManifestCopyName} {

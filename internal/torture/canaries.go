@@ -56,6 +56,9 @@ func releaseCanaries(matching string) error {
 	close(next)
 	workers.Wait()
 	fmt.Printf("%d canaries, %d of them dead\n", dead+len(failures), dead)
+	if dead+len(failures) == 0 {
+		return fmt.Errorf("no canary's defence matches %q", matching)
+	}
 	return errors.Join(failures...)
 }
 
