@@ -2,8 +2,6 @@ package segment
 
 import (
 	"bytes"
-	"cmp"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -33,7 +31,7 @@ type Scan struct {
 	expect uint64 // the seq that comes next
 	end    uint64 // the first seq of the segments after this one; no frame of theirs is expected here
 	count  uint64 // of whole frames in this segment
-	named  uint64 // the highest seq that any sound header names
+	named  uint64 // the highest seq that any sound header names so far
 	sealed uint64 // that of the segments before the last
 	tail   Tail
 }
@@ -127,22 +125,19 @@ func end(parts []part) uint64 {
 func (s *Scan) survey(names []string) ([]part, error) {
 	parts := make([]part, len(names))
 	for i, name := range names {
-		named := s.named
 		first, _ := ParseName(name)
 		parts[i] = part{name: name, first: first}
 		head, err := s.head(name)
 		if err != nil {
 			return nil, err
 		}
-		if _, h, _, ok := s.nextHeader(head, 0); ok && h.Seq >= first {
+		switch _, h, ok := firstHeader(head, s.log); {
+		case ok && h.Seq >= first:
 			parts[i].named = h.Seq
-		} else if ok {
+		case ok:
 			parts[i].first = h.Seq
-		} else if first > maxClaimed {
+		case first > maxClaimed:
 			parts[i].first = 0
-		}
-		if i+1 == len(names) {
-			s.named = named // its end may be a torn write, which names none for good
 		}
 	}
 	return parts, nil
@@ -157,7 +152,7 @@ func (s *Scan) head(name string) ([]byte, error) {
 	defer f.Close()
 	head := make([]byte, maxPrefixBytes+HeaderBytes)
 	n, err := io.ReadFull(f, head)
-	if _, _, _, ok := s.nextHeader(head[:n], 0); err != nil || ok {
+	if _, _, ok := firstHeader(head[:n], s.log); err != nil || ok {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			err = nil
 		}
@@ -179,11 +174,7 @@ func (s *Scan) sealedSegment(p part, next uint64) bool {
 		return false
 	}
 	rest := data[pos:]
-	for at := 0; ; at++ { // a sound header says what was there even if its body does not
-		var h Header
-		if at, h, _, ok = s.nextHeader(rest, at); !ok {
-			break
-		}
+	for _, h := range headers(rest, s.log) { // a sound header says what was there even if its body does not
 		if h.Seq < s.end {
 			next = max(next, h.Seq+1)
 		}
@@ -259,212 +250,11 @@ func (s *Scan) frames(p part, data []byte, pos int) (int, bool) {
 	return behind, true
 }
 
-// placed is a whole frame and where it lies.
-type placed struct {
-	Frame
-	before int // where the frame before it in the file ends
-	start  int // where its entry starts: at its length prefix, if that is sound
-}
-
-func (p placed) end() int { return int(p.Offset + p.Length()) }
-
-// find returns the whole frames at or after pos whose numbers are still to come, in
-// the order of the file.
-func (s *Scan) find(data []byte, pos int) (found []placed) {
-	before := pos
-	for at := pos; ; {
-		h, bodyBytes, ok := Header{}, 0, false
-		if at, h, bodyBytes, ok = s.nextHeader(data, at); !ok {
-			return found
-		}
-		if h.Seq < s.expect || h.Seq >= s.end || !isWhole(data[at:], bodyBytes) {
-			at++
-			continue
-		}
-		f := placed{before: before, start: at}
-		f.Frame = Frame{Header: h, Body: data[at+HeaderBytes : at+HeaderBytes+bodyBytes], Offset: int64(at)}
-		if prefix := binary.AppendUvarint(nil, uint64(f.Length())); bytes.HasSuffix(data[before:at], prefix) {
-			f.start -= len(prefix)
-		}
-		found = append(found, f)
-		at = f.end()
-		before = at
-	}
-}
-
-// inOrder returns the frames in the order of their numbers. They lie in it, unless
-// the device has put some into the place of others: then none hides another, and
-// of two that are the same the one in its place is taken.
-func (s *Scan) inOrder(found []placed) []placed {
-	ascending := true
-	for i := range found[min(1, len(found)):] {
-		ascending = ascending && found[i].Seq < found[i+1].Seq
-	}
-	if ascending {
-		return found
-	}
-	s.tail.Dirty = true
-	follows := func(i int) bool { return i > 0 && found[i-1].Seq+1 == found[i].Seq }
-	chosen := map[uint64]int{}
-	for i, f := range found {
-		if first, again := chosen[f.Seq]; !again || follows(i) && !follows(first) {
-			chosen[f.Seq] = i
-		}
-	}
-	var ordered []placed
-	for i, f := range found {
-		if chosen[f.Seq] != i { // its bytes belong to no frame
-			if i+1 < len(found) {
-				found[i+1].before = found[i].before
-			}
-			continue
-		}
-		ordered = append(ordered, found[i])
-	}
-	slices.SortFunc(ordered, func(a, b placed) int { return cmp.Compare(a.Seq, b.Seq) })
-	return ordered
-}
-
-// nextHeader returns the next header at or after at that can be believed.
-func (s *Scan) nextHeader(data []byte, at int) (int, Header, int, bool) {
-	for ; at < len(data); at++ {
-		skip := bytes.Index(data[at:], magic[:])
-		if skip < 0 {
-			break
-		}
-		at += skip
-		if h, bodyBytes, ok := parseHeader(data[at:], s.log); ok {
-			s.named = max(s.named, h.Seq)
-			return at, h, bodyBytes, true
-		}
-	}
-	return 0, Header{}, 0, false
-}
-
-// highestIn is the highest number that a header among the bytes names.
-func (s *Scan) highestIn(b []byte) (seq uint64) {
-	for at := 0; ; at++ {
-		var h Header
-		var ok bool
-		if at, h, _, ok = s.nextHeader(b, at); !ok {
-			return seq
-		}
-		seq = max(seq, h.Seq)
-	}
-}
-
-// endLog reports what is left of the last segment. Zeros are space not used yet;
-// the strict beginning of an entry is a write that was cut short. All else was
-// written and is damaged. Where nothing tells how many frames it held, it is
-// taken for one, so that its number is not given again; and for no fewer than the
-// watermark says were there.
-func (s *Scan) endLog(p part, data []byte, pos int) bool {
-	end, next := pos, s.expect
-	for !allZero(data[end:]) {
-		if seq, torn := s.torn(data[end:], next); torn && seq > s.losses.through {
-			next, s.tail.Torn = seq, true
-			break
-		}
-		h, n := s.entry(data[end:])
-		if n == 0 {
-			n = len(data) - end
-		}
-		at, _, _, ok := s.nextHeader(data[:end+n], end+maxPrefixBytes+1)
-		switch {
-		case h.Seq == 0 && ok: // a header among the bytes will say what they were
-			n = at - end
-		case h.Seq == 0:
-			next++
-		case h.Seq >= next:
-			next = h.Seq + 1
-		default: // a copy of an earlier frame, in the place of one
-			next++
-		}
-		end += n
-	}
-	named := s.named
-	if s.tail.Torn { // it names itself
-		named = max(s.sealed, s.highestIn(data[:end]))
-	}
-	if named >= next { // by a frame out of its place: it is not free
-		next = named + 1
-	}
-	if next <= s.losses.through { // there were more
-		next, end = s.losses.through+1, len(data)
-	}
-	first, _ := ParseName(p.name)
-	s.tail.Dirty = s.tail.Dirty || end > pos || first+s.count != next
-	if s.count == 0 && first <= maxClaimed {
-		next = max(next, first) // no frame speaks against the name
-	}
-	if s.tail.Dirty && next == first {
-		next = first + 1 // the name is taken
-	}
-	s.tail.Bytes, s.tail.Beyond = int64(end), int64(len(data)-end)
-	if (end > pos || next > s.expect) && !s.lose(p.name, pos, data[pos:end], next) {
-		return false
-	}
-	if !s.tail.Torn {
-		return true
-	}
-	return s.yield(Item{Damage: &Damage{
-		Segment: p.name, Offset: s.tail.Bytes, Length: s.tail.Beyond, FirstSeq: s.expect, LastSeq: s.expect,
-		Torn: true, Reason: "the last write is not whole",
-	}}, nil)
-}
-
-// torn reports whether b is what is left when the writing of an entry is cut
-// short: its beginning, sound as far as it goes, and not its end. It returns the
-// number that the frame had, at least next.
-func (s *Scan) torn(b []byte, next uint64) (seq uint64, torn bool) {
-	length, k := binary.Uvarint(b)
-	if k == 0 { // not even the prefix is whole
-		return next, len(b) < maxPrefixBytes
-	}
-	if k < 0 || length < HeaderBytes || length > HeaderBytes+MaxBodyBytes || uint64(len(b)-k) >= length {
-		return 0, false
-	}
-	frame := b[k:]
-	if len(frame) < HeaderBytes {
-		n := min(len(frame), len(magic))
-		return next, bytes.Equal(frame[:n], magic[:n])
-	}
-	h, bodyBytes, ok := parseHeader(frame, s.log)
-	return h.Seq, ok && h.Seq >= next && uint64(HeaderBytes+bodyBytes) == length
-}
-
-// entry reads the damaged entry at the start of b: its header, if that can be
-// believed, and its length with the prefix, 0 where b does not hold it to its
-// end. A sound header is believed before the prefix is.
-func (s *Scan) entry(b []byte) (h Header, n int) {
-	for k := 0; k <= maxPrefixBytes && k < len(b); k++ {
-		if h, bodyBytes, ok := parseHeader(b[k:], s.log); ok {
-			if n = k + HeaderBytes + bodyBytes; n > len(b) {
-				n = 0
-			}
-			return h, n
-		}
-	}
-	length, k := binary.Uvarint(b)
-	if k <= 0 || length < HeaderBytes || length > HeaderBytes+MaxBodyBytes || uint64(len(b)-k) < length {
-		return Header{}, 0
-	}
-	return Header{}, k + int(length)
-}
-
-// maxPrefixBytes is the length of the longest prefix, a uvarint of HeaderBytes+MaxBodyBytes.
-const maxPrefixBytes = 3
-
 // lose yields damage: these bytes at pos stand where the frames before next
 // should be.
 func (s *Scan) lose(name string, pos int, b []byte, next uint64) bool {
 	d := &Damage{Segment: name, Offset: int64(pos), Length: int64(len(b)), Reason: s.reason(b, next)}
-	for at := 0; ; at++ {
-		var h Header
-		var ok bool
-		if at, h, _, ok = s.nextHeader(b, at); !ok {
-			break
-		}
+	for _, h := range headers(b, s.log) {
 		d.DurableThrough = max(d.DurableThrough, h.DurableThrough)
 	}
 	s.losses.Durable(d.DurableThrough)

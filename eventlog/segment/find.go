@@ -1,0 +1,105 @@
+package segment
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"iter"
+	"slices"
+
+	"github.com/google/uuid"
+)
+
+// placed is a whole frame and where it lies.
+type placed struct {
+	Frame
+	before int // where the frame before it in the file ends
+	start  int // where its entry starts: at its length prefix, if that is sound
+}
+
+func (p placed) end() int { return int(p.Offset + p.Length()) }
+
+// find returns the whole frames at or after pos whose numbers are still to come, in
+// the order of the file.
+func (s *Scan) find(data []byte, pos int) (found []placed) {
+	before := pos
+	for at, h := range headers(data[pos:], s.log) {
+		if at += pos; at < before { // in the body of one
+			continue
+		}
+		s.named = max(s.named, h.Seq)
+		if h.Seq < s.expect || h.Seq >= s.end || !isWhole(data[at:], h.bodyBytes) {
+			continue
+		}
+		f := placed{before: before, start: at}
+		f.Frame = Frame{Header: h.Header, Body: data[at+HeaderBytes : at+HeaderBytes+h.bodyBytes], Offset: int64(at)}
+		if prefix := binary.AppendUvarint(nil, uint64(f.Length())); bytes.HasSuffix(data[before:at], prefix) {
+			f.start -= len(prefix)
+		} // else its length is damaged, and costs nothing
+		found = append(found, f)
+		before = f.end()
+	}
+	return found
+}
+
+// inOrder returns the frames in the order of their numbers. They lie in it, unless
+// the device has put some into the place of others: then none hides another, and
+// of two that are the same the one in its place is taken.
+func (s *Scan) inOrder(found []placed) []placed {
+	ascending := true
+	for i := range found[min(1, len(found)):] {
+		ascending = ascending && found[i].Seq < found[i+1].Seq
+	}
+	if ascending {
+		return found
+	}
+	s.tail.Dirty = true
+	follows := func(i int) bool { return i > 0 && found[i-1].Seq+1 == found[i].Seq }
+	chosen := map[uint64]int{}
+	for i, f := range found {
+		if first, again := chosen[f.Seq]; !again || follows(i) && !follows(first) {
+			chosen[f.Seq] = i
+		}
+	}
+	var ordered []placed
+	for i, f := range found {
+		if chosen[f.Seq] != i { // its bytes belong to no frame
+			if i+1 < len(found) {
+				found[i+1].before = found[i].before
+			}
+			continue
+		}
+		ordered = append(ordered, found[i])
+	}
+	slices.SortFunc(ordered, func(a, b placed) int { return cmp.Compare(a.Seq, b.Seq) })
+	return ordered
+}
+
+// soundHeader is a header that can be believed.
+type soundHeader struct {
+	Header
+	bodyBytes int
+}
+
+// headers yields the sound headers among the bytes, and where they begin.
+func headers(b []byte, log uuid.UUID) iter.Seq2[int, soundHeader] {
+	return func(yield func(int, soundHeader) bool) {
+		for at := 0; at < len(b); at++ {
+			skip := bytes.Index(b[at:], magic[:])
+			if skip < 0 {
+				return
+			}
+			at += skip
+			if h, bodyBytes, ok := parseHeader(b[at:], log); ok && !yield(at, soundHeader{h, bodyBytes}) {
+				return
+			}
+		}
+	}
+}
+
+func firstHeader(b []byte, log uuid.UUID) (at int, h Header, ok bool) {
+	for at, h := range headers(b, log) {
+		return at, h.Header, true
+	}
+	return 0, Header{}, false
+}

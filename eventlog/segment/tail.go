@@ -1,0 +1,118 @@
+package segment
+
+import (
+	"bytes"
+	"encoding/binary"
+)
+
+// endLog reports what is left of the last segment behind its last whole frame, and
+// decides where the log goes on: behind every number that may have been given, and
+// in a new segment unless this one is, from its name on, one frame after another.
+func (s *Scan) endLog(p part, data []byte, pos int) bool {
+	end, next := s.leftover(data, pos)
+	named := s.named
+	if s.tail.Torn { // it names itself
+		named = s.sealed
+		for _, h := range headers(data[:end], s.log) {
+			named = max(named, h.Seq)
+		}
+	}
+	if named >= next { // by a frame out of its place: it is not free
+		next = named + 1
+	}
+	if next <= s.losses.through { // there were more
+		next, end = s.losses.through+1, len(data)
+	}
+	first, _ := ParseName(p.name)
+	s.tail.Dirty = s.tail.Dirty || end > pos || first+s.count != next
+	if s.count == 0 && first <= maxClaimed {
+		next = max(next, first) // no frame speaks against the name
+	}
+	if s.tail.Dirty && next == first {
+		next = first + 1 // the name is taken
+	}
+	s.tail.Bytes, s.tail.Beyond = int64(end), int64(len(data)-end)
+	if (end > pos || next > s.expect) && !s.lose(p.name, pos, data[pos:end], next) {
+		return false
+	}
+	if !s.tail.Torn {
+		return true
+	}
+	return s.yield(Item{Damage: &Damage{
+		Segment: p.name, Offset: s.tail.Bytes, Length: s.tail.Beyond, FirstSeq: s.expect, LastSeq: s.expect,
+		Torn: true, Reason: "the last write is not whole",
+	}}, nil)
+}
+
+// leftover returns where the entries end that were written behind pos, and the
+// number that comes next. Zeros are space not used yet; the strict beginning of an
+// entry is a write that was cut short. All else was written and is damaged. Where
+// nothing tells how many frames it held, it is taken for one, so that its number is
+// not given again.
+func (s *Scan) leftover(data []byte, pos int) (end int, next uint64) {
+	end, next = pos, s.expect
+	for !allZero(data[end:]) {
+		if seq, torn := s.torn(data[end:], next); torn && seq > s.losses.through {
+			s.tail.Torn = true
+			return end, seq
+		}
+		h, n := s.entry(data[end:])
+		if n == 0 {
+			n = len(data) - end
+		}
+		inside := min(n, maxPrefixBytes+1)
+		at, _, another := firstHeader(data[end+inside:end+n], s.log)
+		switch {
+		case h.Seq == 0 && another: // that will say what these bytes were
+			n = inside + at
+		case h.Seq >= next:
+			next = h.Seq + 1
+		default: // also a copy of an earlier frame, in the place of one
+			next++
+		}
+		end += n
+	}
+	return end, next
+}
+
+// torn reports whether b is what is left when the writing of an entry is cut
+// short: its beginning, sound as far as it goes, and not its end. It returns the
+// number that the frame had, at least next.
+func (s *Scan) torn(b []byte, next uint64) (seq uint64, torn bool) {
+	length, k := binary.Uvarint(b)
+	if k == 0 { // not even the prefix is whole
+		return next, len(b) < maxPrefixBytes
+	}
+	if k < 0 || length < HeaderBytes || length > HeaderBytes+MaxBodyBytes || uint64(len(b)-k) >= length {
+		return 0, false
+	}
+	frame := b[k:]
+	if len(frame) < HeaderBytes {
+		n := min(len(frame), len(magic))
+		return next, bytes.Equal(frame[:n], magic[:n])
+	}
+	h, bodyBytes, ok := parseHeader(frame, s.log)
+	return h.Seq, ok && h.Seq >= next && uint64(HeaderBytes+bodyBytes) == length
+}
+
+// entry reads the damaged entry at the start of b: its header, if that can be
+// believed, and its length with the prefix, 0 where b does not hold it to its
+// end. A sound header is believed before the prefix is.
+func (s *Scan) entry(b []byte) (h Header, n int) {
+	for k := 0; k <= maxPrefixBytes && k < len(b); k++ {
+		if h, bodyBytes, ok := parseHeader(b[k:], s.log); ok {
+			if n = k + HeaderBytes + bodyBytes; n > len(b) {
+				n = 0
+			}
+			return h, n
+		}
+	}
+	length, k := binary.Uvarint(b)
+	if k <= 0 || length < HeaderBytes || length > HeaderBytes+MaxBodyBytes || uint64(len(b)-k) < length {
+		return Header{}, 0
+	}
+	return Header{}, k + int(length)
+}
+
+// maxPrefixBytes is the length of the longest prefix, a uvarint of HeaderBytes+MaxBodyBytes.
+const maxPrefixBytes = 3
