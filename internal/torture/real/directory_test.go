@@ -21,10 +21,13 @@ const goldenDir = "../../../testdata/golden/v1/clean/log"
 
 // archiveNames are the files that an archive may hold.
 var archiveNames = []string{
-	"MANIFEST", "wal/MANIFEST", "wal/00000000000000000001", "wal/00000000000000000017", "wal/00000000000000000033",
+	"MANIFEST", "wal/MANIFEST", "wal/00000000000000000001", "wal/00000000000000000017", "wal/00000000000000000033", "WATERMARK", "wal/WATERMARK",
 	"wal/00000000000000000002", "wal/00000000000000000020", "wal/00000000000000000005.START", "wal/00000000000000000001.END", "wal/notes",
-	"WATERMARK", "WATERMARK.new", "MANIFEST.new", "wal/MANIFEST.new", "LOCK", "quarantine/x", "snapshots/x", "wal/00000000000000000900",
+	"WATERMARK.new", "wal/WATERMARK.new", "MANIFEST.new", "wal/MANIFEST.new", "LOCK", "quarantine/x", "snapshots/x", "wal/00000000000000000900",
 }
+
+// goldenNames is how many of them the golden log has.
+const goldenNames = 7
 
 // An archive is a row of files, each of three bytes and what these say:
 //
@@ -82,7 +85,7 @@ func edit(b []byte, operation byte, at int, argument byte) []byte {
 // packed is the archive of the golden log with edits of one of its files.
 func packed(edited byte, edits ...byte) []byte {
 	var archive []byte
-	for name := range byte(5) {
+	for name := range byte(goldenNames) {
 		file := []byte{name, name, 0}
 		if name == edited {
 			file = append([]byte{name, name, byte(len(edits))}, edits...)
@@ -96,7 +99,12 @@ func packed(edited byte, edits ...byte) []byte {
 // not panic, and what one opening found the next one finds again, with what was
 // written in between.
 func FuzzDirectory(f *testing.F) {
-	golden := files(f, goldenDir)
+	dir := filepath.Join(f.TempDir(), "log")
+	require.NoError(f, os.CopyFS(dir, os.DirFS(goldenDir)))
+	s, err := migrationlog.Open(dir, nil) // it gets its watermarks
+	require.NoError(f, err)
+	require.NoError(f, s.Close())
+	golden := files(f, dir)
 	f.Add([]byte{})
 	f.Add(packed(0xFF))                                          // the log as it is
 	f.Add(packed(0, 0, 20, 0, 1))                                // a bit of the manifest
@@ -106,9 +114,11 @@ func FuzzDirectory(f *testing.F) {
 	f.Add(packed(4, 2, 200, 0, 0))                               // the third is cut
 	f.Add(packed(4, 4, 200, 0, 50, 0, 0, 1, 7))                  // bytes put in, and a bit
 	f.Add(packed(2, 5, 1, 0, 250, 3, 90, 0, 40))                 // bytes doubled, and taken out
-	f.Add(append(packed(0xFF), 7, rawSource, 1, 'x'))            // a stray that tidwall/wal would obey
-	f.Add(append(packed(0xFF), 5, 3, 0, 17, 2, 0))               // segments under other names
-	f.Add(append(packed(0xFF), 17, rawSource, 0))                // a name that no frame has reached
+	f.Add(append(packed(0xFF), 9, rawSource, 1, 'x'))            // a stray that tidwall/wal would obey
+	f.Add(append(packed(0xFF), 7, 3, 0, 19, 2, 0))               // segments under other names
+	f.Add(append(packed(0xFF), 19, rawSource, 0))                // a name that no frame has reached
+	f.Add(packed(5, 0, 3, 0, 1))                                 // a bit of the watermark
+	f.Add(packed(6, 2, 0, 0, 0))                                 // its copy is empty
 	f.Add([]byte{2, 2, 0, 3, 3, 0})                              // no manifest
 	f.Add([]byte{0, 0, 0, 1, 1, 0})                              // no segment
 	f.Add(append([]byte{0, 0, 0}, packed(2, 2, 0, 0, 0)[6:]...)) // an empty segment among others, one manifest
