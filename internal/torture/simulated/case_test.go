@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/term"
 
 	"migrationlog"
 	"migrationlog/checkpoint"
@@ -67,9 +68,15 @@ func eachCase(t *testing.T, n int, try func(n int, dir string) error) {
 			}
 		})
 	}
+	isTerminal := term.IsTerminal(int(os.Stderr.Fd()))
+	told := time.Now()
 	for i := range n {
 		if (*caseFlag < 0 || *caseFlag == i) && failures.Load() < maxFailures {
 			next <- i
+		}
+		if isTerminal && time.Since(told) > time.Second {
+			told = time.Now()
+			fmt.Fprintf(os.Stderr, "\r%s: %d of %d ", t.Name(), i, n)
 		}
 	}
 	close(next)
