@@ -116,6 +116,10 @@ func TestD2_Damage(t *testing.T) {
 				{Segment: name1, Offset: int64(len(entries(1, 1))), Length: int64(len(entries(4, 4))), Reason: "a frame out of its place, seq 4"},
 			}, 6,
 		},
+		"a last frame whose header is damaged, and its length falls short": {
+			map[uint64][]byte{1: with(entries(1, 1), func(b []byte) { b[0]--; b[20] ^= 1 })}, nil,
+			[]segment.Damage{{FirstSeq: 1, LastSeq: 1, Segment: name1, Length: int64(len(entries(1, 1))), Reason: "header does not match its CRC32C"}}, 2,
+		},
 		"length prefix": {
 			map[uint64][]byte{1: with(one, func(b []byte) { b[at(3)] ^= 0x40 })}, seqs(1, 5),
 			[]segment.Damage{{Segment: name1, Offset: int64(at(3)), Length: 1, Reason: "damaged length prefix or stray bytes"}}, 6,

@@ -70,7 +70,11 @@ func (s *Scan) leftover(data []byte, pos int) (end int, next uint64) {
 		default: // also a copy of an earlier frame, in the place of one
 			next++
 		}
-		end += n
+		// Where the length alone says where the entry ends, and leaves less than tells an
+		// entry's beginning, that is the entry's end: its length is damaged too.
+		if end += n; h.Seq == 0 && len(data)-end < maxPrefixBytes+len(magic) {
+			end = len(data)
+		}
 	}
 	return end, next
 }
