@@ -669,6 +669,7 @@ func TestD7_OddFiles(t *testing.T) {
 		}
 	}
 	dir, events, _ := smallLog(t)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, firstSegment), nil, 0o600), "somebody's copy, in the wrong place")
 	require.NoError(t, os.WriteFile(segmentPath(dir, strings.Repeat("x", 255)), nil, 0o600))
 	require.NoError(t, os.MkdirAll(segmentPath(dir, "lost+found"), 0o700))
 	s := open(t, dir, nil)

@@ -52,7 +52,7 @@ type Stats struct {
 // Open opens the log in dir, repairs what a crash has left, and folds its
 // history. It makes the directory and a new log where there is none. A nil opts
 // is the default. It returns ErrLocked, ErrDamaged, ErrNewerFormat,
-// segment.ErrManifestLost, fs.ErrNotExist with MustExist, or an I/O error.
+// segment.ErrManifestLost, segment.ErrInsideALog, fs.ErrNotExist with MustExist, or an I/O error.
 //
 // Damage does not fail it (unless OnDamage says so): see Report.
 func Open(dir string, opts *Options) (*Store, error) {

@@ -177,13 +177,16 @@ func (l *Log) open(path string, sizeBytes int64) error {
 	if len(strays) > 0 {
 		return fmt.Errorf("%s: somebody else writes into the log's directory", strays[0])
 	}
+	file, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
 	wal, err := openAppender(filepath.Dir(path), l.nextSeq-1)
 	if err != nil {
 		return err
 	}
-	l.wal, l.tail, l.tailBytes = wal, path, sizeBytes
-	l.tailFile, err = os.Stat(path)
-	return err
+	l.wal, l.tail, l.tailFile, l.tailBytes = wal, path, file, sizeBytes
+	return nil
 }
 
 // Close makes everything durable and lets go of the lock. After an error that is

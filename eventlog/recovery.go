@@ -44,7 +44,7 @@ type Recovery struct {
 
 // Begin locks the directory and judges it, making a new log where there is
 // none. It returns a *LockedError, fs.ErrNotExist with MustExist,
-// segment.ErrManifestLost, segment.ErrNewerFormat, ErrDamaged where the segments
+// segment.ErrInsideALog, segment.ErrManifestLost, segment.ErrNewerFormat, ErrDamaged where the segments
 // are gone from a log that had some or something else has a segment's name, or an
 // I/O error.
 func Begin(dir string, opts Options) (*Recovery, error) {

@@ -38,9 +38,6 @@ func (f *Fold) Add(r Record) {
 	f.View.Apply(r.Seq, r.PrevSeq, r.Event)
 }
 
-// skip notes what openings have passed over since the fold began.
-func (f *Fold) skip(ranges []SeqRange) { f.losses.Skip(ranges) }
-
 func (f *Fold) addDamage(d Damage) {
 	if d.Torn {
 		f.report.TornTail = &d

@@ -20,7 +20,7 @@ type Reader struct {
 
 // Open returns a reader of the log in dir, without taking a lock or writing
 // anything. It returns fs.ErrNotExist for a missing directory,
-// segment.ErrNotALog, segment.ErrManifestLost, segment.ErrNewerFormat, or an I/O
+// segment.ErrNotALog, segment.ErrInsideALog, segment.ErrManifestLost, segment.ErrNewerFormat, or an I/O
 // error.
 func Open(dir string) (*Reader, error) {
 	info, err := os.Stat(dir)
@@ -124,7 +124,7 @@ func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
 	fold := r.NewFold()
 	defer func() {
 		if m, _, err := segment.ReadManifest(r.fsys); err == nil { // a writer may have opened the log meanwhile
-			fold.skip(m.Skipped)
+			fold.losses.Skip(m.Skipped)
 		}
 	}()
 	for rec, err := range r.all(ctx, 0) {

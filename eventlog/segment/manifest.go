@@ -85,9 +85,8 @@ const maxSkipped = 10_000
 // DecodeManifest reads a manifest file's text. It returns ErrNewerFormat for
 // an intact manifest of a newer version.
 func DecodeManifest(b []byte) (Manifest, error) {
-	last := bytes.LastIndex(b, []byte("crc32c ")) + 1
-	text := b[:max(last-1, 0)]
-	if last == 0 || string(b[len(text):]) != fmt.Sprintf("crc32c %08x\n", crc32.Checksum(text, castagnoli)) {
+	text := b[:max(bytes.LastIndex(b, []byte("crc32c ")), 0)]
+	if string(b[len(text):]) != fmt.Sprintf("crc32c %08x\n", crc32.Checksum(text, castagnoli)) {
 		return Manifest{}, errors.New("manifest's CRC32C does not match its text")
 	}
 	first, rest, _ := strings.Cut(string(text), "\n")
@@ -149,12 +148,8 @@ func ReadManifest(fsys fs.FS) (Manifest, []Damage, error) {
 }
 
 func readManifest(fsys fs.FS) (Manifest, []Damage, error) {
-	if entries, err := fs.ReadDir(fsys, "."); err == nil {
-		for _, e := range entries {
-			if _, ok := ParseName(e.Name()); ok { // with the manifest's copy beside it
-				return Manifest{}, nil, fmt.Errorf("%w: it holds the segments of one", ErrInsideALog)
-			}
-		}
+	if isWALDir(fsys) {
+		return Manifest{}, nil, fmt.Errorf("%w: it holds the segments of a log", ErrInsideALog)
 	}
 	var found *Manifest
 	var damage []Damage
@@ -188,6 +183,19 @@ func readManifest(fsys fs.FS) (Manifest, []Damage, error) {
 		return Manifest{}, damage, fmt.Errorf("%w: restore %s from a backup of this log", ErrManifestLost, ManifestName)
 	}
 	return *found, damage, nil
+}
+
+// isWALDir reports whether the directory is itself the wal/ of a log. The copies of
+// the manifest and the watermark in it make it look like one.
+func isWALDir(fsys fs.FS) bool {
+	if _, err := fs.Stat(fsys, WALDir); !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	entries, _ := fs.ReadDir(fsys, ".")
+	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
+		_, ok := ParseName(e.Name())
+		return ok
+	})
 }
 
 // nothingWritten reports whether a directory without a manifest is one in which
