@@ -23,6 +23,12 @@ func TestD5_Scrub(t *testing.T) {
 	report, err := s.Scrub(t.Context())
 	require.NoError(t, err)
 	require.True(t, report.Clean(), "of an empty log")
+	underWay := segmentPath(dir, firstSegment)
+	require.NoError(t, os.WriteFile(underWay, []byte{0x60, 0xF7}, 0o600))
+	report, err = s.Scrub(t.Context())
+	require.NoError(t, err)
+	require.True(t, report.Clean(), "the beginning of a first write")
+	require.NoError(t, os.Truncate(underWay, 0))
 	first := checkpoint.NewMigrationID()
 	upsert(t, s, first, 0, addLearner)
 	for range 20 {
