@@ -14,8 +14,9 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// QuarantineDir holds the original bytes of everything that a repair replaced
-// or cut off, each beside a report in JSON.
+// QuarantineDir holds the bytes, as they were found, of everything that a repair
+// replaced, cut off or moved away, and of every damaged segment, each beside a
+// report in JSON.
 const QuarantineDir = "quarantine"
 
 const (
