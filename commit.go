@@ -5,6 +5,7 @@ import (
 
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog"
+	"migrationlog/eventlog/segment"
 	"migrationlog/projection"
 )
 
@@ -19,7 +20,7 @@ type Receipt struct {
 // until it is queued and after done is closed.
 type write struct {
 	event   checkpoint.Event
-	body    []byte
+	body    segment.Body
 	options writeOptions
 
 	receipt Receipt

@@ -771,7 +771,7 @@ func TestUnknownKind(t *testing.T) {
 	id := checkpoint.MigrationID{7}
 	body, err := cbor.Marshal(map[int]any{1: 9, 2: id[:], 3: 5, 8: 12})
 	require.NoError(t, err)
-	frame := segment.AppendFrame(nil, reader.Manifest().UUID, segment.Header{Seq: 6, DurableThrough: 5}, body)
+	frame := segment.AppendFrame(nil, reader.Manifest().UUID, segment.Header{Seq: 6, DurableThrough: 5}, segment.NewBody(body))
 	f, err := os.OpenFile(segmentPath(dir, firstSegment), os.O_APPEND|os.O_WRONLY, 0)
 	require.NoError(t, err)
 	_, err = f.Write(append(binary.AppendUvarint(nil, uint64(len(frame))), frame...))

@@ -121,7 +121,7 @@ func TestLayers_ReplayCannotWrite(t *testing.T) {
 	require.Equal(t, map[string]bool{"Stat": true, "DirFS": true}, used, "replay reads through fs.FS; what writes belongs in eventlog")
 }
 
-// tidwall/wal is opened, appended to, synced and closed. It is not asked to read,
+// tidwall/wal is opened, appended to and closed. It is not asked to read,
 // to truncate, or to look at what may be damaged.
 func TestLayers_WALIsOnlyAppendedTo(t *testing.T) {
 	used := map[string]bool{}
@@ -129,7 +129,7 @@ func TestLayers_WALIsOnlyAppendedTo(t *testing.T) {
 	require.Equal(t, map[string]bool{"Log": true, "Open": true, "Options": true, "Batch": true}, used)
 	used = map[string]bool{}
 	selected(t, "eventlog/wal.go", "log", used)
-	require.Equal(t, map[string]bool{"LastIndex": true, "WriteBatch": true, "Sync": true, "Close": true}, used,
+	require.Equal(t, map[string]bool{"LastIndex": true, "WriteBatch": true, "Close": true}, used,
 		"its Read, TruncateFront and TruncateBack destroy or invent entries on a damaged log")
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog"
+	"migrationlog/eventlog/segment"
 	"migrationlog/projection"
 	"migrationlog/replay"
 )
@@ -153,7 +154,7 @@ func (s *Store) write(e checkpoint.Event, o writeOptions) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	return s.commit(&write{event: e, body: body, options: o})
+	return s.commit(&write{event: e, body: segment.NewBody(body), options: o})
 }
 
 // Get returns a migration's latest checkpoint. Where the log has lost events,

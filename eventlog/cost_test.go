@@ -39,13 +39,13 @@ func BenchmarkCost(b *testing.B) {
 	b.Run("append", func(b *testing.B) {
 		log := beginLog(b, b.TempDir(), Options{})
 		for b.Loop() {
-			require.NoError(b, log.Append([]Entry{{Body: body}}))
+			require.NoError(b, log.Append([]Entry{{Body: segment.NewBody(body)}}))
 		}
 	})
 	b.Run("append/write_only", func(b *testing.B) {
 		log := beginLog(b, b.TempDir(), Options{NoSync: true})
 		for b.Loop() {
-			require.NoError(b, log.Append([]Entry{{Body: body}}))
+			require.NoError(b, log.Append([]Entry{{Body: segment.NewBody(body)}}))
 		}
 	})
 	b.Run("watermark", func(b *testing.B) {
@@ -64,20 +64,20 @@ func BenchmarkCost(b *testing.B) {
 	b.Run("size_is_ours", func(b *testing.B) {
 		log := beginLog(b, b.TempDir(), Options{})
 		for b.Loop() {
-			_, err := os.Stat(log.tail)
+			_, err := os.Stat(log.tail.file.Name())
 			require.NoError(b, err)
 		}
 	})
 	b.Run("frame_checksums", func(b *testing.B) {
 		var frame []byte
 		for b.Loop() {
-			frame = segment.AppendFrame(frame[:0], uuid.UUID{1}, segment.Header{Seq: 7}, body)
+			frame = segment.AppendFrame(frame[:0], uuid.UUID{1}, segment.Header{Seq: 7}, segment.NewBody(body))
 		}
 	})
 	b.Run("rotate", func(b *testing.B) {
 		log := beginLog(b, b.TempDir(), Options{})
 		for b.Loop() {
-			require.NoError(b, log.Append([]Entry{{Body: body}}))
+			require.NoError(b, log.Append([]Entry{{Body: segment.NewBody(body)}}))
 			require.NoError(b, log.rotate())
 		}
 	})
@@ -92,7 +92,7 @@ func BenchmarkCost_Open(b *testing.B) {
 				dir := filepath.Join(b.TempDir(), "log")
 				log := openLog(b, dir, Options{NoSync: true})
 				for range events {
-					require.NoError(b, log.Append([]Entry{{Body: body}}))
+					require.NoError(b, log.Append([]Entry{{Body: segment.NewBody(body)}}))
 				}
 				require.NoError(b, log.Close())
 				for b.Loop() {

@@ -4,8 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/gofrs/flock"
 	"github.com/google/uuid"
@@ -21,20 +21,22 @@ type Log struct {
 	lock      *flock.Flock
 	watermark *watermark
 
-	wal            *appender
-	tail           string // path of the last segment
-	tailFile       os.FileInfo
-	tailBytes      int64 // what it holds, as far as we know
+	tail           *tail
 	nextSeq        uint64
 	durableThrough uint64 // what the next frame's header says
 	failed         error
 	closed         bool
+
+	// Of one write.
+	frames [][]byte
+	buffer []byte // what the frames lie in
+	prefix [binary.MaxVarintLen64]byte
 }
 
 // Entry is what becomes one frame.
 type Entry struct {
 	PrevSeq uint64 // the frame of the same migration before this one; 0 for the first of a life
-	Body    []byte // at most segment.MaxBodyBytes
+	Body    segment.Body
 }
 
 // NextSeq is the number that the next appended entry gets.
@@ -59,7 +61,7 @@ func (l *Log) Append(entries []Entry) error {
 		return l.fail(err)
 	}
 	for len(entries) > 0 {
-		if l.tailBytes >= int64(l.opts.SegmentSize) {
+		if l.tail.room() <= 0 {
 			if err := l.rotate(); err != nil {
 				return l.fail(err)
 			}
@@ -73,7 +75,7 @@ func (l *Log) Append(entries []Entry) error {
 	if l.opts.NoSync {
 		return nil
 	}
-	if err := l.wal.sync(); err != nil {
+	if err := l.tail.sync(); err != nil {
 		return l.fail(err)
 	}
 	l.durableThrough = l.nextSeq - 1
@@ -103,42 +105,33 @@ func (l *Log) isOurs() error {
 // write appends as many of the entries as the last segment takes, and returns
 // their number.
 func (l *Log) write(entries []Entry) (int, error) {
-	info, err := os.Stat(l.tail)
-	if err != nil {
-		return 0, err
-	}
-	if !os.SameFile(info, l.tailFile) {
-		return 0, fmt.Errorf("segment %s was replaced: somebody else writes to it", l.tail)
-	}
-	if info.Size() != l.tailBytes {
-		return 0, fmt.Errorf("segment %s has %d bytes where %d were written: somebody else writes to it", l.tail, info.Size(), l.tailBytes)
-	}
-	var frames [][]byte
-	bytes := l.tailBytes
+	l.buffer, l.frames = l.buffer[:0], l.frames[:0]
+	var sizeBytes int64
 	for i, e := range entries {
-		if len(e.Body) > segment.MaxBodyBytes {
-			return 0, fmt.Errorf("a body of %d bytes, at most %d", len(e.Body), segment.MaxBodyBytes)
+		n := e.Body.FrameBytes()
+		if n > segment.HeaderBytes+segment.MaxBodyBytes {
+			return 0, fmt.Errorf("a frame of %d bytes, at most %d", n, segment.HeaderBytes+segment.MaxBodyBytes)
 		}
-		if bytes >= int64(l.opts.SegmentSize) {
+		if sizeBytes >= l.tail.room() {
 			break
 		}
 		h := segment.Header{Seq: l.nextSeq + uint64(i), PrevSeq: e.PrevSeq, DurableThrough: l.durableThrough}
-		frame := segment.AppendFrame(nil, l.uuid, h, e.Body)
-		frames = append(frames, frame)
-		bytes += int64(len(binary.AppendUvarint(nil, uint64(len(frame)))) + len(frame))
+		l.buffer = slices.Grow(l.buffer, n) // the frames before stay where they are
+		l.buffer = segment.AppendFrame(l.buffer, l.uuid, h, e.Body)
+		l.frames = append(l.frames, l.buffer[len(l.buffer)-n:])
+		sizeBytes += int64(len(binary.AppendUvarint(l.prefix[:0], uint64(n))) + n)
 	}
-	if err := l.wal.write(l.nextSeq, frames); err != nil {
+	if err := l.tail.write(l.nextSeq, l.frames, sizeBytes); err != nil {
 		return 0, err
 	}
-	l.tailBytes = bytes
-	l.nextSeq += uint64(len(frames))
-	return len(frames), nil
+	l.nextSeq += uint64(len(l.frames))
+	return len(l.frames), nil
 }
 
 // rotate seals the last segment and begins the next. The watermark lags no more
 // than a segment.
 func (l *Log) rotate() error {
-	if err := l.wal.close(); err != nil {
+	if err := l.tail.close(); err != nil {
 		return err
 	}
 	if err := l.markDurable(); err != nil {
@@ -166,27 +159,13 @@ func (l *Log) begin() error {
 	return l.open(path, 0)
 }
 
-// open appends to the segment at path, the last one, from its end on. What has come
-// into the directory since it was judged may be what tidwall/wal deletes segments
-// for.
+// open appends to the segment at path, the last one, from its end on.
 func (l *Log) open(path string, sizeBytes int64) error {
-	strays, err := segment.Strays(os.DirFS(l.dir))
-	if err != nil {
-		return err
+	t, err := openTail(path, l.nextSeq-1, sizeBytes, int64(l.opts.SegmentSize))
+	if err == nil {
+		l.tail = t
 	}
-	if len(strays) > 0 {
-		return fmt.Errorf("%s: somebody else writes into the log's directory", strays[0])
-	}
-	file, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	wal, err := openAppender(filepath.Dir(path), l.nextSeq-1)
-	if err != nil {
-		return err
-	}
-	l.wal, l.tail, l.tailFile, l.tailBytes = wal, path, file, sizeBytes
-	return nil
+	return err
 }
 
 // Close makes everything durable and lets go of the lock. After an error that is
@@ -197,9 +176,13 @@ func (l *Log) Close() error {
 		return nil
 	}
 	l.closed = true
-	err := errors.Join(l.isOurs(), l.wal.close())
+	err := l.isOurs()
 	if err == nil && l.failed == nil {
-		err = l.markDurable()
+		if err = l.tail.close(); err == nil {
+			err = l.markDurable()
+		}
+	} else {
+		err = errors.Join(err, l.tail.abandon())
 	}
 	if err = errors.Join(err, l.watermark.close()); err != nil && l.failed == nil {
 		l.fail(err)

@@ -54,7 +54,7 @@ func (r *Recovery) repair() error {
 func (r *Recovery) repairTail() error {
 	tail := r.scan.Tail()
 	path := filepath.Join(r.dir, segment.WALDir, tail.Segment)
-	if tail.Torn {
+	if tail.Torn > 0 {
 		if err := r.saveTail(path, tail); err != nil {
 			return err
 		}
@@ -165,7 +165,8 @@ func (r *Recovery) isDamaged(name string) bool {
 	return slices.ContainsFunc(r.found.Damage, func(d segment.Damage) bool { return d.Segment == name })
 }
 
-// saveTail copies what is behind the log's last entry.
+// saveTail copies what is behind the log's last entry, but for the zeros of space that
+// was not used yet.
 func (r *Recovery) saveTail(path string, tail segment.Tail) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -175,9 +176,9 @@ func (r *Recovery) saveTail(path string, tail segment.Tail) error {
 		return fmt.Errorf("segment %s has %d bytes where %d were read: somebody else writes to it", path, len(b), tail.Bytes+tail.Beyond)
 	}
 	return r.save(fmt.Sprintf("%s-%d.torn", tail.Segment, tail.Bytes), func(to string) error {
-		return createFile(to, b[tail.Bytes:])
+		return createFile(to, b[tail.Bytes:tail.Bytes+tail.Torn])
 	}, quarantineReport{
-		Segment: tail.Segment, Offset: tail.Bytes, Length: tail.Beyond, NextSeq: tail.NextSeq,
+		Segment: tail.Segment, Offset: tail.Bytes, Length: tail.Torn, NextSeq: tail.NextSeq,
 		Reason: "the last write was not whole",
 	})
 }

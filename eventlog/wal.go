@@ -9,8 +9,11 @@ import (
 
 // appender is all that tidwall/wal is used for: putting entries at the end of
 // the last segment of a directory that is known to be sound. It never rotates,
-// truncates or reads; it does not sync by itself, and is asked to.
-type appender struct{ log *wal.Log }
+// truncates, reads or syncs, but when it is closed.
+type appender struct {
+	log   *wal.Log
+	batch wal.Batch // empty between writes: one that failed keeps its entries, and is the last
+}
 
 // openAppender opens the directory, whose last entry must have the index
 // lastSeq.
@@ -34,20 +37,18 @@ func openAppender(dir string, lastSeq uint64) (*appender, error) {
 		log.Close()
 		return nil, err
 	}
-	return &appender{log}, nil
+	return &appender{log: log}, nil
 }
 
 // write appends the frames, the first with the index firstSeq. After an error
-// some of them may be in the file, the last of these in part.
+// some of them may be in the file, the last of these in part, and nothing more may
+// be written.
 func (a *appender) write(firstSeq uint64, frames [][]byte) error {
-	var batch wal.Batch // fresh each time: a failed one keeps its entries
 	for i, frame := range frames {
-		batch.Write(firstSeq+uint64(i), frame)
+		a.batch.Write(firstSeq+uint64(i), frame)
 	}
-	return a.log.WriteBatch(&batch)
+	return a.log.WriteBatch(&a.batch)
 }
-
-func (a *appender) sync() error { return a.log.Sync() }
 
 // close syncs and closes the last segment.
 func (a *appender) close() error { return a.log.Close() }

@@ -14,7 +14,7 @@ import (
 func TestD3_WALEndsWhereTheFramesDo(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	log := beginLog(t, dir, Options{})
-	require.NoError(t, log.Append([]Entry{{Body: []byte("one")}, {Body: []byte("two")}}))
+	require.NoError(t, log.Append([]Entry{{Body: segment.NewBody([]byte("one"))}, {Body: segment.NewBody([]byte("two"))}}))
 	require.NoError(t, log.Close())
 	wal := filepath.Join(dir, segment.WALDir)
 	for last, fits := range map[uint64]bool{1: false, 2: true, 3: false} {

@@ -41,18 +41,30 @@ type Header struct {
 	DurableThrough uint64 // every frame up to this one was on the device when this one was written
 }
 
-// AppendFrame appends a frame to dst. The body must not be longer than
-// MaxBodyBytes.
-func AppendFrame(dst []byte, log uuid.UUID, h Header, body []byte) []byte {
+// Body is a frame's body with its checksum, which needs none of the header.
+type Body struct {
+	bytes  []byte
+	crc32c uint32
+}
+
+// NewBody checksums a body of at most MaxBodyBytes. The bytes must not change as long as
+// the Body is used.
+func NewBody(b []byte) Body { return Body{b, crc32.Checksum(b, castagnoli)} }
+
+// FrameBytes is the length of the frame that the body makes.
+func (b Body) FrameBytes() int { return HeaderBytes + len(b.bytes) }
+
+// AppendFrame appends a frame to dst.
+func AppendFrame(dst []byte, log uuid.UUID, h Header, body Body) []byte {
 	at := len(dst)
 	dst = append(dst, magic[:]...)
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(body)))
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(body.bytes)))
 	dst = binary.LittleEndian.AppendUint64(dst, h.Seq)
 	dst = binary.LittleEndian.AppendUint64(dst, h.PrevSeq)
 	dst = binary.LittleEndian.AppendUint64(dst, h.DurableThrough)
-	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(body, castagnoli))
+	dst = binary.LittleEndian.AppendUint32(dst, body.crc32c)
 	dst = binary.LittleEndian.AppendUint32(dst, headerCRC(dst[at:], log))
-	return append(dst, body...)
+	return append(dst, body.bytes...)
 }
 
 func headerCRC(header []byte, log uuid.UUID) uint32 {

@@ -71,6 +71,6 @@ type Tail struct {
 	Durable int64  // up to where the watermark says that the segment was on the device
 	Bytes   int64  // where the last entry, whole or damaged, ends
 	Beyond  int64  // what follows there: a torn write, or zeros of unused space
-	Torn    bool   // Beyond is not all zeros
+	Torn    int64  // how much of that is a torn write; the zeros after it are space not used yet
 	Dirty   bool   // up to Bytes it is not, from its name to NextSeq, one whole frame after another
 }

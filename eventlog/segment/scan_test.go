@@ -1,6 +1,7 @@
 package segment_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -20,7 +21,7 @@ var testLog = uuid.MustParse("6f1d9f9e-40c1-4d5e-9a39-6f0b6a1c2d3e")
 
 // entry is a frame as tidwall/wal stores it, its length before it.
 func entry(h segment.Header, body string) []byte {
-	frame := segment.AppendFrame(nil, testLog, h, []byte(body))
+	frame := segment.AppendFrame(nil, testLog, h, segment.NewBody([]byte(body)))
 	return append(binary.AppendUvarint(nil, uint64(len(frame))), frame...)
 }
 
@@ -88,7 +89,7 @@ func TestD2_Damage(t *testing.T) {
 	one, name1, name6, name9 := entries(1, 5), segment.Name(1), segment.Name(6), segment.Name(9)
 	at := func(seq uint64) int { return len(entries(1, seq-1)) } // where an entry of segment 1 starts
 	with := func(b []byte, change func([]byte)) []byte { b = slices.Clone(b); change(b); return b }
-	foreign := segment.AppendFrame(nil, uuid.New(), segment.Header{Seq: 6}, []byte("of another log"))
+	foreign := segment.AppendFrame(nil, uuid.New(), segment.Header{Seq: 6}, segment.NewBody([]byte("of another log")))
 
 	for name, tc := range map[string]struct {
 		segments map[uint64][]byte
@@ -313,6 +314,48 @@ func TestD2_EveryCut(t *testing.T) {
 	}
 }
 
+// D2, D5 for a write that was cut short in space that was zeros: of what the device
+// writes at once, a sector, it is there or not. What is not a whole sector short was
+// written, and is damaged.
+func TestD2_EveryCutOfUnusedSpace(t *testing.T) {
+	const frames, sector = 60, 512
+	whole := entries(1, frames)
+	torn := 0
+	for size := range len(whole) + 1 {
+		data := make([]byte, len(whole)+4*sector)
+		copy(data, whole[:size])
+		got := scan(t, logOf(map[uint64][]byte{1: data}))
+		n := uint64(frames) // whole ones
+		for n > 0 && !bytes.HasPrefix(data, entries(1, n)) {
+			n--
+		}
+		start, end := len(entries(1, n)), len(entries(1, min(n+1, frames)))
+		written := len(bytes.TrimRight(data, "\x00"))
+		require.Equal(t, seqs(1, n), got.seqs, "cut at %d", size)
+		arrived := min((written+sector-1)/sector*sector, len(whole))
+		switch {
+		case written <= start:
+			require.Empty(t, got.damage, "cut at %d", size)
+		case arrived < end && !bytes.Equal(data[:arrived], whole[:arrived]): // within a sector: no device does that
+			require.Len(t, got.damage, 1)
+		case arrived < end:
+			require.Len(t, got.damage, 1)
+			require.True(t, got.damage[0].Torn, "cut at %d", size)
+			require.EqualValues(t, start, got.damage[0].Offset)
+			require.Zero(t, (got.damage[0].Offset+got.damage[0].Length)%sector)
+			require.EqualValues(t, len(data)-start, got.tail.Beyond)
+			require.Equal(t, n+1, got.tail.NextSeq)
+			torn++
+		default:
+			require.Len(t, got.damage, 1)
+			require.False(t, got.damage[0].Torn, "cut at %d", size)
+			require.Equal(t, n+2, got.tail.NextSeq, "its number is not given again")
+		}
+	}
+	require.Greater(t, torn, 10)
+	t.Logf("%d cuts, %d of them torn", len(whole)+1, torn)
+}
+
 // growing is a log whose last segment is being written: each time it is opened,
 // more of it is there.
 type growing struct {
@@ -414,7 +457,7 @@ func FuzzFrame(f *testing.F) {
 			return
 		}
 		h := segment.Header{Seq: seq, PrevSeq: prev % seq, DurableThrough: durable % seq}
-		frame := segment.AppendFrame(nil, testLog, h, body)
+		frame := segment.AppendFrame(nil, testLog, h, segment.NewBody(body))
 		b := append(binary.AppendUvarint(nil, uint64(len(frame))), frame...)
 		fsys := logOf(map[uint64][]byte{seq: b})
 		var got []segment.Frame

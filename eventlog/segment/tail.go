@@ -11,7 +11,7 @@ import (
 func (s *Scan) endLog(p part, data []byte, pos int) bool {
 	end, next := s.leftover(data, pos)
 	named := s.named
-	if s.tail.Torn { // it names itself
+	if s.tail.Torn > 0 { // it names itself
 		named = s.sealed
 		for _, h := range headers(data[:end], s.log) {
 			named = max(named, h.Seq)
@@ -35,25 +35,26 @@ func (s *Scan) endLog(p part, data []byte, pos int) bool {
 	if (end > pos || next > s.expect) && !s.lose(p.name, pos, data[pos:end], next) {
 		return false
 	}
-	if !s.tail.Torn {
+	if s.tail.Torn == 0 {
 		return true
 	}
 	return s.yield(Item{Damage: &Damage{
-		Segment: p.name, Offset: s.tail.Bytes, Length: s.tail.Beyond, FirstSeq: s.expect, LastSeq: s.expect,
+		Segment: p.name, Offset: s.tail.Bytes, Length: s.tail.Torn, FirstSeq: s.expect, LastSeq: s.expect,
 		Torn: true, Reason: "the last write is not whole",
 	}}, nil)
 }
 
 // leftover returns where the entries end that were written behind pos, and the
 // number that comes next. Zeros are space not used yet; the strict beginning of an
-// entry is a write that was cut short. All else was written and is damaged. Where
+// entry, with nothing or with sectors of zeros behind it, is a write that was cut
+// short. All else was written and is damaged. Where
 // nothing tells how many frames it held, it is taken for one, so that its number is
 // not given again.
 func (s *Scan) leftover(data []byte, pos int) (end int, next uint64) {
 	end, next = pos, s.expect
 	for !allZero(data[end:]) {
-		if seq, torn := s.torn(data[end:], next); torn && seq > s.losses.through {
-			s.tail.Torn = true
+		if seq, torn := s.torn(data[end:arrived(data)], next); torn && seq > s.losses.through {
+			s.tail.Torn = int64(arrived(data) - end)
 			return end, seq
 		}
 		h, n := s.entry(data[end:])
@@ -78,6 +79,15 @@ func (s *Scan) leftover(data []byte, pos int) (end int, next uint64) {
 	}
 	return end, next
 }
+
+// arrived is where the last sector ends of which anything was written: a device writes
+// whole sectors, and space that is not used yet is zeros.
+func arrived(data []byte) int {
+	written := len(bytes.TrimRight(data, "\x00"))
+	return min(len(data), (written+sectorBytes-1)/sectorBytes*sectorBytes)
+}
+
+const sectorBytes = 512
 
 // torn reports whether b is what is left when the writing of an entry is cut
 // short: its beginning, sound as far as it goes, and not its end. It returns the

@@ -88,7 +88,7 @@ func TestD3_ShorterThanTheWatermark(t *testing.T) {
 				lost = append(lost, segment.SeqRange{First: d.FirstSeq, Last: d.LastSeq})
 			}
 		}
-		require.Equal(t, tc.torn, s.Tail().Torn, name)
+		require.Equal(t, tc.torn, s.Tail().Torn > 0, name)
 		require.EqualValues(t, len(fsys["wal/"+s.Tail().Segment].Data), s.Tail().Bytes+s.Tail().Beyond, name)
 		if tc.first == 0 {
 			require.Empty(t, lost, name)

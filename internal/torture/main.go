@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -117,14 +118,14 @@ func (o *Overlay) Build(pkg string, race bool) (string, error) {
 	binary := filepath.Join(o.dir, filepath.Base(pkg)+".test")
 	arguments := []string{"test", "-c", "-vet=off", "-overlay", file, "-o", binary}
 	if pkg == simulated {
-		arguments = append(arguments, "-tags", "simulated")
+		arguments = append(arguments, "-tags", strings.Join(asBuilt.BuildTags, ","))
 	}
 	if race {
 		arguments = append(arguments, "-race")
 	}
-	build := command("go", append(arguments, pkg)...)
-	build.Dir = o.root
-	return binary, build.Run()
+	compile := command("go", append(arguments, pkg)...)
+	compile.Dir = o.root
+	return binary, compile.Run()
 }
 
 func command(name string, arguments ...string) *exec.Cmd {

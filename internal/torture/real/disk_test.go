@@ -66,7 +66,7 @@ func mountSmall(t *testing.T, r *rand.Rand) *smallDisk {
 	}
 	d := &smallDisk{
 		r: r, path: path, dir: filepath.Join(path, "log"), ballast: filepath.Join(path, "ballast"),
-		opts: &migrationlog.Options{SegmentSize: pages * pageBytes / (2 + r.IntN(60))}, author: newAuthor(r, 1),
+		opts: &migrationlog.Options{SegmentSize: min(pages*pageBytes/(2+r.IntN(60)), ballastFiles*pageBytes/3)}, author: newAuthor(r, 1),
 		acked: map[uint64]string{}, issued: map[string]bool{},
 	}
 	d.author.longEvery = 1 + r.IntN(20)

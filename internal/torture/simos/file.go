@@ -144,14 +144,15 @@ func (f *File) Seek(offset int64, whence int) (int64, error) {
 
 // Write is os.File's.
 func (f *File) Write(b []byte) (int, error) {
-	return f.write(b, func(part []byte) (int, int64, error) {
-		offset := f.offset
+	return f.write(b, func() int64 {
 		if f.append && f.disk != nil {
-			offset = f.node.last().sizeBytes
+			f.offset = f.node.last().sizeBytes
 		}
+		return f.offset
+	}, func(part []byte) (int, error) {
 		n, err := f.real.Write(part)
-		f.offset = offset + int64(n)
-		return n, offset, err
+		f.offset += int64(n)
+		return n, err
 	})
 }
 
@@ -160,29 +161,35 @@ func (f *File) WriteString(s string) (int, error) { return f.Write([]byte(s)) }
 
 // WriteAt is os.File's.
 func (f *File) WriteAt(b []byte, offset int64) (int, error) {
-	return f.write(b, func(part []byte) (int, int64, error) {
-		n, err := f.real.WriteAt(part, offset)
-		return n, offset, err
+	return f.write(b, func() int64 { return offset }, func(part []byte) (int, error) {
+		return f.real.WriteAt(part, offset)
 	})
 }
 
-// write makes one call that writes. A full disk takes half of it.
-func (f *File) write(b []byte, put func([]byte) (n int, offset int64, err error)) (int, error) {
+// write makes one call that writes. Of one that a full disk or a kill cuts short,
+// about half is written: where there are bytes already to the end of a sector, as the
+// kernel takes them in pages.
+func (f *File) write(b []byte, at func() int64, put func([]byte) (int, error)) (int, error) {
 	if f.disk == nil {
-		n, _, err := put(b)
-		return n, err
+		at()
+		return put(b)
 	}
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
 	failure := f.disk.call(callWrite, f.real.Name())
+	offset := at()
 	switch {
 	case failure == nil:
 	case failure == syscall.ENOSPC, failure == ErrKilled && f.disk.calls == f.disk.failAt:
-		b = b[:len(b)/2]
+		half := len(b) / 2
+		if end := offset + int64(half); end < f.node.last().sizeBytes {
+			half = max(0, int(end/SectorBytes*SectorBytes-offset))
+		}
+		b = b[:half]
 	default:
 		return 0, &PathError{Op: "write", Path: f.real.Name(), Err: failure}
 	}
-	n, offset, err := put(b)
+	n, err := put(b)
 	f.disk.write(f.node, offset, b[:n])
 	if err == nil && failure != nil {
 		err = &PathError{Op: "write", Path: f.real.Name(), Err: failure}

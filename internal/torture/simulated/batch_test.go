@@ -79,7 +79,7 @@ func appendBatches(disk string) (acknowledged uint64, err error) {
 	for _, n := range batches {
 		var entries []eventlog.Entry
 		for i := range n {
-			entries = append(entries, eventlog.Entry{Body: []byte(batchBody(log.NextSeq() + uint64(i)))})
+			entries = append(entries, eventlog.Entry{Body: segment.NewBody([]byte(batchBody(log.NextSeq() + uint64(i))))})
 		}
 		err := log.Append(entries)
 		switch {

@@ -134,7 +134,8 @@ func (c *tally) String() string {
 }
 
 // The build under test is on the simulated disk: an upsert is one write and one
-// sync of its segment, and the record has them.
+// sync of its segment, the first after another write that makes room, and the record
+// has them.
 func TestSimulated(t *testing.T) {
 	dir := memDir(t)
 	disk := simos.Watch(dir)
@@ -142,6 +143,7 @@ func TestSimulated(t *testing.T) {
 	s, err := migrationlog.Open(filepath.Join(dir, "log"), nil)
 	require.NoError(t, err)
 	require.NotEmpty(t, disk.Ops(), "this build is on the real disk: go run ./internal/torture")
+	want := []simos.OpKind{simos.OpWrite, simos.OpWrite, simos.OpSync}
 	for range 3 {
 		before := len(disk.Ops())
 		c, err := checkpoint.New(checkpoint.NewMigrationID(), 0, checkpoint.CatchUp{VShardID: 7}, 1)
@@ -154,7 +156,8 @@ func TestSimulated(t *testing.T) {
 				told = append(told, op.Kind)
 			}
 		}
-		require.Equal(t, []simos.OpKind{simos.OpWrite, simos.OpSync}, told)
+		require.Equal(t, want, told)
+		want = want[len(want)-2:]
 	}
 	require.NoError(t, s.Close())
 }

@@ -1,0 +1,115 @@
+package eventlog
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"migrationlog/eventlog/segment"
+)
+
+// roomBytes is how far ahead of the last entry a segment is filled with zeros. What
+// is written into space that has its place on the device already is durable with one
+// flush and no commit of the file system's journal. Larger steps cost the append that makes
+// room more than they save.
+const roomBytes = 256 << 10
+
+var zeros [roomBytes]byte
+
+// tail is the last segment. tidwall/wal writes to it at an offset of its own; through
+// a second descriptor room is made ahead of that, and what was written is made
+// durable.
+type tail struct {
+	wal     *appender
+	file    *os.File
+	info    os.FileInfo
+	bytes   int64 // where the last entry ends
+	size    int64 // of the file; from bytes on it holds zeros
+	maximum int64 // no room is made beyond it
+}
+
+// openTail opens the segment at path, the last one in its directory, which holds
+// sizeBytes of entries up to lastSeq. What has come into the directory since it was
+// judged may be what tidwall/wal deletes segments for.
+func openTail(path string, lastSeq uint64, sizeBytes, maximum int64) (*tail, error) {
+	strays, err := segment.Strays(os.DirFS(filepath.Dir(filepath.Dir(path))))
+	if err != nil {
+		return nil, err
+	}
+	if len(strays) > 0 {
+		return nil, fmt.Errorf("%s: somebody else writes into the log's directory", strays[0])
+	}
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	wal, err := openAppender(filepath.Dir(path), lastSeq) // before there is room: it would take zeros for entries
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return &tail{wal: wal, file: file, info: info, bytes: sizeBytes, size: sizeBytes, maximum: maximum}, nil
+}
+
+// room is how much the segment takes before the log goes on in another.
+func (t *tail) room() int64 { return t.maximum - t.bytes }
+
+// isOurs returns an error where somebody else has the segment.
+func (t *tail) isOurs() error {
+	info, err := os.Stat(t.file.Name())
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(info, t.info) {
+		return fmt.Errorf("segment %s was replaced: somebody else writes to it", t.file.Name())
+	}
+	if info.Size() != t.size {
+		return fmt.Errorf("segment %s has %d bytes where %d were written: somebody else writes to it", t.file.Name(), info.Size(), t.size)
+	}
+	return nil
+}
+
+// write appends the frames, the first of which has the number firstSeq, and with
+// their prefixes are so many bytes.
+func (t *tail) write(firstSeq uint64, frames [][]byte, sizeBytes int64) error {
+	if err := t.isOurs(); err != nil {
+		return err
+	}
+	if err := t.makeRoom(t.bytes + sizeBytes); err != nil {
+		return err
+	}
+	if err := t.wal.write(firstSeq, frames); err != nil {
+		return err
+	}
+	t.bytes += sizeBytes
+	return nil
+}
+
+// makeRoom fills the file with zeros to at least that size. They are durable with
+// the entries that are written over them.
+func (t *tail) makeRoom(sizeBytes int64) error {
+	for t.size < sizeBytes {
+		want := max(sizeBytes, min(t.size+roomBytes, t.maximum))
+		n, err := t.file.WriteAt(zeros[:min(want-t.size, roomBytes)], t.size)
+		t.size += int64(n)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sync makes durable what was written.
+func (t *tail) sync() error { return datasync(t.file) }
+
+// abandon closes the segment as it is, for the next opening to judge.
+func (t *tail) abandon() error { return errors.Join(t.wal.close(), t.file.Close()) }
+
+// close gives the segment its true size, and makes all of it durable.
+func (t *tail) close() error {
+	return errors.Join(t.file.Truncate(t.bytes), t.abandon())
+}
