@@ -61,11 +61,10 @@ func BenchmarkCost(b *testing.B) {
 			require.NoError(b, err)
 		}
 	})
-	b.Run("size_is_ours", func(b *testing.B) {
+	b.Run("segment_is_ours", func(b *testing.B) {
 		log := beginLog(b, b.TempDir(), Options{})
 		for b.Loop() {
-			_, err := os.Stat(log.tail.file.Name())
-			require.NoError(b, err)
+			require.NoError(b, log.tail.isOurs())
 		}
 	})
 	b.Run("frame_checksums", func(b *testing.B) {

@@ -23,7 +23,7 @@ var zeros [roomBytes]byte
 type tail struct {
 	wal     *appender
 	file    *os.File
-	info    os.FileInfo
+	id      fileID
 	bytes   int64 // where the last entry ends
 	size    int64 // of the file; from bytes on it holds zeros
 	maximum int64 // no room is made beyond it
@@ -40,19 +40,19 @@ func openTail(path string, lastSeq uint64, sizeBytes, maximum int64) (*tail, err
 	if len(strays) > 0 {
 		return nil, fmt.Errorf("%s: somebody else writes into the log's directory", strays[0])
 	}
-	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	id, _, err := look(path)
 	if err != nil {
 		return nil, err
 	}
-	info, err := file.Stat()
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return nil, errors.Join(err, file.Close())
+		return nil, err
 	}
 	wal, err := openAppender(filepath.Dir(path), lastSeq) // before there is room: it would take zeros for entries
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	return &tail{wal: wal, file: file, info: info, bytes: sizeBytes, size: sizeBytes, maximum: maximum}, nil
+	return &tail{wal: wal, file: file, id: id, bytes: sizeBytes, size: sizeBytes, maximum: maximum}, nil
 }
 
 // room is how much the segment takes before the log goes on in another.
@@ -60,15 +60,15 @@ func (t *tail) room() int64 { return t.maximum - t.bytes }
 
 // isOurs returns an error where somebody else has the segment.
 func (t *tail) isOurs() error {
-	info, err := os.Stat(t.file.Name())
+	id, sizeBytes, err := look(t.file.Name())
 	if err != nil {
 		return err
 	}
-	if !os.SameFile(info, t.info) {
+	if !id.is(t.id) {
 		return fmt.Errorf("segment %s was replaced: somebody else writes to it", t.file.Name())
 	}
-	if info.Size() != t.size {
-		return fmt.Errorf("segment %s has %d bytes where %d were written: somebody else writes to it", t.file.Name(), info.Size(), t.size)
+	if sizeBytes != t.size {
+		return fmt.Errorf("segment %s has %d bytes where %d were written: somebody else writes to it", t.file.Name(), sizeBytes, t.size)
 	}
 	return nil
 }

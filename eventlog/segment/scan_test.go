@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -318,6 +319,10 @@ func TestD2_EveryCut(t *testing.T) {
 // writes at once, a sector, it is there or not. What is not a whole sector short was
 // written, and is damaged.
 func TestD2_EveryCutOfUnusedSpace(t *testing.T) {
+	synctest.Test(t, everyCutOfUnusedSpace) // the scan waits for a tail to rest
+}
+
+func everyCutOfUnusedSpace(t *testing.T) {
 	const frames, sector = 60, 512
 	whole := entries(1, frames)
 	torn := 0

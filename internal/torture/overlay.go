@@ -29,7 +29,7 @@ var pastDisk = []string{"syscall", "io/ioutil", "golang.org/x/sys/unix"}
 // asBuilt chooses the files of a simulated build: the disk has no fdatasync.
 var asBuilt = func() build.Context {
 	c := build.Default
-	c.BuildTags = []string{"simulated", "fsync"}
+	c.BuildTags = []string{"simulated", "portable"}
 	return c
 }()
 

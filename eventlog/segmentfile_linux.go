@@ -1,0 +1,48 @@
+//go:build !portable
+
+package eventlog
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// datasync makes durable what is in the file, and of its metadata what it takes to
+// read that again.
+func datasync(f *os.File) error {
+	for {
+		if err := unix.Fdatasync(int(f.Fd())); err != unix.EINTR {
+			return os.NewSyscallError("fdatasync", err)
+		}
+	}
+}
+
+// fileID tells a file from every other that is there.
+type fileID struct{ device, inode uint64 }
+
+func (id fileID) is(other fileID) bool { return id == other }
+
+// look returns which file a path names, and its size. It does not ask for the time of
+// the last change: since Linux 6.13 the next write would have to note a new one, and
+// fdatasync to wait for it (200 µs in place of 130, ext4).
+func look(path string) (id fileID, sizeBytes int64, err error) {
+	var s unix.Statx_t
+	err = unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_INO|unix.STATX_SIZE, &s)
+	if errors.Is(err, unix.ENOSYS) {
+		return lookAtAll(path)
+	}
+	if err != nil {
+		return id, 0, &os.PathError{Op: "statx", Path: path, Err: err}
+	}
+	return fileID{unix.Mkdev(s.Dev_major, s.Dev_minor), s.Ino}, int64(s.Size), nil
+}
+
+func lookAtAll(path string) (id fileID, sizeBytes int64, err error) {
+	var s unix.Stat_t
+	if err := unix.Stat(path, &s); err != nil {
+		return id, 0, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	return fileID{uint64(s.Dev), s.Ino}, s.Size, nil
+}
