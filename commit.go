@@ -2,6 +2,9 @@ package migrationlog
 
 import (
 	"fmt"
+	"runtime"
+	"sync"
+	"time"
 
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog"
@@ -17,7 +20,7 @@ type Receipt struct {
 }
 
 // write is one call on its way through the commit queue. Its caller owns it
-// until it is queued and after done is closed.
+// until it is queued and after it is told.
 type write struct {
 	event   checkpoint.Event
 	body    segment.Body
@@ -25,83 +28,187 @@ type write struct {
 
 	receipt Receipt
 	err     error
-	done    chan struct{}
+	told    chan verdict // holds one
+	bytes   []byte       // what body lies in
 }
 
-// commit queues a write and returns when it has been decided. Whoever of the
-// waiting callers gets s.lead decides for all that wait at that moment, with one
-// append and one sync.
-func (s *Store) commit(w *write) (Receipt, error) {
-	w.done = make(chan struct{})
-	s.queueMu.Lock()
-	if s.closed {
-		s.queueMu.Unlock()
-		return Receipt{}, ErrClosed
-	}
-	s.queue = append(s.queue, w)
-	s.queueMu.Unlock()
+// writes are to be used again.
+var writes = sync.Pool{New: func() any { return &write{told: make(chan verdict, 1)} }}
 
-	select {
-	case <-w.done:
-	case s.lead <- struct{}{}:
-		s.commitQueue()
-		<-s.lead
-		<-w.done
+// release makes what the write has taken free for another.
+func (w *write) release() {
+	*w = write{told: w.told, bytes: w.bytes[:0]}
+	writes.Put(w)
+}
+
+// verdict is what the caller of a queued write waits for.
+type verdict bool
+
+const (
+	decided verdict = false // the write has its receipt or its error
+	leading verdict = true  // its caller decides for all that wait
+)
+
+// queue holds the writes that wait. Whoever comes when nobody leads becomes the
+// leader, decides for all that wait at that moment, with one append and one sync,
+// and makes the first of those that came meanwhile the next.
+type queue struct {
+	mu       sync.Mutex
+	waiting  []*write
+	spare    []*write // a batch's memory
+	led      bool
+	closed   bool
+	rests    sync.Cond // nobody leads
+	expected int
+}
+
+// join queues a write and reports whether its caller leads.
+func (q *queue) join(w *write) (leads bool, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return false, ErrClosed
+	}
+	q.waiting = append(q.waiting, w)
+	leads = !q.led
+	q.led = true
+	return leads, nil
+}
+
+// take returns all writes that wait. The callers of the batch before have just been
+// woken, and are about to write again: as long as more come, one sync may be for all
+// of them.
+func (q *queue) take() []*write {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var until time.Time
+	for seen := 0; len(q.waiting) < q.expected; {
+		if n, now := len(q.waiting), time.Now(); n > seen {
+			seen, until = n, now.Add(patience)
+		} else if now.After(until) {
+			break
+		}
+		q.mu.Unlock()
+		runtime.Gosched()
+		q.mu.Lock()
+	}
+	batch := q.waiting
+	q.waiting, q.spare = q.spare, nil
+	return batch
+}
+
+// handOver ends a lead.
+func (q *queue) handOver(woken int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.expected = woken + len(q.waiting)
+	if len(q.waiting) > 0 {
+		q.waiting[0].told <- leading
+		return
+	}
+	q.led = false
+	q.rests.Broadcast()
+}
+
+// giveBack takes a batch's memory when its writes are their callers' again.
+func (q *queue) giveBack(batch []*write) {
+	clear(batch)
+	q.mu.Lock()
+	q.spare = batch[:0]
+	q.mu.Unlock()
+}
+
+// close ends the queue and waits until all in it are decided.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	for q.led {
+		q.rests.Wait()
+	}
+}
+
+func (q *queue) isClosed() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.closed
+}
+
+const patience = 10 * time.Microsecond
+
+// commit returns when the write has been decided.
+func (s *Store) commit(w *write) (Receipt, error) {
+	leads, err := s.queue.join(w)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if leads || <-w.told == leading {
+		s.lead(w)
 	}
 	return w.receipt, w.err
 }
 
-// commitQueue decides all writes that wait. Its caller holds s.lead, and with it
-// the log and the right to change the view.
-func (s *Store) commitQueue() {
-	s.queueMu.Lock()
-	batch := s.queue
-	s.queue = nil
-	s.queueMu.Unlock()
+// lead decides all writes that wait, own among them. The next leader goes on while
+// this one wakes the others.
+func (s *Store) lead(own *write) {
+	batch := s.queue.take()
+	s.decide(batch)
+	for _, w := range batch {
+		if w != own {
+			w.told <- decided
+		}
+	}
+	s.queue.handOver(len(batch))
+	s.queue.giveBack(batch)
+}
 
-	entries, change := s.check(batch)
+// decide appends and folds what is to be, and gives each write its receipt or error.
+// One goroutine at a time runs it: its log and its next view are the leader's.
+func (s *Store) decide(batch []*write) {
+	entries, next := s.check(batch)
 	err := s.log.Health()
 	if err == nil && len(entries) > 0 {
 		err = s.log.Append(entries)
 	}
-	if err == nil {
-		s.viewMu.Lock()
-		change.Commit()
-		s.viewMu.Unlock()
+	if err == nil && len(entries) > 0 {
+		s.view.Store(next)
 	}
 	s.note(batch, len(entries), err)
-	for _, w := range batch {
-		if err != nil { // what was refused was held against events that may not exist
+	if err != nil { // what was refused was held against events that may not exist
+		for _, w := range batch {
 			w.receipt, w.err = Receipt{}, err
 		}
-		close(w.done)
 	}
 }
 
-// check decides, in order, which of the writes are to be appended. Each is held
-// against what the view will be after the ones before it.
-func (s *Store) check(batch []*write) ([]eventlog.Entry, *projection.Change) {
-	change := s.view.Begin()
-	var entries []eventlog.Entry
+// check decides, in order, which of the writes are to be appended, and returns the
+// view with them. Each is held against what the view will be after the ones before it.
+func (s *Store) check(batch []*write) ([]eventlog.Entry, *projection.View) {
+	next := s.view.Load().Begin()
+	entries := s.entries[:0]
 	seq := s.log.NextSeq()
 	for _, w := range batch {
-		row, exists := change.Get(w.event.Migration())
 		var proceed bool
-		if w.receipt, proceed, w.err = w.decide(row, exists); !proceed {
+		if w.receipt, proceed, w.err = w.decide(next.Latest(w.event.Migration())); !proceed {
 			continue
 		}
-		prev := change.Add(seq, w.event)
+		prev := next.Add(seq, w.event)
 		entries = append(entries, eventlog.Entry{PrevSeq: prev, Body: w.body})
 		w.receipt.Seq = seq
 		seq++
 	}
-	return entries, change
+	s.entries = entries
+	return entries, next
 }
 
-// decide holds the write against its migration's latest row and reports whether
-// it is to be appended.
-func (w *write) decide(row projection.Row, exists bool) (r Receipt, proceed bool, err error) {
-	id, latest := w.event.Migration(), row.Checkpoint
+// decide holds the write against its migration's latest row, nil for none, and reports
+// whether it is to be appended.
+func (w *write) decide(row *projection.Row) (r Receipt, proceed bool, err error) {
+	exists := row != nil
+	if !exists {
+		row = &noRow
+	}
+	id, latest := w.event.Migration(), &row.Checkpoint
 	upsert, isUpsert := w.event.(checkpoint.Upserted)
 	if c := upsert.Checkpoint; isUpsert && exists && !w.options.confirm && latest.Phase() == c.Phase() && latest.Attempt == c.Attempt {
 		r = Receipt{Duplicate: true, Differs: latest.Payload != c.Payload}
@@ -120,6 +227,8 @@ func (w *write) decide(row projection.Row, exists bool) (r Receipt, proceed bool
 	}
 	return r, isUpsert || exists || w.options.confirm, nil // else there is nothing to abort or remove
 }
+
+var noRow projection.Row
 
 // note counts what became of a batch and, once, tells the logger of a failure.
 func (s *Store) note(batch []*write, appended int, failure error) {

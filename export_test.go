@@ -3,13 +3,18 @@ package migrationlog
 // HoldCommits keeps every write waiting until resume is called, as a slow device
 // does.
 func (s *Store) HoldCommits() (resume func()) {
-	s.lead <- struct{}{}
-	return func() { <-s.lead }
+	s.queue.mu.Lock()
+	defer s.queue.mu.Unlock()
+	for s.queue.led {
+		s.queue.rests.Wait()
+	}
+	s.queue.led = true
+	return func() { s.queue.handOver(0) }
 }
 
 // Waiting is the number of writes in the commit queue.
 func (s *Store) Waiting() int {
-	s.queueMu.Lock()
-	defer s.queueMu.Unlock()
-	return len(s.queue)
+	s.queue.mu.Lock()
+	defer s.queue.mu.Unlock()
+	return len(s.queue.waiting)
 }

@@ -47,7 +47,7 @@ func record(t testing.TB, s *migrationlog.Store, event checkpoint.Event) migrati
 // stateJSON is the store's rows as `replay-tool state -o json` prints them.
 func stateJSON(t testing.TB, s *migrationlog.Store) string {
 	rows := []map[string]any{}
-	for _, r := range s.Rows() {
+	for r := range s.Rows() {
 		c := r.Checkpoint
 		rows = append(rows, map[string]any{
 			"migration_id": c.MigrationID, "attempt": c.Attempt, "phase": c.Phase(), "payload": c.Payload,

@@ -18,15 +18,10 @@ import (
 //
 // It returns ErrClosed, an I/O error, or ctx's.
 func (s *Store) Scrub(ctx context.Context) (replay.Report, error) {
-	s.queueMu.Lock()
-	closed := s.closed
-	s.queueMu.Unlock()
-	if closed {
+	if s.queue.isClosed() {
 		return replay.Report{}, ErrClosed
 	}
-	s.viewMu.RLock()
-	visible := s.view.LastSeq()
-	s.viewMu.RUnlock()
+	visible := s.view.Load().LastSeq()
 
 	reader, err := replay.OpenFS(pacedFS{os.DirFS(s.dir), ctx, s.opts.ScrubRate})
 	if err != nil {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"sync"
+	"sync/atomic"
 
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog"
@@ -14,22 +16,20 @@ import (
 )
 
 // Store is a log of migrations that is open for writing, and the view of where
-// each migration stands. It is safe for concurrent use. Reads do not wait for a
-// write under way; they show what is durable.
+// each migration stands. It is safe for concurrent use. Reads wait for nobody;
+// they show what is durable.
 type Store struct {
 	dir    string
 	opts   Options
 	report replay.Report
 
-	queueMu sync.Mutex
-	queue   []*write
-	closed  bool
+	queue queue
 
-	lead chan struct{} // held, by sending, by whoever uses log or changes view
-	log  *eventlog.Log
+	// Of whoever leads the queue.
+	log     *eventlog.Log
+	entries []eventlog.Entry
 
-	viewMu sync.RWMutex // held for memory operations only
-	view   *projection.View
+	view atomic.Pointer[projection.View] // of all that is durable; it is replaced, never changed
 
 	statsMu sync.Mutex
 	stats   Stats
@@ -80,7 +80,9 @@ func Open(dir string, opts *Options) (*Store, error) {
 		return nil, err
 	}
 	report.Quarantined = recovery.Saved()
-	s := &Store{dir: dir, opts: o, report: report, lead: make(chan struct{}, 1), log: log, view: fold.View}
+	s := &Store{dir: dir, opts: o, report: report, log: log}
+	s.queue.rests.L = &s.queue.mu
+	s.view.Store(fold.View)
 	s.stats.LastSeq = log.NextSeq() - 1
 	s.stats.DurableThrough = s.stats.LastSeq // Finish synced what was found
 	s.logReport()
@@ -97,7 +99,7 @@ func (s *Store) logReport() {
 	for _, id := range s.report.InDoubt {
 		s.opts.Logger.Warn("migration is in doubt: a lost event may have been its last", "dir", s.dir, "migration", id)
 	}
-	s.opts.Logger.Info("migrationlog is open", "dir", s.dir, "events", s.report.FramesOK, "rows", s.view.Len())
+	s.opts.Logger.Info("migrationlog is open", "dir", s.dir, "events", s.report.FramesOK, "rows", s.Len())
 }
 
 // Upsert makes the checkpoint the latest row of its migration. It returns when
@@ -147,14 +149,17 @@ func (s *Store) timestampMS(o writeOptions) uint64 {
 }
 
 func (s *Store) write(e checkpoint.Event, o writeOptions) (Receipt, error) {
-	body, err := checkpoint.EncodeEvent(e)
-	if errors.Is(err, ErrTooLarge) {
+	w := writes.Get().(*write)
+	defer w.release()
+	var err error
+	if w.bytes, err = checkpoint.AppendEvent(w.bytes, e); errors.Is(err, ErrTooLarge) {
 		return Receipt{}, err
 	}
 	if err != nil {
 		return Receipt{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	return s.commit(&write{event: e, body: segment.NewBody(body), options: o})
+	w.event, w.body, w.options = e, segment.NewBody(w.bytes), o
+	return s.commit(w)
 }
 
 // Get returns a migration's latest checkpoint. Where the log has lost events,
@@ -167,9 +172,7 @@ func (s *Store) Get(id checkpoint.MigrationID) (checkpoint.Checkpoint, bool) {
 // Row returns a migration's latest checkpoint with what its history adds: the
 // event's number, what earlier phases told, and what lost events mean for it.
 func (s *Store) Row(id checkpoint.MigrationID) (projection.Row, bool) {
-	s.viewMu.RLock()
-	defer s.viewMu.RUnlock()
-	return s.view.Get(id)
+	return s.view.Load().Get(id)
 }
 
 // Doubt is what the events that the log has lost mean for a migration. One
@@ -177,42 +180,38 @@ func (s *Store) Row(id checkpoint.MigrationID) (projection.Row, bool) {
 // knows whose it was. Who has found out what is true of a migration in doubt
 // writes that, with Confirm, and so ends the doubt.
 func (s *Store) Doubt(id checkpoint.MigrationID) projection.Doubt {
-	s.viewMu.RLock()
-	defer s.viewMu.RUnlock()
-	return s.view.Doubt(id)
+	return s.view.Load().Doubt(id)
 }
 
 // All returns the latest checkpoints of all migrations that have one, in the
 // order of their ids. The slice is the caller's.
 func (s *Store) All() []checkpoint.Checkpoint {
-	rows := s.Rows()
-	all := make([]checkpoint.Checkpoint, len(rows))
-	for i, row := range rows {
-		all[i] = row.Checkpoint
+	view := s.view.Load()
+	all := make([]checkpoint.Checkpoint, 0, view.Len())
+	for row := range view.Rows() {
+		all = append(all, row.Checkpoint)
 	}
 	return all
 }
 
-// Rows is All with what each migration's history adds.
-func (s *Store) Rows() []projection.Row {
-	s.viewMu.RLock()
-	defer s.viewMu.RUnlock()
-	return s.view.All()
+// Rows yields what All returns, with what each migration's history adds: the rows of
+// the moment at which the iteration began.
+func (s *Store) Rows() iter.Seq[projection.Row] {
+	return func(yield func(projection.Row) bool) { s.view.Load().Rows()(yield) }
 }
+
+// VShard returns the rows of one vShard's migrations, in the order of their ids.
+func (s *Store) VShard(vshardID uint32) []projection.Row { return s.view.Load().VShard(vshardID) }
 
 // Len is the number of migrations that have a row.
 func (s *Store) Len() int {
-	s.viewMu.RLock()
-	defer s.viewMu.RUnlock()
-	return s.view.Len()
+	return s.view.Load().Len()
 }
 
 // History returns all records of one migration, in order, read from the log. It
 // includes the log's damage: what was lost may have been the migration's.
 func (s *Store) History(id checkpoint.MigrationID) ([]replay.Record, error) {
-	s.viewMu.RLock()
-	visible := s.view.LastSeq() // the log may already hold more, not yet durable
-	s.viewMu.RUnlock()
+	visible := s.view.Load().LastSeq() // the log may already hold more, not yet durable
 	if visible == 0 {
 		return nil, nil
 	}
@@ -256,14 +255,9 @@ func (s *Store) Stats() Stats {
 // sync, or the one that failed the store; a second Close returns the same.
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
-		s.queueMu.Lock()
-		s.closed = true
-		s.queueMu.Unlock()
-		s.lead <- struct{}{}
-		s.commitQueue()
+		s.queue.close()
 		s.closeErr = s.log.Close()
 		s.note(nil, 0, s.log.Health())
-		<-s.lead
 	})
 	return s.closeErr
 }

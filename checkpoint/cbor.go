@@ -73,8 +73,8 @@ type eventWire struct {
 
 var encMode, decMode = modes()
 
-func modes() (cbor.EncMode, cbor.DecMode) {
-	enc, err := cbor.CoreDetEncOptions().EncMode()
+func modes() (cbor.UserBufferEncMode, cbor.DecMode) {
+	enc, err := cbor.CoreDetEncOptions().UserBufferEncMode()
 	if err != nil {
 		panic(err) // the options are constants
 	}
@@ -97,51 +97,20 @@ func modes() (cbor.EncMode, cbor.DecMode) {
 // Encoding. An event that must not be written gives ErrNilMigrationID,
 // ErrNilPayload, ErrUnknownPayload, a *CRCMismatchError, ErrInvalidUTF8,
 // ErrUnknownCompensation or ErrTooLarge.
-func EncodeEvent(e Event) ([]byte, error) {
-	wire, err := toWire(e)
+func EncodeEvent(e Event) ([]byte, error) { return AppendEvent(nil, e) }
+
+// AppendEvent is EncodeEvent that appends to dst. On an error dst is returned as it was.
+func AppendEvent(dst []byte, e Event) ([]byte, error) {
+	enc := encoders.Get().(*encoder)
+	defer encoders.Put(enc)
+	b, err := enc.encodeEvent(e)
 	if err != nil {
-		return nil, err
-	}
-	b, err := encMode.Marshal(wire)
-	if err != nil {
-		return nil, err
+		return dst, err
 	}
 	if len(b) > MaxEventBytes {
-		return nil, fmt.Errorf("%w: migration %s: %d bytes encoded, at most %d", ErrTooLarge, e.Migration(), len(b), MaxEventBytes)
+		return dst, fmt.Errorf("%w: migration %s: %d bytes encoded, at most %d", ErrTooLarge, e.Migration(), len(b), MaxEventBytes)
 	}
-	return b, nil
-}
-
-func toWire(e Event) (any, error) {
-	switch e := e.(type) {
-	case Upserted:
-		return upsertedToWire(e.Checkpoint)
-	case Aborted:
-		return abortedToWire(e)
-	case Removed:
-		if e.MigrationID == (MigrationID{}) {
-			return nil, ErrNilMigrationID
-		}
-		return headWire{Kind: kindRemoved, ID: e.MigrationID, TimeMS: e.TimestampMS}, nil
-	}
-	return nil, fmt.Errorf("unknown event type %T: pass Upserted, Aborted or Removed as a value", e)
-}
-
-func upsertedToWire(c Checkpoint) (any, error) {
-	if c.MigrationID == (MigrationID{}) {
-		return nil, ErrNilMigrationID
-	}
-	payload, err := EncodePayload(c.Payload)
-	if err != nil {
-		return nil, fmt.Errorf("migration %s: %w", c.MigrationID, err)
-	}
-	if crc := crc32.Checksum(payload, castagnoli); crc != c.CRC32C {
-		return nil, &CRCMismatchError{MigrationID: c.MigrationID, Got: c.CRC32C, Want: crc}
-	}
-	return upsertedWire{
-		Kind: kindUpserted, ID: c.MigrationID, TimeMS: c.TimestampMS,
-		Attempt: c.Attempt, Phase: uint8(c.Payload.Phase()), Payload: payload, CRC32C: c.CRC32C,
-	}, nil
+	return append(dst, b...), nil
 }
 
 func abortedToWire(e Aborted) (any, error) {

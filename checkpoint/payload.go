@@ -101,10 +101,10 @@ func phaseOf(p Payload) (Phase, error) {
 // EncodePayload returns the payload's CBOR in Core Deterministic Encoding
 // (RFC 8949, 4.2.1), or ErrNilPayload or ErrUnknownPayload.
 func EncodePayload(p Payload) ([]byte, error) {
-	if _, err := phaseOf(p); err != nil {
-		return nil, err
-	}
-	return encMode.Marshal(p)
+	enc := encoders.Get().(*encoder)
+	defer encoders.Put(enc)
+	b, err := enc.encodePayload(p)
+	return bytes.Clone(b), err
 }
 
 // ZeroPayload returns the payload of a phase with all its fields zero, or
@@ -143,7 +143,9 @@ func DecodePayload(phase Phase, b []byte) (Payload, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s payload: %w", ErrMalformed, phase, err)
 	}
-	again, err := encMode.Marshal(p)
+	enc := encoders.Get().(*encoder)
+	defer encoders.Put(enc)
+	again, err := enc.encodePayload(p)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +160,9 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // PayloadCRC32C returns the CRC32C (Castagnoli, RFC 3720 B.4) of
 // EncodePayload(p).
 func PayloadCRC32C(p Payload) (uint32, error) {
-	b, err := EncodePayload(p)
+	enc := encoders.Get().(*encoder)
+	defer encoders.Put(enc)
+	b, err := enc.encodePayload(p)
 	if err != nil {
 		return 0, err
 	}

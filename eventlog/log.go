@@ -116,7 +116,7 @@ func (l *Log) write(entries []Entry) (int, error) {
 			break
 		}
 		h := segment.Header{Seq: l.nextSeq + uint64(i), PrevSeq: e.PrevSeq, DurableThrough: l.durableThrough}
-		l.buffer = slices.Grow(l.buffer, n) // the frames before stay where they are
+		l.buffer = slices.Grow(l.buffer, n) // where it moves, the frames before stay
 		l.buffer = segment.AppendFrame(l.buffer, l.uuid, h, e.Body)
 		l.frames = append(l.frames, l.buffer[len(l.buffer)-n:])
 		sizeBytes += int64(len(binary.AppendUvarint(l.prefix[:0], uint64(n))) + n)

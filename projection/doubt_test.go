@@ -64,17 +64,19 @@ func TestD5_Doubt(t *testing.T) {
 }
 
 // A writer names an event of a kind that it does not know as the one before.
-func TestChange_PrevSeqOfUnknownKind(t *testing.T) {
+func TestView_PrevSeqOfUnknownKind(t *testing.T) {
 	id := checkpoint.MigrationID{1}
 	v := projection.New()
 	v.Apply(1, 0, checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{MigrationID: id, Payload: checkpoint.AddLearner{}}})
 	v.Pass(2, 1, id)
-	change := v.Begin()
-	require.EqualValues(t, 2, change.Add(3, checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{MigrationID: id, Payload: checkpoint.CatchUp{}}}))
-	require.EqualValues(t, 3, change.Add(4, checkpoint.Aborted{MigrationID: id}))
-	require.Zero(t, change.Add(5, checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{MigrationID: id, Payload: checkpoint.AddLearner{}}}))
-	change.Commit()
+	before := v
+	v = v.Begin()
+	require.EqualValues(t, 2, v.Add(3, checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{MigrationID: id, Payload: checkpoint.CatchUp{}}}))
+	require.EqualValues(t, 3, v.Add(4, checkpoint.Aborted{MigrationID: id}))
+	require.Zero(t, v.Add(5, checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{MigrationID: id, Payload: checkpoint.AddLearner{}}}))
 	row, _ := v.Get(id)
 	require.EqualValues(t, 5, row.Seq)
+	row, _ = before.Get(id)
+	require.EqualValues(t, 1, row.Seq, "the view before shows what it showed")
 	require.Equal(t, projection.Untouched, row.Doubt)
 }

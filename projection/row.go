@@ -20,6 +20,8 @@ type state struct {
 	ended  bool // by an abort or a removal: there is no row
 }
 
+func (s *state) shard() uint32 { return s.Checkpoint.Payload.Shard() }
+
 // Facts is what the phases of one life of a migration have told so far. The
 // latest row alone does not have it: a CatchUp row names neither group nor
 // target, and both are needed to undo it.

@@ -2,23 +2,40 @@ package projection
 
 import (
 	"bytes"
+	"iter"
 	"slices"
 
 	"migrationlog/checkpoint"
 )
 
-// View is the state that a history of events has led to. It is not safe for
-// concurrent use; rows that it has returned never change.
+// View is the state that a history of events has led to. It may be read by any
+// number of goroutines as long as nobody changes it; rows that it has returned never
+// change.
 type View struct {
-	rows    map[checkpoint.MigrationID]*state
-	ended   map[checkpoint.MigrationID]*state // how those ended that did so after a loss
+	rows    trie[checkpoint.MigrationID, *state]
+	ended   trie[checkpoint.MigrationID, *state]                 // how those ended that did so after a loss
+	shards  trie[uint32, trie[checkpoint.MigrationID, struct{}]] // the migrations with a row, by vShard
 	lastSeq uint64
 	losses  losses
 }
 
 // New returns the view of an empty history.
-func New() *View {
-	return &View{rows: make(map[checkpoint.MigrationID]*state), ended: make(map[checkpoint.MigrationID]*state)}
+func New() *View { return &View{} }
+
+// Begin returns a view of the same history, to which events can be added while this
+// one is read. From then on this one must not change.
+func (v *View) Begin() *View {
+	return &View{rows: v.rows.begin(), ended: v.ended.begin(), shards: v.shards.begin(), lastSeq: v.lastSeq, losses: v.losses}
+}
+
+// Add folds in a new event, and returns the number of the migration's event before
+// it: 0 for the first event of a life.
+func (v *View) Add(seq uint64, e checkpoint.Event) (prevSeq uint64) {
+	if before, ok := v.rows.get(e.Migration()); ok {
+		prevSeq = before.last
+	}
+	v.Apply(seq, prevSeq, e)
+	return prevSeq
 }
 
 // Apply folds in the event with that number. PrevSeq is the number that the
@@ -27,23 +44,19 @@ func New() *View {
 func (v *View) Apply(seq, prevSeq uint64, e checkpoint.Event) {
 	v.lastSeq = seq
 	v.losses.claim(prevSeq)
-	v.put(e.Migration(), v.fold(v.rows[e.Migration()], seq, prevSeq, e))
-}
-
-// fold returns what an event makes of a migration's row.
-func (v *View) fold(before *state, seq, prevSeq uint64, e checkpoint.Event) *state {
+	before, _ := v.rows.get(e.Migration())
 	gap := prevSeq != 0 && (before == nil || before.last != prevSeq || before.last < v.losses.newestUnclaimed())
 	row := fold(before, seq, prevSeq, e, gap)
 	row.holes = v.losses.holesAfter(before, seq, prevSeq, e)
-	return row
+	v.put(e.Migration(), before, row)
 }
 
 // Pass notes an event of a migration that is of a kind that is not known. It leaves
 // the row as it is.
 func (v *View) Pass(seq, prevSeq uint64, id checkpoint.MigrationID) {
 	v.lastSeq = seq
-	before := v.rows[id]
-	if before == nil {
+	before, ok := v.rows.get(id)
+	if !ok {
 		return
 	}
 	v.losses.claim(prevSeq)
@@ -51,7 +64,7 @@ func (v *View) Pass(seq, prevSeq uint64, id checkpoint.MigrationID) {
 	row.holes = v.losses.holesAfter(before, seq, prevSeq, nil)
 	row.shaken = row.shaken || prevSeq != row.last
 	row.last = seq
-	v.rows[id] = &row
+	v.rows.set(id, &row)
 }
 
 // Lose notes that the events from first to last are lost.
@@ -60,37 +73,90 @@ func (v *View) Lose(first, last uint64) {
 	v.losses.add(first, last)
 }
 
-func (v *View) put(id checkpoint.MigrationID, row *state) {
-	if !row.ended {
-		v.rows[id] = row
-		delete(v.ended, id)
+// put makes a row the migration's in the place of the one before, nil for none.
+func (v *View) put(id checkpoint.MigrationID, before, row *state) {
+	if before != nil && (row.ended || row.shard() != before.shard()) {
+		v.unindex(before.shard(), id)
+		before = nil
+	}
+	if row.ended {
+		v.rows.delete(id)
+		if v.losses.any() {
+			v.ended.set(id, row)
+		}
 		return
 	}
-	delete(v.rows, id)
-	if v.losses.any() {
-		v.ended[id] = row
+	v.rows.set(id, row)
+	v.ended.delete(id)
+	if before == nil {
+		v.index(row.shard(), id)
+	}
+}
+
+func (v *View) index(shard uint32, id checkpoint.MigrationID) {
+	ids, _ := v.shards.get(shard)
+	ids = ids.begin()
+	ids.set(id, struct{}{})
+	v.shards.set(shard, ids)
+}
+
+func (v *View) unindex(shard uint32, id checkpoint.MigrationID) {
+	ids, _ := v.shards.get(shard)
+	ids = ids.begin()
+	ids.delete(id)
+	if ids.size == 0 {
+		v.shards.delete(shard)
+	} else {
+		v.shards.set(shard, ids)
 	}
 }
 
 // Get returns a migration's row.
 func (v *View) Get(id checkpoint.MigrationID) (Row, bool) {
-	if row := v.rows[id]; row != nil {
+	if row, ok := v.rows.get(id); ok {
 		return v.shown(row), true
 	}
 	return Row{}, false
 }
 
-// All returns the rows in the order of their migration ids.
-func (v *View) All() []Row {
-	all := make([]Row, 0, len(v.rows))
-	for _, row := range v.rows {
-		all = append(all, v.shown(row))
+// Latest returns a migration's row without what lost events mean for it, nil for
+// none. It must not be changed.
+func (v *View) Latest(id checkpoint.MigrationID) *Row {
+	if row, ok := v.rows.get(id); ok {
+		return &row.Row
 	}
-	slices.SortFunc(all, func(a, b Row) int {
-		return bytes.Compare(a.Checkpoint.MigrationID[:], b.Checkpoint.MigrationID[:])
-	})
-	return all
+	return nil
 }
+
+// Rows yields the rows in the order of their migration ids.
+func (v *View) Rows() iter.Seq[Row] {
+	return func(yield func(Row) bool) {
+		ordered := make([]entry[checkpoint.MigrationID, *state], 0, v.Len())
+		for id, row := range v.rows.all() {
+			ordered = append(ordered, entry[checkpoint.MigrationID, *state]{id, row})
+		}
+		slices.SortFunc(ordered, func(a, b entry[checkpoint.MigrationID, *state]) int { return compareIDs(a.key, b.key) })
+		for _, e := range ordered {
+			if !yield(v.shown(e.value)) {
+				return
+			}
+		}
+	}
+}
+
+// VShard returns the rows of the migrations of one vShard, in the order of their ids.
+func (v *View) VShard(vshardID uint32) []Row {
+	ids, _ := v.shards.get(vshardID)
+	rows := make([]Row, 0, ids.size)
+	for id := range ids.all() {
+		row, _ := v.Get(id)
+		rows = append(rows, row)
+	}
+	slices.SortFunc(rows, func(a, b Row) int { return compareIDs(a.Checkpoint.MigrationID, b.Checkpoint.MigrationID) })
+	return rows
+}
+
+func compareIDs(a, b checkpoint.MigrationID) int { return bytes.Compare(a[:], b[:]) }
 
 func (v *View) shown(row *state) Row {
 	shown := row.Row
@@ -102,7 +168,7 @@ func (v *View) shown(row *state) Row {
 }
 
 // Len is the number of rows.
-func (v *View) Len() int { return len(v.rows) }
+func (v *View) Len() int { return v.rows.size }
 
 // LastSeq is the number of the last event that was applied or lost.
 func (v *View) LastSeq() uint64 { return v.lastSeq }
@@ -111,9 +177,12 @@ func (v *View) LastSeq() uint64 { return v.lastSeq }
 // nothing is in doubt as long as there is a lost event of which nobody knows whose
 // it was.
 func (v *View) Doubt(id checkpoint.MigrationID) Doubt {
-	row := v.rows[id]
-	if row == nil {
-		row = v.ended[id]
+	row, ok := v.rows.get(id)
+	if !ok {
+		row, _ = v.ended.get(id)
 	}
 	return v.losses.doubt(row)
 }
+
+// All returns the rows in the order of their migration ids.
+func (v *View) All() []Row { return slices.AppendSeq(make([]Row, 0, v.Len()), v.Rows()) }

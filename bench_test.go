@@ -1,0 +1,63 @@
+package migrationlog_test
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog"
+	"migrationlog/checkpoint"
+)
+
+// Durable upserts by a number of writers, each with migrations of its own.
+func BenchmarkUpsert(b *testing.B) {
+	for _, writers := range []int{1, 8, 64, 256} {
+		for _, noSync := range []bool{false, true} {
+			name := fmt.Sprintf("writers=%d/durable", writers)
+			if noSync {
+				name = fmt.Sprintf("writers=%d/nosync", writers)
+			}
+			b.Run(name, func(b *testing.B) {
+				s, err := migrationlog.Open(b.TempDir(), &migrationlog.Options{NoSync: noSync})
+				require.NoError(b, err)
+				var left atomic.Int64
+				left.Store(int64(b.N))
+				var wait sync.WaitGroup
+				b.ReportAllocs()
+				b.ResetTimer()
+				for range writers {
+					wait.Go(func() {
+						ids := make([]checkpoint.MigrationID, max(1, 1000/writers))
+						for i := range ids {
+							ids[i] = checkpoint.NewMigrationID()
+						}
+						for n := 0; left.Add(-1) >= 0; n++ {
+							upsertAttempt(b, s, ids[n%len(ids)], n/len(ids))
+						}
+					})
+				}
+				wait.Wait()
+				b.StopTimer()
+				stats := s.Stats()
+				b.ReportMetric(float64(stats.Appended)/float64(stats.Batches), "events/append")
+				require.NoError(b, s.Close())
+			})
+		}
+	}
+}
+
+func upsertAttempt(b testing.TB, s *migrationlog.Store, id checkpoint.MigrationID, n int) {
+	c, err := checkpoint.New(id, uint32(n), checkpoint.AddLearner{
+		VShardID: uint32(id[15]) * 4, SourceNode: 3, TargetNode: 900, SourceGroup: uint64(n), WritePauseBudgetUS: 50_000,
+		StartedAtHLC: checkpoint.HLC{WallNS: 1_700_000_000_000_000_000 + uint64(n)},
+	}, 1_700_000_000_000)
+	if err == nil {
+		_, err = s.Upsert(c)
+	}
+	if err != nil {
+		b.Error(err)
+	}
+}

@@ -1,0 +1,71 @@
+package projection
+
+import (
+	"maps"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Versions of a trie against maps: each shows what it showed when the next was begun,
+// whatever happened to those after it.
+func TestTrie_EqualsModel(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	type version struct {
+		trie  trie[int, int]
+		model map[int]int
+	}
+	var kept []version
+	now := version{model: map[int]int{}}
+	for n := range 200_000 {
+		key := rng.IntN(1 << (1 + n/1000%14))
+		switch rng.IntN(3) {
+		case 0:
+			now.trie.delete(key)
+			delete(now.model, key)
+		default:
+			now.trie.set(key, n)
+			now.model[key] = n
+		}
+		want, there := now.model[key]
+		got, found := now.trie.get(key)
+		require.Equal(t, there, found)
+		require.Equal(t, want, got)
+		if n%5000 == 0 {
+			kept = append(kept, version{now.trie, maps.Clone(now.model)})
+			now.trie = now.trie.begin()
+		}
+	}
+	for _, v := range append(kept, now) {
+		require.Equal(t, v.model, maps.Collect(v.trie.all()))
+		require.Equal(t, len(v.model), v.trie.size)
+	}
+}
+
+// A key whose hash agrees with others' to the last bit has its place all the same.
+func TestTrie_SameHash(t *testing.T) {
+	var v trie[int, int]
+	leaf := v.leaf(1)
+	for key := range 3 * leafSize {
+		leaf.entries = append(leaf.entries, entry[int, int]{key, key})
+	}
+	v.split(leaf, hashBits-fanoutBits)
+	require.NotNil(t, leaf.next)
+	count := 0
+	for range v.all() {
+		count++
+	}
+	require.Equal(t, 3*leafSize, count)
+}
+
+// A read allocates nothing.
+func TestView_GetAllocatesNothing(t *testing.T) {
+	var v trie[[16]byte, *state]
+	v.set([16]byte{1}, &state{})
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		if _, ok := v.get([16]byte{1}); !ok {
+			t.Fail()
+		}
+	}))
+}
