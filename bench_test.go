@@ -2,6 +2,8 @@ package migrationlog_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -59,5 +61,37 @@ func upsertAttempt(b testing.TB, s *migrationlog.Store, id checkpoint.MigrationI
 	}
 	if err != nil {
 		b.Error(err)
+	}
+}
+
+// An opening, with a snapshot and without one, after a history of which a tenth of a
+// thousandth is live.
+func BenchmarkOpen(b *testing.B) {
+	for _, events := range []int{10_000, 1_000_000} {
+		dir := b.TempDir()
+		s, err := migrationlog.Open(dir, &migrationlog.Options{NoSync: true})
+		require.NoError(b, err)
+		for n := range events {
+			upsertAttempt(b, s, checkpoint.MigrationID{1, byte(n % 1000), byte(n % 1000 >> 8)}, n)
+		}
+		require.NoError(b, s.Close())
+		for _, with := range []string{"snapshot", "nothing"} {
+			b.Run(fmt.Sprintf("events=%d/with=%s", events, with), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if with == "nothing" {
+						b.StopTimer()
+						require.NoError(b, os.RemoveAll(filepath.Join(dir, "snapshots")))
+						b.StartTimer()
+					}
+					s, err := migrationlog.Open(dir, nil)
+					require.NoError(b, err)
+					b.StopTimer()
+					require.NoError(b, s.Close())
+					b.StartTimer()
+				}
+				b.ReportMetric(float64(events)*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mevents/s")
+			})
+		}
 	}
 }

@@ -172,6 +172,7 @@ func (s *Store) decide(batch []*write) {
 	}
 	if err == nil && len(entries) > 0 {
 		s.view.Store(next)
+		s.snapshotWhenDue(next)
 	}
 	s.note(batch, len(entries), err)
 	if err != nil { // what was refused was held against events that may not exist

@@ -46,6 +46,8 @@ func smallLog(t testing.TB) (dir string, events []checkpoint.Event, ends []int) 
 	return dir, events, ends
 }
 
+var filesOfALog = []string{"wal/" + firstSegment, "MANIFEST", "wal/MANIFEST", "WATERMARK", "wal/WATERMARK"}
+
 // eventsIn are the whole events of a log by their numbers.
 func eventsIn(t testing.TB, dir string) map[uint64]checkpoint.Event {
 	reader, err := replay.Open(dir)
@@ -71,7 +73,7 @@ func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 		prefixes[end] = true
 	}
 	flips, cost := 0, 0
-	for _, name := range []string{"wal/" + firstSegment, "MANIFEST", "wal/MANIFEST", "WATERMARK", "wal/WATERMARK"} {
+	for _, name := range append(filesOfALog, "snapshots/00000000000000000005") {
 		whole, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)
 		for bit := range len(whole) * 8 {
@@ -87,7 +89,7 @@ func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 			require.NoError(t, err, "%s bit %d", name, bit)
 			flips++
 			report := s.Report()
-			report.Quarantined = nil
+			report.Quarantined, report.SnapshotSeq = nil, 0
 			require.Equal(t, before, report)
 			owner := uint64(slices.IndexFunc(ends, func(end int) bool { return bit/8 < end }) + 1)
 			want := map[uint64]checkpoint.Event{}
@@ -186,7 +188,7 @@ func TestD2_OpenWithEveryEndDestroyed(t *testing.T) {
 	dir, events, ends := smallLog(t)
 	garbage := rand.NewChaCha8([32]byte{})
 	tried := 0
-	for _, name := range []string{"wal/" + firstSegment, "MANIFEST", "wal/MANIFEST", "WATERMARK", "wal/WATERMARK"} {
+	for _, name := range append(filesOfALog, "snapshots/00000000000000000005") {
 		whole, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)
 		for _, how := range []string{"cut", "zeros", "garbage"} {
@@ -771,7 +773,8 @@ func TestUnknownKind(t *testing.T) {
 	id := checkpoint.MigrationID{7}
 	body, err := cbor.Marshal(map[int]any{1: 9, 2: id[:], 3: 5, 8: 12})
 	require.NoError(t, err)
-	frame := segment.AppendFrame(nil, reader.Manifest().UUID, segment.Header{Seq: 6, DurableThrough: 5}, segment.NewBody(body))
+	log := reader.Manifest().UUID
+	frame := segment.AppendFrame(nil, &log, segment.Header{Seq: 6, DurableThrough: 5}, segment.NewBody(body))
 	f, err := os.OpenFile(segmentPath(dir, firstSegment), os.O_APPEND|os.O_WRONLY, 0)
 	require.NoError(t, err)
 	_, err = f.Write(append(binary.AppendUvarint(nil, uint64(len(frame))), frame...))

@@ -3,6 +3,8 @@ package migrationlog
 import (
 	"log/slog"
 	"time"
+
+	"migrationlog/eventlog"
 )
 
 // DamagePolicy says what Open does with a damaged log.
@@ -22,6 +24,7 @@ const (
 type Options struct {
 	MustExist   bool             // refuse to create a log: fs.ErrNotExist
 	OnDamage    DamagePolicy     // SkipDamage (default) or RefuseDamage
+	ReadAll     bool             // check all of the history, where else a snapshot spares reading what is before it; RefuseDamage does so as well
 	LockTimeout time.Duration    // how long to wait for another writer; 0: fail at once with ErrLocked
 	SegmentSize int              // bytes; 0 is 4 MiB
 	NoSync      bool             // acknowledge before durable, for bulk loads and benchmarks; Close syncs
@@ -34,6 +37,9 @@ func (o *Options) withDefaults() Options {
 	var opts Options
 	if o != nil {
 		opts = *o
+	}
+	if opts.SegmentSize <= 0 {
+		opts.SegmentSize = eventlog.DefaultSegmentBytes
 	}
 	if opts.ScrubRate <= 0 {
 		opts.ScrubRate = 32 << 20

@@ -29,6 +29,8 @@ type Store struct {
 	log     *eventlog.Log
 	entries []eventlog.Entry
 
+	snapshots snapshots
+
 	view atomic.Pointer[projection.View] // of all that is durable; it is replaced, never changed
 
 	statsMu sync.Mutex
@@ -64,12 +66,14 @@ func Open(dir string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	fold := replay.NewFold(recovery.Directory())
-	for item, err := range recovery.Items() {
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("read %s: %w", dir, err), recovery.Abandon())
-		}
-		fold.Add(replay.Decode(item))
+	history := replay.Source{FS: recovery.FS(), Directory: recovery.Directory(), Snapshots: recovery.Snapshots(), Items: recovery.Items}
+	read := history.Fold
+	if o.ReadAll || o.OnDamage == RefuseDamage {
+		read = history.FoldAll
+	}
+	fold, err := read()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("read %s: %w", dir, err), recovery.Abandon())
 	}
 	report := fold.Report()
 	if o.OnDamage == RefuseDamage && len(report.Damage) > 0 {
@@ -83,6 +87,8 @@ func Open(dir string, opts *Options) (*Store, error) {
 	s := &Store{dir: dir, opts: o, report: report, log: log}
 	s.queue.rests.L = &s.queue.mu
 	s.view.Store(fold.View)
+	s.snapshots.segment = log.Last().Segment
+	s.snapshots.seq.Store(report.SnapshotSeq)
 	s.stats.LastSeq = log.NextSeq() - 1
 	s.stats.DurableThrough = s.stats.LastSeq // Finish synced what was found
 	s.logReport()
@@ -256,6 +262,9 @@ func (s *Store) Stats() Stats {
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
 		s.queue.close()
+		if s.log.Health() == nil {
+			s.snapshotAtEnd()
+		}
 		s.closeErr = s.log.Close()
 		s.note(nil, 0, s.log.Health())
 	})

@@ -12,13 +12,6 @@ import (
 // batched with others, and a scanner's idea of a plausible frame narrow.
 const MaxEventBytes = 64 << 10
 
-// The kinds of event, as stored under key 1.
-const (
-	kindUpserted = 1
-	kindAborted  = 2
-	kindRemoved  = 3
-)
-
 // An event is a CBOR map with integer keys. Keys 1 to 3 are in every event, so
 // that a reader can say whose an event of an unknown kind is.
 //
@@ -131,7 +124,7 @@ func abortedToWire(e Aborted) (any, error) {
 		}
 		comps[i] = compensationWire{Kind: uint8(c.Kind), GroupID: c.GroupID, PeerID: c.PeerID, VShardID: c.VShardID}
 	}
-	return abortedWire{Kind: kindAborted, ID: e.MigrationID, TimeMS: e.TimestampMS, Reason: e.Reason, Compensations: comps}, nil
+	return abortedWire{Kind: uint64(KindAborted), ID: e.MigrationID, TimeMS: e.TimestampMS, Reason: e.Reason, Compensations: comps}, nil
 }
 
 // DecodeEvent reads what EncodeEvent wrote. Keys that it does not know are
@@ -146,7 +139,7 @@ func DecodeEvent(b []byte) (Event, error) {
 	var w eventWire
 	if err := decMode.Unmarshal(b, &w); err != nil {
 		var head headWire // another kind's keys may be of other types
-		if decMode.Unmarshal(b, &head) == nil && head.Kind > kindRemoved {
+		if decMode.Unmarshal(b, &head) == nil && head.Kind > uint64(KindRemoved) {
 			return nil, &UnknownKindError{Kind: head.Kind, MigrationID: head.ID, TimestampMS: head.TimeMS}
 		}
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
@@ -160,11 +153,11 @@ func DecodeEvent(b []byte) (Event, error) {
 		return nil, ErrNilMigrationID
 	}
 	switch w.Kind {
-	case kindUpserted:
+	case uint64(KindUpserted):
 		return w.upserted()
-	case kindAborted:
+	case uint64(KindAborted):
 		return w.aborted()
-	case kindRemoved:
+	case uint64(KindRemoved):
 		return Removed{MigrationID: w.ID, TimestampMS: *w.TimeMS}, nil
 	}
 	return nil, &UnknownKindError{Kind: w.Kind, MigrationID: w.ID, TimestampMS: *w.TimeMS}

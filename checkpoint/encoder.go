@@ -50,7 +50,7 @@ func (enc *encoder) toWire(e Event) (any, error) {
 		if e.MigrationID == (MigrationID{}) {
 			return nil, ErrNilMigrationID
 		}
-		return headWire{Kind: kindRemoved, ID: e.MigrationID, TimeMS: e.TimestampMS}, nil
+		return headWire{Kind: uint64(KindRemoved), ID: e.MigrationID, TimeMS: e.TimestampMS}, nil
 	}
 	return nil, fmt.Errorf("unknown event type %T: pass Upserted, Aborted or Removed as a value", e)
 }
@@ -67,7 +67,7 @@ func (enc *encoder) upsertedToWire(c Checkpoint) (any, error) {
 		return nil, &CRCMismatchError{MigrationID: c.MigrationID, Got: c.CRC32C, Want: crc}
 	}
 	enc.upserted = upsertedWire{
-		Kind: kindUpserted, ID: c.MigrationID, TimeMS: c.TimestampMS,
+		Kind: uint64(KindUpserted), ID: c.MigrationID, TimeMS: c.TimestampMS,
 		Attempt: c.Attempt, Phase: uint8(c.Payload.Phase()), Payload: payload, CRC32C: c.CRC32C,
 	}
 	return &enc.upserted, nil

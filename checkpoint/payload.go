@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"reflect"
 )
 
 // Payload is what a coordinator records at one phase boundary: exactly one of
@@ -107,29 +106,32 @@ func EncodePayload(p Payload) ([]byte, error) {
 	return bytes.Clone(b), err
 }
 
-// ZeroPayload returns the payload of a phase with all its fields zero, or
-// ErrUnknownPhase.
-func ZeroPayload(phase Phase) (Payload, error) {
-	for _, p := range []Payload{AddLearner{}, CatchUp{}, PromoteLearner{}, LeadershipTransfer{}, Cutover{}, Complete{}} {
-		if p.Phase() == phase {
-			return p, nil
-		}
+// ReadPayload returns the payload of a phase once read has filled in the pointer
+// to it that it is given, or ErrUnknownPhase.
+func ReadPayload(phase Phase, read func(into any) error) (Payload, error) {
+	switch phase {
+	case PhaseAddLearner:
+		return readAs[AddLearner](read)
+	case PhaseCatchUp:
+		return readAs[CatchUp](read)
+	case PhasePromoteLearner:
+		return readAs[PromoteLearner](read)
+	case PhaseLeadershipTransfer:
+		return readAs[LeadershipTransfer](read)
+	case PhaseCutover:
+		return readAs[Cutover](read)
+	case PhaseComplete:
+		return readAs[Complete](read)
 	}
 	return nil, fmt.Errorf("%w: %d", ErrUnknownPhase, uint8(phase))
 }
 
-// ReadPayload returns the payload of a phase once read has filled in the pointer
-// to it that it is given.
-func ReadPayload(phase Phase, read func(into any) error) (Payload, error) {
-	zero, err := ZeroPayload(phase)
-	if err != nil {
+func readAs[P Payload](read func(into any) error) (Payload, error) {
+	var p P
+	if err := read(&p); err != nil {
 		return nil, err
 	}
-	into := reflect.New(reflect.TypeOf(zero))
-	if err := read(into.Interface()); err != nil {
-		return nil, err
-	}
-	return into.Elem().Interface().(Payload), nil
+	return p, nil
 }
 
 // DecodePayload reads what EncodePayload wrote for that phase. A payload has

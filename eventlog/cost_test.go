@@ -23,7 +23,7 @@ func beginLog(t testing.TB, dir string, opts Options) *Log {
 func openLog(t testing.TB, dir string, opts Options) *Log {
 	r, err := Begin(dir, opts)
 	require.NoError(t, err)
-	for _, err := range r.Items() {
+	for _, err := range r.Items(false) {
 		require.NoError(t, err)
 	}
 	log, err := r.Finish()
@@ -70,7 +70,7 @@ func BenchmarkCost(b *testing.B) {
 	b.Run("frame_checksums", func(b *testing.B) {
 		var frame []byte
 		for b.Loop() {
-			frame = segment.AppendFrame(frame[:0], uuid.UUID{1}, segment.Header{Seq: 7}, segment.NewBody(body))
+			frame = segment.AppendFrame(frame[:0], &uuid.UUID{1}, segment.Header{Seq: 7}, segment.NewBody(body))
 		}
 	})
 	b.Run("rotate", func(b *testing.B) {

@@ -23,7 +23,8 @@ type Log struct {
 
 	tail           *tail
 	nextSeq        uint64
-	durableThrough uint64 // what the next frame's header says
+	last           segment.FrameID // of the last frame; zero in an empty log
+	durableThrough uint64          // what the next frame's header says
 	failed         error
 	closed         bool
 
@@ -45,6 +46,9 @@ func (l *Log) NextSeq() uint64 { return l.nextSeq }
 // DurableThrough is the number of the last frame of a finished Append that is
 // known to be on the device, with all before it.
 func (l *Log) DurableThrough() uint64 { return l.durableThrough }
+
+// Last is the last frame of the log, zero in an empty one.
+func (l *Log) Last() segment.FrameID { return l.last }
 
 // Health is nil, or the ErrFailed that every append returns.
 func (l *Log) Health() error { return l.failed }
@@ -117,7 +121,7 @@ func (l *Log) write(entries []Entry) (int, error) {
 		}
 		h := segment.Header{Seq: l.nextSeq + uint64(i), PrevSeq: e.PrevSeq, DurableThrough: l.durableThrough}
 		l.buffer = slices.Grow(l.buffer, n) // where it moves, the frames before stay
-		l.buffer = segment.AppendFrame(l.buffer, l.uuid, h, e.Body)
+		l.buffer = segment.AppendFrame(l.buffer, &l.uuid, h, e.Body)
 		l.frames = append(l.frames, l.buffer[len(l.buffer)-n:])
 		sizeBytes += int64(len(binary.AppendUvarint(l.prefix[:0], uint64(n))) + n)
 	}
@@ -125,6 +129,7 @@ func (l *Log) write(entries []Entry) (int, error) {
 		return 0, err
 	}
 	l.nextSeq += uint64(len(l.frames))
+	l.last = segment.FrameIDOf(l.frames[len(l.frames)-1], l.tail.first)
 	return len(l.frames), nil
 }
 

@@ -31,15 +31,17 @@ type Options struct {
 // Recovery is a log on its way from whatever state its directory is in to one
 // that can be appended to. Its owner holds the lock.
 type Recovery struct {
-	dir      string
-	opts     Options
-	lock     *flock.Flock
-	found    segment.Directory
-	lastName string // of the segment that tidwall/wal takes for the last
-	scan     *segment.Scan
-	scanned  bool
-	damage   map[string][]segment.Damage // by segment, where there are bytes that are no frame; torn tails aside
-	saved    []string
+	dir       string
+	opts      Options
+	lock      *flock.Flock
+	found     segment.Directory
+	snapshots []segment.Snapshot
+	lastName  string // of the segment that tidwall/wal takes for the last
+	scan      *segment.Scan
+	scanned   bool
+	lastFrame segment.FrameID
+	damage    map[string][]segment.Damage // by segment, where there are bytes that are no frame; torn tails aside
+	saved     []string
 }
 
 // Begin locks the directory and judges it, making a new log where there is
@@ -103,8 +105,10 @@ func (r *Recovery) judge(fsys fs.FS) (err error) {
 			return fmt.Errorf("%w: %s has a segment's name and is no regular file: put the segment itself in its place", ErrDamaged, d.Segment)
 		}
 	}
-	r.scan = segment.NewScan(fsys, r.found, segment.ScanOptions{Locked: true})
-	return nil
+	var damaged []segment.Damage
+	r.snapshots, damaged, err = segment.ReadSnapshots(fsys, r.found.Manifest.UUID)
+	r.found.Strays = append(r.found.Strays, damaged...) // they are of no use where they are
+	return err
 }
 
 // create makes a log in an empty directory. The watermarks come before what is
@@ -160,12 +164,24 @@ func (r *Recovery) writeManifest(m segment.Manifest) error {
 // Directory is what Begin found beside the frames.
 func (r *Recovery) Directory() segment.Directory { return r.found }
 
-// Items yields all frames of the log and all damage, in order. Damage outside
-// the segments comes first.
-func (r *Recovery) Items() iter.Seq2[segment.Item, error] {
+// FS is the log's directory.
+func (r *Recovery) FS() fs.FS { return os.DirFS(r.dir) }
+
+// Snapshots are the sound ones, the newest first.
+func (r *Recovery) Snapshots() []segment.Snapshot { return r.snapshots }
+
+// Items yields all frames of the log, or with last those of its last segment, and all
+// damage that is found on the way, in order. Damage outside the segments comes first.
+// It may be asked for again: Finish goes by what was read last.
+func (r *Recovery) Items(last bool) iter.Seq2[segment.Item, error] {
 	return func(yield func(segment.Item, error) bool) {
+		r.scan = segment.NewScan(r.FS(), r.found, segment.ScanOptions{Locked: true, Last: last})
 		r.damage = make(map[string][]segment.Damage)
+		r.lastFrame, r.scanned = segment.FrameID{}, false
 		for item, err := range r.scan.Items() {
+			if item.Damage == nil && err == nil {
+				r.lastFrame = item.Frame.ID()
+			}
 			if d := item.Damage; d != nil && !d.Torn && d.Length > 0 {
 				r.damage[d.Segment] = append(r.damage[d.Segment], *d)
 			}
@@ -210,7 +226,7 @@ func (r *Recovery) finish() (*Log, error) {
 	}
 	log := &Log{
 		dir: r.dir, opts: r.opts, uuid: r.found.Manifest.UUID, lock: r.lock, watermark: watermark,
-		nextSeq: tail.NextSeq, durableThrough: tail.NextSeq - 1,
+		last: r.lastFrame, nextSeq: tail.NextSeq, durableThrough: tail.NextSeq - 1,
 	}
 	if tail.Dirty {
 		err = log.begin()

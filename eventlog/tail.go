@@ -23,6 +23,7 @@ var zeros [roomBytes]byte
 type tail struct {
 	wal     *appender
 	file    *os.File
+	first   uint64 // the number that it is named by
 	id      fileID
 	bytes   int64 // where the last entry ends
 	size    int64 // of the file; from bytes on it holds zeros
@@ -52,7 +53,8 @@ func openTail(path string, lastSeq uint64, sizeBytes, maximum int64) (*tail, err
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	return &tail{wal: wal, file: file, id: id, bytes: sizeBytes, size: sizeBytes, maximum: maximum}, nil
+	first, _ := segment.ParseName(filepath.Base(path))
+	return &tail{wal: wal, file: file, first: first, id: id, bytes: sizeBytes, size: sizeBytes, maximum: maximum}, nil
 }
 
 // room is how much the segment takes before the log goes on in another.

@@ -43,22 +43,6 @@ func TestTrie_EqualsModel(t *testing.T) {
 	}
 }
 
-// A key whose hash agrees with others' to the last bit has its place all the same.
-func TestTrie_SameHash(t *testing.T) {
-	var v trie[int, int]
-	leaf := v.leaf(1)
-	for key := range 3 * leafSize {
-		leaf.entries = append(leaf.entries, entry[int, int]{key, key})
-	}
-	v.split(leaf, hashBits-fanoutBits)
-	require.NotNil(t, leaf.next)
-	count := 0
-	for range v.all() {
-		count++
-	}
-	require.Equal(t, 3*leafSize, count)
-}
-
 // A read allocates nothing.
 func TestView_GetAllocatesNothing(t *testing.T) {
 	var v trie[[16]byte, *state]

@@ -31,9 +31,7 @@ func (v *View) Begin() *View {
 // Add folds in a new event, and returns the number of the migration's event before
 // it: 0 for the first event of a life.
 func (v *View) Add(seq uint64, e checkpoint.Event) (prevSeq uint64) {
-	if before, ok := v.rows.get(e.Migration()); ok {
-		prevSeq = before.last
-	}
+	prevSeq = v.LastOf(e.Migration())
 	v.Apply(seq, prevSeq, e)
 	return prevSeq
 }
@@ -49,6 +47,42 @@ func (v *View) Apply(seq, prevSeq uint64, e checkpoint.Event) {
 	row := fold(before, seq, prevSeq, e, gap)
 	row.holes = v.losses.holesAfter(before, seq, prevSeq, e)
 	v.put(e.Migration(), before, row)
+}
+
+// Sequenced is a checkpoint and its place in the history.
+type Sequenced struct {
+	Seq, PrevSeq uint64
+	Checkpoint   checkpoint.Checkpoint
+}
+
+// Put makes a migration's row what its history of these checkpoints, oldest first, has led
+// to. They follow without a gap on the row that there is, or else begin with the
+// first of a life or with an AddLearner, which tells all that an earlier phase does.
+func (v *View) Put(history []Sequenced) {
+	latest := history[len(history)-1]
+	row := &state{last: latest.Seq, Row: Row{Checkpoint: latest.Checkpoint, Seq: latest.Seq, PrevSeq: latest.PrevSeq}}
+	before, ok := v.rows.get(latest.Checkpoint.MigrationID)
+	if ok && history[0].PrevSeq != 0 {
+		row.Facts = before.Facts
+	}
+	for _, s := range history {
+		row.Facts = row.Facts.after(s.Checkpoint.Payload)
+	}
+	v.put(latest.Checkpoint.MigrationID, before, row)
+}
+
+// LastOf is the number of a migration's last event, 0 for one without a row.
+func (v *View) LastOf(id checkpoint.MigrationID) uint64 {
+	if row, ok := v.rows.get(id); ok {
+		return row.last
+	}
+	return 0
+}
+
+// End takes away a migration's row, if there is one.
+func (v *View) End(id checkpoint.MigrationID) {
+	before, _ := v.rows.get(id)
+	v.put(id, before, &state{ended: true})
 }
 
 // Pass notes an event of a migration that is of a kind that is not known. It leaves
@@ -131,17 +165,21 @@ func (v *View) Latest(id checkpoint.MigrationID) *Row {
 // Rows yields the rows in the order of their migration ids.
 func (v *View) Rows() iter.Seq[Row] {
 	return func(yield func(Row) bool) {
-		ordered := make([]entry[checkpoint.MigrationID, *state], 0, v.Len())
-		for id, row := range v.rows.all() {
-			ordered = append(ordered, entry[checkpoint.MigrationID, *state]{id, row})
-		}
-		slices.SortFunc(ordered, func(a, b entry[checkpoint.MigrationID, *state]) int { return compareIDs(a.key, b.key) })
-		for _, e := range ordered {
+		for _, e := range v.ordered() {
 			if !yield(v.shown(e.value)) {
 				return
 			}
 		}
 	}
+}
+
+func (v *View) ordered() []entry[checkpoint.MigrationID, *state] {
+	all := make([]entry[checkpoint.MigrationID, *state], 0, v.Len())
+	for id, row := range v.rows.all() {
+		all = append(all, entry[checkpoint.MigrationID, *state]{id, row})
+	}
+	slices.SortFunc(all, func(a, b entry[checkpoint.MigrationID, *state]) int { return compareIDs(a.key, b.key) })
+	return all
 }
 
 // VShard returns the rows of the migrations of one vShard, in the order of their ids.

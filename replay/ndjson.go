@@ -108,7 +108,7 @@ func (r *Record) UnmarshalJSON(line []byte) error {
 		return r.readAbort(line)
 	case KindRemove:
 		var l removeLine
-		if err := strict(line, &l, l); err != nil {
+		if err := strict(line, &l); err != nil {
 			return err
 		}
 		r.Seq = l.Seq
@@ -116,7 +116,7 @@ func (r *Record) UnmarshalJSON(line []byte) error {
 		return nil
 	case KindUnknown:
 		var l unknownLine
-		if err := strict(line, &l, l); err != nil {
+		if err := strict(line, &l); err != nil {
 			return err
 		}
 		r.Seq = l.Seq
@@ -124,7 +124,7 @@ func (r *Record) UnmarshalJSON(line []byte) error {
 		return nil
 	case KindDamage:
 		var l damageLine
-		if err := strict(line, &l, l); err != nil {
+		if err := strict(line, &l); err != nil {
 			return err
 		}
 		r.Damage = &l.Damage
@@ -137,7 +137,7 @@ func (r *Record) UnmarshalJSON(line []byte) error {
 
 func (r *Record) readAbort(line []byte) error {
 	var l abortLine
-	if err := strict(line, &l, l); err != nil {
+	if err := strict(line, &l); err != nil {
 		return err
 	}
 	var comps []checkpoint.Compensation
@@ -157,7 +157,7 @@ func (r *Record) readAbort(line []byte) error {
 
 func (r *Record) readCheckpoint(line []byte) error {
 	var l checkpointLine
-	if err := strict(line, &l, l); err != nil {
+	if err := strict(line, &l); err != nil {
 		return err
 	}
 	p, err := readPayload(*l.Phase, l.Payload)
@@ -179,17 +179,16 @@ func (r *Record) readCheckpoint(line []byte) error {
 }
 
 func readPayload(phase checkpoint.Phase, b []byte) (checkpoint.Payload, error) {
-	zero, err := checkpoint.ZeroPayload(phase)
-	if err != nil {
-		return nil, err
-	}
-	return checkpoint.ReadPayload(phase, func(into any) error { return strict(b, into, zero) })
+	return checkpoint.ReadPayload(phase, func(into any) error { return strict(b, into) })
 }
 
-// strict reads one JSON object that has the keys of zero, which is what into
-// points at before, and no others. Keys that zero leaves out when written are
-// optional.
-func strict(b []byte, into, zero any) error {
+// strict reads one JSON object that has the keys of what into points at, which is zero
+// before, and no others. Keys that are left out when a zero is written are optional.
+func strict(b []byte, into any) error {
+	want, err := json.Marshal(into)
+	if err != nil {
+		return err
+	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
@@ -197,10 +196,6 @@ func strict(b []byte, into, zero any) error {
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return errors.New("more than one JSON value")
-	}
-	want, err := json.Marshal(zero)
-	if err != nil {
-		return err
 	}
 	return requireKeys(b, want, "")
 }

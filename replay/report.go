@@ -17,6 +17,9 @@ type Report struct {
 	FirstSeq uint64 `json:"first_seq"` // of the whole frames; 0 in an empty log
 	LastSeq  uint64 `json:"last_seq"`
 	FramesOK uint64 `json:"frames_ok"`
+	// SnapshotSeq is the number of the last event that a snapshot told of: the ones
+	// before FirstSeq were not read. 0 where all were.
+	SnapshotSeq uint64 `json:"snapshot_seq,omitempty"`
 	// UnknownKinds counts whole frames of a kind that a newer version wrote. They
 	// are among FramesOK, and change no row.
 	UnknownKinds uint64     `json:"unknown_kinds"`

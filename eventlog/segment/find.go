@@ -23,7 +23,7 @@ func (p placed) end() int { return int(p.Offset + p.Length()) }
 // the order of the file.
 func (s *Scan) find(data []byte, pos int) (found []placed) {
 	before := pos
-	for at, h := range headers(data[pos:], s.log) {
+	for at, h := range headers(data[pos:], &s.log) {
 		if at += pos; at < before { // in the body of one
 			continue
 		}
@@ -32,7 +32,7 @@ func (s *Scan) find(data []byte, pos int) (found []placed) {
 			continue
 		}
 		f := placed{before: before, start: at}
-		f.Frame = Frame{Header: h.Header, Body: data[at+HeaderBytes : at+HeaderBytes+h.bodyBytes], Offset: int64(at)}
+		f.Frame = Frame{Header: h.Header, Body: data[at+HeaderBytes : at+HeaderBytes+h.bodyBytes], Offset: int64(at), headerCRC32C: binary.LittleEndian.Uint32(data[at+36:])}
 		if prefix := binary.AppendUvarint(nil, uint64(f.Length())); bytes.HasSuffix(data[before:at], prefix) {
 			f.start -= len(prefix)
 		} // else its length is damaged, and costs nothing
@@ -82,7 +82,7 @@ type soundHeader struct {
 }
 
 // headers yields the sound headers among the bytes, and where they begin.
-func headers(b []byte, log uuid.UUID) iter.Seq2[int, soundHeader] {
+func headers(b []byte, log *uuid.UUID) iter.Seq2[int, soundHeader] {
 	return func(yield func(int, soundHeader) bool) {
 		for at := 0; at < len(b); at++ {
 			skip := bytes.Index(b[at:], magic[:])
@@ -97,7 +97,7 @@ func headers(b []byte, log uuid.UUID) iter.Seq2[int, soundHeader] {
 	}
 }
 
-func firstHeader(b []byte, log uuid.UUID) (at int, h Header, ok bool) {
+func firstHeader(b []byte, log *uuid.UUID) (at int, h Header, ok bool) {
 	for at, h := range headers(b, log) {
 		return at, h.Header, true
 	}

@@ -55,7 +55,7 @@ func NewBody(b []byte) Body { return Body{b, crc32.Checksum(b, castagnoli)} }
 func (b Body) FrameBytes() int { return HeaderBytes + len(b.bytes) }
 
 // AppendFrame appends a frame to dst.
-func AppendFrame(dst []byte, log uuid.UUID, h Header, body Body) []byte {
+func AppendFrame(dst []byte, log *uuid.UUID, h Header, body Body) []byte {
 	at := len(dst)
 	dst = append(dst, magic[:]...)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(body.bytes)))
@@ -67,13 +67,14 @@ func AppendFrame(dst []byte, log uuid.UUID, h Header, body Body) []byte {
 	return append(dst, body.bytes...)
 }
 
-func headerCRC(header []byte, log uuid.UUID) uint32 {
+// headerCRC takes the UUID where it lies: one on the stack would be moved to the heap.
+func headerCRC(header []byte, log *uuid.UUID) uint32 {
 	return crc32.Update(crc32.Checksum(header[:36], castagnoli), castagnoli, log[:])
 }
 
 // parseHeader reads the header at the start of b and reports whether it can be
 // believed.
-func parseHeader(b []byte, log uuid.UUID) (h Header, bodyBytes int, ok bool) {
+func parseHeader(b []byte, log *uuid.UUID) (h Header, bodyBytes int, ok bool) {
 	if len(b) < HeaderBytes || !bytes.Equal(b[:4], magic[:]) ||
 		binary.LittleEndian.Uint32(b[36:]) != headerCRC(b, log) {
 		return Header{}, 0, false

@@ -12,6 +12,14 @@ type Frame struct {
 	Body    []byte // shares memory with its whole segment: copy it to keep it
 	Segment string // file name
 	Offset  int64  // of the frame's header in the segment
+
+	headerCRC32C uint32
+}
+
+// ID is the frame's.
+func (f Frame) ID() FrameID {
+	first, _ := ParseName(f.Segment)
+	return FrameID{Seq: f.Seq, Segment: first, HeaderCRC32C: f.headerCRC32C}
 }
 
 // Length is the frame's size in bytes, header and body.

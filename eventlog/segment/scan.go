@@ -40,6 +40,7 @@ type Scan struct {
 // that a writer may have open.
 type ScanOptions struct {
 	From   uint64 // segments that end before the frame with this number are passed over unread
+	Last   bool   // only the last segment is read, and its name believed
 	Locked bool   // no writer has the log open: its end is no write in progress
 }
 
@@ -80,6 +81,10 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 			}
 			yield(Item{Damage: &d}, nil)
 			return
+		}
+		if s.opts.Last {
+			names = names[len(names)-1:]
+			s.expect, _ = ParseName(names[0])
 		}
 		parts, err := s.survey(names)
 		if err != nil {
@@ -131,7 +136,7 @@ func (s *Scan) survey(names []string) ([]part, error) {
 		if err != nil {
 			return nil, err
 		}
-		switch _, h, ok := firstHeader(head, s.log); {
+		switch _, h, ok := firstHeader(head, &s.log); {
 		case ok && h.Seq >= first:
 			parts[i].named = h.Seq
 		case ok:
@@ -152,7 +157,7 @@ func (s *Scan) head(name string) ([]byte, error) {
 	defer f.Close()
 	head := make([]byte, maxPrefixBytes+HeaderBytes)
 	n, err := io.ReadFull(f, head)
-	if _, _, ok := firstHeader(head[:n], s.log); err != nil || ok {
+	if _, _, ok := firstHeader(head[:n], &s.log); err != nil || ok {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			err = nil
 		}
@@ -174,7 +179,7 @@ func (s *Scan) sealedSegment(p part, next uint64) bool {
 		return false
 	}
 	rest := data[pos:]
-	for _, h := range headers(rest, s.log) { // a sound header says what was there even if its body does not
+	for _, h := range headers(rest, &s.log) { // a sound header says what was there even if its body does not
 		if h.Seq < s.end {
 			next = max(next, h.Seq+1)
 		}
@@ -254,7 +259,7 @@ func (s *Scan) frames(p part, data []byte, pos int) (int, bool) {
 // should be.
 func (s *Scan) lose(name string, pos int, b []byte, next uint64) bool {
 	d := &Damage{Segment: name, Offset: int64(pos), Length: int64(len(b)), Reason: s.reason(b, next)}
-	for _, h := range headers(b, s.log) {
+	for _, h := range headers(b, &s.log) {
 		d.DurableThrough = max(d.DurableThrough, h.DurableThrough)
 	}
 	s.losses.Durable(d.DurableThrough)
@@ -278,7 +283,7 @@ func (s *Scan) reason(b []byte, next uint64) string {
 		return "overwritten with zeros"
 	}
 	for k := 0; k <= maxPrefixBytes && k < len(b); k++ {
-		h, _, ok := parseHeader(b[k:], s.log)
+		h, _, ok := parseHeader(b[k:], &s.log)
 		switch {
 		case ok && h.Seq >= s.expect && h.Seq < next:
 			return "body does not match its CRC32C"

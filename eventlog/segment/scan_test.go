@@ -22,7 +22,7 @@ var testLog = uuid.MustParse("6f1d9f9e-40c1-4d5e-9a39-6f0b6a1c2d3e")
 
 // entry is a frame as tidwall/wal stores it, its length before it.
 func entry(h segment.Header, body string) []byte {
-	frame := segment.AppendFrame(nil, testLog, h, segment.NewBody([]byte(body)))
+	frame := segment.AppendFrame(nil, &testLog, h, segment.NewBody([]byte(body)))
 	return append(binary.AppendUvarint(nil, uint64(len(frame))), frame...)
 }
 
@@ -90,7 +90,7 @@ func TestD2_Damage(t *testing.T) {
 	one, name1, name6, name9 := entries(1, 5), segment.Name(1), segment.Name(6), segment.Name(9)
 	at := func(seq uint64) int { return len(entries(1, seq-1)) } // where an entry of segment 1 starts
 	with := func(b []byte, change func([]byte)) []byte { b = slices.Clone(b); change(b); return b }
-	foreign := segment.AppendFrame(nil, uuid.New(), segment.Header{Seq: 6}, segment.NewBody([]byte("of another log")))
+	foreign := segment.AppendFrame(nil, &uuid.UUID{9}, segment.Header{Seq: 6}, segment.NewBody([]byte("of another log")))
 
 	for name, tc := range map[string]struct {
 		segments map[uint64][]byte
@@ -462,7 +462,7 @@ func FuzzFrame(f *testing.F) {
 			return
 		}
 		h := segment.Header{Seq: seq, PrevSeq: prev % seq, DurableThrough: durable % seq}
-		frame := segment.AppendFrame(nil, testLog, h, segment.NewBody(body))
+		frame := segment.AppendFrame(nil, &testLog, h, segment.NewBody(body))
 		b := append(binary.AppendUvarint(nil, uint64(len(frame))), frame...)
 		fsys := logOf(map[uint64][]byte{seq: b})
 		var got []segment.Frame

@@ -13,7 +13,7 @@ func (s *Scan) endLog(p part, data []byte, pos int) bool {
 	named := s.named
 	if s.tail.Torn > 0 { // it names itself
 		named = s.sealed
-		for _, h := range headers(data[:end], s.log) {
+		for _, h := range headers(data[:end], &s.log) {
 			named = max(named, h.Seq)
 		}
 	}
@@ -62,7 +62,7 @@ func (s *Scan) leftover(data []byte, pos int) (end int, next uint64) {
 			n = len(data) - end
 		}
 		inside := min(n, maxPrefixBytes+1)
-		at, _, another := firstHeader(data[end+inside:end+n], s.log)
+		at, _, another := firstHeader(data[end+inside:end+n], &s.log)
 		switch {
 		case h.Seq == 0 && another: // that will say what these bytes were
 			n = inside + at
@@ -105,7 +105,7 @@ func (s *Scan) torn(b []byte, next uint64) (seq uint64, torn bool) {
 		n := min(len(frame), len(magic))
 		return next, bytes.Equal(frame[:n], magic[:n])
 	}
-	h, bodyBytes, ok := parseHeader(frame, s.log)
+	h, bodyBytes, ok := parseHeader(frame, &s.log)
 	return h.Seq, ok && h.Seq >= next && uint64(HeaderBytes+bodyBytes) == length
 }
 
@@ -114,7 +114,7 @@ func (s *Scan) torn(b []byte, next uint64) (seq uint64, torn bool) {
 // end. A sound header is believed before the prefix is.
 func (s *Scan) entry(b []byte) (h Header, n int) {
 	for k := 0; k <= maxPrefixBytes && k < len(b); k++ {
-		if h, bodyBytes, ok := parseHeader(b[k:], s.log); ok {
+		if h, bodyBytes, ok := parseHeader(b[k:], &s.log); ok {
 			if n = k + HeaderBytes + bodyBytes; n > len(b) {
 				n = 0
 			}

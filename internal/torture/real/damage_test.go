@@ -214,7 +214,7 @@ func (l *sound) checkRead(t *testing.T, c *cases, n int, damaged memory) (replay
 	if n%8 == 0 {
 		again, err := reader.Verify(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, report, again)
+		require.Equal(t, report, withoutSnapshots(again))
 	}
 	l.checkReport(t, c, damaged, report, found)
 	return report, nil
@@ -300,7 +300,7 @@ func (l *sound) checkOpen(t *testing.T, c *cases, r *rand.Rand, damaged memory, 
 	defer os.RemoveAll(parent)
 	dir := filepath.Join(parent, "log")
 	put(t, dir, damaged)
-	s, err := migrationlog.Open(dir, nil)
+	s, err := migrationlog.Open(dir, &migrationlog.Options{ReadAll: true})
 	if err != nil {
 		require.True(t, isOneOf(err, segment.ErrManifestLost, segment.ErrNewerFormat, migrationlog.ErrDamaged), "%v", err)
 		after := files(t, dir)
@@ -318,7 +318,7 @@ func (l *sound) checkOpen(t *testing.T, c *cases, r *rand.Rand, damaged memory, 
 	}
 	report := s.Report()
 	report.Quarantined = nil
-	require.Equal(t, read, report)
+	require.Equal(t, read, withoutSnapshots(report))
 	before := bodies(t, dir)
 	receipts := map[uint64]string{}
 	for a, i := newAuthor(r, 2), 0; i < 1+r.IntN(3); i++ {
@@ -334,7 +334,7 @@ func (l *sound) checkOpen(t *testing.T, c *cases, r *rand.Rand, damaged memory, 
 	}
 	require.NoError(t, s.Close())
 
-	s, err = migrationlog.Open(dir, nil)
+	s, err = migrationlog.Open(dir, &migrationlog.Options{ReadAll: true})
 	require.NoError(t, err)
 	require.Equal(t, joined(report.Lost), joined(s.Report().Lost))
 	require.Equal(t, joined(report.AcknowledgedLost), joined(s.Report().AcknowledgedLost))
@@ -343,6 +343,18 @@ func (l *sound) checkOpen(t *testing.T, c *cases, r *rand.Rand, damaged memory, 
 	maps.Copy(before, receipts)
 	require.Equal(t, before, bodies(t, dir))
 	l.checkKept(t, damaged, files(t, dir))
+}
+
+// withoutSnapshots leaves out which of them are damaged.
+func withoutSnapshots(r replay.Report) replay.Report {
+	var damage []replay.Damage
+	for _, d := range r.Damage {
+		if !strings.HasPrefix(d.Segment, segment.SnapshotDir) {
+			damage = append(damage, d)
+		}
+	}
+	r.Damage = damage
+	return r
 }
 
 // endsWith is from where on b is the end of a file, whose zeros at its end do not count;

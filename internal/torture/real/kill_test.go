@@ -140,7 +140,7 @@ func (l *lineage) cutShort(t *testing.T) {
 	if tail.Beyond > 0 {
 		return
 	}
-	frame := segment.AppendFrame(nil, held.Manifest.UUID, segment.Header{Seq: tail.NextSeq}, segment.NewBody([]byte(body(newAuthor(l.r, 0).upsert()))))
+	frame := segment.AppendFrame(nil, &held.Manifest.UUID, segment.Header{Seq: tail.NextSeq}, segment.NewBody([]byte(body(newAuthor(l.r, 0).upsert()))))
 	whole := entry(frame)
 	f, err := os.OpenFile(filepath.Join(l.dir, segment.WALDir, tail.Segment), os.O_WRONLY|os.O_APPEND, 0)
 	require.NoError(t, err)

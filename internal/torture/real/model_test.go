@@ -1,8 +1,10 @@
 package real_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -89,7 +91,7 @@ func (m *model) writes(t *rapid.T) {
 func (m *model) write(t *rapid.T) {
 	a := newAuthor(rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "event"), 0)), 1)
 	e := a.event()
-	before, had := m.rows(false)[e.Migration()]
+	before, had := m.shown()[e.Migration()]
 	receipt, err := write(m.store, e)
 	require.NoError(t, err)
 	upsert, isUpsert := e.(checkpoint.Upserted)
@@ -113,19 +115,32 @@ func (m *model) kill(t *rapid.T) {
 	m.left = append(m.left, m.store)
 	m.logs++
 	next := filepath.Join(m.parent, fmt.Sprint(m.logs))
-	require.NoError(t, os.CopyFS(next, os.DirFS(m.dir)))
+	err := os.CopyFS(next, os.DirFS(m.dir))
+	for errors.Is(err, fs.ErrNotExist) { // a snapshot got its name, or was taken away
+		require.NoError(t, os.RemoveAll(next))
+		err = os.CopyFS(next, os.DirFS(m.dir))
+	}
+	require.NoError(t, err)
 	m.dir = next
 	m.open(t)
 	m.c.count("kills", 1)
 }
 
 func (m *model) open(t *rapid.T) {
-	s, err := migrationlog.Open(m.dir, m.opts)
+	opts := *m.opts
+	opts.ReadAll = rapid.Bool().Draw(t, "read_all")
+	s, err := migrationlog.Open(m.dir, &opts)
 	require.NoError(t, err)
 	m.store = s
 	report := s.Report()
 	require.Nil(t, report.TornTail)
-	require.Equal(t, m.destroyed, numbers(report.Lost))
+	if report.SnapshotSeq == 0 {
+		require.Equal(t, m.destroyed, numbers(report.Lost))
+	} else { // what is before it was not read
+		require.False(t, opts.ReadAll)
+		require.Empty(t, report.Lost)
+		m.c.count("begun with a snapshot", 1)
+	}
 	for seq := range numbers(report.AcknowledgedLost) {
 		require.True(t, m.destroyed[seq], "seq %d", seq)
 	}
@@ -192,8 +207,14 @@ func (m *model) rows(all bool) map[checkpoint.MigrationID]checkpoint.Checkpoint 
 	return rows
 }
 
+// shown are the rows that the store shows. A snapshot has what the frames before it
+// told, whatever becomes of them.
+func (m *model) shown() map[checkpoint.MigrationID]checkpoint.Checkpoint {
+	return m.rows(m.store.Report().SnapshotSeq > 0)
+}
+
 func (m *model) check(t *rapid.T) {
-	require.Equal(t, m.rows(false), rows(m.store))
+	require.Equal(t, m.shown(), rows(m.store))
 }
 
 // numbers are the single numbers of ranges.

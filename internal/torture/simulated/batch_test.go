@@ -102,7 +102,7 @@ func openLog(disk string) (*eventlog.Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, err := range r.Items() {
+	for _, err := range r.Items(false) {
 		if err != nil {
 			r.Abandon()
 			return nil, err

@@ -1,0 +1,287 @@
+package replay
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"slices"
+
+	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
+	"migrationlog/projection"
+)
+
+// Source is a log that is to be folded as a whole.
+type Source struct {
+	FS        fs.FS
+	Directory segment.Directory
+	Snapshots []segment.Snapshot // that may spare reading a part of it, the newest first
+	// Items reads the log to its end: all of it, or with last its last segment.
+	Items func(last bool) iter.Seq2[segment.Item, error]
+}
+
+// FoldAll decodes every frame. It returns an I/O error.
+func (s Source) FoldAll() (*Fold, error) {
+	fold := NewFold(s.Directory)
+	for item, err := range s.Items(false) {
+		if err != nil {
+			return nil, err
+		}
+		fold.Add(Decode(item))
+	}
+	return fold, nil
+}
+
+// Fold returns what FoldAll does of a log that is sound, and decodes of it as little as the view needs: of
+// each migration the last frame, and the earlier ones that tell what the row adds to
+// it. All frames' checksums are compared, but of those before a snapshot, from which
+// it begins if there is one that fits. Of a log in which it finds a segment that is
+// not sound, it decodes every frame. It returns an I/O error.
+func (s Source) Fold() (*Fold, error) {
+	for _, snapshot := range s.Snapshots {
+		fold, err := s.rebuild(&snapshot)
+		if !errors.Is(err, errNotPlain) {
+			return fold, err
+		}
+	}
+	fold, err := s.rebuild(nil)
+	if errors.Is(err, errNotPlain) {
+		return s.FoldAll()
+	}
+	return fold, err
+}
+
+// errNotPlain is returned where a log, or a snapshot of it, is not as a writer makes it.
+var errNotPlain = errors.New("not plain")
+
+// rebuild reads the log from its end to the snapshot's last frame, or to its
+// beginning.
+func (s Source) rebuild(snapshot *segment.Snapshot) (*Fold, error) {
+	names, err := segment.Names(s.FS)
+	if err != nil {
+		return nil, err
+	}
+	from := segment.Name(1)
+	if snapshot != nil {
+		from = segment.Name(snapshot.Last.Segment)
+	}
+	begin, ok := slices.BinarySearch(names, from)
+	if !ok { // also where there is none
+		return nil, fmt.Errorf("%w: no segment %s", errNotPlain, from)
+	}
+	fold := NewFold(s.Directory)
+	tail, err := s.tail(fold, names[len(names)-1])
+	if err != nil {
+		return nil, err
+	}
+	h := newHistory(snapshot)
+	if err := h.add(tail); err != nil {
+		return nil, err
+	}
+	for frames, err := range walkBackwards(s.FS, s.Directory.Manifest.UUID, names[begin:]) {
+		if err == nil {
+			err = h.add(frames)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if fold.View, err = h.view(); err != nil {
+		return nil, err
+	}
+	if h.frames > 0 {
+		fold.report.FirstSeq, fold.report.LastSeq, fold.report.FramesOK = h.firstSeq, h.lastSeq, h.frames
+	}
+	if snapshot != nil {
+		fold.report.SnapshotSeq = snapshot.Last.Seq
+	}
+	return fold, nil
+}
+
+// tail reads the last segment, which may end in a torn write. Damage outside the segments goes into
+// the fold's report.
+func (s Source) tail(fold *Fold, name string) (*frames, error) {
+	first, _ := segment.ParseName(name)
+	tail := &frames{segment: first}
+	for item, err := range s.Items(true) {
+		switch {
+		case err != nil:
+			return nil, err
+		case item.Damage != nil && item.Damage.Segment == name && !item.Damage.Torn:
+			return nil, fmt.Errorf("%w: %s", errNotPlain, item.Damage)
+		case item.Damage != nil:
+			fold.addDamage(*item.Damage)
+			if fold.View.LastSeq() > 0 {
+				return nil, fmt.Errorf("%w: %s", errNotPlain, item.Damage)
+			}
+		case item.Frame.Seq != tail.next():
+			return nil, fmt.Errorf("%w: seq %d follows %d", errNotPlain, item.Frame.Seq, tail.next()-1)
+		default:
+			tail.list = append(tail.list, frame{item.Frame.PrevSeq, item.Frame.ID().HeaderCRC32C, item.Frame.Body})
+		}
+	}
+	return tail, nil
+}
+
+// frames are those of one segment, numbered from the segment's name on.
+type frames struct {
+	segment uint64
+	list    []frame
+	memory  []byte
+}
+
+type frame struct {
+	prevSeq      uint64
+	headerCRC32C uint32
+	body         []byte
+}
+
+func (f *frames) next() uint64 { return f.segment + uint64(len(f.list)) }
+
+// history is what is kept of a log while it is read from its end to its beginning.
+type history struct {
+	snapshot *segment.Snapshot
+	base     uint64 // the snapshot's last frame; 0 without one
+	anchored bool   // that frame was found
+
+	frames            uint64
+	firstSeq, lastSeq uint64
+	lives             []*life
+	owners            []*life          // by the frames of one segment: whose they are, nil for one that no later frame names
+	named             map[uint64]*life // by the numbers of frames of earlier segments
+}
+
+// life is one life of a migration, from its last event backwards.
+type life struct {
+	history []projection.Sequenced // newest first
+	ended   checkpoint.MigrationID // of one that an abort or a removal has ended
+	oldest  uint64                 // the number that the oldest of its frames names
+	told    bool                   // nothing more is to be learned of it
+}
+
+func newHistory(snapshot *segment.Snapshot) *history {
+	h := &history{snapshot: snapshot, named: make(map[uint64]*life)}
+	if snapshot != nil {
+		h.base = snapshot.Last.Seq
+	}
+	return h
+}
+
+// forgotten stands for all lives that ended before there was a need to know them.
+var forgotten = &life{told: true}
+
+// add takes the frames of the segment before the ones that it has seen.
+func (h *history) add(f *frames) error {
+	if h.firstSeq != 0 && f.next() != h.firstSeq {
+		return fmt.Errorf("%w: segment %d ends with seq %d", errNotPlain, f.segment, f.next()-1)
+	}
+	if h.firstSeq == 0 {
+		h.lastSeq = f.next() - 1
+	}
+	h.firstSeq = f.segment
+	h.frames += uint64(len(f.list))
+	h.owners = slices.Grow(h.owners[:0], len(f.list))[:len(f.list)]
+	clear(h.owners)
+	for seq, l := range h.named {
+		if seq >= f.segment {
+			h.owners[seq-f.segment] = l
+			delete(h.named, seq)
+		}
+	}
+	for i := len(f.list) - 1; i >= 0; i-- {
+		seq := f.segment + uint64(i)
+		if seq <= h.base {
+			h.anchored = h.anchored || seq == h.base && h.snapshot.Last == segment.FrameID{Seq: seq, Segment: f.segment, HeaderCRC32C: f.list[i].headerCRC32C}
+			return nil
+		}
+		if err := h.frame(seq, f.list[i], i); err != nil {
+			return fmt.Errorf("seq %d: %w", seq, err)
+		}
+	}
+	return nil
+}
+
+func (h *history) frame(seq uint64, f frame, at int) error {
+	kind, ok := checkpoint.PeekKind(f.body)
+	if !ok {
+		return fmt.Errorf("%w: kind %d", errNotPlain, kind)
+	}
+	l := h.owners[at]
+	switch {
+	case l != nil && l.told:
+	case l == nil && kind != checkpoint.KindUpserted && h.snapshot == nil:
+		l = forgotten
+	default:
+		event, err := checkpoint.DecodeEvent(f.body)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errNotPlain, err)
+		}
+		if l == nil {
+			l = &life{}
+			h.lives = append(h.lives, l)
+		}
+		if err := l.begin(seq, f.prevSeq, event); err != nil {
+			return err
+		}
+	}
+	if l != forgotten {
+		l.oldest = f.prevSeq
+	}
+	switch first := seq - uint64(at); {
+	case f.prevSeq >= first:
+		h.owners[f.prevSeq-first] = l
+	case f.prevSeq > h.base:
+		h.named[f.prevSeq] = l
+	}
+	return nil
+}
+
+// begin takes the event before the ones that the life has.
+func (l *life) begin(seq, prevSeq uint64, e checkpoint.Event) error {
+	upserted, ok := e.(checkpoint.Upserted)
+	if !ok {
+		if len(l.history) > 0 {
+			return fmt.Errorf("%w: a later event names one that ended the migration", errNotPlain)
+		}
+		l.ended, l.told = e.Migration(), true
+		return nil
+	}
+	if len(l.history) > 0 && l.history[0].Checkpoint.MigrationID != e.Migration() {
+		return fmt.Errorf("%w: a later event of another migration names it", errNotPlain)
+	}
+	l.history = append(l.history, projection.Sequenced{Seq: seq, PrevSeq: prevSeq, Checkpoint: upserted.Checkpoint})
+	_, l.told = upserted.Checkpoint.Payload.(checkpoint.AddLearner)
+	return nil
+}
+
+// view returns what the frames, and the snapshot before them, amount to.
+func (h *history) view() (*projection.View, error) {
+	var body []byte
+	if h.snapshot != nil {
+		body = h.snapshot.Body
+	}
+	v, err := projection.Restore(h.lastSeq, body)
+	if err != nil || len(h.named) > 0 || h.base != 0 && !h.anchored {
+		return nil, errors.Join(errNotPlain, err)
+	}
+	for _, l := range h.lives {
+		if len(l.history) == 0 && l.oldest != 0 {
+			if l.oldest != v.LastOf(l.ended) {
+				return nil, fmt.Errorf("%w: the end of migration %s names seq %d", errNotPlain, l.ended, l.oldest)
+			}
+			v.End(l.ended)
+		}
+	}
+	for _, l := range h.lives {
+		if len(l.history) > 0 {
+			latest := l.history[0]
+			if last := v.LastOf(latest.Checkpoint.MigrationID); l.oldest != last {
+				return nil, fmt.Errorf("%w: what leads to seq %d names seq %d, and not %d", errNotPlain, latest.Seq, l.oldest, last)
+			}
+			slices.Reverse(l.history)
+			v.Put(l.history)
+		}
+	}
+	return v, nil
+}
