@@ -2,6 +2,7 @@ package migrationlog_test
 
 import (
 	"crypto/sha256"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -72,10 +73,16 @@ func hashes(t testing.TB, dir string) map[string][32]byte {
 	return sums
 }
 
+// copyDir copies a log, which may be open: then a snapshot may come or go meanwhile.
 func copyDir(t testing.TB, from string) string {
-	to := filepath.Join(memDir(t), "log")
-	require.NoError(t, os.CopyFS(to, os.DirFS(from)))
-	return to
+	for {
+		to := filepath.Join(memDir(t), "log")
+		err := os.CopyFS(to, os.DirFS(from))
+		if !errors.Is(err, fs.ErrNotExist) {
+			require.NoError(t, err)
+			return to
+		}
+	}
 }
 
 func segmentPath(dir, firstSeq string) string { return filepath.Join(dir, "wal", firstSeq) }

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -154,10 +155,10 @@ type history struct {
 
 // life is one life of a migration, from its last event backwards.
 type life struct {
-	history []projection.Sequenced // newest first
-	ended   checkpoint.MigrationID // of one that an abort or a removal has ended
-	oldest  uint64                 // the number that the oldest of its frames names
-	told    bool                   // nothing more is to be learned of it
+	history []projection.Sequenced // newest first; empty where an abort or a removal has ended it
+	id      checkpoint.MigrationID
+	oldest  uint64 // the number that the oldest of its frames names
+	told    bool   // nothing more is to be learned of it
 }
 
 func newHistory(snapshot *segment.Snapshot) *history {
@@ -237,6 +238,18 @@ func (h *history) frame(seq uint64, f frame, at int) error {
 	return nil
 }
 
+// rank orders the lives of one migration: of those that one view can show, the one that
+// a snapshot has the beginning of is the first, and one that goes on is the last.
+func (l *life) rank() int {
+	switch {
+	case len(l.history) > 0:
+		return 2
+	case l.oldest == 0:
+		return 1
+	}
+	return 0
+}
+
 // begin takes the event before the ones that the life has.
 func (l *life) begin(seq, prevSeq uint64, e checkpoint.Event) error {
 	upserted, ok := e.(checkpoint.Upserted)
@@ -244,12 +257,13 @@ func (l *life) begin(seq, prevSeq uint64, e checkpoint.Event) error {
 		if len(l.history) > 0 {
 			return fmt.Errorf("%w: a later event names one that ended the migration", errNotPlain)
 		}
-		l.ended, l.told = e.Migration(), true
+		l.id, l.told = e.Migration(), true
 		return nil
 	}
-	if len(l.history) > 0 && l.history[0].Checkpoint.MigrationID != e.Migration() {
+	if len(l.history) > 0 && l.id != e.Migration() {
 		return fmt.Errorf("%w: a later event of another migration names it", errNotPlain)
 	}
+	l.id = e.Migration()
 	l.history = append(l.history, projection.Sequenced{Seq: seq, PrevSeq: prevSeq, Checkpoint: upserted.Checkpoint})
 	_, l.told = upserted.Checkpoint.Payload.(checkpoint.AddLearner)
 	return nil
@@ -265,22 +279,17 @@ func (h *history) view() (*projection.View, error) {
 	if err != nil || len(h.named) > 0 || h.base != 0 && !h.anchored {
 		return nil, errors.Join(errNotPlain, err)
 	}
+	// First the ends of what the snapshot has, then what began after that.
+	slices.SortStableFunc(h.lives, func(a, b *life) int { return cmp.Compare(a.rank(), b.rank()) })
 	for _, l := range h.lives {
-		if len(l.history) == 0 && l.oldest != 0 {
-			if l.oldest != v.LastOf(l.ended) {
-				return nil, fmt.Errorf("%w: the end of migration %s names seq %d", errNotPlain, l.ended, l.oldest)
-			}
-			v.End(l.ended)
+		if last := v.LastOf(l.id); l.oldest != last {
+			return nil, fmt.Errorf("%w: the first event after the snapshot of migration %s names seq %d, and not %d", errNotPlain, l.id, l.oldest, last)
 		}
-	}
-	for _, l := range h.lives {
 		if len(l.history) > 0 {
-			latest := l.history[0]
-			if last := v.LastOf(latest.Checkpoint.MigrationID); l.oldest != last {
-				return nil, fmt.Errorf("%w: what leads to seq %d names seq %d, and not %d", errNotPlain, latest.Seq, l.oldest, last)
-			}
 			slices.Reverse(l.history)
 			v.Put(l.history)
+		} else {
+			v.End(l.id)
 		}
 	}
 	return v, nil

@@ -181,11 +181,42 @@ func checkOpen(dir string, disk *simos.Disk, s *migrationlog.Store, h history) e
 			}
 		}
 	}
+	if len(h.lost) == 0 && len(s.Report().Lost) == 0 {
+		if err := checkRows(s, found); err != nil {
+			return err
+		}
+	}
 	disk.Mark(promises(found))
 	for seq, body := range found {
 		if err := h.promise(seq, body); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkRows holds what the store shows against the events of its log.
+func checkRows(s *migrationlog.Store, found map[uint64]string) error {
+	want := map[checkpoint.MigrationID]checkpoint.Checkpoint{}
+	for _, seq := range sortedKeys(found) {
+		e, err := checkpoint.DecodeEvent([]byte(found[seq]))
+		if err != nil {
+			return err
+		}
+		if upserted, ok := e.(checkpoint.Upserted); ok {
+			want[e.Migration()] = upserted.Checkpoint
+		} else {
+			delete(want, e.Migration())
+		}
+	}
+	rows := s.All()
+	for _, row := range rows {
+		if want[row.MigrationID] != row {
+			return broken("D8: begun with snapshot %d, the store shows %v, and the log tells %v", s.Report().SnapshotSeq, row, want[row.MigrationID])
+		}
+	}
+	if len(rows) != len(want) {
+		return broken("D8: begun with snapshot %d, the store shows %d rows, and the log tells %d", s.Report().SnapshotSeq, len(rows), len(want))
 	}
 	return nil
 }

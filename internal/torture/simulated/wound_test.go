@@ -76,6 +76,10 @@ func wounds(t *testing.T) []wound {
 		{"manifests on their way", func(s *surgeon) { s.put("MANIFEST.new", "half"); s.put("wal/MANIFEST.new", "half") }},
 		{"a segment missing", func(s *surgeon) { s.removeSegment(middle) }},
 		{"an empty segment behind the end", func(s *surgeon) { s.put(fmt.Sprintf("wal/%020d", records[last].Seq+1), "") }},
+		{"newest snapshot damaged", func(s *surgeon) { s.replace(s.snapshot(0), "snapshot?") }},
+		{"snapshots damaged", func(s *surgeon) { s.replace(s.snapshot(0), "snapshot?"); s.replace(s.snapshot(1), "snapshot!") }},
+		{"snapshots missing", func(s *surgeon) { s.remove(s.snapshot(0)); s.remove(s.snapshot(0)) }},
+		{"a snapshot on its way", func(s *surgeon) { s.put("snapshots/00000000000000000099.new", "half") }},
 		{"all at once", func(s *surgeon) {
 			s.stray()
 			s.replace("wal/MANIFEST", "copy?")
@@ -144,6 +148,13 @@ func (s *surgeon) replace(name, text string) {
 }
 
 func (s *surgeon) remove(name string) { require.NoError(s.t, os.Remove(s.path(name))) }
+
+// snapshot is one of the log's, counted from the newest.
+func (s *surgeon) snapshot(i int) string {
+	names, err := segment.SnapshotNames(os.DirFS(s.dir))
+	require.NoError(s.t, err)
+	return segment.SnapshotDir + "/" + names[i]
+}
 
 func (s *surgeon) stray() {
 	for _, name := range []string{"00000000000000000003.START", "00000000000000000001.END", "notes"} {

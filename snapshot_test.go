@@ -1,0 +1,163 @@
+package migrationlog_test
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog"
+	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
+	"migrationlog/projection"
+)
+
+// D8: a snapshot and the tail, the last frame of each migration, and every frame from the first on
+// show the same rows, also after a kill, and whichever snapshot is left.
+func TestD8_SnapshotAndTail(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	begun := map[bool]int{}
+	for range 60 {
+		dir := filepath.Join(memDir(t), "log")
+		opts := &migrationlog.Options{SegmentSize: 300 + rng.IntN(4000)}
+		for range 4 {
+			s := open(t, dir, opts)
+			for range rng.IntN(120) {
+				randomWrite(t, s, rng)
+			}
+			if rng.IntN(2) == 0 {
+				killed := copyDir(t, dir)
+				begun[equalOpenings(t, killed)]++
+			}
+			require.NoError(t, s.Close())
+			begun[equalOpenings(t, dir)]++
+		}
+		require.NoError(t, os.RemoveAll(filepath.Dir(dir)))
+	}
+	require.Positive(t, begun[true], "openings from a snapshot")
+	require.Positive(t, begun[false], "openings without one")
+}
+
+// randomWrite moves one of a few migrations a step, wherever it stands.
+func randomWrite(t testing.TB, s *migrationlog.Store, rng *rand.Rand) {
+	id := checkpoint.MigrationID{1, byte(rng.IntN(12))}
+	var err error
+	switch rng.IntN(8) {
+	case 0:
+		_, err = s.Abort(id, "for want of room", []checkpoint.Compensation{{Kind: checkpoint.RemoveLearner, GroupID: 9}})
+	case 1:
+		_, err = s.Remove(id)
+	case 2:
+		_, err = s.Remove(id, migrationlog.Confirm())
+	case 3:
+		_, err = s.Upsert(row(t, id, uint32(rng.IntN(3)), checkpoint.PromoteLearner{VShardID: uint32(rng.IntN(3)), TargetNode: rng.Uint64(), SourceGroup: 7}))
+	case 4:
+		_, err = s.Upsert(row(t, id, uint32(rng.IntN(3)), checkpoint.AddLearner{VShardID: uint32(rng.IntN(3)), SourceNode: rng.Uint64(), TargetNode: 8}))
+	default:
+		_, err = s.Upsert(row(t, id, uint32(rng.IntN(9)), checkpoint.CatchUp{VShardID: uint32(rng.IntN(3))}))
+	}
+	require.NoError(t, err)
+}
+
+// equalOpenings opens copies of a log in every way there is, and reports whether the
+// first began with a snapshot.
+func equalOpenings(t testing.TB, dir string) (withSnapshot bool) {
+	want := rowsAfter(t, copyDir(t, dir), &migrationlog.Options{ReadAll: true})
+	snapshots, err := segment.SnapshotNames(os.DirFS(dir))
+	require.NoError(t, err)
+	require.LessOrEqual(t, len(snapshots), 3, "one more while the newest is being written")
+	for taken := range len(snapshots) + 1 { // the newest first
+		other := copyDir(t, dir)
+		for _, name := range snapshots[:taken] {
+			require.NoError(t, os.Remove(filepath.Join(other, "snapshots", name)))
+		}
+		got := rowsAfter(t, other, nil)
+		require.Equal(t, want.rows, got.rows)
+		require.Equal(t, want.lastSeq, got.lastSeq)
+		require.Equal(t, want.shards, got.shards)
+		withSnapshot = withSnapshot || taken == 0 && got.snapshotSeq > 0
+	}
+	return withSnapshot
+}
+
+type opened struct {
+	rows                 []projection.Row
+	shards               [][]projection.Row
+	lastSeq, snapshotSeq uint64
+}
+
+func rowsAfter(t testing.TB, dir string, opts *migrationlog.Options) (o opened) {
+	defer os.RemoveAll(dir)
+	s := open(t, dir, opts)
+	defer func() { require.NoError(t, s.Close()) }()
+	require.True(t, s.Report().Clean())
+	o = opened{rows: slices.Collect(s.Rows()), lastSeq: s.Stats().LastSeq, snapshotSeq: s.Report().SnapshotSeq}
+	for shard := range uint32(3) {
+		o.shards = append(o.shards, s.VShard(shard))
+	}
+	return o
+}
+
+// D8: of two snapshots the older serves where the newer is damaged, and the log where
+// both are.
+func TestD8_DamagedSnapshots(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	s := open(t, dir, &migrationlog.Options{SegmentSize: 1000})
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range 300 {
+		randomWrite(t, s, rng)
+	}
+	require.NoError(t, s.Close())
+	want := rowsAfter(t, copyDir(t, dir), &migrationlog.Options{ReadAll: true})
+	snapshots, err := filepath.Glob(filepath.Join(dir, "snapshots", "*"))
+	require.NoError(t, err)
+	require.Len(t, snapshots, 2)
+	flip(t, snapshots[1], 50)
+	s = open(t, dir, nil)
+	report := s.Report()
+	require.Equal(t, filepath.Base(snapshots[0]), segment.Name(report.SnapshotSeq))
+	require.Len(t, report.Damage, 1)
+	require.Len(t, report.Quarantined, 1, "the damaged one is of no use where it is")
+	require.Equal(t, want.rows, slices.Collect(s.Rows()))
+	require.NoError(t, s.Close())
+
+	for _, path := range snapshots {
+		require.NoError(t, os.WriteFile(path, []byte("nonsense"), 0o600))
+	}
+	s = open(t, dir, nil)
+	require.Zero(t, s.Report().SnapshotSeq)
+	require.Len(t, s.Report().Damage, 2)
+	require.Equal(t, want.rows, slices.Collect(s.Rows()))
+	require.NoError(t, s.Close())
+}
+
+// D3: a snapshot of a log that went another way, or was longer, is not taken for this
+// one's.
+func TestD3_SnapshotOfAnotherHistory(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	s := open(t, dir, nil)
+	ids := []checkpoint.MigrationID{checkpoint.NewMigrationID(), checkpoint.NewMigrationID(), checkpoint.NewMigrationID()}
+	upsert(t, s, ids[0], 0, addLearner)
+	require.NoError(t, s.Close())
+	other := copyDir(t, dir)
+	for i, d := range []string{dir, other} {
+		s := open(t, d, nil)
+		upsert(t, s, ids[1+i], 0, addLearner)
+		require.NoError(t, s.Close())
+	}
+	require.NoError(t, os.RemoveAll(filepath.Join(other, "snapshots")))
+	require.NoError(t, os.CopyFS(filepath.Join(other, "snapshots"), os.DirFS(filepath.Join(dir, "snapshots"))))
+	s = open(t, other, nil)
+	require.EqualValues(t, 1, s.Report().SnapshotSeq, "the older fits")
+	_, ok := s.Get(ids[1])
+	require.False(t, ok)
+	_, ok = s.Get(ids[2])
+	require.True(t, ok)
+	require.NoError(t, s.Close())
+}
