@@ -10,6 +10,7 @@ import (
 
 var migrationLog = Peer{
 	Name: "migrationlog", Keeps: KeepsHistoryAndRows, Setup: "default; NoSync for bulk", Open: openMigrationLog,
+	takesEvents: true,
 }
 
 type migrationLogStore struct{ s *migrationlog.Store }

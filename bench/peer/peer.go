@@ -28,6 +28,16 @@ type Peer struct {
 	Keeps  string
 	Setup  string // how it is tuned, as its documentation advises for small durable writes
 	Open   func(dir string, o Options) (Store, error)
+
+	takesEvents bool // and encodes them itself
+}
+
+// Prepare encodes an op if the peer takes bytes.
+func (p Peer) Prepare(op *life.Op) error {
+	if p.takesEvents {
+		return nil
+	}
+	return op.Encode()
 }
 
 // Options are what an opening may use to size buffers.
@@ -39,9 +49,9 @@ type Options struct {
 
 // Store is an open peer. Apply is safe for concurrent use.
 type Store interface {
-	// Apply makes an encoded op durable.
+	// Apply makes a prepared op durable.
 	Apply(op *life.Op) error
-	// ApplyAll takes many encoded ops of an opening for bulk, durable when Close has
+	// ApplyAll takes many prepared ops of an opening for bulk, durable when Close has
 	// returned.
 	ApplyAll(ops []life.Op) error
 	// Load has all live rows in a Go map, if they are not in one since the opening, and
@@ -101,7 +111,7 @@ func (p Peer) Import(dir string, next func() (life.Op, bool, error), progress fu
 			return err
 		}
 		if more {
-			if err := op.Encode(); err != nil {
+			if err := p.Prepare(&op); err != nil {
 				return err
 			}
 			ops = append(ops, op)
