@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -35,8 +36,8 @@ func (b *bench) nextSeed() uint64 {
 	return b.seed<<16 + b.seeds
 }
 
-// run measures all rounds.
-func (b *bench) run() ([]figure, error) {
+// run measures all rounds, and hands over what has been found at the end of each.
+func (b *bench) run(ctx context.Context, after func(rounds int, found []figure) error) error {
 	var rounds [][]step
 	made := map[*history]bool{nil: true}
 	steps := -1
@@ -53,19 +54,22 @@ func (b *bench) run() ([]figure, error) {
 	defer b.progress.done()
 	for n, steps := range rounds {
 		for _, s := range steps {
-			if err := b.measure(s, n); err != nil {
-				return nil, fmt.Errorf("%s, %s, %d: %w", s.workload, s.peer, s.x, err)
+			if err := b.measure(ctx, s, n); err != nil {
+				return fmt.Errorf("%s, %s, %d: %w", s.workload, s.peer, s.x, err)
 			}
 		}
+		if err := after(n+1, b.figures()); err != nil {
+			return err
+		}
 	}
-	return b.figures(), nil
+	return nil
 }
 
-func (b *bench) measure(s step, round int) error {
+func (b *bench) measure(ctx context.Context, s step, round int) error {
 	t := s.task
 	t.Seed = b.nextSeed()
 	if s.history != nil {
-		if err := b.makeHistory(s.history); err != nil {
+		if err := b.makeHistory(ctx, s.history); err != nil {
 			return err
 		}
 		t.Dir = filepath.Join(b.dir, s.history.name())
@@ -75,12 +79,12 @@ func (b *bench) measure(s step, round int) error {
 	}
 	b.progress.begin(fmt.Sprintf("round %d of %d, %s %s: %s", round+1, b.rounds, s.workload, count(s.x), s.peer))
 	if s.before != nil {
-		if err := s.before(b); err != nil {
+		if err := s.before(ctx, b); err != nil {
 			return err
 		}
 	}
 	unix.Sync() // what one has left to be written is not the next one's to wait for
-	found, err := t.run(func(int) {})
+	found, err := t.run(ctx, func(int) {})
 	if err != nil {
 		return err
 	}
@@ -88,7 +92,7 @@ func (b *bench) measure(s step, round int) error {
 	return nil
 }
 
-func (b *bench) makeHistory(h *history) error {
+func (b *bench) makeHistory(ctx context.Context, h *history) error {
 	if h.made {
 		return nil
 	}
@@ -96,7 +100,7 @@ func (b *bench) makeHistory(h *history) error {
 	b.progress.begin(fmt.Sprintf("%s events of history: %s", count(h.events), h.peer))
 	dir := filepath.Join(b.dir, h.name())
 	_, err := task{Kind: "make", Peer: h.peer, Dir: dir, Seed: b.nextSeed(), Events: h.events, Rows: h.rows}.
-		run(func(n int) { b.progress.events(n, h.events) })
+		run(ctx, func(n int) { b.progress.events(n, h.events) })
 	return err
 }
 

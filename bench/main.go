@@ -1,19 +1,25 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"regexp"
+	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // options are the flags.
 type options struct {
 	rounds, durationMS       int
+	maxEvents                int
 	workloads, peers         string
 	dir, jsonFile, svgDir    string
 	reportFile, docsDir      string
@@ -26,7 +32,9 @@ func main() {
 	if encoded := os.Getenv(taskEnv); encoded != "" {
 		exit(runTask(encoded))
 	}
-	exit(command(os.Args[1:], os.Stdout))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	defer stop()
+	exit(command(ctx, os.Args[1:], os.Stdout))
 }
 
 func exit(err error) {
@@ -44,6 +52,7 @@ func parse(args []string) (o options, err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.IntVar(&o.rounds, "rounds", 0, "`number` of rounds (default 5, with -quick 1)")
 	flags.IntVar(&o.durationMS, "duration", 0, "`milliseconds` for which each peer upserts or gets (default 2000, with -quick 50)")
+	flags.IntVar(&o.maxEvents, "events", 0, "start after histories of at most so many `events` (default: no limit)")
 	flags.StringVar(&o.workloads, "run", "", "`regexp` of workloads: upsert, import, start, get, history, disk (default all)")
 	flags.StringVar(&o.peers, "peers", "", "`regexp` of peers (default all)")
 	flags.StringVar(&o.dir, "dir", ".", "`directory` in which the files are, in a new one that is removed at the end")
@@ -70,7 +79,7 @@ func parse(args []string) (o options, err error) {
 }
 
 // command does what the arguments say and prints the tables.
-func command(args []string, out io.Writer) error {
+func command(ctx context.Context, args []string, out io.Writer) error {
 	o, err := parse(args)
 	if err != nil {
 		return err
@@ -79,15 +88,10 @@ func command(args []string, out io.Writer) error {
 	if o.reportFile != "" {
 		r, err = readResults(o.reportFile)
 	} else {
-		r, err = measureAll(o, args)
+		r, err = measureAll(ctx, o, args)
 	}
 	if err != nil {
 		return err
-	}
-	if o.jsonFile != "" {
-		if err := writeResults(o.jsonFile, r); err != nil {
-			return err
-		}
 	}
 	if o.svgDir != "" {
 		if err := writeCharts(o.svgDir, &r); err != nil {
@@ -108,7 +112,7 @@ func command(args []string, out io.Writer) error {
 	return nil
 }
 
-func measureAll(o options, args []string) (r results, err error) {
+func measureAll(ctx context.Context, o options, args []string) (r results, err error) {
 	s := fullScale
 	rounds := 5
 	if o.quick {
@@ -119,6 +123,9 @@ func measureAll(o options, args []string) (r results, err error) {
 	}
 	if o.durationMS > 0 {
 		s.durationMS = o.durationMS
+	}
+	if o.maxEvents > 0 {
+		s.startEvents = slices.DeleteFunc(slices.Clone(s.startEvents), func(n int) bool { return n > o.maxEvents })
 	}
 	dir, err := os.MkdirTemp(o.dir, "bench-files-")
 	if err != nil {
@@ -143,7 +150,13 @@ func measureAll(o options, args []string) (r results, err error) {
 		Rounds: rounds, DurationMS: s.durationMS, Seed: o.seed, Quick: o.quick,
 	}
 	r.Peers = aboutPeers()
-	r.Figures, err = b.run()
+	err = b.run(ctx, func(rounds int, found []figure) error {
+		r.Run.Rounds, r.Figures = rounds, found
+		if o.jsonFile == "" {
+			return nil
+		}
+		return writeResults(o.jsonFile, r) // so that a run that is cut short was not for nothing
+	})
 	return r, err
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -48,9 +49,9 @@ type step struct {
 	peer     string // as the figure names it
 	x        int
 	task     task
-	before   func(*bench) error // what has to be done to the files
-	history  *history           // what the files hold; nil: a new directory
-	once     bool               // it finds the same in every round
+	before   func(context.Context, *bench) error // what has to be done to the files
+	history  *history                            // what the files hold; nil: a new directory
+	once     bool                                // it finds the same in every round
 }
 
 // history is a directory that several steps read.
@@ -200,17 +201,19 @@ func (p *plan) round(n int, seed uint64) []step {
 }
 
 // dropSnapshots has the next start read the whole history.
-func dropSnapshots(h *history) func(*bench) error {
-	return func(b *bench) error { return os.RemoveAll(filepath.Join(b.dir, h.name(), "snapshots")) }
+func dropSnapshots(h *history) func(context.Context, *bench) error {
+	return func(_ context.Context, b *bench) error {
+		return os.RemoveAll(filepath.Join(b.dir, h.name(), "snapshots"))
+	}
 }
 
 // killWhileWriting has a writer killed in the middle of its durable writes. It is
 // writing migrations of its own, at most one of which is left.
-func killWhileWriting(h *history) func(*bench) error {
-	return func(b *bench) error {
+func killWhileWriting(h *history) func(context.Context, *bench) error {
+	return func(ctx context.Context, b *bench) error {
 		_, err := task{
 			Kind: "write", Peer: h.peer, Dir: filepath.Join(b.dir, h.name()), Seed: b.nextSeed(), KillAfter: 100,
-		}.run(func(int) {})
+		}.run(ctx, func(int) {})
 		return err
 	}
 }

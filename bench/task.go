@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -61,8 +62,8 @@ func runTask(encoded string) error {
 func tellProgress(events int) { fmt.Fprintf(os.Stderr, "%s%d\n", progressWord, events) }
 
 // run runs the task in a new process. progress is told how many events it has
-// written so far, where it tells.
-func (t task) run(progress func(events int)) (values, error) {
+// written so far, where it tells. The process ends with ctx.
+func (t task) run(ctx context.Context, progress func(events int)) (values, error) {
 	encoded, err := json.Marshal(t)
 	if err != nil {
 		return nil, err
@@ -71,7 +72,7 @@ func (t task) run(progress func(events int)) (values, error) {
 	if err != nil {
 		return nil, err
 	}
-	process := exec.Command(self)
+	process := exec.CommandContext(ctx, self)
 	process.Env = append(os.Environ(), taskEnv+"="+string(encoded))
 	var out bytes.Buffer
 	process.Stdout = &out
@@ -103,6 +104,9 @@ func (t task) run(progress func(events int)) (values, error) {
 	err = errors.Join(lines.Err(), process.Wait())
 	if killed {
 		return nil, nil
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s of %s: %w: %s", t.Kind, t.Peer, err, strings.Join(said[max(0, len(said)-20):], "\n"))

@@ -71,8 +71,12 @@ func (c Chart) WriteSVG(w io.Writer) error {
 	d.y = c.Y.scale(c.values(func(p Point) []float64 { return []float64{p.Y, p.Low, p.High} }), bottomPX, topPX)
 	d.head()
 	d.axes()
-	for i, s := range c.Series {
-		d.series(i, s)
+	for _, subject := range []bool{false, true} { // the subject over the others
+		for i, s := range c.Series {
+			if (s.Style == Subject) == subject {
+				d.series(i, s)
+			}
+		}
 	}
 	d.labels()
 	d.put("</svg>\n")
