@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
+	"migrationlog/bench/peer"
 	"migrationlog/bench/plot"
 )
 
@@ -52,23 +55,29 @@ func (r *results) shown() string {
 	if r.Run.Rounds == 1 {
 		return "one round"
 	}
-	return fmt.Sprintf("median of %d rounds; bars: the least and the most", r.Run.Rounds)
+	return fmt.Sprintf("median of %d rounds; bars: the least and the most of them", r.Run.Rounds)
 }
 
-func styleOf(peer string) plot.Style {
-	switch peer {
-	case ours:
-		return plot.Subject
-	case floorName:
-		return plot.Reference
+// lineOf is the empty line of a peer, with the look that it has in all pictures.
+func lineOf(name string) plot.Series {
+	line := plot.Series{Name: name}
+	switch {
+	case name == ours:
+		line.Style = plot.Subject
+	case strings.HasPrefix(name, ours):
+		line.Style = plot.Variant
+	case name == floorName:
+		line.Style = plot.Reference
+	default:
+		line.Colour = slices.IndexFunc(peer.All(), func(p peer.Peer) bool { return p.Name == name }) - 2 // behind these two
 	}
-	return plot.Plain
+	return line
 }
 
 // byX is a metric of every peer over x.
 func (r *results) byX(workload, metric string) (lines []plot.Series) {
 	for _, name := range r.names(workload) {
-		line := plot.Series{Name: name, Style: styleOf(name)}
+		line := lineOf(name)
 		for _, x := range r.xs(workload) {
 			if f, ok := r.find(workload, name, x); ok {
 				v := f.Values[metric]
@@ -111,17 +120,21 @@ func growthChart(r *results, title, y, metric string) plot.Chart {
 // of the ops of the one before.
 func latencyChart(r *results, writers int) plot.Chart {
 	c := plot.Chart{
-		Title: "Latency of a durable upsert, " + plural(writers, "writer"), Subtitle: r.shown(),
+		Title: "Latency of a durable upsert, " + plural(writers, "writer"), Subtitle: strings.Replace(r.shown(), "bars", "bars, for migrationlog and the floor", 1),
 		X: plot.Axis{Label: "part of all upserts that take no longer", Log: true, Ticks: []plot.Tick{
 			{Value: 1, Name: "0"}, {Value: 2, Name: "50 %"}, {Value: 10, Name: "90 %"}, {Value: 100, Name: "99 %"}, {Value: 1000, Name: "99.9 %"}, {Value: 10_000, Name: "99.99 %"},
 		}},
 		Y: plot.Axis{Label: "microseconds", Log: true},
 	}
 	for _, f := range r.of("upsert", writers) {
-		line := plot.Series{Name: f.Peer, Style: styleOf(f.Peer)}
+		line := lineOf(f.Peer)
 		for _, q := range quantiles {
 			if v, ok := f.Values[q.metric]; ok && q.part < 1 {
-				line.Points = append(line.Points, plot.Point{X: 1 / (1 - q.part), Y: v.Median, Low: v.Min, High: v.Max})
+				p := plot.Point{X: 1 / (1 - q.part), Y: v.Median}
+				if line.Style != plot.Plain { // everybody's would hide the lines
+					p.Low, p.High = v.Min, v.Max
+				}
+				line.Points = append(line.Points, p)
 			}
 		}
 		c.Series = append(c.Series, line)

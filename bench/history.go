@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"migrationlog/bench/life"
@@ -100,6 +102,7 @@ func ids(s peer.Store, seed uint64) ([]peer.ID, error) {
 	for id := range rows {
 		ids = append(ids, id)
 	}
+	slices.SortFunc(ids, func(a, b peer.ID) int { return bytes.Compare(a[:], b[:]) })
 	rand.New(rand.NewPCG(seed, 0)).Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
 	return ids, nil
 }

@@ -36,8 +36,11 @@ func measureStart(t task) (found values, err error) {
 		return nil, err
 	}
 	found = values{
-		"start_ms": ms(elapsed), "events_per_s": float64(t.Events) / elapsed.Seconds(),
+		"start_ms":        ms(elapsed),
 		"heap_before_mib": heap.beforeMiB, "peak_heap_mib": heap.stop(), "rows": float64(rows),
+	}
+	if p.Keeps != peer.KeepsRows { // the others have no events to read
+		found["events_per_s"] = float64(t.Events) / elapsed.Seconds()
 	}
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)

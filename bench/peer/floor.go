@@ -24,6 +24,7 @@ const floorHeaderBytes = 40
 // floorFile is a bare file, written as fast as events can be made durable in it.
 type floorFile struct {
 	file     *os.File
+	fd       int
 	end      int64 // of what has been written
 	zeroed   int64 // up to here there is no need to extend the file
 	bulk     bool
@@ -36,7 +37,7 @@ func openFloor(dir string, o Options) (Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &floorFile{file: file, bulk: o.Bulk, growStep: max(1<<20, int64(o.ExpectedEvents)*256)}
+	f := &floorFile{file: file, fd: int(file.Fd()), bulk: o.Bulk, growStep: max(1<<20, int64(o.ExpectedEvents)*256)}
 	f.commit = newGroup(f.flush, func(b []byte) []byte { return b[:0] })
 	if f.zeroed, err = file.Seek(0, io.SeekEnd); err == nil {
 		f.end, err = f.scan(func([]byte) error { return nil })
@@ -86,7 +87,7 @@ func (f *floorFile) flush(buf []byte) error {
 	if err != nil || f.bulk {
 		return err
 	}
-	return unix.Fdatasync(int(f.file.Fd()))
+	return unix.Fdatasync(f.fd)
 }
 
 func (f *floorFile) ApplyAll(ops []life.Op) error {

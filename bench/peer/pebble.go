@@ -88,11 +88,12 @@ func (p *pebbleStore) All() (int, error) {
 	return len(rows), err
 }
 
-// Close syncs what was written in bulk: a sync covers all that was logged before.
+// Close flushes what was written in bulk, so that it is durable and an opening has
+// no log to replay.
 func (p *pebbleStore) Close() error {
 	var err error
 	if p.bulk {
-		err = p.db.LogData(nil, pebble.Sync)
+		err = p.db.Flush()
 	}
 	return errors.Join(err, p.db.Close())
 }

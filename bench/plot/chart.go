@@ -34,6 +34,7 @@ type Tick struct {
 type Series struct {
 	Name   string
 	Style  Style
+	Colour int     // of a plain line; lines with one number have one colour in all charts
 	Points []Point // in the order of X
 }
 
@@ -45,6 +46,7 @@ const (
 	Plain     Style = iota
 	Subject         // what the picture is about: thick
 	Reference       // what the others are held against: dashed
+	Variant         // of the subject: in its colour, thin and dotted
 )
 
 // Point is a value and its spread; Low and High are drawn if they differ.
@@ -108,7 +110,7 @@ func (d *drawing) put(format string, args ...any) { fmt.Fprintf(&d.text, format,
 func (d *drawing) head() {
 	d.put(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %.0f %.0f" role="img" aria-label="%s">`+"\n", widthPX, heightPX, html.EscapeString(d.chart.Title))
 	d.put("<style>\n.back{fill:#fff}text{font:13px system-ui,sans-serif;fill:#24292f}.title{font-size:17px;font-weight:600}.faint{fill:#57606a}.grid{stroke:#d0d7de}.axis{stroke:#57606a}\n")
-	d.put("path{fill:none;stroke-width:1.8;stroke-linejoin:round}.subject{stroke-width:3.6}.reference{stroke-dasharray:7 5}.spread,.lead{stroke-width:1;opacity:.7}\n")
+	d.put("path{fill:none;stroke-width:1.8;stroke-linejoin:round}.subject{stroke-width:3.6}.reference{stroke-dasharray:7 5}.variant{stroke-dasharray:2 4}.spread,.lead{stroke-width:1;opacity:.7}\n")
 	rules := func(which int) {
 		for i, pair := range colours {
 			d.put(".c%d{stroke:%s}circle.c%d,text.c%d{fill:%s;stroke:none}", i, pair[which], i, i, pair[which])
@@ -148,14 +150,11 @@ func (d *drawing) class(i int) string {
 		return "r reference"
 	case Subject:
 		return "c0 subject"
+	case Variant:
+		return "c0 variant"
+	default: // the subject's colour is its own
+		return fmt.Sprintf("c%d", 1+s.Colour%(len(colours)-1))
 	}
-	n := 0 // the subject's colour is its own
-	for _, s := range d.chart.Series[:i+1] {
-		if s.Style == Plain {
-			n++
-		}
-	}
-	return fmt.Sprintf("c%d", 1+(n-1)%(len(colours)-1))
 }
 
 func (d *drawing) series(i int, s Series) {

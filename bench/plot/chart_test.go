@@ -20,7 +20,7 @@ func example() plot.Chart {
 	}
 	for _, name := range []string{"migrationlog", "floor", "a", "b", "c", "d", "e", "f", "g <h>"} {
 		style := map[string]plot.Style{"migrationlog": plot.Subject, "floor": plot.Reference}[name]
-		c.Series = append(c.Series, plot.Series{Name: name, Style: style, Points: []plot.Point{
+		c.Series = append(c.Series, plot.Series{Name: name, Style: style, Colour: len(c.Series), Points: []plot.Point{
 			{X: 1, Y: 10, Low: 8, High: 13}, {X: 1000, Y: 500, Low: 500, High: 500},
 		}})
 	}
