@@ -41,6 +41,9 @@ func exit(err error) {
 	if errors.Is(err, flag.ErrHelp) {
 		err = nil
 	}
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted; -json has the rounds that were complete")
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)

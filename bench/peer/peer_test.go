@@ -82,12 +82,12 @@ func TestPeers_LoadWhatWasAcknowledged(t *testing.T) {
 			}
 			if h, ok := s.(peer.Historian); ok {
 				events := 0
-				for place := range 200 {
+				for place := range 10 {
 					n, err := h.History(imported.ID(place))
 					require.NoError(t, err)
 					events += n
 				}
-				require.Greater(t, events, 200)
+				require.GreaterOrEqual(t, events, 9, "all but one of them have a row")
 			}
 			require.NoError(t, s.Close())
 			size, allocated, err := peer.DirBytes(dir)
