@@ -1,0 +1,3 @@
+// Package life knows what coordinators write: the events of many migrations, each
+// from AddLearner to its removal or abort. It does not know who stores them.
+package life

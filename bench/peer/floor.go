@@ -1,0 +1,134 @@
+package peer
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"migrationlog/bench/life"
+)
+
+var floor = Peer{
+	Name: "floor", Keeps: KeepsBytes, Open: openFloor,
+	Setup: "a file of zeros written and synced beforehand; one pwrite and one fdatasync for all writers that wait",
+}
+
+// What stands before each event, in a log that can tell and check its entries.
+const floorHeaderBytes = 40
+
+// floorFile is a bare file, written as fast as events can be made durable in it.
+type floorFile struct {
+	file     *os.File
+	fd       int
+	end      int64 // of what has been written
+	zeroed   int64 // up to here there is no need to extend the file
+	bulk     bool
+	commit   *group[[]byte]
+	growStep int64
+}
+
+func openFloor(dir string, o Options) (Store, error) {
+	file, err := os.OpenFile(filepath.Join(dir, "floor"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	f := &floorFile{file: file, fd: int(file.Fd()), bulk: o.Bulk, growStep: max(1<<20, int64(o.ExpectedEvents)*256)}
+	f.commit = newGroup(f.flush, func(b []byte) []byte { return b[:0] })
+	if f.zeroed, err = file.Seek(0, io.SeekEnd); err == nil {
+		f.end, err = f.scan(func([]byte) error { return nil })
+	}
+	if err == nil && !o.Bulk && f.zeroed-f.end < f.growStep {
+		err = f.grow(f.end + f.growStep)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return f, nil
+}
+
+// grow writes and syncs zeros, so that a later fdatasync has no size and no
+// extent to make durable.
+func (f *floorFile) grow(to int64) error {
+	zeros := make([]byte, 1<<20)
+	for f.zeroed < to {
+		n, err := f.file.WriteAt(zeros, f.zeroed)
+		f.zeroed += int64(n)
+		if err != nil {
+			return err
+		}
+	}
+	return f.file.Sync()
+}
+
+func appendFloorEntry(buf, value []byte) []byte {
+	var header [floorHeaderBytes]byte
+	buf = binary.AppendUvarint(buf, uint64(floorHeaderBytes+len(value)))
+	buf = append(buf, header[:]...)
+	return append(buf, value...)
+}
+
+func (f *floorFile) Apply(op *life.Op) error {
+	return f.commit.add(func(buf []byte) []byte { return appendFloorEntry(buf, op.Value) })
+}
+
+func (f *floorFile) flush(buf []byte) error {
+	if need := f.end + int64(len(buf)); need > f.zeroed && !f.bulk {
+		if err := f.grow(need + f.growStep); err != nil {
+			return err
+		}
+	}
+	n, err := f.file.WriteAt(buf, f.end)
+	f.end += int64(n)
+	if err != nil || f.bulk {
+		return err
+	}
+	return unix.Fdatasync(f.fd)
+}
+
+func (f *floorFile) ApplyAll(ops []life.Op) error {
+	var buf []byte
+	for i := range ops {
+		buf = appendFloorEntry(buf, ops[i].Value)
+	}
+	return f.flush(buf)
+}
+
+// scan reads all entries and returns where they end.
+func (f *floorFile) scan(see func(value []byte) error) (int64, error) {
+	content, err := io.ReadAll(io.NewSectionReader(f.file, 0, 1<<62))
+	if err != nil {
+		return 0, err
+	}
+	for at := 0; ; {
+		length, n := binary.Uvarint(content[at:])
+		if n <= 0 || length < floorHeaderBytes {
+			return int64(at), nil
+		}
+		value := content[at+n+floorHeaderBytes : at+n+int(length)]
+		if err := see(bytes.Clone(value)); err != nil {
+			return 0, err
+		}
+		at += n + int(length)
+	}
+}
+
+func (f *floorFile) Load() (int, error) {
+	rows, err := f.Rows()
+	return len(rows), err
+}
+
+func (f *floorFile) Rows() (map[ID][]byte, error) {
+	rows := newRowMap()
+	_, err := f.scan(rows.apply)
+	return rows.rows, err
+}
+
+func (f *floorFile) Close() error {
+	err := f.file.Sync()
+	return errors.Join(err, f.file.Close())
+}

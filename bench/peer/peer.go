@@ -1,0 +1,133 @@
+package peer
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"migrationlog/bench/life"
+	"migrationlog/checkpoint"
+)
+
+// ID names a migration, and is the key of its row.
+type ID = checkpoint.MigrationID
+
+// What a peer keeps of the events it is given.
+const (
+	KeepsHistoryAndRows = "history, rows"
+	KeepsHistory        = "history; rows in a Go map beside it"
+	KeepsRows           = "rows"
+	KeepsBytes          = "bytes; no checks, no rows"
+)
+
+// Peer is a store that can do the job: the latest row of each migration is
+// durable before the call returns, and can be loaded again.
+type Peer struct {
+	Name   string
+	Module string // its Go module, "" for this repository's
+	Keeps  string
+	Setup  string // how it is tuned, as its documentation advises for small durable writes
+	Open   func(dir string, o Options) (Store, error)
+
+	takesEvents bool // and encodes them itself
+}
+
+// Prepare encodes an op if the peer takes bytes.
+func (p Peer) Prepare(op *life.Op) error {
+	if p.takesEvents {
+		return nil
+	}
+	return op.Encode()
+}
+
+// Options are what an opening may use to size buffers.
+type Options struct {
+	Bulk           bool // for ApplyAll only: durable at Close
+	Writers        int  // goroutines that will call Apply
+	ExpectedEvents int  // 0: unknown
+}
+
+// Store is an open peer. Apply is safe for concurrent use.
+type Store interface {
+	// Apply makes a prepared op durable.
+	Apply(op *life.Op) error
+	// ApplyAll takes many prepared ops of an opening for bulk, durable when Close has
+	// returned.
+	ApplyAll(ops []life.Op) error
+	// Load has all live rows in a Go map, if they are not in one since the opening, and
+	// returns their number.
+	Load() (int, error)
+	// Rows returns the encoded event of each live row.
+	Rows() (map[ID][]byte, error)
+	Close() error
+}
+
+// Getter is a store that serves rows.
+type Getter interface {
+	// Get reports whether a migration has a row, once the caller could use it. A
+	// store that hands out bytes appends them to buf.
+	Get(id ID, buf []byte) ([]byte, bool, error)
+	// All reads all rows and returns their number.
+	All() (int, error)
+}
+
+// Historian is a store that keeps what was overwritten.
+type Historian interface {
+	// History returns the number of events of one migration, read from the files.
+	History(id ID) (int, error)
+}
+
+// All are the peers in the order of the tables, migrationlog first.
+func All() []Peer {
+	return []Peer{
+		migrationLog, floor, tidwallWAL, etcdWAL, etcdWALGroup, raftWAL,
+		bboltUpdate, bboltBatch, pebblePeer, badgerPeer, sqlitePeer,
+	}
+}
+
+// Named returns the peer of that name.
+func Named(name string) (Peer, error) {
+	i := slices.IndexFunc(All(), func(p Peer) bool { return p.Name == name })
+	if i < 0 {
+		return Peer{}, fmt.Errorf("there is no peer %q", name)
+	}
+	return All()[i], nil
+}
+
+// Import writes the ops that next yields until it yields none, as fast as the
+// peer can. They are durable when it returns. progress, if not nil, is told how many
+// have been written.
+func (p Peer) Import(dir string, next func() (life.Op, bool, error), progress func(events int)) (err error) {
+	s, err := p.Open(dir, Options{Bulk: true, Writers: 1})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	const chunk = 10_000
+	ops := make([]life.Op, 0, chunk)
+	for written := 0; ; {
+		op, more, err := next()
+		if err != nil {
+			return err
+		}
+		if more {
+			if err := p.Prepare(&op); err != nil {
+				return err
+			}
+			ops = append(ops, op)
+		}
+		if len(ops) == chunk || !more {
+			if err := s.ApplyAll(ops); err != nil {
+				return err
+			}
+			written += len(ops)
+			ops = ops[:0]
+			if progress != nil {
+				progress(written)
+			}
+		}
+		if !more {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// progress tells on stderr how far a run is: on a terminal in a line that
+// changes, elsewhere in a line for each step.
+type progress struct {
+	mu       sync.Mutex
+	terminal bool
+	began    time.Time
+	step     int
+	steps    int
+	what     string
+	stop     chan struct{}
+}
+
+func newProgress(steps int) *progress {
+	p := &progress{terminal: term.IsTerminal(int(os.Stderr.Fd())), began: time.Now(), steps: steps, stop: make(chan struct{})}
+	go p.tick()
+	return p
+}
+
+// tick shows that something goes on during a long step.
+func (p *progress) tick() {
+	every := 10 * time.Second
+	if p.terminal {
+		every = 500 * time.Millisecond
+	}
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			p.show("")
+		case <-p.stop:
+			return
+		}
+	}
+}
+
+// begin tells of the next step.
+func (p *progress) begin(what string) {
+	p.mu.Lock()
+	p.step++
+	p.what = what
+	p.mu.Unlock()
+	p.show("")
+}
+
+// events tells how many events a step has written.
+func (p *progress) events(n, of int) {
+	if p.terminal {
+		p.show(fmt.Sprintf(", %d of %d events", n, of))
+	}
+}
+
+func (p *progress) show(more string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	start, end := "", "\n"
+	if p.terminal {
+		start, end = "\r\x1b[K", ""
+	}
+	fmt.Fprintf(os.Stderr, "%s[%d/%d, %s] %s%s%s", start, p.step, p.steps, time.Since(p.began).Round(time.Second), p.what, more, end)
+}
+
+func (p *progress) done() {
+	close(p.stop)
+	if p.terminal {
+		fmt.Fprint(os.Stderr, "\r\x1b[K")
+	}
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Between these lines of BENCHMARKS.md everything is written anew.
+const (
+	resultsBegin = "<!-- results: begin -->"
+	resultsEnd   = "<!-- results: end -->"
+)
+
+// writeDocs puts the results into BENCHMARKS.md in dir, and the plots into its
+// bench/.
+func writeDocs(dir string, r *results) error {
+	file := filepath.Join(dir, "BENCHMARKS.md")
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	before, rest, ok1 := strings.Cut(string(content), resultsBegin)
+	_, after, ok2 := strings.Cut(rest, resultsEnd)
+	if !ok1 || !ok2 {
+		return fmt.Errorf("%s lacks the lines %q and %q, between which the results go", file, resultsBegin, resultsEnd)
+	}
+	if err := writeCharts(filepath.Join(dir, "bench"), r); err != nil {
+		return err
+	}
+	return os.WriteFile(file, []byte(before+resultsBegin+"\n"+resultsText(r)+"\n"+resultsEnd+after), 0o644)
+}
+
+// resultsText is what stands between the lines.
+func resultsText(r *results) string {
+	var text strings.Builder
+	if r.Run.Quick {
+		text.WriteString("\n**From a run with `-quick`, which tells nothing about speed.**\n")
+	}
+	fmt.Fprintf(&text, `
+| | |
+|---|---|
+| command | %s |
+| date | %s |
+| rounds | %d of %d ms; shown is the median, in parentheses the least and the most |
+| CPU | %d × %s |
+| memory | %s MiB |
+| kernel | %s |
+| file system | %s |
+| Go | %s |
+`, "`"+r.Run.Command+"`", r.Run.Date, r.Run.Rounds, r.Run.DurationMS, r.Machine.CPUs, r.Machine.CPU,
+		count(r.Machine.MemoryMiB), r.Machine.Kernel, r.Machine.FileSystem, r.Machine.Go)
+	text.WriteString("\n| peer | version | keeps | set up |\n|---|---|---|---|\n")
+	for _, a := range r.Peers {
+		fmt.Fprintf(&text, "| %s | %s | %s | %s |\n", a.Name, a.Version, a.Keeps, a.Setup)
+	}
+	targetTable(r).markdown(&text)
+	for _, c := range charts(r) {
+		fmt.Fprintf(&text, "\n![%s](bench/%s)\n", c.Title, c.file)
+	}
+	for _, t := range tables(r) {
+		t.markdown(&text)
+	}
+	return text.String()
+}

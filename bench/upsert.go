@@ -1,0 +1,159 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"migrationlog/bench/life"
+	"migrationlog/bench/peer"
+)
+
+// quantiles are the parts of all ops whose latency is reported, by metric.
+var quantiles = []struct {
+	metric string
+	part   float64
+}{
+	{"p0_us", 0}, {"p10_us", .1}, {"p25_us", .25}, {"p50_us", .5}, {"p75_us", .75}, {"p90_us", .9}, {"p95_us", .95},
+	{"p99_us", .99}, {"p99_5_us", .995}, {"p99_9_us", .999}, {"p99_95_us", .9995}, {"p99_99_us", .9999}, {"max_us", 1},
+}
+
+// writer drives its own migrations. It encodes each event once, outside of the
+// time of the op where the peer takes bytes, inside where it takes events.
+type writer struct {
+	lives     *life.Lives
+	latencies []time.Duration
+}
+
+func newWriters(t task) []*writer {
+	writers := make([]*writer, t.Writers)
+	for i := range writers {
+		writers[i] = &writer{
+			lives:     life.New(t.Seed+uint64(i)<<32, max(4, t.Rows/t.Writers)),
+			latencies: make([]time.Duration, 0, 1<<18/t.Writers),
+		}
+	}
+	return writers
+}
+
+func (w *writer) step(p peer.Peer, s peer.Store) error {
+	op, err := w.lives.Next()
+	if err != nil {
+		return err
+	}
+	if err := p.Prepare(&op); err != nil {
+		return err
+	}
+	began := time.Now()
+	err = s.Apply(&op)
+	w.latencies = append(w.latencies, time.Since(began))
+	return err
+}
+
+// measureUpsert has many writers upsert for a time, and then looks whether all
+// rows are there again.
+func measureUpsert(t task) (values, error) {
+	p, err := peer.Named(t.Peer)
+	if err != nil {
+		return nil, err
+	}
+	writers := newWriters(t)
+	if err := importBeginnings(p, t, writers); err != nil {
+		return nil, err
+	}
+	s, err := p.Open(t.Dir, peer.Options{Writers: t.Writers, ExpectedEvents: t.DurationMS * min(1000, 50*t.Writers)})
+	if err != nil {
+		return nil, err
+	}
+	runtime.GC()
+	elapsed, err := drive(p, s, writers, time.Duration(t.DurationMS)*time.Millisecond)
+	if err := errors.Join(err, s.Close()); err != nil {
+		return nil, err
+	}
+	found := summarise(writers, elapsed)
+	return found, rowsAreThere(p, t.Dir, writers)
+}
+
+// importBeginnings begins all migrations, so that what is measured overwrites rows.
+func importBeginnings(p peer.Peer, t task, writers []*writer) error {
+	which, left := 0, t.Writers*max(4, t.Rows/t.Writers)
+	return p.Import(t.Dir, func() (op life.Op, more bool, err error) {
+		if left == 0 {
+			return op, false, nil
+		}
+		left--
+		which = (which + 1) % len(writers)
+		op, err = writers[which].lives.Next()
+		return op, true, err
+	}, nil)
+}
+
+// drive has all writers write until the time is over, and returns how long that
+// took, the last ops included.
+func drive(p peer.Peer, s peer.Store, writers []*writer, duration time.Duration) (time.Duration, error) {
+	var done sync.WaitGroup
+	failures := make([]error, len(writers))
+	began := time.Now()
+	for i, w := range writers {
+		done.Go(func() {
+			for time.Since(began) < duration && failures[i] == nil {
+				failures[i] = w.step(p, s)
+			}
+		})
+	}
+	done.Wait()
+	return time.Since(began), errors.Join(failures...)
+}
+
+func summarise(writers []*writer, elapsed time.Duration) values {
+	var all []time.Duration
+	for _, w := range writers {
+		all = append(all, w.latencies...)
+	}
+	slices.Sort(all)
+	found := values{"ops_per_s": float64(len(all)) / elapsed.Seconds()}
+	for _, q := range quantiles {
+		found[q.metric] = float64(percentile(all, q.part)) / 1e3
+	}
+	return found
+}
+
+// rowsAreThere opens the store again. A peer that has lost rows has not done the
+// job.
+func rowsAreThere(p peer.Peer, dir string, writers []*writer) error {
+	want := 0
+	for _, w := range writers {
+		want += w.lives.Live()
+	}
+	s, err := p.Open(dir, peer.Options{Bulk: true})
+	if err != nil {
+		return err
+	}
+	got, err := s.Load()
+	if err == nil && got != want {
+		err = fmt.Errorf("%s has %d rows where %d were acknowledged: its figures count for nothing", p.Name, got, want)
+	}
+	return errors.Join(err, s.Close())
+}
+
+// writeOn writes durably until the process is killed.
+func writeOn(t task) (values, error) {
+	p, err := peer.Named(t.Peer)
+	if err != nil {
+		return nil, err
+	}
+	s, err := p.Open(t.Dir, peer.Options{Writers: 1})
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{lives: life.New(t.Seed, 1)}
+	for n := 1; ; n++ {
+		if err := w.step(p, s); err != nil {
+			return nil, err
+		}
+		tellProgress(n)
+	}
+}
