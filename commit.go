@@ -101,7 +101,7 @@ func (q *queue) take() []*write {
 func (q *queue) handOver(woken int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.expected = woken + len(q.waiting)
+	q.expected = min(woken+len(q.waiting), worthWaiting)
 	if len(q.waiting) > 0 {
 		q.waiting[0].told <- leading
 		return
@@ -134,7 +134,13 @@ func (q *queue) isClosed() bool {
 	return q.closed
 }
 
-const patience = 10 * time.Microsecond
+const (
+	// worthWaiting is for how many writes a leader waits that may be about to come: of more,
+	// enough have come while the device was busy.
+	worthWaiting = 64
+	// patience is how long it may be until one more has.
+	patience = 20 * time.Microsecond
+)
 
 // commit returns when the write has been decided.
 func (s *Store) commit(w *write) (Receipt, error) {

@@ -3,41 +3,47 @@ package migrationlog
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"migrationlog/eventlog/segment"
 	"migrationlog/projection"
 )
 
-// snapshots says when the next snapshot is due. One is written when a segment is begun,
-// beside the writers, and at Close. A log that has lost events gets none: then the
+// snapshots says when the next snapshot is due. One is written beside the writers when a
+// segment has been begun, and at Close. A log that has lost events gets none: then the
 // history is read at each opening, and tells what is in doubt.
 type snapshots struct {
-	// The leader's.
-	segment uint64 // of the last event; 0 before there is one
-	grown   int64  // bytes, at least, by which the log has grown since the last snapshot
-
-	writing   atomic.Bool
-	seq       atomic.Uint64 // of the last one
-	sizeBytes atomic.Int64
-	done      sync.WaitGroup
+	segment uint64        // of the last event, 0 before there is one; the leader's
+	writing atomic.Bool   // who sets it has what follows
+	next    time.Time     // not before
+	seq     atomic.Uint64 // of the last one
+	done    sync.WaitGroup
 }
 
-// snapshotWhenDue begins to write a snapshot if the log has grown by a segment, and
-// by as much as the last snapshot was large. The leader calls it.
+// snapshotShare bounds the time that goes into snapshots while others write: one part
+// in so many.
+const snapshotShare = 50
+
+// snapshotWhenDue begins to write a snapshot if the log has come to another segment,
+// and the last one was long enough ago. The leader calls it.
 func (s *Store) snapshotWhenDue(view *projection.View) {
 	last, due := s.log.Last(), &s.snapshots
-	if first := due.segment == 0; first || last.Segment == due.segment {
-		due.segment = last.Segment
+	first := due.segment == 0
+	if last.Segment == due.segment {
 		return
 	}
 	due.segment = last.Segment
-	due.grown += int64(s.opts.SegmentSize)
-	if !view.Whole() || due.grown < due.sizeBytes.Load() || !due.writing.CompareAndSwap(false, true) {
+	if first || !view.Whole() || !due.writing.CompareAndSwap(false, true) {
 		return
 	}
-	due.grown = 0
+	if time.Now().Before(due.next) {
+		due.writing.Store(false)
+		return
+	}
 	due.done.Go(func() {
+		begun := time.Now()
 		s.writeSnapshot(view, last)
+		due.next = time.Now().Add(snapshotShare * time.Since(begun))
 		due.writing.Store(false)
 	})
 }
@@ -63,5 +69,4 @@ func (s *Store) writeSnapshot(view *projection.View, last segment.FrameID) {
 		return
 	}
 	s.snapshots.seq.Store(last.Seq)
-	s.snapshots.sizeBytes.Store(int64(len(body)))
 }

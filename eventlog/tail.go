@@ -53,6 +53,7 @@ func openTail(path string, lastSeq uint64, sizeBytes, maximum int64) (*tail, err
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
+	wal.reserve(int(min(maximum, DefaultSegmentBytes)) + roomBytes) // the last write goes beyond the maximum
 	first, _ := segment.ParseName(filepath.Base(path))
 	return &tail{wal: wal, file: file, first: first, id: id, bytes: sizeBytes, size: sizeBytes, maximum: maximum}, nil
 }

@@ -3,12 +3,35 @@ package eventlog
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"migrationlog/eventlog/segment"
 )
+
+// The room that a segment gets is there, and what was in it is still.
+func TestReserve(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	log := beginLog(t, dir, Options{})
+	require.NoError(t, log.Append([]Entry{{Body: segment.NewBody([]byte("one"))}}))
+	require.NoError(t, log.Close())
+	a, err := openAppender(filepath.Join(dir, segment.WALDir), 1)
+	require.NoError(t, err)
+	defer a.close()
+	require.True(t, a.reserve(2<<20), "tidwall/wal looks otherwise")
+	entry, err := a.log.Read(1)
+	require.NoError(t, err)
+	require.Contains(t, string(entry), "one")
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for seq := range uint64(128) {
+		require.NoError(t, a.write(2+seq, [][]byte{make([]byte, 8<<10)}))
+	}
+	runtime.ReadMemStats(&after)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(2<<20), "1 MiB was written; enlarged by quarters it takes 6 MiB")
+}
 
 // D3: tidwall/wal is not appended to where it counts otherwise than the frames do.
 func TestD3_WALEndsWhereTheFramesDo(t *testing.T) {
