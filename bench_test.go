@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -94,4 +95,61 @@ func BenchmarkOpen(b *testing.B) {
 			})
 		}
 	}
+}
+
+// A Get of a random row, while another goroutine upserts durably, and all rows.
+func BenchmarkRead(b *testing.B) {
+	for _, rows := range []int{1000, 100_000} {
+		s, err := migrationlog.Open(b.TempDir(), &migrationlog.Options{NoSync: true})
+		require.NoError(b, err)
+		ids := make([]checkpoint.MigrationID, rows)
+		for i := range ids {
+			ids[i] = checkpoint.NewMigrationID()
+			upsertAttempt(b, s, ids[i], 0)
+		}
+		b.Run(fmt.Sprintf("get/rows=%d", rows), func(b *testing.B) {
+			stop := make(chan struct{})
+			var writer sync.WaitGroup
+			writer.Go(func() {
+				for n := 1; ; n++ {
+					select {
+					case <-stop:
+						return
+					default:
+						upsertAttempt(b, s, ids[n%rows], n)
+						time.Sleep(100 * time.Microsecond)
+					}
+				}
+			})
+			for n := 0; b.Loop(); n += 7919 {
+				if _, ok := s.Get(ids[n%rows]); !ok {
+					b.Fatal("no row")
+				}
+			}
+			close(stop)
+			writer.Wait()
+		})
+		b.Run(fmt.Sprintf("all/rows=%d", rows), func(b *testing.B) {
+			for b.Loop() {
+				require.Len(b, s.All(), rows)
+			}
+		})
+		require.NoError(b, s.Close())
+	}
+}
+
+// What one upsert takes from the heap, and that a Get takes nothing.
+func TestAllocations(t *testing.T) {
+	s := open(t, memDir(t), &migrationlog.Options{NoSync: true})
+	id := checkpoint.NewMigrationID()
+	c := row(t, id, 0, addLearner)
+	upsert := testing.AllocsPerRun(500, func() {
+		c.Attempt++
+		if _, err := s.Upsert(c); err != nil {
+			t.Error(err)
+		}
+	})
+	require.LessOrEqual(t, upsert, 24.0)
+	require.Zero(t, testing.AllocsPerRun(500, func() { s.Get(id) }))
+	require.NoError(t, s.Close())
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
-	"time"
 
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog"
@@ -81,12 +80,9 @@ func (q *queue) join(w *write) (leads bool, err error) {
 func (q *queue) take() []*write {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	var until time.Time
-	for seen := 0; len(q.waiting) < q.expected; {
-		if n, now := len(q.waiting), time.Now(); n > seen {
-			seen, until = n, now.Add(patience)
-		} else if now.After(until) {
-			break
+	for seen, yields := 0, 0; len(q.waiting) < q.expected && yields < patience; yields++ {
+		if n := len(q.waiting); n > seen {
+			seen, yields = n, 0
 		}
 		q.mu.Unlock()
 		runtime.Gosched()
@@ -138,8 +134,9 @@ const (
 	// worthWaiting is for how many writes a leader waits that may be about to come: of more,
 	// enough have come while the device was busy.
 	worthWaiting = 64
-	// patience is how long it may be until one more has.
-	patience = 20 * time.Microsecond
+	// patience is how often a leader lets others go first until one more has come: about
+	// 20 µs, where nobody else is to be let.
+	patience = 100
 )
 
 // commit returns when the write has been decided.

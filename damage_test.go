@@ -130,6 +130,7 @@ func TestD4_OpenWithEveryCut(t *testing.T) {
 	for _, watermark := range []uint64{0, 2, 5} {
 		for size := range len(whole) + 1 {
 			cut := copyDir(t, dir)
+			require.NoError(t, os.RemoveAll(filepath.Join(cut, "snapshots"))) // which would be set aside
 			setWatermark(t, cut, watermark)
 			require.NoError(t, os.Truncate(segmentPath(cut, firstSegment), int64(size)))
 			n, boundary := 0, 0

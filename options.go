@@ -14,7 +14,7 @@ const (
 	// SkipDamage serves what is whole and reports the rest: see Store.Report.
 	SkipDamage DamagePolicy = iota
 	// RefuseDamage leaves the log as it is and returns a *DamagedError. A torn
-	// tail is no damage: a killed process leaves one, of a write that it had not
+	// tail is no damage, nor a damaged snapshot: a killed process leaves one, of a write that it had not
 	// acknowledged.
 	RefuseDamage
 )

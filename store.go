@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -76,7 +77,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("read %s: %w", dir, err), recovery.Abandon())
 	}
 	report := fold.Report()
-	if o.OnDamage == RefuseDamage && len(report.Damage) > 0 {
+	if o.OnDamage == RefuseDamage && slices.ContainsFunc(report.Damage, func(d replay.Damage) bool { return !d.OfSnapshot() }) {
 		return nil, errors.Join(&DamagedError{Report: report}, recovery.Abandon())
 	}
 	log, err := recovery.Finish()

@@ -47,7 +47,8 @@ func (l *Log) NextSeq() uint64 { return l.nextSeq }
 // known to be on the device, with all before it.
 func (l *Log) DurableThrough() uint64 { return l.durableThrough }
 
-// Last is the last frame of the log, zero in an empty one.
+// Last is the last frame that was written, or that recovery has read; zero where there
+// is none.
 func (l *Log) Last() segment.FrameID { return l.last }
 
 // Health is nil, or the ErrFailed that every append returns.

@@ -216,6 +216,9 @@ func (r *Recovery) finish() (*Log, error) {
 		return nil, fmt.Errorf("%w: segment %s is named for a frame that the log has not reached, seq %d: give it back the name of its first frame",
 			ErrDamaged, r.lastName, r.scan.Tail().NextSeq)
 	}
+	if err := r.setAsideSnapshots(); err != nil {
+		return nil, err
+	}
 	if err := r.repair(); err != nil {
 		return nil, err
 	}

@@ -12,9 +12,14 @@ import (
 // datasync makes durable what is in the file, and of its metadata what it takes to
 // read that again.
 func datasync(f *os.File) error {
+	return os.NewSyscallError("fdatasync", retried(func() error { return unix.Fdatasync(int(f.Fd())) }))
+}
+
+// retried makes a call until no signal interrupts it.
+func retried(call func() error) error {
 	for {
-		if err := unix.Fdatasync(int(f.Fd())); err != unix.EINTR {
-			return os.NewSyscallError("fdatasync", err)
+		if err := call(); err != unix.EINTR {
+			return err
 		}
 	}
 }
@@ -29,8 +34,8 @@ func (id fileID) is(other fileID) bool { return id == other }
 // fdatasync to wait for it (200 µs in place of 130, ext4).
 func look(path string) (id fileID, sizeBytes int64, err error) {
 	var s unix.Statx_t
-	err = unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_INO|unix.STATX_SIZE, &s)
-	if errors.Is(err, unix.ENOSYS) {
+	err = retried(func() error { return unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_INO|unix.STATX_SIZE, &s) })
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) { // as old filters of system calls say
 		return lookAtAll(path)
 	}
 	if err != nil {
@@ -41,7 +46,7 @@ func look(path string) (id fileID, sizeBytes int64, err error) {
 
 func lookAtAll(path string) (id fileID, sizeBytes int64, err error) {
 	var s unix.Stat_t
-	if err := unix.Stat(path, &s); err != nil {
+	if err := retried(func() error { return unix.Stat(path, &s) }); err != nil {
 		return id, 0, &os.PathError{Op: "stat", Path: path, Err: err}
 	}
 	return fileID{uint64(s.Dev), s.Ino}, s.Size, nil

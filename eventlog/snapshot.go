@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"migrationlog/eventlog/segment"
 )
@@ -16,8 +17,19 @@ const keptSnapshots = 2
 // may run beside Append, and after an error the log is as good as before. One call at
 // a time.
 func (l *Log) SaveSnapshot(s segment.Snapshot) error {
+	if err := l.isOurs(); err != nil {
+		return err
+	}
 	dir := filepath.Join(l.dir, segment.SnapshotDir)
-	if err := makeDir(dir); err != nil {
+	if err := os.Mkdir(dir, dirPerm); err == nil {
+		err = syncDir(l.dir)
+		if err != nil {
+			return err
+		}
+	} else if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := removeTemporaries(dir); err != nil {
 		return err
 	}
 	if err := replaceFile(filepath.Join(dir, s.Name()), s.Encode(l.uuid)); err != nil {
@@ -27,10 +39,54 @@ func (l *Log) SaveSnapshot(s segment.Snapshot) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range names[min(keptSnapshots, len(names)):] {
+	kept := 0
+	for _, name := range names {
+		if kept++; kept <= keptSnapshots || name >= s.Name() {
+			continue
+		}
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	return nil
+}
+
+// removeTemporaries takes away what crashes have left of files on their way.
+func removeTemporaries(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), segment.TemporarySuffix) {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// setAsideSnapshots moves those to quarantine/ that tell of frames which the log has
+// not. Their numbers are about to be given to other events, and they would be taken for
+// these.
+func (r *Recovery) setAsideSnapshots() error {
+	moved := false
+	for _, s := range r.snapshots {
+		if s.Last.Seq < r.scan.Tail().NextSeq {
+			continue
+		}
+		moved = true
+		err := r.keepFile(segment.Damage{
+			Segment: segment.SnapshotDir + "/" + s.Name(), Length: int64(len(s.Body)),
+			Reason: "tells of frames that the log has not",
+		}, moveFile)
+		if err != nil {
+			return err
+		}
+	}
+	if !moved {
+		return nil
+	}
+	return syncDir(filepath.Join(r.dir, segment.SnapshotDir))
 }

@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -31,6 +32,27 @@ func TestReserve(t *testing.T) {
 	}
 	runtime.ReadMemStats(&after)
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(2<<20), "1 MiB was written; enlarged by quarters it takes 6 MiB")
+}
+
+// D4, D6: when a write has failed nobody knows whose the bytes behind the last sound
+// entry are, and closing the log leaves them there.
+func TestD4_NothingIsCutOffAfterAFailure(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	log := beginLog(t, dir, Options{})
+	entry := []Entry{{Body: segment.NewBody([]byte("one"))}}
+	require.NoError(t, log.Append(entry))
+	path := filepath.Join(dir, segment.WALDir, segment.Name(1))
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	require.NoError(t, err)
+	_, err = f.WriteString("another's")
+	require.NoError(t, errors.Join(err, f.Close()))
+	before, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.ErrorIs(t, log.Append(entry), ErrFailed)
+	require.ErrorIs(t, log.Close(), ErrFailed)
+	after, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, before, after)
 }
 
 // D3: tidwall/wal is not appended to where it counts otherwise than the frames do.

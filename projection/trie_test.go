@@ -44,7 +44,7 @@ func TestTrie_EqualsModel(t *testing.T) {
 }
 
 // A read allocates nothing.
-func TestView_GetAllocatesNothing(t *testing.T) {
+func TestTrie_GetAllocatesNothing(t *testing.T) {
 	var v trie[[16]byte, *state]
 	v.set([16]byte{1}, &state{})
 	require.Zero(t, testing.AllocsPerRun(100, func() {

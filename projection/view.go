@@ -23,7 +23,8 @@ type View struct {
 func New() *View { return &View{} }
 
 // Begin returns a view of the same history, to which events can be added while this
-// one is read. From then on this one must not change.
+// one is read. From then on this one must not change: nor does what is known of lost
+// events, which both have, as new events name none of them as the one before.
 func (v *View) Begin() *View {
 	return &View{rows: v.rows.begin(), ended: v.ended.begin(), shards: v.shards.begin(), lastSeq: v.lastSeq, losses: v.losses}
 }
@@ -78,6 +79,9 @@ func (v *View) LastOf(id checkpoint.MigrationID) uint64 {
 	}
 	return 0
 }
+
+// Through notes that the history goes on to that number.
+func (v *View) Through(seq uint64) { v.lastSeq = seq }
 
 // End takes away a migration's row, if there is one.
 func (v *View) End(id checkpoint.MigrationID) {

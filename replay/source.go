@@ -76,7 +76,7 @@ func (s Source) rebuild(snapshot *segment.Snapshot) (*Fold, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := newHistory(snapshot)
+	h := newHistory(snapshot, names[begin:])
 	if err := h.add(tail); err != nil {
 		return nil, err
 	}
@@ -91,8 +91,8 @@ func (s Source) rebuild(snapshot *segment.Snapshot) (*Fold, error) {
 	if fold.View, err = h.view(); err != nil {
 		return nil, err
 	}
-	if h.frames > 0 {
-		fold.report.FirstSeq, fold.report.LastSeq, fold.report.FramesOK = h.firstSeq, h.lastSeq, h.frames
+	if h.count > 0 {
+		fold.report.FirstSeq, fold.report.LastSeq, fold.report.FramesOK = h.firstSeq, h.lastSeq, h.count
 	}
 	if snapshot != nil {
 		fold.report.SnapshotSeq = snapshot.Last.Seq
@@ -100,8 +100,8 @@ func (s Source) rebuild(snapshot *segment.Snapshot) (*Fold, error) {
 	return fold, nil
 }
 
-// tail reads the last segment, which may end in a torn write. Damage outside the segments goes into
-// the fold's report.
+// tail reads the last segment, which may end in a torn write. Damage that has cost no
+// frame goes into the fold's report.
 func (s Source) tail(fold *Fold, name string) (*frames, error) {
 	first, _ := segment.ParseName(name)
 	tail := &frames{segment: first}
@@ -109,13 +109,10 @@ func (s Source) tail(fold *Fold, name string) (*frames, error) {
 		switch {
 		case err != nil:
 			return nil, err
-		case item.Damage != nil && item.Damage.Segment == name && !item.Damage.Torn:
+		case item.Damage != nil && item.Damage.Lost() > 0:
 			return nil, fmt.Errorf("%w: %s", errNotPlain, item.Damage)
 		case item.Damage != nil:
 			fold.addDamage(*item.Damage)
-			if fold.View.LastSeq() > 0 {
-				return nil, fmt.Errorf("%w: %s", errNotPlain, item.Damage)
-			}
 		case item.Frame.Seq != tail.next():
 			return nil, fmt.Errorf("%w: seq %d follows %d", errNotPlain, item.Frame.Seq, tail.next()-1)
 		default:
@@ -146,23 +143,34 @@ type history struct {
 	base     uint64 // the snapshot's last frame; 0 without one
 	anchored bool   // that frame was found
 
-	frames            uint64
+	count             uint64 // of frames
 	firstSeq, lastSeq uint64
 	lives             []*life
-	owners            []*life          // by the frames of one segment: whose they are, nil for one that no later frame names
-	named             map[uint64]*life // by the numbers of frames of earlier segments
+	owners            []*life             // by the frames of one segment: whose they are, nil for one that no later frame names
+	firsts            []uint64            // the numbers that the segments are named by
+	named             map[uint64][]naming // frames of earlier segments, by the number that theirs is named by
 }
 
 // life is one life of a migration, from its last event backwards.
 type life struct {
-	history []projection.Sequenced // newest first; empty where an abort or a removal has ended it
-	id      checkpoint.MigrationID
-	oldest  uint64 // the number that the oldest of its frames names
-	told    bool   // nothing more is to be learned of it
+	events []projection.Sequenced // newest first; empty where an abort or a removal has ended it
+	id     checkpoint.MigrationID
+	oldest uint64 // the number that the oldest of its frames names
+	told   bool   // nothing more is to be learned of it
 }
 
-func newHistory(snapshot *segment.Snapshot) *history {
-	h := &history{snapshot: snapshot, named: make(map[uint64]*life)}
+// naming is a frame that a later one names, and whose that is.
+type naming struct {
+	seq  uint64
+	life *life
+}
+
+func newHistory(snapshot *segment.Snapshot, names []string) *history {
+	h := &history{snapshot: snapshot, named: make(map[uint64][]naming)}
+	for _, name := range names {
+		first, _ := segment.ParseName(name)
+		h.firsts = append(h.firsts, first)
+	}
 	if snapshot != nil {
 		h.base = snapshot.Last.Seq
 	}
@@ -181,29 +189,30 @@ func (h *history) add(f *frames) error {
 		h.lastSeq = f.next() - 1
 	}
 	h.firstSeq = f.segment
-	h.frames += uint64(len(f.list))
+	h.count += uint64(len(f.list))
 	h.owners = slices.Grow(h.owners[:0], len(f.list))[:len(f.list)]
 	clear(h.owners)
-	for seq, l := range h.named {
-		if seq >= f.segment {
-			h.owners[seq-f.segment] = l
-			delete(h.named, seq)
+	for _, n := range h.named[f.segment] {
+		if n.seq >= f.next() {
+			return fmt.Errorf("%w: seq %d is named and not there", errNotPlain, n.seq)
 		}
+		h.owners[n.seq-f.segment] = n.life
 	}
+	delete(h.named, f.segment)
 	for i := len(f.list) - 1; i >= 0; i-- {
 		seq := f.segment + uint64(i)
 		if seq <= h.base {
 			h.anchored = h.anchored || seq == h.base && h.snapshot.Last == segment.FrameID{Seq: seq, Segment: f.segment, HeaderCRC32C: f.list[i].headerCRC32C}
 			return nil
 		}
-		if err := h.frame(seq, f.list[i], i); err != nil {
+		if err := h.addFrame(seq, f.list[i], i); err != nil {
 			return fmt.Errorf("seq %d: %w", seq, err)
 		}
 	}
 	return nil
 }
 
-func (h *history) frame(seq uint64, f frame, at int) error {
+func (h *history) addFrame(seq uint64, f frame, at int) error {
 	kind, ok := checkpoint.PeekKind(f.body)
 	if !ok {
 		return fmt.Errorf("%w: kind %d", errNotPlain, kind)
@@ -233,16 +242,23 @@ func (h *history) frame(seq uint64, f frame, at int) error {
 	case f.prevSeq >= first:
 		h.owners[f.prevSeq-first] = l
 	case f.prevSeq > h.base:
-		h.named[f.prevSeq] = l
+		at, found := slices.BinarySearch(h.firsts, f.prevSeq)
+		if !found {
+			at--
+		}
+		if at < 0 {
+			return fmt.Errorf("%w: it names seq %d", errNotPlain, f.prevSeq)
+		}
+		h.named[h.firsts[at]] = append(h.named[h.firsts[at]], naming{f.prevSeq, l})
 	}
 	return nil
 }
 
-// rank orders the lives of one migration: of those that one view can show, the one that
-// a snapshot has the beginning of is the first, and one that goes on is the last.
+// rank orders the lives of one migration: 0 ends what the snapshot has, 1 has begun and
+// ended since, 2 goes on.
 func (l *life) rank() int {
 	switch {
-	case len(l.history) > 0:
+	case len(l.events) > 0:
 		return 2
 	case l.oldest == 0:
 		return 1
@@ -254,17 +270,17 @@ func (l *life) rank() int {
 func (l *life) begin(seq, prevSeq uint64, e checkpoint.Event) error {
 	upserted, ok := e.(checkpoint.Upserted)
 	if !ok {
-		if len(l.history) > 0 {
+		if len(l.events) > 0 {
 			return fmt.Errorf("%w: a later event names one that ended the migration", errNotPlain)
 		}
 		l.id, l.told = e.Migration(), true
 		return nil
 	}
-	if len(l.history) > 0 && l.id != e.Migration() {
+	if len(l.events) > 0 && l.id != e.Migration() {
 		return fmt.Errorf("%w: a later event of another migration names it", errNotPlain)
 	}
 	l.id = e.Migration()
-	l.history = append(l.history, projection.Sequenced{Seq: seq, PrevSeq: prevSeq, Checkpoint: upserted.Checkpoint})
+	l.events = append(l.events, projection.Sequenced{Seq: seq, PrevSeq: prevSeq, Checkpoint: upserted.Checkpoint})
 	_, l.told = upserted.Checkpoint.Payload.(checkpoint.AddLearner)
 	return nil
 }
@@ -275,19 +291,20 @@ func (h *history) view() (*projection.View, error) {
 	if h.snapshot != nil {
 		body = h.snapshot.Body
 	}
-	v, err := projection.Restore(h.lastSeq, body)
+	v, err := projection.Restore(h.base, body)
 	if err != nil || len(h.named) > 0 || h.base != 0 && !h.anchored {
 		return nil, errors.Join(errNotPlain, err)
 	}
+	v.Through(h.lastSeq)
 	// First the ends of what the snapshot has, then what began after that.
 	slices.SortStableFunc(h.lives, func(a, b *life) int { return cmp.Compare(a.rank(), b.rank()) })
 	for _, l := range h.lives {
 		if last := v.LastOf(l.id); l.oldest != last {
 			return nil, fmt.Errorf("%w: the first event after the snapshot of migration %s names seq %d, and not %d", errNotPlain, l.id, l.oldest, last)
 		}
-		if len(l.history) > 0 {
-			slices.Reverse(l.history)
-			v.Put(l.history)
+		if len(l.events) > 0 {
+			slices.Reverse(l.events)
+			v.Put(l.events)
 		} else {
 			v.End(l.id)
 		}

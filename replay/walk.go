@@ -1,7 +1,6 @@
 package replay
 
 import (
-	"encoding/binary"
 	"fmt"
 	"io"
 	"io/fs"
@@ -70,7 +69,7 @@ func (f *frames) read(fsys fs.FS, log uuid.UUID, name string) error {
 		return err
 	}
 	next, sound := segment.Walk(f.memory, log, f.segment, func(h segment.Header, b []byte) {
-		f.list = append(f.list, frame{h.PrevSeq, binary.LittleEndian.Uint32(b[36:]), b[segment.HeaderBytes:]})
+		f.list = append(f.list, frame{h.PrevSeq, segment.FrameIDOf(b, f.segment).HeaderCRC32C, b[segment.HeaderBytes:]})
 	})
 	if !sound {
 		return fmt.Errorf("%w: segment %s from seq %d on", errNotPlain, name, next)

@@ -50,6 +50,10 @@ func (d Damage) Lost() uint64 {
 	return d.LastSeq - d.FirstSeq + 1
 }
 
+// OfSnapshot reports whether it is a snapshot that is damaged: the log is as good
+// without it.
+func (d Damage) OfSnapshot() bool { return strings.HasPrefix(d.Segment, SnapshotDir+"/") }
+
 func (d Damage) String() string {
 	name := strings.Trim(strconv.Quote(d.Segment), `"`) // a stray file may have any name
 	at := fmt.Sprintf("%s at byte %d, %d bytes: %s", name, d.Offset, d.Length, d.Reason)

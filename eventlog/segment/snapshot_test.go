@@ -1,0 +1,46 @@
+package segment_test
+
+import (
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"migrationlog/eventlog/segment"
+)
+
+// D2, D3: of a snapshot with any bit flipped, or cut anywhere, or of another log, nothing is
+// believed.
+func TestD2_SnapshotEveryBitAndCut(t *testing.T) {
+	want := segment.Snapshot{Last: segment.FrameID{Seq: 1234, Segment: 1000, HeaderCRC32C: 0xfeed}, Body: []byte("rows")}
+	whole := want.Encode(testLog)
+	got, err := segment.DecodeSnapshot(whole, testLog)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	for bit := range len(whole) * 8 {
+		flipped := append([]byte(nil), whole...)
+		flipped[bit/8] ^= 1 << (bit % 8)
+		_, err := segment.DecodeSnapshot(flipped, testLog)
+		require.Error(t, err, "bit %d", bit)
+	}
+	for size := range len(whole) {
+		_, err := segment.DecodeSnapshot(whole[:size], testLog)
+		require.Error(t, err, "cut at %d", size)
+	}
+	_, err = segment.DecodeSnapshot(append(whole, 0), testLog)
+	require.Error(t, err)
+	_, err = segment.DecodeSnapshot(whole, uuid.UUID{9})
+	require.Error(t, err)
+}
+
+// D7: whatever a snapshot's bytes are, reading them ends, and what is believed is what
+// would be written.
+func FuzzSnapshot(f *testing.F) {
+	f.Add(segment.Snapshot{Last: segment.FrameID{Seq: 1, Segment: 1}, Body: []byte("rows")}.Encode(testLog))
+	f.Add([]byte("\xf7MS\x01"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if s, err := segment.DecodeSnapshot(b, testLog); err == nil {
+			require.Equal(t, b, s.Encode(testLog))
+		}
+	})
+}

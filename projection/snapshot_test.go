@@ -1,0 +1,82 @@
+package projection_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog/checkpoint"
+	"migrationlog/projection"
+)
+
+func someView(t testing.TB) *projection.View {
+	v := projection.New()
+	seq := uint64(0)
+	for n := range byte(40) {
+		id := checkpoint.MigrationID{n%20 + 1}
+		for _, p := range []checkpoint.Payload{
+			checkpoint.AddLearner{VShardID: uint32(n), SourceNode: 3, TargetNode: 1 << 40, SourceGroup: 7, StartedAtHLC: checkpoint.HLC{WallNS: 5, Logical: 2}},
+			checkpoint.CatchUp{VShardID: uint32(n), LearnerLogIndexAtAdd: 9},
+		} {
+			c, err := checkpoint.New(id, uint32(n), p, uint64(n))
+			require.NoError(t, err)
+			seq++
+			v.Add(seq, checkpoint.Upserted{Checkpoint: c})
+		}
+		if n%3 == 0 {
+			seq++
+			v.Add(seq, checkpoint.Removed{MigrationID: id})
+		}
+	}
+	return v
+}
+
+// D8: what a view shows is what the view that is restored from its snapshot shows.
+func TestD8_Restore(t *testing.T) {
+	v := someView(t)
+	b, err := v.Snapshot()
+	require.NoError(t, err)
+	restored, err := projection.Restore(v.LastSeq(), b)
+	require.NoError(t, err)
+	require.Equal(t, v.All(), restored.All())
+	require.Equal(t, v.LastSeq(), restored.LastSeq())
+	for shard := range uint32(40) {
+		require.Equal(t, v.VShard(shard), restored.VShard(shard))
+	}
+	for size := range len(b) {
+		if cut, err := projection.Restore(v.LastSeq(), b[:size]); err == nil { // between two rows
+			require.Less(t, cut.Len(), v.Len())
+		}
+	}
+	_, err = projection.Restore(v.LastSeq(), append(b, b...))
+	require.ErrorContains(t, err, "does not fit", "a row twice")
+	_, err = projection.Restore(1, b)
+	require.ErrorContains(t, err, "does not fit", "a row of later than the snapshot")
+}
+
+// D5: a view that has lost events has no snapshot, for it would not tell of them.
+func TestD5_NoSnapshotOfAHole(t *testing.T) {
+	v := someView(t)
+	require.True(t, v.Whole())
+	v.Lose(v.LastSeq()+1, v.LastSeq()+1)
+	require.False(t, v.Whole())
+}
+
+// D7: whatever bytes rows are restored from, it ends, and what is restored has a snapshot
+// that says the same.
+func FuzzRestore(f *testing.F) {
+	b, err := someView(f).Snapshot()
+	require.NoError(f, err)
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		v, err := projection.Restore(1000, b)
+		if err != nil {
+			return
+		}
+		again, err := v.Snapshot()
+		require.NoError(t, err)
+		restored, err := projection.Restore(1000, again)
+		require.NoError(t, err)
+		require.Equal(t, v.All(), restored.All())
+	})
+}
