@@ -155,7 +155,7 @@ func (s *Store) commit(w *write) (Receipt, error) {
 // this one wakes the others.
 func (s *Store) lead(own *write) {
 	batch := s.queue.take()
-	s.decide(batch)
+	failure := s.decide(batch)
 	for _, w := range batch {
 		if w != own {
 			w.told <- decided
@@ -163,11 +163,12 @@ func (s *Store) lead(own *write) {
 	}
 	s.queue.handOver(len(batch))
 	s.queue.giveBack(batch)
+	s.logFailure(failure)
 }
 
 // decide appends and folds what is to be, and gives each write its receipt or error.
 // One goroutine at a time runs it: its log and its next view are the leader's.
-func (s *Store) decide(batch []*write) {
+func (s *Store) decide(batch []*write) (failure error) {
 	entries, next := s.check(batch)
 	err := s.log.Health()
 	if err == nil && len(entries) > 0 {
@@ -177,12 +178,13 @@ func (s *Store) decide(batch []*write) {
 		s.view.Store(next)
 		s.snapshotWhenDue(next)
 	}
-	s.note(batch, len(entries), err)
+	failure = s.note(batch, len(entries), err)
 	if err != nil { // what was refused was held against events that may not exist
 		for _, w := range batch {
 			w.receipt, w.err = Receipt{}, err
 		}
 	}
+	return failure
 }
 
 // check decides, in order, which of the writes are to be appended, and returns the
@@ -234,10 +236,12 @@ func (w *write) decide(row *projection.Row) (r Receipt, proceed bool, err error)
 
 var noRow projection.Row
 
-// note counts what became of a batch and, once, tells the logger of a failure.
-func (s *Store) note(batch []*write, appended int, failure error) {
+// note counts what became of a batch. It returns a failure that is the first.
+func (s *Store) note(batch []*write, appended int, failure error) (first error) {
 	s.statsMu.Lock()
-	isNew := failure != nil && s.failed == nil
+	if s.failed == nil {
+		first = failure
+	}
 	s.failed = failure
 	for _, w := range batch {
 		switch {
@@ -256,7 +260,12 @@ func (s *Store) note(batch []*write, appended int, failure error) {
 		s.stats.DurableThrough = max(s.stats.DurableThrough, s.log.DurableThrough())
 	}
 	s.statsMu.Unlock()
-	if isNew { // outside the lock: a handler may ask the store how it is
-		s.opts.Logger.Error("migrationlog has failed: nothing more is acknowledged until it is closed and opened again", "dir", s.dir, "error", failure)
+	return first
+}
+
+// logFailure tells the logger. Its caller holds nothing that a handler may want.
+func (s *Store) logFailure(err error) {
+	if err != nil {
+		s.opts.Logger.Error("migrationlog has failed: nothing more is acknowledged until it is closed and opened again", "dir", s.dir, "error", err)
 	}
 }

@@ -50,7 +50,6 @@ func (s *Store) snapshotWhenDue(view *projection.View) {
 
 // snapshotAtEnd writes the last snapshot, when nobody writes any more.
 func (s *Store) snapshotAtEnd() {
-	s.snapshots.done.Wait()
 	view, last := s.view.Load(), s.log.Last()
 	if view.Whole() && last.Seq == view.LastSeq() && last.Seq != s.snapshots.seq.Load() {
 		s.writeSnapshot(view, last)

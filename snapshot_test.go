@@ -169,6 +169,56 @@ func TestD3_SnapshotBeyondTheLog(t *testing.T) {
 	}
 }
 
+// D3, D8: what was written by somebody who did not see what a snapshot has does not
+// follow on it. Its rows are not shown then.
+func TestD8_WrittenWithoutWhatASnapshotHas(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	s := open(t, dir, &migrationlog.Options{SegmentSize: 1})
+	id := checkpoint.NewMigrationID()
+	upsert(t, s, id, 0, addLearner)
+	upsert(t, s, checkpoint.NewMigrationID(), 0, addLearner)
+	require.NoError(t, s.Close())
+	flip(t, segmentPath(dir, firstSegment), 60)
+	s = open(t, dir, nil)
+	_, there := s.Get(id)
+	require.True(t, there, "the snapshot has it")
+	require.NoError(t, s.Close())
+	s = open(t, dir, &migrationlog.Options{ReadAll: true})
+	_, there = s.Get(id)
+	require.False(t, there)
+	upsert(t, s, id, 0, addLearner)
+	_, err := s.Remove(id)
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	s = open(t, dir, nil)
+	_, there = s.Get(id)
+	require.False(t, there, "it was removed")
+	require.NoError(t, s.Close())
+}
+
+// D7: whatever is in the place of the snapshots, the log opens.
+func TestD7_OddSnapshots(t *testing.T) {
+	for name, put := range map[string]func(path string) error{
+		"a file":      func(path string) error { return os.WriteFile(path, []byte("file"), 0o600) },
+		"a link loop": func(path string) error { return os.Symlink("snapshots", path) },
+		"a directory in it": func(path string) error {
+			return os.MkdirAll(filepath.Join(path, firstSegment), 0o700)
+		},
+		"one on its way": func(path string) error {
+			return os.MkdirAll(filepath.Join(path, firstSegment+".new"), 0o700)
+		},
+	} {
+		dir, _, _ := smallLog(t)
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, "snapshots")))
+		require.NoError(t, put(filepath.Join(dir, "snapshots")))
+		for range 2 {
+			s := open(t, dir, &migrationlog.Options{OnDamage: migrationlog.RefuseDamage})
+			upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
+			require.NoError(t, s.Close(), name)
+		}
+	}
+}
+
 // D2: where a segment is missing, what follows on it is not read as if it were not.
 func TestD2_SegmentMissingBehindASnapshot(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")

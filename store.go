@@ -263,11 +263,12 @@ func (s *Store) Stats() Stats {
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
 		s.queue.close()
+		s.snapshots.done.Wait()
 		if s.log.Health() == nil {
 			s.snapshotAtEnd()
 		}
 		s.closeErr = s.log.Close()
-		s.note(nil, 0, s.log.Health())
+		s.logFailure(s.note(nil, 0, s.log.Health()))
 	})
 	return s.closeErr
 }

@@ -106,9 +106,9 @@ func (r *Recovery) judge(fsys fs.FS) (err error) {
 		}
 	}
 	var damaged []segment.Damage
-	r.snapshots, damaged, err = segment.ReadSnapshots(fsys, r.found.Manifest.UUID)
+	r.snapshots, damaged = segment.ReadSnapshots(fsys, r.found.Manifest.UUID)
 	r.found.Strays = append(r.found.Strays, damaged...) // they are of no use where they are
-	return err
+	return nil
 }
 
 // create makes a log in an empty directory. The watermarks come before what is

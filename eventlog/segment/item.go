@@ -52,7 +52,7 @@ func (d Damage) Lost() uint64 {
 
 // OfSnapshot reports whether it is a snapshot that is damaged: the log is as good
 // without it.
-func (d Damage) OfSnapshot() bool { return strings.HasPrefix(d.Segment, SnapshotDir+"/") }
+func (d Damage) OfSnapshot() bool { return strings.HasPrefix(d.Segment, SnapshotDir) }
 
 func (d Damage) String() string {
 	name := strings.Trim(strconv.Quote(d.Segment), `"`) // a stray file may have any name

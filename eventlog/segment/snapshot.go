@@ -104,22 +104,19 @@ func SnapshotNames(fsys fs.FS) ([]string, error) {
 }
 
 // ReadSnapshots returns the sound snapshots of a log, the newest first, and as damage
-// those that are not, or cannot be read.
-func ReadSnapshots(fsys fs.FS, log uuid.UUID) (found []Snapshot, damage []Damage, err error) {
+// those that are not. What cannot be read is passed over: the log is as good without.
+func ReadSnapshots(fsys fs.FS, log uuid.UUID) (found []Snapshot, damage []Damage) {
 	names, err := SnapshotNames(fsys)
 	if err != nil {
-		return nil, nil, err
+		return nil, []Damage{{Segment: SnapshotDir, Reason: "not a directory that can be read: " + err.Error()}}
 	}
 	for _, name := range names {
 		file := path.Join(SnapshotDir, name)
 		b, err := fs.ReadFile(fsys, file)
-		if errors.Is(err, fs.ErrNotExist) { // a writer has just made a newer one
+		if err != nil { // or a writer has just taken it away
 			continue
 		}
-		var s Snapshot
-		if err == nil {
-			s, err = DecodeSnapshot(b, log)
-		}
+		s, err := DecodeSnapshot(b, log)
 		if err == nil && s.Name() != name {
 			err = fmt.Errorf("is of seq %d", s.Last.Seq)
 		}
@@ -129,5 +126,5 @@ func ReadSnapshots(fsys fs.FS, log uuid.UUID) (found []Snapshot, damage []Damage
 		}
 		found = append(found, s)
 	}
-	return found, damage, nil
+	return found, damage
 }
