@@ -27,7 +27,7 @@ type tail struct {
 	id      fileID
 	bytes   int64 // where the last entry ends
 	size    int64 // of the file; from bytes on it holds zeros
-	maximum int64 // no room is made beyond it
+	maximum int64 // no room is made beyond it, but for the last write
 }
 
 // openTail opens the segment at path, the last one in its directory, which holds
@@ -53,7 +53,6 @@ func openTail(path string, lastSeq uint64, sizeBytes, maximum int64) (*tail, err
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	wal.reserve(int(min(maximum, DefaultSegmentBytes)) + roomBytes) // the last write goes beyond the maximum
 	first, _ := segment.ParseName(filepath.Base(path))
 	return &tail{wal: wal, file: file, first: first, id: id, bytes: sizeBytes, size: sizeBytes, maximum: maximum}, nil
 }
@@ -95,6 +94,9 @@ func (t *tail) write(firstSeq uint64, frames [][]byte, sizeBytes int64) error {
 // makeRoom fills the file with zeros to at least that size. They are durable with
 // the entries that are written over them.
 func (t *tail) makeRoom(sizeBytes int64) error {
+	if t.size < sizeBytes { // the last write goes beyond the maximum
+		t.wal.reserve(int(min(t.maximum, DefaultSegmentBytes)) + roomBytes)
+	}
 	for t.size < sizeBytes {
 		want := max(sizeBytes, min(t.size+roomBytes, t.maximum))
 		n, err := t.file.WriteAt(zeros[:min(want-t.size, roomBytes)], t.size)

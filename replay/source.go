@@ -104,7 +104,7 @@ func (s Source) rebuild(snapshot *segment.Snapshot) (*Fold, error) {
 // frame goes into the fold's report.
 func (s Source) tail(fold *Fold, name string) (*frames, error) {
 	first, _ := segment.ParseName(name)
-	tail := &frames{segment: first}
+	tail := &frames{segment: first, list: make([]frame, 0, usualFrames)}
 	for item, err := range s.Items(true) {
 		switch {
 		case err != nil:
@@ -121,6 +121,9 @@ func (s Source) tail(fold *Fold, name string) (*frames, error) {
 	}
 	return tail, nil
 }
+
+// usualFrames is how many a full segment has.
+const usualFrames = 1 << 15
 
 // frames are those of one segment, numbered from the segment's name on.
 type frames struct {

@@ -19,10 +19,14 @@ type placed struct {
 
 func (p placed) end() int { return int(p.Offset + p.Length()) }
 
+// usualEntryBytes is less than most entries take.
+const usualEntryBytes = 110
+
 // find returns the whole frames at or after pos whose numbers are still to come, in
 // the order of the file.
 func (s *Scan) find(data []byte, pos int) (found []placed) {
 	before := pos
+	found = make([]placed, 0, (len(data)-pos)/usualEntryBytes)
 	for at, h := range headers(data[pos:], &s.log) {
 		if at += pos; at < before { // in the body of one
 			continue
