@@ -65,8 +65,7 @@ func upsertAttempt(b testing.TB, s *migrationlog.Store, id checkpoint.MigrationI
 	}
 }
 
-// An opening, with a snapshot and without one, after a history of which a tenth of a
-// thousandth is live.
+// An opening, with a snapshot and without one, of a log with 1,000 live migrations.
 func BenchmarkOpen(b *testing.B) {
 	for _, events := range []int{10_000, 1_000_000} {
 		dir := b.TempDir()

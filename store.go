@@ -18,7 +18,7 @@ import (
 
 // Store is a log of migrations that is open for writing, and the view of where
 // each migration stands. It is safe for concurrent use. Reads wait for nobody;
-// they show what is durable.
+// they show what is durable (with Options.NoSync: what is written).
 type Store struct {
 	dir    string
 	opts   Options
