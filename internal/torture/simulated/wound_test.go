@@ -76,8 +76,8 @@ func wounds(t *testing.T) []wound {
 		{"manifests on their way", func(s *surgeon) { s.put("MANIFEST.new", "half"); s.put("wal/MANIFEST.new", "half") }},
 		{"a segment missing", func(s *surgeon) { s.removeSegment(middle) }},
 		{"an empty segment behind the end", func(s *surgeon) { s.put(fmt.Sprintf("wal/%020d", records[last].Seq+1), "") }},
-		{"newest snapshot damaged", func(s *surgeon) { s.replace(s.snapshot(0), "snapshot?") }},
-		{"snapshots damaged", func(s *surgeon) { s.replace(s.snapshot(0), "snapshot?"); s.replace(s.snapshot(1), "snapshot!") }},
+		{"newest snapshot damaged", func(s *surgeon) { s.put(s.snapshot(0), "snapshot?") }},
+		{"snapshots damaged", func(s *surgeon) { s.put(s.snapshot(0), "snapshot?"); s.put(s.snapshot(1), "snapshot!") }},
 		{"snapshots missing", func(s *surgeon) { s.remove(s.snapshot(0)); s.remove(s.snapshot(0)) }},
 		{"a snapshot on its way", func(s *surgeon) { s.put("snapshots/00000000000000000099.new", "half") }},
 		{"all at once", func(s *surgeon) {
