@@ -58,7 +58,7 @@ type queue struct {
 	led      bool
 	closed   bool
 	rests    sync.Cond // nobody leads
-	expected int
+	expected int       // how many writes there may soon be: whose callers were woken, and who waited then
 }
 
 // join queues a write and reports whether its caller leads.

@@ -14,8 +14,8 @@ const (
 	// SkipDamage serves what is whole and reports the rest: see Store.Report.
 	SkipDamage DamagePolicy = iota
 	// RefuseDamage leaves the log as it is and returns a *DamagedError. A torn
-	// tail is no damage, nor a damaged snapshot: a killed process leaves one, of a write that it had not
-	// acknowledged.
+	// tail is no damage: a killed process leaves one, of a write that it had not
+	// acknowledged. Nor is a damaged snapshot, without which the log is as good.
 	RefuseDamage
 )
 

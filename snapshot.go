@@ -13,10 +13,10 @@ import (
 // segment has been begun, and at Close. A log that has lost events gets none: then the
 // history is read at each opening, and tells what is in doubt.
 type snapshots struct {
-	segment uint64        // of the last event, 0 before there is one; the leader's
-	writing atomic.Bool   // who sets it has what follows
-	next    time.Time     // not before
-	seq     atomic.Uint64 // of the last one
+	segment uint64      // of the last event, 0 before there is one; the leader's
+	writing atomic.Bool // who sets it has what follows
+	next    time.Time   // not before
+	seq     uint64      // of the last one
 	done    sync.WaitGroup
 }
 
@@ -51,7 +51,7 @@ func (s *Store) snapshotWhenDue(view *projection.View) {
 // snapshotAtEnd writes the last snapshot, when nobody writes any more.
 func (s *Store) snapshotAtEnd() {
 	view, last := s.view.Load(), s.log.Last()
-	if view.Whole() && last.Seq == view.LastSeq() && last.Seq != s.snapshots.seq.Load() {
+	if view.Whole() && last.Seq == view.LastSeq() && last.Seq != s.snapshots.seq {
 		s.writeSnapshot(view, last)
 	}
 }
@@ -67,5 +67,5 @@ func (s *Store) writeSnapshot(view *projection.View, last segment.FrameID) {
 		s.opts.Logger.Warn("migrationlog's snapshot was not written: the next opening takes longer", "dir", s.dir, "error", err)
 		return
 	}
-	s.snapshots.seq.Store(last.Seq)
+	s.snapshots.seq = last.Seq
 }

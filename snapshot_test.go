@@ -234,6 +234,23 @@ func TestD2_SegmentMissingBehindASnapshot(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// D2, D5: without a snapshot every checksum is compared, also that of a frame which no
+// row depends on any more.
+func TestD2_SupersededFrameDamaged(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	s := open(t, dir, &migrationlog.Options{SegmentSize: 300})
+	id := checkpoint.NewMigrationID()
+	for attempt := range uint32(9) {
+		upsert(t, s, id, attempt, addLearner)
+	}
+	require.NoError(t, s.Close())
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "snapshots")))
+	flip(t, segmentPath(dir, firstSegment), 60)
+	s = open(t, dir, nil)
+	require.Equal(t, []replay.SeqRange{{First: 1, Last: 1}}, s.Report().Lost)
+	require.NoError(t, s.Close())
+}
+
 // D5: a log that has lost an event gets no snapshot, which would hide the loss from the
 // next opening.
 func TestD5_NoSnapshotAfterALoss(t *testing.T) {

@@ -89,7 +89,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 	s.queue.rests.L = &s.queue.mu
 	s.view.Store(fold.View)
 	s.snapshots.segment = log.Last().Segment
-	s.snapshots.seq.Store(report.SnapshotSeq)
+	s.snapshots.seq = report.SnapshotSeq
 	s.stats.LastSeq = log.NextSeq() - 1
 	s.stats.DurableThrough = s.stats.LastSeq // Finish synced what was found
 	s.logReport()

@@ -14,11 +14,7 @@ import (
 // measureGet gets random rows while a writer upserts durably, and then reads all
 // rows, with no writer.
 func measureGet(t task) (found values, err error) {
-	p, err := peer.Named(t.Peer)
-	if err != nil {
-		return nil, err
-	}
-	s, err := p.Open(t.Dir, peer.Options{Writers: 1})
+	p, s, err := t.open()
 	if err != nil {
 		return nil, err
 	}

@@ -63,11 +63,7 @@ func measureDisk(t task) (values, error) {
 
 // measureHistory reads all events of one migration from the files.
 func measureHistory(t task) (found values, err error) {
-	p, err := peer.Named(t.Peer)
-	if err != nil {
-		return nil, err
-	}
-	s, err := p.Open(t.Dir, peer.Options{Writers: 1})
+	p, s, err := t.open()
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+
+	"migrationlog/bench/peer"
 )
 
 // task is one measurement. It runs in a process of its own, so that none finds
@@ -113,4 +115,14 @@ func (t task) run(ctx context.Context, progress func(events int)) (values, error
 	}
 	var found values
 	return found, json.Unmarshal(out.Bytes(), &found)
+}
+
+// open opens the task's peer in its directory, for one writer.
+func (t task) open() (peer.Peer, peer.Store, error) {
+	p, err := peer.Named(t.Peer)
+	if err != nil {
+		return p, nil, err
+	}
+	s, err := p.Open(t.Dir, peer.Options{Writers: 1})
+	return p, s, err
 }

@@ -141,11 +141,7 @@ func rowsAreThere(p peer.Peer, dir string, writers []*writer) error {
 
 // writeOn writes durably until the process is killed.
 func writeOn(t task) (values, error) {
-	p, err := peer.Named(t.Peer)
-	if err != nil {
-		return nil, err
-	}
-	s, err := p.Open(t.Dir, peer.Options{Writers: 1})
+	p, s, err := t.open()
 	if err != nil {
 		return nil, err
 	}

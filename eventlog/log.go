@@ -13,7 +13,8 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// Log is a log that is open for appending. One goroutine at a time may use it.
+// Log is a log that is open for appending. One goroutine at a time may use it, but for
+// SaveSnapshot.
 type Log struct {
 	dir       string
 	opts      Options
@@ -23,8 +24,8 @@ type Log struct {
 
 	tail           *tail
 	nextSeq        uint64
-	last           segment.FrameID // of the last frame; zero in an empty log
-	durableThrough uint64          // what the next frame's header says
+	last           segment.FrameID
+	durableThrough uint64 // what the next frame's header says
 	failed         error
 	closed         bool
 

@@ -21,12 +21,11 @@ func (l *Log) SaveSnapshot(s segment.Snapshot) error {
 		return err
 	}
 	dir := filepath.Join(l.dir, segment.SnapshotDir)
-	if err := os.Mkdir(dir, dirPerm); err == nil {
+	err := os.Mkdir(dir, dirPerm)
+	if err == nil {
 		err = syncDir(l.dir)
-		if err != nil {
-			return err
-		}
-	} else if !errors.Is(err, fs.ErrExist) {
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	if err := removeTemporaries(dir); err != nil {
@@ -39,9 +38,8 @@ func (l *Log) SaveSnapshot(s segment.Snapshot) error {
 	if err != nil {
 		return err
 	}
-	kept := 0
-	for _, name := range names {
-		if kept++; kept <= keptSnapshots || name >= s.Name() {
+	for i, name := range names {
+		if i < keptSnapshots || name >= s.Name() {
 			continue
 		}
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
