@@ -15,8 +15,8 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// DefaultSegmentBytes is the size at which a segment is followed by the next.
-// tidwall/wal keeps the whole last segment in memory.
+// DefaultSegmentBytes is the size at which a segment is followed by the next. The last
+// one is held in memory while a log is opened, and read again at each opening.
 const DefaultSegmentBytes = 4 << 20
 
 // Options are the choices of a Log's owner. The zero value is sound.

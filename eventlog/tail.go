@@ -94,10 +94,7 @@ func (t *tail) write(firstSeq uint64, frames [][]byte, sizeBytes int64) error {
 // makeRoom fills the file with zeros to at least that size. They are durable with
 // the entries that are written over them.
 func (t *tail) makeRoom(sizeBytes int64) error {
-	if t.size < sizeBytes { // the last write goes beyond the maximum
-		t.wal.reserve(int(min(t.maximum, DefaultSegmentBytes)) + roomBytes)
-	}
-	for t.size < sizeBytes {
+	for t.size < sizeBytes { // the last write goes beyond the maximum
 		want := max(sizeBytes, min(t.size+roomBytes, t.maximum))
 		n, err := t.file.WriteAt(zeros[:min(want-t.size, roomBytes)], t.size)
 		t.size += int64(n)

@@ -11,8 +11,9 @@ import (
 // the last segment of a directory that is known to be sound. It never rotates,
 // truncates, reads or syncs, but when it is closed.
 type appender struct {
-	log   *wal.Log
-	batch wal.Batch // empty between writes: one that failed keeps its entries, and is the last
+	log    *wal.Log
+	copies copies
+	batch  wal.Batch // empty between writes: one that failed keeps its entries, and is the last
 }
 
 // openAppender opens the directory, whose last entry must have the index
@@ -37,7 +38,9 @@ func openAppender(dir string, lastSeq uint64) (*appender, error) {
 		log.Close()
 		return nil, err
 	}
-	return &appender{log: log}, nil
+	a := &appender{log: log, copies: copiesOf(log)}
+	a.copies.drop()
+	return a, nil
 }
 
 // write appends the frames, the first with the index firstSeq. After an error
@@ -47,7 +50,11 @@ func (a *appender) write(firstSeq uint64, frames [][]byte) error {
 	for i, frame := range frames {
 		a.batch.Write(firstSeq+uint64(i), frame)
 	}
-	return a.log.WriteBatch(&a.batch)
+	if err := a.log.WriteBatch(&a.batch); err != nil {
+		return err
+	}
+	a.copies.empty()
+	return nil
 }
 
 // close syncs and closes the last segment.
