@@ -19,13 +19,13 @@ const MaxEventBytes = 64 << 10
 //	upserted: 4 attempt  5 phase  6 payload (its CBOR as a byte string)  7 CRC32C of 6
 //	aborted:  8 reason   9 compensations, each [kind, group id, peer id, vShard id]
 type upsertedWire struct {
-	Kind    uint64      `cbor:"1,keyasint"`
-	ID      MigrationID `cbor:"2,keyasint"`
-	TimeMS  uint64      `cbor:"3,keyasint"`
-	Attempt uint32      `cbor:"4,keyasint"`
-	Phase   uint8       `cbor:"5,keyasint"`
-	Payload []byte      `cbor:"6,keyasint"`
-	CRC32C  uint32      `cbor:"7,keyasint"`
+	Kind    uint64 `cbor:"1,keyasint"`
+	ID      []byte `cbor:"2,keyasint"` // a MigrationID would be marshalled into memory of its own
+	TimeMS  uint64 `cbor:"3,keyasint"`
+	Attempt uint32 `cbor:"4,keyasint"`
+	Phase   uint8  `cbor:"5,keyasint"`
+	Payload []byte `cbor:"6,keyasint"`
+	CRC32C  uint32 `cbor:"7,keyasint"`
 }
 
 type abortedWire struct {

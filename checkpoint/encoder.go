@@ -11,6 +11,7 @@ import (
 type encoder struct {
 	payload, event bytes.Buffer
 	upserted       upsertedWire
+	id             MigrationID
 }
 
 var encoders = sync.Pool{New: func() any { return new(encoder) }}
@@ -66,8 +67,9 @@ func (enc *encoder) upsertedToWire(c Checkpoint) (any, error) {
 	if crc := crc32.Checksum(payload, castagnoli); crc != c.CRC32C {
 		return nil, &CRCMismatchError{MigrationID: c.MigrationID, Got: c.CRC32C, Want: crc}
 	}
+	enc.id = c.MigrationID
 	enc.upserted = upsertedWire{
-		Kind: uint64(KindUpserted), ID: c.MigrationID, TimeMS: c.TimestampMS,
+		Kind: uint64(KindUpserted), ID: enc.id[:], TimeMS: c.TimestampMS,
 		Attempt: c.Attempt, Phase: uint8(c.Payload.Phase()), Payload: payload, CRC32C: c.CRC32C,
 	}
 	return &enc.upserted, nil
