@@ -194,12 +194,12 @@ func (s *Store) check(batch []*write) ([]eventlog.Entry, *projection.View) {
 	entries := s.entries[:0]
 	seq := s.log.NextSeq()
 	for _, w := range batch {
+		at := next.Place(w.event.Migration())
 		var proceed bool
-		if w.receipt, proceed, w.err = w.decide(next.Latest(w.event.Migration())); !proceed {
+		if w.receipt, proceed, w.err = w.decide(at.Latest()); !proceed {
 			continue
 		}
-		prev := next.Add(seq, w.event)
-		entries = append(entries, eventlog.Entry{PrevSeq: prev, Body: w.body})
+		entries = append(entries, eventlog.Entry{PrevSeq: at.Add(seq, w.event), Body: w.body})
 		w.receipt.Seq = seq
 		seq++
 	}

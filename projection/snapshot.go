@@ -42,7 +42,7 @@ func (v *View) Snapshot() ([]byte, error) {
 	for _, e := range v.ordered() {
 		s := e.value
 		if s.holes != (holes{}) || s.shaken {
-			return nil, fmt.Errorf("migration %s: its history has a hole", e.key)
+			return nil, fmt.Errorf("migration %s: its history has a hole", checkpoint.MigrationID(e.key))
 		}
 		var err error
 		if event, err = checkpoint.AppendEvent(event[:0], checkpoint.Upserted{Checkpoint: s.Checkpoint}); err != nil {
@@ -82,7 +82,7 @@ func Restore(lastSeq uint64, b []byte) (*View, error) {
 		}
 		upserted, ok := event.(checkpoint.Upserted)
 		id := event.Migration()
-		if _, again := v.rows.get(id); !ok || again || w.Seq == 0 || w.Seq > w.Last || w.Last > lastSeq || w.PrevSeq >= w.Seq {
+		if _, again := v.rows.get(idKey(id)); !ok || again || w.Seq == 0 || w.Seq > w.Last || w.Last > lastSeq || w.PrevSeq >= w.Seq {
 			return nil, fmt.Errorf("snapshot: row of migration %s, seq %d, does not fit", id, w.Seq)
 		}
 		f := w.Facts

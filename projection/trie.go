@@ -4,28 +4,56 @@ import (
 	"hash/maphash"
 	"iter"
 	"slices"
+
+	"migrationlog/checkpoint"
 )
 
 // trie is a hash map of which a version can be kept while the next is made: a node
 // that an earlier version may still have is copied before it is changed. Versions
 // that nobody changes may be read by any number of goroutines.
-type trie[K comparable, V any] struct {
+type trie[K key, V any] struct {
 	root  *node[K, V]
 	size  int
 	owner *owner // of the nodes that no other version has
+}
+
+// key is found by the bits of its hash, the lowest first.
+type key interface {
+	comparable
+	hash() uint64
+}
+
+// idKey finds a migration.
+type idKey checkpoint.MigrationID
+
+func (k idKey) hash() uint64 { return maphash.Comparable(trieSeed, k) }
+
+// shardKey finds a migration among those of its vShard: their hashes begin with the
+// same bits.
+type shardKey struct {
+	vshardID uint32
+	id       idKey
+}
+
+const shardBits = 32
+
+func (k shardKey) hash() uint64 { return shardHash(k.vshardID) | k.id.hash()<<shardBits }
+
+func shardHash(vshardID uint32) uint64 {
+	return maphash.Comparable(trieSeed, vshardID) & (1<<shardBits - 1)
 }
 
 // owner is one version's right to change nodes in place.
 type owner struct{ _ byte }
 
 // node is a leaf, with entries, or a branch.
-type node[K comparable, V any] struct {
+type node[K key, V any] struct {
 	owner   *owner
 	entries []entry[K, V]
 	next    *[fanout]*node[K, V] // by the hash's next bits; nil in a leaf
 }
 
-type entry[K comparable, V any] struct {
+type entry[K key, V any] struct {
 	key   K
 	value V
 }
@@ -45,25 +73,33 @@ func (t *trie[K, V]) begin() trie[K, V] {
 }
 
 func (t *trie[K, V]) get(key K) (value V, ok bool) {
-	hash := maphash.Comparable(trieSeed, key)
-	n := t.root
-	for n != nil && n.next != nil {
-		n = n.next[hash%fanout]
-		hash >>= fanoutBits
-	}
-	if n != nil {
-		for i := range n.entries {
-			if n.entries[i].key == key {
-				return n.entries[i].value, true
-			}
-		}
+	n := t.under(key.hash(), hashBits)
+	if i := n.index(key); i >= 0 {
+		return n.entries[i].value, true
 	}
 	return value, false
 }
 
+// within yields the entries whose hashes begin with so many bits of this one, and
+// perhaps others, in no order.
+func (t *trie[K, V]) within(hash uint64, bits int) iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) { t.under(hash, bits).each(yield) }
+}
+
+// under returns the node that has all entries whose hashes begin with so many bits
+// of this one, nil where there are none.
+func (t *trie[K, V]) under(hash uint64, bits int) *node[K, V] {
+	n := t.root
+	for ; n != nil && n.next != nil && bits > 0; bits -= fanoutBits {
+		n = n.next[hash%fanout]
+		hash >>= fanoutBits
+	}
+	return n
+}
+
 func (t *trie[K, V]) set(key K, value V) {
-	leaf := t.leaf(key)
-	if i := leaf.index(key); i >= 0 {
+	leaf, i := t.leaf(key)
+	if i >= 0 {
 		leaf.entries[i].value = value
 		return
 	}
@@ -75,23 +111,23 @@ func (t *trie[K, V]) delete(key K) {
 	if _, ok := t.get(key); !ok {
 		return
 	}
-	leaf := t.leaf(key)
-	i := leaf.index(key)
+	leaf, i := t.leaf(key)
 	leaf.entries = slices.Delete(leaf.entries, i, i+1)
 	t.size--
 }
 
-// leaf returns the leaf that a key belongs to, with room for it, as this version's own.
-func (t *trie[K, V]) leaf(key K) *node[K, V] {
+// leaf returns the leaf that a key belongs to, as this version's own, and where in it
+// the key is: -1 for nowhere, and there is room for it.
+func (t *trie[K, V]) leaf(key K) (*node[K, V], int) {
 	at := &t.root
-	hash := maphash.Comparable(trieSeed, key)
+	hash := key.hash()
 	for bits := 0; ; bits += fanoutBits {
 		n := t.own(*at)
 		*at = n
-		if n.next == nil && (len(n.entries) < leafSize || n.index(key) >= 0 || bits+fanoutBits > hashBits) {
-			return n
-		}
 		if n.next == nil {
+			if i := n.index(key); i >= 0 || len(n.entries) < leafSize || bits+fanoutBits > hashBits {
+				return n, i
+			}
 			t.split(n, bits)
 		}
 		at = &n.next[hash>>bits%fanout]
@@ -116,15 +152,23 @@ func (t *trie[K, V]) own(n *node[K, V]) *node[K, V] {
 func (t *trie[K, V]) split(n *node[K, V], bits int) {
 	n.next = new([fanout]*node[K, V])
 	for _, e := range n.entries {
-		at := &n.next[maphash.Comparable(trieSeed, e.key)>>bits%fanout]
+		at := &n.next[e.key.hash()>>bits%fanout]
 		*at = t.own(*at)
 		(*at).entries = append((*at).entries, e)
 	}
 	n.entries = nil
 }
 
+// index returns where in a leaf the key is, -1 for nowhere.
 func (n *node[K, V]) index(key K) int {
-	return slices.IndexFunc(n.entries, func(e entry[K, V]) bool { return e.key == key })
+	if n != nil {
+		for i := range n.entries {
+			if n.entries[i].key == key {
+				return i
+			}
+		}
+	}
+	return -1
 }
 
 // all yields the entries in no order.

@@ -12,9 +12,9 @@ import (
 // number of goroutines as long as nobody changes it; rows that it has returned never
 // change.
 type View struct {
-	rows    trie[checkpoint.MigrationID, *state]
-	ended   trie[checkpoint.MigrationID, *state]                 // how those ended that did so after a loss
-	shards  trie[uint32, trie[checkpoint.MigrationID, struct{}]] // the migrations with a row, by vShard
+	rows    trie[idKey, *state]
+	ended   trie[idKey, *state]      // how those ended that did so after a loss
+	shards  trie[shardKey, struct{}] // the migrations with a row
 	lastSeq uint64
 	losses  losses
 }
@@ -29,11 +29,42 @@ func (v *View) Begin() *View {
 	return &View{rows: v.rows.begin(), ended: v.ended.begin(), shards: v.shards.begin(), lastSeq: v.lastSeq, losses: v.losses}
 }
 
-// Add folds in a new event, and returns the number of the migration's event before
-// it: 0 for the first event of a life.
-func (v *View) Add(seq uint64, e checkpoint.Event) (prevSeq uint64) {
-	prevSeq = v.LastOf(e.Migration())
-	v.Apply(seq, prevSeq, e)
+// Place is where a migration's row is in a view, or would be. It is good until the view
+// is changed.
+type Place struct {
+	view *View
+	id   checkpoint.MigrationID
+	row  *state // nil for none
+}
+
+// Place returns a migration's place.
+func (v *View) Place(id checkpoint.MigrationID) Place {
+	row, _ := v.rows.get(idKey(id))
+	return Place{v, id, row}
+}
+
+// Latest is the row without what lost events mean for it, nil for none. It must not be
+// changed.
+func (p Place) Latest() *Row {
+	if p.row == nil {
+		return nil
+	}
+	return &p.row.Row
+}
+
+// LastSeq is the number of the migration's last event, 0 for one without a row.
+func (p Place) LastSeq() uint64 {
+	if p.row == nil {
+		return 0
+	}
+	return p.row.last
+}
+
+// Add folds in a new event of the migration, and returns the number of the one before
+// it: 0 for the first of a life.
+func (p Place) Add(seq uint64, e checkpoint.Event) (prevSeq uint64) {
+	prevSeq = p.LastSeq()
+	p.apply(seq, prevSeq, e)
 	return prevSeq
 }
 
@@ -41,13 +72,17 @@ func (v *View) Add(seq uint64, e checkpoint.Event) (prevSeq uint64) {
 // event's frame gives for the migration's event before it. Events are applied
 // in the order of their numbers.
 func (v *View) Apply(seq, prevSeq uint64, e checkpoint.Event) {
+	v.Place(e.Migration()).apply(seq, prevSeq, e)
+}
+
+func (p Place) apply(seq, prevSeq uint64, e checkpoint.Event) {
+	v, before := p.view, p.row
 	v.lastSeq = seq
 	v.losses.claim(prevSeq)
-	before, _ := v.rows.get(e.Migration())
 	gap := prevSeq != 0 && (before == nil || before.last != prevSeq || before.last < v.losses.newestUnclaimed())
 	row := fold(before, seq, prevSeq, e, gap)
 	row.holes = v.losses.holesAfter(before, seq, prevSeq, e)
-	v.put(e.Migration(), before, row)
+	v.put(p.id, before, row)
 }
 
 // Sequenced is a checkpoint and its place in the history.
@@ -62,8 +97,8 @@ type Sequenced struct {
 func (v *View) Put(history []Sequenced) {
 	latest := history[len(history)-1]
 	row := &state{last: latest.Seq, Row: Row{Checkpoint: latest.Checkpoint, Seq: latest.Seq, PrevSeq: latest.PrevSeq}}
-	before, ok := v.rows.get(latest.Checkpoint.MigrationID)
-	if ok && history[0].PrevSeq != 0 {
+	before := v.Place(latest.Checkpoint.MigrationID).row
+	if before != nil && history[0].PrevSeq != 0 {
 		row.Facts = before.Facts
 	}
 	for _, s := range history {
@@ -72,29 +107,20 @@ func (v *View) Put(history []Sequenced) {
 	v.put(latest.Checkpoint.MigrationID, before, row)
 }
 
-// LastOf is the number of a migration's last event, 0 for one without a row.
-func (v *View) LastOf(id checkpoint.MigrationID) uint64 {
-	if row, ok := v.rows.get(id); ok {
-		return row.last
-	}
-	return 0
-}
-
 // Through notes that the history goes on to that number.
 func (v *View) Through(seq uint64) { v.lastSeq = seq }
 
 // End takes away a migration's row, if there is one.
 func (v *View) End(id checkpoint.MigrationID) {
-	before, _ := v.rows.get(id)
-	v.put(id, before, &state{ended: true})
+	v.put(id, v.Place(id).row, &state{ended: true})
 }
 
 // Pass notes an event of a migration that is of a kind that is not known. It leaves
 // the row as it is.
 func (v *View) Pass(seq, prevSeq uint64, id checkpoint.MigrationID) {
 	v.lastSeq = seq
-	before, ok := v.rows.get(id)
-	if !ok {
+	before := v.Place(id).row
+	if before == nil {
 		return
 	}
 	v.losses.claim(prevSeq)
@@ -102,7 +128,7 @@ func (v *View) Pass(seq, prevSeq uint64, id checkpoint.MigrationID) {
 	row.holes = v.losses.holesAfter(before, seq, prevSeq, nil)
 	row.shaken = row.shaken || prevSeq != row.last
 	row.last = seq
-	v.rows.set(id, &row)
+	v.rows.set(idKey(id), &row)
 }
 
 // Lose notes that the events from first to last are lost.
@@ -113,57 +139,31 @@ func (v *View) Lose(first, last uint64) {
 
 // put makes a row the migration's in the place of the one before, nil for none.
 func (v *View) put(id checkpoint.MigrationID, before, row *state) {
+	key := idKey(id)
 	if before != nil && (row.ended || row.shard() != before.shard()) {
-		v.unindex(before.shard(), id)
+		v.shards.delete(shardKey{before.shard(), key})
 		before = nil
 	}
 	if row.ended {
-		v.rows.delete(id)
+		v.rows.delete(key)
 		if v.losses.any() {
-			v.ended.set(id, row)
+			v.ended.set(key, row)
 		}
 		return
 	}
-	v.rows.set(id, row)
-	v.ended.delete(id)
+	v.rows.set(key, row)
+	v.ended.delete(key)
 	if before == nil {
-		v.index(row.shard(), id)
-	}
-}
-
-func (v *View) index(shard uint32, id checkpoint.MigrationID) {
-	ids, _ := v.shards.get(shard)
-	ids = ids.begin()
-	ids.set(id, struct{}{})
-	v.shards.set(shard, ids)
-}
-
-func (v *View) unindex(shard uint32, id checkpoint.MigrationID) {
-	ids, _ := v.shards.get(shard)
-	ids = ids.begin()
-	ids.delete(id)
-	if ids.size == 0 {
-		v.shards.delete(shard)
-	} else {
-		v.shards.set(shard, ids)
+		v.shards.set(shardKey{row.shard(), key}, struct{}{})
 	}
 }
 
 // Get returns a migration's row.
 func (v *View) Get(id checkpoint.MigrationID) (Row, bool) {
-	if row, ok := v.rows.get(id); ok {
+	if row, ok := v.rows.get(idKey(id)); ok {
 		return v.shown(row), true
 	}
 	return Row{}, false
-}
-
-// Latest returns a migration's row without what lost events mean for it, nil for
-// none. It must not be changed.
-func (v *View) Latest(id checkpoint.MigrationID) *Row {
-	if row, ok := v.rows.get(id); ok {
-		return &row.Row
-	}
-	return nil
 }
 
 // Rows yields the rows in the order of their migration ids.
@@ -177,28 +177,27 @@ func (v *View) Rows() iter.Seq[Row] {
 	}
 }
 
-func (v *View) ordered() []entry[checkpoint.MigrationID, *state] {
-	all := make([]entry[checkpoint.MigrationID, *state], 0, v.Len())
+func (v *View) ordered() []entry[idKey, *state] {
+	all := make([]entry[idKey, *state], 0, v.Len())
 	for id, row := range v.rows.all() {
-		all = append(all, entry[checkpoint.MigrationID, *state]{id, row})
+		all = append(all, entry[idKey, *state]{id, row})
 	}
-	slices.SortFunc(all, func(a, b entry[checkpoint.MigrationID, *state]) int { return compareIDs(a.key, b.key) })
+	slices.SortFunc(all, func(a, b entry[idKey, *state]) int { return bytes.Compare(a.key[:], b.key[:]) })
 	return all
 }
 
 // VShard returns the rows of the migrations of one vShard, in the order of their ids.
 func (v *View) VShard(vshardID uint32) []Row {
-	ids, _ := v.shards.get(vshardID)
-	rows := make([]Row, 0, ids.size)
-	for id := range ids.all() {
-		row, _ := v.Get(id)
-		rows = append(rows, row)
+	var rows []Row
+	for at := range v.shards.within(shardHash(vshardID), shardBits) {
+		if at.vshardID == vshardID {
+			row, _ := v.rows.get(at.id)
+			rows = append(rows, v.shown(row))
+		}
 	}
-	slices.SortFunc(rows, func(a, b Row) int { return compareIDs(a.Checkpoint.MigrationID, b.Checkpoint.MigrationID) })
+	slices.SortFunc(rows, func(a, b Row) int { return bytes.Compare(a.Checkpoint.MigrationID[:], b.Checkpoint.MigrationID[:]) })
 	return rows
 }
-
-func compareIDs(a, b checkpoint.MigrationID) int { return bytes.Compare(a[:], b[:]) }
 
 func (v *View) shown(row *state) Row {
 	shown := row.Row
@@ -219,9 +218,9 @@ func (v *View) LastSeq() uint64 { return v.lastSeq }
 // nothing is in doubt as long as there is a lost event of which nobody knows whose
 // it was.
 func (v *View) Doubt(id checkpoint.MigrationID) Doubt {
-	row, ok := v.rows.get(id)
+	row, ok := v.rows.get(idKey(id))
 	if !ok {
-		row, _ = v.ended.get(id)
+		row, _ = v.ended.get(idKey(id))
 	}
 	return v.losses.doubt(row)
 }

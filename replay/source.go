@@ -302,7 +302,7 @@ func (h *history) view() (*projection.View, error) {
 	// First the ends of what the snapshot has, then what began after that.
 	slices.SortStableFunc(h.lives, func(a, b *life) int { return cmp.Compare(a.rank(), b.rank()) })
 	for _, l := range h.lives {
-		if last := v.LastOf(l.id); l.oldest != last {
+		if last := v.Place(l.id).LastSeq(); l.oldest != last {
 			return nil, fmt.Errorf("%w: the first event after the snapshot of migration %s names seq %d, and not %d", errNotPlain, l.id, l.oldest, last)
 		}
 		if len(l.events) > 0 {
