@@ -2,7 +2,6 @@ package migrationlog
 
 import (
 	"fmt"
-	"runtime"
 	"sync"
 
 	"migrationlog/checkpoint"
@@ -48,122 +47,51 @@ const (
 	leading verdict = true  // its caller decides for all that wait
 )
 
-// queue holds the writes that wait. Whoever comes when nobody leads becomes the
-// leader, decides for all that wait at that moment, with one append and one sync,
-// and makes the first of those that came meanwhile the next.
-type queue struct {
-	mu       sync.Mutex
-	waiting  []*write
-	spare    []*write // a batch's memory
-	led      bool
-	closed   bool
-	rests    sync.Cond // nobody leads
-	expected int       // how many writes there may soon be: whose callers were woken, and who waited then
-}
-
-// join queues a write and reports whether its caller leads.
-func (q *queue) join(w *write) (leads bool, err error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.closed {
-		return false, ErrClosed
-	}
-	q.waiting = append(q.waiting, w)
-	leads = !q.led
-	q.led = true
-	return leads, nil
-}
-
-// take returns all writes that wait. The callers of the batch before have just been
-// woken, and are about to write again: as long as more come, one sync may be for all
-// of them.
-func (q *queue) take() []*write {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for seen, yields := 0, 0; len(q.waiting) < q.expected && yields < patience; yields++ {
-		if n := len(q.waiting); n > seen {
-			seen, yields = n, 0
-		}
-		q.mu.Unlock()
-		runtime.Gosched()
-		q.mu.Lock()
-	}
-	batch := q.waiting
-	q.waiting, q.spare = q.spare, nil
-	return batch
-}
-
-// handOver ends a lead.
-func (q *queue) handOver(woken int) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.expected = min(woken+len(q.waiting), worthWaiting)
-	if len(q.waiting) > 0 {
-		q.waiting[0].told <- leading
-		return
-	}
-	q.led = false
-	q.rests.Broadcast()
-}
-
-// giveBack takes a batch's memory when its writes are their callers' again.
-func (q *queue) giveBack(batch []*write) {
-	clear(batch)
-	q.mu.Lock()
-	q.spare = batch[:0]
-	q.mu.Unlock()
-}
-
-// close ends the queue and waits until all in it are decided.
-func (q *queue) close() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.closed = true
-	for q.led {
-		q.rests.Wait()
-	}
-}
-
-func (q *queue) isClosed() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.closed
-}
-
-const (
-	// worthWaiting is for how many writes a leader waits that may be about to come: of more,
-	// enough have come while the device was busy.
-	worthWaiting = 64
-	// patience is how often a leader lets others go first until one more has come: about
-	// 20 µs, where nobody else is to be let.
-	patience = 100
-)
-
 // commit returns when the write has been decided.
 func (s *Store) commit(w *write) (Receipt, error) {
-	leads, err := s.queue.join(w)
+	batch, err := s.queue.join(w)
 	if err != nil {
 		return Receipt{}, err
 	}
-	if leads || <-w.told == leading {
-		s.lead(w)
+	if batch == nil && <-w.told == leading {
+		batch = s.queue.take()
+	}
+	if batch != nil {
+		s.lead(batch, w)
 	}
 	return w.receipt, w.err
 }
 
-// lead decides all writes that wait, own among them. The next leader goes on while
-// this one wakes the others.
-func (s *Store) lead(own *write) {
-	batch := s.queue.take()
+// lead decides a batch, own among it, and wakes the callers of the others. Who sees to
+// the next batch is woken last but one: a goroutine that is woken goes before those
+// that were, but for the last, who goes at once; so it finds their next writes there.
+func (s *Store) lead(batch []*write, own *write) {
 	failure := s.decide(batch)
-	for _, w := range batch {
+	next, gathers, round := s.queue.end(len(batch))
+	last := len(batch) - 1
+	for i, w := range batch {
+		if i == last {
+			s.wakeNext(next, gathers, round)
+		}
 		if w != own {
 			w.told <- decided
 		}
 	}
-	s.queue.handOver(len(batch))
 	s.queue.giveBack(batch)
 	s.logFailure(failure)
+}
+
+func (s *Store) wakeNext(next *write, gathers bool, round uint64) {
+	switch {
+	case next != nil:
+		next.told <- leading
+	case gathers:
+		go func() {
+			if late := s.queue.outwait(round); late != nil {
+				late.told <- leading
+			}
+		}()
+	}
 }
 
 // decide appends and folds what is to be, and gives each write its receipt or error.

@@ -5,11 +5,14 @@ package migrationlog
 func (s *Store) HoldCommits() (resume func()) {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
-	for s.queue.led {
+	for s.queue.busy || len(s.queue.waiting) > 0 {
 		s.queue.rests.Wait()
 	}
-	s.queue.led = true
-	return func() { s.queue.handOver(0) }
+	s.queue.busy = true
+	return func() {
+		next, _, _ := s.queue.end(0)
+		s.wakeNext(next, false, 0)
+	}
 }
 
 // Waiting is the number of writes in the commit queue.

@@ -1,0 +1,137 @@
+package migrationlog
+
+import (
+	"runtime"
+	"sync"
+)
+
+// queue holds the writes that wait. One of the callers of a batch decides it, with one
+// append and one sync for all, while the next batch gathers.
+//
+// The callers of a batch are about to write again when they are woken. So the next one
+// begins when as many wait as there may soon be, and the last to come decides, with no
+// switch to another goroutine. Where fewer come, it is begun for those by outwait.
+type queue struct {
+	mu       sync.Mutex
+	waiting  []*write
+	spare    []*write // a batch's memory
+	busy     bool     // a batch is being decided, or somebody has been told to
+	round    uint64   // the batches so far
+	expected int      // how many writes the next is to wait for
+	closed   bool
+	rests    sync.Cond // nothing is decided, and nothing waits
+}
+
+// join queues a write. It returns the batch that its caller is to decide, nil if that
+// is for another to do.
+func (q *queue) join(w *write) (batch []*write, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return nil, ErrClosed
+	}
+	q.waiting = append(q.waiting, w)
+	if q.busy || len(q.waiting) < q.expected {
+		return nil, nil
+	}
+	return q.begin(), nil
+}
+
+// take returns the batch of a caller who was told to decide.
+func (q *queue) take() (batch []*write) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.begin()
+}
+
+func (q *queue) begin() (batch []*write) {
+	batch = q.waiting
+	q.waiting, q.spare = q.spare, nil
+	q.busy = true
+	q.round++
+	return batch
+}
+
+// end ends the turn of a batch of so many, whose callers are woken next. It returns the
+// write whose caller is to decide the next batch, or else whether, and for which
+// round, that has to be outwaited.
+func (q *queue) end(decided int) (next *write, gathers bool, round uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.expected = min(decided+len(q.waiting), worthWaiting)
+	next = q.pass(q.expected)
+	return next, next == nil && q.expected > 1, q.round
+}
+
+// pass returns the write whose caller is to decide, if enough wait.
+func (q *queue) pass(enough int) (next *write) {
+	q.busy = len(q.waiting) >= enough
+	if q.busy {
+		return q.waiting[0]
+	}
+	if len(q.waiting) == 0 {
+		q.rests.Broadcast()
+	}
+	return nil
+}
+
+// outwait waits for the batch after that round, as long as more writes come. Then it
+// returns the write whose caller is to decide those that have, nil if there is none or
+// the batch has begun.
+func (q *queue) outwait(round uint64) (next *write) {
+	for seen, yields := 0, 0; yields < patience; yields++ {
+		runtime.Gosched()
+		n, ended := q.gathered(round)
+		if ended {
+			return nil
+		}
+		if n > seen {
+			seen, yields = n, 0
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.busy || q.round != round {
+		return nil
+	}
+	q.expected = 0
+	return q.pass(1)
+}
+
+// worthWaiting bounds it: of more, enough have come while the device was busy.
+const worthWaiting = 64
+
+// patience is how often others go first until one more write has come: about 20 µs,
+// where there is nobody to go first.
+const patience = 100
+
+// gathered returns how many wait for the batch after that round, and whether it has begun.
+func (q *queue) gathered(round uint64) (n int, begun bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.waiting), q.busy || q.round != round
+}
+
+// giveBack takes a batch's memory when its writes are their callers' again.
+func (q *queue) giveBack(batch []*write) {
+	clear(batch)
+	q.mu.Lock()
+	q.spare = batch[:0]
+	q.mu.Unlock()
+}
+
+// close ends the queue and waits until all in it are decided.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	for q.busy || len(q.waiting) > 0 {
+		q.rests.Wait()
+	}
+}
+
+func (q *queue) isClosed() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.closed
+}
