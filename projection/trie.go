@@ -108,10 +108,13 @@ func (t *trie[K, V]) set(key K, value V) {
 }
 
 func (t *trie[K, V]) delete(key K) {
-	if _, ok := t.get(key); !ok {
+	if t.size == 0 {
 		return
 	}
 	leaf, i := t.leaf(key)
+	if i < 0 {
+		return
+	}
 	leaf.entries = slices.Delete(leaf.entries, i, i+1)
 	t.size--
 }
