@@ -19,14 +19,10 @@ type placed struct {
 
 func (p placed) end() int { return int(p.Offset + p.Length()) }
 
-// usualEntryBytes is less than most entries take.
-const usualEntryBytes = 110
-
 // find returns the whole frames at or after pos whose numbers are still to come, in
 // the order of the file.
 func (s *Scan) find(data []byte, pos int) (found []placed) {
 	before := pos
-	found = make([]placed, 0, (len(data)-pos)/usualEntryBytes)
 	for at, h := range headers(data[pos:], &s.log) {
 		if at += pos; at < before { // in the body of one
 			continue
@@ -36,7 +32,7 @@ func (s *Scan) find(data []byte, pos int) (found []placed) {
 			continue
 		}
 		f := placed{before: before, start: at}
-		f.Frame = Frame{Header: h.Header, Body: data[at+HeaderBytes : at+HeaderBytes+h.bodyBytes], Offset: int64(at), headerCRC32C: binary.LittleEndian.Uint32(data[at+36:])}
+		f.Frame = newFrame(h.Header, data[at:at+HeaderBytes+h.bodyBytes], at)
 		if prefix := binary.AppendUvarint(nil, uint64(f.Length())); bytes.HasSuffix(data[before:at], prefix) {
 			f.start -= len(prefix)
 		} // else its length is damaged, and costs nothing

@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strconv"
 	"strings"
@@ -13,13 +14,18 @@ type Frame struct {
 	Segment string // file name
 	Offset  int64  // of the frame's header in the segment
 
+	named        uint64 // the number that the segment is named by
 	headerCRC32C uint32
+}
+
+// newFrame returns a whole frame, which lies at that offset.
+func newFrame(h Header, frame []byte, offset int) Frame {
+	return Frame{Header: h, Body: frame[HeaderBytes:], Offset: int64(offset), headerCRC32C: binary.LittleEndian.Uint32(frame[36:])}
 }
 
 // ID is the frame's.
 func (f Frame) ID() FrameID {
-	first, _ := ParseName(f.Segment)
-	return FrameID{Seq: f.Seq, Segment: first, HeaderCRC32C: f.headerCRC32C}
+	return FrameID{Seq: f.Seq, Segment: f.named, HeaderCRC32C: f.headerCRC32C}
 }
 
 // Length is the frame's size in bytes, header and body.

@@ -108,9 +108,10 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 
 // part is a segment and what is known of it before it is read.
 type part struct {
-	name  string
-	first uint64 // at most the number of its first frame
-	named uint64 // the first number that a sound header in it names, if its name agrees; else 0
+	name   string
+	number uint64 // that it is named by
+	first  uint64 // at most the number of its first frame
+	named  uint64 // the first number that a sound header in it names, if its name agrees; else 0
 }
 
 // end is the number at which the frames of the parts after the first begin. A
@@ -131,7 +132,7 @@ func (s *Scan) survey(names []string) ([]part, error) {
 	parts := make([]part, len(names))
 	for i, name := range names {
 		first, _ := ParseName(name)
-		parts[i] = part{name: name, first: first}
+		parts[i] = part{name: name, number: first, first: first}
 		head, err := s.head(name)
 		if err != nil {
 			return nil, err
@@ -228,7 +229,18 @@ func (s *Scan) frames(p part, data []byte, pos int) (int, bool) {
 		return pos, false
 	}
 	behind := pos
-	for _, f := range s.inOrder(s.find(data, pos)) {
+	for { // as far as the segment is as it was written
+		h, frame := wholeEntry(data[behind:], &s.log)
+		if frame == nil || h.Seq != s.expect || h.Seq >= s.end {
+			break
+		}
+		at := behind + prefixBytes(len(frame))
+		if !s.pass(p, newFrame(h, frame, at)) {
+			return behind, false
+		}
+		behind = at + len(frame)
+	}
+	for _, f := range s.inOrder(s.find(data, behind)) {
 		if f.before < f.start || f.Seq > s.expect || int64(f.start) == f.Offset { // the last: it has no prefix
 			s.tail.Dirty = true
 			if !s.lose(p.name, f.before, data[f.before:f.start], f.Seq) {
@@ -241,18 +253,24 @@ func (s *Scan) frames(p part, data []byte, pos int) (int, bool) {
 			return behind, false
 		}
 		behind = max(behind, f.end())
-		f.Segment = p.name
-		s.expect = f.Seq + 1
-		s.count++
-		if f.Seq <= s.dir.Watermark && !s.tail.Dirty {
-			s.tail.Durable = int64(f.end())
-		}
-		s.losses.Durable(f.DurableThrough)
-		if !s.yield(Item{Frame: f.Frame}, nil) {
+		if !s.pass(p, f.Frame) {
 			return behind, false
 		}
 	}
 	return behind, true
+}
+
+// pass yields the frame that comes next.
+func (s *Scan) pass(p part, f Frame) bool {
+	f.Segment, f.named = p.name, p.number
+	s.named = max(s.named, f.Seq)
+	s.expect = f.Seq + 1
+	s.count++
+	if f.Seq <= s.dir.Watermark && !s.tail.Dirty {
+		s.tail.Durable = f.Offset + f.Length()
+	}
+	s.losses.Durable(f.DurableThrough)
+	return s.yield(Item{Frame: f}, nil)
 }
 
 // lose yields damage: these bytes at pos stand where the frames before next

@@ -2,6 +2,7 @@ package segment
 
 import (
 	"encoding/binary"
+	"math/bits"
 
 	"github.com/google/uuid"
 )
@@ -10,21 +11,36 @@ import (
 // that it is named by, one whole entry after another, and perhaps unused space. It
 // returns the number behind the last, and whether the segment is such a one to its
 // end. What was visited before the place where it is not is whole. Walk tells less
-// than a Scan, and is many times faster.
+// than a Scan, and is faster.
 func Walk(data []byte, log uuid.UUID, first uint64, visit func(h Header, frame []byte)) (next uint64, sound bool) {
-	next = first
-	for len(data) > 0 {
-		length, k := binary.Uvarint(data)
-		if k <= 0 || length < HeaderBytes || length > uint64(len(data)-k) {
+	for next = first; len(data) > 0; next++ {
+		h, frame := wholeEntry(data, &log)
+		if frame == nil {
 			return next, allZero(data)
 		}
-		h, bodyBytes, ok := parseHeader(data[k:], &log)
-		if !ok || h.Seq != next || HeaderBytes+uint64(bodyBytes) != length || !isWhole(data[k:], bodyBytes) {
+		if h.Seq != next {
 			return next, false
 		}
-		visit(h, data[k:k+int(length)])
-		data = data[k+int(length):]
-		next++
+		visit(h, frame)
+		data = data[prefixBytes(len(frame))+len(frame):]
 	}
 	return next, true
 }
+
+// wholeEntry returns the frame of the entry at the start of b, nil where that is not as it
+// was written.
+func wholeEntry(b []byte, log *uuid.UUID) (h Header, frame []byte) {
+	length, k := binary.Uvarint(b)
+	if k <= 0 || length < HeaderBytes || length > uint64(len(b)-k) || k != prefixBytes(int(length)) {
+		return Header{}, nil
+	}
+	frame = b[k : k+int(length)]
+	h, bodyBytes, ok := parseHeader(frame, log)
+	if !ok || HeaderBytes+bodyBytes != len(frame) || !isWhole(frame, bodyBytes) {
+		return Header{}, nil
+	}
+	return h, frame
+}
+
+// prefixBytes is how long the uvarint of a frame's length is.
+func prefixBytes(frameBytes int) int { return (bits.Len(uint(frameBytes)) + 6) / 7 }
