@@ -148,7 +148,7 @@ func TestAllocations(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	require.LessOrEqual(t, upsert, 24.0)
+	require.LessOrEqual(t, upsert, 16.0)
 	require.Zero(t, testing.AllocsPerRun(500, func() { s.Get(id) }))
 	require.NoError(t, s.Close())
 }

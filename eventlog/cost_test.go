@@ -57,7 +57,7 @@ func BenchmarkCost(b *testing.B) {
 	b.Run("lock_is_ours", func(b *testing.B) {
 		log := beginLog(b, b.TempDir(), Options{})
 		for b.Loop() {
-			_, err := stillThere(log.lock)
+			_, err := log.lock.stillThere()
 			require.NoError(b, err)
 		}
 	})

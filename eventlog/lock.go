@@ -24,24 +24,33 @@ const (
 	lockPIDTime = 50 * time.Millisecond
 )
 
+// heldLock is the lock on a file that its path named when it was taken.
+type heldLock struct {
+	*flock.Flock
+	id fileID
+}
+
 // lock takes the directory's lock. It tries until the timeout is over, 0 for
 // once, and then returns a *LockedError.
-func lock(dir string, timeout time.Duration) (*flock.Flock, error) {
+func lock(dir string, timeout time.Duration) (*heldLock, error) {
 	path := filepath.Join(dir, LockName)
 	deadline := time.Now().Add(timeout)
 	for {
 		l := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(filePerm))
 		got, err := l.TryLock()
 		ours := false
+		var id fileID
 		if got {
-			ours, err = stillThere(l)
+			if id, _, err = look(path); err == nil || errors.Is(err, fs.ErrNotExist) {
+				ours, err = isHeld(l)
+			}
 		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("lock: %w", err), l.Close())
 		}
 		if ours {
 			_ = os.WriteFile(path, fmt.Appendln(nil, os.Getpid()), filePerm) // it is there for people, and the disk may be full
-			return l, nil
+			return &heldLock{l, id}, nil
 		}
 		if err := l.Close(); err != nil {
 			return nil, fmt.Errorf("lock: %w", err)
@@ -55,9 +64,9 @@ func lock(dir string, timeout time.Duration) (*flock.Flock, error) {
 	}
 }
 
-// stillThere reports whether the locked file is the one that its path names:
+// isHeld reports whether the locked file is the one that its path names:
 // somebody may have replaced it between opening and locking.
-func stillThere(l *flock.Flock) (bool, error) {
+func isHeld(l *flock.Flock) (bool, error) {
 	held, err := l.Stat()
 	if err != nil {
 		return false, err
@@ -67,6 +76,15 @@ func stillThere(l *flock.Flock) (bool, error) {
 		return false, nil
 	}
 	return err == nil && os.SameFile(held, named), err
+}
+
+// stillThere reports whether the path names the locked file.
+func (l *heldLock) stillThere() (bool, error) {
+	id, _, err := look(l.Path())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && id.is(l.id), err
 }
 
 func holder(path string) int {
@@ -81,8 +99,8 @@ func holder(path string) int {
 
 // unlock clears the PID, unless the file is another's by now, and lets go of the
 // lock.
-func unlock(l *flock.Flock) error {
-	ours, err := stillThere(l)
+func unlock(l *heldLock) error {
+	ours, err := l.stillThere()
 	if ours {
 		err = os.Truncate(l.Path(), 0)
 	}

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/gofrs/flock"
 	"github.com/google/uuid"
 
 	"migrationlog/eventlog/segment"
@@ -19,7 +18,7 @@ type Log struct {
 	dir       string
 	opts      Options
 	uuid      uuid.UUID
-	lock      *flock.Flock
+	lock      *heldLock
 	watermark *watermark
 
 	tail           *tail
@@ -101,7 +100,7 @@ func (l *Log) fail(err error) error {
 
 // isOurs returns an error where another writer may have the log.
 func (l *Log) isOurs() error {
-	ours, err := stillThere(l.lock)
+	ours, err := l.lock.stillThere()
 	if err == nil && !ours {
 		err = fmt.Errorf("%s was replaced: another writer may have the log", l.lock.Path())
 	}

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/gofrs/flock"
 	"github.com/google/uuid"
 
 	"migrationlog/eventlog/segment"
@@ -33,7 +32,7 @@ type Options struct {
 type Recovery struct {
 	dir       string
 	opts      Options
-	lock      *flock.Flock
+	lock      *heldLock
 	found     segment.Directory
 	snapshots []segment.Snapshot
 	lastName  string // of the segment that tidwall/wal takes for the last

@@ -43,7 +43,7 @@ func shardHash(vshardID uint32) uint64 {
 	return maphash.Comparable(trieSeed, vshardID) & (1<<shardBits - 1)
 }
 
-// owner is one version's right to change nodes in place.
+// owner is one version's right, of one trie or of several, to change nodes in place.
 type owner struct{ _ byte }
 
 // node is a leaf, with entries, or a branch.
@@ -67,9 +67,9 @@ const (
 
 var trieSeed = maphash.MakeSeed()
 
-// begin returns the next version. This one must not change any more.
-func (t *trie[K, V]) begin() trie[K, V] {
-	return trie[K, V]{root: t.root, size: t.size, owner: &owner{}}
+// begin returns the next version, which is that owner's. This one must not change any more.
+func (t *trie[K, V]) begin(next *owner) trie[K, V] {
+	return trie[K, V]{root: t.root, size: t.size, owner: next}
 }
 
 func (t *trie[K, V]) get(key K) (value V, ok bool) {

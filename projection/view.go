@@ -26,7 +26,8 @@ func New() *View { return &View{} }
 // one is read. From then on this one must not change: nor does what is known of lost
 // events, which both have, as new events name none of them as the one before.
 func (v *View) Begin() *View {
-	return &View{rows: v.rows.begin(), ended: v.ended.begin(), shards: v.shards.begin(), lastSeq: v.lastSeq, losses: v.losses}
+	o := &owner{}
+	return &View{rows: v.rows.begin(o), ended: v.ended.begin(o), shards: v.shards.begin(o), lastSeq: v.lastSeq, losses: v.losses}
 }
 
 // Place is where a migration's row is in a view, or would be. It is good until the view
