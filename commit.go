@@ -62,16 +62,19 @@ func (s *Store) commit(w *write) (Receipt, error) {
 	return w.receipt, w.err
 }
 
-// lead decides a batch, own among it, and wakes the callers of the others. Who sees to
-// the next batch is woken last but one: a goroutine that is woken goes before those
-// that were, but for the last, who goes at once; so it finds their next writes there.
+// lead decides a batch, own among it, and wakes the callers of the others: first whoever
+// decides the next batch. Where that gathers, who waits for it comes last but one: what
+// is woken goes before what was, but for the last, which goes at once, and so
+// it finds their next writes there.
 func (s *Store) lead(batch []*write, own *write) {
 	failure := s.decide(batch)
 	next, gathers, round := s.queue.end(len(batch))
-	last := len(batch) - 1
+	if next != nil {
+		next.told <- leading
+	}
 	for i, w := range batch {
-		if i == last {
-			s.wakeNext(next, gathers, round)
+		if gathers && i == len(batch)-1 {
+			go s.outwait(round)
 		}
 		if w != own {
 			w.told <- decided
@@ -81,16 +84,9 @@ func (s *Store) lead(batch []*write, own *write) {
 	s.logFailure(failure)
 }
 
-func (s *Store) wakeNext(next *write, gathers bool, round uint64) {
-	switch {
-	case next != nil:
+func (s *Store) outwait(round uint64) {
+	if next := s.queue.outwait(round); next != nil {
 		next.told <- leading
-	case gathers:
-		go func() {
-			if late := s.queue.outwait(round); late != nil {
-				late.told <- leading
-			}
-		}()
 	}
 }
 

@@ -10,8 +10,9 @@ func (s *Store) HoldCommits() (resume func()) {
 	}
 	s.queue.busy = true
 	return func() {
-		next, _, _ := s.queue.end(0)
-		s.wakeNext(next, false, 0)
+		if next, _, _ := s.queue.end(0); next != nil {
+			next.told <- leading
+		}
 	}
 }
 
