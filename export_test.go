@@ -22,3 +22,9 @@ func (s *Store) Waiting() int {
 	defer s.queue.mu.Unlock()
 	return len(s.queue.waiting)
 }
+
+// Outwait waits with one write for another that does not come.
+func Outwait() {
+	q := queue{waiting: []*write{{}}, expected: 2}
+	q.outwait(0)
+}

@@ -3,6 +3,7 @@ package migrationlog
 import (
 	"runtime"
 	"sync"
+	"time"
 )
 
 // queue holds the writes that wait. One of the callers of a batch decides it, with one
@@ -65,7 +66,7 @@ func (q *queue) end(decided int) (next *write, gathers bool, round uint64) {
 
 // pass returns the write whose caller is to decide, if enough wait.
 func (q *queue) pass(enough int) (next *write) {
-	q.busy = len(q.waiting) >= enough
+	q.busy = len(q.waiting) > 0 && len(q.waiting) >= enough
 	if q.busy {
 		return q.waiting[0]
 	}
@@ -79,14 +80,15 @@ func (q *queue) pass(enough int) (next *write) {
 // returns the write whose caller is to decide those that have, nil if there is none or
 // the batch has begun.
 func (q *queue) outwait(round uint64) (next *write) {
-	for seen, yields := 0, 0; yields < patience; yields++ {
+	since := time.Now()
+	for seen, yields := 0, 0; yields < patience && time.Since(since) < patienceTime; yields++ {
 		runtime.Gosched()
-		n, ended := q.gathered(round)
-		if ended {
+		n, begun := q.gathered(round)
+		if begun {
 			return nil
 		}
 		if n > seen {
-			seen, yields = n, 0
+			seen, yields, since = n, 0, time.Now()
 		}
 	}
 	q.mu.Lock()
@@ -98,12 +100,15 @@ func (q *queue) outwait(round uint64) (next *write) {
 	return q.pass(1)
 }
 
-// worthWaiting bounds it: of more, enough have come while the device was busy.
-const worthWaiting = 64
-
-// patience is how often others go first until one more write has come: about 20 µs,
-// where there is nobody to go first.
-const patience = 100
+const (
+	// worthWaiting bounds how many are waited for: of more, enough have come while the
+	// device was busy.
+	worthWaiting = 64
+	// patience is how often others go first until one more write has come, which is 20 µs
+	// where there is nobody to go first; patienceTime ends it where those take long.
+	patience     = 100
+	patienceTime = 50 * time.Microsecond
+)
 
 // gathered returns how many wait for the batch after that round, and whether it has begun.
 func (q *queue) gathered(round uint64) (n int, begun bool) {

@@ -57,8 +57,16 @@ func syncParent(dir string) error {
 	return err
 }
 
-// createFile makes a new file with this content or none, durable once its
-// directory is synced.
+// createEmpty makes a new file, which is there for good once its directory is synced.
+func createEmpty(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, filePerm)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// createFile makes a new file with this content, durable once its directory is synced.
 func createFile(path string, content []byte) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, filePerm)
 	if err != nil {

@@ -156,7 +156,7 @@ func (l *Log) markDurable() error {
 // durable before anything is written to it.
 func (l *Log) begin() error {
 	path := filepath.Join(l.dir, segment.WALDir, segment.Name(l.nextSeq))
-	if err := createFile(path, nil); err != nil {
+	if err := createEmpty(path); err != nil {
 		return err
 	}
 	if err := syncDir(filepath.Dir(path)); err != nil {

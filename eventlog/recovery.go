@@ -130,7 +130,7 @@ func (r *Recovery) create() error {
 	if err != nil {
 		return err
 	}
-	err = createFile(filepath.Join(wal, segment.Name(1)), nil)
+	err = createEmpty(filepath.Join(wal, segment.Name(1)))
 	if err != nil && !errors.Is(err, fs.ErrExist) { // an earlier attempt was cut short
 		return err
 	}
