@@ -308,7 +308,7 @@ var canaries = []canary{
 		`if s.Last.Seq < r.scan.Tail().NextSeq {`, `if true {`,
 		"./", "TestD3_SnapshotBeyondTheLog"},
 	{"the short way compares every checksum", "eventlog/segment/walk.go",
-		` || !isWhole(data[k:], bodyBytes)`, ``,
+		` || !isWhole(frame, bodyBytes)`, ``,
 		"./", "TestD2_SupersededFrameDamaged"},
 	{"segments follow on one another", "replay/source.go",
 		`h.firstSeq != 0 && f.next() != h.firstSeq`, `false`,
