@@ -253,8 +253,14 @@ func FuzzEvent(f *testing.F) {
 		if err != nil {
 			return
 		}
+		if id, ok := checkpoint.PeekMigration(b); ok {
+			require.Equal(t, e.Migration(), id)
+		}
 		again, err := checkpoint.EncodeEvent(e)
 		require.NoError(t, err)
+		id, ok := checkpoint.PeekMigration(again)
+		require.True(t, ok)
+		require.Equal(t, e.Migration(), id)
 		back, err := checkpoint.DecodeEvent(again)
 		require.NoError(t, err)
 		require.Equal(t, e, back)

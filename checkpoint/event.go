@@ -47,6 +47,18 @@ func PeekKind(b []byte) (kind Kind, ok bool) {
 	return kind, kind >= KindUpserted && kind <= KindRemoved
 }
 
+// PeekMigration returns which migration an encoded event is about, without decoding
+// the rest, and whether it is told where EncodeEvent tells it, in an event of a kind that
+// this version knows.
+func PeekMigration(b []byte) (id MigrationID, ok bool) {
+	const at = 5
+	if _, ok := PeekKind(b); !ok || len(b) < at+len(id) || b[3] != 2 || b[4] != 0x50 { // key 2, 16 bytes
+		return id, false
+	}
+	copy(id[:], b[at:])
+	return id, true
+}
+
 func (e Upserted) Migration() MigrationID { return e.Checkpoint.MigrationID }
 func (e Aborted) Migration() MigrationID  { return e.MigrationID }
 func (e Removed) Migration() MigrationID  { return e.MigrationID }

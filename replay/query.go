@@ -61,6 +61,16 @@ func NewMatcher(q Query) *Matcher { return &Matcher{q: q, view: projection.New()
 // needsRows reports whether the query asks for what only a row tells.
 func (q Query) needsRows() bool { return len(q.VShards) > 0 || len(q.Nodes) > 0 }
 
+// excludes reports whether an encoded event is another migration's, and tells nothing that
+// the query asks for.
+func (q Query) excludes(event []byte) bool {
+	if len(q.Migrations) == 0 || q.needsRows() {
+		return false
+	}
+	id, ok := checkpoint.PeekMigration(event)
+	return ok && !slices.Contains(q.Migrations, id)
+}
+
 // firstSeq is where reading has to begin.
 func (q Query) firstSeq() uint64 {
 	if q.needsRows() {

@@ -59,7 +59,7 @@ func (r *Reader) NewFold() *Fold { return NewFold(r.dir) }
 func (r *Reader) Records(ctx context.Context, q Query) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		m := NewMatcher(q)
-		for rec, err := range r.all(ctx, q.firstSeq()) {
+		for rec, err := range r.all(ctx, q.firstSeq(), q.excludes) {
 			if err != nil {
 				yield(Record{}, err)
 				return
@@ -74,8 +74,9 @@ func (r *Reader) Records(ctx context.Context, q Query) iter.Seq2[Record, error] 
 	}
 }
 
-// all yields all records from about that number on.
-func (r *Reader) all(ctx context.Context, fromSeq uint64) iter.Seq2[Record, error] {
+// all yields all records from about that number on, but for whole frames whose bodies
+// are excluded.
+func (r *Reader) all(ctx context.Context, fromSeq uint64, excludes func(body []byte) bool) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		for item, err := range segment.NewScan(r.fsys, r.dir, segment.ScanOptions{From: fromSeq}).Items() {
 			if err == nil {
@@ -84,6 +85,9 @@ func (r *Reader) all(ctx context.Context, fromSeq uint64) iter.Seq2[Record, erro
 			if err != nil {
 				yield(Record{}, err)
 				return
+			}
+			if item.Damage == nil && excludes(item.Frame.Body) {
+				continue
 			}
 			if !yield(Decode(item), nil) {
 				return
@@ -128,7 +132,7 @@ func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
 			fold.losses.Skip(m.Skipped)
 		}
 	}()
-	for rec, err := range r.all(ctx, 0) {
+	for rec, err := range r.all(ctx, 0, func([]byte) bool { return false }) {
 		if err != nil {
 			return nil, err
 		}
