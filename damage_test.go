@@ -89,7 +89,7 @@ func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 			require.NoError(t, err, "%s bit %d", name, bit)
 			flips++
 			report := s.Report()
-			report.Quarantined, report.SnapshotSeq = nil, 0
+			report.Quarantined, report.SnapshotSeq, before.SnapshotSeq = nil, 0, 0
 			require.Equal(t, before, report)
 			owner := uint64(slices.IndexFunc(ends, func(end int) bool { return bit/8 < end }) + 1)
 			want := map[uint64]checkpoint.Event{}
@@ -262,6 +262,7 @@ func TestD5_InDoubt(t *testing.T) {
 		5: {ids{a}, nil, doubts{a: projection.InDoubt, b: projection.InDoubt}},   // a's last, but it may have been a new b
 	} {
 		damaged := copyDir(t, dir)
+		require.NoError(t, os.RemoveAll(filepath.Join(damaged, "snapshots")))
 		flip(t, segmentPath(damaged, firstSegment), ends[lost-1]-1)
 		s := open(t, damaged, nil)
 		report := s.Report()
@@ -580,6 +581,7 @@ func TestD5_CopyBesideAWriter(t *testing.T) {
 	}
 	require.Len(t, damaged, 3)
 
+	require.NoError(t, os.RemoveAll(filepath.Join(copied, "snapshots")))
 	was := hashes(t, copied)
 	opened := open(t, copied, nil)
 	report := opened.Report()

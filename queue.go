@@ -11,14 +11,18 @@ import (
 //
 // The callers of a batch are about to write again when they are woken. So the next one
 // begins when as many wait as there may soon be, and the last to come decides, with no
-// switch to another goroutine. Where fewer come, it is begun for those by outwait.
+// switch to another goroutine. Where fewer come, it is begun for those by outwait; where
+// that happens again and again, as the callers have other things to do, few batches wait.
 type queue struct {
 	mu       sync.Mutex
 	waiting  []*write
-	spare    []*write // a batch's memory
-	busy     bool     // a batch is being decided, or somebody has been told to
-	round    uint64   // the batches so far
-	expected int      // how many writes the next is to wait for
+	spare    []*write  // a batch's memory
+	busy     bool      // a batch is being decided, or somebody has been told to
+	round    uint64    // the batches so far
+	expected int       // how many writes the next is to wait for
+	ended    time.Time // of the last batch that was to be waited for
+	missed   int       // how often they did not come soon, since they last did
+	hurried  int       // so many batches wait for nobody
 	closed   bool
 	rests    sync.Cond // nothing is decided, and nothing waits
 }
@@ -34,6 +38,9 @@ func (q *queue) join(w *write) (batch []*write, err error) {
 	q.waiting = append(q.waiting, w)
 	if q.busy || len(q.waiting) < q.expected {
 		return nil, nil
+	}
+	if q.expected > 1 {
+		q.learn(time.Since(q.ended) < soon)
 	}
 	return q.begin(), nil
 }
@@ -60,8 +67,27 @@ func (q *queue) end(decided int) (next *write, gathers bool, round uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.expected = min(decided+len(q.waiting), worthWaiting)
+	if q.hurried > 0 {
+		q.hurried--
+		q.expected = 1
+	}
 	next = q.pass(q.expected)
-	return next, next == nil && q.expected > 1, q.round
+	gathers = next == nil && q.expected > 1
+	if gathers {
+		q.ended = time.Now()
+	}
+	return next, gathers, q.round
+}
+
+// learn notes whether those that a batch waited for came soon.
+func (q *queue) learn(came bool) {
+	q.missed++
+	if came {
+		q.missed = 0
+	}
+	if q.missed > 1 {
+		q.hurried = 1 << min(q.missed, 8)
+	}
 }
 
 // pass returns the write whose caller is to decide, if enough wait.
@@ -96,7 +122,8 @@ func (q *queue) outwait(round uint64) (next *write) {
 	if q.busy || q.round != round {
 		return nil
 	}
-	q.expected = 0
+	q.learn(false)
+	q.expected = 1
 	return q.pass(1)
 }
 
@@ -108,6 +135,7 @@ const (
 	// where there is nobody to go first; patienceTime ends it where those take long.
 	patience     = 100
 	patienceTime = 50 * time.Microsecond
+	soon         = time.Millisecond
 )
 
 // gathered returns how many wait for the batch after that round, and whether it has begun.

@@ -40,32 +40,42 @@ func (s *Store) snapshotWhenDue(view *projection.View) {
 		due.writing.Store(false)
 		return
 	}
-	due.done.Go(func() {
+	due.done.Add(1)
+	go func() {
 		begun := time.Now()
-		s.writeSnapshot(view, last)
+		err := s.writeSnapshot(view, last)
 		due.next = time.Now().Add(snapshotShare * time.Since(begun))
 		due.writing.Store(false)
-	})
+		due.done.Done()
+		s.logSnapshot(err)
+	}()
 }
 
 // snapshotAtEnd writes the last snapshot, when nobody writes any more.
-func (s *Store) snapshotAtEnd() {
+func (s *Store) snapshotAtEnd() error {
 	view, last := s.view.Load(), s.log.Last()
-	if view.Whole() && last.Seq == view.LastSeq() && last.Seq != s.snapshots.seq {
-		s.writeSnapshot(view, last)
+	if !view.Whole() || last.Seq != view.LastSeq() || last.Seq == s.snapshots.seq {
+		return nil
 	}
+	return s.writeSnapshot(view, last)
 }
 
-// writeSnapshot writes a snapshot of a view whose last event is in that frame. One
-// that cannot be written is told to the logger; the log is as good without it.
-func (s *Store) writeSnapshot(view *projection.View, last segment.FrameID) {
+// writeSnapshot writes a snapshot of a view whose last event is in that frame.
+func (s *Store) writeSnapshot(view *projection.View, last segment.FrameID) error {
 	body, err := view.Snapshot()
 	if err == nil {
 		err = s.log.SaveSnapshot(segment.Snapshot{Last: last, Body: body})
 	}
+	if err == nil {
+		s.snapshots.seq = last.Seq
+	}
+	return err
+}
+
+// logSnapshot tells the logger that a snapshot could not be written. The log is as good
+// without it. As with logFailure, its caller holds nothing that a handler may want.
+func (s *Store) logSnapshot(err error) {
 	if err != nil {
 		s.opts.Logger.Warn("migrationlog's snapshot was not written: the next opening takes longer", "dir", s.dir, "error", err)
-		return
 	}
-	s.snapshots.seq = last.Seq
 }

@@ -169,6 +169,56 @@ func TestD3_SnapshotBeyondTheLog(t *testing.T) {
 	}
 }
 
+// D2, D5: events that are lost before a snapshot cost no row and put none in doubt,
+// however the log is read; that they are lost is told each time all of it is.
+func TestD5_LostBeforeASnapshot(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	s := open(t, dir, &migrationlog.Options{SegmentSize: 1})
+	var ids []checkpoint.MigrationID
+	for range 5 {
+		ids = append(ids, checkpoint.NewMigrationID())
+		upsert(t, s, ids[len(ids)-1], 0, addLearner)
+	}
+	require.NoError(t, s.Close())
+	rows := slices.Collect(s.Rows())
+	flip(t, segmentPath(dir, segment.Name(2)), 60)
+	for range 2 {
+		s = open(t, dir, &migrationlog.Options{ReadAll: true})
+		require.Equal(t, rows, slices.Collect(s.Rows()))
+		report := s.Report()
+		require.Equal(t, []replay.SeqRange{{First: 2, Last: 2}}, report.AcknowledgedLost)
+		require.Empty(t, report.InDoubt)
+		require.Empty(t, report.Proven)
+		require.False(t, report.UnnamedInDoubt)
+		require.EqualValues(t, 5, report.SnapshotSeq)
+		require.Equal(t, projection.Untouched, s.Doubt(checkpoint.NewMigrationID()))
+		require.NoError(t, s.Close())
+	}
+	reader, err := replay.Open(dir)
+	require.NoError(t, err)
+	state, err := reader.StateAt(t.Context(), replay.Point{})
+	require.NoError(t, err)
+	require.Equal(t, rows, state.All())
+
+	s = open(t, dir, &migrationlog.Options{SegmentSize: 1}) // it begins with the snapshot, and sees no damage
+	require.Equal(t, rows, slices.Collect(s.Rows()))
+	upsert(t, s, ids[0], 0, catchUp)
+	upsert(t, s, ids[1], 0, catchUp)
+	require.NoError(t, s.Close())
+	newest := filepath.Join(dir, "snapshots", segment.Name(7))
+	require.NoError(t, os.Remove(newest))
+	flip(t, segmentPath(dir, segment.Name(6)), 60)
+	s = open(t, dir, nil) // it has to read all
+	report := s.Report()
+	require.Equal(t, []replay.SeqRange{{First: 2, Last: 2}, {First: 6, Last: 6}}, report.Lost)
+	require.Equal(t, 5, s.Len())
+	require.Equal(t, projection.InDoubt, s.Doubt(ids[0]), "seq 6 may have been its")
+	require.Equal(t, projection.Proven, s.Doubt(ids[1]), "it went on")
+	require.Equal(t, projection.InDoubt, s.Doubt(ids[2]))
+	require.NoError(t, s.Close())
+	require.NoFileExists(t, newest, "it would not tell of the loss")
+}
+
 // D3, D8: what was written by somebody who did not see what a snapshot has does not
 // follow on it. Its rows are not shown then.
 func TestD8_WrittenWithoutWhatASnapshotHas(t *testing.T) {
@@ -183,13 +233,16 @@ func TestD8_WrittenWithoutWhatASnapshotHas(t *testing.T) {
 	_, there := s.Get(id)
 	require.True(t, there, "the snapshot has it")
 	require.NoError(t, s.Close())
-	s = open(t, dir, &migrationlog.Options{ReadAll: true})
+	snapshots := filepath.Join(dir, "snapshots")
+	require.NoError(t, os.Rename(snapshots, dir+".snapshots"))
+	s = open(t, dir, nil)
 	_, there = s.Get(id)
 	require.False(t, there)
 	upsert(t, s, id, 0, addLearner)
 	_, err := s.Remove(id)
 	require.NoError(t, err)
 	require.NoError(t, s.Close())
+	require.NoError(t, os.Rename(dir+".snapshots", snapshots))
 	s = open(t, dir, nil)
 	_, there = s.Get(id)
 	require.False(t, there, "it was removed")
@@ -295,5 +348,16 @@ func TestD3_SnapshotOfAnotherHistory(t *testing.T) {
 	require.False(t, ok)
 	_, ok = s.Get(ids[2])
 	require.True(t, ok)
+	require.NoError(t, s.Close())
+
+	require.NoError(t, os.RemoveAll(filepath.Join(other, "snapshots")))
+	newest := filepath.Join("snapshots", segment.Name(2))
+	require.NoError(t, os.Mkdir(filepath.Join(other, "snapshots"), 0o700))
+	require.NoError(t, os.Link(filepath.Join(dir, newest), filepath.Join(other, newest)))
+	flip(t, segmentPath(other, firstSegment), 60)
+	s = open(t, other, nil) // what seq 1 told is not taken from it either
+	require.Zero(t, s.Report().SnapshotSeq)
+	_, ok = s.Get(ids[0])
+	require.False(t, ok)
 	require.NoError(t, s.Close())
 }

@@ -261,14 +261,17 @@ func (s *Store) Stats() Stats {
 // go of the lock. Reads go on from memory. It returns the error of the last
 // sync, or the one that failed the store; a second Close returns the same.
 func (s *Store) Close() error {
+	var snapshot, failure error
 	s.closeOnce.Do(func() {
 		s.queue.close()
 		s.snapshots.done.Wait()
 		if s.log.Health() == nil {
-			s.snapshotAtEnd()
+			snapshot = s.snapshotAtEnd()
 		}
 		s.closeErr = s.log.Close()
-		s.logFailure(s.note(nil, 0, s.log.Health()))
+		failure = s.note(nil, 0, s.log.Health())
 	})
+	s.logSnapshot(snapshot)
+	s.logFailure(failure)
 	return s.closeErr
 }

@@ -499,3 +499,52 @@ func TestD1_WaitingOnABusyMachine(t *testing.T) {
 	close(stop)
 	require.Less(t, turns.Load(), int32(20), "turns of another goroutine, of 1 ms each")
 }
+
+// A handler may close the store, wherever it is called from.
+func TestLoggerMayClose(t *testing.T) {
+	for name, do := range map[string]func(s *migrationlog.Store, dir string){
+		"a snapshot beside writers": func(s *migrationlog.Store, _ string) {
+			for range 20 {
+				_, _ = s.Upsert(row(t, checkpoint.NewMigrationID(), 0, addLearner))
+			}
+		},
+		"the last snapshot": func(s *migrationlog.Store, _ string) {
+			_, _ = s.Upsert(row(t, checkpoint.NewMigrationID(), 0, addLearner))
+			_ = s.Close()
+		},
+		"the closing": func(s *migrationlog.Store, dir string) {
+			_ = os.Rename(filepath.Join(dir, "LOCK"), filepath.Join(dir, "gone"))
+			_ = s.Close()
+		},
+	} {
+		dir := filepath.Join(memDir(t), "log")
+		handler := &closingHandler{Handler: slog.DiscardHandler, closed: make(chan struct{})}
+		s := open(t, dir, &migrationlog.Options{SegmentSize: 300, Logger: slog.New(handler)})
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "snapshots"), nil, 0o600)) // so that there can be none
+		handler.store.Store(s)
+		go do(s, dir)
+		select {
+		case <-handler.closed:
+		case <-time.After(time.Minute):
+			t.Fatalf("%s: a handler that closes the store waits for ever", name)
+		}
+		_ = s.Close()
+	}
+}
+
+type closingHandler struct {
+	slog.Handler
+	store  atomic.Pointer[migrationlog.Store]
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (h *closingHandler) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h *closingHandler) Handle(context.Context, slog.Record) error {
+	if s := h.store.Load(); s != nil {
+		_ = s.Close()
+		h.once.Do(func() { close(h.closed) })
+	}
+	return nil
+}

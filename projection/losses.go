@@ -8,7 +8,8 @@ import "slices"
 type losses struct {
 	ranges  []seqRange // ascending
 	claimed map[uint64]bool
-	newest  uint64 // that is not claimed
+	settled uint64 // up to it, what they would have told is known
+	newest  uint64 // that is neither claimed nor settled
 }
 
 type seqRange struct{ first, last uint64 }
@@ -42,13 +43,18 @@ func (l *losses) claim(seq uint64) {
 	}
 }
 
+// settle notes that what the events up to that number would have told is known.
+func (l *losses) settle(through uint64) {
+	l.settled, l.newest = through, 0
+}
+
 // newestUnclaimed is the number of the last lost event whose migration nobody
 // knows; 0 when there is none.
 func (l *losses) newestUnclaimed() uint64 { return l.newest }
 
 func (l *losses) unclaimedBefore(end uint64) uint64 {
 	for _, r := range slices.Backward(l.ranges) {
-		for seq := min(r.last, end-1); seq >= r.first; seq-- {
+		for seq := min(r.last, end-1); seq >= max(r.first, l.settled+1); seq-- {
 			if !l.claimed[seq] {
 				return seq
 			}
@@ -60,7 +66,7 @@ func (l *losses) unclaimedBefore(end uint64) uint64 {
 // unclaimedIn reports whether there is such an event from first to last.
 func (l *losses) unclaimedIn(first, last uint64) bool {
 	for _, r := range l.ranges {
-		for seq := max(r.first, first); seq <= min(r.last, last); seq++ {
+		for seq := max(r.first, first, l.settled+1); seq <= min(r.last, last); seq++ {
 			if !l.claimed[seq] {
 				return true
 			}

@@ -65,6 +65,20 @@ func (v *View) Snapshot() ([]byte, error) {
 	return b, nil
 }
 
+// Believe makes of the rows what a snapshot tells that was taken of this history up to
+// the last event: what has been lost before it then puts nothing in doubt. That it has
+// is remembered. For bytes that are no snapshot it returns an error, and changes nothing.
+func (v *View) Believe(b []byte) error {
+	restored, err := Restore(v.lastSeq, b)
+	if err != nil {
+		return err
+	}
+	restored.losses = v.losses
+	restored.losses.settle(v.lastSeq)
+	*v = *restored
+	return nil
+}
+
 // Restore returns the view that a snapshot was taken of, whose last event had that
 // number, or an error for bytes that are none.
 func Restore(lastSeq uint64, b []byte) (*View, error) {

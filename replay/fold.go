@@ -8,14 +8,16 @@ import (
 
 // Fold folds records, in order, into a view and a report.
 type Fold struct {
-	View   *projection.View
-	report Report
-	losses segment.Losses
+	View      *projection.View
+	report    Report
+	losses    segment.Losses
+	snapshots []segment.Snapshot
 }
 
-// NewFold returns the fold of no records of a log whose directory holds dir.
-func NewFold(dir segment.Directory) *Fold {
-	return &Fold{View: projection.New(), losses: dir.Losses()}
+// NewFold returns the fold of no records of a log whose directory holds dir. At the
+// frame that a snapshot names it has what earlier losses have cost.
+func NewFold(dir segment.Directory, snapshots []segment.Snapshot) *Fold {
+	return &Fold{View: projection.New(), losses: dir.Losses(), snapshots: snapshots}
 }
 
 // Add folds in the next record.
@@ -33,9 +35,23 @@ func (f *Fold) Add(r Record) {
 	if r.Unknown != nil {
 		f.report.UnknownKinds++
 		f.View.Pass(r.Seq, r.PrevSeq, r.Unknown.MigrationID)
-		return
+	} else {
+		f.View.Apply(r.Seq, r.PrevSeq, r.Event)
 	}
-	f.View.Apply(r.Seq, r.PrevSeq, r.Event)
+	if !f.View.Whole() {
+		f.believe(r)
+	}
+}
+
+// believe makes the view what it was when that record was the last, if there is a
+// snapshot of it.
+func (f *Fold) believe(r Record) {
+	first, _ := segment.ParseName(r.Segment)
+	for _, s := range f.snapshots {
+		if s.Last == (segment.FrameID{Seq: r.Seq, Segment: first, HeaderCRC32C: r.HeaderCRC32C}) && f.View.Believe(s.Body) == nil {
+			f.report.SnapshotSeq = r.Seq
+		}
+	}
 }
 
 func (f *Fold) addDamage(d Damage) {

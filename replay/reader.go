@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"iter"
 	"os"
-	"slices"
 
 	"migrationlog/eventlog/segment"
 	"migrationlog/projection"
@@ -50,8 +49,16 @@ func OpenFS(fsys fs.FS) (*Reader, error) {
 // Manifest is the log's identity.
 func (r *Reader) Manifest() segment.Manifest { return r.dir.Manifest }
 
-// NewFold returns the fold of none of the log's records.
-func (r *Reader) NewFold() *Fold { return NewFold(r.dir) }
+// NewFold returns the fold of none of the log's records. It has read the snapshots, and
+// reports those that are damaged.
+func (r *Reader) NewFold() *Fold {
+	snapshots, damaged := segment.ReadSnapshots(r.fsys, r.dir.Manifest.UUID)
+	fold := NewFold(r.dir, snapshots)
+	for _, d := range damaged {
+		fold.addDamage(d)
+	}
+	return fold
+}
 
 // Records yields the records that the query chooses, in the order of their
 // numbers. Damage is a record in that order; damage outside the segments comes
@@ -147,9 +154,6 @@ func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
 // Verify reads every frame of the log, and its snapshots, and reports what is damaged. It returns
 // an I/O error or ctx's.
 func (r *Reader) Verify(ctx context.Context) (Report, error) {
-	_, damaged := segment.ReadSnapshots(r.fsys, r.dir.Manifest.UUID)
-	r = &Reader{fsys: r.fsys, dir: r.dir}
-	r.dir.Strays = slices.Concat(r.dir.Strays, damaged)
 	fold, err := r.FoldTo(ctx, Point{})
 	if err != nil {
 		return Report{}, err

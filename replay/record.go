@@ -22,6 +22,7 @@ type Record struct {
 	Segment        string // file name
 	Offset, Length int64  // of the frame in the segment
 	DurableThrough uint64 // every record up to this one was on the device when this one was written
+	HeaderCRC32C   uint32 // of the frame
 }
 
 // Decode returns the record that a scanned item is. A whole frame whose body is
@@ -33,7 +34,7 @@ func Decode(item segment.Item) Record {
 	f := item.Frame
 	r := Record{
 		Seq: f.Seq, PrevSeq: f.PrevSeq, DurableThrough: f.DurableThrough,
-		Segment: f.Segment, Offset: f.Offset, Length: f.Length(),
+		Segment: f.Segment, Offset: f.Offset, Length: f.Length(), HeaderCRC32C: f.ID().HeaderCRC32C,
 	}
 	event, err := checkpoint.DecodeEvent(f.Body)
 	switch {

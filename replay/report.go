@@ -17,8 +17,9 @@ type Report struct {
 	FirstSeq uint64 `json:"first_seq"` // of the whole frames; 0 in an empty log
 	LastSeq  uint64 `json:"last_seq"`
 	FramesOK uint64 `json:"frames_ok"`
-	// SnapshotSeq is the number of the last event that a snapshot told of: the ones
-	// before FirstSeq were not read. 0 where all were.
+	// SnapshotSeq is the number of the last event of a snapshot that the rows were taken
+	// from, 0 for none: the events before FirstSeq were not read, or some up to it are
+	// lost, and cost no row.
 	SnapshotSeq uint64 `json:"snapshot_seq,omitempty"`
 	// UnknownKinds counts whole frames of a kind that a newer version wrote. They
 	// are among FramesOK, and change no row.

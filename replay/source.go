@@ -22,9 +22,9 @@ type Source struct {
 	Items func(last bool) iter.Seq2[segment.Item, error]
 }
 
-// FoldAll decodes every frame. It returns an I/O error.
+// FoldAll decodes every frame. Of events that are lost it has what a snapshot behind them tells. It returns an I/O error.
 func (s Source) FoldAll() (*Fold, error) {
-	fold := NewFold(s.Directory)
+	fold := NewFold(s.Directory, s.Snapshots)
 	for item, err := range s.Items(false) {
 		if err != nil {
 			return nil, err
@@ -71,7 +71,7 @@ func (s Source) rebuild(snapshot *segment.Snapshot) (*Fold, error) {
 	if !ok { // also where there is none
 		return nil, fmt.Errorf("%w: no segment %s", errNotPlain, from)
 	}
-	fold := NewFold(s.Directory)
+	fold := NewFold(s.Directory, nil)
 	tail, err := s.tail(fold, names[len(names)-1])
 	if err != nil {
 		return nil, err

@@ -94,7 +94,7 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 		for i, p := range parts {
 			last := i+1 == len(parts)
 			if !last && parts[i+1].named != 0 && parts[i+1].named <= s.opts.From {
-				s.expect = parts[i+1].first
+				s.expect = max(s.expect, parts[i+1].first)
 				continue
 			}
 			s.tail, s.count, s.end = Tail{Segment: p.name}, 0, end(parts[i:])
@@ -191,8 +191,11 @@ func (s *Scan) sealedSegment(p part, next uint64) bool {
 	return s.lose(p.name, pos, rest, max(next, s.expect))
 }
 
-// lastSegment reads the segment that no other follows. What is no whole frame at
-// its end may be a write in progress, so it is read again until it rests.
+// lastSegment reads the segment that no other follows. A writer that has it open may be
+// writing: what is no whole frame at its end is read again until it rests. A read takes its
+// parts one after another, so that it may have the end of a write behind space that was not
+// used yet when that was read: what is no whole frame before others is damage if it is
+// so in the next read.
 func (s *Scan) lastSegment(p part) bool {
 	s.sealed = s.named
 	var data []byte
@@ -206,11 +209,16 @@ func (s *Scan) lastSegment(p part) bool {
 			return s.fail(fmt.Errorf("segment %s became shorter while it was read: a repair is under way, try again", p.name))
 		}
 		rests := data != nil && bytes.Equal(again, data)
-		data = again
-		var ok bool
-		if pos, ok = s.frames(p, data, pos); !ok {
+		before, ok := pos, false
+		if pos, ok = s.soundFrames(p, again, pos); !ok {
 			return false
 		}
+		if s.opts.Locked || data != nil && pos == before {
+			if pos, ok = s.frames(p, again, pos); !ok {
+				return false
+			}
+		}
+		data = again
 		if rests || s.opts.Locked || allZero(data[pos:]) {
 			return s.endLog(p, data, pos)
 		}
@@ -222,23 +230,31 @@ func (s *Scan) lastSegment(p part) bool {
 // write in progress takes microseconds to become visible.
 const restTime = 2 * time.Millisecond
 
-// frames yields the whole frames of a segment from pos on, in the order of their
-// numbers, with the damage between them, and returns the position behind the last.
-func (s *Scan) frames(p part, data []byte, pos int) (int, bool) {
+// soundFrames yields the frames of a segment from pos on as far as it is as it was
+// written, and returns the position behind them.
+func (s *Scan) soundFrames(p part, data []byte, pos int) (int, bool) {
 	if s.expect < p.first && !s.lose(p.name, 0, nil, p.first) {
 		return pos, false
 	}
-	behind := pos
-	for { // as far as the segment is as it was written
-		h, frame := wholeEntry(data[behind:], &s.log)
+	for {
+		h, frame := wholeEntry(data[pos:], &s.log)
 		if frame == nil || h.Seq != s.expect || h.Seq >= s.end {
-			break
+			return pos, true
 		}
-		at := behind + prefixBytes(len(frame))
+		at := pos + prefixBytes(len(frame))
 		if !s.pass(p, newFrame(h, frame, at)) {
-			return behind, false
+			return pos, false
 		}
-		behind = at + len(frame)
+		pos = at + len(frame)
+	}
+}
+
+// frames yields the whole frames of a segment from pos on, in the order of their
+// numbers, with the damage between them, and returns the position behind the last.
+func (s *Scan) frames(p part, data []byte, pos int) (int, bool) {
+	behind, ok := s.soundFrames(p, data, pos)
+	if !ok {
+		return behind, false
 	}
 	for _, f := range s.inOrder(s.find(data, behind)) {
 		if f.before < f.start || f.Seq > s.expect || int64(f.start) == f.Offset { // the last: it has no prefix

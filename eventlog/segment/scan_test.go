@@ -368,12 +368,19 @@ type growing struct {
 	whole []byte
 	step  int
 	shown int
+	hole  [2]int // what the reads of the last step do not have yet
+	reads int
 }
 
 func (g *growing) Open(name string) (fs.File, error) {
 	if name == "wal/"+segment.Name(1) {
 		g.shown = min(g.shown+g.step, len(g.whole))
-		g.MapFS[name] = &fstest.MapFile{Data: g.whole[:g.shown]}
+		data := bytes.Clone(g.whole[:g.shown])
+		if g.shown == len(g.whole) && g.reads < 2 {
+			g.reads++ // the survey's, and the first of all of it
+			clear(data[g.hole[0]:g.hole[1]])
+		}
+		g.MapFS[name] = &fstest.MapFile{Data: data}
 	}
 	return g.MapFS.Open(name)
 }
@@ -389,8 +396,14 @@ func (g *growing) ReadFile(name string) ([]byte, error) {
 // A write in progress is not taken for a torn one: the tail is read until it rests.
 func TestD10_TailThatIsBeingWritten(t *testing.T) {
 	whole := entries(1, 6)
-	for _, step := range []int{7, 30, 55} {
-		g := &growing{MapFS: logOf(map[uint64][]byte{1: nil}), whole: whole, step: step}
+	frame := len(entries(1, 1))
+	for _, g := range []*growing{
+		{step: 7}, {step: 30}, {step: 55},
+		{step: 1 << 20, hole: [2]int{2 * frame, 4 * frame}}, // the first read had these pages before the write
+		{step: 1 << 20, hole: [2]int{2*frame + 9, 3*frame + 9}},
+		{step: 1 << 20, hole: [2]int{0, frame}},
+	} {
+		g.MapFS, g.whole = logOf(map[uint64][]byte{1: nil}), append(whole, make([]byte, 100)...)
 		var got []uint64
 		for item, err := range segment.NewScan(g, dirOf(testLog), segment.ScanOptions{}).Items() {
 			require.NoError(t, err)

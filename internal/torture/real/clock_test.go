@@ -171,7 +171,7 @@ func timeless(all []checkpoint.Checkpoint) []checkpoint.Checkpoint {
 // timelessRecord is the record without its time, and without its place, for which
 // the length of the times before it counts.
 func timelessRecord(r replay.Record) replay.Record {
-	r.Segment, r.Offset, r.Length = "", 0, 0
+	r.Segment, r.Offset, r.Length, r.HeaderCRC32C = "", 0, 0, 0
 	switch e := r.Event.(type) {
 	case checkpoint.Upserted:
 		e.Checkpoint.TimestampMS = 0
