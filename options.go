@@ -15,14 +15,14 @@ const (
 	SkipDamage DamagePolicy = iota
 	// RefuseDamage leaves the log as it is and returns a *DamagedError. A torn
 	// tail is no damage: a killed process leaves one, of a write that it had not
-	// acknowledged. Nor is a damaged snapshot, without which the log is as good.
+	// acknowledged. Nor is a damaged snapshot, without which a sound log is as good.
 	RefuseDamage
 )
 
 // Options are the choices of whoever opens a store. The zero value is safe, and
 // so is nil.
 type Options struct {
-	MustExist   bool             // refuse to create a log: fs.ErrNotExist
+	MustExist   bool             // refuse to create a log, as for a mistyped directory: fs.ErrNotExist
 	OnDamage    DamagePolicy     // SkipDamage (default) or RefuseDamage
 	ReadAll     bool             // check all of the history, where else a snapshot spares reading what is before it; RefuseDamage does so as well
 	LockTimeout time.Duration    // how long to wait for another writer; 0: fail at once with ErrLocked

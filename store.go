@@ -96,6 +96,9 @@ func Open(dir string, opts *Options) (*Store, error) {
 	return s, nil
 }
 
+// namedInDoubt is how many migrations in doubt the logger is told one by one.
+const namedInDoubt = 10
+
 func (s *Store) logReport() {
 	for _, d := range s.report.Damage {
 		s.opts.Logger.Warn("migrationlog is damaged", "dir", s.dir, "damage", d.String())
@@ -103,10 +106,14 @@ func (s *Store) logReport() {
 	if d := s.report.TornTail; d != nil {
 		s.opts.Logger.Warn("migrationlog's last write was cut short", "dir", s.dir, "damage", d.String())
 	}
-	for _, id := range s.report.InDoubt {
+	for i, id := range s.report.InDoubt {
+		if i == namedInDoubt {
+			s.opts.Logger.Warn("more migrations are in doubt: see Store.Report", "dir", s.dir, "migrations", len(s.report.InDoubt)-i)
+			break
+		}
 		s.opts.Logger.Warn("migration is in doubt: a lost event may have been its last", "dir", s.dir, "migration", id)
 	}
-	s.opts.Logger.Info("migrationlog is open", "dir", s.dir, "events", s.report.FramesOK, "rows", s.Len())
+	s.opts.Logger.Info("migrationlog is open", "dir", s.dir, "rows", s.Len(), "last_seq", s.stats.LastSeq, "snapshot_seq", s.report.SnapshotSeq, "events_read", s.report.FramesOK)
 }
 
 // Upsert makes the checkpoint the latest row of its migration. It returns when
@@ -240,7 +247,7 @@ func (s *Store) History(id checkpoint.MigrationID) ([]replay.Record, error) {
 // Report returns what Open found, skipped and repaired.
 func (s *Store) Report() replay.Report { return s.report.Clone() }
 
-// Health is nil while writes can succeed. After a failed write or sync it is that
+// Health is nil as long as no write or sync has failed. After one that has it is that
 // ErrFailed, until the store is closed and opened again.
 func (s *Store) Health() error {
 	s.statsMu.Lock()

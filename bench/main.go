@@ -112,6 +112,9 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 	if o.check {
 		targetTable(&r).print(out)
 	}
+	if r.Run.Quick {
+		fmt.Fprintln(out, "With -quick the figures tell whether it works, and nothing about speed.")
+	}
 	return nil
 }
 

@@ -28,7 +28,7 @@ func (t *tool) importCommand() *cobra.Command {
 made if it is not there. Lines take new numbers. A line that cannot be read ends
 the import with its number; what came before it is durable. A line is a duplicate
 if the latest row has its phase and attempt, no more: importing a file twice
-writes its finished migrations twice.`,
+writes again what was overwritten since, and moves rows back until it is through.`,
 		Args: args(2, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			return t.runImport(c.Context(), args[0], args[1], confirm)
