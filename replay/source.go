@@ -72,11 +72,11 @@ func (s Source) rebuild(snapshot *segment.Snapshot) (*Fold, error) {
 		return nil, fmt.Errorf("%w: no segment %s", errNotPlain, from)
 	}
 	fold := NewFold(s.Directory, nil)
-	tail, err := s.tail(fold, names[len(names)-1])
+	h := newHistory(snapshot, names[begin:])
+	tail, err := s.tail(fold, names[len(names)-1], h.base)
 	if err != nil {
 		return nil, err
 	}
-	h := newHistory(snapshot, names[begin:])
 	if err := h.add(tail); err != nil {
 		return nil, err
 	}
@@ -100,11 +100,14 @@ func (s Source) rebuild(snapshot *segment.Snapshot) (*Fold, error) {
 	return fold, nil
 }
 
-// tail reads the last segment, which may end in a torn write. Damage that has cost no
-// frame goes into the fold's report.
-func (s Source) tail(fold *Fold, name string) (*frames, error) {
+// tail reads the last segment, which may end in a torn write, and keeps its frames from
+// base on. Damage that has cost no frame goes into the fold's report.
+func (s Source) tail(fold *Fold, name string, base uint64) (*frames, error) {
 	first, _ := segment.ParseName(name)
-	tail := &frames{segment: first, list: make([]frame, 0, usualFrames)}
+	tail := &frames{segment: first, first: first}
+	if base < first {
+		tail.list = make([]frame, 0, usualFrames)
+	}
 	for item, err := range s.Items(true) {
 		switch {
 		case err != nil:
@@ -115,6 +118,8 @@ func (s Source) tail(fold *Fold, name string) (*frames, error) {
 			fold.addDamage(*item.Damage)
 		case item.Frame.Seq != tail.next():
 			return nil, fmt.Errorf("%w: seq %d follows %d", errNotPlain, item.Frame.Seq, tail.next()-1)
+		case item.Frame.Seq < base:
+			tail.first++
 		default:
 			tail.list = append(tail.list, frame{item.Frame.PrevSeq, item.Frame.ID().HeaderCRC32C, item.Frame.Body})
 		}
@@ -125,9 +130,10 @@ func (s Source) tail(fold *Fold, name string) (*frames, error) {
 // usualFrames is how many a full segment has.
 const usualFrames = 1 << 15
 
-// frames are those of one segment, numbered from the segment's name on.
+// frames are those of one segment, or its last ones.
 type frames struct {
-	segment uint64
+	segment uint64 // the number that it is named by, and its first frame has
+	first   uint64 // the number of the list's first
 	list    []frame
 	memory  []byte
 }
@@ -138,7 +144,7 @@ type frame struct {
 	body         []byte
 }
 
-func (f *frames) next() uint64 { return f.segment + uint64(len(f.list)) }
+func (f *frames) next() uint64 { return f.first + uint64(len(f.list)) }
 
 // history is what is kept of a log while it is read from its end to its beginning.
 type history struct {
@@ -192,18 +198,18 @@ func (h *history) add(f *frames) error {
 		h.lastSeq = f.next() - 1
 	}
 	h.firstSeq = f.segment
-	h.count += uint64(len(f.list))
+	h.count += f.next() - f.segment
 	h.owners = slices.Grow(h.owners[:0], len(f.list))[:len(f.list)]
 	clear(h.owners)
 	for _, n := range h.named[f.segment] {
 		if n.seq >= f.next() {
 			return fmt.Errorf("%w: seq %d is named and not there", errNotPlain, n.seq)
 		}
-		h.owners[n.seq-f.segment] = n.life
+		h.owners[n.seq-f.first] = n.life
 	}
 	delete(h.named, f.segment)
 	for i := len(f.list) - 1; i >= 0; i-- {
-		seq := f.segment + uint64(i)
+		seq := f.first + uint64(i)
 		if seq <= h.base {
 			h.anchored = h.anchored || seq == h.base && h.snapshot.Last == segment.FrameID{Seq: seq, Segment: f.segment, HeaderCRC32C: f.list[i].headerCRC32C}
 			return nil

@@ -64,6 +64,7 @@ type walk struct {
 // read makes these the frames of a segment, in the memory of the ones before.
 func (f *frames) read(fsys fs.FS, log uuid.UUID, name string) error {
 	f.segment, _ = segment.ParseName(name)
+	f.first = f.segment
 	f.list = f.list[:0]
 	if err := f.load(fsys, name); err != nil {
 		return err
