@@ -20,7 +20,7 @@ type queue struct {
 	busy     bool      // a batch is being decided, or somebody has been told to
 	round    uint64    // the batches so far
 	expected int       // how many writes the next is to wait for
-	ended    time.Time // of the last batch that was to be waited for
+	ended    time.Time // when the last batch was, if the next is waited for
 	missed   int       // how often they did not come soon, since they last did
 	hurried  int       // so many batches wait for nobody
 	closed   bool
