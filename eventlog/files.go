@@ -66,7 +66,8 @@ func createEmpty(path string) error {
 	return f.Close()
 }
 
-// createFile makes a new file with this content, durable once its directory is synced.
+// createFile makes a new file with this content or none, durable once its directory is
+// synced.
 func createFile(path string, content []byte) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, filePerm)
 	if err != nil {

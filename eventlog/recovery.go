@@ -130,7 +130,7 @@ func (r *Recovery) create() error {
 	if err != nil {
 		return err
 	}
-	err = createEmpty(filepath.Join(wal, segment.Name(1)))
+	err = createFile(filepath.Join(wal, segment.Name(1)), nil)
 	if err != nil && !errors.Is(err, fs.ErrExist) { // an earlier attempt was cut short
 		return err
 	}
