@@ -63,8 +63,8 @@ func (s *Store) commit(w *write) (Receipt, error) {
 }
 
 // lead decides a batch, own among it, and wakes the callers of the others: first whoever
-// decides the next batch. Where that gathers, who waits for it comes last but one: what
-// is woken goes before what was, but for the last, which goes at once, and so
+// decides the next batch. Where that gathers, who outwaits it comes last but one: goroutines
+// go on in the order in which they were woken, but for the last, which goes on at once; so
 // it finds their next writes there.
 func (s *Store) lead(batch []*write, own *write) {
 	failure := s.decide(batch)

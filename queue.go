@@ -135,7 +135,9 @@ const (
 	// where there is nobody to go first; patienceTime ends it where those take long.
 	patience     = 100
 	patienceTime = 50 * time.Microsecond
-	soon         = time.Millisecond
+	// soon is how long it may take until all have come: the device is not kept waiting
+	// for callers that come when they have done something else.
+	soon = time.Millisecond
 )
 
 // gathered returns how many wait for the batch after that round, and whether it has begun.

@@ -46,9 +46,8 @@ func (f *Fold) Add(r Record) {
 // believe makes the view what it was when that record was the last, if there is a
 // snapshot of it.
 func (f *Fold) believe(r Record) {
-	first, _ := segment.ParseName(r.Segment)
 	for _, s := range f.snapshots {
-		if s.Last == (segment.FrameID{Seq: r.Seq, Segment: first, HeaderCRC32C: r.HeaderCRC32C}) && f.View.Believe(s.Body) == nil {
+		if s.Last.Seq == r.Seq && s.Last == r.frameID() && f.View.Believe(s.Body) == nil {
 			f.report.SnapshotSeq = r.Seq
 		}
 	}

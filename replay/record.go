@@ -51,6 +51,11 @@ func Decode(item segment.Item) Record {
 	return r
 }
 
+func (r Record) frameID() segment.FrameID {
+	first, _ := segment.ParseName(r.Segment)
+	return segment.FrameID{Seq: r.Seq, Segment: first, HeaderCRC32C: r.HeaderCRC32C}
+}
+
 // Migration is the migration that the record is about, if it is known.
 func (r Record) Migration() (checkpoint.MigrationID, bool) {
 	switch {
