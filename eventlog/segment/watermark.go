@@ -3,7 +3,6 @@ package segment
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"hash/crc32"
 	"io/fs"
 	"math"
@@ -33,9 +32,19 @@ var WatermarkNames = [2]string{WatermarkName, WatermarkCopyName}
 // AppendWatermark appends the line that says seq.
 func AppendWatermark(dst []byte, log uuid.UUID, seq uint64) []byte {
 	at := len(dst)
-	dst = fmt.Appendf(dst, "%0*d", nameDigits, seq)
+	dst = appendDigits(dst, seq, 10, nameDigits)
 	crc := crc32.Update(crc32.Checksum(dst[at:], castagnoli), castagnoli, log[:])
-	return fmt.Appendf(dst, " %0*x\n", crcDigits, crc)
+	dst = appendDigits(append(dst, ' '), uint64(crc), 16, crcDigits)
+	return append(dst, '\n')
+}
+
+// appendDigits appends a number with that many digits, of which it needs no more. It is
+// done at each write, where fmt takes 2 µs.
+func appendDigits(dst []byte, n uint64, base, digits int) []byte {
+	var b [nameDigits]byte
+	significant := strconv.AppendUint(b[:0], n, base)
+	dst = append(dst, "00000000000000000000"[:digits-len(significant)]...)
+	return append(dst, significant...)
 }
 
 // ReadWatermark returns the lower number of the two files, and what is wrong with
