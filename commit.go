@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"sync"
 
-	"migrationlog/checkpoint"
 	"migrationlog/eventlog"
 	"migrationlog/eventlog/segment"
 	"migrationlog/projection"
@@ -20,7 +19,7 @@ type Receipt struct {
 // write is one call on its way through the commit queue. Its caller owns it
 // until it is queued and after it is told.
 type write struct {
-	event   checkpoint.Event
+	change  projection.Change
 	body    segment.Body
 	options writeOptions
 
@@ -32,6 +31,14 @@ type write struct {
 
 // writes are to be used again.
 var writes = sync.Pool{New: func() any { return &write{told: make(chan verdict, 1)} }}
+
+func newWrite(opts []WriteOption) *write {
+	w := writes.Get().(*write)
+	for _, opt := range opts {
+		opt(&w.options)
+	}
+	return w
+}
 
 // release makes what the write has taken free for another.
 func (w *write) release() {
@@ -118,12 +125,12 @@ func (s *Store) check(batch []*write) ([]eventlog.Entry, *projection.View) {
 	entries := s.entries[:0]
 	seq := s.log.NextSeq()
 	for _, w := range batch {
-		at := next.Place(w.event.Migration())
+		at := next.Place(w.change.Migration())
 		var proceed bool
 		if w.receipt, proceed, w.err = w.decide(at.Latest()); !proceed {
 			continue
 		}
-		entries = append(entries, eventlog.Entry{PrevSeq: at.Add(seq, w.event), Body: w.body})
+		entries = append(entries, eventlog.Entry{PrevSeq: at.Add(seq, w.change), Body: w.body})
 		w.receipt.Seq = seq
 		seq++
 	}
@@ -138,9 +145,8 @@ func (w *write) decide(row *projection.Row) (r Receipt, proceed bool, err error)
 	if !exists {
 		row = &noRow
 	}
-	id, latest := w.event.Migration(), &row.Checkpoint
-	upsert, isUpsert := w.event.(checkpoint.Upserted)
-	if c := upsert.Checkpoint; isUpsert && exists && !w.options.confirm && latest.Phase() == c.Phase() && latest.Attempt == c.Attempt {
+	id, latest, c := w.change.Migration(), &row.Checkpoint, w.change.Checkpoint()
+	if c != nil && exists && !w.options.confirm && latest.Phase() == c.Phase() && latest.Attempt == c.Attempt {
 		r = Receipt{Duplicate: true, Differs: latest.Payload != c.Payload}
 		if r.Differs && w.options.strict {
 			return Receipt{}, false, fmt.Errorf("%w: migration %s has %s, attempt %d, with another payload at seq %d",
@@ -155,7 +161,7 @@ func (w *write) decide(row *projection.Row) (r Receipt, proceed bool, err error)
 		return r, false, fmt.Errorf("%w: migration %s is at seq %d (%s, attempt %d), the write expects seq %d",
 			ErrConflict, id, row.Seq, latest.Phase(), latest.Attempt, *want)
 	}
-	return r, isUpsert || exists || w.options.confirm, nil // else there is nothing to abort or remove
+	return r, c != nil || exists || w.options.confirm, nil // else there is nothing to abort or remove
 }
 
 var noRow projection.Row

@@ -128,7 +128,10 @@ func (s *Store) logReport() {
 // ErrConflict, ErrClosed or ErrFailed. After ErrFailed the outcome is unknown;
 // after the others nothing was written.
 func (s *Store) Upsert(c checkpoint.Checkpoint, opts ...WriteOption) (Receipt, error) {
-	return s.write(checkpoint.Upserted{Checkpoint: c}, collect(opts))
+	w := newWrite(opts)
+	w.change = projection.Upserts(c)
+	w.bytes, w.err = checkpoint.AppendUpserted(w.bytes, w.change.Checkpoint())
+	return s.write(w)
 }
 
 // Abort records that a migration was given up, and why, and what undoes it in
@@ -136,43 +139,42 @@ func (s *Store) Upsert(c checkpoint.Checkpoint, opts ...WriteOption) (Receipt, e
 // left so: nothing is written, and the receipt's Seq is 0 (see Confirm). Its errors
 // are Upsert's.
 func (s *Store) Abort(id checkpoint.MigrationID, reason string, comps []checkpoint.Compensation, opts ...WriteOption) (Receipt, error) {
-	o := collect(opts)
-	return s.write(checkpoint.Aborted{MigrationID: id, Reason: reason, Compensations: comps, TimestampMS: s.timestampMS(o)}, o)
+	w := newWrite(opts)
+	return s.end(w, checkpoint.Aborted{MigrationID: id, Reason: reason, Compensations: comps, TimestampMS: s.timestampMS(w)})
 }
 
 // Remove records that a finished migration was cleaned up. After it the
 // migration has no row. A migration without a row is left so, as by Abort. Its
 // errors are Upsert's.
 func (s *Store) Remove(id checkpoint.MigrationID, opts ...WriteOption) (Receipt, error) {
-	o := collect(opts)
-	return s.write(checkpoint.Removed{MigrationID: id, TimestampMS: s.timestampMS(o)}, o)
+	w := newWrite(opts)
+	return s.end(w, checkpoint.Removed{MigrationID: id, TimestampMS: s.timestampMS(w)})
 }
 
-func collect(opts []WriteOption) (o writeOptions) {
-	for _, opt := range opts {
-		opt(&o)
-	}
-	return o
-}
-
-func (s *Store) timestampMS(o writeOptions) uint64 {
-	if o.timestampMS != nil {
-		return *o.timestampMS
+func (s *Store) timestampMS(w *write) uint64 {
+	if w.options.timestampMS != nil {
+		return *w.options.timestampMS
 	}
 	return uint64(max(0, s.opts.Now().UnixMilli()))
 }
 
-func (s *Store) write(e checkpoint.Event, o writeOptions) (Receipt, error) {
-	w := writes.Get().(*write)
+// end writes an event after which its migration has no row.
+func (s *Store) end(w *write, e checkpoint.Event) (Receipt, error) {
+	w.change = projection.Ends(e.Migration())
+	w.bytes, w.err = checkpoint.AppendEvent(w.bytes, e)
+	return s.write(w)
+}
+
+// write commits what has been encoded, and lets go of it.
+func (s *Store) write(w *write) (Receipt, error) {
 	defer w.release()
-	var err error
-	if w.bytes, err = checkpoint.AppendEvent(w.bytes, e); errors.Is(err, ErrTooLarge) {
-		return Receipt{}, err
+	switch {
+	case errors.Is(w.err, ErrTooLarge):
+		return Receipt{}, w.err
+	case w.err != nil:
+		return Receipt{}, fmt.Errorf("%w: %w", ErrInvalid, w.err)
 	}
-	if err != nil {
-		return Receipt{}, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	w.event, w.body, w.options = e, segment.NewBody(w.bytes), o
+	w.body = segment.NewBody(w.bytes)
 	return s.commit(w)
 }
 

@@ -106,6 +106,18 @@ func AppendEvent(dst []byte, e Event) ([]byte, error) {
 	return append(dst, b...), nil
 }
 
+// AppendUpserted is AppendEvent of the checkpoint's Upserted, which takes no memory of its
+// own.
+func AppendUpserted(dst []byte, c *Checkpoint) ([]byte, error) {
+	enc := encoders.Get().(*encoder)
+	defer encoders.Put(enc)
+	b, err := enc.encodeUpserted(c)
+	if err != nil {
+		return dst, err
+	}
+	return append(dst, b...), nil
+}
+
 func abortedToWire(e Aborted) (any, error) {
 	if e.MigrationID == (MigrationID{}) {
 		return nil, ErrNilMigrationID

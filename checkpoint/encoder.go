@@ -34,6 +34,10 @@ func (enc *encoder) encodeEvent(e Event) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return enc.marshal(wire)
+}
+
+func (enc *encoder) marshal(wire any) ([]byte, error) {
 	enc.event.Reset()
 	if err := encMode.MarshalToBuffer(wire, &enc.event); err != nil {
 		return nil, err
@@ -41,10 +45,17 @@ func (enc *encoder) encodeEvent(e Event) ([]byte, error) {
 	return enc.event.Bytes(), nil
 }
 
+func (enc *encoder) encodeUpserted(c *Checkpoint) ([]byte, error) {
+	if err := enc.upsertedToWire(c); err != nil {
+		return nil, err
+	}
+	return enc.marshal(&enc.upserted)
+}
+
 func (enc *encoder) toWire(e Event) (any, error) {
 	switch e := e.(type) {
 	case Upserted:
-		return enc.upsertedToWire(e.Checkpoint)
+		return &enc.upserted, enc.upsertedToWire(&e.Checkpoint)
 	case Aborted:
 		return abortedToWire(e)
 	case Removed:
@@ -56,21 +67,22 @@ func (enc *encoder) toWire(e Event) (any, error) {
 	return nil, fmt.Errorf("unknown event type %T: pass Upserted, Aborted or Removed as a value", e)
 }
 
-func (enc *encoder) upsertedToWire(c Checkpoint) (any, error) {
+// upsertedToWire sets enc.upserted.
+func (enc *encoder) upsertedToWire(c *Checkpoint) error {
 	if c.MigrationID == (MigrationID{}) {
-		return nil, ErrNilMigrationID
+		return ErrNilMigrationID
 	}
 	payload, err := enc.encodePayload(c.Payload)
 	if err != nil {
-		return nil, fmt.Errorf("migration %s: %w", c.MigrationID, err)
+		return fmt.Errorf("migration %s: %w", c.MigrationID, err)
 	}
 	if crc := crc32.Checksum(payload, castagnoli); crc != c.CRC32C {
-		return nil, &CRCMismatchError{MigrationID: c.MigrationID, Got: c.CRC32C, Want: crc}
+		return &CRCMismatchError{MigrationID: c.MigrationID, Got: c.CRC32C, Want: crc}
 	}
 	enc.id = c.MigrationID
 	enc.upserted = upsertedWire{
 		Kind: uint64(KindUpserted), ID: enc.id[:], TimeMS: c.TimestampMS,
 		Attempt: c.Attempt, Phase: uint8(c.Payload.Phase()), Payload: payload, CRC32C: c.CRC32C,
 	}
-	return &enc.upserted, nil
+	return nil
 }

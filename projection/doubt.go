@@ -1,7 +1,5 @@
 package projection
 
-import "migrationlog/checkpoint"
-
 // Doubt is what lost events mean for one migration.
 type Doubt uint8
 
@@ -26,8 +24,9 @@ type holes struct {
 }
 
 // holesAfter returns the holes of a migration after an event that names prevSeq as
-// the one before. Before is its row until then, nil for none.
-func (l *losses) holesAfter(before *state, seq, prevSeq uint64, e checkpoint.Event) (h holes) {
+// the one before. Before is its row until then, nil for none; begins says that the event
+// is the first of a whole life: what was lost before it changes nothing.
+func (l *losses) holesAfter(before *state, seq, prevSeq uint64, begins bool) (h holes) {
 	var last uint64 // of its events that is known
 	if before != nil {
 		last = before.last
@@ -36,20 +35,13 @@ func (l *losses) holesAfter(before *state, seq, prevSeq uint64, e checkpoint.Eve
 		}
 	}
 	h.certain = h.certain || prevSeq != last
-	if newest := l.newestUnclaimed(); newest > last && !(before == nil && begins(e)) {
+	if newest := l.newestUnclaimed(); newest > last && !(before == nil && begins) {
 		if h.to == 0 {
 			h.from = last + 1
 		}
 		h.to = seq - 1
 	}
 	return h
-}
-
-// begins reports whether an event is the first of a whole life: what was lost before
-// it changes nothing.
-func begins(e checkpoint.Event) bool {
-	upserted, ok := e.(checkpoint.Upserted)
-	return ok && upserted.Checkpoint.Phase() == checkpoint.PhaseAddLearner
 }
 
 // doubt is what the losses mean for the migration with this row, nil for none.

@@ -71,9 +71,9 @@ func TestView_PrevSeqOfUnknownKind(t *testing.T) {
 	v.Pass(2, 1, id)
 	before := v
 	v = v.Begin()
-	require.EqualValues(t, 2, v.Place(id).Add(3, checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{MigrationID: id, Payload: checkpoint.CatchUp{}}}))
-	require.EqualValues(t, 3, v.Place(id).Add(4, checkpoint.Aborted{MigrationID: id}))
-	require.Zero(t, v.Place(id).Add(5, checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{MigrationID: id, Payload: checkpoint.AddLearner{}}}))
+	require.EqualValues(t, 2, v.Place(id).Add(3, projection.ChangeOf(checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{MigrationID: id, Payload: checkpoint.CatchUp{}}})))
+	require.EqualValues(t, 3, v.Place(id).Add(4, projection.ChangeOf(checkpoint.Aborted{MigrationID: id})))
+	require.Zero(t, v.Place(id).Add(5, projection.ChangeOf(checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{MigrationID: id, Payload: checkpoint.AddLearner{}}})))
 	row, _ := v.Get(id)
 	require.EqualValues(t, 5, row.Seq)
 	row, _ = before.Get(id)

@@ -63,23 +63,56 @@ func (f Facts) withTarget(node, group uint64) Facts {
 	return f
 }
 
-// fold returns what an event makes of a migration. The state before is nil for one
-// that has no row. Gap says that an event of the migration may have been lost
-// between the two.
-func fold(before *state, seq, prevSeq uint64, e checkpoint.Event, gap bool) *state {
-	upserted, ok := e.(checkpoint.Upserted)
-	if !ok {
-		return &state{last: seq, ended: true}
+// Change is what an event makes of its migration: a row in the making, or its end. It can
+// be added to a view once.
+type Change struct{ state *state }
+
+// Upserts is the change of an event that makes the checkpoint its migration's latest.
+func Upserts(c checkpoint.Checkpoint) Change { return Change{&state{Row: Row{Checkpoint: c}}} }
+
+// Ends is the change of an event after which the migration has no row.
+func Ends(id checkpoint.MigrationID) Change {
+	return Change{&state{Row: Row{Checkpoint: checkpoint.Checkpoint{MigrationID: id}}, ended: true}}
+}
+
+// ChangeOf is the change of an event.
+func ChangeOf(e checkpoint.Event) Change {
+	if upserted, ok := e.(checkpoint.Upserted); ok {
+		return Upserts(upserted.Checkpoint)
 	}
-	facts := Facts{}
+	return Ends(e.Migration())
+}
+
+// Migration is the one that is changed.
+func (c Change) Migration() checkpoint.MigrationID { return c.state.Checkpoint.MigrationID }
+
+// Checkpoint is the one that becomes the latest, nil for an end. It must not be changed.
+func (c Change) Checkpoint() *checkpoint.Checkpoint {
+	if c.state.ended {
+		return nil
+	}
+	return &c.state.Checkpoint
+}
+
+// begins reports whether this may be the first row of a whole life.
+func (s *state) begins() bool {
+	return !s.ended && s.Checkpoint.Phase() == checkpoint.PhaseAddLearner
+}
+
+// follow makes the change one of the event with that number, which follows on the state
+// before, nil for none. Gap says that an event of the migration may have been lost
+// between the two.
+func (s *state) follow(before *state, seq, prevSeq uint64, gap bool) {
+	s.last = seq
+	if s.ended {
+		return
+	}
+	s.Seq, s.PrevSeq = seq, prevSeq
 	if before != nil && prevSeq != 0 {
-		facts = before.Facts
+		s.Facts = before.Facts
 	}
 	if gap {
-		facts.TargetUncertain, facts.SourceUncertain = facts.HasTarget, facts.HasSource
+		s.Facts.TargetUncertain, s.Facts.SourceUncertain = s.Facts.HasTarget, s.Facts.HasSource
 	}
-	return &state{last: seq, Row: Row{
-		Checkpoint: upserted.Checkpoint, Seq: seq, PrevSeq: prevSeq,
-		Facts: facts.after(upserted.Checkpoint.Payload),
-	}}
+	s.Facts = s.Facts.after(s.Checkpoint.Payload)
 }

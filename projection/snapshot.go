@@ -45,7 +45,7 @@ func (v *View) Snapshot() ([]byte, error) {
 			return nil, fmt.Errorf("migration %s: its history has a hole", checkpoint.MigrationID(e.key))
 		}
 		var err error
-		if event, err = checkpoint.AppendEvent(event[:0], checkpoint.Upserted{Checkpoint: s.Checkpoint}); err != nil {
+		if event, err = checkpoint.AppendUpserted(event[:0], &s.Checkpoint); err != nil {
 			return nil, err
 		}
 		f := s.Facts

@@ -21,11 +21,11 @@ func someView(t testing.TB) *projection.View {
 			c, err := checkpoint.New(id, uint32(n), p, uint64(n))
 			require.NoError(t, err)
 			seq++
-			v.Place(id).Add(seq, checkpoint.Upserted{Checkpoint: c})
+			v.Place(id).Add(seq, projection.ChangeOf(checkpoint.Upserted{Checkpoint: c}))
 		}
 		if n%3 == 0 {
 			seq++
-			v.Place(id).Add(seq, checkpoint.Removed{MigrationID: id})
+			v.Place(id).Add(seq, projection.ChangeOf(checkpoint.Removed{MigrationID: id}))
 		}
 	}
 	return v

@@ -61,11 +61,11 @@ func (p Place) LastSeq() uint64 {
 	return p.row.last
 }
 
-// Add folds in a new event of the migration, and returns the number of the one before
-// it: 0 for the first of a life.
-func (p Place) Add(seq uint64, e checkpoint.Event) (prevSeq uint64) {
+// Add folds in a new event of the migration, which makes that change, and returns the
+// number of the one before it: 0 for the first of a life.
+func (p Place) Add(seq uint64, c Change) (prevSeq uint64) {
 	prevSeq = p.LastSeq()
-	p.apply(seq, prevSeq, e)
+	p.apply(seq, prevSeq, c.state)
 	return prevSeq
 }
 
@@ -73,16 +73,16 @@ func (p Place) Add(seq uint64, e checkpoint.Event) (prevSeq uint64) {
 // event's frame gives for the migration's event before it. Events are applied
 // in the order of their numbers.
 func (v *View) Apply(seq, prevSeq uint64, e checkpoint.Event) {
-	v.Place(e.Migration()).apply(seq, prevSeq, e)
+	v.Place(e.Migration()).apply(seq, prevSeq, ChangeOf(e).state)
 }
 
-func (p Place) apply(seq, prevSeq uint64, e checkpoint.Event) {
+func (p Place) apply(seq, prevSeq uint64, row *state) {
 	v, before := p.view, p.row
 	v.lastSeq = seq
 	v.losses.claim(prevSeq)
 	gap := prevSeq != 0 && (before == nil || before.last != prevSeq || before.last < v.losses.newestUnclaimed())
-	row := fold(before, seq, prevSeq, e, gap)
-	row.holes = v.losses.holesAfter(before, seq, prevSeq, e)
+	row.follow(before, seq, prevSeq, gap)
+	row.holes = v.losses.holesAfter(before, seq, prevSeq, row.begins())
 	v.put(p.id, before, row)
 }
 
@@ -113,7 +113,7 @@ func (v *View) Through(seq uint64) { v.lastSeq = seq }
 
 // End takes away a migration's row, if there is one.
 func (v *View) End(id checkpoint.MigrationID) {
-	v.put(id, v.Place(id).row, &state{ended: true})
+	v.put(id, v.Place(id).row, Ends(id).state)
 }
 
 // Pass notes an event of a migration that is of a kind that is not known. It leaves
@@ -126,7 +126,7 @@ func (v *View) Pass(seq, prevSeq uint64, id checkpoint.MigrationID) {
 	}
 	v.losses.claim(prevSeq)
 	row := *before
-	row.holes = v.losses.holesAfter(before, seq, prevSeq, nil)
+	row.holes = v.losses.holesAfter(before, seq, prevSeq, false)
 	row.shaken = row.shaken || prevSeq != row.last
 	row.last = seq
 	v.rows.set(idKey(id), &row)
@@ -196,6 +196,23 @@ func (v *View) VShard(vshardID uint32) []Row {
 			rows = append(rows, v.shown(row))
 		}
 	}
+	return inOrder(rows)
+}
+
+// Doubtful returns the rows that lost events mean something for, in the order of their
+// migration ids.
+func (v *View) Doubtful() []Row {
+	var rows []Row
+	for _, row := range v.rows.all() {
+		if v.losses.doubt(row) != Untouched {
+			rows = append(rows, v.shown(row))
+		}
+	}
+	return inOrder(rows)
+}
+
+// inOrder sorts the rows by their migration ids.
+func inOrder(rows []Row) []Row {
 	slices.SortFunc(rows, func(a, b Row) int { return bytes.Compare(a.Checkpoint.MigrationID[:], b.Checkpoint.MigrationID[:]) })
 	return rows
 }

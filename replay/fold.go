@@ -72,7 +72,7 @@ func (f *Fold) Report() Report {
 	r.Lost = f.losses.Lost()
 	r.AcknowledgedLost = f.losses.Acknowledged()
 	r.UnnamedInDoubt = f.View.Doubt(checkpoint.MigrationID{}) == projection.InDoubt
-	for _, row := range f.View.All() {
+	for _, row := range f.View.Doubtful() {
 		switch row.Doubt {
 		case projection.Proven:
 			r.Proven = append(r.Proven, row.Checkpoint.MigrationID)

@@ -343,7 +343,7 @@ var canaries = []canary{
 		"	err := s.log.Health()\n", "	s.view.Store(next)\n	err := s.log.Health()\n",
 		"./", "Test"},
 	{"a duplicate is not appended", "commit.go",
-		`isUpsert && exists && !w.options.confirm`, `false && isUpsert`,
+		`if c != nil && exists && !w.options.confirm`, `if false`,
 		"./", "TestD3_"},
 
 	// What is reported.
