@@ -57,13 +57,15 @@ func syncParent(dir string) error {
 	return err
 }
 
-// createEmpty makes a new file, which is there for good once its directory is synced.
+// createEmpty makes a new file, which is there for good once its directory is synced. After
+// an error it is not there.
 func createEmpty(path string) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, filePerm)
 	if err != nil {
 		return err
 	}
-	return f.Close()
+	f.Close() // nothing was written that this could lose
+	return nil
 }
 
 // createFile makes a new file with this content or none, durable once its directory is

@@ -152,13 +152,23 @@ func (l *Log) markDurable() error {
 	return errors.Join(l.watermark.set(l.durableThrough), l.watermark.sync())
 }
 
-// begin makes an empty segment for the next frame and opens it. The new name is
-// durable before anything is written to it.
+// begin makes an empty segment for the next frame and opens it.
 func (l *Log) begin() error {
-	path := filepath.Join(l.dir, segment.WALDir, segment.Name(l.nextSeq))
+	path := l.next()
 	if err := createEmpty(path); err != nil {
 		return err
 	}
+	return l.openEmpty(path)
+}
+
+// next is the path of the segment that the next frame would begin.
+func (l *Log) next() string {
+	return filepath.Join(l.dir, segment.WALDir, segment.Name(l.nextSeq))
+}
+
+// openEmpty opens a segment that was made. Its name is durable before anything is
+// written to it.
+func (l *Log) openEmpty(path string) error {
 	if err := syncDir(filepath.Dir(path)); err != nil {
 		return err
 	}

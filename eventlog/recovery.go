@@ -15,8 +15,12 @@ import (
 )
 
 // DefaultSegmentBytes is the size at which a segment is followed by the next. The last
-// one is held in memory while a log is opened, and read again at each opening.
+// one is held in memory while a log is opened.
 const DefaultSegmentBytes = 4 << 20
+
+// worthReading is the part of a segment up to which an opening goes on in the last one:
+// tidwall/wal reads all of it, and has no use for that.
+const worthReading = 16
 
 // Options are the choices of a Log's owner. The zero value is sound.
 type Options struct {
@@ -230,9 +234,12 @@ func (r *Recovery) finish() (*Log, error) {
 		dir: r.dir, opts: r.opts, uuid: r.found.Manifest.UUID, lock: r.lock, watermark: watermark,
 		last: r.lastFrame, nextSeq: tail.NextSeq, durableThrough: tail.NextSeq - 1,
 	}
-	if tail.Dirty {
+	switch next := log.next(); {
+	case tail.Dirty:
 		err = log.begin()
-	} else {
+	case tail.Bytes > int64(r.opts.SegmentSize/worthReading) && createEmpty(next) == nil: // else the disk may be full
+		err = log.openEmpty(next)
+	default:
 		err = log.open(filepath.Join(r.dir, segment.WALDir, tail.Segment), tail.Bytes)
 	}
 	if err != nil {

@@ -80,7 +80,7 @@ func (s Source) rebuild(snapshot *segment.Snapshot) (*Fold, error) {
 	if err := h.add(tail); err != nil {
 		return nil, err
 	}
-	for frames, err := range walkBackwards(s.FS, s.Directory.Manifest.UUID, names[begin:]) {
+	for frames, err := range walkBackwards(s.FS, s.Directory.Manifest.UUID, names[begin:], h.base) {
 		if err == nil {
 			err = h.add(frames)
 		}

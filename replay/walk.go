@@ -19,9 +19,9 @@ import (
 const maxWalkers = 8
 
 // walkBackwards yields the frames of all segments but the last, from the one before
-// it to the first, each as long as the next is not asked for. Several are read
-// at once. It ends with an I/O error, or errNotPlain for a segment that is not sound.
-func walkBackwards(fsys fs.FS, log uuid.UUID, names []string) iter.Seq2[*frames, error] {
+// it to the first, each as long as the next is not asked for, but not those before
+// base. Several are read at once. It ends with an I/O error, or errNotPlain for a segment that is not sound.
+func walkBackwards(fsys fs.FS, log uuid.UUID, names []string, base uint64) iter.Seq2[*frames, error] {
 	return func(yield func(*frames, error) bool) {
 		names := names[:len(names)-1]
 		walked := make([]chan walk, len(names))
@@ -42,7 +42,7 @@ func walkBackwards(fsys fs.FS, log uuid.UUID, names []string) iter.Seq2[*frames,
 				case <-stop:
 					return
 				case f := <-free:
-					walkers.Go(func() { walked[i] <- walk{f, f.read(fsys, log, name)} })
+					walkers.Go(func() { walked[i] <- walk{f, f.read(fsys, log, name, base)} })
 				}
 			}
 		})
@@ -61,8 +61,8 @@ type walk struct {
 	err    error
 }
 
-// read makes these the frames of a segment, in the memory of the ones before.
-func (f *frames) read(fsys fs.FS, log uuid.UUID, name string) error {
+// read makes these the frames of a segment from base on, in the memory of the ones before.
+func (f *frames) read(fsys fs.FS, log uuid.UUID, name string, base uint64) error {
 	f.segment, _ = segment.ParseName(name)
 	f.first = f.segment
 	f.list = f.list[:0]
@@ -70,6 +70,10 @@ func (f *frames) read(fsys fs.FS, log uuid.UUID, name string) error {
 		return err
 	}
 	next, sound := segment.Walk(f.memory, log, f.segment, func(h segment.Header, b []byte) {
+		if h.Seq < base {
+			f.first++
+			return
+		}
 		f.list = append(f.list, frame{h.PrevSeq, segment.FrameIDOf(b, f.segment).HeaderCRC32C, b[segment.HeaderBytes:]})
 	})
 	if !sound {

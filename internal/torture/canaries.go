@@ -199,7 +199,7 @@ var canaries = []canary{
 		"	if err := r.updateWatermark(); err != nil {\n		return err\n	}\n	return r.updateManifest()\n",
 		"", "TestD7_"},
 	{"a damaged last segment is not appended to", "eventlog/recovery.go",
-		`if tail.Dirty {`, `if false {`,
+		`case tail.Dirty:`, `case false:`,
 		"./", "TestD2_OpenWithEveryBitFlipped"},
 	{"what is served was rewritten and synced", "eventlog/repair.go",
 		`return rewrite(path, tail.Durable, tail.Bytes)`, `return nil`,
