@@ -42,7 +42,7 @@ var (
 type DamagedError struct{ Report replay.Report }
 
 func (e *DamagedError) Error() string {
-	return fmt.Sprintf("%v: %d events lost; it was left as it is (SkipDamage opens it all the same). First damage: %s",
+	return fmt.Sprintf("%v: events lost: %d; it was left as it is (SkipDamage opens it all the same). First damage: %s",
 		ErrDamaged, e.Report.LostCount(), e.Report.Damage[0])
 }
 

@@ -287,6 +287,23 @@ func TestD2_SegmentMissingBehindASnapshot(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// D5: that the beginning of a log is gone is seen from the names of its segments, also
+// where a snapshot has the rows.
+func TestD5_FirstSegmentMissingBehindASnapshot(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	s := open(t, dir, &migrationlog.Options{SegmentSize: 300})
+	for range 20 {
+		upsert(t, s, checkpoint.NewMigrationID(), 0, addLearner)
+	}
+	require.NoError(t, s.Close())
+	require.NoError(t, os.Remove(segmentPath(dir, firstSegment)))
+	s = open(t, dir, nil)
+	require.Equal(t, []replay.SeqRange{{First: 1, Last: 3}}, s.Report().AcknowledgedLost)
+	require.Empty(t, s.Report().InDoubt)
+	require.Equal(t, 20, s.Len())
+	require.NoError(t, s.Close())
+}
+
 // D2, D5: without a snapshot every checksum is compared, also that of a frame which no
 // row depends on any more.
 func TestD2_SupersededFrameDamaged(t *testing.T) {

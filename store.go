@@ -246,7 +246,8 @@ func (s *Store) History(id checkpoint.MigrationID) ([]replay.Record, error) {
 	return records, nil
 }
 
-// Report returns what Open found, skipped and repaired.
+// Report returns what Open found, skipped and repaired. Open does not read what a snapshot
+// tells, unless Options.ReadAll or OnDamage asks for it; Scrub reads all of it later.
 func (s *Store) Report() replay.Report { return s.report.Clone() }
 
 // Health is nil as long as no write or sync has failed. After one that has it is that

@@ -69,7 +69,8 @@ func CountSeqs(ranges []SeqRange) (n uint64) {
 	return n
 }
 
-// Clean reports whether there is neither damage nor a torn tail.
+// Clean reports whether neither damage nor a torn tail was found. Of what lies before a
+// snapshot, an opening finds only that the first segment is gone: see SnapshotSeq.
 func (r Report) Clean() bool { return len(r.Damage) == 0 && r.TornTail == nil }
 
 // MarshalJSON writes the report with empty lists as [].

@@ -68,8 +68,8 @@ func (s Source) rebuild(snapshot *segment.Snapshot) (*Fold, error) {
 		from = segment.Name(snapshot.Last.Segment)
 	}
 	begin, ok := slices.BinarySearch(names, from)
-	if !ok { // also where there is none
-		return nil, fmt.Errorf("%w: no segment %s", errNotPlain, from)
+	if !ok || names[0] != segment.Name(1) { // also where there is none
+		return nil, fmt.Errorf("%w: no segment %s, or not the first", errNotPlain, from)
 	}
 	fold := NewFold(s.Directory, nil)
 	h := newHistory(snapshot, names[begin:])
