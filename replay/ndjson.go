@@ -98,7 +98,7 @@ func (r *Record) UnmarshalJSON(line []byte) error {
 		Kind Kind `json:"kind"`
 	}
 	if err := json.Unmarshal(line, &head); err != nil {
-		return err
+		return inPlainWords(err)
 	}
 	*r = Record{}
 	switch head.Kind {
@@ -192,12 +192,24 @@ func strict(b []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
-		return err
+		return inPlainWords(err)
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return errors.New("more than one JSON value")
 	}
 	return requireKeys(b, want, "")
+}
+
+// inPlainWords says which value is of the wrong type without the names of Go's.
+func inPlainWords(err error) error {
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case !errors.As(err, &wrong):
+		return err
+	case wrong.Field == "":
+		return fmt.Errorf("%s where a JSON object should be", wrong.Value)
+	}
+	return fmt.Errorf("%q: %s does not fit", wrong.Field, wrong.Value)
 }
 
 // requireKeys checks that have has a value for every key of want.

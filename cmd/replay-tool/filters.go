@@ -41,13 +41,18 @@ func (f *filters) register(c *cobra.Command) {
 // query reads the flags. Migration ids that were typed in part are looked up.
 func (f *filters) query(ctx context.Context, reader *replay.Reader) (q replay.Query, err error) {
 	q.FromSeq, q.ToSeq = f.from, f.to
+	for name, value := range map[string]string{"since": f.since, "until": f.until} {
+		if f.flags.Changed(name) && value == "" {
+			return q, usageErrorf("--%s: it has no value", name)
+		}
+	}
 	for name, values := range map[string][]string{"migration": f.migrations, "kind": f.kinds, "phase": f.phases, "node": f.nodes} {
 		if f.flags.Changed(name) && len(values) == 0 {
 			return q, usageErrorf("--%s: it has no value", name)
 		}
 	}
-	if f.flags.Changed("to") && f.to == 0 {
-		return q, usageErrorf("--to 0: seqs begin at 1")
+	if f.flags.Changed("to") && f.to < max(f.from, 1) {
+		return q, usageErrorf("--to %d: give a seq from %d on", f.to, max(f.from, 1))
 	}
 	if f.since != "" {
 		if q.SinceMS, err = parseTime(f.since); err != nil {
@@ -57,9 +62,6 @@ func (f *filters) query(ctx context.Context, reader *replay.Reader) (q replay.Qu
 	if f.until != "" {
 		if q.UntilMS, err = parseTime(f.until); err != nil {
 			return q, err
-		}
-		if q.UntilMS == 0 {
-			return q, usageErrorf("--until %s: the log has nothing that old", f.until)
 		}
 	}
 	for _, typed := range f.migrations {
@@ -104,12 +106,20 @@ func (f *filters) query(ctx context.Context, reader *replay.Reader) (q replay.Qu
 const timeForms = "2026-11-23T14:05:00Z, '2026-11-23 14:05:00' in UTC, or Unix milliseconds"
 
 // parseTime reads a time as Unix milliseconds.
-func parseTime(text string) (uint64, error) {
-	if ms, err := strconv.ParseUint(text, 10, 64); err == nil {
+func parseTime(text string) (ms uint64, err error) {
+	ms, err = strconv.ParseUint(text, 10, 64)
+	if err == nil && ms < oldestMS {
+		return 0, usageErrorf("%q is a time before there were migrations, in Unix milliseconds: were seconds meant, append 000", text)
+	}
+	if err == nil {
 		return ms, nil
 	}
 	for _, layout := range []string{time.RFC3339Nano, time.DateTime, "2006-01-02 15:04", "2006-01-02T15:04:05", "2006-01-02T15:04", time.DateOnly} {
-		if at, err := time.Parse(layout, text); err == nil && at.UnixMilli() >= 0 {
+		at, err := time.Parse(layout, text)
+		if err == nil && at.UnixMilli() < oldestMS {
+			return 0, usageErrorf("%q is a time before there were migrations", text)
+		}
+		if err == nil {
 			return uint64(at.UnixMilli()), nil
 		}
 	}
@@ -129,8 +139,8 @@ func parsePoint(text string) (replay.Point, error) {
 		return replay.Point{Seq: seq}, nil
 	}
 	ms, err := parseTime(text)
-	if err == nil && ms < oldestMS {
-		err = usageErrorf("%q is a time before there were migrations: for a seq write '#%s', with the quotes", text, text)
+	if seq, notASeq := strconv.ParseUint(text, 10, 64); err != nil && notASeq == nil {
+		err = usageErrorf("%w; for a seq write '#%d', with the quotes", err, seq)
 	}
 	return replay.Point{TimeMS: ms}, err
 }

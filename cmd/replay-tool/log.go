@@ -48,7 +48,7 @@ func (t *tool) log() *cobra.Command {
 
 func (l *logCommand) run(ctx context.Context, dir string) error {
 	switch {
-	case l.last < 0:
+	case l.last < 0 || l.last == 0 && l.filters.flags.Changed("last"):
 		return usageErrorf("--last %d: give a number from 1 on", l.last)
 	case l.follow && l.reverse:
 		return usageErrorf("--follow and --reverse do not go together")

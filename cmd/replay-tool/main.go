@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -75,7 +76,11 @@ Exit codes:
 	root.SetErr(stderr)
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w (see '%s --help')", err, c.CommandPath())}
+		what, _, notANumber := strings.Cut(err.Error(), ": strconv.")
+		if notANumber {
+			what += ": give a number from 0 on"
+		}
+		return usageErrorf("%s (see '%s --help')", what, c.CommandPath())
 	})
 	flags := root.PersistentFlags()
 	flags.StringVarP(&t.output, "output", "o", outputTable, "`format` of the output: table, json or ndjson")

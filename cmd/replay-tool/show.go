@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -30,6 +31,7 @@ type story struct {
 	vshard  uint32
 	facts   projection.Facts
 	records []replay.Record
+	lost    []uint64 // the numbers that the records name as the one before them, and are not there
 	inDoubt bool
 }
 
@@ -71,6 +73,9 @@ func (t *tool) runShow(ctx context.Context, dir, typed string) error {
 }
 
 func (s *story) add(r replay.Record, view *projection.View) {
+	if n := len(s.records); r.PrevSeq != 0 && (n == 0 || s.records[n-1].Seq != r.PrevSeq) {
+		s.lost = append(s.lost, r.PrevSeq)
+	}
 	s.records = append(s.records, r)
 	if row, ok := view.Get(s.id); ok {
 		s.facts, s.vshard = row.Facts, row.Checkpoint.Payload.Shard()
@@ -90,9 +95,10 @@ func (s story) MarshalJSON() ([]byte, error) {
 		SourceUncertain    bool                   `json:"source_uncertain"`
 		TargetUncertain    bool                   `json:"target_uncertain"`
 		InDoubt            bool                   `json:"in_doubt"`
+		Lost               []uint64               `json:"lost"`
 		Records            []replay.Record        `json:"records"`
 	}{
-		MigrationID: s.id, VShardID: s.vshard, InDoubt: s.inDoubt, Records: s.records,
+		MigrationID: s.id, VShardID: s.vshard, InDoubt: s.inDoubt, Lost: append([]uint64{}, s.lost...), Records: s.records,
 		SourceUncertain: s.facts.SourceUncertain, TargetUncertain: s.facts.TargetUncertain,
 	}
 	if s.facts.HasSource {
@@ -121,6 +127,9 @@ func (t *tool) storyText(s story) error {
 		attempt := ""
 		if u, ok := r.Event.(checkpoint.Upserted); ok {
 			attempt = strconv.FormatUint(uint64(u.Checkpoint.Attempt), 10)
+		}
+		if slices.Contains(s.lost, r.PrevSeq) {
+			row(tw, strconv.FormatUint(r.PrevSeq, 10), "", "LOST", "", "", fmt.Sprintf("seq %d names it as the one before", r.Seq))
 		}
 		row(tw, strconv.FormatUint(r.Seq, 10), clock.show(r.WallMS()), stepOf(r), attempt, s.took(i), detailOf(r))
 	}

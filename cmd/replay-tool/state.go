@@ -18,6 +18,9 @@ func (t *tool) state() *cobra.Command {
 		Short: "Show the latest row of each migration, now or at a point in the past",
 		Args:  args(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
+			if c.Flags().Changed("at") && at == "" {
+				return usageErrorf("--at: it has no value")
+			}
 			return t.runState(c.Context(), args[0], args[1:], at)
 		},
 	}
@@ -53,9 +56,11 @@ func (t *tool) runState(ctx context.Context, dir string, typed []string, at stri
 		return usageErrorf("--at %s: the log ends with #%d", at, last)
 	}
 	report := fold.Report()
-	if t.output == outputTable {
+	switch {
+	case t.output == outputTable && len(rows) == 0 && len(typed) > 0: // that is said below
+	case t.output == outputTable:
 		err = t.stateTable(rows)
-	} else {
+	default:
 		lines := make([]stateRow, len(rows))
 		for i, r := range rows {
 			lines[i] = stateRowOf(r)
