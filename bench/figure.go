@@ -17,6 +17,7 @@ type results struct {
 // run says how the figures were made.
 type run struct {
 	Date       string `json:"date"`
+	Commit     string `json:"commit"` // of migrationlog; "" where git does not tell
 	Command    string `json:"command"`
 	Rounds     int    `json:"rounds"`
 	DurationMS int    `json:"duration_ms"`

@@ -152,7 +152,7 @@ func measureAll(ctx context.Context, o options, args []string) (r results, err e
 		return r, errors.New("-run and -peers leave nothing to measure")
 	}
 	r.Run = run{
-		Date: today(), Command: publicCommand(args),
+		Date: today(), Commit: commit(), Command: publicCommand(args),
 		Rounds: rounds, DurationMS: s.durationMS, Seed: o.seed, Quick: o.quick,
 	}
 	r.Peers = aboutPeers()

@@ -142,15 +142,15 @@ func (p *plan) starts(each peer.Peer) {
 		}
 		s := step{
 			workload: "start", x: events, history: p.history(each.Name, events, p.scale.liveRows),
-			task: task{Kind: "start", Peer: each.Name, Events: events, Rows: p.scale.liveRows},
+			task: task{Kind: "start", Peer: each.Name, Events: events, Rows: p.scale.liveRows, Snapshot: each.Name == ours},
 		}
 		p.add(s)
 		if each.Name != ours {
 			continue
 		}
-		s.peer, s.before = oursNoSnapshot, dropSnapshots(s.history)
-		p.add(s)
 		s.peer, s.before = oursKilled, killWhileWriting(s.history)
+		p.add(s)
+		s.peer, s.before, s.task.Snapshot = oursNoSnapshot, dropSnapshots(s.history), false
 		p.add(s)
 	}
 }

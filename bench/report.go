@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -43,13 +44,14 @@ func resultsText(r *results) string {
 |---|---|
 | command | %s |
 | date | %s |
+| commit | %s |
 | rounds | %d of %d ms; shown is the median, in parentheses the least and the most |
 | CPU | %d × %s |
 | memory | %s MiB |
 | kernel | %s |
 | file system | %s |
 | Go | %s |
-`, "`"+r.Run.Command+"`", r.Run.Date, r.Run.Rounds, r.Run.DurationMS, r.Machine.CPUs, r.Machine.CPU,
+`, "`"+r.Run.Command+"`", r.Run.Date, cmp.Or(r.Run.Commit, "not known"), r.Run.Rounds, r.Run.DurationMS, r.Machine.CPUs, r.Machine.CPU,
 		count(r.Machine.MemoryMiB), r.Machine.Kernel, r.Machine.FileSystem, r.Machine.Go)
 	text.WriteString("\n| peer | version | keeps | set up |\n|---|---|---|---|\n")
 	for _, a := range r.Peers {

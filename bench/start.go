@@ -39,7 +39,7 @@ func measureStart(t task) (found values, err error) {
 		"start_ms":        ms(elapsed),
 		"heap_before_mib": heap.beforeMiB, "peak_heap_mib": heap.stop(), "rows": float64(rows),
 	}
-	if p.Keeps != peer.KeepsRows { // the others have no events to read
+	if p.Keeps != peer.KeepsRows && !t.Snapshot { // the others read no events
 		found["events_per_s"] = float64(t.Events) / elapsed.Seconds()
 	}
 	var memory runtime.MemStats

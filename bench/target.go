@@ -92,7 +92,7 @@ func starts(r *results) []verdict {
 	heap, ok := r.median("start", ours, 1_000_000, "peak_heap_mib")
 	replayHeap, ok2 := r.median("start", oursNoSnapshot, 1_000_000, "peak_heap_mib")
 	return append(all,
-		atMost("start with a snapshot: 10,000 to 10,000,000 events within 2 ×", most, 2*least, measured, "ms"),
+		atMost("start with a snapshot: the longest after 10,000 to 10,000,000 events at most 2 × the shortest", most, 2*least, measured, "ms"),
 		atMost("start with a snapshot: at most 30 ms", most, 30, measured, "ms"),
 		atMost("heap after opening 1,000,000 events with a snapshot: at most 32 MiB", heap, 32, ok, "MiB"),
 		atMost("heap after opening 1,000,000 events without a snapshot: at most 32 MiB", replayHeap, 32, ok2, "MiB"),
@@ -113,7 +113,7 @@ func sizes(r *results) (all []verdict) {
 
 // targetTable shows all verdicts.
 func targetTable(r *results) table {
-	t := table{title: "Targets", head: []string{"target", "stands", "got", "ratio to the bound"}}
+	t := table{title: "Targets", head: []string{"target", "stands", "got", "got / bound"}}
 	for _, v := range verdicts(r) {
 		row := []string{v.target, "short", v.got, ""}
 		switch {

@@ -27,6 +27,8 @@ type task struct {
 	Rows       int    `json:"rows"`
 	DurationMS int    `json:"duration_ms"`
 
+	Snapshot bool `json:"snapshot"` // one spares the start reading the events
+
 	KillAfter int `json:"kill_after"` // end the process with SIGKILL once it has told of so many events
 }
 
