@@ -287,6 +287,28 @@ func TestD2_SegmentMissingBehindASnapshot(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// A Close writes the snapshot that is missing, also where the last segment has no frame yet.
+func TestSnapshot_OfALogThatEndsWithAnEmptySegment(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	opts := &migrationlog.Options{SegmentSize: 2000}
+	s := open(t, dir, opts)
+	for range 15 {
+		upsert(t, s, checkpoint.NewMigrationID(), 0, addLearner)
+	}
+	require.NoError(t, s.Close())
+	for range 2 { // the first goes on in a new segment
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, "snapshots")))
+		s = open(t, dir, opts)
+		require.Zero(t, s.Report().SnapshotSeq)
+		require.NoError(t, s.Close())
+	}
+	require.Len(t, segments(t, dir), 2)
+	s = open(t, dir, opts)
+	require.EqualValues(t, 15, s.Report().SnapshotSeq)
+	require.Equal(t, 15, s.Len())
+	require.NoError(t, s.Close())
+}
+
 // D5: that the beginning of a log is gone is seen from the names of its segments, also
 // where a snapshot has the rows.
 func TestD5_FirstSegmentMissingBehindASnapshot(t *testing.T) {

@@ -80,7 +80,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 	if o.OnDamage == RefuseDamage && slices.ContainsFunc(report.Damage, func(d replay.Damage) bool { return !d.OfSnapshot() }) {
 		return nil, errors.Join(&DamagedError{Report: report}, recovery.Abandon())
 	}
-	log, err := recovery.Finish()
+	log, err := recovery.Finish(fold.Last())
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ func openLog(t testing.TB, dir string, opts Options) *Log {
 	for _, err := range r.Items(false) {
 		require.NoError(t, err)
 	}
-	log, err := r.Finish()
+	log, err := r.Finish(segment.FrameID{})
 	require.NoError(t, err)
 	return log
 }

@@ -47,7 +47,7 @@ func (l *Log) NextSeq() uint64 { return l.nextSeq }
 // known to be on the device, with all before it.
 func (l *Log) DurableThrough() uint64 { return l.durableThrough }
 
-// Last is the last frame that was written, or that recovery has read; zero where there
+// Last is the last frame that was written, or that Finish was told of; zero where there
 // is none.
 func (l *Log) Last() segment.FrameID { return l.last }
 

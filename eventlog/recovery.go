@@ -42,7 +42,6 @@ type Recovery struct {
 	lastName  string // of the segment that tidwall/wal takes for the last
 	scan      *segment.Scan
 	scanned   bool
-	lastFrame segment.FrameID
 	damage    map[string][]segment.Damage // by segment, where there are bytes that are no frame; torn tails aside
 	saved     []string
 }
@@ -180,11 +179,8 @@ func (r *Recovery) Items(last bool) iter.Seq2[segment.Item, error] {
 	return func(yield func(segment.Item, error) bool) {
 		r.scan = segment.NewScan(r.FS(), r.found, segment.ScanOptions{Locked: true, Last: last})
 		r.damage = make(map[string][]segment.Damage)
-		r.lastFrame, r.scanned = segment.FrameID{}, false
+		r.scanned = false
 		for item, err := range r.scan.Items() {
-			if item.Damage == nil && err == nil {
-				r.lastFrame = item.Frame.ID()
-			}
 			if d := item.Damage; d != nil && !d.Torn && d.Length > 0 {
 				r.damage[d.Segment] = append(r.damage[d.Segment], *d)
 			}
@@ -199,23 +195,23 @@ func (r *Recovery) Items(last bool) iter.Seq2[segment.Item, error] {
 // Abandon lets go of the lock and leaves the directory as it is.
 func (r *Recovery) Abandon() error { return unlock(r.lock) }
 
-// Finish repairs what Items found and opens the log for appending. Items must
-// have been read to its end. On an error the lock is let go of: ErrDamaged where the
+// Finish repairs what Items found and opens the log for appending, behind that last frame:
+// zero where there is none. Items must have been read to its end. On an error the lock is let go of: ErrDamaged where the
 // last segment is named for a frame that the log has not reached, or an I/O error.
 // A crash at any point leaves a directory that the next Recovery takes from there.
-func (r *Recovery) Finish() (*Log, error) {
-	log, err := r.finish()
+func (r *Recovery) Finish(last segment.FrameID) (*Log, error) {
+	log, err := r.finish(last)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: recovery: %w", r.dir, err), unlock(r.lock))
 	}
 	return log, nil
 }
 
-func (r *Recovery) finish() (*Log, error) {
+func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 	if !r.scanned {
 		return nil, errors.New("the log was not read to its end")
 	}
-	if last, _ := segment.ParseName(r.lastName); last > r.scan.Tail().NextSeq {
+	if first, _ := segment.ParseName(r.lastName); first > r.scan.Tail().NextSeq {
 		return nil, fmt.Errorf("%w: segment %s is named for a frame that the log has not reached, seq %d: give it back the name of its first frame",
 			ErrDamaged, r.lastName, r.scan.Tail().NextSeq)
 	}
@@ -232,7 +228,7 @@ func (r *Recovery) finish() (*Log, error) {
 	}
 	log := &Log{
 		dir: r.dir, opts: r.opts, uuid: r.found.Manifest.UUID, lock: r.lock, watermark: watermark,
-		last: r.lastFrame, nextSeq: tail.NextSeq, durableThrough: tail.NextSeq - 1,
+		last: last, nextSeq: tail.NextSeq, durableThrough: tail.NextSeq - 1,
 	}
 	switch next := log.next(); {
 	case tail.Dirty:

@@ -21,7 +21,12 @@ func (l *losses) add(first, last uint64) {
 	l.newest = last
 }
 
+// claim notes that a later event names that one as the one before. New events name none
+// that is lost, but of rows that a snapshot has told, and these are settled.
 func (l *losses) claim(seq uint64) {
+	if seq <= l.settled {
+		return
+	}
 	_, found := slices.BinarySearchFunc(l.ranges, seq, func(r seqRange, seq uint64) int {
 		switch {
 		case r.last < seq:

@@ -1,6 +1,7 @@
 package projection_test
 
 import (
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -86,4 +87,45 @@ func FuzzRestore(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, v.All(), restored.All())
 	})
+}
+
+// Rows that a snapshot has told of lost events name these at their next write, while others
+// read the view before: for the race detector.
+func TestBelieve_ThenWritesBesideReaders(t *testing.T) {
+	id := func(n int) checkpoint.MigrationID { return checkpoint.MigrationID{1, byte(n), byte(n >> 8)} }
+	step := func(n int, p checkpoint.Payload) checkpoint.Event {
+		c, err := checkpoint.New(id(n), 0, p, 0)
+		require.NoError(t, err)
+		return checkpoint.Upserted{Checkpoint: c}
+	}
+	const rows = 300
+	before := projection.New()
+	for n := range rows {
+		before.Apply(uint64(n+1), 0, step(n, checkpoint.AddLearner{}))
+	}
+	body, err := before.Snapshot()
+	require.NoError(t, err)
+
+	v := projection.New()
+	v.Lose(1, rows-1)
+	v.Apply(rows, 0, step(rows-1, checkpoint.AddLearner{}))
+	require.NoError(t, v.Believe(body))
+	v.Lose(rows+1, rows+1)
+	v.Apply(rows+2, rows, step(rows-1, checkpoint.CatchUp{}))
+	require.Equal(t, projection.Proven, v.Doubt(id(rows-1)))
+
+	v = v.Begin()
+	v.Place(id(0)).Add(rows+3, projection.ChangeOf(step(0, checkpoint.CatchUp{})))
+	next := v.Begin()
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		for range rows {
+			v.Doubt(id(rows - 1))
+		}
+	})
+	for n := 1; n < rows-1; n++ {
+		require.EqualValues(t, n+1, next.Place(id(n)).Add(uint64(rows+3+n), projection.ChangeOf(step(n, checkpoint.CatchUp{}))))
+		require.Equal(t, projection.Proven, next.Doubt(id(n)))
+	}
+	reader.Wait()
 }

@@ -24,7 +24,7 @@ func New() *View { return &View{} }
 
 // Begin returns a view of the same history, to which events can be added while this
 // one is read. From then on this one must not change: nor does what is known of lost
-// events, which both have, as new events name none of them as the one before.
+// events, which both have, as new events claim none of them.
 func (v *View) Begin() *View {
 	o := &owner{}
 	return &View{rows: v.rows.begin(o), ended: v.ended.begin(o), shards: v.shards.begin(o), lastSeq: v.lastSeq, losses: v.losses}

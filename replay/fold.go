@@ -9,6 +9,7 @@ import (
 // Fold folds records, in order, into a view and a report.
 type Fold struct {
 	View      *projection.View
+	last      segment.FrameID
 	report    Report
 	losses    segment.Losses
 	snapshots []segment.Snapshot
@@ -19,6 +20,9 @@ type Fold struct {
 func NewFold(dir segment.Directory, snapshots []segment.Snapshot) *Fold {
 	return &Fold{View: projection.New(), losses: dir.Losses(), snapshots: snapshots}
 }
+
+// Last is the log's last whole frame, zero for none.
+func (f *Fold) Last() segment.FrameID { return f.last }
 
 // Add folds in the next record.
 func (f *Fold) Add(r Record) {
@@ -31,6 +35,7 @@ func (f *Fold) Add(r Record) {
 	}
 	f.report.FramesOK++
 	f.report.LastSeq = r.Seq
+	f.last = r.frameID()
 	f.losses.Durable(r.DurableThrough)
 	if r.Unknown != nil {
 		f.report.UnknownKinds++
@@ -47,7 +52,7 @@ func (f *Fold) Add(r Record) {
 // snapshot of it.
 func (f *Fold) believe(r Record) {
 	for _, s := range f.snapshots {
-		if s.Last.Seq == r.Seq && s.Last == r.frameID() && f.View.Believe(s.Body) == nil {
+		if s.Last == f.last && f.View.Believe(s.Body) == nil {
 			f.report.SnapshotSeq = r.Seq
 		}
 	}

@@ -91,6 +91,7 @@ func (s Source) rebuild(snapshot *segment.Snapshot) (*Fold, error) {
 	if fold.View, err = h.view(); err != nil {
 		return nil, err
 	}
+	fold.last = h.last
 	if h.count > 0 {
 		fold.report.FirstSeq, fold.report.LastSeq, fold.report.FramesOK = h.firstSeq, h.lastSeq, h.count
 	}
@@ -144,6 +145,10 @@ type frame struct {
 	body         []byte
 }
 
+func (f *frames) id(i int) segment.FrameID {
+	return segment.FrameID{Seq: f.first + uint64(i), Segment: f.segment, HeaderCRC32C: f.list[i].headerCRC32C}
+}
+
 func (f *frames) next() uint64 { return f.first + uint64(len(f.list)) }
 
 // history is what is kept of a log while it is read from its end to its beginning.
@@ -154,6 +159,7 @@ type history struct {
 
 	count             uint64 // of frames
 	firstSeq, lastSeq uint64
+	last              segment.FrameID
 	lives             []*life
 	owners            []*life             // by the frames of one segment: whose they are, nil for one that no later frame names
 	firsts            []uint64            // the numbers that the segments are named by
@@ -208,10 +214,13 @@ func (h *history) add(f *frames) error {
 		h.owners[n.seq-f.first] = n.life
 	}
 	delete(h.named, f.segment)
+	if n := len(f.list); h.last.Seq == 0 && n > 0 {
+		h.last = f.id(n - 1)
+	}
 	for i := len(f.list) - 1; i >= 0; i-- {
 		seq := f.first + uint64(i)
 		if seq <= h.base {
-			h.anchored = h.anchored || seq == h.base && h.snapshot.Last == segment.FrameID{Seq: seq, Segment: f.segment, HeaderCRC32C: f.list[i].headerCRC32C}
+			h.anchored = h.anchored || seq == h.base && h.snapshot.Last == f.id(i)
 			return nil
 		}
 		if err := h.addFrame(seq, f.list[i], i); err != nil {

@@ -108,7 +108,7 @@ func openLog(disk string) (*eventlog.Log, error) {
 			return nil, err
 		}
 	}
-	return r.Finish()
+	return r.Finish(segment.FrameID{})
 }
 
 // checkBatches opens what a power cut has left and holds the frames against what
