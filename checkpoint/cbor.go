@@ -107,7 +107,7 @@ func AppendEvent(dst []byte, e Event) ([]byte, error) {
 }
 
 // AppendUpserted is AppendEvent of the checkpoint's Upserted, which takes no memory of its
-// own.
+// own. It is never too large.
 func AppendUpserted(dst []byte, c *Checkpoint) ([]byte, error) {
 	enc := encoders.Get().(*encoder)
 	defer encoders.Put(enc)

@@ -163,7 +163,7 @@ var canaries = []canary{
 		`if len(names) == 0 {`, `if false {`,
 		"./", "TestD4_SegmentsGone"},
 	{"a segment named beyond the log's end is refused", "eventlog/recovery.go",
-		`last > r.scan.Tail().NextSeq`, `last == 0`,
+		`first > r.scan.Tail().NextSeq`, `first == 0`,
 		"./", "TestD3_SegmentsUnderWrongNames"},
 	{"strays are moved away before tidwall/wal sees them", "eventlog/repair.go",
 		`for _, d := range r.found.Strays {`, `for _, d := range r.found.Strays[:0] {`,

@@ -50,3 +50,11 @@ func TestOverlay_PatchesOnce(t *testing.T) {
 	require.Contains(t, string(text), "nameDigits = 21")
 	require.Contains(t, string(text), "1 << 61")
 }
+
+// Each canary's defence is in the source, once: whether it dies takes minutes, this does not.
+func TestCanaries_FindTheirDefence(t *testing.T) {
+	for _, c := range canaries {
+		_, err := NewPatched(t.TempDir(), []Patch{{File: c.file, Old: c.old, New: c.new}})
+		require.NoError(t, err, c.defence)
+	}
+}
