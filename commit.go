@@ -100,15 +100,8 @@ func (s *Store) outwait(round uint64) {
 // decide appends and folds what is to be, and gives each write its receipt or error.
 // One goroutine at a time runs it: its log and its next view are the leader's.
 func (s *Store) decide(batch []*write) (failure error) {
-	entries, next := s.check(batch)
-	err := s.log.Health()
-	if err == nil && len(entries) > 0 {
-		err = s.log.Append(entries)
-	}
-	if err == nil && len(entries) > 0 {
-		s.view.Store(next)
-		s.snapshotWhenDue(next)
-	}
+	entries := s.check(batch)
+	err := s.append(entries)
 	failure = s.note(batch, len(entries), err)
 	if err != nil { // what was refused was held against events that may not exist
 		for _, w := range batch {
@@ -118,24 +111,42 @@ func (s *Store) decide(batch []*write) (failure error) {
 	return failure
 }
 
-// check decides, in order, which of the writes are to be appended, and returns the
-// view with them. Each is held against what the view will be after the ones before it.
-func (s *Store) check(batch []*write) ([]eventlog.Entry, *projection.View) {
-	next := s.view.Load().Begin()
+// check decides, in order, which of the writes are to be appended, and adds them to the
+// next view. Each is held against what that will be after the ones before it.
+func (s *Store) check(batch []*write) []eventlog.Entry {
+	s.next.Begin(s.view.Load())
 	entries := s.entries[:0]
 	seq := s.log.NextSeq()
 	for _, w := range batch {
-		at := next.Place(w.change.Migration())
+		at := s.next.Place(w.change.Migration())
 		var proceed bool
 		if w.receipt, proceed, w.err = w.decide(at.Latest()); !proceed {
 			continue
 		}
-		entries = append(entries, eventlog.Entry{PrevSeq: at.Add(seq, w.change), Body: w.body})
+		entries = append(entries, eventlog.Entry{PrevSeq: s.next.Add(at, seq, w.change), Body: w.body})
 		w.receipt.Seq = seq
 		seq++
 	}
 	s.entries = entries
-	return entries, next
+	return entries
+}
+
+// append writes the entries, folds them while the device has its turn, and shows the next view when
+// they are durable.
+func (s *Store) append(entries []eventlog.Entry) error {
+	if len(entries) == 0 {
+		return s.log.Health()
+	}
+	err := s.log.Write(entries)
+	next := s.next.Fold()
+	if err == nil {
+		err = s.log.Sync()
+	}
+	if err == nil {
+		s.view.Store(next)
+		s.snapshotWhenDue(next)
+	}
+	return err
 }
 
 // decide holds the write against its migration's latest row, nil for none, and reports

@@ -29,6 +29,7 @@ type Store struct {
 	// Of whoever leads the queue.
 	log     *eventlog.Log
 	entries []eventlog.Entry
+	next    projection.Batch
 
 	snapshots snapshots
 

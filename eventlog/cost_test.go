@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,6 +32,15 @@ func openLog(t testing.TB, dir string, opts Options) *Log {
 	return log
 }
 
+// write writes one frame for each body, and returns when they are durable.
+func write(log *Log, bodies ...[]byte) error {
+	var entries []Entry
+	for _, b := range bodies {
+		entries = append(entries, Entry{Body: segment.NewBody(b)})
+	}
+	return errors.Join(log.Write(entries), log.Sync())
+}
+
 var body = bytes.Repeat([]byte{0xa5}, 90) // an event's usual size
 
 // What one durable append costs, and what of that each defence does: the parts are
@@ -39,13 +49,13 @@ func BenchmarkCost(b *testing.B) {
 	b.Run("append", func(b *testing.B) {
 		log := beginLog(b, b.TempDir(), Options{})
 		for b.Loop() {
-			require.NoError(b, log.Append([]Entry{{Body: segment.NewBody(body)}}))
+			require.NoError(b, write(log, body))
 		}
 	})
 	b.Run("append/write_only", func(b *testing.B) {
 		log := beginLog(b, b.TempDir(), Options{NoSync: true})
 		for b.Loop() {
-			require.NoError(b, log.Append([]Entry{{Body: segment.NewBody(body)}}))
+			require.NoError(b, write(log, body))
 		}
 	})
 	b.Run("watermark", func(b *testing.B) {
@@ -76,7 +86,7 @@ func BenchmarkCost(b *testing.B) {
 	b.Run("rotate", func(b *testing.B) {
 		log := beginLog(b, b.TempDir(), Options{})
 		for b.Loop() {
-			require.NoError(b, log.Append([]Entry{{Body: segment.NewBody(body)}}))
+			require.NoError(b, write(log, body))
 			require.NoError(b, log.rotate())
 		}
 	})
@@ -91,7 +101,7 @@ func BenchmarkCost_Open(b *testing.B) {
 				dir := filepath.Join(b.TempDir(), "log")
 				log := openLog(b, dir, Options{NoSync: true})
 				for range events {
-					require.NoError(b, log.Append([]Entry{{Body: segment.NewBody(body)}}))
+					require.NoError(b, write(log, body))
 				}
 				require.NoError(b, log.Close())
 				for b.Loop() {

@@ -43,22 +43,21 @@ type Entry struct {
 // NextSeq is the number that the next appended entry gets.
 func (l *Log) NextSeq() uint64 { return l.nextSeq }
 
-// DurableThrough is the number of the last frame of a finished Append that is
-// known to be on the device, with all before it.
+// DurableThrough is the number of the last frame that is known to be on the device, with all before it.
 func (l *Log) DurableThrough() uint64 { return l.durableThrough }
 
 // Last is the last frame that was written, or that Finish was told of; zero where there
 // is none.
 func (l *Log) Last() segment.FrameID { return l.last }
 
-// Health is nil, or the ErrFailed that every append returns.
+// Health is nil, or the ErrFailed that every write and sync returns.
 func (l *Log) Health() error { return l.failed }
 
-// Append writes the entries with consecutive numbers, from NextSeq on, and
-// returns when they are durable (with Options.NoSync: when they are written).
-// On an error, an ErrFailed, it is unknown how many of them are in the log, and
-// the log takes no more.
-func (l *Log) Append(entries []Entry) error {
+// Write writes the entries with consecutive numbers, from NextSeq on, and has the
+// device begin with them: what the caller does until it calls Sync takes no time. On an
+// error, an ErrFailed, it is unknown how many of them are in the log, and the log takes no
+// more.
+func (l *Log) Write(entries []Entry) error {
 	if l.failed != nil {
 		return l.failed
 	}
@@ -79,6 +78,18 @@ func (l *Log) Append(entries []Entry) error {
 	}
 	if l.opts.NoSync {
 		return nil
+	}
+	if err := l.tail.startSync(); err != nil {
+		return l.fail(err)
+	}
+	return nil
+}
+
+// Sync returns when all that was written is durable; with Options.NoSync it does nothing.
+// Its error is an ErrFailed.
+func (l *Log) Sync() error {
+	if l.failed != nil || l.opts.NoSync {
+		return l.failed
 	}
 	if err := l.tail.sync(); err != nil {
 		return l.fail(err)

@@ -26,6 +26,7 @@ type tail struct {
 	first   uint64 // the number that it is named by
 	id      fileID
 	bytes   int64 // where the last entry ends
+	synced  int64 // where the last one did that sync has made durable
 	size    int64 // of the file; from bytes on it holds zeros
 	maximum int64 // no room is made beyond it, but for the last write
 }
@@ -54,7 +55,7 @@ func openTail(path string, lastSeq uint64, sizeBytes, maximum int64) (*tail, err
 		return nil, errors.Join(err, file.Close())
 	}
 	first, _ := segment.ParseName(filepath.Base(path))
-	return &tail{wal: wal, file: file, first: first, id: id, bytes: sizeBytes, size: sizeBytes, maximum: maximum}, nil
+	return &tail{wal: wal, file: file, first: first, id: id, bytes: sizeBytes, synced: sizeBytes, size: sizeBytes, maximum: maximum}, nil
 }
 
 // room is how much the segment takes before the log goes on in another.
@@ -105,8 +106,18 @@ func (t *tail) makeRoom(sizeBytes int64) error {
 	return nil
 }
 
+// startSync has the device begin with what sync will make durable.
+func (t *tail) startSync() error { return startWriteback(t.file, t.synced, t.bytes-t.synced) }
+
 // sync makes durable what was written.
-func (t *tail) sync() error { return datasync(t.file) }
+func (t *tail) sync() error {
+	awaitWriteback(t.file, t.synced, t.bytes-t.synced)
+	if err := datasync(t.file); err != nil {
+		return err
+	}
+	t.synced = t.bytes
+	return nil
+}
 
 // abandon closes the segment as it is, for the next opening to judge.
 func (t *tail) abandon() error { return errors.Join(t.wal.close(), t.file.Close()) }

@@ -17,7 +17,7 @@ import (
 func TestNoCopies(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	log := beginLog(t, dir, Options{})
-	require.NoError(t, log.Append([]Entry{{Body: segment.NewBody([]byte("one"))}}))
+	require.NoError(t, write(log, []byte("one")))
 	require.NoError(t, log.Close())
 	wal := filepath.Join(dir, segment.WALDir)
 	a, err := openAppender(wal, 1)
@@ -47,8 +47,7 @@ func TestNoCopies(t *testing.T) {
 func TestD4_NothingIsCutOffAfterAFailure(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	log := beginLog(t, dir, Options{})
-	entry := []Entry{{Body: segment.NewBody([]byte("one"))}}
-	require.NoError(t, log.Append(entry))
+	require.NoError(t, write(log, []byte("one")))
 	path := filepath.Join(dir, segment.WALDir, segment.Name(1))
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	require.NoError(t, err)
@@ -56,7 +55,7 @@ func TestD4_NothingIsCutOffAfterAFailure(t *testing.T) {
 	require.NoError(t, errors.Join(err, f.Close()))
 	before, err := os.ReadFile(path)
 	require.NoError(t, err)
-	require.ErrorIs(t, log.Append(entry), ErrFailed)
+	require.ErrorIs(t, write(log, []byte("one")), ErrFailed)
 	require.ErrorIs(t, log.Close(), ErrFailed)
 	after, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -67,7 +66,7 @@ func TestD4_NothingIsCutOffAfterAFailure(t *testing.T) {
 func TestD3_WALEndsWhereTheFramesDo(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	log := beginLog(t, dir, Options{})
-	require.NoError(t, log.Append([]Entry{{Body: segment.NewBody([]byte("one"))}, {Body: segment.NewBody([]byte("two"))}}))
+	require.NoError(t, write(log, []byte("one"), []byte("two")))
 	require.NoError(t, log.Close())
 	wal := filepath.Join(dir, segment.WALDir)
 	for last, fits := range map[uint64]bool{1: false, 2: true, 3: false} {

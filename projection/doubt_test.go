@@ -70,10 +70,12 @@ func TestView_PrevSeqOfUnknownKind(t *testing.T) {
 	v.Apply(1, 0, checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{MigrationID: id, Payload: checkpoint.AddLearner{}}})
 	v.Pass(2, 1, id)
 	before := v
-	v = v.Begin()
-	require.EqualValues(t, 2, v.Place(id).Add(3, projection.ChangeOf(checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{MigrationID: id, Payload: checkpoint.CatchUp{}}})))
-	require.EqualValues(t, 3, v.Place(id).Add(4, projection.ChangeOf(checkpoint.Aborted{MigrationID: id})))
-	require.Zero(t, v.Place(id).Add(5, projection.ChangeOf(checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{MigrationID: id, Payload: checkpoint.AddLearner{}}})))
+	var batch projection.Batch
+	batch.Begin(v)
+	require.EqualValues(t, 2, add(&batch, 3, checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{MigrationID: id, Payload: checkpoint.CatchUp{}}}))
+	require.EqualValues(t, 3, add(&batch, 4, checkpoint.Aborted{MigrationID: id}))
+	require.Zero(t, add(&batch, 5, checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{MigrationID: id, Payload: checkpoint.AddLearner{}}}))
+	v = batch.Fold()
 	row, _ := v.Get(id)
 	require.EqualValues(t, 5, row.Seq)
 	row, _ = before.Get(id)

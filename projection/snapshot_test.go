@@ -10,9 +10,8 @@ import (
 	"migrationlog/projection"
 )
 
-func someView(t testing.TB) *projection.View {
-	v := projection.New()
-	seq := uint64(0)
+// someEvents are those of 20 migrations with two lives each, of which some have ended.
+func someEvents(t testing.TB) (events []checkpoint.Event) {
 	for n := range byte(40) {
 		id := checkpoint.MigrationID{n%20 + 1}
 		for _, p := range []checkpoint.Payload{
@@ -21,13 +20,19 @@ func someView(t testing.TB) *projection.View {
 		} {
 			c, err := checkpoint.New(id, uint32(n), p, uint64(n))
 			require.NoError(t, err)
-			seq++
-			v.Place(id).Add(seq, projection.ChangeOf(checkpoint.Upserted{Checkpoint: c}))
+			events = append(events, checkpoint.Upserted{Checkpoint: c})
 		}
 		if n%3 == 0 {
-			seq++
-			v.Place(id).Add(seq, projection.ChangeOf(checkpoint.Removed{MigrationID: id}))
+			events = append(events, checkpoint.Removed{MigrationID: id})
 		}
+	}
+	return events
+}
+
+func someView(t testing.TB) *projection.View {
+	v := projection.New()
+	for i, e := range someEvents(t) {
+		v.Apply(uint64(i+1), v.Place(e.Migration()).LastSeq(), e)
 	}
 	return v
 }
@@ -114,18 +119,23 @@ func TestBelieve_ThenWritesBesideReaders(t *testing.T) {
 	v.Apply(rows+2, rows, step(rows-1, checkpoint.CatchUp{}))
 	require.Equal(t, projection.Proven, v.Doubt(id(rows-1)))
 
-	v = v.Begin()
-	v.Place(id(0)).Add(rows+3, projection.ChangeOf(step(0, checkpoint.CatchUp{})))
-	next := v.Begin()
+	var batch projection.Batch
+	batch.Begin(v)
+	add(&batch, rows+3, step(0, checkpoint.CatchUp{}))
+	v = batch.Fold()
 	var reader sync.WaitGroup
 	reader.Go(func() {
 		for range rows {
 			v.Doubt(id(rows - 1))
 		}
 	})
+	batch.Begin(v)
 	for n := 1; n < rows-1; n++ {
-		require.EqualValues(t, n+1, next.Place(id(n)).Add(uint64(rows+3+n), projection.ChangeOf(step(n, checkpoint.CatchUp{}))))
+		require.EqualValues(t, n+1, add(&batch, uint64(rows+3+n), step(n, checkpoint.CatchUp{})))
+	}
+	next := batch.Fold()
+	reader.Wait()
+	for n := 1; n < rows-1; n++ {
 		require.Equal(t, projection.Proven, next.Doubt(id(n)))
 	}
-	reader.Wait()
 }

@@ -22,10 +22,10 @@ type View struct {
 // New returns the view of an empty history.
 func New() *View { return &View{} }
 
-// Begin returns a view of the same history, to which events can be added while this
+// begin returns a view of the same history, to which events can be added while this
 // one is read. From then on this one must not change: nor does what is known of lost
 // events, which both have, as new events claim none of them.
-func (v *View) Begin() *View {
+func (v *View) begin() *View {
 	o := &owner{}
 	return &View{rows: v.rows.begin(o), ended: v.ended.begin(o), shards: v.shards.begin(o), lastSeq: v.lastSeq, losses: v.losses}
 }
@@ -59,14 +59,6 @@ func (p Place) LastSeq() uint64 {
 		return 0
 	}
 	return p.row.last
-}
-
-// Add folds in a new event of the migration, which makes that change, and returns the
-// number of the one before it: 0 for the first of a life.
-func (p Place) Add(seq uint64, c Change) (prevSeq uint64) {
-	prevSeq = p.LastSeq()
-	p.apply(seq, prevSeq, c.state)
-	return prevSeq
 }
 
 // Apply folds in the event with that number. PrevSeq is the number that the

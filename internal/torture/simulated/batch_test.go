@@ -3,6 +3,7 @@
 package simulated
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -81,7 +82,7 @@ func appendBatches(disk string) (acknowledged uint64, err error) {
 		for i := range n {
 			entries = append(entries, eventlog.Entry{Body: segment.NewBody([]byte(batchBody(log.NextSeq() + uint64(i))))})
 		}
-		err := log.Append(entries)
+		err := errors.Join(log.Write(entries), log.Sync())
 		switch {
 		case err != nil:
 			failed = err

@@ -1,0 +1,63 @@
+package projection
+
+import "migrationlog/checkpoint"
+
+// Batch is new events on their way into a view. Each can be held against the state after
+// those before it, while most of the work of folding them in is left to Fold, for a time at which
+// there is something to wait for. The zero Batch is ready for Begin.
+type Batch struct {
+	view  *View
+	added []addition
+	has   [1 << 10]uint64 // a bit is set where a migration was added whose hash has that number
+}
+
+// addition is an event that is still to be folded in.
+type addition struct {
+	at  Place
+	seq uint64
+	row *state
+}
+
+// Begin begins with the state of a view, which must not change from then on.
+func (b *Batch) Begin(v *View) { b.view = v.begin() }
+
+// Place returns a migration's place. It is good until another event of the migration
+// is added.
+func (b *Batch) Place(id checkpoint.MigrationID) Place {
+	if word, bit := b.bit(id); *word&bit != 0 {
+		b.fold()
+	}
+	return b.view.Place(id)
+}
+
+// Add adds a new event of the migration at that place, which makes that change, and returns
+// the number of the one before it: 0 for the first of a life.
+func (b *Batch) Add(at Place, seq uint64, c Change) (prevSeq uint64) {
+	word, bit := b.bit(at.id)
+	*word |= bit
+	b.added = append(b.added, addition{at, seq, c.state})
+	return at.LastSeq()
+}
+
+// Fold returns the view with all that was added. The batch is over.
+func (b *Batch) Fold() *View {
+	b.fold()
+	v := b.view
+	b.view = nil
+	return v
+}
+
+func (b *Batch) fold() {
+	for _, a := range b.added {
+		a.at.apply(a.seq, a.at.LastSeq(), a.row)
+		word, _ := b.bit(a.at.id)
+		*word = 0
+	}
+	clear(b.added)
+	b.added = b.added[:0]
+}
+
+func (b *Batch) bit(id checkpoint.MigrationID) (word *uint64, bit uint64) {
+	hash := idKey(id).hash()
+	return &b.has[hash/64%uint64(len(b.has))], 1 << (hash % 64)
+}

@@ -1,0 +1,43 @@
+package projection_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog/checkpoint"
+	"migrationlog/projection"
+)
+
+// add adds an event to the batch and returns the number of the one before it.
+func add(b *projection.Batch, seq uint64, e checkpoint.Event) (prevSeq uint64) {
+	return b.Add(b.Place(e.Migration()), seq, projection.ChangeOf(e))
+}
+
+// Batches lead to what the same events lead to one by one, also where a migration is in
+// one more than once, and each event is held against what those before it in its batch
+// have made of its migration.
+func TestBatch(t *testing.T) {
+	events := someEvents(t)
+	for _, size := range []int{1, 2, 3, 7, len(events)} {
+		var batch projection.Batch
+		v, single := projection.New(), projection.New()
+		for i, e := range events {
+			if i%size == 0 {
+				batch.Begin(v)
+			}
+			before, seq := single.Place(e.Migration()), uint64(i+1)
+			require.Equal(t, before.Latest(), batch.Place(e.Migration()).Latest(), "batches of %d: before seq %d", size, seq)
+			require.Equal(t, before.LastSeq(), add(&batch, seq, e), "batches of %d: seq %d", size, seq)
+			single.Apply(seq, before.LastSeq(), e)
+			if i%size == size-1 || i == len(events)-1 {
+				v = batch.Fold()
+				require.Equal(t, single.All(), v.All(), "batches of %d: through seq %d", size, seq)
+				require.Equal(t, seq, v.LastSeq())
+			}
+		}
+		for vshard := range uint32(40) {
+			require.Equal(t, single.VShard(vshard), v.VShard(vshard), "batches of %d", size)
+		}
+	}
+}
