@@ -62,7 +62,7 @@ const (
 	hashBits   = 64
 	fanoutBits = 4
 	fanout     = 1 << fanoutBits
-	leafSize   = 8 // above it a leaf becomes a branch
+	leafSize   = 16 // above it a leaf becomes a branch, for good: more than most leaves ever have
 )
 
 var trieSeed = maphash.MakeSeed()
