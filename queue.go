@@ -19,6 +19,7 @@ type queue struct {
 	spare    []*write  // a batch's memory
 	busy     bool      // a batch is being decided, or somebody has been told to
 	round    uint64    // the batches so far
+	around   int       // how many writers there were of late
 	expected int       // how many writes the next is to wait for
 	ended    time.Time // when the last batch was, if the next is waited for
 	missed   int       // how often they did not come soon, since they last did
@@ -66,7 +67,11 @@ func (q *queue) begin() (batch []*write) {
 func (q *queue) end(decided int) (next *write, gathers bool, round uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.expected = min(decided+len(q.waiting), worthWaiting)
+	present := decided + len(q.waiting)
+	q.around = max(present, q.around-q.around/16)
+	if q.expected = min(present, worthWaiting); q.around/2 > worthWaiting {
+		q.expected = q.around / 2
+	}
 	if q.hurried > 0 {
 		q.hurried--
 		q.expected = 1
@@ -128,8 +133,9 @@ func (q *queue) outwait(round uint64) (next *write) {
 }
 
 const (
-	// worthWaiting bounds how many are waited for: of more, enough have come while the
-	// device was busy.
+	// worthWaiting is how many writers are waited for. Where there are more than twice as
+	// many it is half of them: the one half gets its writes ready while the device is busy
+	// with the other's.
 	worthWaiting = 64
 	// patience is how often others go first until one more write has come, which is 20 µs
 	// where there is nobody to go first; patienceTime ends it where those take long.
