@@ -10,8 +10,12 @@ func (s *Store) HoldCommits() (resume func()) {
 	}
 	s.queue.busy = true
 	return func() {
-		if next, _, _ := s.queue.end(0); next != nil {
+		next, gathers, round := s.queue.end(0)
+		if next != nil {
 			next.told <- leading
+		}
+		if gathers {
+			go s.outwait(round)
 		}
 	}
 }

@@ -107,12 +107,13 @@ func (q *queue) pass(enough int) (next *write) {
 	return nil
 }
 
-// outwait waits for the batch after that round, as long as more writes come. Then it
+// outwait waits for the batch after that round, as long as more writes come soon. Then it
 // returns the write whose caller is to decide those that have, nil if there is none or
 // the batch has begun.
 func (q *queue) outwait(round uint64) (next *write) {
-	since := time.Now()
-	for seen, yields := 0, 0; yields < patience && time.Since(since) < patienceTime; yields++ {
+	began := time.Now()
+	since := began
+	for seen, yields := 0, 0; yields < patience && time.Since(since) < patienceTime && time.Since(began) < soon; yields++ {
 		runtime.Gosched()
 		n, begun := q.gathered(round)
 		if begun {

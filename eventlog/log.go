@@ -43,7 +43,8 @@ type Entry struct {
 // NextSeq is the number that the next appended entry gets.
 func (l *Log) NextSeq() uint64 { return l.nextSeq }
 
-// DurableThrough is the number of the last frame that is known to be on the device, with all before it.
+// DurableThrough is the number of the last frame that is known to be on the device, with
+// all before it.
 func (l *Log) DurableThrough() uint64 { return l.durableThrough }
 
 // Last is the last frame that was written, or that Finish was told of; zero where there

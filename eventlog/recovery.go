@@ -196,9 +196,10 @@ func (r *Recovery) Items(last bool) iter.Seq2[segment.Item, error] {
 func (r *Recovery) Abandon() error { return unlock(r.lock) }
 
 // Finish repairs what Items found and opens the log for appending, behind that last frame:
-// zero where there is none. Items must have been read to its end. On an error the lock is let go of: ErrDamaged where the
-// last segment is named for a frame that the log has not reached, or an I/O error.
-// A crash at any point leaves a directory that the next Recovery takes from there.
+// zero where there is none. Items must have been read to its end. On an error the lock is
+// let go of: ErrDamaged where the last segment is named for a frame that the log has not
+// reached, or an I/O error. A crash at any point leaves a directory that the next Recovery
+// takes from there.
 func (r *Recovery) Finish(last segment.FrameID) (*Log, error) {
 	log, err := r.finish(last)
 	if err != nil {

@@ -22,7 +22,8 @@ type Source struct {
 	Items func(last bool) iter.Seq2[segment.Item, error]
 }
 
-// FoldAll decodes every frame. Of events that are lost it has what a snapshot behind them tells. It returns an I/O error.
+// FoldAll decodes every frame. Of events that are lost it has what a snapshot behind them
+// tells. It returns an I/O error.
 func (s Source) FoldAll() (*Fold, error) {
 	fold := NewFold(s.Directory, s.Snapshots)
 	for item, err := range s.Items(false) {

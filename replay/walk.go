@@ -20,7 +20,8 @@ const maxWalkers = 8
 
 // walkBackwards yields the frames of all segments but the last, from the one before
 // it to the first, each as long as the next is not asked for, but not those before
-// base. Several are read at once. It ends with an I/O error, or errNotPlain for a segment that is not sound.
+// base. Several are read at once. It ends with an I/O error, or errNotPlain for a segment
+// that is not sound.
 func walkBackwards(fsys fs.FS, log uuid.UUID, names []string, base uint64) iter.Seq2[*frames, error] {
 	return func(yield func(*frames, error) bool) {
 		names := names[:len(names)-1]
