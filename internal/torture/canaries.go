@@ -346,7 +346,7 @@ var canaries = []canary{
 		"	next := s.next.Fold()\n", "	next := s.next.Fold()\n	s.view.Store(next)\n",
 		"./", "Test"},
 	{"a write is held against those before it in its batch", "projection/batch.go",
-		`*word&bit != 0`, `false`,
+		`*word&bit != 0`, `*word&bit != 0 && bit == 0`,
 		"./projection", "TestBatch"},
 	{"a duplicate is not appended", "commit.go",
 		`if c != nil && exists && !w.options.confirm`, `if false`,
