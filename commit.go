@@ -131,8 +131,8 @@ func (s *Store) check(batch []*write) []eventlog.Entry {
 	return entries
 }
 
-// append writes the entries, folds them while the device has its turn, and shows the next view when
-// they are durable.
+// append writes the entries, folds them while the device has its turn, and shows the next
+// view when they are durable.
 func (s *Store) append(entries []eventlog.Entry) error {
 	if len(entries) == 0 {
 		return s.log.Health()

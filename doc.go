@@ -1,6 +1,6 @@
 // Package migrationlog knows the order in which a store of shard-migration
 // progress does things: on a start lock, recover, open, fold, serve; on a write
-// check, append, sync, fold, acknowledge. It refuses to know how any of them is
+// check, append, fold, sync, show, acknowledge. It refuses to know how any of them is
 // done: the history's vocabulary is package checkpoint, its files are package
 // eventlog, its state is package projection.
 //

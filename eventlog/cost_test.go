@@ -44,7 +44,7 @@ func write(log *Log, bodies ...[]byte) error {
 var body = bytes.Repeat([]byte{0xa5}, 90) // an event's usual size
 
 // What one durable append costs, and what of that each defence does: the parts are
-// those that Append runs once for each batch, or for each frame.
+// those that Write and Sync run once for each batch, or for each frame.
 func BenchmarkCost(b *testing.B) {
 	b.Run("append", func(b *testing.B) {
 		log := beginLog(b, b.TempDir(), Options{})

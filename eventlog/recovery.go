@@ -27,7 +27,7 @@ type Options struct {
 	MustExist   bool          // a directory without a log is an error, fs.ErrNotExist
 	LockTimeout time.Duration // how long to wait for another writer; 0 is not at all
 	SegmentSize int           // bytes; 0 is DefaultSegmentBytes
-	NoSync      bool          // Append returns before its frames are durable; Close syncs
+	NoSync      bool          // Sync does nothing; Close makes all durable
 	Now         func() time.Time
 }
 

@@ -14,7 +14,7 @@ import (
 const keptSnapshots = 2
 
 // SaveSnapshot puts a snapshot into the log's directory and takes away the oldest. It
-// may run beside Append, and after an error the log is as good as before. One call at
+// may run beside Write and Sync, and after an error the log is as good as before. One call at
 // a time.
 func (l *Log) SaveSnapshot(s segment.Snapshot) error {
 	if err := l.isOurs(); err != nil {

@@ -3,8 +3,9 @@ package projection
 import "migrationlog/checkpoint"
 
 // Batch is new events on their way into a view. Each can be held against the state after
-// those before it, while most of the work of folding them in is left to Fold, for a time at which
-// there is something to wait for. The zero Batch is ready for Begin.
+// those before it, while most of the work of folding them in is left to Fold, for a time
+// at which there is something to wait for. The zero Batch is ready for Begin. One
+// goroutine at a time may use it.
 type Batch struct {
 	view  *View
 	added []addition
