@@ -81,9 +81,11 @@ func (c canary) release() (verdict string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("it does not compile without: %w", err)
 	}
-	arguments := []string{"-test.v", "-test.failfast", "-test.timeout=5m", "-test.run=" + c.run}
+	arguments := []string{"-test.v", "-test.failfast", "-test.timeout=10m", "-test.run=" + c.run}
 	if pkg == simulated {
-		arguments = append(arguments, "-cuts=40000") // a test ends with the first that shows it; some windows are one rename wide
+		// The first case that shows it is enough, and where a window is one rename wide that
+		// takes some 7,000 cuts: so many more are allowed that none is missed by bad luck.
+		arguments = append(arguments, "-failures=1", "-cuts=160000")
 	}
 	test := command(binary, arguments...)
 	test.Stdout, test.Stderr = nil, nil
@@ -209,7 +211,7 @@ var canaries = []canary{
 		"", "TestD6_|TestD7_"},
 	{"the names that are served were synced", "eventlog/repair.go",
 		"	if err := r.syncDirs(); err != nil {\n		return err\n	}\n", "",
-		"", "TestD6_|TestD7_|TestD1_PowerCut"},
+		"", "TestD1_PowerCut"},
 	{"quarantine/ is synced", "eventlog/quarantine.go",
 		"	return syncDir(dir)\n}\n", "	return nil\n}\n",
 		"", "TestD4_|TestD7_"},
@@ -250,18 +252,18 @@ var canaries = []canary{
 		"./", "TestD6_FilesReplacedBesideAWriter"},
 	{"a renamed file is durable under its name", "eventlog/files.go",
 		"	return syncDir(filepath.Dir(path))\n", "	return nil\n",
-		"", "TestD1_PowerCut|TestD7_"},
+		"", "TestD1_PowerCut"},
 	{"a segment's name is durable before the manifest's", "eventlog/recovery.go",
 		"	if err := syncDir(wal); err != nil {\n		return err\n	}\n", "",
-		"", "TestD1_PowerCut|TestD7_"},
+		"", "TestD1_PowerCut"},
 	{"a new directory is durable in its parent", "eventlog/files.go",
 		"	return syncParent(dir)\n", "	return nil\n",
-		"", "TestD1_PowerCut|TestD7_"},
+		"", "TestD1_PowerCut"},
 	{"a file's content is durable before its name", "eventlog/files.go",
 		`errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return errors.Join(err, os.Remove(path))`, `errors.Join(err, f.Close()); err != nil {
 		return errors.Join(err, os.Remove(path))`,
-		"", "TestD1_PowerCut|TestD7_"},
+		"", "TestD1_PowerCut"},
 
 	{"space that is made ahead is not counted when a segment is closed", "eventlog/tail.go",
 		`errors.Join(t.file.Truncate(t.bytes), t.abandon())`, `t.abandon()`,

@@ -27,6 +27,8 @@ var (
 	cutsFlag    = flag.Int("cuts", 2000, "power cuts to try")
 	caseFlag    = flag.Int("case", -1, "the one case to run; -1 is all")
 	workersFlag = flag.Int("workers", 4, "cases at a time; some of them wait for a tail to rest")
+	// A few failed cases show what they have in common.
+	failuresFlag = flag.Int64("failures", 10, "how many cases of a test may fail before the rest is given up")
 )
 
 func TestMain(m *testing.M) {
@@ -40,9 +42,6 @@ func TestMain(m *testing.M) {
 
 // draw returns the random numbers of one case, which depend on nothing else.
 func draw(n int) *rand.Rand { return rand.New(rand.NewPCG(uint64(*seedFlag), uint64(n))) }
-
-// maxFailures is how many failed cases are told before the rest is given up.
-const maxFailures = 10
 
 // eachCase tries n cases, or the one of the -case flag, several at a time. A case
 // that fails is told with the command that runs it alone.
@@ -59,7 +58,7 @@ func eachCase(t *testing.T, n int, try func(n int, dir string) error) {
 				if err == nil {
 					err = try(i, dir)
 				}
-				if err != nil && failures.Add(1) <= maxFailures {
+				if err != nil && failures.Add(1) <= *failuresFlag {
 					t.Errorf("case %d: %v\nagain: go run ./internal/torture -seed %d -run '^%s$' -case %d", i, err, *seedFlag, t.Name(), i)
 				}
 				if err := os.RemoveAll(dir); err != nil {
@@ -71,7 +70,7 @@ func eachCase(t *testing.T, n int, try func(n int, dir string) error) {
 	isTerminal := term.IsTerminal(int(os.Stderr.Fd()))
 	told := time.Now()
 	for i := range n {
-		if (*caseFlag < 0 || *caseFlag == i) && failures.Load() < maxFailures {
+		if (*caseFlag < 0 || *caseFlag == i) && failures.Load() < *failuresFlag {
 			next <- i
 		}
 		if isTerminal && time.Since(told) > time.Second {
