@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"migrationlog/bench/life"
 	"migrationlog/bench/peer"
 )
@@ -69,11 +71,14 @@ func measureUpsert(t task) (values, error) {
 		return nil, err
 	}
 	runtime.GC()
+	cpu := cpuTime()
 	elapsed, err := drive(p, s, writers, time.Duration(t.DurationMS)*time.Millisecond)
+	cpu = cpuTime() - cpu
 	if err := errors.Join(err, s.Close()); err != nil {
 		return nil, err
 	}
 	found := summarise(writers, elapsed)
+	found["cpu_us_per_op"] = float64(cpu.Microseconds()) / (found["ops_per_s"] * elapsed.Seconds())
 	return found, rowsAreThere(p, t.Dir, writers)
 }
 
@@ -106,6 +111,15 @@ func drive(p peer.Peer, s peer.Store, writers []*writer, duration time.Duration)
 	}
 	done.Wait()
 	return time.Since(began), errors.Join(failures...)
+}
+
+// cpuTime is what this process has taken so far, the kernel's work for it included.
+func cpuTime() time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func summarise(writers []*writer, elapsed time.Duration) values {
