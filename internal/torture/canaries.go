@@ -272,7 +272,7 @@ var canaries = []canary{
 		"	wal, err := openAppender(", "	_, err = file.WriteAt(zeros[:9], sizeBytes)\n	wal, err := openAppender(",
 		"./", "TestD1_UpsertThenReload"},
 	{"room is made where nothing is written yet", "eventlog/tail.go",
-		`t.file.WriteAt(zeros[:min(want-t.size, roomBytes)], t.size)`, `t.file.WriteAt(zeros[:min(want-t.size, roomBytes)], max(0, t.size-600))`,
+		`t.file.WriteAt(zeros[:min(want-t.size, pieceBytes)], t.size)`, `t.file.WriteAt(zeros[:min(want-t.size, pieceBytes)], max(0, t.size-600))`,
 		"./", "TestD1_|TestD8_"},
 	{"a write cut short in unused space is torn", "eventlog/segment/tail.go",
 		`s.torn(data[end:arrived(data)], next)`, `s.torn(data[end:], next)`,
