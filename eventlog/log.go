@@ -26,6 +26,7 @@ type Log struct {
 	last           segment.FrameID
 	durableThrough uint64 // what the next frame's header says
 	unsynced       int    // frames written since the last sync
+	pause          pause
 	failed         error
 	closed         bool
 
@@ -81,7 +82,7 @@ func (l *Log) Write(entries []Entry) error {
 	if l.opts.NoSync {
 		return nil
 	}
-	if err := l.tail.startSync(); err != nil {
+	if err := l.tail.startSync(l.unsynced == 1); err != nil {
 		return l.fail(err)
 	}
 	return nil
@@ -93,7 +94,7 @@ func (l *Log) Sync() error {
 	if l.failed != nil || l.opts.NoSync {
 		return l.failed
 	}
-	if err := l.tail.sync(l.unsynced == 1); err != nil {
+	if err := l.tail.sync(); err != nil {
 		return l.fail(err)
 	}
 	l.unsynced = 0
@@ -192,7 +193,7 @@ func (l *Log) openEmpty(path string) error {
 
 // open appends to the segment at path, the last one, from its end on.
 func (l *Log) open(path string, sizeBytes int64) error {
-	t, err := openTail(path, l.nextSeq-1, sizeBytes, int64(l.opts.SegmentSize))
+	t, err := openTail(path, l.nextSeq-1, sizeBytes, int64(l.opts.SegmentSize), &l.pause)
 	if err == nil {
 		l.tail = t
 	}

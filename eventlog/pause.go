@@ -5,11 +5,13 @@ import "time"
 // pause is how a lone writer waits for the device: asleep or awake. A thread that sleeps is
 // woken some time after the device is done, on one virtual machine 12 µs of a sync's 120;
 // on another the interrupt that says so reaches a busy CPU 45 µs later than an idle one.
-// So it takes what has been faster, and now and then tries the other. The zero pause is
-// ready for use.
+// So it waits in the way that has been faster, and now and then tries the other. The zero
+// pause is ready for use.
 type pause struct {
-	asleep, awake time.Duration // what a sync takes so, a running mean; 0 before the first
+	asleep, awake time.Duration // what an undisturbed sync takes so; 0 before the first
 	count         int
+	begun         time.Time
+	isAwake       bool
 }
 
 const (
@@ -17,27 +19,34 @@ const (
 	worthCPU = 16 // awake, a sync has to take one part in so many less
 )
 
-// take makes a sync that waits in one of both ways.
-func (p *pause) take(sync func(awake bool)) {
+// begin begins a sync, and reports whether it is to wait awake.
+func (p *pause) begin() (awake bool) {
 	p.count++
-	awake := p.awake < p.asleep-p.asleep/worthCPU
-	if p.count%tryOneIn == 0 {
-		awake = !awake
+	switch fastest := p.awake < p.asleep-p.asleep/worthCPU; {
+	case p.count < tryOneIn: // nothing is known yet
+		p.isAwake = p.count%2 == 0
+	case p.count%tryOneIn == 0:
+		p.isAwake = !fastest
+	default:
+		p.isAwake = fastest
 	}
-	began := time.Now()
-	sync(awake)
-	p.learn(awake, time.Since(began))
+	p.begun = time.Now()
+	return p.isAwake
 }
 
-// learn counts a sync as a little more than the mean at most: what else the device was busy
-// with says nothing of the way.
-func (p *pause) learn(awake bool, took time.Duration) {
-	mean := &p.asleep
-	if awake {
-		mean = &p.awake
+// end ends the sync. What took less is followed soon, what took more by little at a time: what
+// else the device was busy with says nothing of the way.
+func (p *pause) end() {
+	took, usual := time.Since(p.begun), &p.asleep
+	if p.isAwake {
+		usual = &p.awake
 	}
-	if *mean == 0 {
-		*mean = took
+	switch {
+	case *usual == 0:
+		*usual = took
+	case took < *usual:
+		*usual -= (*usual - took) / 4
+	default:
+		*usual += min(took-*usual, *usual/4) / 16
 	}
-	*mean += (min(took, *mean+*mean/4) - *mean) / 16
 }

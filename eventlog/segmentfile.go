@@ -10,7 +10,7 @@ func datasync(f *os.File) error { return f.Sync() }
 
 // startWriteback and awaitWriteback leave it to datasync.
 func startWriteback(*os.File, int64, int64) error { return nil }
-func awaitWriteback(*os.File, int64, int64, bool) {}
+func awaitWriteback(*os.File, int64, int64)       {}
 
 // fileID tells a file from every other that is there.
 type fileID struct{ info os.FileInfo }

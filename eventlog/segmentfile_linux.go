@@ -26,14 +26,9 @@ func startWriteback(f *os.File, from, sizeBytes int64) error {
 	return os.NewSyscallError("sync_file_range", err)
 }
 
-// awaitWriteback returns when the device has that part of the file in its cache, or sooner where
-// the kernel cannot tell. Awake it asks again and again, for as long as a fast device
-// takes for a page or two, which bounds the CPU time that it takes on a slow one.
-func awaitWriteback(f *os.File, from, sizeBytes int64, awake bool) {
-	if !awake {
-		_ = unix.SyncFileRange(int(f.Fd()), from, sizeBytes, unix.SYNC_FILE_RANGE_WAIT_BEFORE) // datasync says what went wrong
-		return
-	}
+// awaitWriteback returns when the device has that part of the file in its cache, or has
+// taken longer than a fast one does for a page or two. It asks again and again.
+func awaitWriteback(f *os.File, from, sizeBytes int64) {
 	part := unix.CachestatRange{Off: uint64(from), Len: uint64(sizeBytes)}
 	var pages unix.Cachestat_t
 	for began := time.Now(); time.Since(began) < awakeTime; {
@@ -43,6 +38,7 @@ func awaitWriteback(f *os.File, from, sizeBytes int64, awake bool) {
 	}
 }
 
+// awakeTime bounds the CPU time that a sync takes where the device is slow.
 const awakeTime = 50 * time.Microsecond
 
 // retried makes a call until no signal interrupts it.

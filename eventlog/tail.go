@@ -34,7 +34,8 @@ type tail struct {
 	id      fileID
 	bytes   int64 // where the last entry ends
 	synced  int64 // where the last one did that sync has made durable
-	pause   pause
+	alone   bool  // one writer's entry waits for the sync
+	pause   *pause
 	size    int64 // of the file; from bytes on it holds zeros
 	maximum int64 // no room is made beyond it, but for the last write
 }
@@ -42,7 +43,7 @@ type tail struct {
 // openTail opens the segment at path, the last one in its directory, which holds
 // sizeBytes of entries up to lastSeq. What has come into the directory since it was
 // judged may be what tidwall/wal deletes segments for.
-func openTail(path string, lastSeq uint64, sizeBytes, maximum int64) (*tail, error) {
+func openTail(path string, lastSeq uint64, sizeBytes, maximum int64, p *pause) (*tail, error) {
 	strays, err := segment.Strays(os.DirFS(filepath.Dir(filepath.Dir(path))))
 	if err != nil {
 		return nil, err
@@ -63,7 +64,7 @@ func openTail(path string, lastSeq uint64, sizeBytes, maximum int64) (*tail, err
 		return nil, errors.Join(err, file.Close())
 	}
 	first, _ := segment.ParseName(filepath.Base(path))
-	return &tail{wal: wal, file: file, first: first, id: id, bytes: sizeBytes, synced: sizeBytes, size: sizeBytes, maximum: maximum}, nil
+	return &tail{wal: wal, file: file, first: first, id: id, bytes: sizeBytes, synced: sizeBytes, size: sizeBytes, maximum: maximum, pause: p}, nil
 }
 
 // room is how much the segment takes before the log goes on in another.
@@ -117,24 +118,28 @@ func (t *tail) makeRoom(sizeBytes int64) error {
 	return nil
 }
 
-// startSync has the device begin with what sync will make durable.
-func (t *tail) startSync() error { return startWriteback(t.file, t.synced, t.bytes-t.synced) }
+// startSync has the device begin with what sync will make durable, unless nobody has
+// anything else to do meanwhile, and sleeps.
+func (t *tail) startSync(alone bool) error {
+	if t.alone = alone; alone && !t.pause.begin() {
+		return nil
+	}
+	return startWriteback(t.file, t.synced, t.bytes-t.synced)
+}
 
-// sync makes durable what was written. Where nobody else has work meanwhile it waits first
-// until the device has it, which leaves datasync the flush of the device's cache.
-func (t *tail) sync(alone bool) (err error) {
-	if alone {
-		t.pause.take(func(awake bool) {
-			awaitWriteback(t.file, t.synced, t.bytes-t.synced, awake)
-			err = datasync(t.file)
-		})
-	} else {
-		err = datasync(t.file)
+// sync makes durable what was written.
+func (t *tail) sync() error {
+	if t.alone && t.pause.isAwake {
+		awaitWriteback(t.file, t.synced, t.bytes-t.synced)
 	}
-	if err == nil {
-		t.synced = t.bytes
+	if err := datasync(t.file); err != nil {
+		return err
 	}
-	return err
+	if t.alone {
+		t.pause.end()
+	}
+	t.synced = t.bytes
+	return nil
 }
 
 // abandon closes the segment as it is, for the next opening to judge.
