@@ -3,6 +3,7 @@ package migrationlog
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"migrationlog/eventlog"
 	"migrationlog/eventlog/segment"
@@ -74,8 +75,9 @@ func (s *Store) commit(w *write) (Receipt, error) {
 // go on in the order in which they were woken, but for the last, which goes on at once; so
 // it finds their next writes there.
 func (s *Store) lead(batch []*write, own *write) {
+	begun := time.Now()
 	failure := s.decide(batch)
-	next, gathers, round := s.queue.end(len(batch))
+	next, gathers, round := s.queue.end(len(batch), time.Since(begun))
 	if next != nil {
 		next.told <- leading
 	}

@@ -1,5 +1,7 @@
 package migrationlog
 
+import "time"
+
 // HoldCommits keeps every write waiting until resume is called, as a slow device
 // does.
 func (s *Store) HoldCommits() (resume func()) {
@@ -10,7 +12,7 @@ func (s *Store) HoldCommits() (resume func()) {
 	}
 	s.queue.busy = true
 	return func() {
-		next, gathers, round := s.queue.end(0)
+		next, gathers, round := s.queue.end(0, 0)
 		if next != nil {
 			next.told <- leading
 		}
@@ -29,6 +31,6 @@ func (s *Store) Waiting() int {
 
 // Outwait waits with one write for another that does not come.
 func Outwait() {
-	q := queue{waiting: []*write{{}}, expected: 2}
+	q := queue{waiting: []*write{{}}, expected: 2, took: time.Second}
 	q.outwait(0)
 }

@@ -16,14 +16,14 @@ import (
 type queue struct {
 	mu       sync.Mutex
 	waiting  []*write
-	spare    []*write  // a batch's memory
-	busy     bool      // a batch is being decided, or somebody has been told to
-	round    uint64    // the batches so far
-	around   int       // how many writers there were of late
-	expected int       // how many writes the next is to wait for
-	ended    time.Time // when the last batch was, if the next is waited for
-	missed   int       // how often they did not come soon, since they last did
-	hurried  int       // so many batches wait for nobody
+	spare    []*write      // a batch's memory
+	busy     bool          // a batch is being decided, or somebody has been told to
+	round    uint64        // the batches so far
+	around   int           // how many writers there were of late
+	expected int           // how many writes the next is to wait for
+	took     time.Duration // by the last batch
+	missed   int           // how often they did not come, since they last did
+	hurried  int           // so many batches wait for nobody
 	closed   bool
 	rests    sync.Cond // nothing is decided, and nothing waits
 }
@@ -41,7 +41,7 @@ func (q *queue) join(w *write) (batch []*write, err error) {
 		return nil, nil
 	}
 	if q.expected > 1 {
-		q.learn(time.Since(q.ended) < soon)
+		q.learn(true)
 	}
 	return q.begin(), nil
 }
@@ -63,10 +63,11 @@ func (q *queue) begin() (batch []*write) {
 
 // end ends the turn of a batch of so many, whose callers are woken next. It returns the
 // write whose caller is to decide the next batch, or else whether, and for which
-// round, that has to be outwaited.
-func (q *queue) end(decided int) (next *write, gathers bool, round uint64) {
+// round, that has to be outwaited. The batch took so long.
+func (q *queue) end(decided int, took time.Duration) (next *write, gathers bool, round uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.took = took
 	present := decided + len(q.waiting)
 	q.around = max(present, q.around-q.around/16)
 	if q.expected = min(present, worthWaiting); q.around/2 > worthWaiting {
@@ -78,13 +79,10 @@ func (q *queue) end(decided int) (next *write, gathers bool, round uint64) {
 	}
 	next = q.pass(q.expected)
 	gathers = next == nil && q.expected > 1
-	if gathers {
-		q.ended = time.Now()
-	}
 	return next, gathers, q.round
 }
 
-// learn notes whether those that a batch waited for came soon.
+// learn notes whether those that a batch waited for came, or most of them.
 func (q *queue) learn(came bool) {
 	q.missed++
 	if came {
@@ -112,23 +110,40 @@ func (q *queue) pass(enough int) (next *write) {
 // the batch has begun.
 func (q *queue) outwait(round uint64) (next *write) {
 	began := time.Now()
-	since := began
-	for seen, yields := 0, 0; yields < patience && time.Since(since) < patienceTime && time.Since(began) < soon; yields++ {
+	since, seen := began, 0
+	for {
 		runtime.Gosched()
-		n, begun := q.gathered(round)
+		n, patience, begun := q.gathered(round)
 		if begun {
 			return nil
 		}
 		if n > seen {
-			seen, yields, since = n, 0, time.Now()
+			seen, since = n, time.Now()
+		}
+		if time.Since(began) > patience || time.Since(since) > patience/2 {
+			return q.hurry(round)
 		}
 	}
+}
+
+// gathered returns how many wait for the batch after that round, for how long they may in
+// all, and whether it has begun. That is what one more batch would take, as they might as
+// well have gone with that: no longer is worth it. But callers that take soon or longer
+// have had something else to do.
+func (q *queue) gathered(round uint64) (n int, patience time.Duration, begun bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.waiting), min(q.took, soon), q.busy || q.round != round
+}
+
+// hurry is for those that wait for the batch after that round, and have waited long enough.
+func (q *queue) hurry(round uint64) (next *write) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.busy || q.round != round {
 		return nil
 	}
-	q.learn(false)
+	q.learn(len(q.waiting) > q.expected/2)
 	q.expected = 1
 	return q.pass(1)
 }
@@ -138,21 +153,8 @@ const (
 	// many it is half of them: the one half gets its writes ready while the device is busy
 	// with the other's.
 	worthWaiting = 64
-	// patience is how often others go first until one more write has come, which is 20 µs
-	// where there is nobody to go first; patienceTime ends it where those take long.
-	patience     = 100
-	patienceTime = 50 * time.Microsecond
-	// soon is how long it may take until all have come: the device is not kept waiting
-	// for callers that come when they have done something else.
-	soon = time.Millisecond
+	soon         = time.Millisecond
 )
-
-// gathered returns how many wait for the batch after that round, and whether it has begun.
-func (q *queue) gathered(round uint64) (n int, begun bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.waiting), q.busy || q.round != round
-}
 
 // giveBack takes a batch's memory when its writes are their callers' again.
 func (q *queue) giveBack(batch []*write) {
