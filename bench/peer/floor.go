@@ -18,8 +18,10 @@ var floor = Peer{
 	Setup: "a file of zeros written and synced beforehand; one pwrite and one fdatasync for all writers that wait",
 }
 
-// What stands before each event, in a log that can tell and check its entries.
-const floorHeaderBytes = 40
+const (
+	floorHeaderBytes = 40       // what stands before each event, in a log that can tell and check its entries
+	floorPieceBytes  = 16 << 10 // of zeros: where one write makes one folio of the page cache, larger ones make each sync longer
+)
 
 // floorFile is a bare file, written as fast as events can be made durable in it.
 type floorFile struct {
@@ -37,7 +39,7 @@ func openFloor(dir string, o Options) (Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &floorFile{file: file, fd: int(file.Fd()), bulk: o.Bulk, growStep: max(1<<20, int64(o.ExpectedEvents)*256)}
+	f := &floorFile{file: file, fd: int(file.Fd()), bulk: o.Bulk, growStep: max(1<<20, int64(o.ExpectedEvents)*128)}
 	f.commit = newGroup(f.flush, func(b []byte) []byte { return b[:0] })
 	if f.zeroed, err = file.Seek(0, io.SeekEnd); err == nil {
 		f.end, err = f.scan(func([]byte) error { return nil })
@@ -54,7 +56,7 @@ func openFloor(dir string, o Options) (Store, error) {
 // grow writes and syncs zeros, so that a later fdatasync has no size and no
 // extent to make durable.
 func (f *floorFile) grow(to int64) error {
-	zeros := make([]byte, 1<<20)
+	zeros := make([]byte, floorPieceBytes)
 	for f.zeroed < to {
 		n, err := f.file.WriteAt(zeros, f.zeroed)
 		f.zeroed += int64(n)
