@@ -77,13 +77,14 @@ func (s *Store) commit(w *write) (Receipt, error) {
 func (s *Store) lead(batch []*write, own *write) {
 	begun := time.Now()
 	failure := s.decide(batch)
-	next, gathers, round := s.queue.end(len(batch), time.Since(begun))
+	took := time.Since(begun)
+	next, gathers, round := s.queue.end(len(batch))
 	if next != nil {
 		next.told <- leading
 	}
 	for i, w := range batch {
 		if gathers && i == len(batch)-1 {
-			go s.outwait(round)
+			go s.outwait(round, took)
 		}
 		if w != own {
 			w.told <- decided
@@ -93,8 +94,8 @@ func (s *Store) lead(batch []*write, own *write) {
 	s.logFailure(failure)
 }
 
-func (s *Store) outwait(round uint64) {
-	if next := s.queue.outwait(round); next != nil {
+func (s *Store) outwait(round uint64, took time.Duration) {
+	if next := s.queue.outwait(round, took); next != nil {
 		next.told <- leading
 	}
 }
@@ -133,8 +134,8 @@ func (s *Store) check(batch []*write) []eventlog.Entry {
 	return entries
 }
 
-// append writes the entries, folds them while the device has its turn, and shows the next
-// view when they are durable.
+// append writes the entries, folds them, during which the device may have begun with them, and
+// shows the next view when they are durable.
 func (s *Store) append(entries []eventlog.Entry) error {
 	if len(entries) == 0 {
 		return s.log.Health()

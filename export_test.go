@@ -12,12 +12,12 @@ func (s *Store) HoldCommits() (resume func()) {
 	}
 	s.queue.busy = true
 	return func() {
-		next, gathers, round := s.queue.end(0, 0)
+		next, gathers, round := s.queue.end(0)
 		if next != nil {
 			next.told <- leading
 		}
 		if gathers {
-			go s.outwait(round)
+			go s.outwait(round, 0)
 		}
 	}
 }
@@ -31,6 +31,6 @@ func (s *Store) Waiting() int {
 
 // Outwait waits with one write for another that does not come.
 func Outwait() {
-	q := queue{waiting: []*write{{}}, expected: 2, took: time.Second}
-	q.outwait(0)
+	q := queue{waiting: []*write{{}}, expected: 2}
+	q.outwait(0, time.Second)
 }

@@ -16,14 +16,13 @@ import (
 type queue struct {
 	mu       sync.Mutex
 	waiting  []*write
-	spare    []*write      // a batch's memory
-	busy     bool          // a batch is being decided, or somebody has been told to
-	round    uint64        // the batches so far
-	around   int           // how many writers there were of late
-	expected int           // how many writes the next is to wait for
-	took     time.Duration // by the last batch
-	missed   int           // how often they did not come, since they last did
-	hurried  int           // so many batches wait for nobody
+	spare    []*write // a batch's memory
+	busy     bool     // a batch is being decided, or somebody has been told to
+	round    uint64   // the batches so far
+	around   int      // how many writers there were of late
+	expected int      // how many writes the next is to wait for
+	missed   int      // how often they did not come, since they last did
+	hurried  int      // so many batches wait for nobody
 	closed   bool
 	rests    sync.Cond // nothing is decided, and nothing waits
 }
@@ -63,11 +62,10 @@ func (q *queue) begin() (batch []*write) {
 
 // end ends the turn of a batch of so many, whose callers are woken next. It returns the
 // write whose caller is to decide the next batch, or else whether, and for which
-// round, that has to be outwaited. The batch took so long.
-func (q *queue) end(decided int, took time.Duration) (next *write, gathers bool, round uint64) {
+// round, that has to be outwaited.
+func (q *queue) end(decided int) (next *write, gathers bool, round uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.took = took
 	present := decided + len(q.waiting)
 	q.around = max(present, q.around-q.around/16)
 	if q.expected = min(present, worthWaiting); q.around/2 > worthWaiting {
@@ -105,15 +103,17 @@ func (q *queue) pass(enough int) (next *write) {
 	return nil
 }
 
-// outwait waits for the batch after that round, as long as more writes come soon. Then it
-// returns the write whose caller is to decide those that have, nil if there is none or
+// outwait waits for the batch after that round, as long as more writes come, but not for longer
+// than the batch before it took: who comes later may as well go with one more. Then it
+// returns the write whose caller is to decide those that have come, nil if there is none or
 // the batch has begun.
-func (q *queue) outwait(round uint64) (next *write) {
+func (q *queue) outwait(round uint64, took time.Duration) (next *write) {
+	patience := min(took, soon)
 	began := time.Now()
 	since, seen := began, 0
 	for {
 		runtime.Gosched()
-		n, patience, begun := q.gathered(round)
+		n, begun := q.gathered(round)
 		if begun {
 			return nil
 		}
@@ -126,17 +126,24 @@ func (q *queue) outwait(round uint64) (next *write) {
 	}
 }
 
-// gathered returns how many wait for the batch after that round, for how long they may in
-// all, and whether it has begun. That is what one more batch would take, as they might as
-// well have gone with that: no longer is worth it. But callers that take soon or longer
-// have had something else to do.
-func (q *queue) gathered(round uint64) (n int, patience time.Duration, begun bool) {
+const (
+	// worthWaiting is how many writers are waited for. Where there are more than twice as
+	// many it is half of them: the one half gets its writes ready while the device is busy
+	// with the other's.
+	worthWaiting = 64
+	// soon is when callers come that have nothing else to do, also where a core has
+	// to wake for them. On a slow device no others are waited for.
+	soon = 500 * time.Microsecond
+)
+
+// gathered returns how many wait for the batch after that round, and whether it has begun.
+func (q *queue) gathered(round uint64) (n int, begun bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.waiting), min(q.took, soon), q.busy || q.round != round
+	return len(q.waiting), q.busy || q.round != round
 }
 
-// hurry is for those that wait for the batch after that round, and have waited long enough.
+// hurry ends the waiting for the batch after that round.
 func (q *queue) hurry(round uint64) (next *write) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -147,14 +154,6 @@ func (q *queue) hurry(round uint64) (next *write) {
 	q.expected = 1
 	return q.pass(1)
 }
-
-const (
-	// worthWaiting is how many writers are waited for. Where there are more than twice as
-	// many it is half of them: the one half gets its writes ready while the device is busy
-	// with the other's.
-	worthWaiting = 64
-	soon         = time.Millisecond
-)
 
 // giveBack takes a batch's memory when its writes are their callers' again.
 func (q *queue) giveBack(batch []*write) {

@@ -31,7 +31,7 @@ var sections = []struct {
 	columns  []column
 }{
 	{"upsert", func(x int) string { return plural(x, "writer") + ", durable upserts" },
-		"An op is over when it is durable. CPU is that of the whole process: of both cores, and of the bench's own work.",
+		"An op is over when it is durable. CPU is that of the whole process: of all cores, and of the bench's own work.",
 		[]column{{"ops/s", "ops_per_s", true}, {"p50 µs", "p50_us", true}, {"p90 µs", "p90_us", false}, {"p99 µs", "p99_us", true}, {"p99.9 µs", "p99_9_us", false}, {"max µs", "max_us", false}, {"CPU µs/op", "cpu_us_per_op", true}}},
 	{"import", func(x int) string { return "Import of " + count(x) + " events" },
 		"As fast as each can with batches and without a sync for each, durable at the end.",

@@ -77,8 +77,7 @@ func measureUpsert(t task) (values, error) {
 	if err := errors.Join(err, s.Close()); err != nil {
 		return nil, err
 	}
-	found := summarise(writers, elapsed)
-	found["cpu_us_per_op"] = float64(cpu.Microseconds()) / (found["ops_per_s"] * elapsed.Seconds())
+	found := summarise(writers, elapsed, cpu)
 	return found, rowsAreThere(p, t.Dir, writers)
 }
 
@@ -113,7 +112,7 @@ func drive(p peer.Peer, s peer.Store, writers []*writer, duration time.Duration)
 	return time.Since(began), errors.Join(failures...)
 }
 
-// cpuTime is what this process has taken so far, the kernel's work for it included.
+// cpuTime is what this process has taken so far, its system calls included.
 func cpuTime() time.Duration {
 	var u unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
@@ -122,13 +121,16 @@ func cpuTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-func summarise(writers []*writer, elapsed time.Duration) values {
+func summarise(writers []*writer, elapsed, cpu time.Duration) values {
 	var all []time.Duration
 	for _, w := range writers {
 		all = append(all, w.latencies...)
 	}
 	slices.Sort(all)
-	found := values{"ops_per_s": float64(len(all)) / elapsed.Seconds()}
+	found := values{
+		"ops_per_s":     float64(len(all)) / elapsed.Seconds(),
+		"cpu_us_per_op": float64(cpu.Nanoseconds()) / 1e3 / float64(len(all)),
+	}
 	for _, q := range quantiles {
 		found[q.metric] = float64(percentile(all, q.part)) / 1e3
 	}

@@ -25,7 +25,6 @@ type Log struct {
 	nextSeq        uint64
 	last           segment.FrameID
 	durableThrough uint64 // what the next frame's header says
-	unsynced       int    // frames written since the last sync
 	pause          pause
 	failed         error
 	closed         bool
@@ -56,8 +55,8 @@ func (l *Log) Last() segment.FrameID { return l.last }
 // Health is nil, or the ErrFailed that every write and sync returns.
 func (l *Log) Health() error { return l.failed }
 
-// Write writes the entries with consecutive numbers, from NextSeq on, and has the
-// device begin with them: what the caller does until it calls Sync takes no time. On an
+// Write writes the entries with consecutive numbers, from NextSeq on, and where that is faster
+// has the device begin with them: then what the caller does until it calls Sync takes no time. On an
 // error, an ErrFailed, it is unknown how many of them are in the log, and the log takes no
 // more.
 func (l *Log) Write(entries []Entry) error {
@@ -82,7 +81,7 @@ func (l *Log) Write(entries []Entry) error {
 	if l.opts.NoSync {
 		return nil
 	}
-	if err := l.tail.startSync(l.unsynced == 1); err != nil {
+	if err := l.tail.startSync(l.nextSeq-1 == l.durableThrough+1); err != nil {
 		return l.fail(err)
 	}
 	return nil
@@ -97,7 +96,6 @@ func (l *Log) Sync() error {
 	if err := l.tail.sync(); err != nil {
 		return l.fail(err)
 	}
-	l.unsynced = 0
 	l.durableThrough = l.nextSeq - 1
 	if err := l.watermark.set(l.durableThrough); err != nil {
 		return l.fail(err)
@@ -145,7 +143,6 @@ func (l *Log) write(entries []Entry) (int, error) {
 		return 0, err
 	}
 	l.nextSeq += uint64(len(l.frames))
-	l.unsynced += len(l.frames)
 	l.last = segment.FrameIDOf(l.frames[len(l.frames)-1], l.tail.first)
 	return len(l.frames), nil
 }

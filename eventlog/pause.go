@@ -9,26 +9,26 @@ import "time"
 // pause is ready for use.
 type pause struct {
 	asleep, awake time.Duration // what an undisturbed sync takes so; 0 before the first
-	count         int
+	count         uint
 	begun         time.Time
 	isAwake       bool
 }
 
 const (
-	tryOneIn = 64 // how often the other is tried
-	worthCPU = 16 // awake, a sync has to take one part in so many less
+	trials   = 64  // so many begin, in both ways by turns
+	tryOneIn = 256 // later, how often the other is tried
+	worthCPU = 16  // awake, a sync has to take one part in so many less
 )
 
 // begin begins a sync, and reports whether it is to wait awake.
 func (p *pause) begin() (awake bool) {
 	p.count++
-	switch fastest := p.awake < p.asleep-p.asleep/worthCPU; {
-	case p.count < tryOneIn: // nothing is known yet
+	p.isAwake = p.awake < p.asleep-p.asleep/worthCPU
+	switch {
+	case p.count < trials:
 		p.isAwake = p.count%2 == 0
 	case p.count%tryOneIn == 0:
-		p.isAwake = !fastest
-	default:
-		p.isAwake = fastest
+		p.isAwake = !p.isAwake
 	}
 	p.begun = time.Now()
 	return p.isAwake

@@ -29,13 +29,13 @@ func TestPause(t *testing.T) {
 			return n
 		}
 		awakeOf(1, 9000, 9000) // the first makes room as well
-		awakeOf(3000, 120, 108)
+		awakeOf(12000, 120, 108)
 		require.Greater(t, awakeOf(1000, 120, 108), 950, "of 1,000 syncs that being awake spares 12 of 120 µs")
-		awakeOf(3000, 175, 220)
+		awakeOf(12000, 175, 220)
 		require.Less(t, awakeOf(1000, 175, 220), 50, "of 1,000 that take 45 µs more so")
-		awakeOf(3000, 120, 118)
+		awakeOf(12000, 120, 118)
 		require.Less(t, awakeOf(1000, 120, 118), 50, "of 1,000 that it spares next to nothing")
-		awakeOf(3000, 120, 108)
+		awakeOf(12000, 120, 108)
 		require.Greater(t, awakeOf(1000, 120, 108), 950, "of 1,000 on the first machine again")
 	})
 }

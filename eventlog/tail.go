@@ -101,8 +101,8 @@ func (t *tail) write(firstSeq uint64, frames [][]byte, sizeBytes int64) error {
 	return nil
 }
 
-// makeRoom fills the file with zeros to at least that size. They are durable with
-// the entries that are written over them.
+// makeRoom fills the file with zeros to at least that size, and if it has to, up to
+// roomBytes further than it was. They are durable with the entries that are written over them.
 func (t *tail) makeRoom(sizeBytes int64) error {
 	if sizeBytes <= t.size {
 		return nil
@@ -118,8 +118,8 @@ func (t *tail) makeRoom(sizeBytes int64) error {
 	return nil
 }
 
-// startSync has the device begin with what sync will make durable, unless nobody has
-// anything else to do meanwhile, and sleeps.
+// startSync has the device begin with what sync will make durable. For one entry alone it does
+// so only where the writer will wait awake.
 func (t *tail) startSync(alone bool) error {
 	if t.alone = alone; alone && !t.pause.begin() {
 		return nil

@@ -60,8 +60,11 @@ func NewOverlay(dir string, patches []Patch) (*Overlay, error) {
 			return nil, err
 		}
 	}
-	return o, o.patchAll(patches)
+	return o, o.patchAll(append([]Patch{smallPieces}, patches...))
 }
+
+// smallPieces makes the room in a segment, which is small there, in several writes.
+var smallPieces = Patch{File: "eventlog/tail.go", Old: "pieceBytes = 16 << 10", New: "pieceBytes = 700"}
 
 // NewPatched writes copies into dir in which the patches are made, for a build on
 // the real disk.

@@ -139,7 +139,7 @@ func TestSimulated(t *testing.T) {
 	dir := memDir(t)
 	disk := simos.Watch(dir)
 	defer disk.Stop()
-	s, err := migrationlog.Open(filepath.Join(dir, "log"), nil)
+	s, err := migrationlog.Open(filepath.Join(dir, "log"), &migrationlog.Options{SegmentSize: 700}) // one piece of zeros
 	require.NoError(t, err)
 	require.NotEmpty(t, disk.Ops(), "this build is on the real disk: go run ./internal/torture")
 	want := []simos.OpKind{simos.OpWrite, simos.OpWrite, simos.OpSync}
