@@ -131,8 +131,8 @@ const (
 	// many it is half of them: the one half gets its writes ready while the device is busy
 	// with the other's.
 	worthWaiting = 64
-	// soon is when callers come that have nothing else to do, also where a core has
-	// to wake for them. On a slow device no others are waited for.
+	// soon is when callers have come that have nothing else to do, also where a core has
+	// to wake for them. However long a sync takes, there is nobody to wait for after that.
 	soon = 500 * time.Microsecond
 )
 
