@@ -182,8 +182,11 @@ func (s *Store) write(w *write) (Receipt, error) {
 // Get returns a migration's latest checkpoint. Where the log has lost events,
 // Doubt says whether to trust it.
 func (s *Store) Get(id checkpoint.MigrationID) (checkpoint.Checkpoint, bool) {
-	row, ok := s.Row(id)
-	return row.Checkpoint, ok
+	row := s.view.Load().Place(id).Latest()
+	if row == nil {
+		return checkpoint.Checkpoint{}, false
+	}
+	return row.Checkpoint, true
 }
 
 // Row returns a migration's latest checkpoint with what its history adds: the
