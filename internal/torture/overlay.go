@@ -64,7 +64,7 @@ func NewOverlay(dir string, patches []Patch) (*Overlay, error) {
 }
 
 // smallPieces makes the room in a segment, which is small there, in several writes.
-var smallPieces = Patch{File: "eventlog/tail.go", Old: "pieceBytes = 16 << 10", New: "pieceBytes = 700"}
+var smallPieces = Patch{File: "eventlog/tail.go", Old: "pieceBytes = 16 << 10", New: "pieceBytes = 1000"}
 
 // NewPatched writes copies into dir in which the patches are made, for a build on
 // the real disk.
