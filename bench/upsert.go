@@ -115,9 +115,7 @@ func drive(p peer.Peer, s peer.Store, writers []*writer, duration time.Duration)
 // cpuTime is what this process has taken so far, its system calls included.
 func cpuTime() time.Duration {
 	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &u) // it fails for bad arguments only
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
