@@ -29,6 +29,9 @@ func (s *Store) Waiting() int {
 	return len(s.queue.waiting)
 }
 
+// AwaitSnapshot waits until the snapshot under way is written, with no write under way.
+func (s *Store) AwaitSnapshot() { s.snapshots.done.Wait() }
+
 // Outwait waits with one write for another that does not come.
 func Outwait() {
 	q := queue{waiting: []*write{{}}, expected: 2}

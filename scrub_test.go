@@ -56,6 +56,7 @@ func TestD5_Scrub(t *testing.T) {
 	}
 	close(stop)
 	writer.Wait()
+	s.AwaitSnapshot() // a file that comes beside what follows
 
 	flip(t, segmentPath(dir, firstSegment), 60)
 	before := hashes(t, dir)
