@@ -113,6 +113,16 @@ func (i *Image) hash(h *maphash.Hash) {
 	}
 }
 
+// Hash is equal for disks that hold the same, and of which the same is durable.
+func (d *Disk) Hash() uint64 {
+	var h maphash.Hash
+	h.SetSeed(imageSeed)
+	ops := len(d.Ops())
+	d.Cut(ops, FullLuck()).hash(&h)
+	d.Cut(ops, Luck{}).hash(&h)
+	return h.Sum64()
+}
+
 // plant makes the inodes of an image, all of it durable.
 func plant(i *Image, durable map[*inode]map[string]*inode, made map[*Image]*inode) *inode {
 	return plantAt("", i, durable, made)

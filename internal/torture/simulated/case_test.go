@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -37,6 +38,7 @@ func TestMain(m *testing.M) {
 		*seedFlag = time.Now().UnixNano()
 	}
 	fmt.Printf("seed %d\n", *seedFlag)
+	debug.SetGCPercent(400) // thousands of small logs come and go
 	os.Exit(m.Run())
 }
 
@@ -109,15 +111,17 @@ func (c *tally) add(class string) {
 	c.count[class]++
 }
 
-// see counts a state, and whether it is a new one of its class.
-func (c *tally) see(class string, hash uint64) {
+// see counts a state, and reports whether it is a new one of its class.
+func (c *tally) see(class string, hash uint64) (isNew bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.count[class]++
 	if c.seen[class] == nil {
 		c.seen[class] = map[uint64]bool{}
 	}
+	isNew = !c.seen[class][hash]
 	c.seen[class][hash] = true
+	return isNew
 }
 
 func (c *tally) String() string {

@@ -4,21 +4,27 @@ package simulated
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
+	"github.com/gofrs/flock"
 	"github.com/stretchr/testify/require"
 
+	"migrationlog/eventlog"
 	"migrationlog/internal/torture/simos"
 )
 
 // D7, D4: whatever stops an Open at whichever of its calls (a fault, a kill, a power
 // cut), the next one succeeds, finds every event that is whole, tells the same, and
 // what repairs replaced is still somewhere; and so it is after a power cut that
-// takes all that the device was not told to keep.
+// takes all that the device was not told to keep. What leaves the disk in a state that
+// another has left is tried up to there.
 func TestD7_FaultInRecovery(t *testing.T) {
 	tried := newTally()
 	var cases []func(n int, dir string) error
@@ -26,19 +32,20 @@ func TestD7_FaultInRecovery(t *testing.T) {
 		calls, ops := w.observe(t)
 		for _, f := range waysToFail(calls) {
 			cases = append(cases, func(n int, dir string) error {
-				tried.add(w.name + ": a fault")
-				return w.tryFault(f, n, dir)
+				tried.add("a fault")
+				return w.tryFault(f, n, dir, tried)
 			})
 		}
 		for call := range calls {
 			cases = append(cases, func(n int, dir string) error {
-				tried.add(w.name + ": a kill")
-				return w.tryKill(call+1, n, dir)
+				tried.add("a kill")
+				return w.tryKill(call+1, n, dir, tried)
 			})
 		}
 		for at := range ops + 1 {
 			for _, luck := range []string{"none", "full", "drawn", "drawn", "drawn", "drawn"} {
 				cases = append(cases, func(n int, dir string) error {
+					tried.add("a power cut")
 					return w.tryCut(at, luck, n, dir, tried)
 				})
 			}
@@ -79,31 +86,26 @@ func (w wound) admit(dir string) (*patient, error) {
 	return &patient{writer, w, disk}, nil
 }
 
-func (w wound) tryFault(f failure, n int, dir string) error {
+func (w wound) tryFault(f failure, n int, dir string, tried *tally) error {
 	p, err := w.admit(filepath.Join(dir, "disk"))
 	if err != nil {
 		return err
 	}
 	p.disk.FailAt(f.call, f.err, f.sticky)
-	if err = p.interrupt(); err == nil {
-		err = p.recover(filepath.Join(dir, "cut"), n)
-	}
-	if _, last := p.disk.Fired(); err != nil {
+	if err := p.interruptAndRecover(n, dir, tried); err != nil {
+		_, last := p.disk.Fired()
 		return fmt.Errorf("%s: %v (%s): %w", w.name, f, last, err)
 	}
 	return nil
 }
 
-func (w wound) tryKill(call, n int, dir string) error {
+func (w wound) tryKill(call, n int, dir string, tried *tally) error {
 	p, err := w.admit(filepath.Join(dir, "disk"))
 	if err != nil {
 		return err
 	}
 	p.disk.KillAt(call)
-	if err = p.interrupt(); err == nil {
-		err = p.recover(filepath.Join(dir, "cut"), n)
-	}
-	if err != nil {
+	if err := p.interruptAndRecover(n, dir, tried); err != nil {
 		return fmt.Errorf("%s: killed at call %d: %w", w.name, call, err)
 	}
 	return nil
@@ -121,9 +123,8 @@ func (w wound) tryCut(at int, luck string, n int, dir string, tried *tally) erro
 	p.disk.Stop()
 	after := w
 	after.image = p.disk.Cut(at, how)
-	tried.see(w.name+": a power cut", after.image.Hash())
 	next, err := after.admit(filepath.Join(dir, "next"))
-	if err != nil {
+	if err != nil || !tried.see(w.name, next.disk.Hash()) {
 		return err
 	}
 	if err := next.recover(filepath.Join(dir, "cut"), n); err != nil {
@@ -132,7 +133,16 @@ func (w wound) tryCut(at int, luck string, n int, dir string, tried *tally) erro
 	return nil
 }
 
-// interrupt opens the log while something may go wrong, and ends that.
+func (p *patient) interruptAndRecover(n int, dir string, tried *tally) error {
+	defer p.disk.Stop()
+	if err := p.interrupt(); err != nil || !tried.see(p.wound.name, p.disk.Hash()) {
+		return err
+	}
+	return p.recover(filepath.Join(dir, "cut"), n)
+}
+
+// interrupt opens the log while something may go wrong, and ends that. The log must not
+// stay locked.
 func (p *patient) interrupt() error {
 	s, err := openStore(p.dir, &p.opts)
 	if err != nil && inexcusable(err) {
@@ -142,6 +152,13 @@ func (p *patient) interrupt() error {
 		s.Close()
 	}
 	p.disk.Heal()
+	lock := flock.New(filepath.Join(p.dir, eventlog.LockName), flock.SetFlag(os.O_RDWR))
+	defer lock.Close()
+	if free, err := lock.TryLock(); err == nil && !free {
+		return broken("D7: the log stays locked")
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	return nil
 }
 
