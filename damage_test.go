@@ -46,7 +46,15 @@ func smallLog(t testing.TB) (dir string, events []checkpoint.Event, ends []int) 
 	return dir, events, ends
 }
 
-var filesOfALog = []string{"wal/" + firstSegment, "MANIFEST", "wal/MANIFEST", "WATERMARK", "wal/WATERMARK"}
+// eachFile tries each file of the small log, beside other tests.
+func eachFile(t *testing.T, try func(t *testing.T, name string)) {
+	for _, name := range []string{"wal/" + firstSegment, "MANIFEST", "wal/MANIFEST", "WATERMARK", "wal/WATERMARK", "snapshots/00000000000000000005"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			try(t, name)
+		})
+	}
+}
 
 // eventsIn are the whole events of a log by their numbers.
 func eventsIn(t testing.TB, dir string) map[uint64]checkpoint.Event {
@@ -67,13 +75,14 @@ func eventsIn(t testing.TB, dir string) map[uint64]checkpoint.Event {
 // frame of that bit is gone, the report names it, no number is given again, and
 // the next Open tells the same.
 func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
+	t.Parallel()
 	dir, events, ends := smallLog(t)
 	prefixes := map[int]bool{0: true} // the bytes of the lengths: all entries are short
 	for _, end := range ends {
 		prefixes[end] = true
 	}
-	flips, cost := 0, 0
-	for _, name := range append(filesOfALog, "snapshots/00000000000000000005") {
+	eachFile(t, func(t *testing.T, name string) {
+		flips, cost := 0, 0
 		whole, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)
 		for bit := range len(whole) * 8 {
@@ -115,8 +124,8 @@ func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 			require.NoError(t, s.Close())
 			require.NoError(t, os.RemoveAll(damaged))
 		}
-	}
-	t.Logf("%d bits flipped, %d of them cost a frame", flips, cost)
+		t.Logf("%d bits flipped, %d of them cost a frame", flips, cost)
+	})
 }
 
 // D2, D4, D5, D7: with the log cut at any byte, Open succeeds with the whole
@@ -124,6 +133,7 @@ func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 // was there is reported as lost and acknowledged, also where the cut is between
 // two frames, and its numbers are not given again; the rest is a torn write.
 func TestD4_OpenWithEveryCut(t *testing.T) {
+	t.Parallel()
 	dir, events, ends := smallLog(t)
 	whole, err := os.ReadFile(segmentPath(dir, firstSegment))
 	require.NoError(t, err)
@@ -186,10 +196,11 @@ func TestD4_OpenWithEveryCut(t *testing.T) {
 // on, Open succeeds with the whole frames before that, and says of all others that
 // they are lost and had been acknowledged.
 func TestD2_OpenWithEveryEndDestroyed(t *testing.T) {
+	t.Parallel()
 	dir, events, ends := smallLog(t)
-	garbage := rand.NewChaCha8([32]byte{})
-	tried := 0
-	for _, name := range append(filesOfALog, "snapshots/00000000000000000005") {
+	eachFile(t, func(t *testing.T, name string) {
+		garbage := rand.NewChaCha8([32]byte{})
+		tried := 0
 		whole, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)
 		for _, how := range []string{"cut", "zeros", "garbage"} {
@@ -231,8 +242,8 @@ func TestD2_OpenWithEveryEndDestroyed(t *testing.T) {
 				tried++
 			}
 		}
-	}
-	t.Logf("%d ends destroyed", tried)
+		t.Logf("%d ends destroyed", tried)
+	})
 }
 
 // setWatermark makes the watermark one that has not reached the disk since it

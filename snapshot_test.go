@@ -20,6 +20,7 @@ import (
 // D8: a snapshot and the tail, the last frame of each migration, and every frame from the first on
 // show the same rows, also after a kill, and whichever snapshot is left.
 func TestD8_SnapshotAndTail(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
