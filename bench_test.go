@@ -66,6 +66,24 @@ func upsertAttempt(b testing.TB, s *migrationlog.Store, id checkpoint.MigrationI
 }
 
 // An opening, with a snapshot and without one, of a log with 1,000 live migrations.
+func BenchmarkWriteAll(b *testing.B) {
+	s, err := migrationlog.Open(b.TempDir(), nil)
+	require.NoError(b, err)
+	events := moves(b, 1000)
+	b.ReportAllocs()
+	for n := uint32(1); b.Loop(); n++ {
+		for i, e := range events {
+			c := e.(checkpoint.Upserted).Checkpoint
+			c.Attempt = n
+			events[i] = checkpoint.Upserted{Checkpoint: c}
+		}
+		_, err := s.WriteAll(events)
+		require.NoError(b, err)
+	}
+	require.NoError(b, s.Close())
+	b.ReportMetric(float64(len(events))*float64(b.N)/b.Elapsed().Seconds(), "events/s")
+}
+
 func BenchmarkOpen(b *testing.B) {
 	for _, events := range []int{10_000, 1_000_000} {
 		dir := b.TempDir()

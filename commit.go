@@ -1,10 +1,13 @@
 package migrationlog
 
 import (
+	"errors"
 	"fmt"
+	"iter"
 	"sync"
 	"time"
 
+	"migrationlog/checkpoint"
 	"migrationlog/eventlog"
 	"migrationlog/eventlog/segment"
 	"migrationlog/projection"
@@ -28,6 +31,7 @@ type write struct {
 	err     error
 	told    chan verdict // holds one
 	bytes   []byte       // what body lies in
+	next    *write       // the one after it of the same call, decided with it; nil for none
 }
 
 // writes are to be used again.
@@ -39,6 +43,60 @@ func newWrite(opts []WriteOption) *write {
 		opt(&w.options)
 	}
 	return w
+}
+
+// What one call hands to the queue at a time, at most.
+const (
+	chainEvents = 1000
+	chainBytes  = 256 << 10
+)
+
+// newChain returns the first of as many events as go together, nil for none, and the error of
+// the one after them, if it is that which ends them.
+func newChain(events []checkpoint.Event, opts []WriteOption) (first *write, refused error) {
+	end, sizeBytes := &first, 0
+	for _, e := range events[:min(len(events), chainEvents)] {
+		w := newWrite(opts)
+		if upserted, ok := e.(checkpoint.Upserted); ok {
+			w.upserts(upserted.Checkpoint)
+		} else {
+			w.ends(e)
+		}
+		if w.err != nil {
+			refused = w.err
+			w.release()
+			return first, refused
+		}
+		*end, end = w, &w.next
+		if sizeBytes += len(w.bytes); sizeBytes >= chainBytes {
+			break
+		}
+	}
+	return first, nil
+}
+
+func (w *write) upserts(c checkpoint.Checkpoint) {
+	w.change = projection.Upserts(c)
+	w.encoded(checkpoint.AppendUpserted(w.bytes, w.change.Checkpoint()))
+}
+
+// ends makes it an event after which its migration has no row.
+func (w *write) ends(e checkpoint.Event) {
+	if w.encoded(checkpoint.AppendEvent(w.bytes, e)); w.err == nil {
+		w.change = projection.Ends(e.Migration())
+	}
+}
+
+func (w *write) encoded(event []byte, err error) {
+	w.bytes = event
+	switch {
+	case err == nil:
+		w.body = segment.NewBody(event)
+	case errors.Is(err, ErrTooLarge):
+		w.err = err
+	default:
+		w.err = fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
 }
 
 // release makes what the write has taken free for another.
@@ -55,11 +113,12 @@ const (
 	leading verdict = true  // its caller decides for all that wait
 )
 
-// commit returns when the write has been decided.
-func (s *Store) commit(w *write) (Receipt, error) {
+// commit returns when the write has been decided, and those after it of the same call.
+func (s *Store) commit(w *write) {
 	batch, err := s.queue.join(w)
 	if err != nil {
-		return Receipt{}, err
+		w.err = err
+		return
 	}
 	if batch == nil && <-w.told == leading {
 		batch = s.queue.take()
@@ -67,7 +126,6 @@ func (s *Store) commit(w *write) (Receipt, error) {
 	if batch != nil {
 		s.lead(batch, w)
 	}
-	return w.receipt, w.err
 }
 
 // lead decides a batch, own among it, and wakes the callers of the others: first whoever
@@ -107,7 +165,7 @@ func (s *Store) decide(batch []*write) (failure error) {
 	err := s.append(entries)
 	failure = s.note(batch, len(entries), err)
 	if err != nil { // what was refused was held against events that may not exist
-		for _, w := range batch {
+		for w := range each(batch) {
 			w.receipt, w.err = Receipt{}, err
 		}
 	}
@@ -115,20 +173,26 @@ func (s *Store) decide(batch []*write) (failure error) {
 }
 
 // check decides, in order, which of the writes are to be appended, and adds them to the
-// next view. Each is held against what that will be after the ones before it.
+// next view. Each is held against what that will be after the ones before it. A call's end
+// with the first that is refused.
 func (s *Store) check(batch []*write) []eventlog.Entry {
 	s.next.Begin(s.view.Load())
 	entries := s.entries[:0]
 	seq := s.log.NextSeq()
 	for _, w := range batch {
-		at := s.next.Place(w.change.Migration())
-		var proceed bool
-		if w.receipt, proceed, w.err = w.decide(at.Latest()); !proceed {
-			continue
+		for ; w != nil; w = w.next {
+			at := s.next.Place(w.change.Migration())
+			var proceed bool
+			if w.receipt, proceed, w.err = w.decide(at.Latest()); w.err != nil {
+				break
+			}
+			if !proceed {
+				continue
+			}
+			entries = append(entries, eventlog.Entry{PrevSeq: s.next.Add(at, seq, w.change), Body: w.body})
+			w.receipt.Seq = seq
+			seq++
 		}
-		entries = append(entries, eventlog.Entry{PrevSeq: s.next.Add(at, seq, w.change), Body: w.body})
-		w.receipt.Seq = seq
-		seq++
 	}
 	s.entries = entries
 	return entries
@@ -180,6 +244,19 @@ func (w *write) decide(row *projection.Row) (r Receipt, proceed bool, err error)
 
 var noRow projection.Row
 
+// each yields all writes of a batch's calls, in their order.
+func each(batch []*write) iter.Seq[*write] {
+	return func(yield func(*write) bool) {
+		for _, w := range batch {
+			for ; w != nil; w = w.next {
+				if !yield(w) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // note counts what became of a batch. It returns a failure that is the first.
 func (s *Store) note(batch []*write, appended int, failure error) (first error) {
 	s.statsMu.Lock()
@@ -187,7 +264,7 @@ func (s *Store) note(batch []*write, appended int, failure error) (first error) 
 		first = failure
 	}
 	s.failed = failure
-	for _, w := range batch {
+	for w := range each(batch) {
 		switch {
 		case failure != nil, w.err != nil:
 			s.stats.Refused++

@@ -35,6 +35,13 @@ func (m *model) end(e checkpoint.Event) migrationlog.Receipt {
 	return m.append(e)
 }
 
+func (m *model) write(e checkpoint.Event) migrationlog.Receipt {
+	if u, ok := e.(checkpoint.Upserted); ok {
+		return m.upsert(u.Checkpoint)
+	}
+	return m.end(e)
+}
+
 func (m *model) append(e checkpoint.Event) migrationlog.Receipt {
 	m.events = append(m.events, e)
 	return migrationlog.Receipt{Seq: uint64(len(m.events))}
@@ -52,25 +59,35 @@ func TestD8_EqualsModel(t *testing.T) {
 		defer func() { require.NoError(t, s.Close()) }()
 		m := &model{rows: map[checkpoint.MigrationID]checkpoint.Checkpoint{}}
 		ids := []checkpoint.MigrationID{{1}, {2}, {3}}
+		draw := func(t *rapid.T) checkpoint.Event {
+			id := rapid.SampledFrom(ids).Draw(t, "id")
+			switch rapid.SampledFrom([]string{"upsert", "upsert", "abort", "remove"}).Draw(t, "kind") {
+			case "abort":
+				return checkpoint.Aborted{MigrationID: id, Reason: rapid.String().Draw(t, "reason"), TimestampMS: rapid.Uint64().Draw(t, "ts_ms")}
+			case "remove":
+				return checkpoint.Removed{MigrationID: id, TimestampMS: rapid.Uint64().Draw(t, "ts_ms")}
+			}
+			c, err := checkpoint.New(id, rapid.Uint32Range(0, 2).Draw(t, "attempt"), drawPayload(t), rapid.Uint64().Draw(t, "ts_ms"))
+			require.NoError(t, err)
+			return checkpoint.Upserted{Checkpoint: c}
+		}
 		t.Repeat(map[string]func(*rapid.T){
-			"upsert": func(t *rapid.T) {
-				c, err := checkpoint.New(rapid.SampledFrom(ids).Draw(t, "id"), rapid.Uint32Range(0, 2).Draw(t, "attempt"), drawPayload(t), rapid.Uint64().Draw(t, "ts_ms"))
+			"write": func(t *rapid.T) {
+				e := draw(t)
+				got, err := write(s, e)
 				require.NoError(t, err)
-				got, err := s.Upsert(c)
-				require.NoError(t, err)
-				require.Equal(t, m.upsert(c), got)
+				require.Equal(t, m.write(e), got)
 			},
-			"abort": func(t *rapid.T) {
-				e := checkpoint.Aborted{MigrationID: rapid.SampledFrom(ids).Draw(t, "id"), Reason: rapid.String().Draw(t, "reason"), TimestampMS: rapid.Uint64().Draw(t, "ts_ms")}
-				got, err := s.Abort(e.MigrationID, e.Reason, nil, migrationlog.At(e.TimestampMS))
+			"write all": func(t *rapid.T) {
+				events := make([]checkpoint.Event, rapid.IntRange(0, 6).Draw(t, "events"))
+				want := make([]migrationlog.Receipt, len(events))
+				for i := range events {
+					events[i] = draw(t)
+					want[i] = m.write(events[i])
+				}
+				got, err := s.WriteAll(events)
 				require.NoError(t, err)
-				require.Equal(t, m.end(e), got)
-			},
-			"remove": func(t *rapid.T) {
-				e := checkpoint.Removed{MigrationID: rapid.SampledFrom(ids).Draw(t, "id"), TimestampMS: rapid.Uint64().Draw(t, "ts_ms")}
-				got, err := s.Remove(e.MigrationID, migrationlog.At(e.TimestampMS))
-				require.NoError(t, err)
-				require.Equal(t, m.end(e), got)
+				require.Equal(t, want, got)
 			},
 			"reopen": func(t *rapid.T) {
 				require.NoError(t, s.Close())

@@ -11,7 +11,6 @@ import (
 
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog"
-	"migrationlog/eventlog/segment"
 	"migrationlog/projection"
 	"migrationlog/replay"
 )
@@ -130,8 +129,7 @@ func (s *Store) logReport() {
 // after the others nothing was written.
 func (s *Store) Upsert(c checkpoint.Checkpoint, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
-	w.change = projection.Upserts(c)
-	w.bytes, w.err = checkpoint.AppendUpserted(w.bytes, w.change.Checkpoint())
+	w.upserts(c)
 	return s.write(w)
 }
 
@@ -141,7 +139,8 @@ func (s *Store) Upsert(c checkpoint.Checkpoint, opts ...WriteOption) (Receipt, e
 // are Upsert's.
 func (s *Store) Abort(id checkpoint.MigrationID, reason string, comps []checkpoint.Compensation, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
-	return s.end(w, checkpoint.Aborted{MigrationID: id, Reason: reason, Compensations: comps, TimestampMS: s.timestampMS(w)})
+	w.ends(checkpoint.Aborted{MigrationID: id, Reason: reason, Compensations: comps, TimestampMS: s.timestampMS(w)})
+	return s.write(w)
 }
 
 // Remove records that a finished migration was cleaned up. After it the
@@ -149,7 +148,8 @@ func (s *Store) Abort(id checkpoint.MigrationID, reason string, comps []checkpoi
 // errors are Upsert's.
 func (s *Store) Remove(id checkpoint.MigrationID, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
-	return s.end(w, checkpoint.Removed{MigrationID: id, TimestampMS: s.timestampMS(w)})
+	w.ends(checkpoint.Removed{MigrationID: id, TimestampMS: s.timestampMS(w)})
+	return s.write(w)
 }
 
 func (s *Store) timestampMS(w *write) uint64 {
@@ -159,24 +159,44 @@ func (s *Store) timestampMS(w *write) uint64 {
 	return uint64(max(0, s.opts.Now().UnixMilli()))
 }
 
-// end writes an event after which its migration has no row.
-func (s *Store) end(w *write, e checkpoint.Event) (Receipt, error) {
-	w.change = projection.Ends(e.Migration())
-	w.bytes, w.err = checkpoint.AppendEvent(w.bytes, e)
-	return s.write(w)
-}
-
 // write commits what has been encoded, and lets go of it.
 func (s *Store) write(w *write) (Receipt, error) {
 	defer w.release()
-	switch {
-	case errors.Is(w.err, ErrTooLarge):
-		return Receipt{}, w.err
-	case w.err != nil:
-		return Receipt{}, fmt.Errorf("%w: %w", ErrInvalid, w.err)
+	if w.err == nil {
+		s.commit(w)
 	}
-	w.body = segment.NewBody(w.bytes)
-	return s.commit(w)
+	return w.receipt, w.err
+}
+
+// WriteAll writes the events in their order, each as Upsert, Abort or Remove would with
+// these options, but with one sync for up to a thousand: for an import, or for a
+// node that is drained of many shards at once. An event has its own timestamp, whatever At says.
+//
+// It ends with the first event that is refused. The receipts are those of the events
+// before it, which are durable and visible, and the error is that event's, one of Upsert's. It is no
+// transaction: others see a part of the events before the rest, and a crash may leave the
+// first of them alone. After ErrFailed the outcome of those without a receipt is unknown.
+func (s *Store) WriteAll(events []checkpoint.Event, opts ...WriteOption) ([]Receipt, error) {
+	receipts := make([]Receipt, 0, len(events))
+	for len(receipts) < len(events) {
+		first, err := newChain(events[len(receipts):], opts)
+		if first != nil {
+			s.commit(first)
+		}
+		for w, next := first, (*write)(nil); w != nil; w = next {
+			if w.err != nil {
+				err = w.err
+				break // those after it were not decided
+			}
+			receipts = append(receipts, w.receipt)
+			next = w.next
+			w.release()
+		}
+		if err != nil {
+			return receipts, err
+		}
+	}
+	return receipts, nil
 }
 
 // Get returns a migration's latest checkpoint. Where the log has lost events,

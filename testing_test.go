@@ -50,6 +50,16 @@ func upsert(t testing.TB, s *migrationlog.Store, id checkpoint.MigrationID, atte
 	return r
 }
 
+func write(s *migrationlog.Store, e checkpoint.Event, opts ...migrationlog.WriteOption) (migrationlog.Receipt, error) {
+	switch e := e.(type) {
+	case checkpoint.Upserted:
+		return s.Upsert(e.Checkpoint, opts...)
+	case checkpoint.Aborted:
+		return s.Abort(e.MigrationID, e.Reason, e.Compensations, append(opts, migrationlog.At(e.TimestampMS))...)
+	}
+	return s.Remove(e.Migration(), append(opts, migrationlog.At(e.WallMS()))...)
+}
+
 func verify(t testing.TB, dir string) replay.Report {
 	reader, err := replay.Open(dir)
 	require.NoError(t, err)

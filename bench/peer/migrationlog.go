@@ -9,7 +9,7 @@ import (
 )
 
 var migrationLog = Peer{
-	Name: "migrationlog", Keeps: KeepsHistoryAndRows, Setup: "default; NoSync for bulk", Open: openMigrationLog,
+	Name: "migrationlog", Keeps: KeepsHistoryAndRows, Setup: "default; WriteAll with NoSync for bulk", Open: openMigrationLog,
 	takesEvents: true,
 }
 
@@ -43,12 +43,17 @@ func (m migrationLogStore) Apply(op *life.Op) (err error) {
 }
 
 func (m migrationLogStore) ApplyAll(ops []life.Op) error {
+	events := make([]checkpoint.Event, len(ops))
 	for i := range ops {
-		if err := m.Apply(&ops[i]); err != nil {
-			return err
+		events[i] = ops[i].Event
+	}
+	receipts, err := m.s.WriteAll(events)
+	for i, receipt := range receipts {
+		if receipt.Seq == 0 || receipt.Duplicate {
+			return fmt.Errorf("nothing was written for %v", events[i])
 		}
 	}
-	return nil
+	return err
 }
 
 func (m migrationLogStore) Load() (int, error) { return m.s.Len(), nil }

@@ -25,8 +25,9 @@ func (t *tool) importCommand() *cobra.Command {
 		Use:   "import DIR FILE|-",
 		Short: "Append NDJSON events to a log, through the store",
 		Long: `Append NDJSON events, as 'log -o ndjson' prints them, to the log in DIR, which is
-made if it is not there. Lines take new numbers. A line that cannot be read ends
-the import with its number; what came before it is durable. A line is a duplicate
+made if it is not there. Lines take new numbers, and those that come together are
+made durable together. A line that cannot be read ends the import with its number;
+what came before it is durable. A line is a duplicate
 if the latest row has its phase and attempt, no more: importing a file twice
 writes again what was overwritten since, and moves rows back until it is through.`,
 		Args: args(2, 2),
@@ -65,9 +66,7 @@ func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) er
 		defer f.Close()
 		in = f
 	}
-	// Lines become durable together, when the store is closed: nothing is
-	// acknowledged before.
-	store, err := migrationlog.Open(dir, &migrationlog.Options{NoSync: true})
+	store, err := migrationlog.Open(dir, nil)
 	if err != nil {
 		return err
 	}
@@ -115,37 +114,51 @@ func (t *tool) importSummary(m *importer, dir string) error {
 
 func (m *importer) lines(ctx context.Context, in io.Reader, p *progress) error {
 	var number uint64
-	for line, err := range readLines(ctx, in) {
-		number++
+	for lines, err := range readLines(ctx, in) {
+		var events []checkpoint.Event
+		var numbers []uint64 // of their lines
+		for _, line := range lines {
+			number++
+			event, refused := m.read(line)
+			if refused != nil {
+				err = fmt.Errorf("line %d: %w", number, refused)
+				break
+			}
+			if event != nil {
+				events, numbers = append(events, event), append(numbers, number)
+			}
+		}
 		if errors.Is(err, bufio.ErrTooLong) {
-			return usageErrorf("line %d: longer than %d bytes", number, maxLineBytes)
+			err = usageErrorf("line %d: longer than %d bytes", number+1, maxLineBytes)
+		}
+		receipts, failure := m.store.WriteAll(events, m.opts...)
+		m.count(receipts)
+		if failure != nil {
+			return fmt.Errorf("line %d: %w", numbers[len(receipts)], failure)
 		}
 		if err != nil {
 			return err
-		}
-		if len(bytes.TrimSpace(line)) == 0 {
-			continue
-		}
-		m.Lines++
-		if err := m.line(line); err != nil {
-			return fmt.Errorf("line %d: %w", number, err)
 		}
 		p.at(number)
 	}
 	return nil
 }
 
-// readLines yields the lines of in, and ends with an error of reading or with
-// ctx's: also when a read is waiting, as one of standard input may for ever.
-func readLines(ctx context.Context, in io.Reader) iter.Seq2[[]byte, error] {
+// importLines is how many lines are written together, at most.
+const importLines = 1000
+
+// readLines yields the lines of in, those together that have come meanwhile, and ends with
+// an error of reading, beside the lines before it, or with ctx's: also when a read is
+// waiting, as one of standard input may for ever.
+func readLines(ctx context.Context, in io.Reader) iter.Seq2[[][]byte, error] {
 	type result struct {
 		line []byte
 		err  error
 	}
-	return func(yield func([]byte, error) bool) {
+	return func(yield func([][]byte, error) bool) {
 		ctx, stop := context.WithCancel(ctx)
 		defer stop()
-		results := make(chan result, 64)
+		results := make(chan result, importLines)
 		go func() {
 			defer close(results)
 			scanner := bufio.NewScanner(in)
@@ -164,56 +177,62 @@ func readLines(ctx context.Context, in io.Reader) iter.Seq2[[]byte, error] {
 			}
 		}()
 		for {
+			var lines [][]byte
+			var r result
+			more := true
 			select {
 			case <-ctx.Done():
 				yield(nil, ctx.Err())
 				return
-			case r, ok := <-results:
-				if !ok || !yield(r.line, r.err) {
-					return
+			case r, more = <-results:
+			}
+			for more && r.err == nil {
+				if lines = append(lines, r.line); len(lines) == importLines || len(results) == 0 {
+					break
 				}
+				r, more = <-results
+			}
+			if len(lines) == 0 && r.err == nil || !yield(lines, r.err) || r.err != nil {
+				return
 			}
 		}
 	}
 }
 
-func (m *importer) line(line []byte) error {
+// read returns the event of a line, nil for none.
+func (m *importer) read(line []byte) (checkpoint.Event, error) {
+	if len(bytes.TrimSpace(line)) == 0 {
+		return nil, nil
+	}
+	m.Lines++
 	var r replay.Record
 	if err := json.Unmarshal(line, &r); err != nil {
-		return usageError{err}
+		return nil, usageError{err}
 	}
 	if r.Damage != nil {
 		if !r.Damage.Torn { // a torn write never was an event
 			m.Damage++
 		}
-		return nil
+		return nil, nil
 	}
 	if r.Unknown != nil {
-		return usageErrorf("an event of kind %d, which a newer version wrote: import it with that version", r.Unknown.Kind)
+		return nil, usageErrorf("an event of kind %d, which a newer version wrote: import it with that version", r.Unknown.Kind)
 	}
-	receipt, err := m.write(r.Event)
-	switch {
-	case err != nil:
-		return err
-	case receipt.Duplicate:
-		m.Duplicates++
-		if receipt.Differs {
-			m.Differs++
-		}
-	case receipt.Seq == 0:
-		m.Absent++
-	default:
-		m.Appended++
-	}
-	return nil
+	return r.Event, nil
 }
 
-func (m *importer) write(event checkpoint.Event) (migrationlog.Receipt, error) {
-	switch e := event.(type) {
-	case checkpoint.Upserted:
-		return m.store.Upsert(e.Checkpoint, m.opts...)
-	case checkpoint.Aborted:
-		return m.store.Abort(e.MigrationID, e.Reason, e.Compensations, append(m.opts, migrationlog.At(e.TimestampMS))...)
+func (m *importer) count(receipts []migrationlog.Receipt) {
+	for _, receipt := range receipts {
+		switch {
+		case receipt.Duplicate:
+			m.Duplicates++
+			if receipt.Differs {
+				m.Differs++
+			}
+		case receipt.Seq == 0:
+			m.Absent++
+		default:
+			m.Appended++
+		}
 	}
-	return m.store.Remove(event.Migration(), append(m.opts, migrationlog.At(event.WallMS()))...)
 }

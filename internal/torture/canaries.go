@@ -354,6 +354,10 @@ var canaries = []canary{
 		`if c != nil && exists && !w.options.confirm`, `if false`,
 		"./", "TestD3_"},
 
+	{"a call's events end with the first that is refused", "commit.go",
+		"w.err != nil {\n				break\n", "w.err != nil {\n				continue\n",
+		"./", "TestD3_WriteAllEndsWhereItIsRefused"},
+
 	// What is reported.
 	{"a loss that may be a migration's last puts it in doubt", "projection/doubt.go",
 		`case row == nil || row.last < newest || row.shaken:`, `case false:`,

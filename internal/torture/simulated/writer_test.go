@@ -141,6 +141,34 @@ func (w *writer) writeTogether(n int) error {
 	return errors.Join(failures...)
 }
 
+// writeAll hands several events to the store in one call.
+func (w *writer) writeAll(n int) error {
+	events := make([]checkpoint.Event, n)
+	for i := range events {
+		events[i] = w.drawEvent()
+	}
+	free := w.store.Stats().LastSeq + 1
+	receipts, err := w.store.WriteAll(events)
+	if errors.Is(err, migrationlog.ErrFailed) {
+		for i, e := range events {
+			for seq := range uint64(i + 1) { // those before it may have changed nothing
+				w.known.hand(free+seq, encode(e))
+			}
+		}
+	}
+	promised := promises{}
+	for i, r := range receipts {
+		if r.Seq > 0 {
+			promised[r.Seq] = encode(events[i])
+		}
+	}
+	w.disk.Mark(promised)
+	for seq, body := range promised {
+		err = errors.Join(err, w.known.promise(seq, body))
+	}
+	return err
+}
+
 // step does one thing that a coordinator does.
 func (w *writer) step() error {
 	if w.store == nil {
@@ -149,6 +177,8 @@ func (w *writer) step() error {
 	switch w.rng.IntN(8) {
 	case 0:
 		return w.writeTogether(2 + w.rng.IntN(maxTogether-1))
+	case 2:
+		return w.writeAll(2 + w.rng.IntN(10))
 	case 1:
 		if err := w.close(); err != nil {
 			return err
