@@ -183,7 +183,11 @@ func (s *Store) check(batch []*write) []eventlog.Entry {
 		for ; w != nil; w = w.next {
 			at := s.next.Place(w.change.Migration())
 			var proceed bool
-			if w.receipt, proceed, w.err = w.decide(at.Latest()); w.err != nil {
+			w.receipt, proceed, w.err = w.decide(at.Latest())
+			if proceed && w.options.ifFree {
+				w.err = s.isFree(w.change)
+			}
+			if w.err != nil {
 				break
 			}
 			if !proceed {
@@ -224,13 +228,15 @@ func (w *write) decide(row *projection.Row) (r Receipt, proceed bool, err error)
 		row = &noRow
 	}
 	id, latest, c := w.change.Migration(), &row.Checkpoint, w.change.Checkpoint()
-	if c != nil && exists && !w.options.confirm && latest.Phase() == c.Phase() && latest.Attempt == c.Attempt {
-		r = Receipt{Duplicate: true, Differs: latest.Payload != c.Payload}
-		if r.Differs && w.options.strict {
+	if c != nil && exists && latest.Phase() == c.Phase() && latest.Attempt == c.Attempt {
+		duplicate := Receipt{Duplicate: true, Differs: latest.Payload != c.Payload}
+		if duplicate.Differs && w.options.strict {
 			return Receipt{}, false, fmt.Errorf("%w: migration %s has %s, attempt %d, with another payload at seq %d",
 				ErrConflict, id, latest.Phase(), latest.Attempt, row.Seq)
 		}
-		return r, false, nil
+		if !w.options.confirm {
+			return duplicate, false, nil
+		}
 	}
 	if want := w.options.ifSeq; want != nil && *want != row.Seq {
 		if !exists {
@@ -243,6 +249,21 @@ func (w *write) decide(row *projection.Row) (r Receipt, proceed bool, err error)
 }
 
 var noRow projection.Row
+
+// isFree returns an error where another migration of the vShard that an upsert is about has a
+// row.
+func (s *Store) isFree(c projection.Change) error {
+	if c.Checkpoint() == nil {
+		return nil
+	}
+	vshardID := c.Checkpoint().Payload.Shard()
+	other, found := s.next.Other(vshardID, c.Migration())
+	if !found {
+		return nil
+	}
+	return fmt.Errorf("%w: vShard %d is moved by migration %s, which is at seq %d (%s, attempt %d)",
+		ErrMigrationInProgress, vshardID, other.Checkpoint.MigrationID, other.Seq, other.Checkpoint.Phase(), other.Checkpoint.Attempt)
+}
 
 // each yields all writes of a batch's calls, in their order.
 func each(batch []*write) iter.Seq[*write] {

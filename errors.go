@@ -34,6 +34,9 @@ var (
 	// ErrConflict is returned when a write's guard does not hold: see IfSeq and
 	// Strict. Nothing was appended.
 	ErrConflict = errors.New("conflict")
+	// ErrMigrationInProgress is returned when another migration of the vShard has a row:
+	// see IfVShardFree. Nothing was appended.
+	ErrMigrationInProgress = errors.New("migration in progress")
 	// ErrNewerFormat is returned by Open for a log that a newer version wrote.
 	ErrNewerFormat = segment.ErrNewerFormat
 )

@@ -58,29 +58,41 @@ type WriteOption func(*writeOptions)
 
 type writeOptions struct {
 	ifSeq       *uint64
+	ifFree      bool
 	strict      bool
 	confirm     bool
 	timestampMS *uint64
 }
 
 // IfSeq makes a write depend on the migration's latest row being the one with
-// this Seq, 0 for no row. Otherwise it is refused with ErrConflict: a late
-// writer cannot overwrite what it has not seen. A duplicate is a duplicate all
-// the same, so that a write may be tried again.
+// this Seq (of Store.Row, or of the receipt of who wrote it), 0 for no row. Otherwise it is
+// refused with ErrConflict: a late writer cannot overwrite what it has not seen. A
+// duplicate is a duplicate all the same, so that a write may be tried again; its receipt has no
+// Seq.
 func IfSeq(seq uint64) WriteOption {
 	return func(o *writeOptions) { o.ifSeq = &seq }
 }
 
+// IfVShardFree makes an upsert depend on no other migration of its vShard having a row, however
+// far that has come. Otherwise it is refused with ErrMigrationInProgress: of two
+// coordinators' threads that begin to move one vShard one fails. A duplicate is a duplicate all the
+// same. Of migrations whose events are lost it knows nothing (see Store.Doubt).
+func IfVShardFree() WriteOption {
+	return func(o *writeOptions) { o.ifFree = true }
+}
+
 // Strict makes an upsert of the same phase and attempt as the latest row with
 // another payload an ErrConflict. Without it such a write is a duplicate that
-// Differs.
+// Differs, and its payload is not written.
 func Strict() WriteOption {
 	return func(o *writeOptions) { o.strict = true }
 }
 
 // Confirm makes an event of a write that changes nothing: of an upsert like the
 // latest row, or of the abort or removal of a migration without a row. It says that
-// what the store shows is true, and ends a doubt.
+// what the write says is true, and ends a doubt. An upsert of the latest row's phase and attempt
+// with another payload takes the row's place, unless it is Strict: then only what the
+// store shows already can be confirmed.
 func Confirm() WriteOption {
 	return func(o *writeOptions) { o.confirm = true }
 }

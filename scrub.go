@@ -14,7 +14,10 @@ import (
 // reports what would be found if it were opened now: a disk that goes bad is
 // noticed before a restart depends on it. It covers every event that was visible
 // when it began. What the store serves comes from memory and is not changed by
-// what Scrub finds; nor is the log.
+// what Scrub finds; nor is the log. So that a restart finds again what is lost, write it
+// once more: each of s.Rows whose Seq is among the report's Lost, by
+// s.Upsert(row.Checkpoint, Confirm(), Strict(), IfSeq(row.Seq)); and of the migrations in
+// doubt those that have no row any more, by an Abort or a Remove with Confirm.
 //
 // It returns ErrClosed, an I/O error, or ctx's.
 func (s *Store) Scrub(ctx context.Context) (replay.Report, error) {

@@ -12,6 +12,7 @@ import (
 
 	"migrationlog"
 	"migrationlog/checkpoint"
+	"migrationlog/projection"
 	"migrationlog/replay"
 )
 
@@ -68,6 +69,19 @@ func TestD5_Scrub(t *testing.T) {
 	_, ok := s.Get(first)
 	require.True(t, ok, "memory has it")
 	require.NoError(t, s.Health())
+
+	// What is lost is written once more, as the doc comment says, before the writer is killed.
+	lost, _ := s.Row(first)
+	_, err = s.Upsert(lost.Checkpoint, migrationlog.Confirm(), migrationlog.Strict(), migrationlog.IfSeq(lost.Seq))
+	require.NoError(t, err)
+	s.AwaitSnapshot()
+	killed := copyDir(t, dir)
+	require.NoError(t, os.RemoveAll(filepath.Join(killed, "snapshots")))
+	next := open(t, killed, nil)
+	got, ok := next.Get(first)
+	require.True(t, ok)
+	require.Equal(t, lost.Checkpoint, got)
+	require.Equal(t, projection.Proven, next.Doubt(first))
 
 	active := segments(t, dir)
 	require.NoError(t, os.Truncate(active[len(active)-1], 10))

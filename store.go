@@ -121,11 +121,11 @@ func (s *Store) logReport() {
 // attempt nothing is written, and the receipt says Duplicate (see Confirm).
 //
 // It does not hold the checkpoint against the protocol: a run may be restarted,
-// so an earlier phase or a lower attempt is accepted (see IfSeq for a guard), and
-// after an abort or a removal the same id begins a new life.
+// so an earlier phase or a lower attempt is accepted, and after an abort or a removal
+// the same id begins a new life. IfSeq, IfVShardFree and Strict are guards.
 //
 // It returns ErrInvalid (with the cause, from package checkpoint), ErrTooLarge,
-// ErrConflict, ErrClosed or ErrFailed. After ErrFailed the outcome is unknown;
+// ErrConflict, ErrMigrationInProgress, ErrClosed or ErrFailed. After ErrFailed the outcome is unknown;
 // after the others nothing was written.
 func (s *Store) Upsert(c checkpoint.Checkpoint, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
@@ -133,10 +133,13 @@ func (s *Store) Upsert(c checkpoint.Checkpoint, opts ...WriteOption) (Receipt, e
 	return s.write(w)
 }
 
-// Abort records that a migration was given up, and why, and what undoes it in
-// which order. After it the migration has no row. A migration without a row is
-// left so: nothing is written, and the receipt's Seq is 0 (see Confirm). Its errors
-// are Upsert's.
+// Abort records that a migration was given up, and why, and what undid it in
+// which order. After it the migration has no row, so it comes last: carry the
+// compensations out first, each so that it may be done again, and then record the abort. Who
+// crashes in between finds the row and does both once more. After a Cutover there is no way back.
+//
+// A migration without a row is left so: nothing is written, and the receipt's Seq is 0
+// (see Confirm). Its errors are Upsert's.
 func (s *Store) Abort(id checkpoint.MigrationID, reason string, comps []checkpoint.Compensation, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
 	w.ends(checkpoint.Aborted{MigrationID: id, Reason: reason, Compensations: comps, TimestampMS: s.timestampMS(w)})

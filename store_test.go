@@ -207,11 +207,60 @@ func TestGuards(t *testing.T) {
 	require.NoError(t, err, "the same payload is no conflict")
 	_, err = s.Upsert(row(t, id, 0, checkpoint.CatchUp{VShardID: 1}), migrationlog.Strict())
 	require.ErrorIs(t, err, migrationlog.ErrConflict)
+	_, err = s.Upsert(row(t, id, 0, checkpoint.CatchUp{VShardID: 1}), migrationlog.Strict(), migrationlog.Confirm())
+	require.ErrorIs(t, err, migrationlog.ErrConflict, "what is not so cannot be confirmed")
 	_, err = s.Remove(id, migrationlog.IfSeq(1))
 	require.ErrorIs(t, err, migrationlog.ErrConflict)
 	_, err = s.Remove(id, migrationlog.IfSeq(2))
 	require.NoError(t, err)
 	require.EqualValues(t, 3, s.Stats().LastSeq)
+}
+
+// One vShard is moved by one migration at a time, whoever else begins meanwhile.
+func TestGuards_VShard(t *testing.T) {
+	s := open(t, t.TempDir(), nil)
+	begin := func() checkpoint.Checkpoint { return row(t, checkpoint.NewMigrationID(), 0, addLearner) }
+	first := begin()
+	_, err := s.Upsert(first, migrationlog.IfVShardFree())
+	require.NoError(t, err)
+	_, err = s.Upsert(begin(), migrationlog.IfVShardFree())
+	require.ErrorIs(t, err, migrationlog.ErrMigrationInProgress)
+	require.ErrorContains(t, err, first.MigrationID.String())
+	again, err := s.Upsert(first, migrationlog.IfVShardFree())
+	require.NoError(t, err)
+	require.True(t, again.Duplicate)
+	_, err = s.Upsert(row(t, first.MigrationID, 0, catchUp), migrationlog.IfVShardFree())
+	require.NoError(t, err, "it is its own")
+	other := addLearner
+	other.VShardID++
+	_, err = s.Upsert(row(t, checkpoint.NewMigrationID(), 0, other), migrationlog.IfVShardFree())
+	require.NoError(t, err)
+	_, err = s.Remove(first.MigrationID, migrationlog.IfVShardFree())
+	require.NoError(t, err)
+
+	// Also of those that are decided together one begins.
+	resume := s.HoldCommits()
+	const writers = 20
+	errs := make(chan error)
+	for range writers {
+		c := begin()
+		go func() {
+			_, err := s.Upsert(c, migrationlog.IfVShardFree())
+			errs <- err
+		}()
+	}
+	require.Eventually(t, func() bool { return s.Waiting() == writers }, time.Minute, time.Millisecond)
+	resume()
+	began := 0
+	for range writers {
+		if err := <-errs; err == nil {
+			began++
+		} else {
+			require.ErrorIs(t, err, migrationlog.ErrMigrationInProgress)
+		}
+	}
+	require.Equal(t, 1, began)
+	require.Len(t, s.VShard(addLearner.VShardID), 1)
 }
 
 // Writers of the same step append one event, and everything acknowledged by any

@@ -99,7 +99,7 @@ func (r *Recovery) judge(fsys fs.FS) (err error) {
 		return err
 	}
 	if len(names) == 0 {
-		return fmt.Errorf("%w: it has a manifest and not one segment in %s/: is a volume not mounted, or a copy incomplete?", ErrDamaged, segment.WALDir)
+		return fmt.Errorf("%w: it has a manifest and not one segment in %s/: is a volume not mounted, or a copy incomplete? (if they are gone for good, keep the directory and begin a new log in another)", ErrDamaged, segment.WALDir)
 	}
 	r.lastName = names[len(names)-1]
 	for _, d := range r.found.Strays {

@@ -40,6 +40,17 @@ func (b *Batch) Add(at Place, seq uint64, c Change) (prevSeq uint64) {
 	return at.LastSeq()
 }
 
+// Other returns the row of another migration of a vShard, if there is one.
+func (b *Batch) Other(vshardID uint32, than checkpoint.MigrationID) (Row, bool) {
+	b.fold()
+	for at := range b.view.shards.within(shardHash(vshardID), shardBits) {
+		if at.vshardID == vshardID && at.id != idKey(than) {
+			return b.view.Get(checkpoint.MigrationID(at.id))
+		}
+	}
+	return Row{}, false
+}
+
 // Fold returns the view with all that was added. The batch is over.
 func (b *Batch) Fold() *View {
 	b.fold()

@@ -23,6 +23,10 @@ type (
 		Payload     json.RawMessage         `json:"payload"`
 		CRC32C      *uint32                 `json:"crc32c,omitempty"`
 		TSMS        *uint64                 `json:"ts_ms"`
+
+		// A row of the latest state has these beside it; they are not read.
+		Doubt json.RawMessage `json:"doubt,omitempty"`
+		Facts json.RawMessage `json:"facts,omitempty"`
 	}
 	abortLine struct {
 		Seq           uint64                  `json:"seq,omitempty"`
@@ -67,7 +71,10 @@ func (r Record) MarshalJSON() ([]byte, error) {
 			return nil, err
 		}
 		phase := c.Phase()
-		return json.Marshal(checkpointLine{r.Seq, KindCheckpoint, &c.MigrationID, &c.Attempt, &phase, payload, &c.CRC32C, &c.TimestampMS})
+		return json.Marshal(checkpointLine{
+			Seq: r.Seq, Kind: KindCheckpoint, MigrationID: &c.MigrationID, Attempt: &c.Attempt, Phase: &phase,
+			Payload: payload, CRC32C: &c.CRC32C, TSMS: &c.TimestampMS,
+		})
 	case checkpoint.Aborted:
 		comps := make([]compensationLine, len(e.Compensations))
 		for i := range comps {
@@ -88,8 +95,8 @@ func (r Record) MarshalJSON() ([]byte, error) {
 }
 
 // UnmarshalJSON reads a line that MarshalJSON wrote or a program like it. Every
-// key but seq and crc32c is required and no other is allowed, so that a
-// misspelt one is not read as a zero. Without crc32c the payload's is computed.
+// key but seq and crc32c is required and, but for doubt and facts of a row, no other is
+// allowed, so that a misspelt one is not read as a zero. Without crc32c the payload's is computed.
 func (r *Record) UnmarshalJSON(line []byte) error {
 	if !utf8.Valid(line) {
 		return errors.New("not valid UTF-8")

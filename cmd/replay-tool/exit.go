@@ -77,7 +77,7 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case errors.As(err, new(usageError)):
 		return exitUsage
-	case errors.Is(err, migrationlog.ErrInvalid), errors.Is(err, migrationlog.ErrTooLarge), errors.Is(err, segment.ErrInsideALog):
+	case errors.Is(err, migrationlog.ErrInvalid), errors.Is(err, migrationlog.ErrTooLarge), errors.Is(err, migrationlog.ErrConflict), errors.Is(err, segment.ErrInsideALog):
 		return exitUsage
 	case errors.Is(err, migrationlog.ErrLocked):
 		return exitLocked

@@ -29,7 +29,13 @@ made if it is not there. Lines take new numbers, and those that come together ar
 made durable together. A line that cannot be read ends the import with its number;
 what came before it is durable. A line is a duplicate
 if the latest row has its phase and attempt, no more: importing a file twice
-writes again what was overwritten since, and moves rows back until it is through.`,
+writes again what was overwritten since, and moves rows back until it is through.
+
+With --confirm the log must be there already, and a line may repeat a row, but for
+its phase and attempt have no other payload. Where the cluster has been asked, and
+what the log shows of a migration in doubt is true, this ends the doubt:
+
+  replay-tool state DIR MIGRATION -o ndjson | replay-tool import --confirm DIR -`,
 		Args: args(2, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			return t.runImport(c.Context(), args[0], args[1], confirm)
@@ -45,8 +51,9 @@ const maxLineBytes = 1 << 20
 
 // importer counts what became of the lines.
 type importer struct {
-	store *migrationlog.Store
-	opts  []migrationlog.WriteOption
+	store   *migrationlog.Store
+	opts    []migrationlog.WriteOption
+	through uint64 // all lines up to this one are done with
 
 	Lines      uint64 `json:"lines"`
 	Appended   uint64 `json:"appended"`
@@ -66,9 +73,13 @@ func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) er
 		defer f.Close()
 		in = f
 	}
-	store, err := migrationlog.Open(dir, nil)
+	_, isNew := replay.Open(dir)
+	store, err := migrationlog.Open(dir, &migrationlog.Options{MustExist: confirm})
 	if err != nil {
 		return err
+	}
+	if isNew != nil {
+		t.say("began a new log in %s", dir)
 	}
 	report := store.Report()
 	t.reportFindings(report)
@@ -77,7 +88,7 @@ func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) er
 	}
 	m := &importer{store: store}
 	if confirm {
-		m.opts = append(m.opts, migrationlog.Confirm())
+		m.opts = append(m.opts, migrationlog.Confirm(), migrationlog.Strict())
 	}
 	p := t.progress("lines imported:")
 	err = m.lines(ctx, in, p)
@@ -86,7 +97,7 @@ func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) er
 		return errors.Join(err, closeErr)
 	}
 	if err != nil {
-		t.say("%s before that: in the log and durable", count(m.Appended, "event"))
+		t.say("%s before that: in the log and durable; go on with line %d", count(m.Appended, "event"), m.through+1)
 		return err
 	}
 	if err := t.importSummary(m, dir); err != nil {
@@ -108,7 +119,7 @@ func (t *tool) importSummary(m *importer, dir string) error {
 	}
 	_, err := fmt.Fprintf(t.stdout, "%s: %s appended, %s (%d with another payload), %d aborts or removals of nothing\n",
 		count(m.Lines, "line"), count(m.Appended, "event"), count(m.Duplicates, "duplicate"), m.Differs, m.Absent)
-	t.say("next: replay-tool info %s", dir)
+	t.say("next: replay-tool info %s", quoted(dir))
 	return err
 }
 
@@ -122,6 +133,7 @@ func (m *importer) lines(ctx context.Context, in io.Reader, p *progress) error {
 			event, refused := m.read(line)
 			if refused != nil {
 				err = fmt.Errorf("line %d: %w", number, refused)
+				number--
 				break
 			}
 			if event != nil {
@@ -134,9 +146,10 @@ func (m *importer) lines(ctx context.Context, in io.Reader, p *progress) error {
 		receipts, failure := m.store.WriteAll(events, m.opts...)
 		m.count(receipts)
 		if failure != nil {
-			return fmt.Errorf("line %d: %w", numbers[len(receipts)], failure)
+			m.through = numbers[len(receipts)] - 1
+			return fmt.Errorf("line %d: %w", m.through+1, failure)
 		}
-		if err != nil {
+		if m.through = number; err != nil {
 			return err
 		}
 		p.at(number)
@@ -206,7 +219,9 @@ func (m *importer) read(line []byte) (checkpoint.Event, error) {
 	}
 	m.Lines++
 	var r replay.Record
-	if err := json.Unmarshal(line, &r); err != nil {
+	if err := json.Unmarshal(line, &r); errors.As(err, new(*json.SyntaxError)) {
+		return nil, usageErrorf("%w: a line is one JSON object, as 'log -o ndjson' prints them", err)
+	} else if err != nil {
 		return nil, usageError{err}
 	}
 	if r.Damage != nil {

@@ -125,7 +125,7 @@ func (s *infoScreen) suggest() {
 	case s.Rows == 0:
 		next = "log"
 	}
-	s.SuggestedNext = fmt.Sprintf("replay-tool %s %s", next, s.Dir)
+	s.SuggestedNext = fmt.Sprintf("replay-tool %s %s", next, quoted(s.Dir))
 }
 
 func (t *tool) infoText(s infoScreen) {
@@ -167,7 +167,7 @@ func (t *tool) infoText(s infoScreen) {
 
 func unnamed(r replay.Report) string {
 	if r.UnnamedInDoubt {
-		return ", and any without a row"
+		return ", and perhaps some that have no row"
 	}
 	return ""
 }

@@ -132,7 +132,7 @@ func (l *logCommand) list(ctx context.Context, reader *replay.Reader) error {
 	}
 	if l.output == outputJSON {
 		l.wrote = len(held)
-		return writeLines(l.tool, slices.Concat([]replay.Record{}, held))
+		return writeLines(l.tool, held)
 	}
 	for _, r := range held {
 		if err := l.print(r); err != nil {

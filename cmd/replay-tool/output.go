@@ -8,6 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"migrationlog/checkpoint"
 	"migrationlog/projection"
@@ -37,7 +38,7 @@ func (t *tool) writeJSON(v any) error {
 // writeLines writes each value as one line of JSON, or all as one array.
 func writeLines[T any](t *tool, values []T) error {
 	if t.output == outputJSON {
-		return t.writeJSON(values)
+		return t.writeJSON(append([]T{}, values...))
 	}
 	for _, v := range values {
 		if err := writeLine(t.stdout, v); err != nil {
@@ -56,8 +57,31 @@ func writeLine(w io.Writer, v any) error {
 	return err
 }
 
-// stateRow is a row as `state -o json` prints it.
+// factsJSON is what a row's history tells of the move, null where it does not.
+type factsJSON struct {
+	SourceNode         *uint64         `json:"source_node"`
+	TargetNode         *uint64         `json:"target_node"`
+	SourceGroup        *uint64         `json:"source_group"`
+	WritePauseBudgetUS *uint64         `json:"write_pause_budget_us"`
+	StartedAtHLC       *checkpoint.HLC `json:"started_at_hlc"`
+	SourceUncertain    bool            `json:"source_uncertain"`
+	TargetUncertain    bool            `json:"target_uncertain"`
+}
+
+func factsOf(f projection.Facts) factsJSON {
+	out := factsJSON{SourceUncertain: f.SourceUncertain, TargetUncertain: f.TargetUncertain}
+	if f.HasSource {
+		out.SourceNode, out.WritePauseBudgetUS, out.StartedAtHLC = &f.SourceNode, &f.WritePauseBudgetUS, &f.StartedAtHLC
+	}
+	if f.HasTarget {
+		out.TargetNode, out.SourceGroup = &f.TargetNode, &f.SourceGroup
+	}
+	return out
+}
+
+// stateRow is a row as `state -o json` prints it, and import reads it.
 type stateRow struct {
+	Kind        replay.Kind            `json:"kind"`
 	MigrationID checkpoint.MigrationID `json:"migration_id"`
 	Attempt     uint32                 `json:"attempt"`
 	Phase       checkpoint.Phase       `json:"phase"`
@@ -66,6 +90,7 @@ type stateRow struct {
 	TSMS        uint64                 `json:"ts_ms"`
 	Seq         uint64                 `json:"seq"`
 	Doubt       string                 `json:"doubt,omitempty"` // "proven" or "in doubt"
+	Facts       factsJSON              `json:"facts"`
 }
 
 func stateRowOf(r projection.Row) stateRow {
@@ -74,7 +99,7 @@ func stateRowOf(r projection.Row) stateRow {
 	if r.Doubt != projection.Untouched {
 		doubt = r.Doubt.String()
 	}
-	return stateRow{c.MigrationID, c.Attempt, c.Phase(), c.Payload, c.CRC32C, c.TimestampMS, r.Seq, doubt}
+	return stateRow{replay.KindCheckpoint, c.MigrationID, c.Attempt, c.Phase(), c.Payload, c.CRC32C, c.TimestampMS, r.Seq, doubt, factsOf(r.Facts)}
 }
 
 // table aligns cells that are separated by tabs.
@@ -195,4 +220,14 @@ func count[N int | uint64](n N, thing string) string {
 		return "1 " + thing
 	}
 	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// quoted is a path as a shell takes it.
+func quoted(path string) string {
+	if strings.ContainsFunc(path, func(r rune) bool {
+		return !strings.ContainsRune("/._-+,:@%", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}) {
+		return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+	}
+	return path
 }

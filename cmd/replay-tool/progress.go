@@ -14,6 +14,7 @@ type progress struct {
 	w      io.Writer // nil: nobody watches
 	what   string
 	next   time.Time
+	calls  uint64
 	showed bool
 }
 
@@ -29,7 +30,8 @@ func (t *tool) progress(what string) *progress {
 
 // at tells how many of the things have been done.
 func (p *progress) at(done uint64) {
-	if p.w == nil || done%256 != 0 || time.Now().Before(p.next) {
+	p.calls++
+	if p.w == nil || p.calls%16 != 0 || time.Now().Before(p.next) {
 		return
 	}
 	p.next = time.Now().Add(progressTime / 4)

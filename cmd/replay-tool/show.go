@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -55,11 +56,14 @@ func (t *tool) runShow(ctx context.Context, dir, typed string) error {
 			s.add(r, fold.View)
 		}
 	}
+	if row, ok := fold.View.Get(id); ok { // with what was lost since
+		s.facts = row.Facts
+	}
 	report := fold.Report()
 	s.inDoubt = fold.View.Doubt(id) == projection.InDoubt
 	switch t.output {
 	case outputNDJSON:
-		err = writeLines(t, s.records)
+		err = writeLine(t.stdout, s)
 	case outputJSON:
 		err = t.writeJSON(s)
 	default:
@@ -85,28 +89,13 @@ func (s *story) add(r replay.Record, view *projection.View) {
 // MarshalJSON writes the story with the facts that are known.
 func (s story) MarshalJSON() ([]byte, error) {
 	out := struct {
-		MigrationID        checkpoint.MigrationID `json:"migration_id"`
-		VShardID           uint32                 `json:"vshard_id"`
-		SourceNode         *uint64                `json:"source_node"`
-		TargetNode         *uint64                `json:"target_node"`
-		SourceGroup        *uint64                `json:"source_group"`
-		WritePauseBudgetUS *uint64                `json:"write_pause_budget_us"`
-		StartedAtHLC       *checkpoint.HLC        `json:"started_at_hlc"`
-		SourceUncertain    bool                   `json:"source_uncertain"`
-		TargetUncertain    bool                   `json:"target_uncertain"`
-		InDoubt            bool                   `json:"in_doubt"`
-		Lost               []uint64               `json:"lost"`
-		Records            []replay.Record        `json:"records"`
-	}{
-		MigrationID: s.id, VShardID: s.vshard, InDoubt: s.inDoubt, Lost: append([]uint64{}, s.lost...), Records: s.records,
-		SourceUncertain: s.facts.SourceUncertain, TargetUncertain: s.facts.TargetUncertain,
-	}
-	if s.facts.HasSource {
-		out.SourceNode, out.WritePauseBudgetUS, out.StartedAtHLC = &s.facts.SourceNode, &s.facts.WritePauseBudgetUS, &s.facts.StartedAtHLC
-	}
-	if s.facts.HasTarget {
-		out.TargetNode, out.SourceGroup = &s.facts.TargetNode, &s.facts.SourceGroup
-	}
+		MigrationID checkpoint.MigrationID `json:"migration_id"`
+		VShardID    uint32                 `json:"vshard_id"`
+		factsJSON
+		InDoubt bool            `json:"in_doubt"`
+		Lost    []uint64        `json:"lost"`
+		Records []replay.Record `json:"records"`
+	}{s.id, s.vshard, factsOf(s.facts), s.inDoubt, append([]uint64{}, s.lost...), s.records}
 	return json.Marshal(out)
 }
 
@@ -170,5 +159,8 @@ func span(fromMS, toMS uint64) string {
 	if toMS < fromMS {
 		return "(the clock went back)"
 	}
-	return (time.Duration(min(toMS-fromMS, maxShownMS)) * time.Millisecond).String()
+	return (time.Duration(min(toMS-fromMS, maxSpanMS)) * time.Millisecond).String()
 }
+
+// maxSpanMS is the longest time that a Duration has.
+const maxSpanMS = uint64(math.MaxInt64 / time.Millisecond)

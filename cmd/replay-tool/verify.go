@@ -67,8 +67,10 @@ func (t *tool) verifyText(r replay.Report) {
 		fmt.Fprintln(w, "in doubt: any migration without a row (a lost event may have been its only one, or its last)")
 	}
 	switch {
+	case len(r.Damage) > 0 && (len(r.InDoubt) > 0 || r.UnnamedInDoubt):
+		fmt.Fprintln(w, "verdict: damaged: ask the cluster what is true of the migrations in doubt, and write that (see 'replay-tool import --help')")
 	case len(r.Damage) > 0:
-		fmt.Fprintln(w, "verdict: damaged (what to do: docs/TOOL.md, \"A damaged log\")")
+		fmt.Fprintln(w, "verdict: damaged, and no migration is in doubt: there is nothing to do")
 	case r.TornTail != nil:
 		fmt.Fprintf(w, "verdict: torn at its end: %s\n", tornMeans)
 	default:

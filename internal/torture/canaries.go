@@ -350,8 +350,11 @@ var canaries = []canary{
 	{"a write is held against those before it in its batch", "projection/batch.go",
 		`*word&bit != 0`, `*word&bit != 0 && bit == 0`,
 		"./projection", "TestBatch"},
+	{"a vShard is taken by those before in the batch", "projection/batch.go",
+		"bool) {\n	b.fold()\n", "bool) {\n",
+		"./", "TestGuards_VShard"},
 	{"a duplicate is not appended", "commit.go",
-		`if c != nil && exists && !w.options.confirm`, `if false`,
+		`if c != nil && exists && latest`, `if false && latest`,
 		"./", "TestD3_"},
 
 	{"a call's events end with the first that is refused", "commit.go",
