@@ -55,11 +55,14 @@ type Stats struct {
 
 // Open opens the log in dir, repairs what a crash has left, and folds its
 // history. It makes the directory and a new log where there is none. A nil opts
-// is the default. It returns ErrLocked, ErrDamaged, ErrNewerFormat,
+// is the default. It returns ErrInvalid for no name, ErrLocked, ErrDamaged, ErrNewerFormat,
 // segment.ErrManifestLost, segment.ErrInsideALog, fs.ErrNotExist with MustExist, or an I/O error.
 //
 // Damage does not fail it (unless OnDamage says so): see Report.
 func Open(dir string, opts *Options) (*Store, error) {
+	if dir == "" {
+		return nil, fmt.Errorf("%w: no directory is named", ErrInvalid)
+	}
 	o := opts.withDefaults()
 	recovery, err := eventlog.Begin(dir, eventlog.Options{
 		MustExist: o.MustExist, LockTimeout: o.LockTimeout, SegmentSize: o.SegmentSize, NoSync: o.NoSync, Now: o.Now,

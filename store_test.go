@@ -177,6 +177,8 @@ func TestD3_BadInputAppendsNothing(t *testing.T) {
 	}
 	require.Equal(t, before, hashes(t, dir))
 	require.NoError(t, s.Health())
+	_, err := migrationlog.Open("", nil)
+	require.ErrorIs(t, err, migrationlog.ErrInvalid)
 
 	require.NoError(t, s.Close())
 	before = hashes(t, dir)

@@ -151,6 +151,19 @@ func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
 	return fold, nil
 }
 
+// Snapshot returns the view of the newest sound snapshot, also where the log has lost the event
+// that it ends with, or never had it on the device: then nobody goes by it but who asks for
+// it. It returns fs.ErrNotExist where there is none.
+func (r *Reader) Snapshot() (*projection.View, error) {
+	snapshots, _ := segment.ReadSnapshots(r.fsys, r.dir.Manifest.UUID)
+	for _, s := range snapshots {
+		if view, err := projection.Restore(s.Last.Seq, s.Body); err == nil {
+			return view, nil
+		}
+	}
+	return nil, fmt.Errorf("a sound snapshot in %s/: %w", segment.SnapshotDir, fs.ErrNotExist)
+}
+
 // Verify reads every frame of the log, and its snapshots, and reports what is damaged. It returns
 // an I/O error or ctx's.
 func (r *Reader) Verify(ctx context.Context) (Report, error) {

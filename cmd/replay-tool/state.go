@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,6 +15,7 @@ import (
 
 func (t *tool) state() *cobra.Command {
 	var at string
+	var snapshot bool
 	c := &cobra.Command{
 		Use:   "state DIR [MIGRATION]",
 		Short: "Show the latest row of each migration, now or at a point in the past",
@@ -21,11 +24,56 @@ func (t *tool) state() *cobra.Command {
 			if c.Flags().Changed("at") && at == "" {
 				return usageErrorf("--at: it has no value")
 			}
+			if snapshot {
+				if at != "" {
+					return usageErrorf("--at and --snapshot do not go together")
+				}
+				return t.runSnapshot(args[0], args[1:])
+			}
 			return t.runState(c.Context(), args[0], args[1:], at)
 		},
 	}
 	c.Flags().StringVar(&at, "at", "", "the state at this `point`: #SEQ, or a time ("+timeForms+")")
+	c.Flags().BoolVar(&snapshot, "snapshot", false, "the rows of the newest snapshot, also of events that the log has lost")
 	return c
+}
+
+// runSnapshot shows what a snapshot has. It does not look at the log.
+func (t *tool) runSnapshot(dir string, typed []string) error {
+	reader, err := replay.Open(dir)
+	if err != nil {
+		return err
+	}
+	view, err := reader.Snapshot()
+	if err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	rows := view.All()
+	if len(typed) > 0 {
+		rows = slices.DeleteFunc(rows, func(r projection.Row) bool {
+			return !strings.HasPrefix(r.Checkpoint.MigrationID.String(), strings.ToLower(typed[0]))
+		})
+	}
+	if err := t.showRows(rows); err != nil {
+		return err
+	}
+	t.say("as of #%d: what the log has after that is not in it", view.LastSeq())
+	if len(rows) == 0 && len(typed) > 0 {
+		return verdict{exitNoMatch}
+	}
+	return nil
+}
+
+// showRows prints rows in the format that was asked for.
+func (t *tool) showRows(rows []projection.Row) error {
+	if t.output == outputTable {
+		return t.stateTable(rows)
+	}
+	lines := make([]stateRow, len(rows))
+	for i, r := range rows {
+		lines[i] = stateRowOf(r)
+	}
+	return writeLines(t, lines)
 }
 
 func (t *tool) runState(ctx context.Context, dir string, typed []string, at string) error {
@@ -56,19 +104,10 @@ func (t *tool) runState(ctx context.Context, dir string, typed []string, at stri
 		return usageErrorf("--at %s: the log ends with #%d", at, last)
 	}
 	report := fold.Report()
-	switch {
-	case t.output == outputTable && len(rows) == 0 && len(typed) > 0: // that is said below
-	case t.output == outputTable:
-		err = t.stateTable(rows)
-	default:
-		lines := make([]stateRow, len(rows))
-		for i, r := range rows {
-			lines[i] = stateRowOf(r)
+	if t.output != outputTable || len(rows) > 0 || len(typed) == 0 { // else that is said below
+		if err := t.showRows(rows); err != nil {
+			return err
 		}
-		err = writeLines(t, lines)
-	}
-	if err != nil {
-		return err
 	}
 	t.reportFindings(report)
 	if err := verdictOf(report); err != nil {

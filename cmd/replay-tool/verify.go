@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -31,6 +32,7 @@ func (t *tool) runVerify(ctx context.Context, dir string) error {
 		err = writeLine(t.stdout, report)
 	default:
 		t.verifyText(report)
+		t.sayWhatASnapshotHas(dir, report)
 	}
 	if err != nil {
 		return err
@@ -75,5 +77,17 @@ func (t *tool) verifyText(r replay.Report) {
 		fmt.Fprintf(w, "verdict: torn at its end: %s\n", tornMeans)
 	default:
 		fmt.Fprintln(w, "verdict: clean")
+	}
+}
+
+// sayWhatASnapshotHas says where the newest snapshot ends with an event that the log has lost.
+func (t *tool) sayWhatASnapshotHas(dir string, r replay.Report) {
+	reader, err := replay.Open(dir)
+	if err != nil {
+		return
+	}
+	view, err := reader.Snapshot()
+	if err == nil && slices.ContainsFunc(r.Lost, func(l replay.SeqRange) bool { return l.First <= view.LastSeq() && view.LastSeq() <= l.Last }) {
+		t.say("a snapshot has the rows as of #%d: replay-tool state %s --snapshot", view.LastSeq(), quoted(dir))
 	}
 }

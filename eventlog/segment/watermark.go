@@ -67,7 +67,7 @@ func ReadWatermark(fsys fs.FS, log uuid.UUID) (seq uint64, damage []Damage, err 
 	if len(damage) == len(WatermarkNames) {
 		seq = 0
 		for i := range damage {
-			damage[i].Reason += "; whether frames behind the last are gone cannot be known"
+			damage[i].Reason += "; whether frames after the last are gone cannot be known"
 		}
 	}
 	return seq, damage, nil
