@@ -2,6 +2,7 @@ package migrationlog
 
 import (
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 )
@@ -42,6 +43,11 @@ func (q *queue) join(w *write) (batch []*write, err error) {
 	if q.expected > 1 {
 		q.learn(true)
 	}
+	if first := q.waiting[0]; w.next != nil && w != first { // others with many writes may be before it
+		q.busy = true
+		first.told <- leading
+		return nil, nil
+	}
 	return q.begin(), nil
 }
 
@@ -52,12 +58,23 @@ func (q *queue) take() (batch []*write) {
 	return q.begin()
 }
 
+// begin takes what waits, but of calls with many writes only the first: the others would make
+// single writes wait for all of theirs.
 func (q *queue) begin() (batch []*write) {
 	batch = q.waiting
 	q.waiting, q.spare = q.spare, nil
 	q.busy = true
 	q.round++
-	return batch
+	many := 0
+	return slices.DeleteFunc(batch, func(w *write) bool {
+		if w.next == nil {
+			return false
+		}
+		if many++; many > 1 {
+			q.waiting = append(q.waiting, w)
+		}
+		return many > 1
+	})
 }
 
 // end ends the turn of a batch of so many, whose callers are woken next. It returns the

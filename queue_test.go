@@ -6,6 +6,26 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// Of calls with many writes one goes with the single ones, and the next with the next.
+func TestQueue_ManyWritesGoOneByOne(t *testing.T) {
+	q := queue{busy: true}
+	call := func(writes int) *write {
+		w := &write{}
+		if writes > 1 {
+			w.next = &write{}
+		}
+		_, err := q.join(w)
+		require.NoError(t, err)
+		return w
+	}
+	first, single, second, third, last := call(2), call(1), call(2), call(2), call(1)
+	require.Equal(t, []*write{first, single, last}, q.take())
+	again := call(1)
+	require.Equal(t, []*write{second, again}, q.take())
+	require.Equal(t, []*write{third}, q.take())
+	require.Empty(t, q.take())
+}
+
 // Where the others do not come there is no more waiting for a while; that the last of many is
 // late is no reason to give it up.
 func TestQueue_WhoDoesNotComeIsNotWaitedFor(t *testing.T) {

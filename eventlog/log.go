@@ -150,6 +150,9 @@ func (l *Log) write(entries []Entry) (int, error) {
 // rotate seals the last segment and begins the next. The watermark lags no more
 // than a segment.
 func (l *Log) rotate() error {
+	if err := l.isOurs(); err != nil {
+		return err
+	}
 	if err := l.tail.close(); err != nil {
 		return err
 	}

@@ -101,6 +101,9 @@ func (r *Record) UnmarshalJSON(line []byte) error {
 	if !utf8.Valid(line) {
 		return errors.New("not valid UTF-8")
 	}
+	if err := plainKeys(json.NewDecoder(bytes.NewReader(line))); err != nil {
+		return err
+	}
 	var head struct {
 		Kind Kind `json:"kind"`
 	}
@@ -205,6 +208,47 @@ func strict(b []byte, into any) error {
 		return errors.New("more than one JSON value")
 	}
 	return requireKeys(b, want, "")
+}
+
+// plainKeys reads one JSON value and returns an error for a key that is given twice, or has
+// another letter than the small ones of the format: package json would take "Attempt" for
+// "attempt", and the later of two.
+func plainKeys(d *json.Decoder) error {
+	token, err := d.Token()
+	if err != nil {
+		return err
+	}
+	switch token {
+	case json.Delim('{'):
+		seen := make(map[string]bool, 8)
+		for d.More() {
+			key, err := d.Token()
+			if err != nil {
+				return err
+			}
+			name := key.(string)
+			if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
+				return fmt.Errorf("json: unknown field %q", name)
+			}
+			if seen[name] {
+				return fmt.Errorf("%q twice", name)
+			}
+			seen[name] = true
+			if err := plainKeys(d); err != nil {
+				return err
+			}
+		}
+	case json.Delim('['):
+		for d.More() {
+			if err := plainKeys(d); err != nil {
+				return err
+			}
+		}
+	default:
+		return nil
+	}
+	_, err = d.Token()
+	return err
 }
 
 // inPlainWords says which value is of the wrong type without the names of Go's.

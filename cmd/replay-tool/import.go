@@ -66,7 +66,7 @@ type importer struct {
 func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) error {
 	in := t.stdin
 	if file != "-" {
-		f, err := os.Open(file)
+		f, err := openInput(ctx, file)
 		if err != nil {
 			return err
 		}
@@ -93,8 +93,13 @@ func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) er
 	p := t.progress("lines imported:")
 	err = m.lines(ctx, in, p)
 	p.end()
-	if closeErr := store.Close(); closeErr != nil {
-		return errors.Join(err, closeErr)
+	if closeErr := store.Close(); err == nil {
+		err = closeErr // else it is the same
+	}
+	if errors.Is(err, migrationlog.ErrFailed) {
+		t.say("%s before that: in the log and durable; of the lines from %d on, up to %d are in it perhaps: see 'replay-tool log %s -n %d' before you go on",
+			count(m.Appended, "event"), m.through+1, importLines, quoted(dir), importLines)
+		return err
 	}
 	if err != nil {
 		t.say("%s before that: in the log and durable; go on with line %d", count(m.Appended, "event"), m.through+1)
@@ -108,6 +113,33 @@ func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) er
 		return verdict{exitDamage}
 	}
 	return nil
+}
+
+// openInput opens a file to be read. Of a named pipe that waits for a writer, for ever
+// perhaps; until ctx ends.
+func openInput(ctx context.Context, file string) (*os.File, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		return nil, usageErrorf("%s: a directory; give a file of NDJSON", file)
+	}
+	type result struct {
+		file *os.File
+		err  error
+	}
+	opened := make(chan result, 1)
+	go func() {
+		f, err := os.Open(file)
+		opened <- result{f, err}
+	}()
+	select {
+	case r := <-opened:
+		return r.file, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func (t *tool) importSummary(m *importer, dir string) error {
@@ -157,8 +189,12 @@ func (m *importer) lines(ctx context.Context, in io.Reader, p *progress) error {
 	return nil
 }
 
-// importLines is how many lines are written together, at most.
-const importLines = 1000
+// At most so many lines are written together. So many more wait meanwhile.
+const (
+	importLines  = 1000
+	importBytes  = 1 << 20
+	waitingLines = 128
+)
 
 // readLines yields the lines of in, those together that have come meanwhile, and ends with
 // an error of reading, beside the lines before it, or with ctx's: also when a read is
@@ -171,11 +207,11 @@ func readLines(ctx context.Context, in io.Reader) iter.Seq2[[][]byte, error] {
 	return func(yield func([][]byte, error) bool) {
 		ctx, stop := context.WithCancel(ctx)
 		defer stop()
-		results := make(chan result, importLines)
+		results := make(chan result, waitingLines)
 		go func() {
 			defer close(results)
 			scanner := bufio.NewScanner(in)
-			scanner.Buffer(nil, maxLineBytes)
+			scanner.Buffer(nil, maxLineBytes+2) // with its end
 			for more := true; more; {
 				more = scanner.Scan()
 				r := result{bytes.Clone(scanner.Bytes()), scanner.Err()}
@@ -192,6 +228,7 @@ func readLines(ctx context.Context, in io.Reader) iter.Seq2[[][]byte, error] {
 		for {
 			var lines [][]byte
 			var r result
+			sizeBytes := 0
 			more := true
 			select {
 			case <-ctx.Done():
@@ -200,7 +237,8 @@ func readLines(ctx context.Context, in io.Reader) iter.Seq2[[][]byte, error] {
 			case r, more = <-results:
 			}
 			for more && r.err == nil {
-				if lines = append(lines, r.line); len(lines) == importLines || len(results) == 0 {
+				lines = append(lines, r.line)
+				if sizeBytes += len(r.line); len(lines) == importLines || sizeBytes >= importBytes || len(results) == 0 {
 					break
 				}
 				r, more = <-results

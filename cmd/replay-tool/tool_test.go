@@ -15,7 +15,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
@@ -250,6 +252,18 @@ func TestLog_Follow(t *testing.T) {
 	}
 	interrupt()
 	require.Equal(t, exitInterrupted, <-code)
+}
+
+// An import that waits for a pipe's writer can be interrupted.
+func TestImport_PipeWithoutAWriter(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	ctx, interrupt := context.WithCancel(t.Context())
+	time.AfterFunc(20*time.Millisecond, interrupt)
+	require.Equal(t, exitInterrupted, run(ctx, []string{"import", filepath.Join(t.TempDir(), "log"), pipe}, nil, io.Discard, io.Discard))
+	w, err := os.OpenFile(pipe, os.O_RDWR, 0) // lets who waited go
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
 }
 
 // Whatever is imported, the tool ends with an error that names the line or with a

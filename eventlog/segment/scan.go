@@ -68,7 +68,7 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 				return
 			}
 		}
-		names, err := Names(s.fsys)
+		names, err := s.names()
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			yield(Item{}, err)
 			return
@@ -104,6 +104,20 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 		}
 		s.tail.NextSeq = s.expect
 	}
+}
+
+// names returns the names of the segments. A directory that is read in pieces while a writer goes
+// on may show a segment, and not the one before it, which was made in the same time. So
+// beside a writer it is read a second time, for those up to the last that the first
+// reading had: all of them were there when that ended.
+func (s *Scan) names() ([]string, error) {
+	names, err := Names(s.fsys)
+	if err != nil || len(names) == 0 || s.opts.Locked {
+		return names, err
+	}
+	last := names[len(names)-1]
+	names, err = Names(s.fsys)
+	return slices.DeleteFunc(names, func(name string) bool { return name > last }), err
 }
 
 // part is a segment and what is known of it before it is read.

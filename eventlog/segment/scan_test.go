@@ -415,6 +415,33 @@ func TestD10_TailThatIsBeingWritten(t *testing.T) {
 	}
 }
 
+// listing shows a segment before the one that was made before it, as a directory may that is
+// read in pieces meanwhile, and later all that are there, and one more.
+type listing struct {
+	fstest.MapFS
+	reads *int
+}
+
+func (l listing) ReadDir(name string) ([]fs.DirEntry, error) {
+	entries, err := l.MapFS.ReadDir(name)
+	if *l.reads++; name == segment.WALDir && *l.reads == 1 {
+		entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == segment.Name(5) || e.Name() == segment.Name(13) })
+	}
+	return entries, err
+}
+
+// D5, D10: a segment that is made while the directory is read is not missing.
+func TestD10_SegmentsThatAreBeingMade(t *testing.T) {
+	fsys := listing{logOf(map[uint64][]byte{1: entries(1, 4), 5: entries(5, 8), 9: entries(9, 12), 13: entries(13, 14)}), new(int)}
+	var got []uint64
+	for item, err := range segment.NewScan(fsys, dirOf(testLog), segment.ScanOptions{}).Items() {
+		require.NoError(t, err)
+		require.Nil(t, item.Damage)
+		got = append(got, item.Frame.Seq)
+	}
+	require.Equal(t, seqs(1, 12), got)
+}
+
 // A scan from a seq on reads the segment that holds it and those after.
 func TestScan_From(t *testing.T) {
 	fsys := logOf(map[uint64][]byte{1: entries(1, 4), 5: entries(5, 8), 9: entries(9, 10)})
