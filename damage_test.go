@@ -75,6 +75,9 @@ func eventsIn(t testing.TB, dir string) map[uint64]checkpoint.Event {
 // frame of that bit is gone, the report names it, no number is given again, and
 // the next Open tells the same.
 func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of openings by one goroutine")
+	}
 	t.Parallel()
 	dir, events, ends := smallLog(t)
 	prefixes := map[int]bool{0: true} // the bytes of the lengths: all entries are short
@@ -133,6 +136,9 @@ func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 // was there is reported as lost and acknowledged, also where the cut is between
 // two frames, and its numbers are not given again; the rest is a torn write.
 func TestD4_OpenWithEveryCut(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of openings by one goroutine")
+	}
 	t.Parallel()
 	dir, events, ends := smallLog(t)
 	whole, err := os.ReadFile(segmentPath(dir, firstSegment))
@@ -196,6 +202,9 @@ func TestD4_OpenWithEveryCut(t *testing.T) {
 // on, Open succeeds with the whole frames before that, and says of all others that
 // they are lost and had been acknowledged.
 func TestD2_OpenWithEveryEndDestroyed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of openings by one goroutine")
+	}
 	t.Parallel()
 	dir, events, ends := smallLog(t)
 	eachFile(t, func(t *testing.T, name string) {

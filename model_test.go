@@ -79,7 +79,7 @@ func TestD8_EqualsModel(t *testing.T) {
 				require.Equal(t, m.write(e), got)
 			},
 			"write all": func(t *rapid.T) {
-				events := make([]checkpoint.Event, rapid.IntRange(0, 6).Draw(t, "events"))
+				events := make([]checkpoint.Event, rapid.IntRange(0, 3).Draw(t, "events"))
 				want := make([]migrationlog.Receipt, len(events))
 				for i := range events {
 					events[i] = draw(t)

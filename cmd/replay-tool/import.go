@@ -93,8 +93,8 @@ func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) er
 	p := t.progress("lines imported:")
 	err = m.lines(ctx, in, p)
 	p.end()
-	if closeErr := store.Close(); err == nil {
-		err = closeErr // else it is the same
+	if closeErr := store.Close(); !errors.Is(err, migrationlog.ErrFailed) { // else it is the same
+		err = errors.Join(err, closeErr)
 	}
 	if errors.Is(err, migrationlog.ErrFailed) {
 		t.say("%s before that: in the log and durable; of the lines from %d on, up to %d are in it perhaps: see 'replay-tool log %s -n %d' before you go on",

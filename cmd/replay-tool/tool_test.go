@@ -178,6 +178,9 @@ func numbers(text, pattern string) (all []int) {
 // every cut; where the watermark does not say what was there, 4, or 0 between two
 // frames.
 func TestD5_VerifyExitCodes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of readings by one goroutine")
+	}
 	dir := filepath.Join(t.TempDir(), "log")
 	events := filepath.Join(t.TempDir(), "events.ndjson")
 	all, err := os.ReadFile("../../testdata/raft-moves.ndjson")

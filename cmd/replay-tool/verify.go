@@ -72,7 +72,7 @@ func (t *tool) verifyText(r replay.Report) {
 	case len(r.Damage) > 0 && (len(r.InDoubt) > 0 || r.UnnamedInDoubt):
 		fmt.Fprintln(w, "verdict: damaged: ask the cluster what is true of the migrations in doubt, and write that (see 'replay-tool import --help')")
 	case len(r.Damage) > 0:
-		fmt.Fprintln(w, "verdict: damaged, and no migration is in doubt: there is nothing to do")
+		fmt.Fprintln(w, "verdict: damaged, and no migration is in doubt: what is damaged costs no row")
 	case r.TornTail != nil:
 		fmt.Fprintf(w, "verdict: torn at its end: %s\n", tornMeans)
 	default:
