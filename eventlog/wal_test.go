@@ -86,3 +86,21 @@ func TestD3_WALEndsWhereTheFramesDo(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, before, after)
 }
+
+// D6, D10: a write that goes over several segments looks at the lock again before each: in the
+// time that it takes another may have come to hold it.
+func TestD10_RotationWithoutTheLock(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	log := beginLog(t, dir, Options{SegmentSize: 1})
+	require.NoError(t, write(log, []byte("one")))
+	require.NoError(t, log.rotate())
+	require.NoError(t, os.Remove(filepath.Join(dir, LockName)))
+	segments := func() int {
+		names, err := segment.Names(os.DirFS(dir))
+		require.NoError(t, err)
+		return len(names)
+	}
+	before := segments()
+	require.ErrorContains(t, log.rotate(), "another writer may have the log")
+	require.Equal(t, before, segments())
+}
