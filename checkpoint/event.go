@@ -11,8 +11,8 @@ type Event interface {
 // Upserted says that a checkpoint became the latest row of its migration.
 type Upserted struct{ Checkpoint Checkpoint }
 
-// Aborted says that a migration was given up, why, and what has to be done, in
-// that order, to undo it. After it the migration has no row.
+// Aborted says that a migration was given up, why, and what undoes it, in that
+// order. After it the migration has no row.
 type Aborted struct {
 	MigrationID   MigrationID
 	Reason        string // valid UTF-8

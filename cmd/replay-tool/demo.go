@@ -218,7 +218,7 @@ func (t *tool) runCoordinator(ctx context.Context, dir string) error {
 	if _, err := store.Abort(aborted.id, "target node unreachable during catch-up", undo); err != nil {
 		return err
 	}
-	fmt.Fprintln(t.stdout, "   vshard 12: node 2 -> 5  aborted in CatchUp, the learner is to be removed")
+	fmt.Fprintln(t.stdout, "   vshard 12: node 2 -> 5  aborted in CatchUp, its learner removed")
 
 	if err := cut.record(store, checkpoint.PhaseAddLearner, checkpoint.PhaseCatchUp); err != nil {
 		return err

@@ -73,12 +73,12 @@ func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) er
 		defer f.Close()
 		in = f
 	}
-	_, isNew := replay.Open(dir)
+	_, noLog := replay.Open(dir)
 	store, err := migrationlog.Open(dir, &migrationlog.Options{MustExist: confirm})
 	if err != nil {
 		return err
 	}
-	if isNew != nil {
+	if noLog != nil {
 		t.say("began a new log in %s", dir)
 	}
 	report := store.Report()

@@ -82,6 +82,9 @@ func (t *tool) verifyText(r replay.Report) {
 
 // sayWhatASnapshotHas says where the newest snapshot ends with an event that the log has lost.
 func (t *tool) sayWhatASnapshotHas(dir string, r replay.Report) {
+	if len(r.Lost) == 0 {
+		return
+	}
 	reader, err := replay.Open(dir)
 	if err != nil {
 		return
