@@ -1,213 +1,197 @@
 package checkpoint
 
 import (
-	"fmt"
-	"hash/crc32"
-	"unicode/utf8"
-
-	"github.com/fxamacker/cbor/v2"
+	"encoding/binary"
+	"math"
 )
 
-// MaxEventBytes bounds an encoded event. It keeps one write small enough to be
-// batched with others, and a scanner's idea of a plausible frame narrow.
-const MaxEventBytes = 64 << 10
+// This file writes and reads the CBOR items (RFC 8949) that events and payloads consist of, in
+// the one form of Core Deterministic Encoding (4.2.1): lengths are definite, every integer has
+// its shortest form, and the keys of a map ascend.
 
-// An event is a CBOR map with integer keys. Keys 1 to 3 are in every event, so
-// that a reader can say whose an event of an unknown kind is.
-//
-//	1 kind   2 migration id (16 bytes)   3 timestamp, Unix ms
-//	upserted: 4 attempt  5 phase  6 payload (its CBOR as a byte string)  7 CRC32C of 6
-//	aborted:  8 reason   9 compensations, each [kind, group id, peer id, vShard id]
-type upsertedWire struct {
-	Kind    uint64 `cbor:"1,keyasint"`
-	ID      []byte `cbor:"2,keyasint"` // a MigrationID would be marshalled into memory of its own
-	TimeMS  uint64 `cbor:"3,keyasint"`
-	Attempt uint32 `cbor:"4,keyasint"`
-	Phase   uint8  `cbor:"5,keyasint"`
-	Payload []byte `cbor:"6,keyasint"`
-	CRC32C  uint32 `cbor:"7,keyasint"`
-}
+// The major types, as the upper three bits of an initial byte. The lower five bits are the
+// argument, or how many bytes of it follow.
+const (
+	majorUint  byte = 0 << 5
+	majorBytes byte = 2 << 5
+	majorText  byte = 3 << 5
+	majorArray byte = 4 << 5
+	majorMap   byte = 5 << 5
+	argMask    byte = 1<<5 - 1
 
-type abortedWire struct {
-	Kind          uint64             `cbor:"1,keyasint"`
-	ID            MigrationID        `cbor:"2,keyasint"`
-	TimeMS        uint64             `cbor:"3,keyasint"`
-	Reason        string             `cbor:"8,keyasint"`
-	Compensations []compensationWire `cbor:"9,keyasint"`
-}
+	argUint8  byte = 24 // a smaller argument is in the initial byte itself
+	argUint16 byte = 25
+	argUint32 byte = 26
+	argUint64 byte = 27
 
-// headWire is what all events share, and all there is of a removal.
-type headWire struct {
-	Kind   uint64      `cbor:"1,keyasint"`
-	ID     MigrationID `cbor:"2,keyasint"`
-	TimeMS uint64      `cbor:"3,keyasint"`
-}
+	itemFalse byte = 0xF4
+	itemTrue  byte = 0xF5
+)
 
-type compensationWire struct {
-	_        struct{} `cbor:",toarray"`
-	Kind     uint8
-	GroupID  uint64
-	PeerID   uint64
-	VShardID uint32
-}
-
-// eventWire reads any of them; a pointer tells an absent key from a zero.
-type eventWire struct {
-	Kind          uint64             `cbor:"1,keyasint"`
-	ID            MigrationID        `cbor:"2,keyasint"`
-	TimeMS        *uint64            `cbor:"3,keyasint"`
-	Attempt       *uint32            `cbor:"4,keyasint"`
-	Phase         uint8              `cbor:"5,keyasint"`
-	Payload       []byte             `cbor:"6,keyasint"`
-	CRC32C        uint32             `cbor:"7,keyasint"`
-	Reason        *string            `cbor:"8,keyasint"`
-	Compensations []compensationWire `cbor:"9,keyasint"`
-}
-
-var encMode, decMode = modes()
-
-func modes() (cbor.UserBufferEncMode, cbor.DecMode) {
-	enc, err := cbor.CoreDetEncOptions().UserBufferEncMode()
-	if err != nil {
-		panic(err) // the options are constants
-	}
-	dec, err := cbor.DecOptions{
-		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
-		IndefLength:      cbor.IndefLengthForbidden,
-		TagsMd:           cbor.TagsForbidden,
-		UTF8:             cbor.UTF8RejectInvalid,
-		MaxNestedLevels:  8,
-		MaxArrayElements: MaxEventBytes,
-		MaxMapPairs:      1024,
-	}.DecMode()
-	if err != nil {
-		panic(err)
-	}
-	return enc, dec
-}
-
-// EncodeEvent checks an event and returns its CBOR in Core Deterministic
-// Encoding. An event that must not be written gives ErrNilMigrationID,
-// ErrNilPayload, ErrUnknownPayload, a *CRCMismatchError, ErrInvalidUTF8,
-// ErrUnknownCompensation or ErrTooLarge.
-func EncodeEvent(e Event) ([]byte, error) { return AppendEvent(nil, e) }
-
-// AppendEvent is EncodeEvent that appends to dst. On an error dst is returned as it was.
-func AppendEvent(dst []byte, e Event) ([]byte, error) {
-	enc := encoders.Get().(*encoder)
-	defer encoders.Put(enc)
-	b, err := enc.encodeEvent(e)
-	if err != nil {
-		return dst, err
-	}
-	if len(b) > MaxEventBytes {
-		return dst, fmt.Errorf("%w: migration %s: %d bytes encoded, at most %d", ErrTooLarge, e.Migration(), len(b), MaxEventBytes)
-	}
-	return append(dst, b...), nil
-}
-
-// AppendUpserted is AppendEvent of the checkpoint's Upserted, which takes no memory of its
-// own. It is never too large.
-func AppendUpserted(dst []byte, c *Checkpoint) ([]byte, error) {
-	enc := encoders.Get().(*encoder)
-	defer encoders.Put(enc)
-	b, err := enc.encodeUpserted(c)
-	if err != nil {
-		return dst, err
-	}
-	return append(dst, b...), nil
-}
-
-func abortedToWire(e Aborted) (any, error) {
-	if e.MigrationID == (MigrationID{}) {
-		return nil, ErrNilMigrationID
-	}
-	if !utf8.ValidString(e.Reason) {
-		return nil, fmt.Errorf("migration %s: %w", e.MigrationID, ErrInvalidUTF8)
-	}
-	if len(e.Reason)+len(e.Compensations) > MaxEventBytes { // before anything is copied
-		return nil, fmt.Errorf("%w: migration %s: reason of %d bytes and %d compensations, at most %d bytes encoded",
-			ErrTooLarge, e.MigrationID, len(e.Reason), len(e.Compensations), MaxEventBytes)
-	}
-	comps := make([]compensationWire, len(e.Compensations))
-	for i, c := range e.Compensations {
-		if !c.Kind.known() {
-			return nil, fmt.Errorf("migration %s: compensation %d: %w: %d", e.MigrationID, i, ErrUnknownCompensation, uint8(c.Kind))
-		}
-		comps[i] = compensationWire{Kind: uint8(c.Kind), GroupID: c.GroupID, PeerID: c.PeerID, VShardID: c.VShardID}
-	}
-	return abortedWire{Kind: uint64(KindAborted), ID: e.MigrationID, TimeMS: e.TimestampMS, Reason: e.Reason, Compensations: comps}, nil
-}
-
-// DecodeEvent reads what EncodeEvent wrote. Keys that it does not know are
-// ignored. It returns an *UnknownKindError for an event of another kind, a
-// *CRCMismatchError where the stored payload is not the one that was
-// checksummed, and otherwise ErrMalformed, ErrNilMigrationID,
-// ErrUnknownPhase, ErrUnknownCompensation or ErrTooLarge.
-func DecodeEvent(b []byte) (Event, error) {
-	if len(b) > MaxEventBytes {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(b), MaxEventBytes)
-	}
-	var w eventWire
-	if err := decMode.Unmarshal(b, &w); err != nil {
-		var head headWire // another kind's keys may be of other types
-		if decMode.Unmarshal(b, &head) == nil && head.Kind > uint64(KindRemoved) {
-			return nil, &UnknownKindError{Kind: head.Kind, MigrationID: head.ID, TimestampMS: head.TimeMS}
-		}
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
-	}
+// appendHead appends the head of an item with the argument n. The argument is the value of an
+// integer, the bytes of a string, the elements of an array, or the pairs of a map.
+func appendHead(b []byte, major byte, n uint64) []byte {
 	switch {
-	case w.Kind == 0:
-		return nil, missing("kind")
-	case w.TimeMS == nil:
-		return nil, missing("timestamp")
-	case w.ID == (MigrationID{}):
-		return nil, ErrNilMigrationID
+	case n < uint64(argUint8):
+		return append(b, major|byte(n))
+	case n <= math.MaxUint8:
+		return append(b, major|argUint8, byte(n))
+	case n <= math.MaxUint16:
+		return binary.BigEndian.AppendUint16(append(b, major|argUint16), uint16(n))
+	case n <= math.MaxUint32:
+		return binary.BigEndian.AppendUint32(append(b, major|argUint32), uint32(n))
 	}
-	switch w.Kind {
-	case uint64(KindUpserted):
-		return w.upserted()
-	case uint64(KindAborted):
-		return w.aborted()
-	case uint64(KindRemoved):
-		return Removed{MigrationID: w.ID, TimestampMS: *w.TimeMS}, nil
-	}
-	return nil, &UnknownKindError{Kind: w.Kind, MigrationID: w.ID, TimestampMS: *w.TimeMS}
+	return binary.BigEndian.AppendUint64(append(b, major|argUint64), n)
 }
 
-func missing(key string) error { return fmt.Errorf("%w: no %s", ErrMalformed, key) }
-
-func (w *eventWire) upserted() (Event, error) {
-	if w.Attempt == nil {
-		return nil, missing("attempt")
-	}
-	if crc := crc32.Checksum(w.Payload, castagnoli); crc != w.CRC32C {
-		return nil, &CRCMismatchError{MigrationID: w.ID, Got: w.CRC32C, Want: crc}
-	}
-	p, err := DecodePayload(Phase(w.Phase), w.Payload)
-	if err != nil {
-		return nil, err
-	}
-	return Upserted{Checkpoint{
-		MigrationID: w.ID, Attempt: *w.Attempt, Payload: p, CRC32C: w.CRC32C, TimestampMS: *w.TimeMS,
-	}}, nil
+// appendUint appends a pair of a map: a key below 24 and an unsigned integer.
+func appendUint(b []byte, key byte, n uint64) []byte {
+	return appendHead(append(b, key), majorUint, n)
 }
 
-func (w *eventWire) aborted() (Event, error) {
-	if w.Reason == nil {
-		return nil, missing("reason")
+// appendBool appends a pair of a map: a key below 24 and a boolean.
+func appendBool(b []byte, key byte, v bool) []byte {
+	if v {
+		return append(b, key, itemTrue)
 	}
-	if w.Compensations == nil {
-		return nil, missing("compensations")
+	return append(b, key, itemFalse)
+}
+
+// appendBytes appends a pair of a map: a key below 24 and a byte string.
+func appendBytes(b []byte, key byte, v []byte) []byte {
+	return append(appendHead(append(b, key), majorBytes, uint64(len(v))), v...)
+}
+
+// cursor reads items in the deterministic form. At anything else it fails. A failed cursor
+// stays failed and yields zeros, so the caller needs to ask only once, by done. It moves an
+// index and not the slice, since storing a pointer takes a write barrier while the garbage
+// collector runs.
+type cursor struct {
+	b  []byte
+	at int // of the next item; failedAt if the cursor failed
+}
+
+const failedAt = -1
+
+// fail makes the cursor fail.
+func (c *cursor) fail() { c.at = failedAt }
+
+// failed reports whether the cursor has failed.
+func (c *cursor) failed() bool { return c.at == failedAt }
+
+// done reports whether the cursor has read all of its bytes and has not failed.
+func (c *cursor) done() bool { return c.at == len(c.b) }
+
+// left returns the bytes after the items read, or nil if the cursor failed.
+func (c *cursor) left() []byte {
+	if c.failed() {
+		return nil
 	}
-	e := Aborted{MigrationID: w.ID, Reason: *w.Reason, TimestampMS: *w.TimeMS}
-	for i, c := range w.Compensations {
-		if !CompensationKind(c.Kind).known() {
-			return nil, fmt.Errorf("compensation %d: %w: %d", i, ErrUnknownCompensation, c.Kind)
+	return c.b[c.at:]
+}
+
+// next returns the next byte, which it does not read. It returns false at the end of the bytes
+// and if the cursor failed.
+func (c *cursor) next() (byte, bool) {
+	if uint(c.at) < uint(len(c.b)) {
+		return c.b[c.at], true
+	}
+	return 0, false
+}
+
+// head reads the head of an item of the major type and returns its argument.
+func (c *cursor) head(major byte) uint64 {
+	if first, ok := c.next(); ok {
+		if n := first - major; n < argUint8 {
+			c.at++
+			return uint64(n)
 		}
-		e.Compensations = append(e.Compensations, Compensation{
-			Kind: CompensationKind(c.Kind), GroupID: c.GroupID, PeerID: c.PeerID, VShardID: c.VShardID,
-		})
 	}
-	return e, nil
+	return c.longHead(major)
+}
+
+// longHead is head for an argument that is not in the initial byte.
+func (c *cursor) longHead(major byte) uint64 {
+	b := c.left()
+	if len(b) == 0 {
+		c.fail()
+		return 0
+	}
+	var n, shorter uint64 // shorter is the largest argument of the next shorter form
+	size := 1             // of the head
+	switch arg := b[0] - major; {
+	case arg == argUint8 && len(b) > 1:
+		n, shorter, size = uint64(b[1]), uint64(argUint8-1), 2
+	case arg == argUint16 && len(b) > 2:
+		n, shorter, size = uint64(binary.BigEndian.Uint16(b[1:])), math.MaxUint8, 3
+	case arg == argUint32 && len(b) > 4:
+		n, shorter, size = uint64(binary.BigEndian.Uint32(b[1:])), math.MaxUint16, 5
+	case arg == argUint64 && len(b) > 8:
+		n, shorter, size = binary.BigEndian.Uint64(b[1:]), math.MaxUint32, 9
+	}
+	if n <= shorter { // also if no case applied
+		c.fail()
+		return 0
+	}
+	c.at += size
+	return n
+}
+
+// headOf reads the head of an item of the major type whose argument must be n.
+func (c *cursor) headOf(major byte, n uint64) {
+	if c.head(major) != n {
+		c.fail()
+	}
+}
+
+// key reads a key below 24 of a map.
+func (c *cursor) key(key byte) {
+	if k, ok := c.next(); ok && k == key {
+		c.at++
+		return
+	}
+	c.fail()
+}
+
+// uint reads a pair of a map: the key and an unsigned integer.
+func (c *cursor) uint(key byte) uint64 {
+	c.key(key)
+	return c.head(majorUint)
+}
+
+// uint32 reads a pair of a map: the key and an unsigned integer of at most 32 bits.
+func (c *cursor) uint32(key byte) uint32 { return c.fits32(c.uint(key)) }
+
+// fits32 returns n, or makes the cursor fail if n has more than 32 bits.
+func (c *cursor) fits32(n uint64) uint32 {
+	if n > math.MaxUint32 {
+		c.fail()
+		return 0
+	}
+	return uint32(n)
+}
+
+// bool reads a pair of a map: the key and a boolean.
+func (c *cursor) bool(key byte) bool {
+	c.key(key)
+	item, _ := c.next()
+	if item != itemFalse && item != itemTrue {
+		c.fail()
+		return false
+	}
+	c.at++
+	return item == itemTrue
+}
+
+// string reads a pair of a map: the key and a byte string or a text string, depending on the
+// major type. The result is a part of the cursor's bytes.
+func (c *cursor) string(key, major byte) []byte {
+	c.key(key)
+	n, left := c.head(major), c.left()
+	if n > uint64(len(left)) {
+		c.fail()
+		return nil
+	}
+	c.at += int(n)
+	return left[:n]
 }

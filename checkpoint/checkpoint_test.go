@@ -161,6 +161,23 @@ func TestDecodeEvent_ForwardCompatibility(t *testing.T) {
 	}
 }
 
+// An event of a kind that this version does not know is kept even if its other keys have other
+// types than today. The kind may be larger than a Kind.
+func TestDecodeEvent_UnknownKindWithOtherTypes(t *testing.T) {
+	for _, kind := range []uint64{0, 1, 2, 3, 200, 255, 256, 257, 258, 259, 1 << 63} {
+		b, err := cbor.Marshal(map[int]any{1: kind, 2: goldenID[:], 3: 5, 4: "later"})
+		require.NoError(t, err)
+		_, err = checkpoint.DecodeEvent(b)
+		if kind < 200 {
+			require.ErrorIs(t, err, checkpoint.ErrMalformed, "kind %d", kind)
+			continue
+		}
+		var unknown *checkpoint.UnknownKindError
+		require.ErrorAs(t, err, &unknown, "kind %d", kind)
+		require.Equal(t, checkpoint.UnknownKindError{Kind: kind, MigrationID: goldenID, TimestampMS: 5}, *unknown)
+	}
+}
+
 // A payload has one encoding: its checksum is over that one.
 func TestDecodePayload_OneEncoding(t *testing.T) {
 	for name, m := range map[string]map[int]any{

@@ -26,6 +26,8 @@ var (
 	ErrUnknownCompensation = errors.New("unknown compensation kind")
 	// ErrTooLarge is returned when an event encodes to more than MaxEventBytes.
 	ErrTooLarge = errors.New("event too large")
+	// ErrNotUpserted is returned by DecodeUpserted for an event of another kind.
+	ErrNotUpserted = errors.New("event is not upserted")
 	// ErrMalformed is returned when bytes are not the CBOR of an event or
 	// payload: not CBOR, a required key missing, or a payload not in the one
 	// encoding that its checksum stands for.

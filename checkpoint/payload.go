@@ -2,9 +2,9 @@ package checkpoint
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"hash/crc32"
+	"sync"
 )
 
 // Payload is what a coordinator records at one phase boundary: exactly one of
@@ -100,10 +100,12 @@ func phaseOf(p Payload) (Phase, error) {
 // EncodePayload returns the payload's CBOR in Core Deterministic Encoding
 // (RFC 8949, 4.2.1), or ErrNilPayload or ErrUnknownPayload.
 func EncodePayload(p Payload) ([]byte, error) {
-	enc := encoders.Get().(*encoder)
-	defer encoders.Put(enc)
-	b, err := enc.encodePayload(p)
-	return bytes.Clone(b), err
+	var scratch [maxPayloadBytes]byte
+	b, err := appendPayload(scratch[:0], p)
+	if err != nil {
+		return nil, err
+	}
+	return bytes.Clone(b), nil
 }
 
 // ReadPayload returns the payload of a phase once read has filled in the pointer
@@ -134,37 +136,18 @@ func readAs[P Payload](read func(into any) error) (Payload, error) {
 	return p, nil
 }
 
-// DecodePayload reads what EncodePayload wrote for that phase. A payload has
-// one encoding, the one that its CRC32C is computed over: bytes that say the
-// same in another form, lack a field, or have one more, are ErrMalformed.
-func DecodePayload(phase Phase, b []byte) (Payload, error) {
-	p, err := ReadPayload(phase, func(into any) error { return decMode.Unmarshal(b, into) })
-	if errors.Is(err, ErrUnknownPhase) {
-		return nil, err
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s payload: %w", ErrMalformed, phase, err)
-	}
-	enc := encoders.Get().(*encoder)
-	defer encoders.Put(enc)
-	again, err := enc.encodePayload(p)
-	if err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(again, b) {
-		return nil, fmt.Errorf("%w: %s payload is not in its deterministic encoding", ErrMalformed, phase)
-	}
-	return p, nil
-}
-
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// payloads holds memory for one encoded payload each. crc32 would move an array on the stack
+// to the heap at each call.
+var payloads = sync.Pool{New: func() any { return new([maxPayloadBytes]byte) }}
 
 // PayloadCRC32C returns the CRC32C (Castagnoli, RFC 3720 B.4) of
 // EncodePayload(p).
 func PayloadCRC32C(p Payload) (uint32, error) {
-	enc := encoders.Get().(*encoder)
-	defer encoders.Put(enc)
-	b, err := enc.encodePayload(p)
+	scratch := payloads.Get().(*[maxPayloadBytes]byte)
+	defer payloads.Put(scratch)
+	b, err := appendPayload(scratch[:0], p)
 	if err != nil {
 		return 0, err
 	}

@@ -1,0 +1,379 @@
+package checkpoint_test
+
+import (
+	"bytes"
+	"maps"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"migrationlog/checkpoint"
+)
+
+// The encoder returns the bytes and the errors of the reference, at every boundary of an
+// integer's form.
+func TestCodec_EncodesAsTheReference(t *testing.T) {
+	for _, n := range boundaries {
+		for _, yes := range []bool{false, true} {
+			for _, p := range payloadsOf(n, yes) {
+				requireSamePayloadEncoding(t, p)
+				crc, err := checkpoint.PayloadCRC32C(p)
+				require.NoError(t, err)
+				c := checkpoint.Checkpoint{MigrationID: goldenID, Attempt: uint32(n), Payload: p, CRC32C: crc, TimestampMS: n}
+				requireSameEncoding(t, checkpoint.Upserted{Checkpoint: c})
+				c.CRC32C++
+				requireSameEncoding(t, checkpoint.Upserted{Checkpoint: c})
+				c.CRC32C, c.MigrationID = crc, uuid.Nil
+				requireSameEncoding(t, checkpoint.Upserted{Checkpoint: c})
+			}
+		}
+		length := int(min(n, 2*checkpoint.MaxEventBytes))
+		for kind := range checkpoint.CompensationKind(7) {
+			c := checkpoint.Compensation{Kind: kind, GroupID: n, PeerID: ^n, VShardID: uint32(n)}
+			for _, reason := range []string{"", "größer", "a\xffb"} {
+				requireSameEncoding(t, checkpoint.Aborted{MigrationID: goldenID, Reason: reason, Compensations: []checkpoint.Compensation{c}, TimestampMS: n})
+			}
+			requireSameEncoding(t, checkpoint.Aborted{MigrationID: goldenID, Compensations: slices.Repeat([]checkpoint.Compensation{c}, length)})
+		}
+		for around := -40; around <= 1; around++ {
+			requireSameEncoding(t, checkpoint.Aborted{MigrationID: goldenID, Reason: strings.Repeat("x", max(0, length+around))})
+		}
+		requireSameEncoding(t, checkpoint.Removed{MigrationID: goldenID, TimestampMS: n})
+		requireSameEncoding(t, checkpoint.Removed{TimestampMS: n})
+	}
+	for _, p := range []checkpoint.Payload{nil, &checkpoint.CatchUp{}, (*checkpoint.AddLearner)(nil)} {
+		requireSamePayloadEncoding(t, p)
+		requireSameEncoding(t, checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{MigrationID: goldenID, Payload: p}})
+	}
+	for _, e := range []checkpoint.Event{nil, &checkpoint.Removed{}, (*checkpoint.Upserted)(nil), checkpoint.Aborted{}} {
+		requireSameEncoding(t, e)
+	}
+}
+
+// The decoder returns the values and the errors of the reference for all that becomes of a
+// valid event by one mutation.
+func TestCodec_DecodesMutatedEventsAsTheReference(t *testing.T) {
+	for _, e := range exampleEvents(t) {
+		b, err := checkpoint.EncodeEvent(e)
+		require.NoError(t, err)
+		eachMutation(b, func(mutated []byte) { requireSameDecoding(t, mutated) })
+	}
+}
+
+// The same for a payload, alone and in an event that has the right checksum of the mutated
+// payload.
+func TestCodec_DecodesMutatedPayloadsAsTheReference(t *testing.T) {
+	for _, p := range examplePayloads() {
+		b, err := checkpoint.EncodePayload(p)
+		require.NoError(t, err)
+		eachMutation(b, func(mutated []byte) {
+			requireSamePayloadDecoding(t, p.Phase(), mutated)
+			requireSameDecoding(t, checkpoint.UncheckedUpserted(goldenID, uint64(p.Phase()), mutated))
+		})
+	}
+}
+
+// The same for payloads of another phase, and of a phase that does not exist.
+func TestCodec_DecodesOtherPhasesAsTheReference(t *testing.T) {
+	for _, p := range examplePayloads() {
+		b, err := checkpoint.EncodePayload(p)
+		require.NoError(t, err)
+		for _, phase := range []uint64{0, 1, 2, 3, 4, 5, 6, 7, 23, 24, 255, 256, 257, 258, math.MaxUint64} {
+			requireSamePayloadDecoding(t, checkpoint.Phase(phase), b)
+			requireSameDecoding(t, checkpoint.UncheckedUpserted(goldenID, phase, b))
+		}
+	}
+}
+
+// The same for aborts that EncodeEvent refuses and whose bytes are nevertheless deterministic.
+func TestCodec_DecodesRefusedAbortsAsTheReference(t *testing.T) {
+	comps := func(n int, kind checkpoint.CompensationKind) []checkpoint.Compensation {
+		return slices.Repeat([]checkpoint.Compensation{{Kind: kind, PeerID: math.MaxUint64}}, n)
+	}
+	for around := -40; around <= 1; around++ {
+		requireSameDecoding(t, checkpoint.UncheckedAborted(checkpoint.Aborted{
+			MigrationID: goldenID, Reason: strings.Repeat("x", checkpoint.MaxEventBytes+around),
+		}))
+		requireSameDecoding(t, checkpoint.UncheckedAborted(checkpoint.Aborted{
+			MigrationID: goldenID, Compensations: comps(checkpoint.MaxEventBytes/13+around, checkpoint.RemoveVoter),
+		}))
+	}
+	for name, e := range map[string]checkpoint.Aborted{
+		"nil id":               {Reason: "r"},
+		"reason not UTF-8":     {MigrationID: goldenID, Reason: "a\xffb"},
+		"reason cut in a rune": {MigrationID: goldenID, Reason: "größer"[:3]},
+		"no compensation kind": {MigrationID: goldenID, Compensations: comps(1, 0)},
+		"unknown compensation": {MigrationID: goldenID, Compensations: comps(2, 5)},
+	} {
+		b := checkpoint.UncheckedAborted(e)
+		_, err := checkpoint.DecodeEvent(b)
+		require.Error(t, err, name)
+		requireSameDecoding(t, b)
+	}
+}
+
+// DecodeUpserted returns an upserted event's checkpoint, and refuses an event of another kind.
+func TestDecodeUpserted(t *testing.T) {
+	for name, e := range exampleEvents(t) {
+		b, err := checkpoint.EncodeEvent(e)
+		require.NoError(t, err)
+		c, err := checkpoint.DecodeUpserted(b)
+		if u, ok := e.(checkpoint.Upserted); ok {
+			require.NoError(t, err, name)
+			require.Equal(t, u.Checkpoint, c, name)
+			continue
+		}
+		require.ErrorIs(t, err, checkpoint.ErrNotUpserted, name)
+		require.ErrorContains(t, err, goldenID.String(), name)
+		require.Zero(t, c)
+	}
+	_, err := checkpoint.DecodeUpserted([]byte{0xA0})
+	require.ErrorIs(t, err, checkpoint.ErrMalformed)
+}
+
+// The encoder allocates nothing if dst is large enough. The decoder allocates only what the
+// result consists of.
+func TestCodec_Allocations(t *testing.T) {
+	allocations := func(f func() error) float64 {
+		return testing.AllocsPerRun(100, func() {
+			if err := f(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	dst := make([]byte, 0, 1024)
+	for name, e := range exampleEvents(t) {
+		want := 1.0 // the Event
+		switch e := e.(type) {
+		case checkpoint.Upserted:
+			want = 2 // its payload too
+			require.Zero(t, allocations(func() error { _, err := checkpoint.AppendUpserted(dst, &e.Checkpoint); return err }), name)
+		case checkpoint.Aborted:
+			if e.Reason != "" {
+				want++
+			}
+			if len(e.Compensations) > 0 {
+				want++
+			}
+		}
+		require.Zero(t, allocations(func() error { _, err := checkpoint.AppendEvent(dst, e); return err }), name)
+		b, err := checkpoint.EncodeEvent(e)
+		require.NoError(t, err)
+		require.Equal(t, want, allocations(func() error { _, err := checkpoint.DecodeEvent(b); return err }), name)
+		if checkpoint.KindOf(e) == checkpoint.KindUpserted {
+			require.Equal(t, 1.0, allocations(func() error { _, err := checkpoint.DecodeUpserted(b); return err }), name)
+		}
+	}
+}
+
+// For whatever bytes, and for whatever becomes of an event that consists of them by a
+// mutation, the fast path and the reference return the same.
+func FuzzCodecEqualsReference(f *testing.F) {
+	names := slices.Sorted(maps.Keys(mutations))
+	for _, e := range goldenEvents(f) {
+		b, err := checkpoint.EncodeEvent(e)
+		require.NoError(f, err)
+		f.Add(b, uint8(0), uint8(0), uint64(0))
+	}
+	for i := range names {
+		f.Add([]byte(goldenID.String()), uint8(i), uint8(i), boundaries[i%len(boundaries)])
+	}
+	f.Fuzz(func(t *testing.T, b []byte, mutation, place uint8, n uint64) {
+		mutate := mutations[names[int(mutation)%len(names)]]
+		phase := checkpoint.Phase(n)
+		requireSameDecoding(t, b)
+		requireSamePayloadDecoding(t, phase, b)
+		requireSameDecoding(t, checkpoint.UncheckedUpserted(goldenID, n, b))
+		requireSameDecoding(t, mutate(b, int(place), n))
+
+		e := eventFrom(b)
+		requireSameEncoding(t, e)
+		if encoded, err := checkpoint.EncodeEvent(e); err == nil {
+			requireSameDecoding(t, mutate(encoded, int(place), n))
+		}
+		if u, ok := e.(checkpoint.Upserted); ok {
+			payload, err := checkpoint.EncodePayload(u.Checkpoint.Payload)
+			require.NoError(t, err)
+			phase := u.Checkpoint.Payload.Phase()
+			mutated := mutate(payload, int(place), n)
+			requireSamePayloadDecoding(t, phase, mutated)
+			requireSameDecoding(t, checkpoint.UncheckedUpserted(goldenID, uint64(phase), mutated))
+		}
+	})
+}
+
+// eachMutation calls try with b and with all that becomes of it by one mutation.
+func eachMutation(b []byte, try func([]byte)) {
+	try(b)
+	for _, mutate := range mutations {
+		for place := 0; ; place++ {
+			if mutate(b, place, 0) == nil {
+				break
+			}
+			for _, n := range boundaries {
+				try(mutate(b, place, n))
+			}
+		}
+	}
+}
+
+func requireSameEncoding(t *testing.T, e checkpoint.Event) {
+	want, wantErr := checkpoint.ReferenceEncodeEvent(e)
+	got, err := checkpoint.AppendEvent([]byte("before"), e)
+	requireSameError(t, wantErr, err, e)
+	if !bytes.Equal(got, append([]byte("before"), want...)) {
+		require.Equal(t, want, got, "%v", e)
+	}
+	if wantErr != nil {
+		return
+	}
+	requireSameDecoding(t, want)
+	back, ok := checkpoint.FastDecodeEvent(want)
+	require.True(t, ok, "the fast path must decode all that is encoded: %v", e)
+	if a, ok := e.(checkpoint.Aborted); ok && len(a.Compensations) == 0 {
+		a.Compensations = nil
+		e = a
+	}
+	if !reflect.DeepEqual(e, back) {
+		require.Equal(t, e, back)
+	}
+}
+
+func requireSamePayloadEncoding(t *testing.T, p checkpoint.Payload) {
+	want, wantErr := checkpoint.ReferenceEncodePayload(p)
+	got, err := checkpoint.EncodePayload(p)
+	requireSameError(t, wantErr, err, p)
+	require.Equal(t, want, got)
+	if wantErr == nil {
+		_, ok := checkpoint.FastDecodePayload(p.Phase(), want)
+		require.True(t, ok, "the fast path must decode all that is encoded: %v", p)
+	}
+}
+
+// requireSameDecoding compares both paths of the decoder. If the fast path decodes the bytes, they
+// must be the deterministic encoding.
+func requireSameDecoding(t *testing.T, b []byte) {
+	want, wantErr := checkpoint.ReferenceDecodeEvent(b)
+	got, err := checkpoint.DecodeEvent(b)
+	requireSameError(t, wantErr, err, b)
+	if !reflect.DeepEqual(want, got) {
+		require.Equal(t, want, got, "%x", b)
+	}
+	c, err := checkpoint.DecodeUpserted(b)
+	if u, ok := want.(checkpoint.Upserted); ok || wantErr != nil {
+		requireSameError(t, wantErr, err, b)
+		if !reflect.DeepEqual(u.Checkpoint, c) {
+			require.Equal(t, u.Checkpoint, c, "%x", b)
+		}
+	} else {
+		require.ErrorIs(t, err, checkpoint.ErrNotUpserted)
+	}
+	if e, ok := checkpoint.FastDecodeEvent(b); ok {
+		again, err := checkpoint.ReferenceEncodeEvent(e)
+		require.NoError(t, err)
+		require.Equal(t, again, b)
+		_, _, ok := checkpoint.Peek(b)
+		require.True(t, ok)
+	}
+	if kind, id, ok := checkpoint.Peek(b); ok && wantErr == nil {
+		require.Equal(t, checkpoint.KindOf(want), kind)
+		require.Equal(t, want.Migration(), id)
+	}
+}
+
+func requireSamePayloadDecoding(t *testing.T, phase checkpoint.Phase, b []byte) {
+	want, wantErr := checkpoint.ReferenceDecodePayload(phase, b)
+	got, err := checkpoint.DecodePayload(phase, b)
+	requireSameError(t, wantErr, err, b)
+	if want != got {
+		require.Equal(t, want, got, "%x", b)
+	}
+}
+
+func requireSameError(t *testing.T, want, got error, of any) {
+	if (want == nil) != (got == nil) || want != nil && want.Error() != got.Error() {
+		require.Equal(t, want, got, "%v", of)
+		require.EqualError(t, got, want.Error(), "%v", of)
+	}
+}
+
+// exampleEvents are events of all kinds, those that are newer than testdata/golden.json too.
+func exampleEvents(t testing.TB) map[string]checkpoint.Event {
+	events := goldenEvents(t)
+	for _, p := range payloadsOf(math.MaxUint64, true) {
+		c, err := checkpoint.New(goldenID, math.MaxUint32, p, math.MaxUint64)
+		require.NoError(t, err)
+		events["Upserted "+p.Phase().String()+" of the largest size"] = checkpoint.Upserted{Checkpoint: c}
+	}
+	return events
+}
+
+// examplePayloads are of the largest size, of the smallest, and of those between.
+func examplePayloads() []checkpoint.Payload {
+	payloads := payloadsOf(math.MaxUint64, true)
+	for _, n := range []uint64{1, math.MaxUint8, math.MaxUint16, math.MaxUint32} {
+		payloads = append(payloads, payloadsOf(n, false)...)
+	}
+	return payloads
+}
+
+// payloadsOf returns a payload of each type, all of whose numbers have the value n.
+func payloadsOf(n uint64, yes bool) []checkpoint.Payload {
+	shard := uint32(n)
+	return []checkpoint.Payload{
+		checkpoint.AddLearner{
+			VShardID: shard, SourceNode: n, TargetNode: n, SourceGroup: n, WritePauseBudgetUS: n,
+			StartedAtHLC: checkpoint.HLC{WallNS: n, Logical: shard},
+		},
+		checkpoint.CatchUp{VShardID: shard, LearnerLogIndexAtAdd: n},
+		checkpoint.PromoteLearner{VShardID: shard, TargetNode: n, SourceGroup: n},
+		checkpoint.LeadershipTransfer{VShardID: shard, TargetIsVoter: yes, NewLeaderNodeID: n, SourceGroup: n},
+		checkpoint.Cutover{VShardID: shard, NewLeaderNodeID: n, SourceGroup: n},
+		checkpoint.Complete{VShardID: shard, ActualPauseUS: n, GhostStubInstalled: yes},
+	}
+}
+
+// eventFrom returns an event that consists of the bytes. Few of them make a valid one already.
+func eventFrom(b []byte) checkpoint.Event {
+	take := func() (n uint64) { // of as many bytes as the first one says
+		if len(b) == 0 {
+			return 0
+		}
+		size := int(b[0] % 9)
+		for b = b[1:]; size > 0 && len(b) > 0; size-- {
+			n, b = n<<8|uint64(b[0]), b[1:]
+		}
+		return n
+	}
+	choice, id, timeMS := take(), goldenID, take()
+	if choice%16 == 15 {
+		id = uuid.Nil
+	}
+	switch choice % 8 {
+	case 0:
+		return checkpoint.Removed{MigrationID: id, TimestampMS: timeMS}
+	case 1:
+		a := checkpoint.Aborted{MigrationID: id, TimestampMS: timeMS}
+		for range take() % 8 {
+			a.Compensations = append(a.Compensations, checkpoint.Compensation{
+				Kind: checkpoint.CompensationKind(1 + take()%5), GroupID: take(), PeerID: take(), VShardID: uint32(take()),
+			})
+		}
+		a.Reason = string(b)
+		return a
+	}
+	p := payloadsOf(take(), choice%2 == 0)[choice%8-2]
+	if add, ok := p.(checkpoint.AddLearner); ok {
+		add.TargetNode, add.SourceGroup, add.StartedAtHLC = take(), take(), checkpoint.HLC{WallNS: take(), Logical: uint32(take())}
+		p = add
+	}
+	crc, _ := checkpoint.PayloadCRC32C(p)
+	return checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{
+		MigrationID: id, Attempt: uint32(take()), Payload: p, CRC32C: crc ^ uint32(choice>>8&1), TimestampMS: timeMS,
+	}}
+}

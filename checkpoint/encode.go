@@ -1,0 +1,165 @@
+package checkpoint
+
+import (
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"unicode/utf8"
+)
+
+// MaxEventBytes bounds an encoded event. It keeps one write small enough to be
+// batched with others, and a scanner's idea of a plausible frame narrow.
+const MaxEventBytes = 64 << 10
+
+// An event is a CBOR map with these integer keys. Keys 1 to 3 are in every event, so that a
+// reader finds the migration of an event of an unknown kind.
+const (
+	keyKind          byte = 1
+	keyID            byte = 2 // 16 bytes
+	keyTimeMS        byte = 3 // Unix ms
+	keyAttempt       byte = 4 // upserted
+	keyPhase         byte = 5 // upserted
+	keyPayload       byte = 6 // upserted: the payload's CBOR as a byte string
+	keyCRC32C        byte = 7 // upserted: CRC32C of the bytes of keyPayload
+	keyReason        byte = 8 // aborted
+	keyCompensations byte = 9 // aborted: each [kind, group id, peer id, vShard id]
+)
+
+// How many keys an event of each kind has, and how many elements a compensation.
+const (
+	upsertedKeys         = 7
+	abortedKeys          = 5
+	removedKeys          = 3
+	compensationElements = 4
+)
+
+// How long encodings may be, for the memory that they need.
+const (
+	minCompensationBytes = 5                    // all of whose values are small
+	maxPayloadBytes      = 65                   // an AddLearner, all of whose values are large
+	maxUpsertedBytes     = 48 + maxPayloadBytes // all of whose values are large
+)
+
+// EncodeEvent checks an event and returns its CBOR in Core Deterministic
+// Encoding. An event that must not be written gives ErrNilMigrationID,
+// ErrNilPayload, ErrUnknownPayload, a *CRCMismatchError, ErrInvalidUTF8,
+// ErrUnknownCompensation or ErrTooLarge.
+func EncodeEvent(e Event) ([]byte, error) { return AppendEvent(nil, e) }
+
+// AppendEvent is EncodeEvent that appends to dst. On an error it returns dst with its old
+// length.
+func AppendEvent(dst []byte, e Event) ([]byte, error) {
+	switch e := e.(type) {
+	case Upserted:
+		return AppendUpserted(dst, &e.Checkpoint)
+	case Aborted:
+		return appendAborted(dst, &e)
+	case Removed:
+		return appendRemoved(dst, &e)
+	}
+	return dst, fmt.Errorf("unknown event type %T: pass Upserted, Aborted or Removed as a value", e)
+}
+
+// AppendUpserted is AppendEvent of the checkpoint's Upserted. It allocates only if dst is too
+// small. An Upserted is never too large.
+func AppendUpserted(dst []byte, c *Checkpoint) ([]byte, error) {
+	if c.MigrationID == (MigrationID{}) {
+		return dst, ErrNilMigrationID
+	}
+	var scratch [maxPayloadBytes]byte
+	payload, err := appendPayload(scratch[:0], c.Payload)
+	if err != nil {
+		return dst, fmt.Errorf("migration %s: %w", c.MigrationID, err)
+	}
+	b := appendCommon(slices.Grow(dst, maxUpsertedBytes), upsertedKeys, KindUpserted, &c.MigrationID, c.TimestampMS)
+	b = appendUint(b, keyAttempt, uint64(c.Attempt))
+	b = appendUint(b, keyPhase, uint64(c.Payload.Phase()))
+	b = appendBytes(b, keyPayload, payload)
+	// The checksum is of the copy in b, since crc32 would move scratch to the heap.
+	if crc := crc32.Checksum(b[len(b)-len(payload):], castagnoli); crc != c.CRC32C {
+		return dst, &CRCMismatchError{MigrationID: c.MigrationID, Got: c.CRC32C, Want: crc}
+	}
+	return appendUint(b, keyCRC32C, uint64(c.CRC32C)), nil
+}
+
+func appendAborted(dst []byte, e *Aborted) ([]byte, error) {
+	if e.MigrationID == (MigrationID{}) {
+		return dst, ErrNilMigrationID
+	}
+	if !utf8.ValidString(e.Reason) {
+		return dst, fmt.Errorf("migration %s: %w", e.MigrationID, ErrInvalidUTF8)
+	}
+	if len(e.Reason)+len(e.Compensations) > MaxEventBytes { // before anything is copied
+		return dst, fmt.Errorf("%w: migration %s: reason of %d bytes and %d compensations, at most %d bytes encoded",
+			ErrTooLarge, e.MigrationID, len(e.Reason), len(e.Compensations), MaxEventBytes)
+	}
+	b := appendCommon(dst, abortedKeys, KindAborted, &e.MigrationID, e.TimestampMS)
+	b = append(appendHead(append(b, keyReason), majorText, uint64(len(e.Reason))), e.Reason...)
+	b = appendHead(append(b, keyCompensations), majorArray, uint64(len(e.Compensations)))
+	for i, c := range e.Compensations {
+		if !c.Kind.known() {
+			return dst, fmt.Errorf("migration %s: compensation %d: %w: %d", e.MigrationID, i, ErrUnknownCompensation, uint8(c.Kind))
+		}
+		b = appendHead(b, majorArray, compensationElements)
+		for _, n := range [compensationElements]uint64{uint64(c.Kind), c.GroupID, c.PeerID, uint64(c.VShardID)} {
+			b = appendHead(b, majorUint, n)
+		}
+	}
+	if n := len(b) - len(dst); n > MaxEventBytes {
+		return dst, fmt.Errorf("%w: migration %s: %d bytes encoded, at most %d", ErrTooLarge, e.MigrationID, n, MaxEventBytes)
+	}
+	return b, nil
+}
+
+func appendRemoved(dst []byte, e *Removed) ([]byte, error) {
+	if e.MigrationID == (MigrationID{}) {
+		return dst, ErrNilMigrationID
+	}
+	return appendCommon(dst, removedKeys, KindRemoved, &e.MigrationID, e.TimestampMS), nil
+}
+
+// appendCommon appends the head of an event's map and the keys that every event has.
+func appendCommon(b []byte, keys uint64, kind Kind, id *MigrationID, timeMS uint64) []byte {
+	b = appendHead(b, majorMap, keys)
+	b = appendUint(b, keyKind, uint64(kind))
+	b = appendBytes(b, keyID, id[:])
+	return appendUint(b, keyTimeMS, timeMS)
+}
+
+// appendPayload appends the payload's CBOR. It returns ErrNilPayload or ErrUnknownPayload, the
+// latter also for a pointer to a payload.
+func appendPayload(b []byte, p Payload) ([]byte, error) {
+	switch p := p.(type) {
+	case AddLearner:
+		b = appendUint(appendHead(b, majorMap, 6), 1, uint64(p.VShardID))
+		b = appendUint(b, 2, p.SourceNode)
+		b = appendUint(b, 3, p.TargetNode)
+		b = appendUint(b, 4, p.SourceGroup)
+		b = appendUint(b, 5, p.WritePauseBudgetUS)
+		b = appendHead(append(b, 6), majorMap, 2)
+		b = appendUint(b, 1, p.StartedAtHLC.WallNS)
+		return appendUint(b, 2, uint64(p.StartedAtHLC.Logical)), nil
+	case CatchUp:
+		b = appendUint(appendHead(b, majorMap, 2), 1, uint64(p.VShardID))
+		return appendUint(b, 2, p.LearnerLogIndexAtAdd), nil
+	case PromoteLearner:
+		b = appendUint(appendHead(b, majorMap, 3), 1, uint64(p.VShardID))
+		b = appendUint(b, 2, p.TargetNode)
+		return appendUint(b, 3, p.SourceGroup), nil
+	case LeadershipTransfer:
+		b = appendUint(appendHead(b, majorMap, 4), 1, uint64(p.VShardID))
+		b = appendBool(b, 2, p.TargetIsVoter)
+		b = appendUint(b, 3, p.NewLeaderNodeID)
+		return appendUint(b, 4, p.SourceGroup), nil
+	case Cutover:
+		b = appendUint(appendHead(b, majorMap, 3), 1, uint64(p.VShardID))
+		b = appendUint(b, 2, p.NewLeaderNodeID)
+		return appendUint(b, 3, p.SourceGroup), nil
+	case Complete:
+		b = appendUint(appendHead(b, majorMap, 3), 1, uint64(p.VShardID))
+		b = appendUint(b, 2, p.ActualPauseUS)
+		return appendBool(b, 3, p.GhostStubInstalled), nil
+	}
+	_, err := phaseOf(p)
+	return b, err
+}

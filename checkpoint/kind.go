@@ -1,0 +1,119 @@
+package checkpoint
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// Kind is the kind of an encoded event, as it is stored under key 1.
+type Kind uint8
+
+// The kinds of event that this version writes. Each of them needs a line in the table kinds,
+// a case in KindOf, and its encoding and decoding.
+const (
+	KindUpserted Kind = 1
+	KindAborted  Kind = 2
+	KindRemoved  Kind = 3
+)
+
+// Effect says what an event of a kind does to the row of its migration.
+type Effect uint8
+
+// The effects.
+const (
+	EffectUnknown Effect = iota // this version does not know the kind
+	EffectRow                   // the event's checkpoint becomes the latest row
+	EffectEnd                   // the migration has no row any more
+)
+
+var effectNames = [...]string{EffectUnknown: "unknown", EffectRow: "row", EffectEnd: "end"}
+
+// String returns the effect's name, such as "row".
+func (e Effect) String() string {
+	if int(e) >= len(effectNames) || effectNames[e] == "" {
+		return fmt.Sprintf("Effect(%d)", uint8(e))
+	}
+	return effectNames[e]
+}
+
+// kinds is the one place that gives a kind its name and its effect. A kind without a line is
+// unknown. A test compares the lines with the Kind constants.
+var kinds = [...]struct {
+	name   string
+	effect Effect
+}{
+	KindUpserted: {"upserted", EffectRow},
+	KindAborted:  {"aborted", EffectEnd},
+	KindRemoved:  {"removed", EffectEnd},
+}
+
+// Kinds returns all kinds that this version writes, in ascending order.
+func Kinds() []Kind {
+	var known []Kind
+	for k := range kinds {
+		if kinds[k].effect != EffectUnknown {
+			known = append(known, Kind(k))
+		}
+	}
+	return known
+}
+
+// KindOf returns the kind that an event is stored as. It returns 0 for nil and for a pointer
+// to an event, which AppendEvent refuses.
+func KindOf(e Event) Kind {
+	switch e.(type) {
+	case Upserted:
+		return KindUpserted
+	case Aborted:
+		return KindAborted
+	case Removed:
+		return KindRemoved
+	}
+	return 0
+}
+
+// Effect returns what an event of the kind does to its migration. It returns EffectUnknown for
+// a kind that this version does not know.
+func (k Kind) Effect() Effect {
+	if int(k) >= len(kinds) {
+		return EffectUnknown
+	}
+	return kinds[k].effect
+}
+
+// String returns the kind's name, such as "upserted".
+func (k Kind) String() string {
+	if k.Effect() == EffectUnknown {
+		return "Kind(" + strconv.Itoa(int(k)) + ")"
+	}
+	return kinds[k].name
+}
+
+// PeekKind returns an encoded event's kind without decoding the rest, and whether this version
+// knows the kind. The kind is 0 if the event is not laid out as AppendEvent does it.
+func PeekKind(b []byte) (kind Kind, ok bool) {
+	if len(b) < 3 || b[0]&^argMask != majorMap || b[1] != keyKind {
+		return 0, false
+	}
+	kind = Kind(b[2])
+	return kind, kind.Effect() != EffectUnknown
+}
+
+// PeekMigration returns the migration of an encoded event without decoding the rest. It
+// returns false if this version does not know the event's kind, or if the event is not laid
+// out as AppendEvent does it.
+func PeekMigration(b []byte) (id MigrationID, ok bool) {
+	_, id, ok = Peek(b)
+	return id, ok
+}
+
+// Peek returns the kind and the migration of an encoded event in one pass. It returns ok, and
+// the migration, under the condition of PeekMigration. The kind is the one of PeekKind.
+func Peek(b []byte) (kind Kind, id MigrationID, ok bool) {
+	const idAt = 5
+	kind, ok = PeekKind(b)
+	if !ok || len(b) < idAt+len(id) || b[3] != keyID || b[4] != majorBytes|byte(len(id)) {
+		return kind, MigrationID{}, false
+	}
+	return kind, MigrationID(b[idAt:]), true
+}

@@ -1,0 +1,141 @@
+package checkpoint
+
+import (
+	"fmt"
+	"hash/crc32"
+	"unicode/utf8"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// The reference encodes by reflection, with the checks that version 1 of the format was defined
+// with. The package's own encoder must return the same bytes and the same errors.
+
+type upsertedWire struct {
+	Kind    uint64      `cbor:"1,keyasint"`
+	ID      MigrationID `cbor:"2,keyasint"`
+	TimeMS  uint64      `cbor:"3,keyasint"`
+	Attempt uint32      `cbor:"4,keyasint"`
+	Phase   uint64      `cbor:"5,keyasint"` // wider than a Phase, for events that are not valid
+	Payload []byte      `cbor:"6,keyasint"`
+	CRC32C  uint32      `cbor:"7,keyasint"`
+}
+
+type abortedWire struct {
+	Kind          uint64             `cbor:"1,keyasint"`
+	ID            MigrationID        `cbor:"2,keyasint"`
+	TimeMS        uint64             `cbor:"3,keyasint"`
+	Reason        string             `cbor:"8,keyasint"`
+	Compensations []compensationWire `cbor:"9,keyasint"`
+}
+
+var encMode = func() cbor.EncMode {
+	enc, err := cbor.CoreDetEncOptions().EncMode()
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}()
+
+// The two paths of the decoder.
+var (
+	ReferenceDecodeEvent   = decodeWire
+	ReferenceDecodePayload = decodeWirePayload
+	FastDecodeEvent        = readEvent
+	FastDecodePayload      = readPayload
+)
+
+// ReferenceEncodePayload is EncodePayload by reflection.
+func ReferenceEncodePayload(p Payload) ([]byte, error) {
+	if _, err := phaseOf(p); err != nil {
+		return nil, err
+	}
+	return encMode.Marshal(p)
+}
+
+// ReferenceEncodeEvent is EncodeEvent by reflection.
+func ReferenceEncodeEvent(e Event) ([]byte, error) {
+	wire, err := toWire(e)
+	if err != nil {
+		return nil, err
+	}
+	b, err := encMode.Marshal(wire)
+	if err == nil && len(b) > MaxEventBytes {
+		return nil, fmt.Errorf("%w: migration %s: %d bytes encoded, at most %d", ErrTooLarge, e.Migration(), len(b), MaxEventBytes)
+	}
+	return b, err
+}
+
+func toWire(e Event) (any, error) {
+	switch e := e.(type) {
+	case Upserted:
+		c := e.Checkpoint
+		if c.MigrationID == (MigrationID{}) {
+			return nil, ErrNilMigrationID
+		}
+		payload, err := ReferenceEncodePayload(c.Payload)
+		if err != nil {
+			return nil, fmt.Errorf("migration %s: %w", c.MigrationID, err)
+		}
+		if crc := crc32.Checksum(payload, castagnoli); crc != c.CRC32C {
+			return nil, &CRCMismatchError{MigrationID: c.MigrationID, Got: c.CRC32C, Want: crc}
+		}
+		return upsertedWire{
+			uint64(KindUpserted), c.MigrationID, c.TimestampMS, c.Attempt, uint64(c.Payload.Phase()), payload, c.CRC32C,
+		}, nil
+	case Aborted:
+		return abortedToWire(e)
+	case Removed:
+		if e.MigrationID == (MigrationID{}) {
+			return nil, ErrNilMigrationID
+		}
+		return headWire{uint64(KindRemoved), e.MigrationID, e.TimestampMS}, nil
+	}
+	return nil, fmt.Errorf("unknown event type %T: pass Upserted, Aborted or Removed as a value", e)
+}
+
+func abortedToWire(e Aborted) (any, error) {
+	if e.MigrationID == (MigrationID{}) {
+		return nil, ErrNilMigrationID
+	}
+	if !utf8.ValidString(e.Reason) {
+		return nil, fmt.Errorf("migration %s: %w", e.MigrationID, ErrInvalidUTF8)
+	}
+	if len(e.Reason)+len(e.Compensations) > MaxEventBytes {
+		return nil, fmt.Errorf("%w: migration %s: reason of %d bytes and %d compensations, at most %d bytes encoded",
+			ErrTooLarge, e.MigrationID, len(e.Reason), len(e.Compensations), MaxEventBytes)
+	}
+	for i, c := range e.Compensations {
+		if !c.Kind.known() {
+			return nil, fmt.Errorf("migration %s: compensation %d: %w: %d", e.MigrationID, i, ErrUnknownCompensation, uint8(c.Kind))
+		}
+	}
+	return uncheckedAborted(e), nil
+}
+
+func uncheckedAborted(e Aborted) abortedWire {
+	comps := make([]compensationWire, len(e.Compensations)) // not nil, which would be encoded as null
+	for i, c := range e.Compensations {
+		comps[i] = compensationWire{Kind: uint8(c.Kind), GroupID: c.GroupID, PeerID: c.PeerID, VShardID: c.VShardID}
+	}
+	return abortedWire{uint64(KindAborted), e.MigrationID, e.TimestampMS, e.Reason, comps}
+}
+
+// UncheckedAborted returns the deterministic CBOR of an abort that EncodeEvent may refuse.
+func UncheckedAborted(e Aborted) []byte { return uncheckedBytes(uncheckedAborted(e)) }
+
+// UncheckedUpserted returns the deterministic CBOR of an upsert with the bytes of a payload that
+// EncodeEvent may refuse, and with their right checksum.
+func UncheckedUpserted(id MigrationID, phase uint64, payload []byte) []byte {
+	return uncheckedBytes(upsertedWire{
+		uint64(KindUpserted), id, 1795399697649, 2, phase, payload, crc32.Checksum(payload, castagnoli),
+	})
+}
+
+func uncheckedBytes(wire any) []byte {
+	b, err := encMode.Marshal(wire)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}

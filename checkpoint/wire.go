@@ -1,0 +1,153 @@
+package checkpoint
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// This file decodes by reflection. It is the reference: it accepts every form of CBOR that the
+// options allow, and it makes all errors. Events that AppendEvent wrote do not get here.
+
+// eventWire reads an event of any kind. A pointer distinguishes an absent key from a zero.
+type eventWire struct {
+	Kind          uint64             `cbor:"1,keyasint"`
+	ID            MigrationID        `cbor:"2,keyasint"`
+	TimeMS        *uint64            `cbor:"3,keyasint"`
+	Attempt       *uint32            `cbor:"4,keyasint"`
+	Phase         uint8              `cbor:"5,keyasint"`
+	Payload       []byte             `cbor:"6,keyasint"`
+	CRC32C        uint32             `cbor:"7,keyasint"`
+	Reason        *string            `cbor:"8,keyasint"`
+	Compensations []compensationWire `cbor:"9,keyasint"`
+}
+
+type compensationWire struct {
+	_        struct{} `cbor:",toarray"`
+	Kind     uint8
+	GroupID  uint64
+	PeerID   uint64
+	VShardID uint32
+}
+
+// headWire has the keys that every event has.
+type headWire struct {
+	Kind   uint64      `cbor:"1,keyasint"`
+	ID     MigrationID `cbor:"2,keyasint"`
+	TimeMS uint64      `cbor:"3,keyasint"`
+}
+
+var decMode = newDecMode()
+
+func newDecMode() cbor.DecMode {
+	dec, err := cbor.DecOptions{
+		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
+		IndefLength:      cbor.IndefLengthForbidden,
+		TagsMd:           cbor.TagsForbidden,
+		UTF8:             cbor.UTF8RejectInvalid,
+		MaxNestedLevels:  8,
+		MaxArrayElements: MaxEventBytes,
+		MaxMapPairs:      1024,
+	}.DecMode()
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return dec
+}
+
+// decodeWire is DecodeEvent for any form of CBOR.
+func decodeWire(b []byte) (Event, error) {
+	if len(b) > MaxEventBytes {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(b), MaxEventBytes)
+	}
+	var w eventWire
+	if err := decMode.Unmarshal(b, &w); err != nil {
+		var head headWire // another kind's keys may be of other types
+		if decMode.Unmarshal(b, &head) == nil && head.Kind != 0 && !knownKind(head.Kind) {
+			return nil, &UnknownKindError{Kind: head.Kind, MigrationID: head.ID, TimestampMS: head.TimeMS}
+		}
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	switch {
+	case w.Kind == 0:
+		return nil, missing("kind")
+	case w.TimeMS == nil:
+		return nil, missing("timestamp")
+	case w.ID == (MigrationID{}):
+		return nil, ErrNilMigrationID
+	}
+	switch w.Kind {
+	case uint64(KindUpserted):
+		return w.upserted()
+	case uint64(KindAborted):
+		return w.aborted()
+	case uint64(KindRemoved):
+		return Removed{MigrationID: w.ID, TimestampMS: *w.TimeMS}, nil
+	}
+	return nil, &UnknownKindError{Kind: w.Kind, MigrationID: w.ID, TimestampMS: *w.TimeMS}
+}
+
+// knownKind reports whether this version knows the kind with that number, which may be larger
+// than any Kind.
+func knownKind(n uint64) bool {
+	return n < uint64(len(kinds)) && Kind(n).Effect() != EffectUnknown
+}
+
+func missing(key string) error { return fmt.Errorf("%w: no %s", ErrMalformed, key) }
+
+func (w *eventWire) upserted() (Event, error) {
+	if w.Attempt == nil {
+		return nil, missing("attempt")
+	}
+	if crc := crc32.Checksum(w.Payload, castagnoli); crc != w.CRC32C {
+		return nil, &CRCMismatchError{MigrationID: w.ID, Got: w.CRC32C, Want: crc}
+	}
+	p, err := decodeWirePayload(Phase(w.Phase), w.Payload)
+	if err != nil {
+		return nil, err
+	}
+	return Upserted{Checkpoint{
+		MigrationID: w.ID, Attempt: *w.Attempt, Payload: p, CRC32C: w.CRC32C, TimestampMS: *w.TimeMS,
+	}}, nil
+}
+
+func (w *eventWire) aborted() (Event, error) {
+	if w.Reason == nil {
+		return nil, missing("reason")
+	}
+	if w.Compensations == nil {
+		return nil, missing("compensations")
+	}
+	e := Aborted{MigrationID: w.ID, Reason: *w.Reason, TimestampMS: *w.TimeMS}
+	for i, c := range w.Compensations {
+		if !CompensationKind(c.Kind).known() {
+			return nil, fmt.Errorf("compensation %d: %w: %d", i, ErrUnknownCompensation, c.Kind)
+		}
+		e.Compensations = append(e.Compensations, Compensation{
+			Kind: CompensationKind(c.Kind), GroupID: c.GroupID, PeerID: c.PeerID, VShardID: c.VShardID,
+		})
+	}
+	return e, nil
+}
+
+// decodeWirePayload is DecodePayload for any form of CBOR, all of which but one it refuses.
+func decodeWirePayload(phase Phase, b []byte) (Payload, error) {
+	p, err := ReadPayload(phase, func(into any) error { return decMode.Unmarshal(b, into) })
+	if errors.Is(err, ErrUnknownPhase) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s payload: %w", ErrMalformed, phase, err)
+	}
+	again, err := EncodePayload(p)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(again, b) {
+		return nil, fmt.Errorf("%w: %s payload is not in its deterministic encoding", ErrMalformed, phase)
+	}
+	return p, nil
+}
