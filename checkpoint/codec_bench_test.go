@@ -1,0 +1,82 @@
+package checkpoint_test
+
+import (
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog/checkpoint"
+)
+
+// Encoding of one event of each kind and payload into memory that is there already.
+func BenchmarkAppendEvent(b *testing.B) {
+	eachGoldenEvent(b, func(b *testing.B, e checkpoint.Event, _ []byte) {
+		var dst []byte
+		for b.Loop() {
+			dst, _ = checkpoint.AppendEvent(dst[:0], e)
+		}
+	})
+}
+
+// Decoding of one event of each kind and payload.
+func BenchmarkDecodeEvent(b *testing.B) {
+	eachGoldenEvent(b, func(b *testing.B, _ checkpoint.Event, encoded []byte) {
+		for b.Loop() {
+			_, _ = checkpoint.DecodeEvent(encoded)
+		}
+	})
+}
+
+// The encoding that a store does in an upsert, and the checksum that its caller computes.
+func BenchmarkUpserted(b *testing.B) {
+	c := goldenEvents(b)["Upserted AddLearner"].(checkpoint.Upserted).Checkpoint
+	b.Run("AppendUpserted", func(b *testing.B) {
+		b.ReportAllocs()
+		var dst []byte
+		for b.Loop() {
+			dst, _ = checkpoint.AppendUpserted(dst[:0], &c)
+		}
+	})
+	b.Run("PayloadCRC32C", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = checkpoint.PayloadCRC32C(c.Payload)
+		}
+	})
+	b.Run("EncodeEvent", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = checkpoint.EncodeEvent(checkpoint.Upserted{Checkpoint: c})
+		}
+	})
+}
+
+// What a rebuild does for each event that it need not decode.
+func BenchmarkPeek(b *testing.B) {
+	encoded, err := checkpoint.EncodeEvent(goldenEvents(b)["Upserted AddLearner"])
+	require.NoError(b, err)
+	b.Run("PeekKind", func(b *testing.B) {
+		for b.Loop() {
+			checkpoint.PeekKind(encoded)
+		}
+	})
+	b.Run("PeekMigration", func(b *testing.B) {
+		for b.Loop() {
+			checkpoint.PeekMigration(encoded)
+		}
+	})
+}
+
+func eachGoldenEvent(b *testing.B, run func(b *testing.B, e checkpoint.Event, encoded []byte)) {
+	events := goldenEvents(b)
+	for _, name := range slices.Sorted(maps.Keys(events)) {
+		encoded, err := checkpoint.EncodeEvent(events[name])
+		require.NoError(b, err)
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			run(b, events[name], encoded)
+		})
+	}
+}
