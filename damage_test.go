@@ -258,6 +258,7 @@ func TestD2_OpenWithEveryEndDestroyed(t *testing.T) {
 // setWatermark makes the watermark one that has not reached the disk since it
 // said seq.
 func setWatermark(t testing.TB, dir string, seq uint64) {
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "snapshots"))) // a snapshot proves more
 	reader, err := replay.Open(dir)
 	require.NoError(t, err)
 	for _, name := range segment.WatermarkNames {

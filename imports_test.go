@@ -31,16 +31,19 @@ var layers = []layer{
 	{"internal/torture/simos", nil, "take what it does as a call: a disk does not know what is written on it"},
 	{"cmd/replay-tool", []string{"github.com/tidwall/wal"}, "ask package replay to read and the Store to write"},
 	{".", []string{"github.com/spf13", "github.com/tidwall/wal", "golang.org/x/term"}, "leave files to eventlog, and terminals to cmd/replay-tool"},
+	{"internal/rebuild", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS and eventlog/segment; what writes belongs in eventlog"},
 	{"replay", []string{"github.com/tidwall/wal"}, "read through eventlog/segment; what writes belongs in eventlog"},
 	{"projection", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take what is needed as a value: the caller has the files and the clock"},
 	{"eventlog", nil, "take bodies as bytes: what they mean is the Store's and replay's to know"},
 	{"eventlog/segment", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS; what writes belongs in eventlog"},
 	{"checkpoint", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take times and bytes as values"},
+	{"internal/detcbor", []string{"os", "io", "github.com/fxamacker/cbor"}, "leave other forms than the deterministic one to fxamacker/cbor"},
 }
 
 // notBelow are the packages of this module that a package must not import though
 // they stand below it.
 var notBelow = map[string][]string{
+	"internal/rebuild": {"eventlog"},
 	"replay":           {"eventlog"},
 	"projection":       {"eventlog", "eventlog/segment"},
 	"eventlog":         {"checkpoint"},

@@ -64,7 +64,7 @@ func (s *Store) snapshotAtEnd() error {
 func (s *Store) writeSnapshot(view *projection.View, last segment.FrameID) error {
 	body, err := view.Snapshot()
 	if err == nil {
-		err = s.log.SaveSnapshot(segment.Snapshot{Last: last, Body: body})
+		err = s.log.SaveSnapshot(segment.Snapshot{Version: segment.SnapshotVersion, Last: last, Synced: !s.opts.NoSync, Body: body})
 	}
 	if err == nil {
 		s.snapshots.seq = last.Seq

@@ -11,6 +11,8 @@ import (
 
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog"
+	"migrationlog/eventlog/segment"
+	"migrationlog/internal/rebuild"
 	"migrationlog/projection"
 	"migrationlog/replay"
 )
@@ -70,7 +72,12 @@ func Open(dir string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	history := replay.Source{FS: recovery.FS(), Directory: recovery.Directory(), Snapshots: recovery.Snapshots(), Items: recovery.Items}
+	history := rebuild.Source{
+		FS: recovery.FS(), Directory: recovery.Directory(), Snapshots: recovery.Snapshots(),
+		Scan: func(scope rebuild.Scope) iter.Seq2[segment.Item, error] {
+			return recovery.Items(scope == rebuild.ScanTail)
+		},
+	}
 	read := history.Fold
 	if o.ReadAll || o.OnDamage == RefuseDamage {
 		read = history.FoldAll

@@ -14,9 +14,9 @@ type Batch struct {
 
 // addition is an event that is still to be folded in.
 type addition struct {
-	at  Place
-	seq uint64
-	row *state
+	at     Place
+	seq    uint64
+	change Change
 }
 
 // Begin begins with the state of a view, which must not change from then on.
@@ -36,7 +36,7 @@ func (b *Batch) Place(id checkpoint.MigrationID) Place {
 func (b *Batch) Add(at Place, seq uint64, c Change) (prevSeq uint64) {
 	word, bit := b.bit(at.id)
 	*word |= bit
-	b.added = append(b.added, addition{at, seq, c.state})
+	b.added = append(b.added, addition{at, seq, c})
 	return at.LastSeq()
 }
 
@@ -61,7 +61,7 @@ func (b *Batch) Fold() *View {
 
 func (b *Batch) fold() {
 	for _, a := range b.added {
-		a.at.apply(a.seq, a.at.LastSeq(), a.row)
+		a.at.apply(a.seq, a.at.LastSeq(), a.change)
 		word, _ := b.bit(a.at.id)
 		*word = 0
 	}

@@ -22,37 +22,65 @@ func TestD5_Doubt(t *testing.T) {
 		want    projection.Doubt
 	}{
 		"nothing known, nothing lost": {func(v *projection.View) {}, projection.Untouched},
-		"nothing known, one lost":     {func(v *projection.View) { v.Lose(1, 1) }, projection.InDoubt},
-		"lost after its last":         {func(v *projection.View) { v.Apply(1, 0, first); v.Lose(2, 2) }, projection.InDoubt},
-		"its own, and superseded":     {func(v *projection.View) { v.Apply(1, 0, first); v.Lose(2, 2); v.Apply(3, 2, next) }, projection.Proven},
-		"perhaps its own, superseded": {func(v *projection.View) { v.Apply(1, 0, first); v.Lose(2, 2); v.Apply(3, 1, next) }, projection.Proven},
+		"nothing known, one lost":     {func(v *projection.View) { v.MarkLost(1, 1) }, projection.InDoubt},
+		"lost after its last":         {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2) }, projection.InDoubt},
+		"its own, and superseded":     {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.Apply(3, 2, next) }, projection.Proven},
+		"perhaps its own, superseded": {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.Apply(3, 1, next) }, projection.Proven},
 		"another's": {func(v *projection.View) {
 			v.Apply(1, 0, first)
-			v.Lose(2, 2)
+			v.MarkLost(2, 2)
 			v.Apply(3, 1, next)
 			v.Apply(4, 2, checkpoint.Removed{MigrationID: checkpoint.MigrationID{9}})
 		}, projection.Untouched},
-		"before it began":               {func(v *projection.View) { v.Lose(1, 1); v.Apply(2, 0, first) }, projection.Untouched},
-		"perhaps its beginning":         {func(v *projection.View) { v.Lose(1, 1); v.Apply(2, 0, next) }, projection.Proven},
-		"before it began, and it ended": {func(v *projection.View) { v.Lose(1, 1); v.Apply(2, 0, first); v.Apply(3, 2, ended) }, projection.Untouched},
-		"its own, and it ended":         {func(v *projection.View) { v.Apply(1, 0, first); v.Lose(2, 2); v.Apply(3, 2, ended) }, projection.Proven},
-		"after it ended":                {func(v *projection.View) { v.Apply(1, 0, first); v.Apply(2, 1, ended); v.Lose(3, 3) }, projection.InDoubt},
-		"its end, and it began again":   {func(v *projection.View) { v.Apply(1, 0, first); v.Lose(2, 2); v.Apply(3, 0, first) }, projection.Proven},
+		"before it began":               {func(v *projection.View) { v.MarkLost(1, 1); v.Apply(2, 0, first) }, projection.Untouched},
+		"perhaps its beginning":         {func(v *projection.View) { v.MarkLost(1, 1); v.Apply(2, 0, next) }, projection.Proven},
+		"before it began, and it ended": {func(v *projection.View) { v.MarkLost(1, 1); v.Apply(2, 0, first); v.Apply(3, 2, ended) }, projection.Untouched},
+		"its own, and it ended":         {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.Apply(3, 2, ended) }, projection.Proven},
+		"after it ended":                {func(v *projection.View) { v.Apply(1, 0, first); v.Apply(2, 1, ended); v.MarkLost(3, 3) }, projection.InDoubt},
+		"its end, and it began again":   {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.Apply(3, 0, first) }, projection.Proven},
 		"an earlier life": {func(v *projection.View) {
 			v.Apply(1, 0, first)
-			v.Lose(2, 2)
+			v.MarkLost(2, 2)
 			v.Apply(3, 2, ended)
 			v.Apply(4, 0, first)
 		}, projection.Untouched},
-		"unknown kind, nothing lost":     {func(v *projection.View) { v.Apply(1, 0, first); v.Pass(2, 1, id); v.Apply(3, 2, next) }, projection.Untouched},
-		"its own, named by unknown kind": {func(v *projection.View) { v.Apply(1, 0, first); v.Lose(2, 2); v.Pass(3, 2, id) }, projection.InDoubt},
+		"unknown kind, nothing lost":     {func(v *projection.View) { v.Apply(1, 0, first); v.ApplyUnknown(2, 1, id); v.Apply(3, 2, next) }, projection.Untouched},
+		"its own, named by unknown kind": {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.ApplyUnknown(3, 2, id) }, projection.InDoubt},
 		"the same, and superseded": {func(v *projection.View) {
 			v.Apply(1, 0, first)
-			v.Lose(2, 2)
-			v.Pass(3, 2, id)
+			v.MarkLost(2, 2)
+			v.ApplyUnknown(3, 2, id)
 			v.Apply(4, 3, next)
 		}, projection.Proven},
-		"no row, named by unknown kind": {func(v *projection.View) { v.Lose(1, 1); v.Pass(2, 1, id) }, projection.InDoubt},
+		"perhaps its own, before an unknown kind": {func(v *projection.View) {
+			v.Apply(1, 0, first)
+			v.MarkLost(2, 2)
+			v.ApplyUnknown(3, 1, id)
+		}, projection.InDoubt},
+		"begun by an unknown kind, nothing lost": {func(v *projection.View) {
+			v.ApplyUnknown(1, 0, id)
+			v.Apply(2, 1, first)
+		}, projection.Untouched},
+		"ended by an unknown kind, nothing lost": {func(v *projection.View) {
+			v.Apply(1, 0, first)
+			v.ApplyUnknown(2, 1, id)
+			v.Apply(3, 0, first)
+		}, projection.Untouched},
+		"written while an event could not be read": {func(v *projection.View) {
+			v.Apply(1, 0, first)
+			v.Apply(2, 1, next)
+			v.Apply(3, 1, next)
+		}, projection.Untouched},
+		"written while its beginning could not be read": {func(v *projection.View) {
+			v.Apply(1, 0, first)
+			v.Apply(2, 0, next)
+		}, projection.Untouched},
+		"named by an event of another copy of the log": {func(v *projection.View) {
+			v.Apply(1, 0, first)
+			v.Apply(2, 0, checkpoint.Removed{MigrationID: checkpoint.MigrationID{9}})
+			v.Apply(3, 2, next)
+		}, projection.Proven},
+		"no row, named by unknown kind": {func(v *projection.View) { v.MarkLost(1, 1); v.ApplyUnknown(2, 1, id) }, projection.InDoubt},
 	} {
 		v := projection.New()
 		tc.history(v)
@@ -63,12 +91,76 @@ func TestD5_Doubt(t *testing.T) {
 	}
 }
 
+// D5: the facts are uncertain exactly if an event since they were recorded is or may be missing.
+func TestD5_FactsAreUncertainAfterAGap(t *testing.T) {
+	id, other := checkpoint.MigrationID{1}, checkpoint.MigrationID{9}
+	event := func(p checkpoint.Payload) checkpoint.Event {
+		return checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{MigrationID: id, Payload: p}}
+	}
+	for name, tc := range map[string]struct {
+		history        func(v *projection.View)
+		target, source bool // uncertain
+	}{
+		"its own lost event behind an unknown kind": {func(v *projection.View) {
+			v.ApplyUnknown(3, 2, id)
+			v.Apply(4, 3, event(checkpoint.CatchUp{}))
+		}, true, true},
+		"perhaps its own": {func(v *projection.View) { v.Apply(3, 1, event(checkpoint.CatchUp{})) }, true, true},
+		"another's after all": {func(v *projection.View) {
+			v.Apply(3, 1, event(checkpoint.CatchUp{}))
+			v.Apply(4, 2, checkpoint.Removed{MigrationID: other})
+		}, false, false},
+		"the target was recorded again": {func(v *projection.View) { v.Apply(3, 2, event(checkpoint.PromoteLearner{})) }, false, true},
+		"all was recorded again":        {func(v *projection.View) { v.Apply(3, 2, event(checkpoint.AddLearner{})) }, false, false},
+		"the lost event may be its last": {func(v *projection.View) {
+			v.Apply(3, 1, event(checkpoint.AddLearner{}))
+			v.MarkLost(4, 4)
+		}, true, true},
+	} {
+		v := projection.New()
+		v.Apply(1, 0, event(checkpoint.AddLearner{TargetNode: 3}))
+		v.MarkLost(2, 2)
+		tc.history(v)
+		row, ok := v.Get(id)
+		require.True(t, ok, name)
+		require.Equal(t, tc.target, row.Facts.TargetUncertain, name)
+		require.Equal(t, tc.source, row.Facts.SourceUncertain, name)
+	}
+}
+
+// A view whose history has gaps and no losses has a snapshot, which keeps them.
+func TestSnapshot_KeepsGapsAndUnknownKinds(t *testing.T) {
+	event := func(n byte, p checkpoint.Payload) checkpoint.Event {
+		c, err := checkpoint.New(checkpoint.MigrationID{n}, 0, p, 5)
+		require.NoError(t, err)
+		return checkpoint.Upserted{Checkpoint: c}
+	}
+	v := projection.New()
+	v.Apply(1, 0, event(1, checkpoint.AddLearner{}))
+	v.Apply(3, 2, event(1, checkpoint.CatchUp{})) // a segment of another copy has seq 2
+	v.ApplyUnknown(4, 0, checkpoint.MigrationID{2})
+	v.Apply(5, 0, event(3, checkpoint.AddLearner{}))
+	v.ApplyUnknown(7, 6, checkpoint.MigrationID{3}) // so it has seq 6: the row may not be the latest
+	b, err := v.Snapshot()
+	require.NoError(t, err)
+	restored, err := projection.Restore(7, b)
+	require.NoError(t, err)
+	require.True(t, v.Equal(restored))
+	require.Equal(t, v.All(), restored.All())
+	for n, want := range map[byte]projection.Doubt{1: projection.Proven, 2: projection.Untouched, 3: projection.InDoubt} {
+		require.Equal(t, want, restored.Doubt(checkpoint.MigrationID{n}), "migration %d", n)
+	}
+	require.EqualValues(t, 4, restored.Place(checkpoint.MigrationID{2}).LastSeq())
+	row, _ := restored.Get(checkpoint.MigrationID{1})
+	require.True(t, row.Facts.TargetUncertain)
+}
+
 // A writer names an event of a kind that it does not know as the one before.
 func TestView_PrevSeqOfUnknownKind(t *testing.T) {
 	id := checkpoint.MigrationID{1}
 	v := projection.New()
 	v.Apply(1, 0, checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{MigrationID: id, Payload: checkpoint.AddLearner{}}})
-	v.Pass(2, 1, id)
+	v.ApplyUnknown(2, 1, id)
 	before := v
 	var batch projection.Batch
 	batch.Begin(v)

@@ -1,15 +1,18 @@
 package projection
 
-import "slices"
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
 
-// losses holds the numbers of lost events, and which of them a later event has
-// named as its predecessor: that one is known to be of the later event's
-// migration, whose row it can no longer change.
+// losses holds the numbers of lost events. A lost event is attributed if an intact event names it
+// as its predecessor: it was of that event's migration. Any other may have been of any migration.
 type losses struct {
-	ranges  []seqRange // ascending
-	claimed map[uint64]bool
-	settled uint64 // up to it, what they would have told is known
-	newest  uint64 // that is neither claimed nor settled
+	ranges          []seqRange // ascending
+	attributed      map[uint64]bool
+	resolvedThrough uint64 // losses up to here are covered by a snapshot
+	newest          uint64 // newest lost event that is neither attributed nor resolved; 0 for none
 }
 
 type seqRange struct{ first, last uint64 }
@@ -21,13 +24,14 @@ func (l *losses) add(first, last uint64) {
 	l.newest = last
 }
 
-// claim notes that a later event names that one as the one before. New events name none
-// that is lost, but of rows that a snapshot has told, and these are settled.
-func (l *losses) claim(seq uint64) {
-	if seq <= l.settled {
-		return
+// attribute notes that an event names seq as its predecessor, and reports whether that is a lost
+// event which no snapshot covers. A new event of a writer never names one, so that the views of a
+// writer may share the losses.
+func (l *losses) attribute(seq uint64) (lost bool) {
+	if seq <= l.resolvedThrough || len(l.ranges) == 0 {
+		return false
 	}
-	_, found := slices.BinarySearchFunc(l.ranges, seq, func(r seqRange, seq uint64) int {
+	_, lost = slices.BinarySearchFunc(l.ranges, seq, func(r seqRange, seq uint64) int {
 		switch {
 		case r.last < seq:
 			return -1
@@ -36,31 +40,29 @@ func (l *losses) claim(seq uint64) {
 		}
 		return 0
 	})
-	if !found {
-		return
+	if !lost {
+		return false
 	}
-	if l.claimed == nil {
-		l.claimed = make(map[uint64]bool)
+	if l.attributed == nil {
+		l.attributed = make(map[uint64]bool)
 	}
-	l.claimed[seq] = true
+	l.attributed[seq] = true
 	if seq == l.newest {
-		l.newest = l.unclaimedBefore(seq)
+		l.newest = l.unattributedBefore(seq)
 	}
+	return true
 }
 
-// settle notes that what the events up to that number would have told is known.
-func (l *losses) settle(through uint64) {
-	l.settled, l.newest = through, 0
+// resolve notes that a snapshot covers the losses up to seq, which is the last event so far.
+func (l *losses) resolve(seq uint64) {
+	l.resolvedThrough, l.newest = seq, 0
 }
 
-// newestUnclaimed is the number of the last lost event whose migration nobody
-// knows; 0 when there is none.
-func (l *losses) newestUnclaimed() uint64 { return l.newest }
-
-func (l *losses) unclaimedBefore(end uint64) uint64 {
+// unattributedBefore returns the newest such number before end, 0 for none.
+func (l *losses) unattributedBefore(end uint64) uint64 {
 	for _, r := range slices.Backward(l.ranges) {
-		for seq := min(r.last, end-1); seq >= max(r.first, l.settled+1); seq-- {
-			if !l.claimed[seq] {
+		for seq := min(r.last, end-1); seq >= max(r.first, l.resolvedThrough+1); seq-- {
+			if !l.attributed[seq] {
 				return seq
 			}
 		}
@@ -68,14 +70,29 @@ func (l *losses) unclaimedBefore(end uint64) uint64 {
 	return 0
 }
 
-// unclaimedIn reports whether there is such an event from first to last.
-func (l *losses) unclaimedIn(first, last uint64) bool {
-	for _, r := range l.ranges {
-		for seq := max(r.first, first, l.settled+1); seq <= min(r.last, last); seq++ {
-			if !l.claimed[seq] {
+// unattributedIn reports whether there is such an event after the one number and up to the other.
+func (l *losses) unattributedIn(after, through uint64) bool {
+	after = max(after, l.resolvedThrough)
+	if l.newest <= after {
+		return false
+	}
+	begin, _ := slices.BinarySearchFunc(l.ranges, after+1, func(r seqRange, seq uint64) int { return cmp.Compare(r.last, seq) })
+	for _, r := range l.ranges[begin:] {
+		for seq := max(r.first, after+1); seq <= min(r.last, through); seq++ {
+			if !l.attributed[seq] {
 				return true
 			}
 		}
+		if r.last >= through {
+			return false
+		}
 	}
 	return false
+}
+
+// clone returns a copy that shares nothing with l.
+func (l *losses) clone() losses {
+	c := *l
+	c.ranges, c.attributed = slices.Clone(l.ranges), maps.Clone(l.attributed)
+	return c
 }

@@ -1,28 +1,21 @@
 package projection
 
-import "migrationlog/checkpoint"
+import (
+	"fmt"
 
-// Row is the latest checkpoint of one migration, and what its history adds.
+	"migrationlog/checkpoint"
+)
+
+// Row is the latest checkpoint of one migration, with the facts from its history.
 type Row struct {
 	Checkpoint checkpoint.Checkpoint
 	Seq        uint64 // of the event that made this the latest checkpoint
-	PrevSeq    uint64 // of the migration's event before that; 0 if it was the first of this life of the id
+	PrevSeq    uint64 // of the migration's event before that; 0 if it was the first of its incarnation
 	Facts      Facts
-	Doubt      Doubt // what the lost events mean for it, at the moment of the reading
+	Doubt      Doubt // the effect of lost events, at the moment of the reading
 }
 
-// state is what a view knows of one migration.
-type state struct {
-	Row
-	last   uint64 // of its events, also of a kind that is not known
-	holes  holes
-	shaken bool // a lost event lies between the row and one of a kind that is not known
-	ended  bool // by an abort or a removal: there is no row
-}
-
-func (s *state) shard() uint32 { return s.Checkpoint.Payload.Shard() }
-
-// Facts is what the phases of one life of a migration have told so far. The
+// Facts is what the phases of one incarnation of a migration have recorded so far. The
 // latest row alone does not have it: a CatchUp row names neither group nor
 // target, and both are needed to undo it.
 type Facts struct {
@@ -33,86 +26,157 @@ type Facts struct {
 	StartedAtHLC       checkpoint.HLC
 	HasTarget          bool // TargetNode and SourceGroup are known
 	HasSource          bool // AddLearner was seen: the others are known too
-	// An event may have been lost since TargetNode and SourceGroup, or since the
-	// others, were told: they may be of an earlier life of the id.
+	// An event of the migration may be missing since TargetNode and SourceGroup, or since
+	// the others, were recorded: it may have changed them, or ended the incarnation.
 	TargetUncertain, SourceUncertain bool
 }
 
-// after returns the facts once the payload has been recorded. A later phase
-// names the target again, as the promoted voter or the new leader.
-func (f Facts) after(p checkpoint.Payload) Facts {
-	switch p := p.(type) {
-	case checkpoint.AddLearner:
-		return Facts{
-			SourceNode: p.SourceNode, TargetNode: p.TargetNode, SourceGroup: p.SourceGroup,
-			WritePauseBudgetUS: p.WritePauseBudgetUS, StartedAtHLC: p.StartedAtHLC,
-			HasTarget: true, HasSource: true,
-		}
-	case checkpoint.PromoteLearner:
-		return f.withTarget(p.TargetNode, p.SourceGroup)
-	case checkpoint.LeadershipTransfer:
-		return f.withTarget(p.NewLeaderNodeID, p.SourceGroup)
-	case checkpoint.Cutover:
-		return f.withTarget(p.NewLeaderNodeID, p.SourceGroup)
+// state is everything that a view knows about one migration. A state in a view never changes.
+type state struct {
+	Row             // Facts and Doubt without the effect of lost events, see View.shown
+	last     uint64 // number of the migration's last event, of any kind
+	since    [rowMark]uint64
+	broken   [markCount]bool
+	standing standing
+}
+
+// standing says what a state stands for.
+type standing uint8
+
+const (
+	hasRow standing = iota
+	// onlyUnknown: the incarnation has events of unknown kinds and no checkpoint.
+	onlyUnknown
+	// ended: an abort or a removal ended the incarnation. A view keeps such a state only if
+	// the log has lost events, to answer Doubt.
+	ended
+)
+
+// mark names a part of a state. For each part the state keeps the number of the event that
+// recorded it, and whether an event of the migration is known to be missing since.
+type mark int
+
+const (
+	incarnationMark mark = iota // since the beginning of the incarnation
+	targetMark                  // since TargetNode and SourceGroup were recorded
+	sourceMark                  // since the other facts were recorded
+	rowMark                     // since the latest checkpoint: its number is Row.Seq
+	markCount
+)
+
+// recordedAt returns the number of the event that recorded the part.
+func (s *state) recordedAt(m mark) uint64 {
+	if m == rowMark {
+		return s.Seq
 	}
-	return f
+	return s.since[m]
 }
 
-func (f Facts) withTarget(node, group uint64) Facts {
-	f.TargetNode, f.SourceGroup, f.HasTarget, f.TargetUncertain = node, group, true, false
-	return f
+// lastSeq is the number of the last event of the migration's current incarnation, 0 if it has
+// none. A nil state is that of an unknown migration.
+func (s *state) lastSeq() uint64 {
+	if s == nil || s.standing == ended {
+		return 0
+	}
+	return s.last
 }
 
-// Change is what an event makes of its migration: a row in the making, or its end. It can
-// be added to a view once.
-type Change struct{ state *state }
+func (s *state) shard() uint32 { return s.Checkpoint.Payload.Shard() }
+
+// Change is the effect of an event on its migration. It can be added to a view once.
+type Change struct {
+	state  *state
+	effect checkpoint.Effect
+}
 
 // Upserts is the change of an event that makes the checkpoint its migration's latest.
-func Upserts(c checkpoint.Checkpoint) Change { return Change{&state{Row: Row{Checkpoint: c}}} }
+func Upserts(c checkpoint.Checkpoint) Change {
+	return Change{&state{Row: Row{Checkpoint: c}}, checkpoint.EffectRow}
+}
 
 // Ends is the change of an event after which the migration has no row.
-func Ends(id checkpoint.MigrationID) Change {
-	return Change{&state{Row: Row{Checkpoint: checkpoint.Checkpoint{MigrationID: id}}, ended: true}}
+func Ends(id checkpoint.MigrationID) Change { return changeWithoutRow(id, ended, checkpoint.EffectEnd) }
+
+// UnknownChange is the change of an event of an unknown kind: its migration keeps its row.
+func UnknownChange(id checkpoint.MigrationID) Change {
+	return changeWithoutRow(id, onlyUnknown, checkpoint.EffectUnknown)
+}
+
+func changeWithoutRow(id checkpoint.MigrationID, s standing, e checkpoint.Effect) Change {
+	return Change{&state{Row: Row{Checkpoint: checkpoint.Checkpoint{MigrationID: id}}, standing: s}, e}
 }
 
 // ChangeOf is the change of an event.
 func ChangeOf(e checkpoint.Event) Change {
-	if upserted, ok := e.(checkpoint.Upserted); ok {
-		return Upserts(upserted.Checkpoint)
+	switch checkpoint.KindOf(e).Effect() {
+	case checkpoint.EffectRow:
+		return Upserts(e.(checkpoint.Upserted).Checkpoint)
+	case checkpoint.EffectEnd:
+		return Ends(e.Migration())
 	}
-	return Ends(e.Migration())
+	panic(fmt.Sprintf("%T: the view does not know its effect", e)) // a test folds an event of each kind
 }
 
-// Migration is the one that is changed.
+// Migration is the migration that changes.
 func (c Change) Migration() checkpoint.MigrationID { return c.state.Checkpoint.MigrationID }
 
 // Checkpoint is the one that becomes the latest, nil for an end. It must not be changed.
 func (c Change) Checkpoint() *checkpoint.Checkpoint {
-	if c.state.ended {
+	if c.effect != checkpoint.EffectRow {
 		return nil
 	}
 	return &c.state.Checkpoint
 }
 
-// begins reports whether this may be the first row of a whole life.
-func (s *state) begins() bool {
-	return !s.ended && s.Checkpoint.Phase() == checkpoint.PhaseAddLearner
+// follow completes the change's state: that after event seq of the migration, whose frame names
+// prevSeq as the migration's event before it. Before is the migration's state until then, nil
+// for none. PrevLost says that prevSeq is the number of a lost event.
+//
+// If prevSeq is above the last event that the state knows, an event of the migration is missing.
+// If it is below, nothing is missing: the writer had not seen the events in between, which could
+// not be read at that time, and they are here.
+func (c Change) follow(before *state, seq, prevSeq uint64, prevLost bool) *state {
+	s, known := c.state, before.lastSeq()
+	switch {
+	case known == 0 && c.effect == checkpoint.EffectRow && s.Checkpoint.Phase() == checkpoint.PhaseAddLearner:
+		s.since[incarnationMark] = seq // nothing before an AddLearner matters
+	case known == 0 || prevSeq == 0 && c.effect != checkpoint.EffectUnknown:
+		s.since[incarnationMark] = known // a new incarnation
+	case c.effect == checkpoint.EffectUnknown:
+		*s = *before
+	default:
+		s.Facts, s.since, s.broken = before.Facts, before.since, before.broken
+	}
+	if prevLost || prevSeq > known {
+		s.broken = [markCount]bool{true, true, true, true}
+	}
+	s.last = seq
+	if c.effect == checkpoint.EffectRow {
+		s.Seq, s.PrevSeq, s.broken[rowMark] = seq, prevSeq, false
+		s.record(seq)
+	}
+	return s
 }
 
-// follow makes the change one of the event with that number, which follows on the state
-// before, nil for none. Gap says that an event of the migration may have been lost
-// between the two.
-func (s *state) follow(before *state, seq, prevSeq uint64, gap bool) {
-	s.last = seq
-	if s.ended {
-		return
+// record takes the facts of the checkpoint in event seq. A later phase names the target again, as
+// the promoted voter or the new leader.
+func (s *state) record(seq uint64) {
+	f := &s.Facts
+	switch p := s.Checkpoint.Payload.(type) {
+	case checkpoint.AddLearner:
+		*f = Facts{SourceNode: p.SourceNode, WritePauseBudgetUS: p.WritePauseBudgetUS, StartedAtHLC: p.StartedAtHLC, HasSource: true}
+		s.since[sourceMark], s.broken[sourceMark] = seq, false
+		s.recordTarget(seq, p.TargetNode, p.SourceGroup)
+	case checkpoint.PromoteLearner:
+		s.recordTarget(seq, p.TargetNode, p.SourceGroup)
+	case checkpoint.LeadershipTransfer:
+		s.recordTarget(seq, p.NewLeaderNodeID, p.SourceGroup)
+	case checkpoint.Cutover:
+		s.recordTarget(seq, p.NewLeaderNodeID, p.SourceGroup)
 	}
-	s.Seq, s.PrevSeq = seq, prevSeq
-	if before != nil && prevSeq != 0 {
-		s.Facts = before.Facts
-	}
-	if gap {
-		s.Facts.TargetUncertain, s.Facts.SourceUncertain = s.Facts.HasTarget, s.Facts.HasSource
-	}
-	s.Facts = s.Facts.after(s.Checkpoint.Payload)
+}
+
+func (s *state) recordTarget(seq, node, group uint64) {
+	s.Facts.TargetNode, s.Facts.SourceGroup, s.Facts.HasTarget = node, group, true
+	s.since[targetMark], s.broken[targetMark] = seq, false
 }

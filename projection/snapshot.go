@@ -1,113 +1,161 @@
 package projection
 
 import (
-	"fmt"
-
-	"github.com/fxamacker/cbor/v2"
+	"bytes"
+	"slices"
 
 	"migrationlog/checkpoint"
+	"migrationlog/internal/detcbor"
 )
 
-// rowWire is a row in a snapshot, which is a sequence of them (RFC 8742): all that a
-// view knows of a migration as long as no event was lost.
+// The body of a snapshot of version 2 is a CBOR sequence (RFC 8742): the map storeWire, and then
+// the rows, each the map rowWire, in the order of their migration ids. docs/FORMAT.md has the
+// keys. A reader ignores keys that it does not know.
+type storeWire struct {
+	Rows int   `cbor:"1,keyasint"`
+	Runs []int `cbor:"2,keyasint"` // length in bytes of each run of rowsPerRun rows: runs are decoded in parallel
+}
+
+// rowWire holds what a view knows about a migration as long as no event was lost. A migration
+// that has only events of unknown kinds has ID and Last.
 type rowWire struct {
-	_       struct{} `cbor:",toarray"`
-	Seq     uint64
-	PrevSeq uint64
-	Last    uint64
-	Event   []byte // an Upserted's CBOR
-	Facts   factsWire
+	Seq     uint64    `cbor:"1,keyasint"`
+	PrevSeq uint64    `cbor:"2,keyasint"`
+	Last    uint64    `cbor:"3,keyasint"`
+	Event   []byte    `cbor:"4,keyasint"` // an Upserted's CBOR
+	Facts   factsWire `cbor:"5,keyasint"`
+	Flags   uint64    `cbor:"6,keyasint"`
+	ID      []byte    `cbor:"7,keyasint"`
 }
 
 type factsWire struct {
-	_                                struct{} `cbor:",toarray"`
-	SourceNode                       uint64
-	TargetNode                       uint64
-	SourceGroup                      uint64
-	WritePauseBudgetUS               uint64
-	WallNS                           uint64
-	Logical                          uint32
-	HasTarget, HasSource             bool
-	TargetUncertain, SourceUncertain bool
+	Flags              uint64 `cbor:"1,keyasint"`
+	SourceNode         uint64 `cbor:"2,keyasint"`
+	TargetNode         uint64 `cbor:"3,keyasint"`
+	SourceGroup        uint64 `cbor:"4,keyasint"`
+	WritePauseBudgetUS uint64 `cbor:"5,keyasint"`
+	WallNS             uint64 `cbor:"6,keyasint"`
+	Logical            uint32 `cbor:"7,keyasint"`
 }
+
+// Bits of rowWire.Flags.
+const (
+	incarnationBroken = 1 << iota
+	rowBroken
+)
+
+// Bits of factsWire.Flags.
+const (
+	hasTarget = 1 << iota
+	hasSource
+	targetBroken
+	sourceBroken
+)
+
+const rowsPerRun = 4096
 
 // Whole reports whether no event of the history was lost. Only then can a snapshot be
 // taken: it does not tell of losses.
 func (v *View) Whole() bool { return !v.losses.any() }
 
-// Snapshot returns what View.Restore reads: the rows of a view that is whole, in the order of
-// their ids.
+// Snapshot returns what Restore reads: all that a view that is whole knows, in the order of
+// the migration ids.
 func (v *View) Snapshot() ([]byte, error) {
-	var b, event []byte
-	for _, e := range v.ordered() {
-		s := e.value
-		if s.holes != (holes{}) || s.shaken {
-			return nil, fmt.Errorf("migration %s: its history has a hole", checkpoint.MigrationID(e.key))
+	states := v.states()
+	store := storeWire{Rows: len(states)}
+	var rows, event []byte
+	for run := range slices.Chunk(states, rowsPerRun) {
+		begin := len(rows)
+		for _, s := range run {
+			var err error
+			if rows, event, err = s.append(rows, event); err != nil {
+				return nil, err
+			}
 		}
+		store.Runs = append(store.Runs, len(rows)-begin)
+	}
+	head := detcbor.AppendHead(nil, detcbor.Map, 2)
+	head = detcbor.AppendHead(append(head, 1), detcbor.Unsigned, uint64(store.Rows))
+	head = detcbor.AppendHead(append(head, 2), detcbor.Array, uint64(len(store.Runs)))
+	for _, n := range store.Runs {
+		head = detcbor.AppendHead(head, detcbor.Unsigned, uint64(n))
+	}
+	return append(head, rows...), nil
+}
+
+// states returns the states in the order of their ids.
+func (v *View) states() []*state {
+	all := make([]*state, 0, v.rows.size+v.rowless.size)
+	for _, t := range []*trie[idKey, *state]{&v.rows, &v.rowless} {
+		for _, s := range t.all() {
+			all = append(all, s)
+		}
+	}
+	slices.SortFunc(all, func(a, b *state) int {
+		return bytes.Compare(a.Checkpoint.MigrationID[:], b.Checkpoint.MigrationID[:])
+	})
+	return all
+}
+
+// append appends the state's rowWire in Core Deterministic Encoding. Event is memory for the row's
+// event, and returned.
+func (s *state) append(dst, event []byte) ([]byte, []byte, error) {
+	dst, head := beginMap(dst)
+	dst = appendPair(dst, head, 1, s.Seq)
+	dst = appendPair(dst, head, 2, s.PrevSeq)
+	dst = appendPair(dst, head, 3, s.last)
+	if s.standing == hasRow {
 		var err error
 		if event, err = checkpoint.AppendUpserted(event[:0], &s.Checkpoint); err != nil {
-			return nil, err
+			return dst, event, err
 		}
-		f := s.Facts
-		row, err := cbor.Marshal(rowWire{
-			Seq: s.Seq, PrevSeq: s.PrevSeq, Last: s.last, Event: event,
-			Facts: factsWire{
-				SourceNode: f.SourceNode, TargetNode: f.TargetNode, SourceGroup: f.SourceGroup, WritePauseBudgetUS: f.WritePauseBudgetUS,
-				WallNS: f.StartedAtHLC.WallNS, Logical: f.StartedAtHLC.Logical, HasTarget: f.HasTarget, HasSource: f.HasSource,
-				TargetUncertain: f.TargetUncertain, SourceUncertain: f.SourceUncertain,
-			},
-		})
-		if err != nil {
-			return nil, err
-		}
-		b = append(b, row...)
+		dst[head]++
+		dst = detcbor.AppendBytes(append(dst, 4), event)
 	}
-	return b, nil
+	dst = s.appendFacts(dst, head)
+	dst = appendPair(dst, head, 6, flag(s.broken[incarnationMark], incarnationBroken)|flag(s.broken[rowMark], rowBroken))
+	if s.standing != hasRow {
+		dst[head]++
+		dst = detcbor.AppendBytes(append(dst, 7), s.Checkpoint.MigrationID[:])
+	}
+	return dst, event, nil
 }
 
-// Believe makes of the rows what a snapshot tells that was taken of this history up to
-// the last event: what has been lost before it then puts nothing in doubt. That it has
-// is remembered. For bytes that are no snapshot it returns an error, and changes nothing.
-func (v *View) Believe(b []byte) error {
-	restored, err := Restore(v.lastSeq, b)
-	if err != nil {
-		return err
+// appendFacts appends the state's factsWire to the row whose head is given, unless it is empty.
+func (s *state) appendFacts(dst []byte, rowHead int) []byte {
+	f := &s.Facts
+	values := [...]uint64{
+		flag(f.HasTarget, hasTarget) | flag(f.HasSource, hasSource) |
+			flag(s.broken[targetMark], targetBroken) | flag(s.broken[sourceMark], sourceBroken),
+		f.SourceNode, f.TargetNode, f.SourceGroup, f.WritePauseBudgetUS, f.StartedAtHLC.WallNS, uint64(f.StartedAtHLC.Logical),
 	}
-	restored.losses = v.losses
-	restored.losses.settle(v.lastSeq)
-	*v = *restored
-	return nil
+	if values == [len(values)]uint64{} {
+		return dst
+	}
+	dst[rowHead]++
+	dst, head := beginMap(append(dst, 5))
+	for i, v := range values {
+		dst = appendPair(dst, head, byte(i+1), v)
+	}
+	return dst
 }
 
-// Restore returns the view that a snapshot was taken of, whose last event had that
-// number, or an error for bytes that are none.
-func Restore(lastSeq uint64, b []byte) (*View, error) {
-	v := New()
-	v.lastSeq = lastSeq
-	for len(b) > 0 {
-		var w rowWire
-		var err error
-		if b, err = cbor.UnmarshalFirst(b, &w); err != nil {
-			return nil, fmt.Errorf("snapshot: %w", err)
-		}
-		event, err := checkpoint.DecodeEvent(w.Event)
-		if err != nil {
-			return nil, fmt.Errorf("snapshot: row of seq %d: %w", w.Seq, err)
-		}
-		upserted, ok := event.(checkpoint.Upserted)
-		id := event.Migration()
-		if _, again := v.rows.get(idKey(id)); !ok || again || w.Seq == 0 || w.Seq > w.Last || w.Last > lastSeq || w.PrevSeq >= w.Seq {
-			return nil, fmt.Errorf("snapshot: row of migration %s, seq %d, does not fit", id, w.Seq)
-		}
-		f := w.Facts
-		v.put(id, nil, &state{last: w.Last, Row: Row{
-			Checkpoint: upserted.Checkpoint, Seq: w.Seq, PrevSeq: w.PrevSeq,
-			Facts: Facts{
-				SourceNode: f.SourceNode, TargetNode: f.TargetNode, SourceGroup: f.SourceGroup, WritePauseBudgetUS: f.WritePauseBudgetUS,
-				StartedAtHLC: checkpoint.HLC{WallNS: f.WallNS, Logical: f.Logical}, HasTarget: f.HasTarget, HasSource: f.HasSource,
-				TargetUncertain: f.TargetUncertain, SourceUncertain: f.SourceUncertain,
-			},
-		}})
+// beginMap appends the head of a map of at most 23 pairs, of which it has none yet. Each pair that
+// is appended has to increment the byte at head.
+func beginMap(dst []byte) (_ []byte, head int) { return append(dst, detcbor.Map), len(dst) }
+
+// appendPair appends a key below 24 and a number to a map, unless the number is zero.
+func appendPair(dst []byte, head int, key byte, n uint64) []byte {
+	if n == 0 {
+		return dst
 	}
-	return v, nil
+	dst[head]++
+	return detcbor.AppendHead(append(dst, key), detcbor.Unsigned, n)
+}
+
+func flag(set bool, bits uint64) uint64 {
+	if set {
+		return bits
+	}
+	return 0
 }

@@ -13,7 +13,7 @@ import (
 // change.
 type View struct {
 	rows    trie[idKey, *state]
-	ended   trie[idKey, *state]      // how those ended that did so after a loss
+	rowless trie[idKey, *state]      // migrations with a state and no row
 	shards  trie[shardKey, struct{}] // the migrations with a row
 	lastSeq uint64
 	losses  losses
@@ -23,131 +23,91 @@ type View struct {
 func New() *View { return &View{} }
 
 // begin returns a view of the same history, to which events can be added while this
-// one is read. From then on this one must not change: nor does what is known of lost
-// events, which both have, as new events claim none of them.
+// one is read. From then on this one must not change. Both share what is known about lost
+// events, which new events do not change.
 func (v *View) begin() *View {
 	o := &owner{}
-	return &View{rows: v.rows.begin(o), ended: v.ended.begin(o), shards: v.shards.begin(o), lastSeq: v.lastSeq, losses: v.losses}
+	return &View{rows: v.rows.begin(o), rowless: v.rowless.begin(o), shards: v.shards.begin(o), lastSeq: v.lastSeq, losses: v.losses}
 }
 
-// Place is where a migration's row is in a view, or would be. It is good until the view
+// Place is where a migration's row is in a view, or would be. It is valid until the view
 // is changed.
 type Place struct {
-	view *View
-	id   checkpoint.MigrationID
-	row  *state // nil for none
+	view  *View
+	id    checkpoint.MigrationID
+	state *state // nil for none
 }
 
 // Place returns a migration's place.
-func (v *View) Place(id checkpoint.MigrationID) Place {
-	row, _ := v.rows.get(idKey(id))
-	return Place{v, id, row}
+func (v *View) Place(id checkpoint.MigrationID) Place { return Place{v, id, v.find(id)} }
+
+// find returns the state of a migration, nil for none.
+func (v *View) find(id checkpoint.MigrationID) *state {
+	s, ok := v.rows.get(idKey(id))
+	if !ok && v.rowless.size > 0 {
+		s, _ = v.rowless.get(idKey(id))
+	}
+	return s
 }
 
-// Latest is the row without what lost events mean for it, nil for none. It must not be
+// Latest is the row without the effect of lost events, nil for none. It must not be
 // changed.
 func (p Place) Latest() *Row {
-	if p.row == nil {
+	if p.state == nil || p.state.standing != hasRow {
 		return nil
 	}
-	return &p.row.Row
+	return &p.state.Row
 }
 
-// LastSeq is the number of the migration's last event, 0 for one without a row.
-func (p Place) LastSeq() uint64 {
-	if p.row == nil {
-		return 0
-	}
-	return p.row.last
-}
+// LastSeq is the number of the last event of the migration's current incarnation, 0 for none.
+func (p Place) LastSeq() uint64 { return p.state.lastSeq() }
 
 // Apply folds in the event with that number. PrevSeq is the number that the
 // event's frame gives for the migration's event before it. Events are applied
 // in the order of their numbers.
 func (v *View) Apply(seq, prevSeq uint64, e checkpoint.Event) {
-	v.Place(e.Migration()).apply(seq, prevSeq, ChangeOf(e).state)
+	v.Place(e.Migration()).apply(seq, prevSeq, ChangeOf(e))
 }
 
-func (p Place) apply(seq, prevSeq uint64, row *state) {
-	v, before := p.view, p.row
+// ApplyUnknown folds in an event of a migration that is of an unknown kind. It leaves the row
+// as it is.
+func (v *View) ApplyUnknown(seq, prevSeq uint64, id checkpoint.MigrationID) {
+	v.Place(id).apply(seq, prevSeq, UnknownChange(id))
+}
+
+func (p Place) apply(seq, prevSeq uint64, c Change) {
+	v := p.view
 	v.lastSeq = seq
-	v.losses.claim(prevSeq)
-	gap := prevSeq != 0 && (before == nil || before.last != prevSeq || before.last < v.losses.newestUnclaimed())
-	row.follow(before, seq, prevSeq, gap)
-	row.holes = v.losses.holesAfter(before, seq, prevSeq, row.begins())
-	v.put(p.id, before, row)
+	v.put(p.state, c.follow(p.state, seq, prevSeq, v.losses.attribute(prevSeq)))
 }
 
-// Sequenced is a checkpoint and its place in the history.
-type Sequenced struct {
-	Seq, PrevSeq uint64
-	Checkpoint   checkpoint.Checkpoint
-}
-
-// Put makes a migration's row what its history of these checkpoints, oldest first, has led
-// to. They follow without a gap on the row that there is, or else begin with the
-// first of a life or with an AddLearner, which tells all that an earlier phase does.
-func (v *View) Put(history []Sequenced) {
-	latest := history[len(history)-1]
-	row := &state{last: latest.Seq, Row: Row{Checkpoint: latest.Checkpoint, Seq: latest.Seq, PrevSeq: latest.PrevSeq}}
-	before := v.Place(latest.Checkpoint.MigrationID).row
-	if before != nil && history[0].PrevSeq != 0 {
-		row.Facts = before.Facts
-	}
-	for _, s := range history {
-		row.Facts = row.Facts.after(s.Checkpoint.Payload)
-	}
-	v.put(latest.Checkpoint.MigrationID, before, row)
-}
-
-// Through notes that the history goes on to that number.
-func (v *View) Through(seq uint64) { v.lastSeq = seq }
-
-// End takes away a migration's row, if there is one.
-func (v *View) End(id checkpoint.MigrationID) {
-	v.put(id, v.Place(id).row, Ends(id).state)
-}
-
-// Pass notes an event of a migration that is of a kind that is not known. It leaves
-// the row as it is.
-func (v *View) Pass(seq, prevSeq uint64, id checkpoint.MigrationID) {
-	v.lastSeq = seq
-	before := v.Place(id).row
-	if before == nil {
-		return
-	}
-	v.losses.claim(prevSeq)
-	row := *before
-	row.holes = v.losses.holesAfter(before, seq, prevSeq, false)
-	row.shaken = row.shaken || prevSeq != row.last
-	row.last = seq
-	v.rows.set(idKey(id), &row)
-}
-
-// Lose notes that the events from first to last are lost.
-func (v *View) Lose(first, last uint64) {
+// MarkLost notes that the events from first to last are lost.
+func (v *View) MarkLost(first, last uint64) {
 	v.lastSeq = max(v.lastSeq, last)
 	v.losses.add(first, last)
 }
 
-// put makes a row the migration's in the place of the one before, nil for none.
-func (v *View) put(id checkpoint.MigrationID, before, row *state) {
-	key := idKey(id)
-	if before != nil && (row.ended || row.shard() != before.shard()) {
+// put makes a state the migration's in the place of the one before, nil for none.
+func (v *View) put(before, next *state) {
+	key := idKey(next.Checkpoint.MigrationID)
+	hadRow := before != nil && before.standing == hasRow
+	if hadRow && (next.standing != hasRow || next.shard() != before.shard()) {
 		v.shards.delete(shardKey{before.shard(), key})
-		before = nil
+		hadRow = false
 	}
-	if row.ended {
-		v.rows.delete(key)
-		if v.losses.any() {
-			v.ended.set(key, row)
+	if next.standing == hasRow {
+		v.rows.set(key, next)
+		v.rowless.delete(key)
+		if !hadRow {
+			v.shards.set(shardKey{next.shard(), key}, struct{}{})
 		}
 		return
 	}
-	v.rows.set(key, row)
-	v.ended.delete(key)
-	if before == nil {
-		v.shards.set(shardKey{row.shard(), key}, struct{}{})
+	v.rows.delete(key)
+	if next.standing == onlyUnknown || v.losses.any() {
+		v.rowless.set(key, next)
+	} else {
+		v.rowless.delete(key)
 	}
 }
 
@@ -191,8 +151,7 @@ func (v *View) VShard(vshardID uint32) []Row {
 	return inOrder(rows)
 }
 
-// Doubtful returns the rows that lost events mean something for, in the order of their
-// migration ids.
+// Doubtful returns the rows that lost events affect, in the order of their migration ids.
 func (v *View) Doubtful() []Row {
 	var rows []Row
 	for _, row := range v.rows.all() {
@@ -212,9 +171,9 @@ func inOrder(rows []Row) []Row {
 func (v *View) shown(row *state) Row {
 	shown := row.Row
 	shown.Doubt = v.losses.doubt(row)
-	if shown.Doubt == InDoubt { // the lost event may have told them anew
-		shown.Facts.TargetUncertain, shown.Facts.SourceUncertain = shown.Facts.HasTarget, shown.Facts.HasSource
-	}
+	f, inDoubt := &shown.Facts, shown.Doubt == InDoubt // then the lost event may have changed them
+	f.TargetUncertain = f.HasTarget && (inDoubt || v.losses.uncertain(row, targetMark))
+	f.SourceUncertain = f.HasSource && (inDoubt || v.losses.uncertain(row, sourceMark))
 	return shown
 }
 
@@ -224,16 +183,9 @@ func (v *View) Len() int { return v.rows.size }
 // LastSeq is the number of the last event that was applied or lost.
 func (v *View) LastSeq() uint64 { return v.lastSeq }
 
-// Doubt is what the lost events mean for a migration. One of which the view knows
-// nothing is in doubt as long as there is a lost event of which nobody knows whose
-// it was.
-func (v *View) Doubt(id checkpoint.MigrationID) Doubt {
-	row, ok := v.rows.get(idKey(id))
-	if !ok {
-		row, _ = v.ended.get(idKey(id))
-	}
-	return v.losses.doubt(row)
-}
+// Doubt is the effect of the lost events on a migration. If the view does not know the migration,
+// it is InDoubt while there is a lost event that cannot be attributed to a migration.
+func (v *View) Doubt(id checkpoint.MigrationID) Doubt { return v.losses.doubt(v.find(id)) }
 
 // All returns the rows in the order of their migration ids.
 func (v *View) All() []Row { return slices.AppendSeq(make([]Row, 0, v.Len()), v.Rows()) }

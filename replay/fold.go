@@ -16,7 +16,7 @@ type Fold struct {
 }
 
 // NewFold returns the fold of no records of a log whose directory holds dir. At the
-// frame that a snapshot names it has what earlier losses have cost.
+// last frame of a snapshot it continues with the snapshot's rows.
 func NewFold(dir segment.Directory, snapshots []segment.Snapshot) *Fold {
 	return &Fold{View: projection.New(), losses: dir.Losses(), snapshots: snapshots}
 }
@@ -27,38 +27,77 @@ func (f *Fold) Last() segment.FrameID { return f.last }
 // Add folds in the next record.
 func (f *Fold) Add(r Record) {
 	if r.Damage != nil {
-		f.addDamage(*r.Damage)
+		f.AddDamage(*r.Damage)
 		return
 	}
-	if f.report.FramesOK == 0 {
-		f.report.FirstSeq = r.Seq
-	}
-	f.report.FramesOK++
-	f.report.LastSeq = r.Seq
-	f.last = r.frameID()
+	f.Count(r.Seq, r.frameID(), 1)
 	f.losses.Durable(r.DurableThrough)
 	if r.Unknown != nil {
 		f.report.UnknownKinds++
-		f.View.Pass(r.Seq, r.PrevSeq, r.Unknown.MigrationID)
+		f.View.ApplyUnknown(r.Seq, r.PrevSeq, r.Unknown.MigrationID)
 	} else {
 		f.View.Apply(r.Seq, r.PrevSeq, r.Event)
 	}
-	if !f.View.Whole() {
-		f.believe(r)
-	}
-}
-
-// believe makes the view what it was when that record was the last, if there is a
-// snapshot of it.
-func (f *Fold) believe(r Record) {
 	for _, s := range f.snapshots {
-		if s.Last == f.last && f.View.Believe(s.Body) == nil {
-			f.report.SnapshotSeq = r.Seq
+		if s.Last == f.last {
+			f.meet(s)
 		}
 	}
 }
 
-func (f *Fold) addDamage(d Damage) {
+// Count notes that whole frames from firstSeq to last were folded into the view.
+func (f *Fold) Count(firstSeq uint64, last segment.FrameID, frames uint64) {
+	if f.report.FramesOK == 0 {
+		f.report.FirstSeq = firstSeq
+	}
+	f.report.FramesOK += frames
+	f.report.LastSeq = last.Seq
+	f.last = last
+}
+
+// meet takes the rows of a snapshot whose last frame is the one just added. An opening that begins
+// with the snapshot has the same rows then. If nothing was lost, the frames must have led to them.
+//
+// A snapshot of version 1 counts only after a loss. No opening begins with it: its writer may have
+// taken rows into it that an abort had ended.
+func (f *Fold) meet(s segment.Snapshot) {
+	whole := f.View.Whole()
+	if s.Version == 1 && whole {
+		return
+	}
+	snapshot, err := Restore(s)
+	if err != nil {
+		return
+	}
+	if whole {
+		if f.View.Equal(snapshot) {
+			return
+		}
+		f.AddDamage(Damage{
+			Segment: segment.SnapshotDir + "/" + s.Name(), Length: int64(len(s.Body)),
+			Reason: "its rows are not those of the frames before it: a segment is from another copy of this log; the snapshot's rows count",
+		})
+	}
+	f.View.AdoptSnapshot(snapshot)
+	f.report.SnapshotSeq = s.Last.Seq
+}
+
+// Rebuilt takes the view of frames that were folded elsewhere. SnapshotSeq is the last event of the
+// snapshot that it began with, 0 for none.
+func (f *Fold) Rebuilt(v *projection.View, unknownKinds, snapshotSeq uint64) {
+	f.View, f.report.UnknownKinds, f.report.SnapshotSeq = v, unknownKinds, snapshotSeq
+}
+
+// Restore returns the view in a snapshot, or an error for a body that is not a view's.
+func Restore(s segment.Snapshot) (*projection.View, error) {
+	if s.Version == 1 {
+		return projection.RestoreV1(s.Last.Seq, s.Body)
+	}
+	return projection.Restore(s.Last.Seq, s.Body)
+}
+
+// AddDamage notes the next damage of the log.
+func (f *Fold) AddDamage(d Damage) {
 	if d.Torn {
 		f.report.TornTail = &d
 		return
@@ -67,11 +106,11 @@ func (f *Fold) addDamage(d Damage) {
 	f.losses.Durable(d.DurableThrough)
 	if d.Lost() > 0 {
 		f.losses.Lose(SeqRange{First: d.FirstSeq, Last: d.LastSeq})
-		f.View.Lose(d.FirstSeq, d.LastSeq)
+		f.View.MarkLost(d.FirstSeq, d.LastSeq)
 	}
 }
 
-// Report returns what the records told so far.
+// Report returns the report on the records so far.
 func (f *Fold) Report() Report {
 	r := f.report
 	r.Lost = f.losses.Lost()

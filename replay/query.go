@@ -87,12 +87,13 @@ func (m *Matcher) Match(r Record) bool {
 	if !m.q.needsRows() {
 		return m.matchSelf(r)
 	}
-	if r.Event == nil {
-		return false
-	}
-	id := r.Event.Migration()
+	id, _ := r.Migration()
 	row, had := m.view.Get(id)
-	m.view.Apply(r.Seq, r.PrevSeq, r.Event)
+	if r.Unknown != nil {
+		m.view.ApplyUnknown(r.Seq, r.PrevSeq, id)
+	} else {
+		m.view.Apply(r.Seq, r.PrevSeq, r.Event)
+	}
 	if now, has := m.view.Get(id); has {
 		row, had = now, true
 	}

@@ -55,7 +55,7 @@ func (r *Reader) NewFold() *Fold {
 	snapshots, damaged := segment.ReadSnapshots(r.fsys, r.dir.Manifest.UUID)
 	fold := NewFold(r.dir, snapshots)
 	for _, d := range damaged {
-		fold.addDamage(d)
+		fold.AddDamage(d)
 	}
 	return fold
 }
@@ -157,7 +157,7 @@ func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
 func (r *Reader) Snapshot() (*projection.View, error) {
 	snapshots, _ := segment.ReadSnapshots(r.fsys, r.dir.Manifest.UUID)
 	for _, s := range snapshots {
-		if view, err := projection.Restore(s.Last.Seq, s.Body); err == nil {
+		if view, err := Restore(s); err == nil {
 			return view, nil
 		}
 	}

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 //	unchanged DIR ARGS…    runs replay-tool and checks that it changed no byte below DIR
 //	flip FILE OFFSET       flips a bit
 //	cut FILE BYTES         takes bytes off the end
-//	watermark DIR SEQ      sets a log's watermark back, as a power cut may
+//	watermark DIR SEQ      sets a log's watermark back, as a power cut may, and removes its snapshots
 func TestScripts(t *testing.T) {
 	root, err := filepath.Abs("../../testdata")
 	require.NoError(t, err)
@@ -72,6 +72,7 @@ func setWatermark(dir string, seq uint64) error {
 	if err != nil {
 		return err
 	}
+	err = os.RemoveAll(filepath.Join(dir, segment.SnapshotDir)) // a snapshot proves more
 	for _, name := range segment.WatermarkNames {
 		line := segment.AppendWatermark(nil, reader.Manifest().UUID, seq)
 		err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), line, 0o600))

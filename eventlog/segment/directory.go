@@ -6,6 +6,7 @@ import "io/fs"
 type Directory struct {
 	Manifest  Manifest
 	Watermark uint64   // every frame up to this one was on the device, but for Manifest.Skipped
+	Snapshots uint64   // every frame up to this one was on the device, as a snapshot proves
 	Damage    []Damage // of the manifest's copies and of the watermark
 	Strays    []Damage // what lies among the segments and must not
 }
@@ -40,11 +41,12 @@ func readDirectory(fsys fs.FS) (d Directory, err error) {
 		}
 		d.Damage = append(d.Damage, damage...)
 	}
+	d.Snapshots = snapshotsThrough(fsys, d.Manifest.UUID)
 	d.Strays, err = Strays(fsys)
 	return d, err
 }
 
 // Losses returns the losses of a log of which no frame was read yet.
 func (d Directory) Losses() Losses {
-	return Losses{through: d.Watermark, skipped: d.Manifest.Skipped}
+	return Losses{through: max(d.Watermark, d.Snapshots), skipped: d.Manifest.Skipped}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -12,7 +13,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// SnapshotDir holds snapshots: what a log's frames up to one of them amount to. A
+// SnapshotDir holds snapshots: the state that a log's frames up to one of them lead to. A
 // log without them is as good, and slower to open. A file is named as a segment is, by the
 // number of that frame.
 const SnapshotDir = "snapshots"
@@ -20,16 +21,25 @@ const SnapshotDir = "snapshots"
 // A snapshot is a header of snapshotHeaderBytes and a body. All integers are
 // little-endian.
 //
-//	0        4        8                16               24               32       36       40
-//	┌────────┬────────┬────────────────┬────────────────┬────────────────┬────────┬────────┬──────┐
-//	│ magic  │ frame's│ seq            │ segment        │ length of body │ body   │ header │ body │
-//	│        │ header │                │                │                │ CRC32C │ CRC32C │      │
-//	└────────┴────────┴────────────────┴────────────────┴────────────────┴────────┴────────┴──────┘
+//	0        4        8                16               24            31   32       36       40
+//	┌────────┬────────┬────────────────┬────────────────┬─────────────┬────┬────────┬────────┬──────┐
+//	│ magic  │ frame's│ seq            │ segment        │ length of   │flag│ body   │ header │ body │
+//	│        │ header │                │                │ body        │ s  │ CRC32C │ CRC32C │      │
+//	└────────┴────────┴────────────────┴────────────────┴─────────────┴────┴────────┴────────┴──────┘
 //
-// The header's CRC32C is computed as a frame's is.
-const snapshotHeaderBytes = HeaderBytes
+// The header's CRC32C is computed as a frame's is. Its layout is the same in all versions, so that
+// a snapshot of a later one can be told from a damaged one.
+const (
+	snapshotHeaderBytes = HeaderBytes
+	snapshotMagicBytes  = 3 // the byte behind it is the version
+	lengthBits          = 56
+	syncedFlag          = 1 << lengthBits
+)
 
-var snapshotMagic = [4]byte{0xF7, 'M', 'S', FormatVersion}
+// SnapshotVersion is the version of the snapshots that are written. DecodeSnapshot also reads 1.
+const SnapshotVersion = 2
+
+var snapshotMagic = [snapshotMagicBytes]byte{0xF7, 'M', 'S'}
 
 // FrameID tells a frame from every other that the log may have had.
 type FrameID struct {
@@ -45,11 +55,13 @@ func FrameIDOf(frame []byte, segment uint64) FrameID {
 	}
 }
 
-// Snapshot is what the frames up to one amount to. It is worth something only as long
+// Snapshot is the state that the frames up to one lead to. It is valid as long
 // as that very frame is in the log.
 type Snapshot struct {
-	Last FrameID
-	Body []byte
+	Version byte
+	Last    FrameID
+	Synced  bool // its writer acknowledged no event before it was durable: all up to Last were
+	Body    []byte
 }
 
 // Name is the snapshot's file name.
@@ -57,34 +69,82 @@ func (s Snapshot) Name() string { return Name(s.Last.Seq) }
 
 // Encode returns the file's bytes.
 func (s Snapshot) Encode(log uuid.UUID) []byte {
+	length := uint64(len(s.Body))
+	if s.Synced {
+		length |= syncedFlag
+	}
 	b := append(make([]byte, 0, snapshotHeaderBytes+len(s.Body)), snapshotMagic[:]...)
-	b = binary.LittleEndian.AppendUint32(b, s.Last.HeaderCRC32C)
+	b = binary.LittleEndian.AppendUint32(append(b, s.Version), s.Last.HeaderCRC32C)
 	b = binary.LittleEndian.AppendUint64(b, s.Last.Seq)
 	b = binary.LittleEndian.AppendUint64(b, s.Last.Segment)
-	b = binary.LittleEndian.AppendUint64(b, uint64(len(s.Body)))
+	b = binary.LittleEndian.AppendUint64(b, length)
 	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(s.Body, castagnoli))
 	b = binary.LittleEndian.AppendUint32(b, headerCRC(b, &log))
 	return append(b, s.Body...)
 }
 
-// DecodeSnapshot reads what Encode returned. The body shares its memory.
-func DecodeSnapshot(b []byte, log uuid.UUID) (s Snapshot, err error) {
-	if len(b) < snapshotHeaderBytes || [4]byte(b) != snapshotMagic || binary.LittleEndian.Uint32(b[36:]) != headerCRC(b, &log) {
-		return s, errors.New("header does not match its CRC32C")
-	}
-	s.Last = FrameID{
-		HeaderCRC32C: binary.LittleEndian.Uint32(b[4:]),
-		Seq:          binary.LittleEndian.Uint64(b[8:]),
-		Segment:      binary.LittleEndian.Uint64(b[16:]),
+// DecodeSnapshot reads what Encode returned. The body shares its memory. It returns
+// ErrNewerFormat for an intact snapshot of a later version.
+func DecodeSnapshot(b []byte, log uuid.UUID) (Snapshot, error) {
+	s, length, err := decodeSnapshotHeader(b, log)
+	if err != nil {
+		return Snapshot{}, err
 	}
 	s.Body = b[snapshotHeaderBytes:]
-	if n := binary.LittleEndian.Uint64(b[24:]); n != uint64(len(s.Body)) {
-		return s, fmt.Errorf("body of %d bytes where %d were written", len(s.Body), n)
+	if length != uint64(len(s.Body)) {
+		return Snapshot{}, fmt.Errorf("body of %d bytes where %d were written", len(s.Body), length)
 	}
 	if crc32.Checksum(s.Body, castagnoli) != binary.LittleEndian.Uint32(b[32:]) {
-		return s, errors.New("body does not match its CRC32C")
+		return Snapshot{}, errors.New("body does not match its CRC32C")
+	}
+	if s.Version > SnapshotVersion {
+		return Snapshot{}, fmt.Errorf("%w: snapshot of version %d", ErrNewerFormat, s.Version)
 	}
 	return s, nil
+}
+
+// decodeSnapshotHeader reads the header of a snapshot of any version.
+func decodeSnapshotHeader(b []byte, log uuid.UUID) (s Snapshot, length uint64, err error) {
+	if len(b) < snapshotHeaderBytes || [snapshotMagicBytes]byte(b) != snapshotMagic || b[snapshotMagicBytes] == 0 ||
+		binary.LittleEndian.Uint32(b[36:]) != headerCRC(b, &log) {
+		return s, 0, errors.New("header does not match its CRC32C")
+	}
+	length = binary.LittleEndian.Uint64(b[24:])
+	s = Snapshot{
+		Version: b[snapshotMagicBytes],
+		Synced:  length&syncedFlag != 0,
+		Last: FrameID{
+			HeaderCRC32C: binary.LittleEndian.Uint32(b[4:]),
+			Seq:          binary.LittleEndian.Uint64(b[8:]),
+			Segment:      binary.LittleEndian.Uint64(b[16:]),
+		},
+	}
+	if s.Last.Seq == 0 || s.Last.Seq > maxSeq {
+		return s, 0, fmt.Errorf("seq %d is out of range", s.Last.Seq)
+	}
+	return s, length &^ (0xff << lengthBits), nil
+}
+
+// snapshotsThrough is the highest number of which a snapshot proves that it was durable, 0 for
+// none. It reads the headers: a damaged body takes nothing from that proof.
+func snapshotsThrough(fsys fs.FS, log uuid.UUID) (seq uint64) {
+	names, _ := SnapshotNames(fsys) // ReadSnapshots reports the error
+	for _, name := range names {
+		header := make([]byte, snapshotHeaderBytes)
+		f, err := fsys.Open(path.Join(SnapshotDir, name))
+		if err != nil {
+			continue
+		}
+		_, err = io.ReadFull(f, header)
+		f.Close()
+		if err != nil {
+			continue
+		}
+		if s, _, err := decodeSnapshotHeader(header, log); err == nil && s.Synced {
+			seq = max(seq, s.Last.Seq)
+		}
+	}
+	return seq
 }
 
 // SnapshotNames returns the names of a log's snapshots, the newest first. A log may
@@ -103,8 +163,9 @@ func SnapshotNames(fsys fs.FS) ([]string, error) {
 	return names, nil
 }
 
-// ReadSnapshots returns the sound snapshots of a log, the newest first, and as damage
-// those that are not. What cannot be read is passed over: the log is as good without.
+// ReadSnapshots returns the intact snapshots of a log, the newest first, and those that are not
+// intact as damage. It skips those that cannot be read, or have a later version: the log is as good
+// without them.
 func ReadSnapshots(fsys fs.FS, log uuid.UUID) (found []Snapshot, damage []Damage) {
 	names, err := SnapshotNames(fsys)
 	if err != nil {
@@ -117,6 +178,9 @@ func ReadSnapshots(fsys fs.FS, log uuid.UUID) (found []Snapshot, damage []Damage
 			continue
 		}
 		s, err := DecodeSnapshot(b, log)
+		if errors.Is(err, ErrNewerFormat) { // not damaged, and of no use here
+			continue
+		}
 		if err == nil && s.Name() != name {
 			err = fmt.Errorf("is of seq %d", s.Last.Seq)
 		}

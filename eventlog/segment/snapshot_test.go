@@ -2,6 +2,7 @@ package segment_test
 
 import (
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -12,7 +13,9 @@ import (
 // D2, D3: of a snapshot with any bit flipped, or cut anywhere, or of another log, nothing is
 // believed.
 func TestD2_SnapshotEveryBitAndCut(t *testing.T) {
-	want := segment.Snapshot{Last: segment.FrameID{Seq: 1234, Segment: 1000, HeaderCRC32C: 0xfeed}, Body: []byte("rows")}
+	want := segment.Snapshot{
+		Version: segment.SnapshotVersion, Last: segment.FrameID{Seq: 1234, Segment: 1000, HeaderCRC32C: 0xfeed}, Synced: true, Body: []byte("rows"),
+	}
 	whole := want.Encode(testLog)
 	got, err := segment.DecodeSnapshot(whole, testLog)
 	require.NoError(t, err)
@@ -33,10 +36,28 @@ func TestD2_SnapshotEveryBitAndCut(t *testing.T) {
 	require.Error(t, err)
 }
 
+// A snapshot of a later version is neither read nor damage, if its checksums hold.
+func TestSnapshot_OfALaterVersion(t *testing.T) {
+	s := segment.Snapshot{Version: segment.SnapshotVersion + 1, Last: segment.FrameID{Seq: 5, Segment: 1}, Synced: true, Body: []byte("rows")}
+	whole := s.Encode(testLog)
+	_, err := segment.DecodeSnapshot(whole, testLog)
+	require.ErrorIs(t, err, segment.ErrNewerFormat)
+	fsys := fstest.MapFS{segment.SnapshotDir + "/" + s.Name(): {Data: whole}}
+	found, damage := segment.ReadSnapshots(fsys, testLog)
+	require.Empty(t, found)
+	require.Empty(t, damage)
+
+	whole[len(whole)-1] ^= 1
+	_, err = segment.DecodeSnapshot(whole, testLog)
+	require.NotErrorIs(t, err, segment.ErrNewerFormat)
+	_, damage = segment.ReadSnapshots(fsys, testLog)
+	require.Len(t, damage, 1)
+}
+
 // D7: whatever a snapshot's bytes are, reading them ends, and what is believed is what
 // would be written.
 func FuzzSnapshot(f *testing.F) {
-	f.Add(segment.Snapshot{Last: segment.FrameID{Seq: 1, Segment: 1}, Body: []byte("rows")}.Encode(testLog))
+	f.Add(segment.Snapshot{Version: segment.SnapshotVersion, Last: segment.FrameID{Seq: 1, Segment: 1}, Body: []byte("rows")}.Encode(testLog))
 	f.Add([]byte("\xf7MS\x01"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if s, err := segment.DecodeSnapshot(b, testLog); err == nil {

@@ -1,0 +1,123 @@
+package rebuild
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"migrationlog/checkpoint"
+	"migrationlog/projection"
+)
+
+// pending keeps, while a log is read from its beginning to its end, the events that may matter in
+// the end: those of each migration's current incarnation.
+type pending struct {
+	view         *projection.View // the snapshot's, which the events follow on
+	migrations   map[checkpoint.MigrationID]*incarnation
+	unused       []*incarnation
+	unknownKinds uint64
+}
+
+// incarnation holds the events of a migration since the snapshot, or since it last ended.
+type incarnation struct {
+	lastSeq    uint64 // 0 if the last event ended it
+	inSnapshot bool
+	events     []byte // packed one after another, see add; the memory is used again
+}
+
+const packedHeadBytes = 20 // seq, previous seq, length of the body
+
+func newPending() *pending {
+	return &pending{view: projection.New(), migrations: make(map[checkpoint.MigrationID]*incarnation)}
+}
+
+// addAll adds the frames of a segment that are behind base.
+func (p *pending) addAll(f *frames, base uint64) error {
+	for i := range f.list {
+		if seq := f.first + uint64(i); seq > base {
+			if err := p.add(seq, f.list[i].prevSeq, f.list[i].body); err != nil {
+				return fmt.Errorf("seq %d: %w", seq, err)
+			}
+		}
+	}
+	return nil
+}
+
+// add takes the next event. It has to name the event of its migration that was added last: then no
+// event between the two is missing.
+func (p *pending) add(seq, prevSeq uint64, body []byte) error {
+	kind, id, ok := checkpoint.Peek(body)
+	if !ok {
+		return fmt.Errorf("%w: not an event in its usual form", errNeedsFullScan)
+	}
+	in := p.migrations[id]
+	if in == nil {
+		in = p.begin(id)
+	}
+	if prevSeq != in.lastSeq {
+		return fmt.Errorf("%w: it names seq %d as its predecessor, which is %d", errNeedsFullScan, prevSeq, in.lastSeq)
+	}
+	in.lastSeq = seq
+	switch kind.Effect() {
+	case checkpoint.EffectUnknown:
+		p.unknownKinds++
+	case checkpoint.EffectEnd:
+		in.lastSeq, in.events = 0, in.events[:0]
+		if !in.inSnapshot { // nothing is left
+			delete(p.migrations, id)
+			p.unused = append(p.unused, in)
+			return nil
+		}
+	}
+	in.events = binary.LittleEndian.AppendUint64(in.events, seq)
+	in.events = binary.LittleEndian.AppendUint64(in.events, prevSeq)
+	in.events = binary.LittleEndian.AppendUint32(in.events, uint32(len(body)))
+	in.events = append(in.events, body...)
+	return nil
+}
+
+// begin returns the incarnation of a migration as the snapshot has it, still without events.
+func (p *pending) begin(id checkpoint.MigrationID) *incarnation {
+	in := &incarnation{}
+	if n := len(p.unused); n > 0 {
+		in, p.unused = p.unused[n-1], p.unused[:n-1]
+	}
+	in.lastSeq = p.view.Place(id).LastSeq()
+	in.inSnapshot = in.lastSeq != 0
+	p.migrations[id] = in
+	return in
+}
+
+// fold decodes the events that are left, and returns the view after event lastSeq.
+func (p *pending) fold(lastSeq uint64) (*projection.View, error) {
+	left := make([]*incarnation, 0, len(p.migrations))
+	for _, in := range p.migrations {
+		left = append(left, in)
+	}
+	err := p.view.Extend(lastSeq, len(left), func(i int, apply func(seq, prevSeq uint64, c projection.Change)) error {
+		return left[i].decode(apply)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNeedsFullScan, err)
+	}
+	return p.view, nil
+}
+
+func (in *incarnation) decode(apply func(seq, prevSeq uint64, c projection.Change)) error {
+	for b := in.events; len(b) > 0; {
+		seq, prevSeq := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
+		end := packedHeadBytes + int(binary.LittleEndian.Uint32(b[16:]))
+		event, err := checkpoint.DecodeEvent(b[packedHeadBytes:end])
+		var unknown *checkpoint.UnknownKindError
+		switch {
+		case errors.As(err, &unknown):
+			apply(seq, prevSeq, projection.UnknownChange(unknown.MigrationID))
+		case err != nil:
+			return fmt.Errorf("seq %d: %w", seq, err)
+		default:
+			apply(seq, prevSeq, projection.ChangeOf(event))
+		}
+		b = b[end:]
+	}
+	return nil
+}

@@ -1,0 +1,150 @@
+package rebuild
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"slices"
+
+	"migrationlog/eventlog/segment"
+	"migrationlog/replay"
+)
+
+// Source is a log whose view is to be rebuilt.
+type Source struct {
+	FS        fs.FS
+	Directory segment.Directory
+	Snapshots []segment.Snapshot // the newest first
+	// Scan reads all of the log to its end, or only its last segment.
+	Scan func(scope Scope) iter.Seq2[segment.Item, error]
+}
+
+// Scope is the part of a log that a scan reads.
+type Scope bool
+
+// The scopes.
+const (
+	ScanAll  Scope = false
+	ScanTail Scope = true
+)
+
+// errNeedsFullScan is returned if the log or the snapshot is not intact. The caller then falls
+// back to an older snapshot, and at last to FoldAll.
+var errNeedsFullScan = errors.New("the log has to be read frame by frame")
+
+// FoldAll decodes every frame. Lost events are taken from the next snapshot after them, if there
+// is one. It returns an I/O error.
+func (s Source) FoldAll() (*replay.Fold, error) {
+	fold := replay.NewFold(s.Directory, s.Snapshots)
+	for item, err := range s.Scan(ScanAll) {
+		if err != nil {
+			return nil, err
+		}
+		fold.Add(replay.Decode(item))
+	}
+	return fold, nil
+}
+
+// Fold returns the view that FoldAll returns. It starts from the newest matching snapshot, if any,
+// verifies the checksum of every frame after it, and decodes the events of the migrations that
+// are live at the end. If the log is not intact there, it falls back to FoldAll. It returns an I/O
+// error.
+func (s Source) Fold() (*replay.Fold, error) {
+	for _, snapshot := range s.Snapshots {
+		if snapshot.Version == 1 { // see replay.Fold
+			continue
+		}
+		fold, err := s.foldFrom(&snapshot)
+		if !errors.Is(err, errNeedsFullScan) {
+			return fold, err
+		}
+	}
+	fold, err := s.foldFrom(nil)
+	if errors.Is(err, errNeedsFullScan) {
+		return s.FoldAll()
+	}
+	return fold, err
+}
+
+// foldFrom reads the log from the snapshot's last frame, or from its beginning, to its end.
+func (s Source) foldFrom(snapshot *segment.Snapshot) (*replay.Fold, error) {
+	names, err := segment.Names(s.FS)
+	if err != nil {
+		return nil, err
+	}
+	p := newPending()
+	var base uint64
+	from := segment.Name(1)
+	if snapshot != nil {
+		base, from = snapshot.Last.Seq, segment.Name(snapshot.Last.Segment)
+		if p.view, err = replay.Restore(*snapshot); err != nil {
+			return nil, fmt.Errorf("%w: %w", errNeedsFullScan, err)
+		}
+	}
+	begin, ok := slices.BinarySearch(names, from)
+	if !ok || names[0] != segment.Name(1) {
+		return nil, fmt.Errorf("%w: segment %s or the first one is missing", errNeedsFullScan, from)
+	}
+	fold := replay.NewFold(s.Directory, nil)
+	next, _ := segment.ParseName(from)
+	for frames, err := range s.segments(fold, names[begin:], base) {
+		if err != nil {
+			return nil, err
+		}
+		if frames.segment != next {
+			return nil, fmt.Errorf("%w: segment %d follows seq %d", errNeedsFullScan, frames.segment, next-1)
+		}
+		next = frames.next()
+		if snapshot != nil && frames.segment == snapshot.Last.Segment && !frames.has(snapshot.Last) {
+			return nil, fmt.Errorf("%w: the snapshot's last frame, seq %d, is another", errNeedsFullScan, base)
+		}
+		if n := len(frames.list); n > 0 {
+			fold.Count(frames.segment, frames.id(n-1), next-frames.segment)
+		}
+		if err := p.addAll(frames, base); err != nil {
+			return nil, err
+		}
+	}
+	view, err := p.fold(next - 1)
+	if err != nil {
+		return nil, err
+	}
+	fold.Rebuilt(view, p.unknownKinds, base)
+	return fold, nil
+}
+
+// segments yields the frames of all segments in order, from base on, each valid until the next is
+// asked for. Damage that has cost no frame goes into the fold's report.
+func (s Source) segments(fold *replay.Fold, names []string, base uint64) iter.Seq2[*frames, error] {
+	return func(yield func(*frames, error) bool) {
+		last := len(names) - 1
+		for frames, err := range walk(s.FS, s.Directory.Manifest.UUID, names[:last], base) {
+			if !yield(frames, err) || err != nil {
+				return
+			}
+		}
+		yield(s.tail(fold, names[last], base))
+	}
+}
+
+// tail reads the last segment, which may end in a torn write.
+func (s Source) tail(fold *replay.Fold, name string, base uint64) (*frames, error) {
+	first, _ := segment.ParseName(name)
+	tail := &frames{segment: first, first: first}
+	for item, err := range s.Scan(ScanTail) {
+		switch {
+		case err != nil:
+			return nil, err
+		case item.Damage != nil && item.Damage.Lost() > 0:
+			return nil, fmt.Errorf("%w: %s", errNeedsFullScan, item.Damage)
+		case item.Damage != nil:
+			fold.AddDamage(*item.Damage)
+		case item.Frame.Seq != tail.next():
+			return nil, fmt.Errorf("%w: seq %d follows %d", errNeedsFullScan, item.Frame.Seq, tail.next()-1)
+		default:
+			tail.add(item.Frame.Header, item.Frame.ID().HeaderCRC32C, item.Frame.Body, base)
+		}
+	}
+	return tail, nil
+}

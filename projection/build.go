@@ -1,0 +1,144 @@
+package projection
+
+import (
+	"errors"
+	"runtime"
+	"sync"
+)
+
+// hashed is an entry with the hash of its key.
+type hashed[K key, V any] struct {
+	hash uint64
+	entry[K, V]
+}
+
+// build makes a trie of entries, whose keys are all different, and reorders them. Spare is memory
+// for as many. Subtries are built in parallel.
+func build[K key, V any](entries, spare []hashed[K, V]) trie[K, V] {
+	t := trie[K, V]{size: len(entries)}
+	t.root = t.grow(entries, spare, 0)
+	return t
+}
+
+// grow returns the node of entries that share the first bits of their hashes.
+func (t *trie[K, V]) grow(entries, spare []hashed[K, V], bits int) *node[K, V] {
+	switch {
+	case len(entries) == 0:
+		return nil
+	case len(entries) <= leafSize || bits+fanoutBits > hashBits:
+		n := &node[K, V]{owner: t.owner, entries: make([]entry[K, V], len(entries))}
+		for i := range entries {
+			n.entries[i] = entries[i].entry
+		}
+		return n
+	}
+	n := &node[K, V]{owner: t.owner, next: new([fanout]*node[K, V])}
+	var ends [fanout]int
+	for i := range entries {
+		ends[entries[i].hash>>bits%fanout]++
+	}
+	for i := 1; i < fanout; i++ {
+		ends[i] += ends[i-1]
+	}
+	begins := ends
+	for i := range entries { // a counting sort, from the end of each part to its beginning
+		at := &begins[entries[i].hash>>bits%fanout]
+		*at--
+		spare[*at] = entries[i]
+	}
+	inParallel(fanout, bits == 0, func(i int) {
+		part, scratch := spare[begins[i]:ends[i]], entries[begins[i]:ends[i]]
+		n.next[i] = t.grow(part, scratch, bits+fanoutBits)
+	})
+	return n
+}
+
+// inParallel calls f with the numbers below n, on all CPUs at once or one after another.
+func inParallel(n int, parallel bool, f func(i int)) {
+	if !parallel {
+		for i := range n {
+			f(i)
+		}
+		return
+	}
+	next := make(chan int)
+	var workers sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		workers.Go(func() {
+			for i := range next {
+				f(i)
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	workers.Wait()
+}
+
+// Extend folds in the events of migrations up to event lastSeq, by which none is lost: replay
+// calls apply with those of migration i, oldest first. It is called for many migrations at once.
+// Extend returns replay's errors, and then the view has not changed.
+func (v *View) Extend(lastSeq uint64, migrations int, replay func(i int, apply func(seq, prevSeq uint64, c Change)) error) error {
+	states, errs := make([]*state, migrations), make([]error, migrations)
+	forRuns(migrations, func(begin, end int) {
+		for i := begin; i < end; i++ {
+			s := &states[i]
+			errs[i] = replay(i, func(seq, prevSeq uint64, c Change) {
+				if *s == nil {
+					*s = v.find(c.Migration())
+				}
+				*s = c.follow(*s, seq, prevSeq, false)
+			})
+		}
+	})
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if v.rows.size+v.rowless.size == 0 {
+		*v = *viewOf(states, lastSeq)
+		return nil
+	}
+	for _, s := range states {
+		v.put(v.find(s.Checkpoint.MigrationID), s)
+	}
+	v.lastSeq = lastSeq
+	return nil
+}
+
+// viewOf returns the view of these states, each of another migration, after event lastSeq.
+func viewOf(states []*state, lastSeq uint64) *View {
+	rows := make([]hashed[idKey, *state], 0, len(states))
+	v := New()
+	v.lastSeq = lastSeq
+	for _, s := range states {
+		key := idKey(s.Checkpoint.MigrationID)
+		switch s.standing {
+		case ended:
+			continue
+		case onlyUnknown:
+			v.rowless.set(key, s)
+			continue
+		}
+		rows = append(rows, hashed[idKey, *state]{entry: entry[idKey, *state]{key, s}})
+	}
+	shards := make([]hashed[shardKey, struct{}], len(rows))
+	forRuns(len(rows), func(begin, end int) {
+		for i := begin; i < end; i++ {
+			r := &rows[i]
+			r.hash = r.key.hash()
+			shards[i].key = shardKey{r.value.shard(), r.key}
+			shards[i].hash = shardHash(r.value.shard()) | r.hash<<shardBits
+		}
+	})
+	v.rows = build(rows, make([]hashed[idKey, *state], len(rows)))
+	rows = nil
+	v.shards = build(shards, make([]hashed[shardKey, struct{}], len(shards)))
+	return v
+}
+
+// forRuns calls f for each run of rowsPerRun numbers below n, and the rest, in parallel.
+func forRuns(n int, f func(begin, end int)) {
+	inParallel((n+rowsPerRun-1)/rowsPerRun, true, func(i int) { f(i*rowsPerRun, min((i+1)*rowsPerRun, n)) })
+}

@@ -1,0 +1,59 @@
+package projection
+
+import (
+	"fmt"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"migrationlog/checkpoint"
+)
+
+// rowV1 is a row in a snapshot of version 1, which is a CBOR sequence of them.
+type rowV1 struct {
+	_       struct{} `cbor:",toarray"`
+	Seq     uint64
+	PrevSeq uint64
+	Last    uint64
+	Event   []byte // an Upserted's CBOR
+	Facts   struct {
+		_                                struct{} `cbor:",toarray"`
+		SourceNode                       uint64
+		TargetNode                       uint64
+		SourceGroup                      uint64
+		WritePauseBudgetUS               uint64
+		WallNS                           uint64
+		Logical                          uint32
+		HasTarget, HasSource             bool
+		TargetUncertain, SourceUncertain bool
+	}
+}
+
+// RestoreV1 is Restore for a snapshot of version 1.
+func RestoreV1(lastSeq uint64, b []byte) (*View, error) {
+	var states []*state
+	seen := make(map[checkpoint.MigrationID]bool)
+	for len(b) > 0 {
+		var w rowV1
+		var err error
+		if b, err = cbor.UnmarshalFirst(b, &w); err != nil {
+			return nil, fmt.Errorf("snapshot: %w", err)
+		}
+		s := &state{last: w.Last, Row: Row{Seq: w.Seq, PrevSeq: w.PrevSeq}}
+		if err := s.decodeEvent(w.Event); err != nil {
+			return nil, fmt.Errorf("snapshot: row of seq %d: %w", w.Seq, err)
+		}
+		id := s.Checkpoint.MigrationID
+		if seen[id] || w.Seq == 0 || w.Seq > w.Last || w.Last > lastSeq || w.PrevSeq >= w.Seq {
+			return nil, fmt.Errorf("snapshot: row of migration %s, seq %d, does not fit", id, w.Seq)
+		}
+		seen[id] = true
+		f := w.Facts
+		s.Facts = Facts{
+			SourceNode: f.SourceNode, TargetNode: f.TargetNode, SourceGroup: f.SourceGroup, WritePauseBudgetUS: f.WritePauseBudgetUS,
+			StartedAtHLC: checkpoint.HLC{WallNS: f.WallNS, Logical: f.Logical}, HasTarget: f.HasTarget, HasSource: f.HasSource,
+		}
+		s.broken[targetMark], s.broken[sourceMark] = f.TargetUncertain, f.SourceUncertain
+		states = append(states, s)
+	}
+	return viewOf(states, lastSeq), nil
+}
