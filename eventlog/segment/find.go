@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"fmt"
 	"iter"
 	"slices"
 
@@ -20,26 +21,41 @@ type placed struct {
 func (p placed) end() int { return int(p.Offset + p.Length()) }
 
 // find returns the whole frames at or after pos whose numbers are still to come, in
-// the order of the file.
-func (s *Scan) find(data []byte, pos int) (found []placed) {
+// the order of the file. At a frame of a newer version it stops, and returns ErrNewerFormat with
+// the frames before that one.
+func (s *Scan) find(p part, data []byte, pos int) (found []placed, newer error) {
 	before := pos
-	for at, h := range headers(data[pos:], &s.log) {
+	for at := range frameStarts(data[pos:]) {
 		if at += pos; at < before { // in the body of one
 			continue
 		}
+		if version := newerVersion(data[at:], &s.log); version != 0 {
+			return found, newerFrameError(p, at, data[at:], version)
+		}
+		h, bodyBytes, ok := parseHeader(data[at:], &s.log)
+		if !ok {
+			continue
+		}
 		s.named = max(s.named, h.Seq)
-		if h.Seq < s.expect || h.Seq >= s.end || !isWhole(data[at:], h.bodyBytes) {
+		if h.Seq < s.expect || h.Seq >= s.end || !isWhole(data[at:], bodyBytes) {
 			continue
 		}
 		f := placed{before: before, start: at}
-		f.Frame = newFrame(h.Header, data[at:at+HeaderBytes+h.bodyBytes], at)
+		f.Frame = newFrame(h, data[at:at+HeaderBytes+bodyBytes], at)
 		if prefix := binary.AppendUvarint(nil, uint64(f.Length())); bytes.HasSuffix(data[before:at], prefix) {
 			f.start -= len(prefix)
 		} // else its length is damaged, and costs nothing
 		found = append(found, f)
 		before = f.end()
 	}
-	return found
+	return found, nil
+}
+
+// newerFrameError returns an ErrNewerFormat for the frame at the start of b, which lies at that
+// offset. Its number is where every version has it.
+func newerFrameError(p part, offset int, b []byte, version byte) error {
+	return fmt.Errorf("%w: segment %s, byte %d: the frame with seq %d is in version %d, this program reads version %d: use a newer one",
+		ErrNewerFormat, p.name, offset, binary.LittleEndian.Uint64(b[8:]), version, FormatVersion)
 }
 
 // inOrder returns the frames in the order of their numbers. They lie in it, unless
@@ -75,22 +91,26 @@ func (s *Scan) inOrder(found []placed) []placed {
 	return ordered
 }
 
-// soundHeader is a header that can be believed.
-type soundHeader struct {
-	Header
-	bodyBytes int
-}
-
-// headers yields the sound headers among the bytes, and where they begin.
-func headers(b []byte, log *uuid.UUID) iter.Seq2[int, soundHeader] {
-	return func(yield func(int, soundHeader) bool) {
+// frameStarts yields the offsets at which the magic is.
+func frameStarts(b []byte) iter.Seq[int] {
+	return func(yield func(int) bool) {
 		for at := 0; at < len(b); at++ {
 			skip := bytes.Index(b[at:], magic[:])
 			if skip < 0 {
 				return
 			}
-			at += skip
-			if h, bodyBytes, ok := parseHeader(b[at:], log); ok && !yield(at, soundHeader{h, bodyBytes}) {
+			if at += skip; !yield(at) {
+				return
+			}
+		}
+	}
+}
+
+// headers yields the sound headers among the bytes, and where they begin.
+func headers(b []byte, log *uuid.UUID) iter.Seq2[int, Header] {
+	return func(yield func(int, Header) bool) {
+		for at := range frameStarts(b) {
+			if h, _, ok := parseHeader(b[at:], log); ok && !yield(at, h) {
 				return
 			}
 		}
@@ -99,7 +119,7 @@ func headers(b []byte, log *uuid.UUID) iter.Seq2[int, soundHeader] {
 
 func firstHeader(b []byte, log *uuid.UUID) (at int, h Header, ok bool) {
 	for at, h := range headers(b, log) {
-		return at, h.Header, true
+		return at, h, true
 	}
 	return 0, Header{}, false
 }

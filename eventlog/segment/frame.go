@@ -1,7 +1,6 @@
 package segment
 
 import (
-	"bytes"
 	"encoding/binary"
 	"hash/crc32"
 
@@ -12,8 +11,8 @@ import (
 //
 //	0        4        8                16               24               32       36       40
 //	┌────────┬────────┬────────────────┬────────────────┬────────────────┬────────┬────────┬──────┐
-//	│ magic  │ length │ seq            │ prev seq       │ durable        │ body   │ header │ body │
-//	│        │ of body│                │                │ through        │ CRC32C │ CRC32C │      │
+//	│magic, 3│ length │ seq            │ prev seq       │ durable        │ body   │ header │ body │
+//	│version │ of body│                │                │ through        │ CRC32C │ CRC32C │      │
 //	└────────┴────────┴────────────────┴────────────────┴────────────────┴────────┴────────┴──────┘
 //
 // The header's CRC32C is computed over its first 36 bytes followed by the 16
@@ -24,13 +23,17 @@ const (
 	MaxBodyBytes = 64 << 10
 )
 
-// magic ends in the format version. It begins with a byte that no UTF-8 text
-// and no CBOR item of an event can begin with, so that text inside a body is
+// magic is the first three bytes of a frame. The fourth is the frame's format version. The
+// first byte begins neither UTF-8 text nor a CBOR item of an event, so text inside a body is
 // never tried as a header.
-var magic = [4]byte{0xF7, 'M', 'L', FormatVersion}
+var magic = [3]byte{0xF7, 'M', 'L'}
 
-// FormatVersion is the version of the frames and of the manifest.
+// FormatVersion is the version of the frames and of the manifest. The 40 bytes of a frame's
+// header have the same layout in all versions.
 const FormatVersion = 1
+
+// plainStart is how a frame of this version begins.
+var plainStart = [4]byte{magic[0], magic[1], magic[2], FormatVersion}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -57,7 +60,7 @@ func (b Body) FrameBytes() int { return HeaderBytes + len(b.bytes) }
 // AppendFrame appends a frame to dst.
 func AppendFrame(dst []byte, log *uuid.UUID, h Header, body Body) []byte {
 	at := len(dst)
-	dst = append(dst, magic[:]...)
+	dst = append(dst, plainStart[:]...)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(body.bytes)))
 	dst = binary.LittleEndian.AppendUint64(dst, h.Seq)
 	dst = binary.LittleEndian.AppendUint64(dst, h.PrevSeq)
@@ -72,10 +75,10 @@ func headerCRC(header []byte, log *uuid.UUID) uint32 {
 	return crc32.Update(crc32.Checksum(header[:36], castagnoli), castagnoli, log[:])
 }
 
-// parseHeader reads the header at the start of b and reports whether it can be
-// believed.
+// parseHeader reads the header at the start of b. ok is false if it is not the intact header of a
+// frame of this log in this version.
 func parseHeader(b []byte, log *uuid.UUID) (h Header, bodyBytes int, ok bool) {
-	if len(b) < HeaderBytes || !bytes.Equal(b[:4], magic[:]) ||
+	if len(b) < HeaderBytes || [4]byte(b) != plainStart ||
 		binary.LittleEndian.Uint32(b[36:]) != headerCRC(b, log) {
 		return Header{}, 0, false
 	}
@@ -89,6 +92,19 @@ func parseHeader(b []byte, log *uuid.UUID) (h Header, bodyBytes int, ok bool) {
 		return Header{}, 0, false
 	}
 	return h, int(length), true
+}
+
+// newerVersion returns the format version of the frame whose header is at the start of b, if a
+// newer program wrote that frame into this log. Otherwise it returns 0. The version byte alone
+// proves nothing, because any of its bits may have been flipped. The header's CRC32C covers it.
+func newerVersion(b []byte, log *uuid.UUID) (version byte) {
+	if len(b) < HeaderBytes || [3]byte(b) != magic || b[3] <= FormatVersion {
+		return 0
+	}
+	if binary.LittleEndian.Uint32(b[36:]) == headerCRC(b, log) {
+		return b[3]
+	}
+	return 0
 }
 
 // isWhole reports whether the frame at the start of b, whose header was

@@ -56,8 +56,8 @@ func (s *Scan) Tail() Tail { return s.tail }
 func (s *Scan) Losses() *Losses { return &s.losses }
 
 // Items yields frames and damage in the order of their numbers, after the damage
-// outside the segments. Damage is an item; an error is a failure to read, and
-// ends the sequence. A segment is held in memory while it is read. The sequence
+// outside the segments. Damage is an item. An error ends the sequence: it is a failure to
+// read, or ErrNewerFormat. A segment is held in memory while it is read. The sequence
 // may be used once, also beside a live writer: it then ends with the segments
 // that were there when it began.
 func (s *Scan) Items() iter.Seq2[Item, error] {
@@ -264,13 +264,15 @@ func (s *Scan) soundFrames(p part, data []byte, pos int) (int, bool) {
 }
 
 // frames yields the whole frames of a segment from pos on, in the order of their
-// numbers, with the damage between them, and returns the position behind the last.
+// numbers, with the damage between them, and returns the position behind the last. A frame of a
+// newer version ends the scan with ErrNewerFormat.
 func (s *Scan) frames(p part, data []byte, pos int) (int, bool) {
 	behind, ok := s.soundFrames(p, data, pos)
 	if !ok {
 		return behind, false
 	}
-	for _, f := range s.inOrder(s.find(data, behind)) {
+	found, newer := s.find(p, data, behind)
+	for _, f := range s.inOrder(found) {
 		if f.before < f.start || f.Seq > s.expect || int64(f.start) == f.Offset { // the last: it has no prefix
 			s.tail.Dirty = true
 			if !s.lose(p.name, f.before, data[f.before:f.start], f.Seq) {
@@ -286,6 +288,9 @@ func (s *Scan) frames(p part, data []byte, pos int) (int, bool) {
 		if !s.pass(p, f.Frame) {
 			return behind, false
 		}
+	}
+	if newer != nil {
+		return behind, s.fail(newer)
 	}
 	return behind, true
 }

@@ -73,7 +73,7 @@ func (s *Scan) leftover(data []byte, pos int) (end int, next uint64) {
 		}
 		// Where the length alone says where the entry ends, and leaves less than tells an
 		// entry's beginning, that is the entry's end: its length is damaged too.
-		if end += n; h.Seq == 0 && len(data)-end < maxPrefixBytes+len(magic) {
+		if end += n; h.Seq == 0 && len(data)-end < maxPrefixBytes+len(plainStart) {
 			end = len(data)
 		}
 	}
@@ -102,8 +102,8 @@ func (s *Scan) torn(b []byte, next uint64) (seq uint64, torn bool) {
 	}
 	frame := b[k:]
 	if len(frame) < HeaderBytes {
-		n := min(len(frame), len(magic))
-		return next, bytes.Equal(frame[:n], magic[:n])
+		n := min(len(frame), len(plainStart))
+		return next, bytes.Equal(frame[:n], plainStart[:n])
 	}
 	h, bodyBytes, ok := parseHeader(frame, &s.log)
 	return h.Seq, ok && h.Seq >= next && uint64(HeaderBytes+bodyBytes) == length

@@ -11,7 +11,7 @@ import (
 // that it is named by, one whole entry after another, and perhaps unused space. It
 // returns the number behind the last, and whether the segment is such a one to its
 // end. What was visited before the place where it is not is whole. Walk tells less
-// than a Scan, and is faster.
+// than a Scan, and is faster: a frame of a newer version is not sound to it.
 func Walk(data []byte, log uuid.UUID, first uint64, visit func(h Header, frame []byte)) (next uint64, sound bool) {
 	for next = first; len(data) > 0; next++ {
 		h, frame := wholeEntry(data, &log)

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog/replay"
+)
+
+// Every command that reads a log with a frame of a newer version exits with 8, and so does import.
+// All of them leave the frames as they are.
+func TestNewerFormat_ExitCode(t *testing.T) {
+	lines, err := os.ReadFile("../../testdata/raft-moves.ndjson")
+	require.NoError(t, err)
+	lines = bytes.Join(bytes.SplitAfterN(lines, []byte("\n"), 6)[:5], nil)
+	for _, seq := range []uint64{1, 3, 5} {
+		dir := filepath.Join(t.TempDir(), "log")
+		require.Zero(t, run(t.Context(), []string{"import", "-q", dir, "-"}, bytes.NewReader(lines), io.Discard, io.Discard))
+		id := makeNewer(t, dir, seq)
+		before, err := sum(filepath.Join(dir, "wal")) // import touches LOCK beside it
+		require.NoError(t, err)
+		for _, args := range [][]string{
+			{"verify", dir}, {"info", dir}, {"log", dir}, {"state", dir}, {"show", dir, id}, {"import", dir, "-"},
+		} {
+			var stderr bytes.Buffer
+			require.Equal(t, exitNewerFormat, run(t.Context(), args, bytes.NewReader(lines), io.Discard, &stderr), "seq %d: %v", seq, args)
+			require.Contains(t, stderr.String(), "is in version 2", "seq %d: %v", seq, args)
+		}
+		after, err := sum(filepath.Join(dir, "wal"))
+		require.NoError(t, err)
+		require.Equal(t, before, after, "seq %d", seq)
+	}
+}
+
+// makeNewer makes the frame with that number one of version 2. It returns the frame's migration.
+func makeNewer(t *testing.T, dir string, seq uint64) (id string) {
+	reader, err := replay.Open(dir)
+	require.NoError(t, err)
+	for r, err := range reader.Records(t.Context(), replay.Query{FromSeq: seq, ToSeq: seq}) {
+		require.NoError(t, err)
+		path := filepath.Join(dir, "wal", r.Segment)
+		b, err := os.ReadFile(path)
+		require.NoError(t, err)
+		header := b[r.Offset : r.Offset+40]
+		header[3] = 2
+		log := reader.Manifest().UUID
+		table := crc32.MakeTable(crc32.Castagnoli)
+		binary.LittleEndian.PutUint32(header[36:], crc32.Update(crc32.Checksum(header[:36], table), table, log[:]))
+		require.NoError(t, os.WriteFile(path, b, 0o600))
+		id = r.Event.Migration().String()
+	}
+	return id
+}
