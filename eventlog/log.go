@@ -63,7 +63,7 @@ func (l *Log) Write(entries []Entry) error {
 	if l.failed != nil {
 		return l.failed
 	}
-	if err := l.isOurs(); err != nil {
+	if err := l.checkLockHeld(); err != nil {
 		return l.fail(err)
 	}
 	for len(entries) > 0 {
@@ -111,8 +111,9 @@ func (l *Log) fail(err error) error {
 	return l.failed
 }
 
-// isOurs returns an error where another writer may have the log.
-func (l *Log) isOurs() error {
+// checkLockHeld returns an error if another writer may have the log open: the file LOCK is no longer
+// the one that this writer locked.
+func (l *Log) checkLockHeld() error {
 	ours, err := l.lock.stillThere()
 	if err == nil && !ours {
 		err = fmt.Errorf("%s was replaced: another writer may have the log", l.lock.Path())
@@ -150,7 +151,7 @@ func (l *Log) write(entries []Entry) (int, error) {
 // rotate seals the last segment and begins the next. The watermark lags no more
 // than a segment.
 func (l *Log) rotate() error {
-	if err := l.isOurs(); err != nil {
+	if err := l.checkLockHeld(); err != nil {
 		return err
 	}
 	if err := l.tail.close(); err != nil {
@@ -208,7 +209,7 @@ func (l *Log) Close() error {
 		return nil
 	}
 	l.closed = true
-	err := l.isOurs()
+	err := l.checkLockHeld()
 	if err == nil && l.failed == nil {
 		if err = l.tail.close(); err == nil {
 			err = l.markDurable()

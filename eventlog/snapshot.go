@@ -17,7 +17,7 @@ const keptSnapshots = 2
 // may run beside Write and Sync, and after an error the log is as good as before. One call at
 // a time.
 func (l *Log) SaveSnapshot(s segment.Snapshot) error {
-	if err := l.isOurs(); err != nil {
+	if err := l.checkLockHeld(); err != nil {
 		return err
 	}
 	dir := filepath.Join(l.dir, segment.SnapshotDir)

@@ -70,8 +70,8 @@ func openTail(path string, lastSeq uint64, sizeBytes, maximum int64, p *pause) (
 // room is how much the segment takes before the log goes on in another.
 func (t *tail) room() int64 { return t.maximum - t.bytes }
 
-// isOurs returns an error where somebody else has the segment.
-func (t *tail) isOurs() error {
+// checkUnmodified returns an error if somebody else has written to the segment or replaced it.
+func (t *tail) checkUnmodified() error {
 	id, sizeBytes, err := look(t.file.Name())
 	if err != nil {
 		return err
@@ -88,7 +88,7 @@ func (t *tail) isOurs() error {
 // write appends the frames, the first of which has the number firstSeq, and with
 // their prefixes are so many bytes.
 func (t *tail) write(firstSeq uint64, frames [][]byte, sizeBytes int64) error {
-	if err := t.isOurs(); err != nil {
+	if err := t.checkUnmodified(); err != nil {
 		return err
 	}
 	if err := t.makeRoom(t.bytes + sizeBytes); err != nil {
