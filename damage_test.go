@@ -388,7 +388,7 @@ func TestD4_StrayFilesAreSetAside(t *testing.T) {
 	require.NoError(t, os.Symlink("../elsewhere", segmentPath(dir, "00000000000000000009")))
 	before := hashes(t, dir)
 	_, err = migrationlog.Open(dir, nil)
-	require.ErrorIs(t, err, migrationlog.ErrDamaged)
+	require.ErrorIs(t, err, migrationlog.ErrNeedsRepair)
 	require.Equal(t, before, hashes(t, dir))
 }
 
@@ -439,7 +439,7 @@ func TestD4_NoNewLogOverAnother(t *testing.T) {
 	inside, _, _ := smallLog(t)
 	before := hashes(t, inside)
 	_, err := migrationlog.Open(filepath.Join(inside, "wal"), nil)
-	require.ErrorIs(t, err, segment.ErrInsideALog)
+	require.ErrorIs(t, err, segment.ErrIsWALDir)
 	require.Equal(t, before, hashes(t, inside), "also no lock file")
 
 	older := filepath.Join(memDir(t), "log") // without a watermark
@@ -449,7 +449,7 @@ func TestD4_NoNewLogOverAnother(t *testing.T) {
 		require.NoError(t, os.Remove(path))
 	}
 	_, err = migrationlog.Open(older, nil)
-	require.ErrorIs(t, err, migrationlog.ErrDamaged)
+	require.ErrorIs(t, err, migrationlog.ErrNeedsRepair)
 	require.NoFileExists(t, filepath.Join(older, "MANIFEST"))
 	require.Empty(t, segments(t, older))
 }
@@ -494,7 +494,7 @@ func TestD3_SegmentsUnderWrongNames(t *testing.T) {
 	require.Len(t, eventsIn(t, dir), 6)
 	before := hashes(t, dir)
 	_, err := migrationlog.Open(dir, nil)
-	require.ErrorIs(t, err, migrationlog.ErrDamaged, "tidwall/wal would go on from 1000")
+	require.ErrorIs(t, err, migrationlog.ErrNeedsRepair, "tidwall/wal would go on from 1000")
 	require.ErrorContains(t, err, "give it back the name of its first frame")
 	require.Equal(t, before[names[0]], hashes(t, dir)[names[0]])
 }
@@ -655,7 +655,7 @@ func TestD4_SegmentsGone(t *testing.T) {
 	require.NoError(t, os.RemoveAll(filepath.Join(dir, "wal")))
 	before := hashes(t, dir)
 	_, err := migrationlog.Open(dir, nil)
-	require.ErrorIs(t, err, migrationlog.ErrDamaged)
+	require.ErrorIs(t, err, migrationlog.ErrNeedsRepair)
 	require.ErrorContains(t, err, "is a volume not mounted")
 	require.Equal(t, before, hashes(t, dir))
 }

@@ -10,35 +10,44 @@ import (
 	"migrationlog/replay"
 )
 
-// What a Store's methods return, wrapped; find them with errors.Is.
+// Errors that Open and a Store's methods return, wrapped. Find them with errors.Is.
 var (
 	// ErrClosed is returned for a write on a closed store.
 	ErrClosed = errors.New("store is closed")
 	// ErrLocked is returned by Open, as an *eventlog.LockedError with the holder's
-	// PID, when another Store has the directory open.
+	// PID, if another Store has the directory open.
 	ErrLocked = eventlog.ErrLocked
 	// ErrFailed is returned for the write during which a write or sync failed, and
 	// for every one after it. The outcome of the first is unknown: close the store
 	// and open it again to see.
 	ErrFailed = eventlog.ErrFailed
-	// ErrDamaged is returned by Open, as a *DamagedError, with RefuseDamage for a
-	// log with any damage; and, plainly, for one whose segments are all gone, whose
-	// last segment is named for a frame far beyond the log's end, or in which
-	// something else has a segment's name: a person has to put that right.
-	ErrDamaged = eventlog.ErrDamaged
-	// ErrInvalid is returned for input that must not be written. What is wrong with
-	// it is wrapped beside, such as checkpoint.ErrNilMigrationID.
+	// ErrDamaged is returned by Open, as a *DamagedError, if the log has damage and RefuseDamage
+	// was set. Open left the log as it was.
+	ErrDamaged = errors.New("log is damaged")
+	// ErrNeedsRepair is returned by Open if it cannot continue without risking a sequence number
+	// being used twice: all segments are missing, the last segment's name is beyond the end of the
+	// log, or a segment's name belongs to a non-regular file. Fix it by hand. No option makes Open
+	// go on.
+	ErrNeedsRepair = eventlog.ErrNeedsRepair
+	// ErrManifestLost is returned by Open if neither copy of the manifest can be read. Without the
+	// log's UUID no frame can be verified. Restore MANIFEST from a backup of this log.
+	ErrManifestLost = segment.ErrManifestLost
+	// ErrNewerFormat is returned by Open if a newer version wrote the log's manifest or one of its
+	// frames. Use that version.
+	ErrNewerFormat = segment.ErrNewerFormat
+	// ErrIsWALDir is returned by Open for the wal/ directory of a log. Open the directory above it.
+	ErrIsWALDir = segment.ErrIsWALDir
+	// ErrInvalid is returned for input that must not be written. The error wraps the reason as
+	// well, such as checkpoint.ErrNilMigrationID.
 	ErrInvalid = errors.New("invalid")
 	// ErrTooLarge is returned for an event of more than checkpoint.MaxEventBytes.
 	ErrTooLarge = checkpoint.ErrTooLarge
-	// ErrConflict is returned when a write's guard does not hold: see IfSeq and
-	// Strict. Nothing was appended.
+	// ErrConflict is returned if a write's guard does not hold: see IfSeq and Strict. Nothing was
+	// appended.
 	ErrConflict = errors.New("conflict")
-	// ErrMigrationInProgress is returned when another migration of the vShard has a row:
-	// see IfVShardFree. Nothing was appended.
+	// ErrMigrationInProgress is returned if another migration of the vShard has a row: see
+	// IfVShardFree. Nothing was appended.
 	ErrMigrationInProgress = errors.New("migration in progress")
-	// ErrNewerFormat is returned by Open for a log that a newer version wrote.
-	ErrNewerFormat = segment.ErrNewerFormat
 )
 
 // DamagedError says what a log has lost. errors.Is finds ErrDamaged in it.

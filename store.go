@@ -57,10 +57,19 @@ type Stats struct {
 
 // Open opens the log in dir, repairs what a crash has left, and folds its
 // history. It makes the directory and a new log where there is none. A nil opts
-// is the default. It returns ErrInvalid for no name, ErrLocked, ErrDamaged, ErrNewerFormat,
-// segment.ErrManifestLost, segment.ErrInsideALog, fs.ErrNotExist with MustExist, or an I/O error.
+// is the default.
 //
-// Damage does not fail it (unless OnDamage says so): see Report.
+// Damage does not fail it (unless OnDamage says so): see Report. It returns an I/O error, or one of
+// these, wrapped:
+//
+//   - ErrInvalid if dir is empty
+//   - fs.ErrNotExist if there is no log and MustExist is set
+//   - ErrLocked, as an *eventlog.LockedError, if another writer has the log open
+//   - ErrDamaged, as a *DamagedError, if the log has damage and OnDamage is RefuseDamage
+//   - ErrNeedsRepair if a person has to repair the log first
+//   - ErrManifestLost if neither copy of the manifest can be read
+//   - ErrNewerFormat if a newer version wrote the log or a part of it
+//   - ErrIsWALDir if dir is the wal/ directory of a log
 func Open(dir string, opts *Options) (*Store, error) {
 	if dir == "" {
 		return nil, fmt.Errorf("%w: no directory is named", ErrInvalid)

@@ -440,7 +440,7 @@ func TestOpen_MustExist(t *testing.T) {
 	require.NoError(t, os.RemoveAll(filepath.Join(dir, "wal")))
 	for _, opts := range []*migrationlog.Options{nil, {MustExist: true}} {
 		_, err = migrationlog.Open(dir, opts)
-		require.ErrorIs(t, err, migrationlog.ErrDamaged, "a volume that is not mounted is not a new log")
+		require.ErrorIs(t, err, migrationlog.ErrNeedsRepair, "a volume that is not mounted is not a new log")
 	}
 }
 

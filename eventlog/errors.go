@@ -12,9 +12,10 @@ var (
 	// Whether the failed append is on the device is unknown until the log is
 	// closed and opened again, which reads it anew.
 	ErrFailed = errors.New("log has failed: close it and open it again")
-	// ErrDamaged is returned for a log that was refused for its damage: because
-	// going on would risk giving a number twice, or because that was asked for.
-	ErrDamaged = errors.New("log is damaged")
+	// ErrNeedsRepair is returned if a log cannot be opened without risking a sequence number being
+	// used twice: all segments are missing, the last segment's name is beyond the end of the log, or
+	// a segment's name belongs to a non-regular file. A person has to fix it.
+	ErrNeedsRepair = errors.New("log needs repair by hand")
 )
 
 // LockedError says who has the log open. errors.Is finds ErrLocked in it.

@@ -111,8 +111,8 @@ func (l *Log) fail(err error) error {
 	return l.failed
 }
 
-// checkLockHeld returns an error if another writer may have the log open: the file LOCK is no longer
-// the one that this writer locked.
+// checkLockHeld returns an error if another writer may have the log open: LOCK is no longer the
+// file that this writer locked.
 func (l *Log) checkLockHeld() error {
 	ours, err := l.lock.stillThere()
 	if err == nil && !ours {

@@ -47,10 +47,8 @@ type Recovery struct {
 }
 
 // Begin locks the directory and judges it, making a new log where there is
-// none. It returns a *LockedError, fs.ErrNotExist with MustExist,
-// segment.ErrInsideALog, segment.ErrManifestLost, segment.ErrNewerFormat, ErrDamaged where the segments
-// are gone from a log that had some or something else has a segment's name, or an
-// I/O error.
+// none. It returns a *LockedError, fs.ErrNotExist with MustExist, segment.ErrIsWALDir,
+// segment.ErrManifestLost, segment.ErrNewerFormat, ErrNeedsRepair, or an I/O error.
 func Begin(dir string, opts Options) (*Recovery, error) {
 	if opts.SegmentSize <= 0 {
 		opts.SegmentSize = DefaultSegmentBytes
@@ -99,12 +97,12 @@ func (r *Recovery) judge(fsys fs.FS) (err error) {
 		return err
 	}
 	if len(names) == 0 {
-		return fmt.Errorf("%w: it has a manifest and not one segment in %s/: is a volume not mounted, or a copy incomplete? (if they are gone for good, keep the directory and begin a new log in another)", ErrDamaged, segment.WALDir)
+		return fmt.Errorf("%w: it has a manifest and not one segment in %s/: is a volume not mounted, or a copy incomplete? (if they are gone for good, keep the directory and begin a new log in another)", ErrNeedsRepair, segment.WALDir)
 	}
 	r.lastName = names[len(names)-1]
 	for _, d := range r.found.Strays {
 		if _, ok := segment.ParseName(filepath.Base(d.Segment)); ok {
-			return fmt.Errorf("%w: %s has a segment's name and is no regular file: put the segment itself in its place", ErrDamaged, d.Segment)
+			return fmt.Errorf("%w: %s has a segment's name and is no regular file: put the segment itself in its place", ErrNeedsRepair, d.Segment)
 		}
 	}
 	var damaged []segment.Damage
@@ -197,7 +195,7 @@ func (r *Recovery) Abandon() error { return unlock(r.lock) }
 
 // Finish repairs what Items found and opens the log for appending, behind that last frame:
 // zero where there is none. Items must have been read to its end. On an error the lock is
-// let go of: ErrDamaged where the last segment is named for a frame that the log has not
+// let go of: ErrNeedsRepair if the last segment is named for a frame that the log has not
 // reached, or an I/O error. A crash at any point leaves a directory that the next Recovery
 // takes from there.
 func (r *Recovery) Finish(last segment.FrameID) (*Log, error) {
@@ -214,7 +212,7 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 	}
 	if first, _ := segment.ParseName(r.lastName); first > r.scan.Tail().NextSeq {
 		return nil, fmt.Errorf("%w: segment %s is named for a frame that the log has not reached, seq %d: give it back the name of its first frame",
-			ErrDamaged, r.lastName, r.scan.Tail().NextSeq)
+			ErrNeedsRepair, r.lastName, r.scan.Tail().NextSeq)
 	}
 	if err := r.setAsideSnapshots(); err != nil {
 		return nil, err

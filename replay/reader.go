@@ -20,7 +20,7 @@ type Reader struct {
 
 // Open returns a reader of the log in dir, without taking a lock or writing
 // anything. It returns fs.ErrNotExist for a missing directory,
-// segment.ErrNotALog, segment.ErrInsideALog, segment.ErrManifestLost, segment.ErrNewerFormat, or an I/O
+// segment.ErrNotALog, segment.ErrIsWALDir, segment.ErrManifestLost, segment.ErrNewerFormat, or an I/O
 // error.
 func Open(dir string) (*Reader, error) {
 	info, err := os.Stat(dir)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"migrationlog"
-	"migrationlog/eventlog/segment"
 	"migrationlog/replay"
 )
 
@@ -77,13 +76,14 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case errors.As(err, new(usageError)):
 		return exitUsage
-	case errors.Is(err, migrationlog.ErrInvalid), errors.Is(err, migrationlog.ErrTooLarge), errors.Is(err, migrationlog.ErrConflict), errors.Is(err, segment.ErrInsideALog):
+	case errors.Is(err, migrationlog.ErrInvalid), errors.Is(err, migrationlog.ErrTooLarge), errors.Is(err, migrationlog.ErrConflict), errors.Is(err, migrationlog.ErrIsWALDir):
 		return exitUsage
 	case errors.Is(err, migrationlog.ErrLocked):
 		return exitLocked
 	case errors.Is(err, migrationlog.ErrNewerFormat):
 		return exitNewerFormat
-	case errors.Is(err, errDamaged), errors.Is(err, segment.ErrManifestLost), errors.Is(err, migrationlog.ErrDamaged):
+	case errors.Is(err, errDamaged), errors.Is(err, migrationlog.ErrManifestLost), errors.Is(err, migrationlog.ErrDamaged),
+		errors.Is(err, migrationlog.ErrNeedsRepair):
 		return exitDamage
 	case errors.Is(err, errNoMatch):
 		return exitNoMatch

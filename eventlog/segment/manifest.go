@@ -31,12 +31,12 @@ const (
 var (
 	// ErrNotALog is returned for a directory in which no log was ever made.
 	ErrNotALog = errors.New("not a migrationlog directory")
-	// ErrInsideALog is returned for the wal/ directory of a log.
-	ErrInsideALog = errors.New("give the directory above this one")
+	// ErrIsWALDir is returned for the wal/ directory of a log. The log is the directory above it.
+	ErrIsWALDir = errors.New("give the directory above this one")
 	// ErrManifestLost is returned when neither copy of the manifest can be read:
 	// without the log's UUID no frame can be believed.
 	ErrManifestLost = errors.New("both copies of the manifest are missing or damaged")
-	// ErrNewerFormat is returned when the log was written by a newer version.
+	// ErrNewerFormat is returned if a newer version wrote the log's manifest or one of its frames.
 	ErrNewerFormat = errors.New("log is in a newer format")
 )
 
@@ -134,7 +134,7 @@ func decodeManifestLines(text string) (m Manifest, err error) {
 // ReadManifest reads the manifest of a log directory from whichever copy is
 // sound, the newer of two that are, and returns what is wrong with the other as
 // damage. It returns ErrNotALog where nothing was ever written (a log whose making
-// was cut short among them), ErrInsideALog, ErrManifestLost, ErrNewerFormat, or an
+// was cut short among them), ErrIsWALDir, ErrManifestLost, ErrNewerFormat, or an
 // I/O error.
 func ReadManifest(fsys fs.FS) (Manifest, []Damage, error) {
 	_, before := fs.Stat(fsys, ManifestName)
@@ -149,7 +149,7 @@ func ReadManifest(fsys fs.FS) (Manifest, []Damage, error) {
 
 func readManifest(fsys fs.FS) (Manifest, []Damage, error) {
 	if isWALDir(fsys) {
-		return Manifest{}, nil, fmt.Errorf("%w: it holds the segments of a log", ErrInsideALog)
+		return Manifest{}, nil, fmt.Errorf("%w: it holds the segments of a log", ErrIsWALDir)
 	}
 	var found *Manifest
 	var damage []Damage

@@ -302,7 +302,7 @@ func (l *sound) checkOpen(t *testing.T, c *cases, r *rand.Rand, damaged memory, 
 	put(t, dir, damaged)
 	s, err := migrationlog.Open(dir, &migrationlog.Options{ReadAll: true})
 	if err != nil {
-		require.True(t, isOneOf(err, segment.ErrManifestLost, segment.ErrNewerFormat, migrationlog.ErrDamaged), "%v", err)
+		require.True(t, isOneOf(err, segment.ErrManifestLost, segment.ErrNewerFormat, migrationlog.ErrNeedsRepair), "%v", err)
 		after := files(t, dir)
 		delete(after, "LOCK")
 		before := maps.Clone(map[string][]byte(damaged))

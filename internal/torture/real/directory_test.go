@@ -175,7 +175,7 @@ func readOnly(t *testing.T, dir string) {
 func openTwice(t *testing.T, dir string) {
 	s, err := migrationlog.Open(dir, nil)
 	if err != nil {
-		require.True(t, isOneOf(err, segment.ErrManifestLost, segment.ErrNewerFormat, migrationlog.ErrDamaged), "%v", err)
+		require.True(t, isOneOf(err, segment.ErrManifestLost, segment.ErrNewerFormat, migrationlog.ErrNeedsRepair), "%v", err)
 		return
 	}
 	found := bodies(t, dir)
