@@ -1,9 +1,11 @@
 package migrationlog
 
 import (
+	"fmt"
 	"log/slog"
 	"time"
 
+	"migrationlog/checkpoint"
 	"migrationlog/eventlog"
 )
 
@@ -53,7 +55,8 @@ func (o *Options) withDefaults() Options {
 	return opts
 }
 
-// WriteOption is a choice for one write.
+// WriteOption is a choice for one write. A call returns ErrInvalid for an option that it would
+// ignore, and writes nothing.
 type WriteOption func(*writeOptions)
 
 type writeOptions struct {
@@ -76,14 +79,16 @@ func IfSeq(seq uint64) WriteOption {
 // IfVShardFree makes an upsert depend on no other migration of its vShard having a row, however
 // far that has come. Otherwise it is refused with ErrMigrationInProgress: of two
 // coordinators' threads that begin to move one vShard one fails. A duplicate is a duplicate all the
-// same. Of migrations whose events are lost it knows nothing (see Store.Doubt).
+// same. Of migrations whose events are lost it knows nothing (see Store.Doubt). An abort or a
+// removal with this option is ErrInvalid.
 func IfVShardFree() WriteOption {
 	return func(o *writeOptions) { o.ifFree = true }
 }
 
 // Strict makes an upsert of the same phase and attempt as the latest row with
 // another payload an ErrConflict. Without it such a write is a duplicate that
-// Differs, and its payload is not written.
+// Differs, and its payload is not written. Abort and Remove return ErrInvalid for this option.
+// WriteAll applies it to the upserts among its events.
 func Strict() WriteOption {
 	return func(o *writeOptions) { o.strict = true }
 }
@@ -98,7 +103,49 @@ func Confirm() WriteOption {
 }
 
 // At records this wall clock, in Unix milliseconds, with an abort or a removal
-// in place of Options.Now. An upsert's is in its checkpoint.
+// in place of Options.Now. Upsert and WriteAll return ErrInvalid for this option: a checkpoint and
+// an event have a timestamp of their own.
 func At(timestampMS uint64) WriteOption {
 	return func(o *writeOptions) { o.timestampMS = &timestampMS }
+}
+
+// checkUpsert returns ErrInvalid if Upsert would ignore one of the options.
+func (o *writeOptions) checkUpsert() error {
+	if o.timestampMS != nil {
+		return fmt.Errorf("%w: option At does not apply to Upsert: set the checkpoint's TimestampMS instead", ErrInvalid)
+	}
+	return nil
+}
+
+// checkEnd returns ErrInvalid if a call that ends a migration would ignore one of the options.
+func (o *writeOptions) checkEnd(call string) error {
+	switch {
+	case o.strict:
+		return fmt.Errorf("%w: option Strict does not apply to %s, which has no payload: leave the option out", ErrInvalid, call)
+	case o.ifFree:
+		return fmt.Errorf("%w: option IfVShardFree does not apply to %s, which takes no vShard: leave the option out", ErrInvalid, call)
+	}
+	return nil
+}
+
+// checkAll returns ErrInvalid if WriteAll would ignore one of the options for one of the events.
+// Strict is the exception: it is known to apply to the upserts alone.
+func checkAll(events []checkpoint.Event, opts []WriteOption) error {
+	var o writeOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if o.timestampMS != nil {
+		return fmt.Errorf("%w: option At does not apply to WriteAll: set the timestamp of each event instead", ErrInvalid)
+	}
+	if !o.ifFree {
+		return nil
+	}
+	for i, e := range events {
+		if _, ok := e.(checkpoint.Upserted); !ok {
+			return fmt.Errorf("%w: option IfVShardFree does not apply to events[%d] of WriteAll, which is no upsert: "+
+				"write the upserts in one call with the option, and the others in one without", ErrInvalid, i)
+		}
+	}
+	return nil
 }

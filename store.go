@@ -148,7 +148,9 @@ func (s *Store) logReport() {
 // after the others nothing was written.
 func (s *Store) Upsert(c checkpoint.Checkpoint, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
-	w.upserts(c)
+	if w.err = w.options.checkUpsert(); w.err == nil {
+		w.upserts(c)
+	}
 	return s.write(w)
 }
 
@@ -161,7 +163,9 @@ func (s *Store) Upsert(c checkpoint.Checkpoint, opts ...WriteOption) (Receipt, e
 // (see Confirm). Its errors are Upsert's.
 func (s *Store) Abort(id checkpoint.MigrationID, reason string, comps []checkpoint.Compensation, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
-	w.ends(checkpoint.Aborted{MigrationID: id, Reason: reason, Compensations: comps, TimestampMS: s.timestampMS(w)})
+	if w.err = w.options.checkEnd("Abort"); w.err == nil {
+		w.ends(checkpoint.Aborted{MigrationID: id, Reason: reason, Compensations: comps, TimestampMS: s.timestampMS(w)})
+	}
 	return s.write(w)
 }
 
@@ -170,7 +174,9 @@ func (s *Store) Abort(id checkpoint.MigrationID, reason string, comps []checkpoi
 // errors are Upsert's.
 func (s *Store) Remove(id checkpoint.MigrationID, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
-	w.ends(checkpoint.Removed{MigrationID: id, TimestampMS: s.timestampMS(w)})
+	if w.err = w.options.checkEnd("Remove"); w.err == nil {
+		w.ends(checkpoint.Removed{MigrationID: id, TimestampMS: s.timestampMS(w)})
+	}
 	return s.write(w)
 }
 
@@ -192,13 +198,17 @@ func (s *Store) write(w *write) (Receipt, error) {
 
 // WriteAll writes the events in their order, each as Upsert, Abort or Remove would with
 // these options, but with one sync for up to a thousand: for an import, or for a
-// node that is drained of many shards at once. An event has its own timestamp, whatever At says.
+// node that is drained of many shards at once. The options apply to every event. WriteAll returns
+// ErrInvalid and writes nothing if it is given At, or IfVShardFree and an event that is no upsert.
 //
 // It ends with the first event that is refused. The receipts are those of the events
 // before it, which are durable and visible, and the error is that event's, one of Upsert's. It is no
 // transaction: others see a part of the events before the rest, and a crash may leave the
 // first of them alone. After ErrFailed the outcome of those without a receipt is unknown.
 func (s *Store) WriteAll(events []checkpoint.Event, opts ...WriteOption) ([]Receipt, error) {
+	if err := checkAll(events, opts); err != nil {
+		return nil, err
+	}
 	receipts := make([]Receipt, 0, len(events))
 	for len(receipts) < len(events) {
 		first, err := newChain(events[len(receipts):], opts)

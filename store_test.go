@@ -237,7 +237,7 @@ func TestGuards_VShard(t *testing.T) {
 	other.VShardID++
 	_, err = s.Upsert(row(t, checkpoint.NewMigrationID(), 0, other), migrationlog.IfVShardFree())
 	require.NoError(t, err)
-	_, err = s.Remove(first.MigrationID, migrationlog.IfVShardFree())
+	_, err = s.Remove(first.MigrationID)
 	require.NoError(t, err)
 
 	// Also of those that are decided together one begins.

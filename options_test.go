@@ -1,0 +1,90 @@
+package migrationlog_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog"
+	"migrationlog/checkpoint"
+)
+
+// No option is ignored: a call refuses one that does not apply to it, names both, and writes
+// nothing. All other options apply to it.
+func TestOptions_AreNotIgnored(t *testing.T) {
+	s, id := open(t, t.TempDir(), nil), checkpoint.NewMigrationID()
+	upsert(t, s, id, 0, addLearner)
+	other := addLearner
+	other.VShardID++
+	options := map[string]migrationlog.WriteOption{
+		"At": migrationlog.At(7), "Strict": migrationlog.Strict(), "IfVShardFree": migrationlog.IfVShardFree(),
+		"Confirm": migrationlog.Confirm(), "IfSeq": migrationlog.IfSeq(0),
+	}
+	upserted := func() checkpoint.Checkpoint {
+		other.VShardID++
+		return row(t, checkpoint.NewMigrationID(), 0, other)
+	}
+	removed := func() checkpoint.Event { return checkpoint.Removed{MigrationID: checkpoint.NewMigrationID()} }
+	for _, tc := range []struct {
+		call, named string
+		refused     map[string]bool
+		write       func(opts ...migrationlog.WriteOption) error
+	}{
+		{"Upsert", "Upsert", map[string]bool{"At": true}, func(opts ...migrationlog.WriteOption) error {
+			_, err := s.Upsert(upserted(), opts...)
+			return err
+		}},
+		{"Abort", "Abort", map[string]bool{"Strict": true, "IfVShardFree": true}, func(opts ...migrationlog.WriteOption) error {
+			_, err := s.Abort(checkpoint.NewMigrationID(), "reason", nil, opts...)
+			return err
+		}},
+		{"Remove", "Remove", map[string]bool{"Strict": true, "IfVShardFree": true}, func(opts ...migrationlog.WriteOption) error {
+			_, err := s.Remove(checkpoint.NewMigrationID(), opts...)
+			return err
+		}},
+		{"WriteAll of upserts", "WriteAll", map[string]bool{"At": true}, func(opts ...migrationlog.WriteOption) error {
+			_, err := s.WriteAll([]checkpoint.Event{checkpoint.Upserted{Checkpoint: upserted()}, checkpoint.Upserted{Checkpoint: upserted()}}, opts...)
+			return err
+		}},
+		{"WriteAll of both", "WriteAll", map[string]bool{"At": true, "IfVShardFree": true}, func(opts ...migrationlog.WriteOption) error {
+			_, err := s.WriteAll([]checkpoint.Event{checkpoint.Upserted{Checkpoint: upserted()}, removed()}, opts...)
+			return err
+		}},
+		{"WriteAll of removals", "WriteAll", map[string]bool{"At": true, "IfVShardFree": true}, func(opts ...migrationlog.WriteOption) error {
+			_, err := s.WriteAll([]checkpoint.Event{removed()}, opts...)
+			return err
+		}},
+		{"WriteAll of nothing", "WriteAll", map[string]bool{"At": true}, func(opts ...migrationlog.WriteOption) error {
+			_, err := s.WriteAll(nil, opts...)
+			return err
+		}},
+	} {
+		for name, option := range options {
+			before := s.Stats().LastSeq
+			err := tc.write(option)
+			if !tc.refused[name] {
+				require.NoError(t, err, "%s with %s", tc.call, name)
+				continue
+			}
+			require.ErrorIs(t, err, migrationlog.ErrInvalid, "%s with %s", tc.call, name)
+			require.ErrorContains(t, err, "option "+name+" does not apply to ")
+			require.ErrorContains(t, err, tc.named)
+			require.Equal(t, before, s.Stats().LastSeq, "%s with %s", tc.call, name)
+		}
+	}
+}
+
+// WriteAll with Strict checks the upserts among its events, and writes the others.
+func TestWriteAll_StrictAmongOthers(t *testing.T) {
+	s, id := open(t, t.TempDir(), nil), checkpoint.NewMigrationID()
+	upsert(t, s, id, 0, addLearner)
+	changed := addLearner
+	changed.TargetNode++
+	receipts, err := s.WriteAll([]checkpoint.Event{
+		checkpoint.Aborted{MigrationID: checkpoint.NewMigrationID(), Reason: "not there"},
+		checkpoint.Upserted{Checkpoint: row(t, id, 0, changed)},
+	}, migrationlog.Strict(), migrationlog.Confirm())
+	require.ErrorIs(t, err, migrationlog.ErrConflict)
+	require.Len(t, receipts, 1)
+	require.EqualValues(t, 2, receipts[0].Seq)
+}
