@@ -187,6 +187,9 @@ func (s *Store) check(batch []*write) []eventlog.Entry {
 			if proceed && w.options.ifFree {
 				w.err = s.isFree(w.change)
 			}
+			if proceed && w.err == nil {
+				w.err = eventlog.CheckSeq(seq)
+			}
 			if w.err != nil {
 				break
 			}

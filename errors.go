@@ -26,8 +26,9 @@ var (
 	ErrDamaged = errors.New("log is damaged")
 	// ErrNeedsRepair is returned by Open if it cannot continue without risking a sequence number
 	// being used twice: all segments are missing, the last segment's name is beyond the end of the
-	// log, or a segment's name belongs to a non-regular file. Fix it by hand. No option makes Open
-	// go on.
+	// log, a segment's name belongs to a non-regular file, or no number is left for a new segment.
+	// Fix it by hand. No option makes Open go on. A write returns it if no number is left for its
+	// event. Nothing was appended then, and reads go on.
 	ErrNeedsRepair = eventlog.ErrNeedsRepair
 	// ErrManifestLost is returned by Open if neither copy of the manifest can be read. Without the
 	// log's UUID no frame can be verified. Restore MANIFEST from a backup of this log.

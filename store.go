@@ -144,8 +144,8 @@ func (s *Store) logReport() {
 // the same id begins a new life. IfSeq, IfVShardFree and Strict are guards.
 //
 // It returns ErrInvalid (with the cause, from package checkpoint), ErrTooLarge,
-// ErrConflict, ErrMigrationInProgress, ErrClosed or ErrFailed. After ErrFailed the outcome is unknown;
-// after the others nothing was written.
+// ErrConflict, ErrMigrationInProgress, ErrNeedsRepair if no sequence number is left, ErrClosed or
+// ErrFailed. After ErrFailed the outcome is unknown; after the others nothing was written.
 func (s *Store) Upsert(c checkpoint.Checkpoint, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
 	if w.err = w.options.checkUpsert(); w.err == nil {

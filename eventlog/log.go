@@ -41,7 +41,8 @@ type Entry struct {
 	Body    segment.Body
 }
 
-// NextSeq is the number that the next appended entry gets.
+// NextSeq is the number that the next appended entry gets. It is segment.MaxSeq+1 if no number is
+// left.
 func (l *Log) NextSeq() uint64 { return l.nextSeq }
 
 // DurableThrough is the number of the last frame that is known to be on the device, with
@@ -56,12 +57,16 @@ func (l *Log) Last() segment.FrameID { return l.last }
 func (l *Log) Health() error { return l.failed }
 
 // Write writes the entries with consecutive numbers, from NextSeq on, and where that is faster
-// has the device begin with them: then what the caller does until it calls Sync takes no time. On an
-// error, an ErrFailed, it is unknown how many of them are in the log, and the log takes no
-// more.
+// has the device begin with them: then what the caller does until it calls Sync takes no time. If
+// fewer numbers are left than there are entries, it writes nothing and returns ErrNeedsRepair: the
+// log stays usable. Any other error is an ErrFailed: it is unknown how many of the entries are in
+// the log, and the log takes no more.
 func (l *Log) Write(entries []Entry) error {
 	if l.failed != nil {
 		return l.failed
+	}
+	if err := CheckSeq(l.nextSeq - 1 + uint64(len(entries))); err != nil {
+		return err
 	}
 	if err := l.checkLockHeld(); err != nil {
 		return l.fail(err)

@@ -196,7 +196,8 @@ func (r *Recovery) Abandon() error { return unlock(r.lock) }
 // Finish repairs what Items found and opens the log for appending, behind that last frame:
 // zero where there is none. Items must have been read to its end. On an error the lock is
 // let go of: ErrNeedsRepair if the last segment is named for a frame that the log has not
-// reached, or an I/O error. A crash at any point leaves a directory that the next Recovery
+// reached, or if the log has to go on in a new segment and no number is left to name it, or an
+// I/O error. A crash at any point leaves a directory that the next Recovery
 // takes from there.
 func (r *Recovery) Finish(last segment.FrameID) (*Log, error) {
 	log, err := r.finish(last)
@@ -213,6 +214,11 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 	if first, _ := segment.ParseName(r.lastName); first > r.scan.Tail().NextSeq {
 		return nil, fmt.Errorf("%w: segment %s is named for a frame that the log has not reached, seq %d: give it back the name of its first frame",
 			ErrNeedsRepair, r.lastName, r.scan.Tail().NextSeq)
+	}
+	if tail := r.scan.Tail(); tail.Dirty { // the log goes on in a new segment
+		if err := CheckSeq(tail.NextSeq); err != nil {
+			return nil, err
+		}
 	}
 	if err := r.setAsideSnapshots(); err != nil {
 		return nil, err
@@ -232,7 +238,8 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 	switch next := log.next(); {
 	case tail.Dirty:
 		err = log.begin()
-	case tail.Bytes > int64(r.opts.SegmentSize/worthReading) && createEmpty(next) == nil: // else the disk may be full
+	case tail.Bytes > int64(r.opts.SegmentSize/worthReading) && tail.NextSeq <= segment.MaxSeq &&
+		createEmpty(next) == nil: // else the disk may be full
 		err = log.openEmpty(next)
 	default:
 		err = log.open(filepath.Join(r.dir, segment.WALDir, tail.Segment), tail.Bytes)

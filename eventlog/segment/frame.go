@@ -88,7 +88,7 @@ func parseHeader(b []byte, log *uuid.UUID) (h Header, bodyBytes int, ok bool) {
 		PrevSeq:        binary.LittleEndian.Uint64(b[16:]),
 		DurableThrough: binary.LittleEndian.Uint64(b[24:]),
 	}
-	if length > MaxBodyBytes || h.Seq == 0 || h.Seq > maxSeq || h.PrevSeq >= h.Seq || h.DurableThrough >= h.Seq {
+	if length > MaxBodyBytes || h.Seq == 0 || h.Seq > MaxSeq || h.PrevSeq >= h.Seq || h.DurableThrough >= h.Seq {
 		return Header{}, 0, false
 	}
 	return h, int(length), true

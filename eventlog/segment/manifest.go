@@ -48,8 +48,8 @@ type Manifest struct {
 	// Revision is higher in the newer of two copies. From 1 on the log keeps a
 	// watermark.
 	Revision uint64
-	// Skipped are the numbers, ascending, that an opening passed over because their
-	// frames were lost and nobody knew that these had been durable.
+	// Skipped are the numbers, ascending and at most MaxSeq, that an opening passed over because
+	// their frames were lost and nobody knew that these had been durable.
 	Skipped []SeqRange
 }
 
@@ -119,6 +119,9 @@ func decodeManifestLines(text string) (m Manifest, err error) {
 		case "skipped":
 			var r SeqRange
 			_, err = fmt.Sscanf(value, "%d to %d", &r.First, &r.Last)
+			if err == nil && (r.First == 0 || r.First > r.Last || r.Last > MaxSeq) {
+				err = fmt.Errorf("skipped %d to %d is no range from 1 to %d", r.First, r.Last, MaxSeq)
+			}
 			m.Skipped = append(m.Skipped, r)
 		}
 		if err != nil {

@@ -12,13 +12,15 @@ import (
 // nameDigits is fixed by tidwall/wal, which names a segment by its first index.
 const nameDigits = 20
 
-// maxSeq bounds the numbers, so that one that was made up leaves a log others. At a
-// million events a second it is 146,000 years away. A segment's name alone, without
-// a frame, is believed half as far.
-const (
-	maxSeq     = 1 << 62
-	maxClaimed = maxSeq / 2
-)
+// MaxSeq is the highest number of a frame. It is the one bound of all numbers on the device: those
+// in frame headers, watermarks, the names of segments and snapshots, and a manifest's skipped
+// ranges. A higher number was not written by a writer. MaxSeq+1 stands for the next number of a log
+// that has given all of them. At a million events a second that takes 146,000 years.
+const MaxSeq uint64 = 1 << 62
+
+// maxBareName is the highest name that counts for a segment without a frame. A name has no
+// checksum. A made-up one that is higher would leave the log few numbers.
+const maxBareName = MaxSeq / 2
 
 // Name returns the file name of the segment whose first frame is firstSeq.
 func Name(firstSeq uint64) string { return fmt.Sprintf("%0*d", nameDigits, firstSeq) }
@@ -30,7 +32,7 @@ func ParseName(name string) (firstSeq uint64, ok bool) {
 		return 0, false
 	}
 	firstSeq, err := strconv.ParseUint(name, 10, 64)
-	return firstSeq, err == nil && firstSeq > 0 && firstSeq <= maxSeq
+	return firstSeq, err == nil && firstSeq > 0 && firstSeq <= MaxSeq
 }
 
 // Names returns the names of a log's segment files in the order of their first

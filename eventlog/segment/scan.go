@@ -156,7 +156,7 @@ func (s *Scan) survey(names []string) ([]part, error) {
 			parts[i].named = h.Seq
 		case ok:
 			parts[i].first = h.Seq
-		case first > maxClaimed:
+		case first > maxBareName:
 			parts[i].first = 0
 		}
 	}

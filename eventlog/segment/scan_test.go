@@ -498,7 +498,7 @@ func FuzzScan(f *testing.F) {
 func FuzzFrame(f *testing.F) {
 	f.Add(uint64(1), uint64(0), uint64(0), []byte("body"))
 	f.Fuzz(func(t *testing.T, seq, prev, durable uint64, body []byte) {
-		if seq == 0 || seq > 1<<61 || len(body) > segment.MaxBodyBytes {
+		if seq == 0 || seq > segment.MaxSeq || len(body) > segment.MaxBodyBytes {
 			return
 		}
 		h := segment.Header{Seq: seq, PrevSeq: prev % seq, DurableThrough: durable % seq}

@@ -25,7 +25,7 @@ func (s *Scan) endLog(p part, data []byte, pos int) bool {
 	}
 	first, _ := ParseName(p.name)
 	s.tail.Dirty = s.tail.Dirty || end > pos || first+s.count != next
-	if s.count == 0 && first <= maxClaimed {
+	if s.count == 0 && first <= maxBareName {
 		next = max(next, first) // no frame speaks against the name
 	}
 	if s.tail.Dirty && next == first {
@@ -69,7 +69,7 @@ func (s *Scan) leftover(data []byte, pos int) (end int, next uint64) {
 		case h.Seq >= next:
 			next = h.Seq + 1
 		default: // also a copy of an earlier frame, in the place of one
-			next++
+			next = min(next+1, MaxSeq+1) // behind the highest number no frame can have been
 		}
 		// Where the length alone says where the entry ends, and leaves less than tells an
 		// entry's beginning, that is the entry's end: its length is damaged too.

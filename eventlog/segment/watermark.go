@@ -3,6 +3,7 @@ package segment
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"io/fs"
 	"math"
@@ -85,11 +86,16 @@ func readWatermarkFile(fsys fs.FS, name string, log uuid.UUID) (uint64, *Damage,
 		if err != nil {
 			return 0, nil, err
 		}
-		if seq, ok := decodeWatermark(b, log); ok {
+		seq, ok := decodeWatermark(b, log)
+		if ok && seq <= MaxSeq {
 			return seq, nil, nil
 		}
 		if before != nil && bytes.Equal(b, before) {
-			return 0, &Damage{Segment: name, Length: int64(len(b)), Reason: "does not match its CRC32C"}, nil
+			reason := "does not match its CRC32C"
+			if ok {
+				reason = fmt.Sprintf("says %d, and the highest number is %d", seq, MaxSeq)
+			}
+			return 0, &Damage{Segment: name, Length: int64(len(b)), Reason: reason}, nil
 		}
 		before = b
 		time.Sleep(restTime)
@@ -101,5 +107,5 @@ func decodeWatermark(b []byte, log uuid.UUID) (uint64, bool) {
 		return 0, false
 	}
 	seq, err := strconv.ParseUint(string(b[:nameDigits]), 10, 64)
-	return seq, err == nil && seq <= maxClaimed && bytes.Equal(b, AppendWatermark(nil, log, seq))
+	return seq, err == nil && bytes.Equal(b, AppendWatermark(nil, log, seq))
 }
