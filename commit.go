@@ -5,54 +5,55 @@ import (
 	"fmt"
 	"iter"
 	"sync"
-	"time"
 
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog"
 	"migrationlog/eventlog/segment"
+	"migrationlog/internal/groupcommit"
 	"migrationlog/projection"
 )
 
-// Receipt says what became of an acknowledged write.
+// Receipt is the result of an acknowledged write.
 type Receipt struct {
-	Seq       uint64 // the event's number; 0: nothing was appended
-	Duplicate bool   // the latest row has this phase and attempt already
-	Differs   bool   // a duplicate with another payload than that row: it was not written
+	Seq       uint64 // the event's sequence number; 0: nothing was appended
+	Duplicate bool   // the latest row already has this phase and attempt
+	Differs   bool   // a duplicate whose payload is not the row's: it was not written
 }
 
-// write is one call on its way through the commit queue. Its caller owns it
-// until it is queued and after it is told.
+// write is one queued write. The caller owns it before and after Queue.Do. The leader of its
+// batch owns it in between.
 type write struct {
+	groupcommit.Call
+
 	change  projection.Change
 	body    segment.Body
 	options writeOptions
 
 	receipt Receipt
 	err     error
-	told    chan verdict // holds one
-	bytes   []byte       // what body lies in
-	next    *write       // the one after it of the same call, decided with it; nil for none
+	bytes   []byte // the memory of body
+	next    *write // the next write of the same call, committed in the same batch; nil: none
 }
 
-// writes are to be used again.
-var writes = sync.Pool{New: func() any { return &write{told: make(chan verdict, 1)} }}
+var writePool = sync.Pool{New: func() any { return new(write) }}
 
 func newWrite(opts []WriteOption) *write {
-	w := writes.Get().(*write)
+	w := writePool.Get().(*write)
 	for _, opt := range opts {
 		opt(&w.options)
 	}
 	return w
 }
 
-// What one call hands to the queue at a time, at most.
+// The limits of a chain, which is what one call queues at a time.
 const (
 	chainEvents = 1000
 	chainBytes  = 256 << 10
 )
 
-// newChain returns the first of as many events as go together, nil for none, and the error of
-// the one after them, if it is that which ends them.
+// newChain encodes a prefix of events into a linked list of writes, at most chainEvents or
+// chainBytes. If an event cannot be encoded, the chain ends before it and its error is returned.
+// If the chain is empty, first is nil.
 func newChain(events []checkpoint.Event, opts []WriteOption) (first *write, refused error) {
 	end, sizeBytes := &first, 0
 	for _, e := range events[:min(len(events), chainEvents)] {
@@ -80,7 +81,7 @@ func (w *write) upserts(c checkpoint.Checkpoint) {
 	w.encoded(checkpoint.AppendUpserted(w.bytes, w.change.Checkpoint()))
 }
 
-// ends makes it an event after which its migration has no row.
+// ends encodes an event after which its migration has no row.
 func (w *write) ends(e checkpoint.Event) {
 	if w.encoded(checkpoint.AppendEvent(w.bytes, e)); w.err == nil {
 		w.change = projection.Ends(e.Migration())
@@ -99,83 +100,42 @@ func (w *write) encoded(event []byte, err error) {
 	}
 }
 
-// release makes what the write has taken free for another.
+// release returns the write, its Call and its memory to the pool.
 func (w *write) release() {
-	*w = write{told: w.told, bytes: w.bytes[:0]}
-	writes.Put(w)
+	*w = write{Call: w.Call, bytes: w.bytes[:0]}
+	writePool.Put(w)
 }
 
-// verdict is what the caller of a queued write waits for.
-type verdict bool
-
-const (
-	decided verdict = false // the write has its receipt or its error
-	leading verdict = true  // its caller decides for all that wait
-)
-
-// commit returns when the write has been decided, and those after it of the same call.
+// commit returns after a batch with the write and the writes after it of the same call was
+// committed. Each of them then has its receipt or its error.
 func (s *Store) commit(w *write) {
-	batch, err := s.queue.join(w)
-	if err != nil {
-		w.err = err
-		return
-	}
-	if batch == nil && <-w.told == leading {
-		batch = s.queue.take()
-	}
-	if batch != nil {
-		s.lead(batch, w)
+	if s.queue.Do(w, w.next != nil) != nil {
+		w.err = ErrClosed
 	}
 }
 
-// lead decides a batch, own among it, and wakes the callers of the others: first whoever
-// decides the next batch. Where that gathers, who outwaits it comes last but one: goroutines
-// go on in the order in which they were woken, but for the last, which goes on at once; so
-// it finds their next writes there.
-func (s *Store) lead(batch []*write, own *write) {
-	begun := time.Now()
-	failure := s.decide(batch)
-	took := time.Since(begun)
-	next, gathers, round := s.queue.end(len(batch))
-	if next != nil {
-		next.told <- leading
-	}
-	for i, w := range batch {
-		if gathers && i == len(batch)-1 {
-			go s.outwait(round, took)
-		}
-		if w != own {
-			w.told <- decided
-		}
-	}
-	s.queue.giveBack(batch)
-	s.logFailure(failure)
-}
-
-func (s *Store) outwait(round uint64, took time.Duration) {
-	if next := s.queue.outwait(round, took); next != nil {
-		next.told <- leading
-	}
-}
-
-// decide appends and folds what is to be, and gives each write its receipt or error.
-// One goroutine at a time runs it: its log and its next view are the leader's.
-func (s *Store) decide(batch []*write) (failure error) {
-	entries := s.check(batch)
+// commitBatch checks the writes of a batch, appends their events, and gives each write its receipt
+// or error. The queue calls it on one goroutine at a time, so that s.log, s.next and s.entries need
+// no lock. It returns a function that logs the store's first failure, else nil.
+func (s *Store) commitBatch(batch []*write) (after func()) {
+	entries := s.checkBatch(batch)
 	err := s.append(entries)
-	failure = s.note(batch, len(entries), err)
-	if err != nil { // what was refused was held against events that may not exist
-		for w := range each(batch) {
+	failure := s.recordOutcome(batch, len(entries), err)
+	if err != nil { // refused writes were checked against events that may not exist
+		for w := range allWrites(batch) {
 			w.receipt, w.err = Receipt{}, err
 		}
 	}
-	return failure
+	if failure == nil {
+		return nil
+	}
+	return func() { s.logFailure(failure) }
 }
 
-// check decides, in order, which of the writes are to be appended, and adds them to the
-// next view. Each is held against what that will be after the ones before it. A call's end
-// with the first that is refused.
-func (s *Store) check(batch []*write) []eventlog.Entry {
+// checkBatch decides, in order, which of the writes are appended, and adds them to the next view.
+// Each write is checked against the view after the writes before it. If a write is refused, the
+// writes after it of the same call are skipped.
+func (s *Store) checkBatch(batch []*write) []eventlog.Entry {
 	s.next.Begin(s.view.Load())
 	entries := s.entries[:0]
 	seq := s.log.NextSeq()
@@ -183,9 +143,9 @@ func (s *Store) check(batch []*write) []eventlog.Entry {
 		for ; w != nil; w = w.next {
 			at := s.next.Place(w.change.Migration())
 			var proceed bool
-			w.receipt, proceed, w.err = w.decide(at.Latest())
+			w.receipt, proceed, w.err = w.check(at.Latest())
 			if proceed && w.options.ifFree {
-				w.err = s.isFree(w.change)
+				w.err = s.checkVShardFree(w.change)
 			}
 			if proceed && w.err == nil {
 				w.err = eventlog.CheckSeq(seq)
@@ -205,8 +165,8 @@ func (s *Store) check(batch []*write) []eventlog.Entry {
 	return entries
 }
 
-// append writes the entries, folds them, during which the device may have begun with them, and
-// shows the next view when they are durable.
+// append writes the entries, builds the next view while the device flushes them, and publishes the
+// view after the sync.
 func (s *Store) append(entries []eventlog.Entry) error {
 	if len(entries) == 0 {
 		return s.log.Health()
@@ -223,9 +183,9 @@ func (s *Store) append(entries []eventlog.Entry) error {
 	return err
 }
 
-// decide holds the write against its migration's latest row, nil for none, and reports
-// whether it is to be appended.
-func (w *write) decide(row *projection.Row) (r Receipt, proceed bool, err error) {
+// check compares the write with its migration's latest row, which is nil if there is none. It
+// reports whether the write must be appended.
+func (w *write) check(row *projection.Row) (r Receipt, proceed bool, err error) {
 	exists := row != nil
 	if !exists {
 		row = &noRow
@@ -248,14 +208,15 @@ func (w *write) decide(row *projection.Row) (r Receipt, proceed bool, err error)
 		return r, false, fmt.Errorf("%w: migration %s is at seq %d (%s, attempt %d), the write expects seq %d",
 			ErrConflict, id, row.Seq, latest.Phase(), latest.Attempt, *want)
 	}
-	return r, c != nil || exists || w.options.confirm, nil // else there is nothing to abort or remove
+	// Without a row there is nothing to abort or remove.
+	return r, c != nil || exists || w.options.confirm, nil
 }
 
 var noRow projection.Row
 
-// isFree returns an error where another migration of the vShard that an upsert is about has a
+// checkVShardFree returns ErrMigrationInProgress if another migration of an upsert's vShard has a
 // row.
-func (s *Store) isFree(c projection.Change) error {
+func (s *Store) checkVShardFree(c projection.Change) error {
 	if c.Checkpoint() == nil {
 		return nil
 	}
@@ -268,8 +229,8 @@ func (s *Store) isFree(c projection.Change) error {
 		ErrMigrationInProgress, vshardID, other.Checkpoint.MigrationID, other.Seq, other.Checkpoint.Phase(), other.Checkpoint.Attempt)
 }
 
-// each yields all writes of a batch's calls, in their order.
-func each(batch []*write) iter.Seq[*write] {
+// allWrites yields the writes of a batch's calls in order.
+func allWrites(batch []*write) iter.Seq[*write] {
 	return func(yield func(*write) bool) {
 		for _, w := range batch {
 			for ; w != nil; w = w.next {
@@ -281,14 +242,15 @@ func each(batch []*write) iter.Seq[*write] {
 	}
 }
 
-// note counts what became of a batch. It returns a failure that is the first.
-func (s *Store) note(batch []*write, appended int, failure error) (first error) {
+// recordOutcome adds a batch to the statistics. It returns failure if it is the store's first, else
+// nil.
+func (s *Store) recordOutcome(batch []*write, appended int, failure error) (first error) {
 	s.statsMu.Lock()
 	if s.failed == nil {
 		first = failure
 	}
 	s.failed = failure
-	for w := range each(batch) {
+	for w := range allWrites(batch) {
 		switch {
 		case failure != nil, w.err != nil:
 			s.stats.Refused++
@@ -308,7 +270,8 @@ func (s *Store) note(batch []*write, appended int, failure error) (first error) 
 	return first
 }
 
-// logFailure tells the logger. Its caller holds nothing that a handler may want.
+// logFailure logs a failure, if there is one. The log handler may call any method of the store. The
+// caller must therefore hold no lock and must not be in commitBatch.
 func (s *Store) logFailure(err error) {
 	if err != nil {
 		s.opts.Logger.Error("migrationlog has failed: nothing more is acknowledged until it is closed and opened again", "dir", s.dir, "error", err)

@@ -32,6 +32,7 @@ var layers = []layer{
 	{"cmd/replay-tool", []string{"github.com/tidwall/wal"}, "ask package replay to read and the Store to write"},
 	{".", []string{"github.com/spf13", "github.com/tidwall/wal", "golang.org/x/term"}, "leave files to eventlog, and terminals to cmd/replay-tool"},
 	{"internal/rebuild", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS and eventlog/segment; what writes belongs in eventlog"},
+	{"internal/groupcommit", []string{"migrationlog", "os", "io", "github.com/tidwall/wal"}, "pass it in as the commit function: a queue does not know what it batches"},
 	{"replay", []string{"github.com/tidwall/wal"}, "read through eventlog/segment; what writes belongs in eventlog"},
 	{"projection", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take what is needed as a value: the caller has the files and the clock"},
 	{"eventlog", nil, "take bodies as bytes: what they mean is the Store's and replay's to know"},

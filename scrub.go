@@ -21,7 +21,7 @@ import (
 //
 // It returns ErrClosed, an I/O error, or ctx's.
 func (s *Store) Scrub(ctx context.Context) (replay.Report, error) {
-	if s.queue.isClosed() {
+	if s.queue.Closed() {
 		return replay.Report{}, ErrClosed
 	}
 	visible := s.view.Load().LastSeq()

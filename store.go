@@ -12,6 +12,7 @@ import (
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog"
 	"migrationlog/eventlog/segment"
+	"migrationlog/internal/groupcommit"
 	"migrationlog/internal/rebuild"
 	"migrationlog/projection"
 	"migrationlog/replay"
@@ -25,9 +26,9 @@ type Store struct {
 	opts   Options
 	report replay.Report
 
-	queue queue
+	queue *groupcommit.Queue[*write]
 
-	// Of whoever leads the queue.
+	// Used by the queue's leader only, in commitBatch.
 	log     *eventlog.Log
 	entries []eventlog.Entry
 	next    projection.Batch
@@ -105,7 +106,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 	}
 	report.Quarantined = recovery.Saved()
 	s := &Store{dir: dir, opts: o, report: report, log: log}
-	s.queue.rests.L = &s.queue.mu
+	s.queue = groupcommit.New(s.commitBatch)
 	s.view.Store(fold.View)
 	s.snapshots.segment = log.Last().Segment
 	s.snapshots.seq = report.SnapshotSeq
@@ -329,13 +330,13 @@ func (s *Store) Stats() Stats {
 func (s *Store) Close() error {
 	var snapshot, failure error
 	s.closeOnce.Do(func() {
-		s.queue.close()
+		s.queue.Close()
 		s.snapshots.done.Wait()
 		if s.log.Health() == nil {
 			snapshot = s.snapshotAtEnd()
 		}
 		s.closeErr = s.log.Close()
-		failure = s.note(nil, 0, s.log.Health())
+		failure = s.recordOutcome(nil, 0, s.log.Health())
 	})
 	s.logSnapshot(snapshot)
 	s.logFailure(failure)

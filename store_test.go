@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -524,31 +523,6 @@ func TestD10_ReadersBesideAWriter(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
-}
-
-// A write that waits for others to come is not put off by goroutines that are busy for
-// long, and let it look at times only.
-func TestD1_WaitingOnABusyMachine(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	stop := make(chan struct{})
-	var turns atomic.Int32
-	go func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			turns.Add(1)
-			for begun := time.Now(); time.Since(begun) < time.Millisecond; {
-			}
-			runtime.Gosched()
-		}
-	}()
-	runtime.Gosched()
-	migrationlog.Outwait()
-	close(stop)
-	require.Less(t, turns.Load(), int32(20), "turns of another goroutine, of 1 ms each")
 }
 
 // A handler may close the store, wherever it is called from.

@@ -119,7 +119,7 @@ func decodeSnapshotHeader(b []byte, log uuid.UUID) (s Snapshot, length uint64, e
 			Segment:      binary.LittleEndian.Uint64(b[16:]),
 		},
 	}
-	if s.Last.Seq == 0 || s.Last.Seq > maxSeq {
+	if s.Last.Seq == 0 || s.Last.Seq > MaxSeq {
 		return s, 0, fmt.Errorf("seq %d is out of range", s.Last.Seq)
 	}
 	return s, length &^ (0xff << lengthBits), nil
