@@ -58,11 +58,7 @@ func newChain(events []checkpoint.Event, opts []WriteOption) (first *write, refu
 	end, sizeBytes := &first, 0
 	for _, e := range events[:min(len(events), chainEvents)] {
 		w := newWrite(opts)
-		if upserted, ok := e.(checkpoint.Upserted); ok {
-			w.upserts(upserted.Checkpoint)
-		} else {
-			w.ends(e)
-		}
+		w.records(e)
 		if w.err != nil {
 			refused = w.err
 			w.release()
@@ -81,10 +77,10 @@ func (w *write) upserts(c checkpoint.Checkpoint) {
 	w.encoded(checkpoint.AppendUpserted(w.bytes, w.change.Checkpoint()))
 }
 
-// ends encodes an event after which its migration has no row.
-func (w *write) ends(e checkpoint.Event) {
+// records encodes an event of any kind.
+func (w *write) records(e checkpoint.Event) {
 	if w.encoded(checkpoint.AppendEvent(w.bytes, e)); w.err == nil {
-		w.change = projection.Ends(e.Migration())
+		w.change = projection.ChangeOf(e)
 	}
 }
 

@@ -19,17 +19,22 @@ const (
 	KindDamage     Kind = "damage"
 )
 
+// Kinds are all kinds of record.
+var Kinds = []Kind{KindCheckpoint, KindAbort, KindRemove, KindUnknown, KindDamage}
+
+// eventKinds are the kinds of records that hold an event.
+var eventKinds = map[checkpoint.Kind]Kind{
+	checkpoint.KindUpserted: KindCheckpoint,
+	checkpoint.KindAborted:  KindAbort,
+	checkpoint.KindRemoved:  KindRemove,
+}
+
 // Kind is the record's kind.
 func (r Record) Kind() Kind {
-	switch r.Event.(type) {
-	case checkpoint.Upserted:
-		return KindCheckpoint
-	case checkpoint.Aborted:
-		return KindAbort
-	case checkpoint.Removed:
-		return KindRemove
-	}
-	if r.Unknown != nil {
+	switch {
+	case r.Event != nil:
+		return eventKinds[checkpoint.KindOf(r.Event)]
+	case r.Unknown != nil:
 		return KindUnknown
 	}
 	return KindDamage

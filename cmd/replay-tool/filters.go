@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -73,12 +74,10 @@ func (f *filters) query(ctx context.Context, reader *replay.Reader) (q replay.Qu
 	}
 	for _, name := range f.kinds {
 		kind := replay.Kind(name)
-		switch kind {
-		case replay.KindCheckpoint, replay.KindAbort, replay.KindRemove, replay.KindUnknown, replay.KindDamage:
-			q.Kinds = append(q.Kinds, kind)
-		default:
-			return q, usageErrorf("--kind %s: the kinds are checkpoint, abort, remove, unknown and damage", name)
+		if !slices.Contains(replay.Kinds, kind) {
+			return q, usageErrorf("--kind %s: the kinds are %s", name, listed(replay.Kinds))
 		}
+		q.Kinds = append(q.Kinds, kind)
 	}
 	for _, name := range f.phases {
 		phase, err := checkpoint.ParsePhase(name)
@@ -143,4 +142,14 @@ func parsePoint(text string) (replay.Point, error) {
 		err = usageErrorf("%w; for a seq write '#%d', with the quotes", err, seq)
 	}
 	return replay.Point{TimeMS: ms}, err
+}
+
+// listed names kinds in a sentence.
+func listed(kinds []replay.Kind) string {
+	names := make([]string, len(kinds))
+	for i, k := range kinds {
+		names[i] = string(k)
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " and " + names[last]
 }

@@ -77,7 +77,7 @@ func (t *tool) runShow(ctx context.Context, dir, typed string) error {
 }
 
 func (s *story) add(r replay.Record, view *projection.View) {
-	if n := len(s.records); r.PrevSeq != 0 && (n == 0 || s.records[n-1].Seq != r.PrevSeq) {
+	if n := len(s.records); r.PrevSeq != 0 && (n == 0 || s.records[n-1].Seq < r.PrevSeq) {
 		s.lost = append(s.lost, r.PrevSeq)
 	}
 	s.records = append(s.records, r)

@@ -1,0 +1,96 @@
+package migrationlog_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog"
+	"migrationlog/checkpoint"
+	"migrationlog/projection"
+	"migrationlog/replay"
+)
+
+// exampleOf returns an event of a kind, for a migration that is at CatchUp.
+func exampleOf(t testing.TB, kind checkpoint.Kind, id checkpoint.MigrationID) checkpoint.Event {
+	switch kind {
+	case checkpoint.KindUpserted:
+		return checkpoint.Upserted{Checkpoint: row(t, id, 1, catchUp)}
+	case checkpoint.KindAborted:
+		return checkpoint.Aborted{
+			MigrationID: id, Reason: "node lost", TimestampMS: 7,
+			Compensations: []checkpoint.Compensation{{Kind: checkpoint.RemoveLearner, GroupID: 9, PeerID: 3}},
+		}
+	case checkpoint.KindRemoved:
+		return checkpoint.Removed{MigrationID: id, TimestampMS: 7}
+	}
+	t.Fatalf("kind %s has no example: a new kind needs one here", kind)
+	return nil
+}
+
+// Every layer knows every kind of event: a new kind cannot be left out of one, nor be mistaken for
+// the end of its migration.
+func TestKinds_AreKnownToEveryLayer(t *testing.T) {
+	id := checkpoint.NewMigrationID()
+	format, err := os.ReadFile("docs/FORMAT.md")
+	require.NoError(t, err)
+	tool, err := os.ReadFile("docs/TOOL.md")
+	require.NoError(t, err)
+	for _, kind := range checkpoint.Kinds() {
+		t.Run(kind.String(), func(t *testing.T) {
+			event := exampleOf(t, kind, id)
+			require.Equal(t, kind, checkpoint.KindOf(event))
+
+			body, err := checkpoint.EncodeEvent(event)
+			require.NoError(t, err)
+			decoded, err := checkpoint.DecodeEvent(body)
+			require.NoError(t, err)
+			require.Equal(t, event, decoded)
+			peeked, migration, ok := checkpoint.Peek(body)
+			require.True(t, ok)
+			require.Equal(t, kind, peeked)
+			require.Equal(t, id, migration)
+
+			record := replay.Record{Seq: 3, Event: event}
+			require.Contains(t, replay.Kinds, record.Kind())
+			require.NotContains(t, []replay.Kind{replay.KindUnknown, replay.KindDamage}, record.Kind())
+			line, err := json.Marshal(record)
+			require.NoError(t, err)
+			var read replay.Record
+			require.NoError(t, json.Unmarshal(line, &read))
+			require.Equal(t, record, read)
+
+			view := projection.New()
+			view.Apply(1, 0, checkpoint.Upserted{Checkpoint: row(t, id, 0, catchUp)})
+			view.Apply(2, 1, event)
+			require.Equal(t, kind.Effect() != checkpoint.EffectEnd, view.Len() == 1, "the row goes exactly with an end")
+
+			dir := filepath.Join(memDir(t), "log")
+			s := open(t, dir, nil)
+			upsert(t, s, id, 0, catchUp)
+			_, err = s.WriteAll([]checkpoint.Event{event})
+			require.NoError(t, err)
+			require.Equal(t, view.All(), rowsOf(s))
+			killed := copyDir(t, dir) // it has no snapshot: the opening reads both events
+			require.NoError(t, s.Close())
+			for _, dir := range []string{killed, dir} {
+				s := open(t, dir, nil)
+				require.Equal(t, view.All(), rowsOf(s))
+				require.NoError(t, s.Close())
+			}
+
+			require.Contains(t, string(format), fmt.Sprintf("%d %s", kind, kind), "docs/FORMAT.md lists the kinds under key 1")
+			require.Contains(t, string(tool), fmt.Sprintf(`"kind":"%s"`, record.Kind()), "docs/TOOL.md shows a line of each kind")
+		})
+	}
+}
+
+// rowsOf returns the store's rows.
+func rowsOf(s *migrationlog.Store) []projection.Row {
+	return slices.AppendSeq([]projection.Row{}, s.Rows())
+}
