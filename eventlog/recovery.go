@@ -106,7 +106,7 @@ func (r *Recovery) judge(fsys fs.FS) (err error) {
 		}
 	}
 	var damaged []segment.Damage
-	r.snapshots, damaged = segment.ReadSnapshots(fsys, r.found.Manifest.UUID)
+	r.snapshots, damaged = segment.ReadSnapshots(fsys, r.found.Manifest.UUID, false)
 	r.found.Strays = append(r.found.Strays, damaged...) // they are of no use where they are
 	return nil
 }

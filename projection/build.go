@@ -12,16 +12,16 @@ type hashed[K key, V any] struct {
 	entry[K, V]
 }
 
-// build makes a trie of entries, whose keys are all different, and reorders them. Spare is memory
-// for as many. Subtries are built in parallel.
-func build[K key, V any](entries, spare []hashed[K, V]) trie[K, V] {
+// build makes a trie of entries, whose keys are all different, and reorders them. Subtries are
+// built in parallel.
+func build[K key, V any](entries []hashed[K, V]) trie[K, V] {
 	t := trie[K, V]{size: len(entries)}
-	t.root = t.grow(entries, spare, 0)
+	t.root = t.grow(entries, 0)
 	return t
 }
 
-// grow returns the node of entries that share the first bits of their hashes.
-func (t *trie[K, V]) grow(entries, spare []hashed[K, V], bits int) *node[K, V] {
+// grow returns the node of entries whose hashes have the same first bits.
+func (t *trie[K, V]) grow(entries []hashed[K, V], bits int) *node[K, V] {
 	switch {
 	case len(entries) == 0:
 		return nil
@@ -32,25 +32,35 @@ func (t *trie[K, V]) grow(entries, spare []hashed[K, V], bits int) *node[K, V] {
 		}
 		return n
 	}
+	parts := partition(entries, bits)
 	n := &node[K, V]{owner: t.owner, next: new([fanout]*node[K, V])}
-	var ends [fanout]int
-	for i := range entries {
-		ends[entries[i].hash>>bits%fanout]++
-	}
-	for i := 1; i < fanout; i++ {
-		ends[i] += ends[i-1]
-	}
-	begins := ends
-	for i := range entries { // a counting sort, from the end of each part to its beginning
-		at := &begins[entries[i].hash>>bits%fanout]
-		*at--
-		spare[*at] = entries[i]
-	}
-	inParallel(fanout, bits == 0, func(i int) {
-		part, scratch := spare[begins[i]:ends[i]], entries[begins[i]:ends[i]]
-		n.next[i] = t.grow(part, scratch, bits+fanoutBits)
-	})
+	inParallel(fanout, bits == 0, func(i int) { n.next[i] = t.grow(parts[i], bits+fanoutBits) })
 	return n
+}
+
+// partition orders the entries by the next bits of their hashes, in place, and returns the part of
+// each value of these bits.
+func partition[K key, V any](entries []hashed[K, V], bits int) (parts [fanout][]hashed[K, V]) {
+	var sizes, next [fanout]int // next is where the next entry of a part belongs
+	for i := range entries {
+		sizes[entries[i].hash>>bits%fanout]++
+	}
+	begin := 0
+	for i, size := range sizes {
+		next[i] = begin
+		parts[i] = entries[begin : begin+size]
+		begin += size
+	}
+	end := 0
+	for i, size := range sizes {
+		for end += size; next[i] < end; {
+			e := &entries[next[i]]
+			to := &next[e.hash>>bits%fanout]
+			*e, entries[*to] = entries[*to], *e
+			*to++
+		}
+	}
+	return parts
 }
 
 // inParallel calls f with the numbers below n, on all CPUs at once or one after another.
@@ -132,9 +142,7 @@ func viewOf(states []*state, lastSeq uint64) *View {
 			shards[i].hash = shardHash(r.value.shard()) | r.hash<<shardBits
 		}
 	})
-	v.rows = build(rows, make([]hashed[idKey, *state], len(rows)))
-	rows = nil
-	v.shards = build(shards, make([]hashed[shardKey, struct{}], len(shards)))
+	v.rows, v.shards = build(rows), build(shards)
 	return v
 }
 

@@ -93,11 +93,18 @@ func restoreRuns(runs [][]byte, rows int, lastSeq uint64) ([]*state, error) {
 	return states, nil
 }
 
+// rowsPerAllocation is how many rows share an allocation. It stays until the last of them was
+// replaced.
+const rowsPerAllocation = 16
+
 // restoreRun decodes as many rows as there are states, which are all that b holds.
 func restoreRun(states []*state, b []byte, lastSeq uint64) error {
-	memory := make([]state, len(states))
+	var memory []state
 	for i := range states {
-		s := &memory[i]
+		if i%rowsPerAllocation == 0 {
+			memory = make([]state, min(rowsPerAllocation, len(states)-i))
+		}
+		s := &memory[i%rowsPerAllocation]
 		rest, ok := s.decode(b)
 		if !ok {
 			var err error

@@ -88,8 +88,12 @@ func (f *Fold) Rebuilt(v *projection.View, unknownKinds, snapshotSeq uint64) {
 	f.View, f.report.UnknownKinds, f.report.SnapshotSeq = v, unknownKinds, snapshotSeq
 }
 
-// Restore returns the view in a snapshot, or an error for a body that is not a view's.
+// Restore returns the view in a snapshot. It returns an error if the snapshot is damaged.
 func Restore(s segment.Snapshot) (*projection.View, error) {
+	s, err := s.Load()
+	if err != nil {
+		return nil, err
+	}
 	if s.Version == 1 {
 		return projection.RestoreV1(s.Last.Seq, s.Body)
 	}

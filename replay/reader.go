@@ -52,7 +52,7 @@ func (r *Reader) Manifest() segment.Manifest { return r.dir.Manifest }
 // NewFold returns the fold of none of the log's records. It has read the snapshots, and
 // reports those that are damaged.
 func (r *Reader) NewFold() *Fold {
-	snapshots, damaged := segment.ReadSnapshots(r.fsys, r.dir.Manifest.UUID)
+	snapshots, damaged := segment.ReadSnapshots(r.fsys, r.dir.Manifest.UUID, true)
 	fold := NewFold(r.dir, snapshots)
 	for _, d := range damaged {
 		fold.AddDamage(d)
@@ -155,7 +155,7 @@ func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
 // that it ends with, or never had it on the device: then nobody goes by it but who asks for
 // it. It returns fs.ErrNotExist where there is none.
 func (r *Reader) Snapshot() (*projection.View, error) {
-	snapshots, _ := segment.ReadSnapshots(r.fsys, r.dir.Manifest.UUID)
+	snapshots, _ := segment.ReadSnapshots(r.fsys, r.dir.Manifest.UUID, false)
 	for _, s := range snapshots {
 		if view, err := Restore(s); err == nil {
 			return view, nil

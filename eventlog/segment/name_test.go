@@ -42,9 +42,9 @@ func TestMaxSeq(t *testing.T) {
 			require.Equal(t, m, decoded)
 		}
 
-		snapshot := segment.Snapshot{Last: segment.FrameID{Seq: seq, Segment: 1}, Body: []byte("rows")}
+		snapshot := segment.Snapshot{Version: segment.SnapshotVersion, Last: segment.FrameID{Seq: seq, Segment: 1}, Body: []byte("rows")}
 		fsys := fstest.MapFS{segment.SnapshotDir + "/" + snapshot.Name(): {Data: snapshot.Encode(testLog)}}
-		found, _ := segment.ReadSnapshots(fsys, testLog)
+		found, _ := segment.ReadSnapshots(fsys, testLog, true)
 		require.Equal(t, within, len(found) == 1, "snapshot %d", seq)
 
 		got = 0

@@ -62,6 +62,17 @@ type Snapshot struct {
 	Last    FrameID
 	Synced  bool // its writer acknowledged no event before it was durable: all up to Last were
 	Body    []byte
+
+	fsys fs.FS // where the body is, if it was not read yet
+	log  uuid.UUID
+}
+
+// Load returns the snapshot with its body. It returns an error if the file is damaged, or gone.
+func (s Snapshot) Load() (Snapshot, error) {
+	if s.fsys == nil {
+		return s, nil
+	}
+	return readSnapshot(s.fsys, s.Name(), s.log)
 }
 
 // Name is the snapshot's file name.
@@ -130,17 +141,7 @@ func decodeSnapshotHeader(b []byte, log uuid.UUID) (s Snapshot, length uint64, e
 func snapshotsThrough(fsys fs.FS, log uuid.UUID) (seq uint64) {
 	names, _ := SnapshotNames(fsys) // ReadSnapshots reports the error
 	for _, name := range names {
-		header := make([]byte, snapshotHeaderBytes)
-		f, err := fsys.Open(path.Join(SnapshotDir, name))
-		if err != nil {
-			continue
-		}
-		_, err = io.ReadFull(f, header)
-		f.Close()
-		if err != nil {
-			continue
-		}
-		if s, _, err := decodeSnapshotHeader(header, log); err == nil && s.Synced {
+		if s, err := readSnapshotHeader(fsys, name, log); err == nil && s.Synced {
 			seq = max(seq, s.Last.Seq)
 		}
 	}
@@ -163,32 +164,67 @@ func SnapshotNames(fsys fs.FS) ([]string, error) {
 	return names, nil
 }
 
-// ReadSnapshots returns the intact snapshots of a log, the newest first, and those that are not
-// intact as damage. It skips those that cannot be read, or have a later version: the log is as good
-// without them.
-func ReadSnapshots(fsys fs.FS, log uuid.UUID) (found []Snapshot, damage []Damage) {
+// ReadSnapshots returns the snapshots of a log, the newest first, and those that are not intact as
+// damage. It reads the bodies down to that of the first intact one, and of all if all is set. Of
+// the rest it reads the headers: see Load. It skips snapshots that cannot be read, or have a later
+// version: the log is as good without them.
+func ReadSnapshots(fsys fs.FS, log uuid.UUID, all bool) (found []Snapshot, damage []Damage) {
 	names, err := SnapshotNames(fsys)
 	if err != nil {
 		return nil, []Damage{{Segment: SnapshotDir, Reason: "not a directory that can be read: " + err.Error()}}
 	}
 	for _, name := range names {
-		file := path.Join(SnapshotDir, name)
-		b, err := fs.ReadFile(fsys, file)
-		if err != nil { // or a writer has just taken it away
-			continue
+		read := readSnapshot
+		if len(found) > 0 && !all {
+			read = readSnapshotHeader
 		}
-		s, err := DecodeSnapshot(b, log)
-		if errors.Is(err, ErrNewerFormat) { // not damaged, and of no use here
-			continue
+		s, err := read(fsys, name, log)
+		var unreadable *fs.PathError
+		switch {
+		case err == nil:
+			found = append(found, s)
+		case errors.As(err, &unreadable), errors.Is(err, ErrNewerFormat): // or a writer has just removed it
+		default:
+			d := Damage{Segment: path.Join(SnapshotDir, name), Reason: err.Error()}
+			if info, err := fs.Stat(fsys, d.Segment); err == nil {
+				d.Length = info.Size()
+			}
+			damage = append(damage, d)
 		}
-		if err == nil && s.Name() != name {
-			err = fmt.Errorf("is of seq %d", s.Last.Seq)
-		}
-		if err != nil {
-			damage = append(damage, Damage{Segment: file, Length: int64(len(b)), Reason: err.Error()})
-			continue
-		}
-		found = append(found, s)
 	}
 	return found, damage
+}
+
+func readSnapshot(fsys fs.FS, name string, log uuid.UUID) (Snapshot, error) {
+	b, err := fs.ReadFile(fsys, path.Join(SnapshotDir, name))
+	if err != nil {
+		return Snapshot{}, err
+	}
+	s, err := DecodeSnapshot(b, log)
+	return named(s, name, err)
+}
+
+// readSnapshotHeader returns a snapshot whose body was not read.
+func readSnapshotHeader(fsys fs.FS, name string, log uuid.UUID) (Snapshot, error) {
+	f, err := fsys.Open(path.Join(SnapshotDir, name))
+	if err != nil {
+		return Snapshot{}, err
+	}
+	defer f.Close()
+	header := make([]byte, snapshotHeaderBytes)
+	n, err := io.ReadFull(f, header)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return Snapshot{}, err
+	}
+	s, _, err := decodeSnapshotHeader(header[:n], log)
+	s.fsys, s.log = fsys, log
+	return named(s, name, err)
+}
+
+// named returns the snapshot unless its file has another's name.
+func named(s Snapshot, name string, err error) (Snapshot, error) {
+	if err == nil && s.Name() != name {
+		err = fmt.Errorf("is of seq %d", s.Last.Seq)
+	}
+	return s, err
 }

@@ -43,14 +43,14 @@ func TestSnapshot_OfALaterVersion(t *testing.T) {
 	_, err := segment.DecodeSnapshot(whole, testLog)
 	require.ErrorIs(t, err, segment.ErrNewerFormat)
 	fsys := fstest.MapFS{segment.SnapshotDir + "/" + s.Name(): {Data: whole}}
-	found, damage := segment.ReadSnapshots(fsys, testLog)
+	found, damage := segment.ReadSnapshots(fsys, testLog, true)
 	require.Empty(t, found)
 	require.Empty(t, damage)
 
 	whole[len(whole)-1] ^= 1
 	_, err = segment.DecodeSnapshot(whole, testLog)
 	require.NotErrorIs(t, err, segment.ErrNewerFormat)
-	_, damage = segment.ReadSnapshots(fsys, testLog)
+	_, damage = segment.ReadSnapshots(fsys, testLog, true)
 	require.Len(t, damage, 1)
 }
 
