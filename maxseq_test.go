@@ -53,8 +53,8 @@ func TestD3_LastNumbers(t *testing.T) {
 	}
 }
 
-// D3: if a watermark or a frame says that the last number was given, Open refuses the log and leaves
-// it as it is. A higher number is damage: the log goes on behind its last frame. The name of an
+// D3: if a watermark or a frame says that the last number was given, Open refuses the log and
+// leaves it as it is. A higher number is damage: the log goes on behind its last frame. The name of an
 // empty segment counts only up to half of the bound, so a made-up name does not use up the numbers.
 func TestD3_NumbersAboutTheLast(t *testing.T) {
 	withFrame := func(dir string, seq uint64) {

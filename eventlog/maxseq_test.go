@@ -10,8 +10,8 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// D3: entries for which too few numbers are left are not written at all, and that is no failure: the
-// log takes as many entries as it has numbers for. A full log opens again and makes no new segment.
+// D3: if too few numbers are left for the entries, none of them is written. That does not fail the
+// log: it takes as many entries as it has numbers for. A full log opens again without a new segment.
 func TestD3_WriteBeyondMaxSeq(t *testing.T) {
 	for _, opts := range []Options{{}, {SegmentSize: 1}} {
 		dir := filepath.Join(t.TempDir(), "log")

@@ -20,8 +20,8 @@ type Reader struct {
 
 // Open returns a reader of the log in dir, without taking a lock or writing
 // anything. It returns fs.ErrNotExist for a missing directory,
-// segment.ErrNotALog, segment.ErrIsWALDir, segment.ErrManifestLost, segment.ErrNewerFormat, or an I/O
-// error.
+// segment.ErrNotALog, segment.ErrIsWALDir, segment.ErrManifestLost, segment.ErrNewerFormat, or an
+// I/O error. If a frame is of a newer version, reading it returns segment.ErrNewerFormat.
 func Open(dir string) (*Reader, error) {
 	info, err := os.Stat(dir)
 	if err != nil {
