@@ -147,7 +147,7 @@ func TestVerdicts(t *testing.T) {
 	}
 	name, best, ok := bestPeer(one(), 64, "ops_per_s", false)
 	require.True(t, ok)
-	require.Equal(t, peer.All()[2].Name, name, "neither migrationlog nor the floor")
+	require.Equal(t, peer.All()[2].Name, name, "neither migrationlog nor the raw file")
 	require.Equal(t, 10_000/3.0, best)
 	name, _, _ = bestPeer(one(), 64, "p99_us", true)
 	require.Equal(t, peer.All()[2].Name, name)
@@ -169,7 +169,7 @@ func TestCommand_Quick(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(t.TempDir(), "results.json")
 	var out bytes.Buffer
-	require.NoError(t, command(context.Background(), []string{"-quick", "-check", "-dir", dir, "-json", file, "-peers", "migrationlog|floor|tidwall|bbolt"}, &out))
+	require.NoError(t, command(context.Background(), []string{"-quick", "-check", "-dir", dir, "-json", file, "-peers", "migrationlog|raw file|tidwall|bbolt"}, &out))
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Empty(t, left)

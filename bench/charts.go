@@ -66,7 +66,7 @@ func lineOf(name string) plot.Series {
 		line.Style = plot.Subject
 	case strings.HasPrefix(name, ours):
 		line.Style = plot.Variant
-	case name == floorName:
+	case name == rawFileName:
 		line.Style = plot.Reference
 	default:
 		line.Colour = slices.IndexFunc(peer.All(), func(p peer.Peer) bool { return p.Name == name }) - 2 // behind these two
@@ -120,7 +120,7 @@ func growthChart(r *results, title, y, metric string) plot.Chart {
 // of the ops of the one before.
 func latencyChart(r *results, writers int) plot.Chart {
 	c := plot.Chart{
-		Title: "Latency of a durable upsert, " + plural(writers, "writer"), Subtitle: strings.Replace(r.shown(), "bars", "bars, for migrationlog and the floor", 1),
+		Title: "Latency of a durable upsert, " + plural(writers, "writer"), Subtitle: strings.Replace(r.shown(), "bars", "bars, for migrationlog and the raw file", 1),
 		X: plot.Axis{Label: "part of all upserts that take no longer", Log: true, Ticks: []plot.Tick{
 			{Value: 1, Name: "0"}, {Value: 2, Name: "50 %"}, {Value: 10, Name: "90 %"}, {Value: 100, Name: "99 %"}, {Value: 1000, Name: "99.9 %"}, {Value: 10_000, Name: "99.99 %"},
 		}},

@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"migrationlog/bench/life"
+	"migrationlog/bench/eventgen"
 	"migrationlog/bench/peer"
 )
 
@@ -47,7 +47,7 @@ func measureGet(t task) (found values, err error) {
 func getBesideWriter(p peer.Peer, s peer.Store, g peer.Getter, ids []peer.ID, t task) (values, error) {
 	var stop atomic.Bool
 	wrote := make(chan error)
-	w := &writer{lives: life.New(t.Seed, 4)}
+	w := &writer{events: eventgen.New(t.Seed, 4)}
 	go func() {
 		var err error
 		for err == nil && !stop.Load() {

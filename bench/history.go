@@ -8,15 +8,15 @@ import (
 	"slices"
 	"time"
 
-	"migrationlog/bench/life"
+	"migrationlog/bench/eventgen"
 	"migrationlog/bench/peer"
 )
 
 // source yields a number of events of a number of migrations.
-func source(next func() (life.Op, error), events int) func() (life.Op, bool, error) {
-	return func() (life.Op, bool, error) {
+func source(next func() (eventgen.Op, error), events int) func() (eventgen.Op, bool, error) {
+	return func() (eventgen.Op, bool, error) {
 		if events == 0 {
-			return life.Op{}, false, nil
+			return eventgen.Op{}, false, nil
 		}
 		events--
 		op, err := next()
@@ -31,7 +31,7 @@ func measureImport(t task) (values, error) {
 		return nil, err
 	}
 	began := time.Now()
-	err = p.Import(t.Dir, source(life.New(t.Seed, t.Rows).Next, t.Events), nil)
+	err = p.Import(t.Dir, source(eventgen.New(t.Seed, t.Rows).Next, t.Events), nil)
 	elapsed := time.Since(began)
 	return values{"events_per_s": float64(t.Events) / elapsed.Seconds(), "import_ms": ms(elapsed)}, err
 }
@@ -42,7 +42,7 @@ func makeHistory(t task) (values, error) {
 	if err != nil {
 		return nil, err
 	}
-	return values{}, p.Import(t.Dir, source(life.New(t.Seed, t.Rows).Next, t.Events), tellProgress)
+	return values{}, p.Import(t.Dir, source(eventgen.New(t.Seed, t.Rows).Next, t.Events), tellProgress)
 }
 
 // measureDisk writes AddLearner events only, the longest.
@@ -51,7 +51,7 @@ func measureDisk(t task) (values, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.Import(t.Dir, source(life.New(t.Seed, t.Rows).NextAddLearner, t.Events), nil); err != nil {
+	if err := p.Import(t.Dir, source(eventgen.New(t.Seed, t.Rows).NextAddLearner, t.Events), nil); err != nil {
 		return nil, err
 	}
 	size, allocated, err := peer.DirBytes(t.Dir)

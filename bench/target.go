@@ -5,7 +5,7 @@ import (
 	"math"
 )
 
-const floorName = "floor"
+const rawFileName = "raw file"
 
 // verdict is one target, and how the results stand against it.
 type verdict struct {
@@ -42,13 +42,13 @@ func verdicts(r *results) []verdict {
 
 func oneWriter(r *results) []verdict {
 	p50, ok1 := r.median("upsert", ours, 1, "p50_us")
-	floorP50, ok2 := r.median("upsert", floorName, 1, "p50_us")
+	floorP50, ok2 := r.median("upsert", rawFileName, 1, "p50_us")
 	ops, ok3 := r.median("upsert", ours, 1, "ops_per_s")
-	floorOps, ok4 := r.median("upsert", floorName, 1, "ops_per_s")
+	floorOps, ok4 := r.median("upsert", rawFileName, 1, "ops_per_s")
 	best, most, ok5 := bestPeer(r, 1, "ops_per_s", false)
 	return []verdict{
-		atMost("1 writer: p50 at most 1.15 × the floor's", p50, 1.15*floorP50, ok1 && ok2, "µs"),
-		atLeast("1 writer: throughput at least 0.85 × the floor's", ops, 0.85*floorOps, ok3 && ok4, "ops/s"),
+		atMost("1 writer: p50 at most 1.15 × the raw file's", p50, 1.15*floorP50, ok1 && ok2, "µs"),
+		atLeast("1 writer: throughput at least 0.85 × the raw file's", ops, 0.85*floorOps, ok3 && ok4, "ops/s"),
 		atLeast("1 writer: throughput above every peer's (best: "+best+")", ops, most, ok3 && ok5, "ops/s"),
 	}
 }
@@ -67,11 +67,11 @@ func manyWriters(r *results, writers int) []verdict {
 	}
 }
 
-// bestPeer is the best of those that are neither migrationlog nor the floor.
+// bestPeer is the best of those that are neither migrationlog nor the raw file.
 func bestPeer(r *results, writers int, metric string, least bool) (name string, value float64, ok bool) {
 	for _, f := range r.of("upsert", writers) {
 		v, has := f.Values[metric]
-		if f.Peer == ours || f.Peer == floorName || !has {
+		if f.Peer == ours || f.Peer == rawFileName || !has {
 			continue
 		}
 		if !ok || least && v.Median < value || !least && v.Median > value {

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"migrationlog/bench/life"
+	"migrationlog/bench/eventgen"
 	"migrationlog/bench/peer"
 )
 
@@ -26,7 +26,7 @@ var quantiles = []struct {
 // writer drives its own migrations. It encodes each event once, outside of the
 // time of the op where the peer takes bytes, inside where it takes events.
 type writer struct {
-	lives     *life.Lives
+	events    *eventgen.Generator
 	latencies []time.Duration
 }
 
@@ -34,7 +34,7 @@ func newWriters(t task) []*writer {
 	writers := make([]*writer, t.Writers)
 	for i := range writers {
 		writers[i] = &writer{
-			lives:     life.New(t.Seed+uint64(i)<<32, max(4, t.Rows/t.Writers)),
+			events:    eventgen.New(t.Seed+uint64(i)<<32, max(4, t.Rows/t.Writers)),
 			latencies: make([]time.Duration, 0, 1<<18/t.Writers),
 		}
 	}
@@ -42,7 +42,7 @@ func newWriters(t task) []*writer {
 }
 
 func (w *writer) step(p peer.Peer, s peer.Store) error {
-	op, err := w.lives.Next()
+	op, err := w.events.Next()
 	if err != nil {
 		return err
 	}
@@ -84,13 +84,13 @@ func measureUpsert(t task) (values, error) {
 // importBeginnings begins all migrations, so that what is measured overwrites rows.
 func importBeginnings(p peer.Peer, t task, writers []*writer) error {
 	which, left := 0, t.Writers*max(4, t.Rows/t.Writers)
-	return p.Import(t.Dir, func() (op life.Op, more bool, err error) {
+	return p.Import(t.Dir, func() (op eventgen.Op, more bool, err error) {
 		if left == 0 {
 			return op, false, nil
 		}
 		left--
 		which = (which + 1) % len(writers)
-		op, err = writers[which].lives.Next()
+		op, err = writers[which].events.Next()
 		return op, true, err
 	}, nil)
 }
@@ -140,7 +140,7 @@ func summarise(writers []*writer, elapsed, cpu time.Duration) values {
 func rowsAreThere(p peer.Peer, dir string, writers []*writer) error {
 	want := 0
 	for _, w := range writers {
-		want += w.lives.Live()
+		want += w.events.Live()
 	}
 	s, err := p.Open(dir, peer.Options{Bulk: true})
 	if err != nil {
@@ -159,7 +159,7 @@ func writeOn(t task) (values, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{lives: life.New(t.Seed, 1)}
+	w := &writer{events: eventgen.New(t.Seed, 1)}
 	for n := 1; ; n++ {
 		if err := w.step(p, s); err != nil {
 			return nil, err

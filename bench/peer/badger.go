@@ -5,7 +5,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 
-	"migrationlog/bench/life"
+	"migrationlog/bench/eventgen"
 )
 
 var badgerPeer = Peer{
@@ -24,7 +24,7 @@ func openBadger(dir string, o Options) (Store, error) {
 	return badgerStore{db}, nil
 }
 
-func (b badgerStore) Apply(op *life.Op) error {
+func (b badgerStore) Apply(op *eventgen.Op) error {
 	return b.db.Update(func(tx *badger.Txn) error {
 		if op.Ends {
 			return tx.Delete(op.ID[:])
@@ -33,7 +33,7 @@ func (b badgerStore) Apply(op *life.Op) error {
 	})
 }
 
-func (b badgerStore) ApplyAll(ops []life.Op) error {
+func (b badgerStore) ApplyAll(ops []eventgen.Op) error {
 	batch := b.db.NewWriteBatch()
 	defer batch.Cancel()
 	for i := range ops {

@@ -8,7 +8,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
-	"migrationlog/bench/life"
+	"migrationlog/bench/eventgen"
 )
 
 var bboltUpdate = Peer{
@@ -50,18 +50,18 @@ func openBbolt(batch bool) func(string, Options) (Store, error) {
 	}
 }
 
-func bboltPut(tx *bbolt.Tx, op *life.Op) error {
+func bboltPut(tx *bbolt.Tx, op *eventgen.Op) error {
 	if op.Ends {
 		return tx.Bucket(bboltRows).Delete(op.ID[:])
 	}
 	return tx.Bucket(bboltRows).Put(op.ID[:], op.Value)
 }
 
-func (b *bboltStore) Apply(op *life.Op) error {
+func (b *bboltStore) Apply(op *eventgen.Op) error {
 	return b.write(func(tx *bbolt.Tx) error { return bboltPut(tx, op) })
 }
 
-func (b *bboltStore) ApplyAll(ops []life.Op) error {
+func (b *bboltStore) ApplyAll(ops []eventgen.Op) error {
 	return b.db.Update(func(tx *bbolt.Tx) (err error) {
 		for i := 0; err == nil && i < len(ops); i++ {
 			err = bboltPut(tx, &ops[i])

@@ -9,7 +9,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
-	"migrationlog/bench/life"
+	"migrationlog/bench/eventgen"
 )
 
 var etcdWAL = Peer{
@@ -71,7 +71,7 @@ func (e *etcdLog) save(values [][]byte) error {
 	return e.log.Save(nil, entries)
 }
 
-func (e *etcdLog) Apply(op *life.Op) error {
+func (e *etcdLog) Apply(op *eventgen.Op) error {
 	var err error
 	if e.commit != nil {
 		err = e.commit.add(func(values [][]byte) [][]byte { return append(values, op.Value) })
@@ -86,7 +86,7 @@ func (e *etcdLog) Apply(op *life.Op) error {
 	return e.rowMap.apply(op.Value)
 }
 
-func (e *etcdLog) ApplyAll(ops []life.Op) error {
+func (e *etcdLog) ApplyAll(ops []eventgen.Op) error {
 	values := make([][]byte, len(ops))
 	for i := range ops {
 		values[i] = ops[i].Value

@@ -4,7 +4,7 @@ import (
 	"fmt"
 
 	"migrationlog"
-	"migrationlog/bench/life"
+	"migrationlog/bench/eventgen"
 	"migrationlog/checkpoint"
 )
 
@@ -26,7 +26,7 @@ func openMigrationLog(dir string, o Options) (Store, error) {
 	return migrationLogStore{s}, nil
 }
 
-func (m migrationLogStore) Apply(op *life.Op) (err error) {
+func (m migrationLogStore) Apply(op *eventgen.Op) (err error) {
 	var receipt migrationlog.Receipt
 	switch e := op.Event.(type) {
 	case checkpoint.Upserted:
@@ -42,7 +42,7 @@ func (m migrationLogStore) Apply(op *life.Op) (err error) {
 	return err
 }
 
-func (m migrationLogStore) ApplyAll(ops []life.Op) error {
+func (m migrationLogStore) ApplyAll(ops []eventgen.Op) error {
 	events := make([]checkpoint.Event, len(ops))
 	for i := range ops {
 		events[i] = ops[i].Event

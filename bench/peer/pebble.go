@@ -6,7 +6,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
-	"migrationlog/bench/life"
+	"migrationlog/bench/eventgen"
 )
 
 var pebblePeer = Peer{
@@ -35,14 +35,14 @@ func openPebble(dir string, o Options) (Store, error) {
 	return &pebbleStore{db, o.Bulk}, nil
 }
 
-func (p *pebbleStore) Apply(op *life.Op) error {
+func (p *pebbleStore) Apply(op *eventgen.Op) error {
 	if op.Ends {
 		return p.db.Delete(op.ID[:], pebble.Sync)
 	}
 	return p.db.Set(op.ID[:], op.Value, pebble.Sync)
 }
 
-func (p *pebbleStore) ApplyAll(ops []life.Op) error {
+func (p *pebbleStore) ApplyAll(ops []eventgen.Op) error {
 	batch := p.db.NewBatch()
 	for i := range ops {
 		var err error

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"migrationlog/bench/life"
+	"migrationlog/bench/eventgen"
 	"migrationlog/checkpoint"
 )
 
@@ -33,7 +33,7 @@ type Peer struct {
 }
 
 // Prepare encodes an op if the peer takes bytes.
-func (p Peer) Prepare(op *life.Op) error {
+func (p Peer) Prepare(op *eventgen.Op) error {
 	if p.takesEvents {
 		return nil
 	}
@@ -50,10 +50,10 @@ type Options struct {
 // Store is an open peer. Apply is safe for concurrent use.
 type Store interface {
 	// Apply makes a prepared op durable.
-	Apply(op *life.Op) error
+	Apply(op *eventgen.Op) error
 	// ApplyAll takes many prepared ops of an opening for bulk, durable when Close has
 	// returned.
-	ApplyAll(ops []life.Op) error
+	ApplyAll(ops []eventgen.Op) error
 	// Load has all live rows in a Go map, if they are not in one since the opening, and
 	// returns their number.
 	Load() (int, error)
@@ -80,7 +80,7 @@ type Historian interface {
 // All are the peers in the order of the tables, migrationlog first.
 func All() []Peer {
 	return []Peer{
-		migrationLog, floor, tidwallWAL, etcdWAL, etcdWALGroup, raftWAL,
+		migrationLog, rawFilePeer, tidwallWAL, etcdWAL, etcdWALGroup, raftWAL,
 		bboltUpdate, bboltBatch, pebblePeer, badgerPeer, sqlitePeer,
 	}
 }
@@ -97,14 +97,14 @@ func Named(name string) (Peer, error) {
 // Import writes the ops that next yields until it yields none, as fast as the
 // peer can. They are durable when it returns. progress, if not nil, is told how many
 // have been written.
-func (p Peer) Import(dir string, next func() (life.Op, bool, error), progress func(events int)) (err error) {
+func (p Peer) Import(dir string, next func() (eventgen.Op, bool, error), progress func(events int)) (err error) {
 	s, err := p.Open(dir, Options{Bulk: true, Writers: 1})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	const chunk = 10_000
-	ops := make([]life.Op, 0, chunk)
+	ops := make([]eventgen.Op, 0, chunk)
 	for written := 0; ; {
 		op, more, err := next()
 		if err != nil {

@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"migrationlog/bench/life"
+	"migrationlog/bench/eventgen"
 	"migrationlog/bench/peer"
 )
 
@@ -20,7 +20,7 @@ func TestPeers_LoadWhatWasAcknowledged(t *testing.T) {
 			dir := t.TempDir()
 			want := map[peer.ID][]byte{}
 			var mu sync.Mutex
-			acknowledged := func(op life.Op) {
+			acknowledged := func(op eventgen.Op) {
 				mu.Lock()
 				defer mu.Unlock()
 				delete(want, op.ID)
@@ -28,10 +28,10 @@ func TestPeers_LoadWhatWasAcknowledged(t *testing.T) {
 					want[op.ID] = op.Value
 				}
 			}
-			imported, left := life.New(1, 200), 12_345
-			require.NoError(t, p.Import(dir, func() (life.Op, bool, error) {
+			imported, left := eventgen.New(1, 200), 12_345
+			require.NoError(t, p.Import(dir, func() (eventgen.Op, bool, error) {
 				if left == 0 {
-					return life.Op{}, false, nil
+					return eventgen.Op{}, false, nil
 				}
 				left--
 				op, err := imported.Next()
@@ -48,9 +48,9 @@ func TestPeers_LoadWhatWasAcknowledged(t *testing.T) {
 				var all sync.WaitGroup
 				for w := range writers {
 					all.Go(func() {
-						lives := life.New(uint64(100*round+w+2), 5)
+						events := eventgen.New(uint64(100*round+w+2), 5)
 						for range 50 {
-							op, err := lives.Next()
+							op, err := events.Next()
 							if err == nil {
 								err = op.Encode()
 							}

@@ -8,7 +8,7 @@ import (
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/metadb"
 
-	"migrationlog/bench/life"
+	"migrationlog/bench/eventgen"
 )
 
 var raftWAL = Peer{
@@ -56,7 +56,7 @@ func (r *raftLog) read(see func(value []byte) error) error {
 	return nil
 }
 
-func (r *raftLog) Apply(op *life.Op) error {
+func (r *raftLog) Apply(op *eventgen.Op) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.log.StoreLogs([]*raft.Log{{Index: r.next, Term: 1, Data: op.Value}}); err != nil {
@@ -66,7 +66,7 @@ func (r *raftLog) Apply(op *life.Op) error {
 	return r.rowMap.apply(op.Value)
 }
 
-func (r *raftLog) ApplyAll(ops []life.Op) error {
+func (r *raftLog) ApplyAll(ops []eventgen.Op) error {
 	logs := make([]*raft.Log, len(ops))
 	for i := range ops {
 		logs[i] = &raft.Log{Index: r.next, Term: 1, Data: ops[i].Value}

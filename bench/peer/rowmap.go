@@ -4,7 +4,7 @@ import (
 	"maps"
 	"sync"
 
-	"migrationlog/bench/life"
+	"migrationlog/bench/eventgen"
 )
 
 // rowMap is the Go map that stands beside a log that keeps no rows.
@@ -17,7 +17,7 @@ func newRowMap() *rowMap { return &rowMap{rows: map[ID][]byte{}} }
 
 // apply folds an encoded event. It keeps the slice.
 func (m *rowMap) apply(value []byte) error {
-	id, ends, err := life.IDOf(value)
+	id, ends, err := eventgen.IDOf(value)
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (m *rowMap) Rows() (map[ID][]byte, error) {
 
 // countIf counts an encoded event if it is that migration's.
 func countIf(id ID, value []byte, n *int) error {
-	of, _, err := life.IDOf(value)
+	of, _, err := eventgen.IDOf(value)
 	if of == id {
 		*n++
 	}

@@ -8,7 +8,7 @@ import (
 
 	_ "modernc.org/sqlite"
 
-	"migrationlog/bench/life"
+	"migrationlog/bench/eventgen"
 )
 
 var sqlitePeer = Peer{
@@ -52,7 +52,7 @@ func openSQLite(dir string, o Options) (Store, error) {
 	return s, err
 }
 
-func (s *sqliteStore) put(upsert, remove *sql.Stmt, op *life.Op) (err error) {
+func (s *sqliteStore) put(upsert, remove *sql.Stmt, op *eventgen.Op) (err error) {
 	if op.Ends {
 		_, err = remove.Exec(op.ID[:])
 	} else {
@@ -61,13 +61,13 @@ func (s *sqliteStore) put(upsert, remove *sql.Stmt, op *life.Op) (err error) {
 	return err
 }
 
-func (s *sqliteStore) Apply(op *life.Op) error {
+func (s *sqliteStore) Apply(op *eventgen.Op) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.put(s.upsert, s.remove, op)
 }
 
-func (s *sqliteStore) ApplyAll(ops []life.Op) error {
+func (s *sqliteStore) ApplyAll(ops []eventgen.Op) error {
 	tx, err := s.writer.Begin()
 	if err != nil {
 		return err

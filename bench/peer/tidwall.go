@@ -6,7 +6,7 @@ import (
 
 	"github.com/tidwall/wal"
 
-	"migrationlog/bench/life"
+	"migrationlog/bench/eventgen"
 )
 
 var tidwallWAL = Peer{
@@ -57,7 +57,7 @@ func (t *tidwallLog) read(see func(value []byte) error) error {
 	return nil
 }
 
-func (t *tidwallLog) Apply(op *life.Op) error {
+func (t *tidwallLog) Apply(op *eventgen.Op) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err := t.log.Write(t.next, op.Value); err != nil {
@@ -67,7 +67,7 @@ func (t *tidwallLog) Apply(op *life.Op) error {
 	return t.rowMap.apply(op.Value)
 }
 
-func (t *tidwallLog) ApplyAll(ops []life.Op) error {
+func (t *tidwallLog) ApplyAll(ops []eventgen.Op) error {
 	var batch wal.Batch
 	for i := range ops {
 		batch.Write(t.next, ops[i].Value)

@@ -1,18 +1,18 @@
-package life_test
+package eventgen_test
 
 import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"migrationlog/bench/life"
+	"migrationlog/bench/eventgen"
 	"migrationlog/checkpoint"
 )
 
 // No op is one that a store would take for a duplicate, ids are never used
 // again, and the number of rows stays what was asked for.
-func TestLives_AreRealisticAndNeverRepeat(t *testing.T) {
-	l := life.New(1, 100)
+func TestGenerator_AreRealisticAndNeverRepeat(t *testing.T) {
+	l := eventgen.New(1, 100)
 	rows := map[checkpoint.MigrationID]checkpoint.Checkpoint{}
 	used := map[checkpoint.MigrationID]bool{}
 	phases := map[checkpoint.Phase]int{}
@@ -21,7 +21,7 @@ func TestLives_AreRealisticAndNeverRepeat(t *testing.T) {
 		op, err := l.Next()
 		require.NoError(t, err)
 		require.NoError(t, op.Encode())
-		id, end, err := life.IDOf(op.Value)
+		id, end, err := eventgen.IDOf(op.Value)
 		require.NoError(t, err)
 		require.Equal(t, op.ID, id)
 		require.Equal(t, op.Ends, end)
@@ -50,8 +50,8 @@ func TestLives_AreRealisticAndNeverRepeat(t *testing.T) {
 }
 
 // A sequence is what its seed makes it.
-func TestLives_SeedDecides(t *testing.T) {
-	a, b, c := life.New(7, 10), life.New(7, 10), life.New(8, 10)
+func TestGenerator_SeedDecides(t *testing.T) {
+	a, b, c := eventgen.New(7, 10), eventgen.New(7, 10), eventgen.New(8, 10)
 	for range 100 {
 		x, err := a.Next()
 		require.NoError(t, err)

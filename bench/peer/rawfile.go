@@ -10,21 +10,21 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"migrationlog/bench/life"
+	"migrationlog/bench/eventgen"
 )
 
-var floor = Peer{
-	Name: "floor", Keeps: KeepsBytes, Open: openFloor,
+var rawFilePeer = Peer{
+	Name: "raw file", Keeps: KeepsBytes, Open: openRawFile,
 	Setup: "a file of zeros written and synced beforehand; one pwrite and one fdatasync for all writers that wait",
 }
 
 const (
-	floorHeaderBytes = 40       // what stands before each event, in a log that can tell and check its entries
-	floorPieceBytes  = 16 << 10 // of zeros: where one write makes one folio of the page cache, larger ones make each sync longer
+	frameOverheadBytes = 40       // what stands before each event, in a log that can tell and check its entries
+	zeroChunkBytes     = 16 << 10 // of zeros: where one write makes one folio of the page cache, larger ones make each sync longer
 )
 
-// floorFile is a bare file, written as fast as events can be made durable in it.
-type floorFile struct {
+// rawFile is a bare file, written as fast as events can be made durable in it.
+type rawFile struct {
 	file     *os.File
 	fd       int
 	end      int64 // of what has been written
@@ -34,12 +34,12 @@ type floorFile struct {
 	growStep int64
 }
 
-func openFloor(dir string, o Options) (Store, error) {
-	file, err := os.OpenFile(filepath.Join(dir, "floor"), os.O_CREATE|os.O_RDWR, 0o600)
+func openRawFile(dir string, o Options) (Store, error) {
+	file, err := os.OpenFile(filepath.Join(dir, "rawfile"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	f := &floorFile{file: file, fd: int(file.Fd()), bulk: o.Bulk, growStep: max(1<<20, int64(o.ExpectedEvents)*128)}
+	f := &rawFile{file: file, fd: int(file.Fd()), bulk: o.Bulk, growStep: max(1<<20, int64(o.ExpectedEvents)*128)}
 	f.commit = newGroup(f.flush, func(b []byte) []byte { return b[:0] })
 	if f.zeroed, err = file.Seek(0, io.SeekEnd); err == nil {
 		f.end, err = f.scan(func([]byte) error { return nil })
@@ -55,8 +55,8 @@ func openFloor(dir string, o Options) (Store, error) {
 
 // grow writes and syncs zeros, so that a later fdatasync has no size and no
 // extent to make durable.
-func (f *floorFile) grow(to int64) error {
-	zeros := make([]byte, floorPieceBytes)
+func (f *rawFile) grow(to int64) error {
+	zeros := make([]byte, zeroChunkBytes)
 	for f.zeroed < to {
 		n, err := f.file.WriteAt(zeros, f.zeroed)
 		f.zeroed += int64(n)
@@ -67,18 +67,18 @@ func (f *floorFile) grow(to int64) error {
 	return f.file.Sync()
 }
 
-func appendFloorEntry(buf, value []byte) []byte {
-	var header [floorHeaderBytes]byte
-	buf = binary.AppendUvarint(buf, uint64(floorHeaderBytes+len(value)))
+func appendRawEntry(buf, value []byte) []byte {
+	var header [frameOverheadBytes]byte
+	buf = binary.AppendUvarint(buf, uint64(frameOverheadBytes+len(value)))
 	buf = append(buf, header[:]...)
 	return append(buf, value...)
 }
 
-func (f *floorFile) Apply(op *life.Op) error {
-	return f.commit.add(func(buf []byte) []byte { return appendFloorEntry(buf, op.Value) })
+func (f *rawFile) Apply(op *eventgen.Op) error {
+	return f.commit.add(func(buf []byte) []byte { return appendRawEntry(buf, op.Value) })
 }
 
-func (f *floorFile) flush(buf []byte) error {
+func (f *rawFile) flush(buf []byte) error {
 	if need := f.end + int64(len(buf)); need > f.zeroed && !f.bulk {
 		if err := f.grow(need + f.growStep); err != nil {
 			return err
@@ -92,26 +92,26 @@ func (f *floorFile) flush(buf []byte) error {
 	return unix.Fdatasync(f.fd)
 }
 
-func (f *floorFile) ApplyAll(ops []life.Op) error {
+func (f *rawFile) ApplyAll(ops []eventgen.Op) error {
 	var buf []byte
 	for i := range ops {
-		buf = appendFloorEntry(buf, ops[i].Value)
+		buf = appendRawEntry(buf, ops[i].Value)
 	}
 	return f.flush(buf)
 }
 
 // scan reads all entries and returns where they end.
-func (f *floorFile) scan(see func(value []byte) error) (int64, error) {
+func (f *rawFile) scan(see func(value []byte) error) (int64, error) {
 	content, err := io.ReadAll(io.NewSectionReader(f.file, 0, 1<<62))
 	if err != nil {
 		return 0, err
 	}
 	for at := 0; ; {
 		length, n := binary.Uvarint(content[at:])
-		if n <= 0 || length < floorHeaderBytes {
+		if n <= 0 || length < frameOverheadBytes {
 			return int64(at), nil
 		}
-		value := content[at+n+floorHeaderBytes : at+n+int(length)]
+		value := content[at+n+frameOverheadBytes : at+n+int(length)]
 		if err := see(bytes.Clone(value)); err != nil {
 			return 0, err
 		}
@@ -119,18 +119,18 @@ func (f *floorFile) scan(see func(value []byte) error) (int64, error) {
 	}
 }
 
-func (f *floorFile) Load() (int, error) {
+func (f *rawFile) Load() (int, error) {
 	rows, err := f.Rows()
 	return len(rows), err
 }
 
-func (f *floorFile) Rows() (map[ID][]byte, error) {
+func (f *rawFile) Rows() (map[ID][]byte, error) {
 	rows := newRowMap()
 	_, err := f.scan(rows.apply)
 	return rows.rows, err
 }
 
-func (f *floorFile) Close() error {
+func (f *rawFile) Close() error {
 	err := f.file.Sync()
 	return errors.Join(err, f.file.Close())
 }

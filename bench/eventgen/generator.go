@@ -1,4 +1,4 @@
-package life
+package eventgen
 
 import (
 	"encoding/binary"
@@ -42,12 +42,12 @@ const (
 	retryOneIn = 16
 )
 
-// Lives is an endless sequence of ops over a fixed number of migrations. The
+// Generator is an endless sequence of ops over a fixed number of migrations. The
 // first ops begin them; from then on one of them at random takes its next step,
 // and one that has ended is followed by the beginning of another. No op repeats
 // the phase and attempt of the one before it in the same migration, so none is a
 // duplicate.
-type Lives struct {
+type Generator struct {
 	rng     *rand.Rand
 	slots   []migration
 	started int // slots that have been begun
@@ -67,15 +67,15 @@ type migration struct {
 }
 
 // New returns the sequence of that seed over that many migrations.
-func New(seed uint64, migrations int) *Lives {
-	return &Lives{
+func New(seed uint64, migrations int) *Generator {
+	return &Generator{
 		rng: rand.New(rand.NewPCG(seed, 0x6d6c6f67)), slots: make([]migration, migrations),
 		ended: -1, clockMS: epochMS,
 	}
 }
 
 // Live is the number of migrations that have a row after the ops so far.
-func (l *Lives) Live() int {
+func (l *Generator) Live() int {
 	if l.ended >= 0 {
 		return l.started - 1
 	}
@@ -83,10 +83,10 @@ func (l *Lives) Live() int {
 }
 
 // ID is the id of a migration that has begun, by its place.
-func (l *Lives) ID(place int) checkpoint.MigrationID { return l.slots[place].id }
+func (l *Generator) ID(place int) checkpoint.MigrationID { return l.slots[place].id }
 
 // Next returns the next op, not encoded.
-func (l *Lives) Next() (Op, error) {
+func (l *Generator) Next() (Op, error) {
 	l.clockMS += l.rng.Uint64N(3)
 	switch {
 	case l.started < len(l.slots):
@@ -116,7 +116,7 @@ func (l *Lives) Next() (Op, error) {
 
 // NextAddLearner returns an op that begins a migration or, once all have begun,
 // tries to begin one of them again.
-func (l *Lives) NextAddLearner() (Op, error) {
+func (l *Generator) NextAddLearner() (Op, error) {
 	if l.started < len(l.slots) {
 		return l.Next()
 	}
@@ -126,7 +126,7 @@ func (l *Lives) NextAddLearner() (Op, error) {
 	return l.upsert(m)
 }
 
-func (l *Lives) begin(m *migration) (Op, error) {
+func (l *Generator) begin(m *migration) (Op, error) {
 	*m = migration{
 		id: l.newID(), phase: checkpoint.PhaseAddLearner, shard: l.rng.Uint32N(4096),
 		source: 1 + l.rng.Uint64N(64), target: 1 + l.rng.Uint64N(64), group: 1 + l.rng.Uint64N(256),
@@ -135,18 +135,18 @@ func (l *Lives) begin(m *migration) (Op, error) {
 }
 
 // newID is a UUIDv7 (RFC 9562) of the sequence's clock.
-func (l *Lives) newID() (id checkpoint.MigrationID) {
+func (l *Generator) newID() (id checkpoint.MigrationID) {
 	binary.BigEndian.PutUint64(id[:], l.clockMS<<16|7<<12|l.rng.Uint64N(1<<12))
 	binary.BigEndian.PutUint64(id[8:], 2<<62|l.rng.Uint64()>>2)
 	return id
 }
 
-func (l *Lives) upsert(m *migration) (Op, error) {
+func (l *Generator) upsert(m *migration) (Op, error) {
 	c, err := checkpoint.New(m.id, m.attempt, l.payload(m), l.clockMS)
 	return Op{ID: m.id, Event: checkpoint.Upserted{Checkpoint: c}}, err
 }
 
-func (l *Lives) payload(m *migration) checkpoint.Payload {
+func (l *Generator) payload(m *migration) checkpoint.Payload {
 	switch m.phase {
 	case checkpoint.PhaseAddLearner:
 		return checkpoint.AddLearner{
@@ -165,7 +165,7 @@ func (l *Lives) payload(m *migration) checkpoint.Payload {
 	return checkpoint.Complete{VShardID: m.shard, ActualPauseUS: l.rng.Uint64N(100_000), GhostStubInstalled: true}
 }
 
-func (l *Lives) abort(m *migration) Op {
+func (l *Generator) abort(m *migration) Op {
 	comps := []checkpoint.Compensation{{Kind: checkpoint.RemoveLearner, GroupID: m.group, PeerID: m.target}}
 	if m.phase >= checkpoint.PhasePromoteLearner {
 		comps = []checkpoint.Compensation{
