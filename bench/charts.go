@@ -12,13 +12,13 @@ import (
 	"migrationlog/bench/plot"
 )
 
-// chart is a picture and the file that it goes to.
+// chart is a plot and its file name.
 type chart struct {
 	plot.Chart
 	file string
 }
 
-// charts returns the pictures of the results that there are.
+// charts returns the plots for which the results have figures.
 func charts(r *results) (all []chart) {
 	if xs := r.xs("upsert"); len(xs) > 1 {
 		all = append(all, chart{throughputChart(r), "throughput.svg"})
@@ -34,7 +34,7 @@ func charts(r *results) (all []chart) {
 	return all
 }
 
-// writeCharts writes all pictures into dir.
+// writeCharts writes all plots into dir.
 func writeCharts(dir string, r *results) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -55,26 +55,31 @@ func (r *results) shown() string {
 	if r.Run.Rounds == 1 {
 		return "one round"
 	}
-	return fmt.Sprintf("median of %d rounds; bars: the least and the most of them", r.Run.Rounds)
+	return fmt.Sprintf("median of %d rounds; bars: the least and the greatest", r.Run.Rounds)
 }
 
-// lineOf is the empty line of a peer, with the look that it has in all pictures.
+// variants are migrationlog's names with prepared files or another build. The order selects the look.
+var variants = []string{
+	oursNoSnapshot, oursKilled,
+}
+
+// lineOf returns the empty series of a peer, with the look that it has in all charts.
 func lineOf(name string) plot.Series {
 	line := plot.Series{Name: name}
 	switch {
 	case name == ours:
 		line.Style = plot.Subject
 	case strings.HasPrefix(name, ours):
-		line.Style = plot.Variant
+		line.Style, line.Number = plot.Variant, slices.Index(variants, name)
 	case name == rawFileName:
 		line.Style = plot.Reference
 	default:
-		line.Colour = slices.IndexFunc(peer.All(), func(p peer.Peer) bool { return p.Name == name }) - 2 // behind these two
+		line.Number = slices.IndexFunc(peer.All(), func(p peer.Peer) bool { return p.Name == name }) - 2 // after these two
 	}
 	return line
 }
 
-// byX is a metric of every peer over x.
+// byX returns a metric of every peer over x.
 func (r *results) byX(workload, metric string) (lines []plot.Series) {
 	for _, name := range r.names(workload) {
 		line := lineOf(name)
@@ -116,13 +121,13 @@ func growthChart(r *results, title, y, metric string) plot.Chart {
 	}
 }
 
-// latencyChart shows all of a distribution: to the right each decade has a tenth
-// of the ops of the one before.
+// latencyChart shows the whole distribution. The x axis is logarithmic in the part of the ops that
+// take longer: each decade has a tenth of the ops of the one before.
 func latencyChart(r *results, writers int) plot.Chart {
 	c := plot.Chart{
 		Title: "Latency of a durable upsert, " + plural(writers, "writer"), Subtitle: strings.Replace(r.shown(), "bars", "bars, for migrationlog and the raw file", 1),
-		X: plot.Axis{Label: "part of all upserts that take no longer", Log: true, Ticks: []plot.Tick{
-			{Value: 1, Name: "0"}, {Value: 2, Name: "50 %"}, {Value: 10, Name: "90 %"}, {Value: 100, Name: "99 %"}, {Value: 1000, Name: "99.9 %"}, {Value: 10_000, Name: "99.99 %"},
+		X: plot.Axis{Label: "part of all upserts that take at most this time", Log: true, Ticks: []plot.Tick{
+			{Value: 1, Name: "0 %"}, {Value: 2, Name: "50 %"}, {Value: 10, Name: "90 %"}, {Value: 100, Name: "99 %"}, {Value: 1000, Name: "99.9 %"}, {Value: 10_000, Name: "99.99 %"},
 		}},
 		Y: plot.Axis{Label: "microseconds", Log: true},
 	}
@@ -131,7 +136,7 @@ func latencyChart(r *results, writers int) plot.Chart {
 		for _, q := range quantiles {
 			if v, ok := f.Values[q.metric]; ok && q.part < 1 {
 				p := plot.Point{X: 1 / (1 - q.part), Y: v.Median}
-				if line.Style != plot.Plain { // everybody's would hide the lines
+				if line.Style != plot.Plain { // bars of all series would hide the lines
 					p.Low, p.High = v.Min, v.Max
 				}
 				line.Points = append(line.Points, p)

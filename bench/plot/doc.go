@@ -1,3 +1,3 @@
-// Package plot draws lines with their spread as SVG, to be read in light and in
-// dark surroundings. It does not know what the lines mean.
+// Package plot draws series with their spread as SVG, readable on light and dark backgrounds and in
+// grayscale. It does not know what the series mean.
 package plot

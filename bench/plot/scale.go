@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// scale turns values into places.
+// scale converts values to positions.
 type scale struct {
 	log        bool
-	low, high  float64 // values at the ends
-	from, upTo float64 // places of the ends
+	low, high  float64 // values at the two ends
+	from, upTo float64 // positions of the two ends
 	ticks      []Tick
 }
 
@@ -63,7 +63,7 @@ func (s *scale) linearTicks() {
 	}
 }
 
-// at is the place of a value.
+// at returns the position of a value.
 func (s scale) at(v float64) float64 {
 	part := (v - s.low) / (s.high - s.low)
 	if s.log {
@@ -75,7 +75,7 @@ func (s scale) at(v float64) float64 {
 	return s.from + part*(s.upTo-s.from)
 }
 
-// Name writes a value as an axis does: 20, 5k, 10M.
+// Name returns a value in the short form of an axis: 20, 5k, 10M.
 func Name(v float64) string {
 	for _, unit := range []struct {
 		size float64
