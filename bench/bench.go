@@ -17,10 +17,12 @@ type bench struct {
 	dir      string
 	rounds   int
 	seed     uint64
-	seeds    uint64 // handed out
+	seeds    uint64 // number of seeds that nextSeed has returned
 	plan     *plan
 	progress *progress
 	found    map[string]*measured
+	subjects map[uint64]subject // by the seed of the history
+	runTask  func(context.Context, task, func(events int)) (values, error)
 }
 
 // measured collects a figure over the rounds.
@@ -29,27 +31,26 @@ type measured struct {
 	rounds map[string][]float64
 }
 
-// nextSeed is another one each time, so that no sequence of events is written
-// twice to the same files.
+// nextSeed returns a new seed with each call, so that no task writes the events of another one.
 func (b *bench) nextSeed() uint64 {
 	b.seeds++
 	return b.seed<<16 + b.seeds
 }
 
-// run measures all rounds, and hands over what has been found at the end of each.
+// run measures all rounds. It calls after at the end of each with the figures so far.
 func (b *bench) run(ctx context.Context, after func(rounds int, found []figure) error) error {
 	var rounds [][]step
-	made := map[*history]bool{nil: true}
+	histories := map[*history]bool{nil: true}
 	steps := -1
 	for n := range b.rounds {
 		rounds = append(rounds, b.plan.round(n, b.seed))
 		steps += len(rounds[n])
 		for _, s := range rounds[n] {
-			made[s.history] = true
+			histories[s.history] = true
 		}
 	}
-	steps += len(made)
-	b.found = map[string]*measured{}
+	steps += len(histories)
+	b.found, b.subjects = map[string]*measured{}, map[uint64]subject{}
 	b.progress = newProgress(steps)
 	defer b.progress.done()
 	for n, steps := range rounds {
@@ -77,14 +78,21 @@ func (b *bench) measure(ctx context.Context, s step, round int) error {
 		t.Dir = filepath.Join(b.dir, "new")
 		defer os.RemoveAll(t.Dir)
 	}
+	if t.Kind == "history" {
+		of, err := b.subject(s.history)
+		if err != nil {
+			return err
+		}
+		t.Migration, t.MigrationEvents = of.id, of.events
+	}
 	b.progress.begin(fmt.Sprintf("round %d of %d, %s %s: %s", round+1, b.rounds, s.workload, count(s.x), s.peer))
 	if s.before != nil {
 		if err := s.before(ctx, b); err != nil {
 			return err
 		}
 	}
-	unix.Sync() // what one has left to be written is not the next one's to wait for
-	found, err := t.run(ctx, func(int) {})
+	unix.Sync() // so that this task does not wait for dirty pages of the one before
+	found, err := b.runTask(ctx, t, func(int) {})
 	if err != nil {
 		return err
 	}
@@ -97,11 +105,25 @@ func (b *bench) makeHistory(ctx context.Context, h *history) error {
 		return nil
 	}
 	h.made = true
-	b.progress.begin(fmt.Sprintf("%s events of history: %s", count(h.events), h.peer))
-	dir := filepath.Join(b.dir, h.name())
-	_, err := task{Kind: "make", Peer: h.peer, Dir: dir, Seed: b.nextSeed(), Events: h.events, Rows: h.rows}.
-		run(ctx, func(n int) { b.progress.events(n, h.events) })
+	b.progress.begin(fmt.Sprintf("%s events of history: %s", count(h.events), h.contender.name))
+	_, err := b.runTask(ctx, task{
+		Kind: "make", Peer: h.contender.Name, program: h.contender.program, Dir: filepath.Join(b.dir, h.name()),
+		Seed: h.seed(b.seed), Events: h.events, Rows: h.rows, Unended: h.unended,
+	}, func(n int) { b.progress.events(n, h.events) })
 	return err
+}
+
+// subject returns the migration whose events are read from a history. It depends on nothing but the
+// run's seed and the history's size, so it is the same for all peers and in all rounds.
+func (b *bench) subject(h *history) (subject, error) {
+	seed := h.seed(b.seed)
+	of, ok := b.subjects[seed]
+	if ok {
+		return of, nil
+	}
+	of, err := chooseSubject(seed, h.events, h.rows)
+	b.subjects[seed] = of
+	return of, err
 }
 
 func (b *bench) note(s step, found values) {
@@ -116,7 +138,7 @@ func (b *bench) note(s step, found values) {
 	}
 }
 
-// figures returns what was found in the order of the plan.
+// figures returns the figures so far, in the order of the plan.
 func (b *bench) figures() []figure {
 	var all []figure
 	for _, s := range b.plan.steps {

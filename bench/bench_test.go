@@ -16,7 +16,7 @@ import (
 	"migrationlog/bench/peer"
 )
 
-// A task runs in the test's own program.
+// A process that was started for a task runs it in the test's own program.
 func TestMain(m *testing.M) {
 	if encoded := os.Getenv(taskEnv); encoded != "" {
 		exit(runTask(encoded))
@@ -24,8 +24,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A percentile is one of the values, and the smallest with that part of all at or
-// below it.
+// A percentile is the smallest of the values that has at least that part of all values at or below
+// it.
 func TestPercentile(t *testing.T) {
 	hundred := make([]int, 100)
 	for i := range hundred {
@@ -64,8 +64,8 @@ func TestSpreadOf(t *testing.T) {
 	require.Zero(t, spreadOf(nil).Median)
 }
 
-// one is results with a figure of every workload for all peers that have one.
-func one() *results {
+// example returns results with figures of the workloads upsert and start for all peers.
+func example() *results {
 	r := &results{Machine: machine{CPU: "a CPU", CPUs: 2, Kernel: "Linux 1", FileSystem: "ext4 (rw)", Go: "go1"}, Run: run{Command: "go run .", Rounds: 3}, Peers: aboutPeers()}
 	for i, p := range peer.All() {
 		v := func(x float64) spread { return spreadOf([]float64{x, x * 1.5, x * 0.8}) }
@@ -85,14 +85,14 @@ func one() *results {
 	return r
 }
 
-// The report replaces what is between its lines and nothing else, says what was
-// measured where, and has a picture for each that it names.
+// The report replaces the text between its two lines and nothing else. The text begins with the
+// ratios, names the machine, and every plot that it names exists.
 func TestWriteDocs_ReplacesOnlyTheResults(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "BENCHMARKS.md")
 	require.NoError(t, os.WriteFile(file, []byte("before\n"+resultsBegin+"\nold\n"+resultsEnd+"\nafter\n"), 0o644))
-	for range 2 { // the second time it finds its own
-		require.NoError(t, writeDocs(dir, one()))
+	for range 2 { // the second time it replaces its own text
+		require.NoError(t, writeDocs(dir, example()))
 		content, err := os.ReadFile(file)
 		require.NoError(t, err)
 		text := string(content)
@@ -102,11 +102,12 @@ func TestWriteDocs_ReplacesOnlyTheResults(t *testing.T) {
 		for _, want := range []string{"a CPU", "Linux 1", "ext4 (rw)", "n/a: keeps no history", "### 64 writers, durable upserts", "| 10,000 (8,000 to 15,000) |"} {
 			require.Contains(t, text, want)
 		}
+		require.Regexp(t, "^before\n"+resultsBegin+"\n\n### Throughput relative", text)
 		for _, p := range peer.All() {
 			require.Contains(t, text, "| "+p.Name+" |")
 		}
-		require.Len(t, charts(one()), 7)
-		for _, c := range charts(one()) {
+		require.Len(t, charts(example()), 7)
+		for _, c := range charts(example()) {
 			require.Contains(t, text, "(bench/"+c.file+")")
 			svg, err := os.ReadFile(filepath.Join(dir, "bench", c.file))
 			require.NoError(t, err)
@@ -116,27 +117,30 @@ func TestWriteDocs_ReplacesOnlyTheResults(t *testing.T) {
 		}
 	}
 	require.NoError(t, os.WriteFile(file, []byte("no lines"), 0o644))
-	require.ErrorContains(t, writeDocs(dir, one()), "lacks the lines")
+	require.ErrorContains(t, writeDocs(dir, example()), "lacks the lines")
 }
 
-// The document has the lines between which the results go, and names every
-// workload and every flag.
+// The document has the two lines that enclose the results, directly after the heading, and describes
+// every workload and every flag.
 func TestDocument_SaysWhatIsMeasured(t *testing.T) {
 	content, err := os.ReadFile("../docs/BENCHMARKS.md")
 	require.NoError(t, err)
 	text := string(content)
 	require.Equal(t, 1, strings.Count(text, resultsBegin))
 	require.Equal(t, 1, strings.Count(text, resultsEnd))
+	require.True(t, strings.Contains(text, "## Results\n\n"+resultsBegin))
+	require.True(t, strings.Contains(text, "go run . -rounds 5 "), "committed figures use five rounds")
 	for _, s := range sections {
-		require.Contains(t, text, "| `"+s.workload+"` |")
+		require.True(t, strings.Contains(text, "| `"+s.workload+"` |"), s.workload)
 	}
-	for _, name := range []string{"rounds", "duration", "events", "run", "peers", "dir", "json", "svg", "report", "docs", "quick", "check", "seed"} {
-		require.Contains(t, text, "`-"+name)
+	require.True(t, strings.Contains(text, "| `"+rebuild+"` |"), rebuild)
+	for _, name := range []string{"rounds", "duration", "events", "run", "peers", "old", "dir", "json", "svg", "report", "docs", "quick", "check", "seed"} {
+		require.True(t, strings.Contains(text, "`-"+name), name)
 	}
 }
 
-// A target is met at its bound, and short beyond it; what was not measured is
-// neither.
+// A target is met at its bound and missed beyond it. A target that was not measured is not met. The
+// table states for each ratio which side of 1 meets the target.
 func TestVerdicts(t *testing.T) {
 	require.True(t, atMost("a", 10, 10, true, "").met)
 	require.False(t, atMost("a", 10.1, 10, true, "").met)
@@ -145,11 +149,22 @@ func TestVerdicts(t *testing.T) {
 	for _, v := range verdicts(&results{}) {
 		require.False(t, v.met, v.target)
 	}
-	name, best, ok := bestPeer(one(), 64, "ops_per_s", false)
+	for _, v := range verdicts(example()) {
+		if v.got != "" {
+			require.Equal(t, strings.Contains(v.got, "at most"), v.metIf == "<= 1", v.target)
+			require.Equal(t, strings.Contains(v.got, "at least"), v.metIf == ">= 1", v.target)
+			require.Equal(t, v.met, v.ratio == 1 || (v.ratio < 1) == (v.metIf == "<= 1"), v.target)
+		}
+	}
+	require.Equal(t, []string{"target", "result", "measured", "measured / bound", "met if"}, targetTable(example()).head)
+	for _, row := range targetTable(example()).rows {
+		require.Regexp(t, "^(<=|>=) 1$", row[4])
+	}
+	name, best, ok := bestPeer(example(), 64, "ops_per_s", false)
 	require.True(t, ok)
 	require.Equal(t, peer.All()[2].Name, name, "neither migrationlog nor the raw file")
 	require.Equal(t, 10_000/3.0, best)
-	name, _, _ = bestPeer(one(), 64, "p99_us", true)
+	name, _, _ = bestPeer(example(), 64, "p99_us", true)
 	require.Equal(t, peer.All()[2].Name, name)
 }
 
@@ -159,12 +174,23 @@ func TestNumber(t *testing.T) {
 	}
 }
 
-// What is recorded of a command does not say where on the machine files are.
+// The recorded command names the number of rounds, and no directory of this machine.
 func TestPublicCommand(t *testing.T) {
-	require.Equal(t, "go run . -quick -seed 4", publicCommand([]string{"-dir", "/somewhere", "-quick", "--json=/there", "-seed", "4"}))
+	require.Equal(t, "go run . -rounds 5 -quick -old DIR -seed 4",
+		publicCommand([]string{"-dir", "/somewhere", "-quick", "-old", "/there", "--json=/there", "-seed", "4"}, 5))
+	require.Equal(t, "go run . -check -rounds 7", publicCommand([]string{"-check", "-rounds", "7"}, 7))
 }
 
-// All workloads run, in processes of their own, and leave nothing behind.
+// Without -rounds a run has five rounds, the number of the committed figures.
+func TestParse_FiveRounds(t *testing.T) {
+	for args, want := range map[string]int{"": 5, "-check": 5, "-quick": 1, "-rounds 3": 3, "-quick -rounds 2": 2} {
+		o, err := parse(strings.Fields(args))
+		require.NoError(t, err)
+		require.Equal(t, want, o.rounds, args)
+	}
+}
+
+// All workloads run, each task in a process of its own, and leave no file behind.
 func TestCommand_Quick(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(t.TempDir(), "results.json")
@@ -178,18 +204,29 @@ func TestCommand_Quick(t *testing.T) {
 	for _, s := range sections {
 		require.NotEmpty(t, r.xs(s.workload), s.workload)
 	}
-	_, ok := r.find("start", oursKilled, quickScale.startEvents[0])
+	_, ok := r.find("start", variantOf(afterKill), quickScale.startEvents[0])
 	require.True(t, ok)
+	for _, name := range []string{ours, variantOf(noSnapshot), "bbolt Batch", "tidwall/wal"} {
+		for _, rows := range quickScale.loadRows {
+			f, ok := r.find("load", name, rows)
+			require.True(t, ok, name)
+			require.Equal(t, float64(rows), f.Values["rows"].Median, name)
+			for _, metric := range []string{"load_ms", "peak_heap_mib", "peak_rss_mib", "heap_mib", "heap_bytes_per_row"} {
+				require.Positive(t, f.Values[metric].Median, "%s %s", name, metric)
+			}
+		}
+	}
 	require.Contains(t, out.String(), "Targets")
 	again, err := json.Marshal(r)
 	require.NoError(t, err)
 	require.NotContains(t, string(again), dir)
 }
 
-// A mistake is told with what to do about it.
+// The error of a wrong argument names the mistake.
 func TestCommand_Mistakes(t *testing.T) {
 	for args, want := range map[string]string{
 		"-run nothing": "leave nothing to measure", "-run (": "missing closing", "left": "unexpected argument", "-report none.json": "none.json",
+		"-rounds -1": "must be positive", "-quick -old plot": "not the root of the module migrationlog",
 	} {
 		require.ErrorContains(t, command(context.Background(), strings.Fields(args), &bytes.Buffer{}), want, args)
 	}

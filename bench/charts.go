@@ -60,7 +60,7 @@ func (r *results) shown() string {
 
 // variants are migrationlog's names with prepared files or another build. The order selects the look.
 var variants = []string{
-	oursNoSnapshot, oursKilled,
+	variantOf(noSnapshot), variantOf(afterKill), variantOf(oldBuild), variantOf(oldBuild + ", " + noSnapshot), variantOf(oldBuild + ", " + afterKill),
 }
 
 // lineOf returns the empty series of a peer, with the look that it has in all charts.
@@ -69,7 +69,7 @@ func lineOf(name string) plot.Series {
 	switch {
 	case name == ours:
 		line.Style = plot.Subject
-	case strings.HasPrefix(name, ours):
+	case isOurs(name):
 		line.Style, line.Number = plot.Variant, slices.Index(variants, name)
 	case name == rawFileName:
 		line.Style = plot.Reference

@@ -1,5 +1,4 @@
-// Command bench measures migrationlog beside other stores that could do its job,
-// in one run, and says how it stands against its targets. It knows workloads and
-// figures; how each store is used is package peer's to know. See
-// docs/BENCHMARKS.md.
+// Command bench measures migrationlog and other stores that could do its job in one run, and
+// compares the figures with migrationlog's targets. It does not know how a store is used: that is
+// package peer's job. See docs/BENCHMARKS.md.
 package main

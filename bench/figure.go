@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// results are all that a run has found, as -json writes them.
+// results are the results of a run, as -json writes them.
 type results struct {
 	Machine machine  `json:"machine"`
 	Run     run      `json:"run"`
@@ -14,10 +14,10 @@ type results struct {
 	Figures []figure `json:"figures"`
 }
 
-// run says how the figures were made.
+// run describes how the figures were measured.
 type run struct {
 	Date       string `json:"date"`
-	Commit     string `json:"commit"` // of migrationlog; "" where git does not tell
+	Commit     string `json:"commit"` // of migrationlog; "" if git does not report one
 	Command    string `json:"command"`
 	Rounds     int    `json:"rounds"`
 	DurationMS int    `json:"duration_ms"`
@@ -25,7 +25,7 @@ type run struct {
 	Quick      bool   `json:"quick"`
 }
 
-// about is what a reader has to know of a peer.
+// about describes a peer to the reader of the results.
 type about struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
@@ -33,16 +33,16 @@ type about struct {
 	Setup   string `json:"setup"`
 }
 
-// figure is what all rounds of one measurement have found.
+// figure has the values of one measurement in all rounds.
 type figure struct {
 	Workload string            `json:"workload"`
-	Peer     string            `json:"peer"`          // with what was done to its files, in parentheses
-	X        int               `json:"x"`             // writers, events or rows: see the workload
-	Why      string            `json:"why,omitempty"` // there are no values
+	Peer     string            `json:"peer"`          // how its files were prepared follows in parentheses
+	X        int               `json:"x"`             // writers, events or rows, depending on the workload
+	Why      string            `json:"why,omitempty"` // the reason if there are no values
 	Values   map[string]spread `json:"values,omitempty"`
 }
 
-// spread is the values of one metric over the rounds.
+// spread has the values of one metric in all rounds.
 type spread struct {
 	Median float64   `json:"median"`
 	Min    float64   `json:"min"`
@@ -59,8 +59,8 @@ func spreadOf(rounds []float64) spread {
 	return spread{Median: (sorted[(n-1)/2] + sorted[n/2]) / 2, Min: sorted[0], Max: sorted[n-1], Rounds: rounds}
 }
 
-// percentile returns the smallest value that at least that part of the sorted
-// values do not exceed (the nearest rank); of none it is zero.
+// percentile returns the smallest value that at least that part of the sorted values does not exceed
+// (nearest rank). Without values it returns zero.
 func percentile[T cmp.Ordered](sorted []T, part float64) T {
 	if len(sorted) == 0 {
 		var zero T
@@ -70,7 +70,7 @@ func percentile[T cmp.Ordered](sorted []T, part float64) T {
 	return sorted[min(max(rank, 1), len(sorted))-1]
 }
 
-// find returns the figure of a measurement that has values.
+// find returns the figure of a measurement, and false if it has no values.
 func (r *results) find(workload, peer string, x int) (figure, bool) {
 	for _, f := range r.Figures {
 		if f.Workload == workload && f.Peer == peer && f.X == x && f.Why == "" {
@@ -87,7 +87,7 @@ func (r *results) median(workload, peer string, x int, metric string) (float64, 
 	return s.Median, ok && has
 }
 
-// of returns a workload's figures with that x.
+// of returns the figures of a workload with that x.
 func (r *results) of(workload string, x int) (figures []figure) {
 	for _, f := range r.Figures {
 		if f.Workload == workload && f.X == x {
@@ -97,7 +97,7 @@ func (r *results) of(workload string, x int) (figures []figure) {
 	return figures
 }
 
-// xs returns the x of a workload's figures, in order.
+// xs returns the values of x of a workload, in ascending order.
 func (r *results) xs(workload string) (xs []int) {
 	for _, f := range r.Figures {
 		if f.Workload == workload && !slices.Contains(xs, f.X) {
@@ -108,7 +108,7 @@ func (r *results) xs(workload string) (xs []int) {
 	return xs
 }
 
-// names returns the peers that have figures in a workload, in their order.
+// names returns the peers that have figures in a workload, in the order of the figures.
 func (r *results) names(workload string) (names []string) {
 	for _, f := range r.Figures {
 		if f.Workload == workload && !slices.Contains(names, f.Peer) {

@@ -11,8 +11,8 @@ import (
 	"migrationlog/bench/peer"
 )
 
-// measureGet gets random rows while a writer upserts durably, and then reads all
-// rows, with no writer.
+// measureGet gets random rows while a writer upserts durably. Then it reads all rows without the
+// writer.
 func measureGet(t task) (found values, err error) {
 	p, s, err := t.open()
 	if err != nil {
@@ -23,7 +23,7 @@ func measureGet(t task) (found values, err error) {
 	if !ok {
 		return nil, fmt.Errorf("%s serves no rows", p.Name)
 	}
-	ids, err := ids(s, t.Seed)
+	ids, err := liveIDs(s, t.Seed)
 	if err != nil {
 		return nil, err
 	}
@@ -63,12 +63,12 @@ func getBesideWriter(p peer.Peer, s peer.Store, g peer.Getter, ids []peer.ID, t 
 	}
 	return values{
 		"get_ns":           float64(elapsed.Nanoseconds()) / float64(gets),
-		"allocs_per_get":   float64(mallocs) / float64(gets), // the writer's are among them
+		"allocs_per_get":   float64(mallocs) / float64(gets), // includes the writer's
 		"writer_ops_per_s": float64(len(w.latencies)) / elapsed.Seconds(),
 	}, nil
 }
 
-// getFor gets one row after the other until the time is over.
+// getFor gets rows one after another until the duration is over.
 func getFor(g peer.Getter, ids []peer.ID, duration time.Duration) (gets int, mallocs uint64, elapsed time.Duration, err error) {
 	var before, after runtime.MemStats
 	buf := make([]byte, 0, 1024)

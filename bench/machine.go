@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,7 +15,7 @@ import (
 	"migrationlog/bench/peer"
 )
 
-// machine is what the figures were measured on.
+// machine describes the machine on which the figures were measured.
 type machine struct {
 	CPU        string `json:"cpu"`
 	CPUs       int    `json:"cpus"`
@@ -41,9 +42,9 @@ func thisMachine(dir string) (machine, error) {
 	}, err
 }
 
-// commit returns the one that is measured, "" where git does not tell.
-func commit() string {
-	out, err := exec.Command("git", "describe", "--always", "--dirty", "--exclude", "*").Output()
+// commit returns the commit of a checkout, "" if git does not report one.
+func commit(dir string) string {
+	out, err := exec.Command("git", "-C", dir, "describe", "--always", "--dirty", "--exclude", "*").Output()
 	if err != nil {
 		return ""
 	}
@@ -63,7 +64,7 @@ func cpuModel() string {
 	return "unknown"
 }
 
-// fileSystemOf returns the type and the options of the mount that dir is on.
+// fileSystemOf returns the type and the options of the mount that contains dir.
 func fileSystemOf(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -86,13 +87,21 @@ func fileSystemOf(dir string) (string, error) {
 	return found, nil
 }
 
-// isMemory reports whether the file system keeps its files in memory, where an
-// fsync costs nothing and says nothing.
+// isMemory reports whether the file system keeps its files in memory, where an fsync costs nothing.
 func (m machine) isMemory() bool {
 	return strings.HasPrefix(m.FileSystem, "tmpfs") || strings.HasPrefix(m.FileSystem, "ramfs")
 }
 
-// aboutPeers returns what was measured, with the versions that were built in.
+// aboutOld describes the build of -old.
+func aboutOld(checkout string) about {
+	ours, _ := peer.Named(ours) // it is one of peer.All
+	return about{
+		Name: variantOf(oldBuild), Version: "commit " + cmp.Or(commit(checkout), "not known"),
+		Keeps: ours.Keeps, Setup: "as migrationlog",
+	}
+}
+
+// aboutPeers describes the peers, with the versions that were built in.
 func aboutPeers() (all []about) {
 	versions := map[string]string{}
 	if info, ok := debug.ReadBuildInfo(); ok {

@@ -16,12 +16,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Default numbers of rounds. Committed figures are of publishedRounds.
+const (
+	publishedRounds = 5
+	quickRounds     = 1
+)
+
 // options are the flags.
 type options struct {
 	rounds, durationMS       int
 	maxEvents                int
 	workloads, peers         string
 	dir, jsonFile, svgDir    string
+	oldDir                   string
 	reportFile, docsDir      string
 	quick, check             bool
 	seed                     uint64
@@ -42,7 +49,7 @@ func exit(err error) {
 		err = nil
 	}
 	if errors.Is(err, context.Canceled) {
-		err = errors.New("interrupted; -json has the rounds that were complete")
+		err = errors.New("interrupted; the file of -json has the complete rounds")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -53,19 +60,20 @@ func exit(err error) {
 
 func parse(args []string) (o options, err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.IntVar(&o.rounds, "rounds", 0, "`number` of rounds (default 5, with -quick 1)")
-	flags.IntVar(&o.durationMS, "duration", 0, "`milliseconds` for which each peer upserts or gets (default 2000, with -quick 50)")
-	flags.IntVar(&o.maxEvents, "events", 0, "start after histories of at most so many `events` (default: no limit)")
-	flags.StringVar(&o.workloads, "run", "", "`regexp` of workloads: upsert, import, start, get, history, disk (default all)")
+	flags.IntVar(&o.rounds, "rounds", 0, fmt.Sprintf("`number` of rounds (default %d, with -quick %d)", publishedRounds, quickRounds))
+	flags.IntVar(&o.durationMS, "duration", 0, "`milliseconds` for which each peer upserts or gets in each round (default 2000, with -quick 50)")
+	flags.IntVar(&o.maxEvents, "events", 0, "measure starts after histories of at most this many `events` (default: no limit)")
+	flags.StringVar(&o.workloads, "run", "", "`regexp` of workloads: upsert, import, start, rebuild (the long starts without snapshots), load, get, history, disk (default all)")
 	flags.StringVar(&o.peers, "peers", "", "`regexp` of peers (default all)")
-	flags.StringVar(&o.dir, "dir", ".", "`directory` in which the files are, in a new one that is removed at the end")
+	flags.StringVar(&o.oldDir, "old", "", "`checkout` of this repository that is measured as the peer \"migrationlog (old)\" in the same rounds")
+	flags.StringVar(&o.dir, "dir", ".", "`directory` for the files of the stores, in a new directory that is removed at the end")
 	flags.StringVar(&o.jsonFile, "json", "", "`file` for the results")
 	flags.StringVar(&o.svgDir, "svg", "", "`directory` for the plots")
-	flags.StringVar(&o.reportFile, "report", "", "measure nothing: take the results from this `file`")
-	flags.StringVar(&o.docsDir, "docs", "", "`directory` whose BENCHMARKS.md gets the tables, and whose bench/ the plots")
-	flags.BoolVar(&o.quick, "quick", false, "everything small: tells whether it works, and nothing about speed")
-	flags.BoolVar(&o.check, "check", false, "hold the results against the targets")
-	flags.Uint64Var(&o.seed, "seed", 1, "of the events, and of the order of the peers")
+	flags.StringVar(&o.reportFile, "report", "", "measure nothing and take the results from this `file`")
+	flags.StringVar(&o.docsDir, "docs", "", "`directory` with BENCHMARKS.md, into which the tables go, and with bench/ for the plots")
+	flags.BoolVar(&o.quick, "quick", false, "make everything small: shows whether the bench works, and nothing about speed")
+	flags.BoolVar(&o.check, "check", false, "compare the results with the targets")
+	flags.Uint64Var(&o.seed, "seed", 1, "seed of the events and of the order of the peers")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -76,12 +84,19 @@ func parse(args []string) (o options, err error) {
 		o.peersExpr, err = regexp.Compile(o.peers)
 	}
 	if o.rounds < 0 || o.durationMS < 0 {
-		err = errors.New("-rounds and -duration are positive")
+		return o, errors.New("-rounds and -duration must be positive")
+	}
+	switch {
+	case o.rounds > 0:
+	case o.quick:
+		o.rounds = quickRounds
+	default:
+		o.rounds = publishedRounds
 	}
 	return o, err
 }
 
-// command does what the arguments say and prints the tables.
+// command measures or reads results, as the arguments say, and prints the tables.
 func command(ctx context.Context, args []string, out io.Writer) error {
 	o, err := parse(args)
 	if err != nil {
@@ -106,26 +121,22 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 			return err
 		}
 	}
-	for _, t := range tables(&r) {
+	for _, t := range slices.Concat(comparisons(&r), tables(&r)) {
 		t.print(out)
 	}
 	if o.check {
 		targetTable(&r).print(out)
 	}
 	if r.Run.Quick {
-		fmt.Fprintln(out, "With -quick the figures tell whether it works, and nothing about speed.")
+		fmt.Fprintln(out, "With -quick the figures show whether the bench works, and nothing about speed.")
 	}
 	return nil
 }
 
 func measureAll(ctx context.Context, o options, args []string) (r results, err error) {
 	s := fullScale
-	rounds := 5
 	if o.quick {
-		s, rounds = quickScale, 1
-	}
-	if o.rounds > 0 {
-		rounds = o.rounds
+		s = quickScale
 	}
 	if o.durationMS > 0 {
 		s.durationMS = o.durationMS
@@ -141,44 +152,73 @@ func measureAll(ctx context.Context, o options, args []string) (r results, err e
 	if r.Machine, err = thisMachine(dir); err != nil {
 		return r, err
 	}
-	if r.Machine.isMemory() {
-		if !o.quick {
-			return r, fmt.Errorf("%s is in memory (%s), where an fsync costs nothing: choose another place with -dir", o.dir, r.Machine.FileSystem)
-		}
-		fmt.Fprintf(os.Stderr, "WARNING: %s is in memory (%s): an fsync costs nothing there, and no figure means anything\n", o.dir, r.Machine.FileSystem)
+	if err := checkDevice(r.Machine, o); err != nil {
+		return r, err
 	}
-	b := &bench{dir: dir, rounds: rounds, seed: o.seed, plan: newPlan(s, o.workloadsExpr, o.peersExpr)}
+	r.Peers = aboutPeers()
+	oldProgram := ""
+	if o.oldDir != "" {
+		if oldProgram, err = buildOld(ctx, o.oldDir, dir); err != nil {
+			return r, err
+		}
+		r.Peers = slices.Insert(r.Peers, 1, aboutOld(o.oldDir))
+	}
+	b := &bench{
+		dir: dir, rounds: o.rounds, seed: o.seed, runTask: runInProcess,
+		plan: newPlan(s, o.workloadsExpr, o.peersExpr, oldProgram),
+	}
 	if len(b.plan.steps) == 0 {
 		return r, errors.New("-run and -peers leave nothing to measure")
 	}
 	r.Run = run{
-		Date: today(), Commit: commit(), Command: publicCommand(args),
-		Rounds: rounds, DurationMS: s.durationMS, Seed: o.seed, Quick: o.quick,
+		Date: today(), Commit: commit("."), Command: publicCommand(args, o.rounds),
+		Rounds: o.rounds, DurationMS: s.durationMS, Seed: o.seed, Quick: o.quick,
 	}
-	r.Peers = aboutPeers()
 	err = b.run(ctx, func(rounds int, found []figure) error {
 		r.Run.Rounds, r.Figures = rounds, found
 		if o.jsonFile == "" {
 			return nil
 		}
-		return writeResults(o.jsonFile, r) // so that a run that is cut short was not for nothing
+		return writeResults(o.jsonFile, r) // so that an interrupted run keeps its complete rounds
 	})
 	return r, err
 }
 
-// publicCommand is the command without what says where on this machine files are.
-func publicCommand(args []string) string {
+// checkDevice returns an error if the files would be in memory. With -quick it only prints a warning.
+func checkDevice(m machine, o options) error {
+	if !m.isMemory() {
+		return nil
+	}
+	if !o.quick {
+		return fmt.Errorf("%s is in memory (%s), where an fsync costs nothing: choose another directory with -dir", o.dir, m.FileSystem)
+	}
+	fmt.Fprintf(os.Stderr, "WARNING: %s is in memory (%s), where an fsync costs nothing: the figures mean nothing\n", o.dir, m.FileSystem)
+	return nil
+}
+
+// publicCommand returns the command with the number of rounds, and without the flags that name
+// places on this machine.
+func publicCommand(args []string, rounds int) string {
 	kept := []string{"go run ."}
+	hasRounds := false
 	for i := 0; i < len(args); i++ {
 		name, _, hasValue := strings.Cut(strings.TrimLeft(args[i], "-"), "=")
 		switch name {
-		case "dir", "json", "svg", "docs":
+		case "dir", "json", "svg", "docs", "old":
+			if name == "old" {
+				kept = append(kept, "-old DIR")
+			}
 			if !hasValue {
 				i++
 			}
-		default:
-			kept = append(kept, args[i])
+			continue
+		case "rounds":
+			hasRounds = true
 		}
+		kept = append(kept, args[i])
+	}
+	if !hasRounds {
+		kept = slices.Insert(kept, 1, fmt.Sprintf("-rounds %d", rounds))
 	}
 	return strings.Join(kept, " ")
 }

@@ -2,22 +2,52 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 
+	"migrationlog/bench/eventgen"
 	"migrationlog/bench/peer"
 )
 
-// Names of what is measured of migrationlog's start.
+// ours is migrationlog's name in the figures. What was done to its files follows in parentheses.
+const ours = "migrationlog"
+
+// The ways in which migrationlog's files are prepared before an opening. Without one of them the
+// last writer has closed the log, so that it has a snapshot.
 const (
-	ours           = "migrationlog"
-	oursNoSnapshot = "migrationlog (no snapshot)"
-	oursKilled     = "migrationlog (after kill -9)"
+	noSnapshot = "no snapshot"
+	afterKill  = "after kill -9"
+	oldBuild   = "old" // not a preparation: measured with the build of -old
 )
+
+// contender is a peer as one program uses it.
+type contender struct {
+	peer.Peer
+	name    string // in the figures
+	program string // see task.program
+}
+
+// variant returns the name of a contender whose files were prepared in that way.
+func (c contender) variant(prepared string) string {
+	if c.isOld() {
+		return variantOf(oldBuild + ", " + prepared)
+	}
+	return variantOf(prepared)
+}
+
+func variantOf(what string) string { return ours + " (" + what + ")" }
+
+func (c contender) isOld() bool { return c.name == variantOf(oldBuild) }
+
+// isOurs reports whether a figure's name is that of migrationlog, of any build and with any files.
+func isOurs(name string) bool { return name == ours || strings.HasPrefix(name, ours+" (") }
 
 // scale is how much is measured.
 type scale struct {
@@ -26,7 +56,9 @@ type scale struct {
 	liveRows     int
 	importEvents int
 	startEvents  []int
-	startLimit   int // events that a peer's history is made of at most; migrationlog's has no limit
+	startLimit   int   // most events in the histories of peers other than migrationlog
+	rebuild      []int // those of startEvents that the name rebuild selects
+	loadRows     []int
 	getRows      []int
 	diskEvents   int
 }
@@ -34,163 +66,190 @@ type scale struct {
 var (
 	fullScale = scale{
 		durationMS: 2000, writers: []int{1, 8, 64, 256}, liveRows: 1000, importEvents: 200_000,
-		startEvents: []int{10_000, 100_000, 1_000_000, 10_000_000}, startLimit: 1_000_000,
-		getRows: []int{1000, 100_000}, diskEvents: 100_000,
+		startEvents: []int{10_000, 100_000, 1_000_000, 10_000_000}, startLimit: 1_000_000, rebuild: []int{1_000_000, 10_000_000},
+		loadRows: []int{100_000, 1_000_000}, getRows: []int{1000, 100_000}, diskEvents: 100_000,
 	}
 	quickScale = scale{
 		durationMS: 50, writers: []int{1, 64}, liveRows: 100, importEvents: 2000,
-		startEvents: []int{1000, 4000}, startLimit: 1000, getRows: []int{1000}, diskEvents: 2000,
+		startEvents: []int{1000, 2000, 4000}, startLimit: 1000, rebuild: []int{2000, 4000},
+		loadRows: []int{500, 1500}, getRows: []int{1000}, diskEvents: 2000,
 	}
 )
+
+// rebuild is the name in -run of the starts of migrationlog without snapshots after long histories.
+// They are measured as part of the workload start.
+const rebuild = "rebuild"
 
 // step is one measurement of one round.
 type step struct {
 	workload string
+	alias    string // another name in -run; "": none
 	peer     string // as the figure names it
 	x        int
 	task     task
-	before   func(context.Context, *bench) error // what has to be done to the files
-	history  *history                            // what the files hold; nil: a new directory
-	once     bool                                // it finds the same in every round
+	before   func(context.Context, *bench) error // prepares the files; nil: nothing to do
+	history  *history                            // content of the files; nil: a new directory
+	once     bool                                // every round would find the same
 }
 
-// history is a directory that several steps read.
-type history struct {
-	peer         string
-	events, rows int
-	made         bool
-}
-
-func (h *history) name() string {
-	return fmt.Sprintf("history-%s-%d-%d", regexp.MustCompile(`\W+`).ReplaceAllString(h.peer, "-"), h.events, h.rows)
-}
-
-// plan lists the measurements of a round, and figures that there cannot be.
+// plan lists the measurements of a round, and the figures that cannot be measured.
 type plan struct {
 	scale     scale
 	workloads *regexp.Regexp
-	peers     *regexp.Regexp
 	histories map[string]*history
 	steps     []step
 	absent    []figure
 }
 
-func newPlan(s scale, workloads, peers *regexp.Regexp) *plan {
-	p := &plan{scale: s, workloads: workloads, peers: peers, histories: map[string]*history{}}
+// newPlan returns the plan for the peers and workloads that match. oldProgram is the program of
+// -old, "" for none. It takes part if migrationlog does.
+func newPlan(s scale, workloads, peers *regexp.Regexp, oldProgram string) *plan {
+	p := &plan{scale: s, workloads: workloads, histories: map[string]*history{}}
 	for _, each := range peer.All() {
 		if !peers.MatchString(each.Name) {
 			continue
 		}
-		p.upserts(each)
-		p.imports(each)
-		p.starts(each)
-		p.gets(each)
-		p.scans(each)
+		p.contender(contender{Peer: each, name: each.Name})
+		if each.Name == ours && oldProgram != "" {
+			p.contender(contender{Peer: each, name: variantOf(oldBuild), program: oldProgram})
+		}
 	}
 	return p
 }
 
-func (p *plan) add(s step) {
-	if !p.workloads.MatchString(s.workload) {
+func (p *plan) contender(c contender) {
+	p.upserts(c)
+	p.imports(c)
+	p.starts(c)
+	p.loads(c)
+	p.gets(c)
+	p.scans(c)
+}
+
+func (p *plan) add(c contender, s step) {
+	if !p.workloads.MatchString(s.workload) && (s.alias == "" || !p.workloads.MatchString(s.alias)) {
 		return
 	}
 	if s.peer == "" {
-		s.peer = s.task.Peer
+		s.peer = c.name
 	}
+	s.task.Peer, s.task.program = c.Name, c.program
 	if s.task.DurationMS == 0 {
 		s.task.DurationMS = p.scale.durationMS
 	}
 	p.steps = append(p.steps, s)
 }
 
-func (p *plan) lacks(workload, peer string, x int, why string) {
+func (p *plan) lacks(workload string, c contender, x int, why string) {
 	if p.workloads.MatchString(workload) {
-		p.absent = append(p.absent, figure{Workload: workload, Peer: peer, X: x, Why: why})
+		p.absent = append(p.absent, figure{Workload: workload, Peer: c.name, X: x, Why: why})
 	}
 }
 
-// history returns the one of that peer and size.
-func (p *plan) history(peer string, events, rows int) *history {
-	h := &history{peer: peer, events: events, rows: rows}
+// history returns the contender's history of that size.
+func (p *plan) history(h history) *history {
 	if p.histories[h.name()] == nil {
-		p.histories[h.name()] = h
+		p.histories[h.name()] = &h
 	}
 	return p.histories[h.name()]
 }
 
-func (p *plan) upserts(each peer.Peer) {
+func (p *plan) upserts(c contender) {
 	for _, writers := range p.scale.writers {
-		p.add(step{workload: "upsert", x: writers, task: task{Kind: "upsert", Peer: each.Name, Writers: writers, Rows: p.scale.liveRows}})
+		p.add(c, step{workload: "upsert", x: writers, task: task{Kind: "upsert", Writers: writers, Rows: p.scale.liveRows}})
 	}
 }
 
-func (p *plan) imports(each peer.Peer) {
+func (p *plan) imports(c contender) {
 	n := p.scale.importEvents
-	p.add(step{workload: "import", x: n, task: task{Kind: "import", Peer: each.Name, Events: n, Rows: p.scale.liveRows}})
+	p.add(c, step{workload: "import", x: n, task: task{Kind: "import", Events: n, Rows: p.scale.liveRows}})
 	n = p.scale.diskEvents
-	p.add(step{workload: "disk", x: n, once: true, task: task{Kind: "disk", Peer: each.Name, Events: n, Rows: p.scale.liveRows}})
+	p.add(c, step{workload: "disk", x: n, once: true, task: task{Kind: "disk", Events: n, Rows: p.scale.liveRows}})
 }
 
-func (p *plan) starts(each peer.Peer) {
-	if each.Keeps == peer.KeepsBytes {
+func (p *plan) starts(c contender) {
+	if c.Keeps == peer.KeepsBytes {
 		return
 	}
 	for _, events := range p.scale.startEvents {
-		if each.Name != ours && events > p.scale.startLimit {
-			p.lacks("start", each.Name, events, fmt.Sprintf("not made: peers are measured up to %s events", count(p.scale.startLimit)))
+		if c.Name != ours && events > p.scale.startLimit {
+			p.lacks("start", c, events, fmt.Sprintf("not made: peers are measured up to %s events", count(p.scale.startLimit)))
 			continue
 		}
 		s := step{
-			workload: "start", x: events, history: p.history(each.Name, events, p.scale.liveRows),
-			task: task{Kind: "start", Peer: each.Name, Events: events, Rows: p.scale.liveRows, Snapshot: each.Name == ours},
+			workload: "start", x: events, history: p.history(history{contender: c, events: events, rows: p.scale.liveRows}),
+			task: task{Kind: "start", Events: events, Rows: p.scale.liveRows, Snapshot: c.Name == ours},
 		}
-		p.add(s)
-		if each.Name != ours {
+		if c.Name != ours {
+			p.add(c, s)
 			continue
 		}
-		s.peer, s.before = oursKilled, killWhileWriting(s.history)
-		p.add(s)
-		s.peer, s.before, s.task.Snapshot = oursNoSnapshot, dropSnapshots(s.history), false
-		p.add(s)
+		s.before = requireSnapshot(s.history)
+		p.add(c, s)
+		s.peer, s.before = c.variant(afterKill), killWhileWriting(s.history)
+		p.add(c, s)
+		s.peer, s.before, s.task.Snapshot = c.variant(noSnapshot), dropSnapshots(s.history), false
+		if slices.Contains(p.scale.rebuild, events) {
+			s.alias = rebuild
+		}
+		p.add(c, s)
 	}
 }
 
-func (p *plan) gets(each peer.Peer) {
+func (p *plan) loads(c contender) {
+	if c.Keeps == peer.KeepsBytes {
+		return
+	}
+	for _, rows := range p.scale.loadRows {
+		h := p.history(history{contender: c, events: eventgen.UnendedOps(rows), rows: rows, unended: true})
+		s := step{workload: "load", x: rows, history: h, task: task{Kind: "load", Rows: rows}}
+		if c.Name != ours {
+			p.add(c, s)
+			continue
+		}
+		s.before = requireSnapshot(h)
+		p.add(c, s)
+		s.peer, s.before = c.variant(noSnapshot), dropSnapshots(h)
+		p.add(c, s)
+	}
+}
+
+func (p *plan) gets(c contender) {
 	for _, rows := range p.scale.getRows {
-		switch each.Keeps {
+		switch c.Keeps {
 		case peer.KeepsBytes:
 		case peer.KeepsHistory:
-			p.lacks("get", each.Name, rows, "the Go map beside it would be measured")
+			p.lacks("get", c, rows, "the Go map beside it would be measured")
 		default:
-			p.add(step{
-				workload: "get", x: rows, history: p.history(each.Name, 2*rows, rows),
-				task: task{Kind: "get", Peer: each.Name, Rows: rows},
+			p.add(c, step{
+				workload: "get", x: rows, history: p.history(history{contender: c, events: 2 * rows, rows: rows}),
+				task: task{Kind: "get", Rows: rows},
 			})
 		}
 	}
 }
 
-func (p *plan) scans(each peer.Peer) {
+func (p *plan) scans(c contender) {
 	events := p.scale.startLimit
-	switch each.Keeps {
+	switch c.Keeps {
 	case peer.KeepsBytes:
 	case peer.KeepsRows:
-		p.lacks("history", each.Name, events, "keeps no history")
+		p.lacks("history", c, events, "keeps no history")
 	default:
-		p.add(step{
-			workload: "history", x: events, history: p.history(each.Name, events, p.scale.liveRows),
-			task: task{Kind: "history", Peer: each.Name, Events: events, Rows: p.scale.liveRows},
+		p.add(c, step{
+			workload: "history", x: events, history: p.history(history{contender: c, events: events, rows: p.scale.liveRows}),
+			task: task{Kind: "history", Events: events, Rows: p.scale.liveRows},
 		})
 	}
 }
 
-// round returns the steps of a round: workload by workload, the peers in an order
-// that the seed and the round decide.
+// round returns the steps of a round, workload by workload. The seed and the round determine the
+// order of the peers.
 func (p *plan) round(n int, seed uint64) []step {
 	steps := slices.DeleteFunc(slices.Clone(p.steps), func(s step) bool { return s.once && n > 0 })
 	rng := rand.New(rand.NewPCG(seed, uint64(n)))
 	rng.Shuffle(len(steps), func(i, j int) { steps[i], steps[j] = steps[j], steps[i] })
-	order := []string{"upsert", "import", "start", "get", "history", "disk"}
+	order := []string{"upsert", "import", "start", "load", "get", "history", "disk"}
 	slices.SortStableFunc(steps, func(a, b step) int {
 		if d := slices.Index(order, a.workload) - slices.Index(order, b.workload); d != 0 {
 			return d
@@ -200,20 +259,37 @@ func (p *plan) round(n int, seed uint64) []step {
 	return steps
 }
 
-// dropSnapshots has the next start read the whole history.
+// requireSnapshot returns an error if the log has no snapshot, because the start would then be
+// measured without one.
+func requireSnapshot(h *history) func(context.Context, *bench) error {
+	return func(_ context.Context, b *bench) error {
+		dir := filepath.Join(b.dir, h.name(), "snapshots")
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if len(entries) == 0 {
+			return fmt.Errorf("%s has no snapshot: its writer did not write one at Close", dir)
+		}
+		return nil
+	}
+}
+
+// dropSnapshots deletes the snapshots, so that the next opening reads the whole history.
 func dropSnapshots(h *history) func(context.Context, *bench) error {
 	return func(_ context.Context, b *bench) error {
 		return os.RemoveAll(filepath.Join(b.dir, h.name(), "snapshots"))
 	}
 }
 
-// killWhileWriting has a writer killed in the middle of its durable writes. It is
-// writing migrations of its own, at most one of which is left.
+// killWhileWriting starts a writer and kills it in the middle of its durable writes. The writer
+// writes migrations of its own, at most one of which has a row afterwards.
 func killWhileWriting(h *history) func(context.Context, *bench) error {
 	return func(ctx context.Context, b *bench) error {
-		_, err := task{
-			Kind: "write", Peer: h.peer, Dir: filepath.Join(b.dir, h.name()), Seed: b.nextSeed(), KillAfter: 100,
-		}.run(ctx, func(int) {})
+		_, err := b.runTask(ctx, task{
+			Kind: "write", Peer: h.contender.Name, program: h.contender.program,
+			Dir: filepath.Join(b.dir, h.name()), Seed: b.nextSeed(), KillAfter: 100,
+		}, func(int) {})
 		return err
 	}
 }

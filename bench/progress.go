@@ -9,8 +9,8 @@ import (
 	"golang.org/x/term"
 )
 
-// progress tells on stderr how far a run is: on a terminal in a line that
-// changes, elsewhere in a line for each step.
+// progress prints the state of a run to stderr. On a terminal it updates one line. Otherwise it
+// prints a line for each step.
 type progress struct {
 	mu       sync.Mutex
 	terminal bool
@@ -27,7 +27,7 @@ func newProgress(steps int) *progress {
 	return p
 }
 
-// tick shows that something goes on during a long step.
+// tick prints the state again at intervals, because a step can take long.
 func (p *progress) tick() {
 	every := 10 * time.Second
 	if p.terminal {
@@ -45,7 +45,7 @@ func (p *progress) tick() {
 	}
 }
 
-// begin tells of the next step.
+// begin starts the next step.
 func (p *progress) begin(what string) {
 	p.mu.Lock()
 	p.step++
@@ -54,7 +54,7 @@ func (p *progress) begin(what string) {
 	p.show("")
 }
 
-// events tells how many events a step has written.
+// events prints the number of events that a step has written.
 func (p *progress) events(n, of int) {
 	if p.terminal {
 		p.show(fmt.Sprintf(", %d of %d events", n, of))

@@ -8,14 +8,13 @@ import (
 	"strings"
 )
 
-// Between these lines of BENCHMARKS.md everything is written anew.
+// The report replaces everything between these two lines of BENCHMARKS.md.
 const (
 	resultsBegin = "<!-- results: begin -->"
 	resultsEnd   = "<!-- results: end -->"
 )
 
-// writeDocs puts the results into BENCHMARKS.md in dir, and the plots into its
-// bench/.
+// writeDocs writes the results into dir/BENCHMARKS.md, and the plots into dir/bench.
 func writeDocs(dir string, r *results) error {
 	file := filepath.Join(dir, "BENCHMARKS.md")
 	content, err := os.ReadFile(file)
@@ -25,7 +24,7 @@ func writeDocs(dir string, r *results) error {
 	before, rest, ok1 := strings.Cut(string(content), resultsBegin)
 	_, after, ok2 := strings.Cut(rest, resultsEnd)
 	if !ok1 || !ok2 {
-		return fmt.Errorf("%s lacks the lines %q and %q, between which the results go", file, resultsBegin, resultsEnd)
+		return fmt.Errorf("%s lacks the lines %q and %q, which enclose the results", file, resultsBegin, resultsEnd)
 	}
 	if err := writeCharts(filepath.Join(dir, "bench"), r); err != nil {
 		return err
@@ -33,19 +32,24 @@ func writeDocs(dir string, r *results) error {
 	return os.WriteFile(file, []byte(before+resultsBegin+"\n"+resultsText(r)+"\n"+resultsEnd+after), 0o644)
 }
 
-// resultsText is what stands between the lines.
+// resultsText returns the text between the two lines. The ratios come first.
 func resultsText(r *results) string {
 	var text strings.Builder
 	if r.Run.Quick {
-		text.WriteString("\n**From a run with `-quick`, which tells nothing about speed.**\n")
+		text.WriteString("\n**From a run with `-quick`, which shows nothing about speed.**\n")
+	}
+	for _, t := range comparisons(r) {
+		t.markdown(&text)
 	}
 	fmt.Fprintf(&text, `
+### The run
+
 | | |
 |---|---|
 | command | %s |
 | date | %s |
 | commit | %s |
-| rounds | %d of %d ms; shown is the median, in parentheses the least and the most |
+| rounds | %d of %d ms; a cell has the median, and the least and the greatest in parentheses |
 | CPU | %d × %s |
 | memory | %s MiB |
 | kernel | %s |

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strconv"
@@ -8,20 +9,27 @@ import (
 	"unicode/utf8"
 )
 
-// table is figures for people: text columns to the left, numbers to the right.
+// table is a table for a terminal or for a document.
 type table struct {
 	title string
 	note  string
 	head  []string
 	rows  [][]string
+
+	leftColumns int // columns that are aligned to the left, before those aligned to the right; 0: two
 }
+
+func (t table) isLeft(column int) bool { return column < cmp.Or(t.leftColumns, 2) }
 
 // column is how a metric is shown.
 type column struct {
 	head   string
 	metric string
-	spread bool // with the least and the most of the rounds
+	spread bool   // with the least and the greatest of the rounds
+	better string // lower or higher; "": neither
 }
+
+const lower, higher = "lower", "higher"
 
 // sections are the workloads in the order of the tables.
 var sections = []struct {
@@ -31,26 +39,54 @@ var sections = []struct {
 	columns  []column
 }{
 	{"upsert", func(x int) string { return plural(x, "writer") + ", durable upserts" },
-		"An op is over when it is durable. CPU is that of the whole process: of all cores, and of the bench's own work.",
-		[]column{{"ops/s", "ops_per_s", true}, {"p50 µs", "p50_us", true}, {"p90 µs", "p90_us", false}, {"p99 µs", "p99_us", true}, {"p99.9 µs", "p99_9_us", false}, {"max µs", "max_us", false}, {"CPU µs/op", "cpu_us_per_op", true}}},
+		"An op ends when its event is durable. CPU is the CPU time of the whole process on all cores, including the bench's own work.",
+		[]column{
+			{"ops/s", "ops_per_s", true, higher}, {"p50 µs", "p50_us", true, lower}, {"p90 µs", "p90_us", false, lower}, {"p99 µs", "p99_us", true, lower},
+			{"p99.9 µs", "p99_9_us", false, lower}, {"max µs", "max_us", false, lower}, {"CPU µs/op", "cpu_us_per_op", true, lower},
+		}},
 	{"import", func(x int) string { return "Import of " + count(x) + " events" },
-		"As fast as each can with batches and without a sync for each, durable at the end.",
-		[]column{{"events/s", "events_per_s", true}, {"ms", "import_ms", false}}},
+		"Each peer imports in its fastest way, with batches and without a sync for each event. All events are durable at the end.",
+		[]column{{"events/s", "events_per_s", true, higher}, {"ms", "import_ms", false, ""}}},
 	{"start", func(x int) string { return "Start after " + count(x) + " events" },
-		"In a new process, until all live rows are in a Go map. Heap: most bytes in the Go heap while it opened; of the process: the most memory that it has had.",
-		[]column{{"ms", "start_ms", true}, {"events/s", "events_per_s", false}, {"heap MiB", "peak_heap_mib", true}, {"heap before MiB", "heap_before_mib", false}, {"heap from system MiB", "heap_sys_mib", false}, {"process MiB", "peak_rss_mib", false}, {"rows", "rows", false}}},
+		"Time in a new process until all live rows are in a Go map. Heap is the peak size of the Go heap during the opening. Process is the peak resident memory of the process.",
+		[]column{
+			{"ms", "start_ms", true, lower}, {"events/s", "events_per_s", false, ""}, {"heap MiB", "peak_heap_mib", true, lower},
+			{"heap before MiB", "heap_before_mib", false, ""}, {"heap from system MiB", "heap_sys_mib", false, lower},
+			{"process MiB", "peak_rss_mib", false, lower}, {"rows", "rows", false, ""},
+		}},
+	{"load", func(x int) string { return "Load of " + count(x) + " live rows" },
+		"Time in a new process until all live rows are in a Go map. Peak heap is the peak size of the Go heap during the opening. Process is the peak resident memory of the process, which includes pages of a memory-mapped file. " +
+			"Heap afterwards is what the open store and the map occupy after a garbage collection, also given per row.",
+		[]column{
+			{"ms", "load_ms", true, lower}, {"peak heap MiB", "peak_heap_mib", true, lower}, {"process MiB", "peak_rss_mib", true, lower},
+			{"heap afterwards MiB", "heap_mib", false, lower}, {"heap bytes/row", "heap_bytes_per_row", true, lower}, {"rows", "rows", false, ""},
+		}},
 	{"get", func(x int) string { return "Get among " + count(x) + " live rows" },
-		"One row at random while a writer upserts durably; then all rows, without the writer.",
-		[]column{{"ns/get", "get_ns", true}, {"allocs/get", "allocs_per_get", false}, {"writer's ops/s", "writer_ops_per_s", false}, {"all rows ms", "all_ms", true}}},
+		"Get of one random row while a writer upserts durably. All rows: reading all rows without the writer.",
+		[]column{
+			{"ns/get", "get_ns", true, lower}, {"allocs/get", "allocs_per_get", false, lower},
+			{"writer's ops/s", "writer_ops_per_s", false, higher}, {"all rows ms", "all_ms", true, lower},
+		}},
 	{"history", func(x int) string { return "History of one migration among " + count(x) + " events" },
-		"Read from the files.",
-		[]column{{"ms", "history_ms", true}, {"its events", "events_of_it", false}}},
+		"Reads all events of one migration from the files. All peers have the same events and read the same migration.",
+		[]column{{"ms", "history_ms", true, lower}, {"its events", "events_of_it", false, ""}}},
 	{"disk", func(x int) string { return "Bytes on disk after " + count(x) + " AddLearner events" },
-		"Of all files after a close, by the number of events; allocated is what the file system has given them.",
-		[]column{{"bytes/event", "size_bytes_per_event", false}, {"allocated bytes/event", "allocated_bytes_per_event", false}}},
+		"Size of all files after a close, divided by the number of events. Allocated is the size of the blocks that the file system has allocated to them.",
+		[]column{{"bytes/event", "size_bytes_per_event", false, lower}, {"allocated bytes/event", "allocated_bytes_per_event", false, lower}}},
 }
 
-// tables returns all figures.
+// comparisons returns the tables of ratios that have a value.
+func comparisons(r *results) (all []table) {
+	if len(r.xs("upsert")) > 0 {
+		all = append(all, ratioTable(r))
+	}
+	if old := oldTable(r); len(old.rows) > 0 {
+		all = append(all, old)
+	}
+	return all
+}
+
+// tables returns the tables of all figures.
 func tables(r *results) (all []table) {
 	keeps := map[string]string{}
 	for _, a := range r.Peers {
@@ -104,7 +140,7 @@ func (t table) print(w io.Writer) {
 		var line strings.Builder
 		for i, cell := range row {
 			fill := strings.Repeat(" ", max(0, widths[i]-utf8.RuneCountInString(cell)))
-			if i < 2 || strings.HasPrefix(cell, "n/a") {
+			if t.isLeft(i) || strings.HasPrefix(cell, "n/a") {
 				line.WriteString(cell + fill + "  ")
 			} else {
 				line.WriteString(fill + cell + "  ")
@@ -122,7 +158,7 @@ func (t table) markdown(w io.Writer) {
 	}
 	fmt.Fprintf(w, "| %s |\n|", strings.Join(t.head, " | "))
 	for i := range t.head {
-		if i < 2 {
+		if t.isLeft(i) {
 			fmt.Fprint(w, "---|")
 		} else {
 			fmt.Fprint(w, "---:|")
@@ -134,7 +170,7 @@ func (t table) markdown(w io.Writer) {
 	}
 }
 
-// number shows three digits that count, and thousands apart.
+// number shows three significant digits, with separators between thousands.
 func number(v float64) string {
 	switch {
 	case v == 0:
@@ -149,7 +185,7 @@ func number(v float64) string {
 	return count(int(v + 0.5))
 }
 
-// count shows a whole number with its thousands apart.
+// count shows a whole number with separators between thousands.
 func count(n int) string {
 	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0; i -= 3 {

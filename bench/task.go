@@ -15,8 +15,8 @@ import (
 	"migrationlog/bench/peer"
 )
 
-// task is one measurement. It runs in a process of its own, so that none finds
-// the memory, the garbage or the goroutines of another.
+// task is one measurement. Each task runs in a process of its own, so that it does not find the
+// memory, the garbage or the goroutines of another one.
 type task struct {
 	Kind       string `json:"kind"`
 	Peer       string `json:"peer"`
@@ -27,27 +27,33 @@ type task struct {
 	Rows       int    `json:"rows"`
 	DurationMS int    `json:"duration_ms"`
 
-	Snapshot bool `json:"snapshot"` // one spares the start reading the events
+	Snapshot bool `json:"snapshot"` // start: a snapshot makes reading the events unnecessary
+	Unended  bool `json:"unended"`  // make: no migration ends
 
-	KillAfter int `json:"kill_after"` // end the process with SIGKILL once it has told of so many events
+	Migration       peer.ID `json:"migration"`        // history: the migration whose events are read
+	MigrationEvents int     `json:"migration_events"` // history: their number
+
+	KillAfter int `json:"kill_after"` // kill the process with SIGKILL after this many events; 0: never
+
+	program string // executable that runs the task; "": this one
 }
 
-// values are what a task found, by metric. A metric's unit is the end of its name.
+// values are the results of a task, by metric. The end of a metric's name is its unit.
 type values map[string]float64
 
-// taskEnv holds the task of a process that is to run one.
+// taskEnv is the environment variable with the task of a process that was started for one.
 const taskEnv = "MIGRATIONLOG_BENCH_TASK"
 
 const progressWord = "progress "
 
-// runTask is the life of a process that was started for one task.
+// runTask runs the task of a process that was started for one.
 func runTask(encoded string) error {
 	var t task
 	if err := json.Unmarshal([]byte(encoded), &t); err != nil {
 		return err
 	}
 	measure, ok := map[string]func(task) (values, error){
-		"upsert": measureUpsert, "import": measureImport, "start": measureStart, "get": measureGet,
+		"upsert": measureUpsert, "import": measureImport, "start": measureStart, "load": measureLoad, "get": measureGet,
 		"history": measureHistory, "disk": measureDisk, "make": makeHistory, "write": writeOn,
 	}[t.Kind]
 	if !ok {
@@ -63,24 +69,26 @@ func runTask(encoded string) error {
 	return json.NewEncoder(os.Stdout).Encode(found)
 }
 
-func tellProgress(events int) { fmt.Fprintf(os.Stderr, "%s%d\n", progressWord, events) }
+func reportProgress(events int) { fmt.Fprintf(os.Stderr, "%s%d\n", progressWord, events) }
 
-// run runs the task in a new process. progress is told how many events it has
-// written so far, where it tells. The process ends with ctx.
-func (t task) run(ctx context.Context, progress func(events int)) (values, error) {
+// runInProcess runs the task in a new process. It calls progress with the number of events written so far, if
+// the task reports it. The process is killed if ctx is canceled.
+func runInProcess(ctx context.Context, t task, progress func(events int)) (values, error) {
 	encoded, err := json.Marshal(t)
 	if err != nil {
 		return nil, err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
+	program := t.program
+	if program == "" {
+		if program, err = os.Executable(); err != nil {
+			return nil, err
+		}
 	}
-	process := exec.CommandContext(ctx, self)
+	process := exec.CommandContext(ctx, program)
 	process.Env = append(os.Environ(), taskEnv+"="+string(encoded))
 	var out bytes.Buffer
 	process.Stdout = &out
-	told, err := process.StderrPipe()
+	stderr, err := process.StderrPipe()
 	if err != nil {
 		return nil, err
 	}
@@ -88,13 +96,13 @@ func (t task) run(ctx context.Context, progress func(events int)) (values, error
 		return nil, err
 	}
 	killed := false
-	var said []string
-	lines := bufio.NewScanner(told)
+	var messages []string
+	lines := bufio.NewScanner(stderr)
 	for lines.Scan() {
 		number, isProgress := strings.CutPrefix(lines.Text(), progressWord)
 		events, err := strconv.Atoi(number)
 		if !isProgress || err != nil {
-			said = append(said, lines.Text())
+			messages = append(messages, lines.Text())
 			continue
 		}
 		progress(events)
@@ -113,13 +121,13 @@ func (t task) run(ctx context.Context, progress func(events int)) (values, error
 		return nil, ctx.Err()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s of %s: %w: %s", t.Kind, t.Peer, err, strings.Join(said[max(0, len(said)-20):], "\n"))
+		return nil, fmt.Errorf("%s of %s: %w: %s", t.Kind, t.Peer, err, strings.Join(messages[max(0, len(messages)-20):], "\n"))
 	}
 	var found values
 	return found, json.Unmarshal(out.Bytes(), &found)
 }
 
-// open opens the task's peer in its directory, for one writer.
+// open opens the task's peer in the task's directory for one writer.
 func (t task) open() (peer.Peer, peer.Store, error) {
 	p, err := peer.Named(t.Peer)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"migrationlog/bench/peer"
 )
 
-// quantiles are the parts of all ops whose latency is reported, by metric.
+// quantiles are the quantiles of the latency that are reported, by metric.
 var quantiles = []struct {
 	metric string
 	part   float64
@@ -23,8 +23,8 @@ var quantiles = []struct {
 	{"p99_us", .99}, {"p99_5_us", .995}, {"p99_9_us", .999}, {"p99_95_us", .9995}, {"p99_99_us", .9999}, {"max_us", 1},
 }
 
-// writer drives its own migrations. It encodes each event once, outside of the
-// time of the op where the peer takes bytes, inside where it takes events.
+// writer drives its own migrations. If the peer takes bytes, the writer encodes each event before the
+// op's time begins. If the peer takes events, the op includes the encoding.
 type writer struct {
 	events    *eventgen.Generator
 	latencies []time.Duration
@@ -55,8 +55,8 @@ func (w *writer) step(p peer.Peer, s peer.Store) error {
 	return err
 }
 
-// measureUpsert has many writers upsert for a time, and then looks whether all
-// rows are there again.
+// measureUpsert lets many writers upsert for the task's duration. Then it opens the store again and
+// returns an error if a row is missing.
 func measureUpsert(t task) (values, error) {
 	p, err := peer.Named(t.Peer)
 	if err != nil {
@@ -77,11 +77,11 @@ func measureUpsert(t task) (values, error) {
 	if err := errors.Join(err, s.Close()); err != nil {
 		return nil, err
 	}
-	found := summarise(writers, elapsed, cpu)
-	return found, rowsAreThere(p, t.Dir, writers)
+	found := summarize(writers, elapsed, cpu)
+	return found, checkRows(p, t.Dir, writers)
 }
 
-// importBeginnings begins all migrations, so that what is measured overwrites rows.
+// importBeginnings begins all migrations, so that the measured upserts overwrite rows.
 func importBeginnings(p peer.Peer, t task, writers []*writer) error {
 	which, left := 0, t.Writers*max(4, t.Rows/t.Writers)
 	return p.Import(t.Dir, func() (op eventgen.Op, more bool, err error) {
@@ -95,8 +95,8 @@ func importBeginnings(p peer.Peer, t task, writers []*writer) error {
 	}, nil)
 }
 
-// drive has all writers write until the time is over, and returns how long that
-// took, the last ops included.
+// drive lets all writers write until the duration is over. It returns the elapsed time, which
+// includes the last ops.
 func drive(p peer.Peer, s peer.Store, writers []*writer, duration time.Duration) (time.Duration, error) {
 	var done sync.WaitGroup
 	failures := make([]error, len(writers))
@@ -112,14 +112,14 @@ func drive(p peer.Peer, s peer.Store, writers []*writer, duration time.Duration)
 	return time.Since(began), errors.Join(failures...)
 }
 
-// cpuTime is what this process has taken so far, its system calls included.
+// cpuTime returns the CPU time of this process so far, in user and in kernel mode.
 func cpuTime() time.Duration {
 	var u unix.Rusage
-	_ = unix.Getrusage(unix.RUSAGE_SELF, &u) // it fails for bad arguments only
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &u) // fails only for invalid arguments
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-func summarise(writers []*writer, elapsed, cpu time.Duration) values {
+func summarize(writers []*writer, elapsed, cpu time.Duration) values {
 	var all []time.Duration
 	for _, w := range writers {
 		all = append(all, w.latencies...)
@@ -135,9 +135,8 @@ func summarise(writers []*writer, elapsed, cpu time.Duration) values {
 	return found
 }
 
-// rowsAreThere opens the store again. A peer that has lost rows has not done the
-// job.
-func rowsAreThere(p peer.Peer, dir string, writers []*writer) error {
+// checkRows opens the store again and returns an error if it has not all rows.
+func checkRows(p peer.Peer, dir string, writers []*writer) error {
 	want := 0
 	for _, w := range writers {
 		want += w.events.Live()
@@ -146,9 +145,9 @@ func rowsAreThere(p peer.Peer, dir string, writers []*writer) error {
 	if err != nil {
 		return err
 	}
-	got, err := s.Load()
+	_, got, err := s.Load()
 	if err == nil && got != want {
-		err = fmt.Errorf("%s has %d rows where %d were acknowledged: its figures count for nothing", p.Name, got, want)
+		err = fmt.Errorf("%s has %d rows after %d were acknowledged: its figures do not count", p.Name, got, want)
 	}
 	return errors.Join(err, s.Close())
 }
@@ -164,6 +163,6 @@ func writeOn(t task) (values, error) {
 		if err := w.step(p, s); err != nil {
 			return nil, err
 		}
-		tellProgress(n)
+		reportProgress(n)
 	}
 }

@@ -1,3 +1,3 @@
-// Package eventgen knows what coordinators write: the events of many migrations, each
-// from AddLearner to its removal or abort. It does not know who stores them.
+// Package eventgen generates the events that coordinators write: many migrations, each from
+// AddLearner to its removal or abort. It does not know which store writes them.
 package eventgen

@@ -2,6 +2,7 @@ package eventgen
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 
@@ -12,20 +13,20 @@ import (
 type Op struct {
 	ID    checkpoint.MigrationID
 	Event checkpoint.Event
-	Value []byte // the encoded event, once Encode has been called
-	Ends  bool   // the migration has no row after it
+	Value []byte // the encoded event; nil before Encode
+	Ends  bool   // the migration has no row after this event
 }
 
-// Encode sets Value to the bytes that a log keeps of the event.
+// Encode sets Value to the encoded event.
 func (o *Op) Encode() error {
 	value, err := checkpoint.EncodeEvent(o.Event)
 	o.Value = value
 	return err
 }
 
-// IDOf returns the migration that an encoded event is about, and whether it ends
-// it. It reads fixed places, which is the least that a log of such events could
-// spend on each, and refuses what has another beginning.
+// IDOf returns the migration of an encoded event, and whether the event ends it. It reads fixed
+// offsets, which is the least work that a log of such events could do per entry. It returns an
+// error if the value does not begin like an event.
 func IDOf(value []byte) (id checkpoint.MigrationID, ends bool, err error) {
 	if len(value) < 21 || value[1] != 1 || value[3] != 2 || value[4] != 0x50 {
 		return id, false, fmt.Errorf("%x is not the beginning of an event", value[:min(len(value), 21)])
@@ -33,29 +34,36 @@ func IDOf(value []byte) (id checkpoint.MigrationID, ends bool, err error) {
 	return checkpoint.MigrationID(value[5:21]), value[2] != 1, nil
 }
 
-// epochMS is when the first migration of each sequence begins, Unix milliseconds.
+// epochMS is the start of each sequence's clock, in Unix milliseconds.
 const epochMS = 1_795_399_697_649
 
-// About one move in 20 is given up, one step in 16 is tried again before the next.
+// About one migration in 20 is aborted. One step in 16 is retried before the next step.
 const (
 	abortOneIn = 20
 	retryOneIn = 16
 )
 
-// Generator is an endless sequence of ops over a fixed number of migrations. The
-// first ops begin them; from then on one of them at random takes its next step,
-// and one that has ended is followed by the beginning of another. No op repeats
-// the phase and attempt of the one before it in the same migration, so none is a
-// duplicate.
+// secondStepLag is the number of migrations that begin between the first and the second event of
+// one migration in the sequence of NextUnended.
+const secondStepLag = 1000
+
+// Generator yields an endless sequence of ops over a fixed number of slots, each of which holds one
+// migration at a time. The first ops begin a migration in each slot. After that, each op is the
+// next step of a random slot. If a migration has ended, the next op begins a new migration in its
+// slot. No op has the same phase and attempt as the previous op of its migration, so no op is a
+// duplicate. The seed and the methods called determine the sequence. A Generator is not safe for
+// concurrent use.
 type Generator struct {
 	rng     *rand.Rand
 	slots   []migration
-	started int // slots that have been begun
-	ended   int // the slot to be begun anew with the next op; -1: none
+	started int // slots in which a migration has begun
+	ended   int // slot in which the next op begins a new migration; -1: none
 	clockMS uint64
+
+	second int // NextUnended: the slot whose migration takes its second step next
 }
 
-// migration is where one of them stands.
+// migration is the state of one migration.
 type migration struct {
 	id      checkpoint.MigrationID
 	phase   checkpoint.Phase // of the latest row
@@ -66,95 +74,117 @@ type migration struct {
 	group   uint64
 }
 
-// New returns the sequence of that seed over that many migrations.
+// New returns the generator of a seed with that many slots.
 func New(seed uint64, migrations int) *Generator {
 	return &Generator{
 		rng: rand.New(rand.NewPCG(seed, 0x6d6c6f67)), slots: make([]migration, migrations),
-		ended: -1, clockMS: epochMS,
+		ended: -1, clockMS: epochMS, second: 1,
 	}
 }
 
-// Live is the number of migrations that have a row after the ops so far.
-func (l *Generator) Live() int {
-	if l.ended >= 0 {
-		return l.started - 1
+// Live returns the number of migrations that have a row after the ops so far.
+func (g *Generator) Live() int {
+	if g.ended >= 0 {
+		return g.started - 1
 	}
-	return l.started
+	return g.started
 }
 
-// ID is the id of a migration that has begun, by its place.
-func (l *Generator) ID(place int) checkpoint.MigrationID { return l.slots[place].id }
+// ID returns the id of the latest migration in a slot.
+func (g *Generator) ID(slot int) checkpoint.MigrationID { return g.slots[slot].id }
 
 // Next returns the next op, not encoded.
-func (l *Generator) Next() (Op, error) {
-	l.clockMS += l.rng.Uint64N(3)
+func (g *Generator) Next() (Op, error) {
+	g.clockMS += g.rng.Uint64N(3)
 	switch {
-	case l.started < len(l.slots):
-		l.started++
-		return l.begin(&l.slots[l.started-1])
-	case l.ended >= 0:
-		m := &l.slots[l.ended]
-		l.ended = -1
-		return l.begin(m)
+	case g.started < len(g.slots):
+		g.started++
+		return g.begin(&g.slots[g.started-1])
+	case g.ended >= 0:
+		m := &g.slots[g.ended]
+		g.ended = -1
+		return g.begin(m)
 	}
-	place := l.rng.IntN(len(l.slots))
-	m := &l.slots[place]
+	slot := g.rng.IntN(len(g.slots))
+	m := &g.slots[slot]
 	switch {
 	case m.phase == checkpoint.PhaseComplete:
-		l.ended = place
-		return Op{ID: m.id, Ends: true, Event: checkpoint.Removed{MigrationID: m.id, TimestampMS: l.clockMS}}, nil
-	case m.phase < checkpoint.PhaseCutover && l.rng.IntN(4*abortOneIn) == 0:
-		l.ended = place
-		return l.abort(m), nil
-	case l.rng.IntN(retryOneIn) == 0:
+		g.ended = slot
+		return Op{ID: m.id, Ends: true, Event: checkpoint.Removed{MigrationID: m.id, TimestampMS: g.clockMS}}, nil
+	case m.phase < checkpoint.PhaseCutover && g.rng.IntN(4*abortOneIn) == 0:
+		g.ended = slot
+		return g.abort(m), nil
+	case g.rng.IntN(retryOneIn) == 0:
 		m.attempt++
 	default:
 		m.phase, m.attempt = m.phase+1, 0
 	}
-	return l.upsert(m)
+	return g.upsert(m)
 }
 
-// NextAddLearner returns an op that begins a migration or, once all have begun,
-// tries to begin one of them again.
-func (l *Generator) NextAddLearner() (Op, error) {
-	if l.started < len(l.slots) {
-		return l.Next()
+// NextAddLearner returns an op that begins a migration. Once every slot has a migration, it
+// returns a retry of one of their AddLearner steps.
+func (g *Generator) NextAddLearner() (Op, error) {
+	if g.started < len(g.slots) {
+		return g.Next()
 	}
-	l.clockMS += l.rng.Uint64N(3)
-	m := &l.slots[l.rng.IntN(len(l.slots))]
+	g.clockMS += g.rng.Uint64N(3)
+	m := &g.slots[g.rng.IntN(len(g.slots))]
 	m.attempt++
-	return l.upsert(m)
+	return g.upsert(m)
 }
 
-func (l *Generator) begin(m *migration) (Op, error) {
-	*m = migration{
-		id: l.newID(), phase: checkpoint.PhaseAddLearner, shard: l.rng.Uint32N(4096),
-		source: 1 + l.rng.Uint64N(64), target: 1 + l.rng.Uint64N(64), group: 1 + l.rng.Uint64N(256),
+// NextUnended returns the next op of a sequence in which no migration ends. One migration begins in
+// each slot. Every second one takes a second step after secondStepLag more have begun, or after all
+// have begun. The sequence has UnendedOps ops. After those NextUnended returns an error.
+func (g *Generator) NextUnended() (Op, error) {
+	g.clockMS += g.rng.Uint64N(3)
+	allBegun := g.started == len(g.slots)
+	switch {
+	case g.second < g.started && (allBegun || g.second+secondStepLag <= g.started):
+		m := &g.slots[g.second]
+		g.second += 2
+		m.phase, m.attempt = m.phase+1, 0
+		return g.upsert(m)
+	case allBegun:
+		return Op{}, errors.New("every migration has taken its steps")
 	}
-	return l.upsert(m)
+	g.started++
+	return g.begin(&g.slots[g.started-1])
 }
 
-// newID is a UUIDv7 (RFC 9562) of the sequence's clock.
-func (l *Generator) newID() (id checkpoint.MigrationID) {
-	binary.BigEndian.PutUint64(id[:], l.clockMS<<16|7<<12|l.rng.Uint64N(1<<12))
-	binary.BigEndian.PutUint64(id[8:], 2<<62|l.rng.Uint64()>>2)
+// UnendedOps returns the number of ops that NextUnended yields for that many migrations.
+func UnendedOps(migrations int) int { return migrations + migrations/2 }
+
+func (g *Generator) begin(m *migration) (Op, error) {
+	*m = migration{
+		id: g.newID(), phase: checkpoint.PhaseAddLearner, shard: g.rng.Uint32N(4096),
+		source: 1 + g.rng.Uint64N(64), target: 1 + g.rng.Uint64N(64), group: 1 + g.rng.Uint64N(256),
+	}
+	return g.upsert(m)
+}
+
+// newID returns a UUIDv7 (RFC 9562) with the time of the generator's clock.
+func (g *Generator) newID() (id checkpoint.MigrationID) {
+	binary.BigEndian.PutUint64(id[:], g.clockMS<<16|7<<12|g.rng.Uint64N(1<<12))
+	binary.BigEndian.PutUint64(id[8:], 2<<62|g.rng.Uint64()>>2)
 	return id
 }
 
-func (l *Generator) upsert(m *migration) (Op, error) {
-	c, err := checkpoint.New(m.id, m.attempt, l.payload(m), l.clockMS)
+func (g *Generator) upsert(m *migration) (Op, error) {
+	c, err := checkpoint.New(m.id, m.attempt, g.payload(m), g.clockMS)
 	return Op{ID: m.id, Event: checkpoint.Upserted{Checkpoint: c}}, err
 }
 
-func (l *Generator) payload(m *migration) checkpoint.Payload {
+func (g *Generator) payload(m *migration) checkpoint.Payload {
 	switch m.phase {
 	case checkpoint.PhaseAddLearner:
 		return checkpoint.AddLearner{
 			VShardID: m.shard, SourceNode: m.source, TargetNode: m.target, SourceGroup: m.group,
-			WritePauseBudgetUS: 500_000, StartedAtHLC: checkpoint.HLC{WallNS: l.clockMS*1_000_000 + l.rng.Uint64N(1_000_000)},
+			WritePauseBudgetUS: 500_000, StartedAtHLC: checkpoint.HLC{WallNS: g.clockMS*1_000_000 + g.rng.Uint64N(1_000_000)},
 		}
 	case checkpoint.PhaseCatchUp:
-		return checkpoint.CatchUp{VShardID: m.shard, LearnerLogIndexAtAdd: l.rng.Uint64N(1 << 24)}
+		return checkpoint.CatchUp{VShardID: m.shard, LearnerLogIndexAtAdd: g.rng.Uint64N(1 << 24)}
 	case checkpoint.PhasePromoteLearner:
 		return checkpoint.PromoteLearner{VShardID: m.shard, TargetNode: m.target, SourceGroup: m.group}
 	case checkpoint.PhaseLeadershipTransfer:
@@ -162,10 +192,10 @@ func (l *Generator) payload(m *migration) checkpoint.Payload {
 	case checkpoint.PhaseCutover:
 		return checkpoint.Cutover{VShardID: m.shard, NewLeaderNodeID: m.target, SourceGroup: m.group}
 	}
-	return checkpoint.Complete{VShardID: m.shard, ActualPauseUS: l.rng.Uint64N(100_000), GhostStubInstalled: true}
+	return checkpoint.Complete{VShardID: m.shard, ActualPauseUS: g.rng.Uint64N(100_000), GhostStubInstalled: true}
 }
 
-func (l *Generator) abort(m *migration) Op {
+func (g *Generator) abort(m *migration) Op {
 	comps := []checkpoint.Compensation{{Kind: checkpoint.RemoveLearner, GroupID: m.group, PeerID: m.target}}
 	if m.phase >= checkpoint.PhasePromoteLearner {
 		comps = []checkpoint.Compensation{
@@ -174,6 +204,6 @@ func (l *Generator) abort(m *migration) Op {
 		}
 	}
 	return Op{ID: m.id, Ends: true, Event: checkpoint.Aborted{
-		MigrationID: m.id, Reason: "target left the cluster", Compensations: comps, TimestampMS: l.clockMS,
+		MigrationID: m.id, Reason: "target left the cluster", Compensations: comps, TimestampMS: g.clockMS,
 	}}
 }

@@ -66,7 +66,7 @@ func (b badgerStore) Rows() (map[ID][]byte, error) {
 	})
 }
 
-func (b badgerStore) Load() (int, error) { return b.All() }
+func (b badgerStore) Load() (any, int, error) { return counted(b.Rows()) }
 
 func (b badgerStore) Get(id ID, buf []byte) ([]byte, bool, error) {
 	err := b.db.View(func(tx *badger.Txn) error {

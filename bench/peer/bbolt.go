@@ -80,7 +80,7 @@ func (b *bboltStore) Rows() (map[ID][]byte, error) {
 	})
 }
 
-func (b *bboltStore) Load() (int, error) { return b.All() }
+func (b *bboltStore) Load() (any, int, error) { return counted(b.Rows()) }
 
 func (b *bboltStore) Get(id ID, buf []byte) ([]byte, bool, error) {
 	err := b.db.View(func(tx *bbolt.Tx) error {

@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// DirBytes is what the files under dir take: their sizes, and the blocks that
-// the file system has given them.
+// DirBytes returns the total size of the files under dir, and of the blocks that the file system has
+// allocated to them.
 func DirBytes(dir string) (size, allocated int64, err error) {
 	err = filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
@@ -24,7 +24,7 @@ func DirBytes(dir string) (size, allocated int64, err error) {
 	return size, allocated, err
 }
 
-// blocksBytes is what the file system has given a file.
+// blocksBytes returns the size of the blocks that are allocated to a file.
 func blocksBytes(info os.FileInfo) int64 {
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
 		return s.Blocks * 512

@@ -1,5 +1,4 @@
-// Package peer knows how each store keeps the events of migrations: migrationlog,
-// the stores that could stand in its place, and a bare file. It does not know what is
-// measured, and gives none of them checks or caches that its own documentation
-// does not.
+// Package peer writes the events of migrations to each store: migrationlog, the stores that could do
+// its job, and a raw file. It does not know what is measured. It adds no check and no cache that a
+// store's own documentation does not advise.
 package peer

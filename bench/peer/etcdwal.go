@@ -27,7 +27,7 @@ type etcdLog struct {
 	dir    string
 	log    *wal.WAL
 	next   uint64
-	mu     sync.Mutex       // held by the one that saves, where they are not grouped
+	mu     sync.Mutex       // held during a save; unused if grouped
 	commit *group[[][]byte] // nil: not grouped
 }
 

@@ -5,22 +5,22 @@ import (
 	"sync"
 )
 
-// group is a group commit: whoever comes while a batch is being written goes into
-// the next, and the first of those writes it. T is what a batch collects.
+// group is a group commit. A call during the write of a batch joins the next batch, and the first
+// caller of that batch leads it. T is the content of a batch.
 type group[T any] struct {
-	flush func(T) error // one at a time
-	reset func(T) T     // an empty batch in the memory of a flushed one
+	flush func(T) error // called by one goroutine at a time
+	reset func(T) T     // returns an empty batch that reuses the memory of a flushed one
 
 	mu     sync.Mutex
 	open   *batch[T]
 	spare  T
-	leader bool // somebody leads, or has been told to
+	leader bool // a caller leads, or has been signaled to
 }
 
 type batch[T any] struct {
 	items T
 	n     int
-	lead  chan struct{} // one of its callers is told to flush it
+	lead  chan struct{} // signals one of its callers to flush it
 	done  chan struct{}
 	err   error
 }
@@ -38,7 +38,7 @@ func (g *group[T]) newBatch() *batch[T] {
 	return b
 }
 
-// add puts something into the open batch and returns when that is flushed.
+// add adds an item to the open batch and returns when the batch is flushed.
 func (g *group[T]) add(put func(T) T) error {
 	g.mu.Lock()
 	b := g.open
@@ -58,12 +58,12 @@ func (g *group[T]) add(put func(T) T) error {
 	return b.err
 }
 
-// flushOpen flushes the open batch, one of whose callers is the caller, and
-// tells one of the next to do the same.
+// flushOpen flushes the open batch, to which the caller belongs, and signals a caller of the next
+// batch to lead it.
 func (g *group[T]) flushOpen() {
 	g.mu.Lock()
 	b := g.open
-	for n := 0; n != b.n; { // callers that were just woken come again: one batch of all, not two by turns
+	for n := 0; n != b.n; { // woken callers write again: wait, so that they form one batch and not two alternating ones
 		n = b.n
 		g.mu.Unlock()
 		runtime.Gosched()

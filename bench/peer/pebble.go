@@ -19,7 +19,7 @@ type pebbleStore struct {
 	bulk bool
 }
 
-// quiet drops what pebble logs in the course of things.
+// quiet discards pebble's routine log messages.
 type quiet struct{ pebble.Logger }
 
 func (quiet) Infof(string, ...any)  {}
@@ -70,7 +70,7 @@ func (p *pebbleStore) Rows() (map[ID][]byte, error) {
 	return rows, it.Close()
 }
 
-func (p *pebbleStore) Load() (int, error) { return p.All() }
+func (p *pebbleStore) Load() (any, int, error) { return counted(p.Rows()) }
 
 func (p *pebbleStore) Get(id ID, buf []byte) ([]byte, bool, error) {
 	value, closer, err := p.db.Get(id[:])
@@ -88,8 +88,7 @@ func (p *pebbleStore) All() (int, error) {
 	return len(rows), err
 }
 
-// Close flushes what was written in bulk, so that it is durable and an opening has
-// no log to replay.
+// Close flushes bulk writes, so that they are durable and the next opening has no log to replay.
 func (p *pebbleStore) Close() error {
 	var err error
 	if p.bulk {

@@ -9,10 +9,10 @@ import (
 	"migrationlog/checkpoint"
 )
 
-// ID names a migration, and is the key of its row.
+// ID is the id of a migration, and the key of its row.
 type ID = checkpoint.MigrationID
 
-// What a peer keeps of the events it is given.
+// What a peer keeps of the events.
 const (
 	KeepsHistoryAndRows = "history, rows"
 	KeepsHistory        = "history; rows in a Go map beside it"
@@ -20,19 +20,19 @@ const (
 	KeepsBytes          = "bytes; no checks, no rows"
 )
 
-// Peer is a store that can do the job: the latest row of each migration is
-// durable before the call returns, and can be loaded again.
+// Peer is a store that can do the job: the latest row of each migration is durable before the call
+// returns, and it can be loaded again.
 type Peer struct {
 	Name   string
 	Module string // its Go module, "" for this repository's
 	Keeps  string
-	Setup  string // how it is tuned, as its documentation advises for small durable writes
+	Setup  string // its configuration, as its documentation advises for small durable writes
 	Open   func(dir string, o Options) (Store, error)
 
-	takesEvents bool // and encodes them itself
+	takesEvents bool // the peer encodes the events itself
 }
 
-// Prepare encodes an op if the peer takes bytes.
+// Prepare encodes the op if the peer takes bytes.
 func (p Peer) Prepare(op *eventgen.Op) error {
 	if p.takesEvents {
 		return nil
@@ -40,9 +40,9 @@ func (p Peer) Prepare(op *eventgen.Op) error {
 	return op.Encode()
 }
 
-// Options are what an opening may use to size buffers.
+// Options configure an opening.
 type Options struct {
-	Bulk           bool // for ApplyAll only: durable at Close
+	Bulk           bool // only ApplyAll will be called; durable at Close
 	Writers        int  // goroutines that will call Apply
 	ExpectedEvents int  // 0: unknown
 }
@@ -51,12 +51,13 @@ type Options struct {
 type Store interface {
 	// Apply makes a prepared op durable.
 	Apply(op *eventgen.Op) error
-	// ApplyAll takes many prepared ops of an opening for bulk, durable when Close has
-	// returned.
+	// ApplyAll writes many prepared ops. The store must have been opened with Bulk. The ops are
+	// durable when Close has returned.
 	ApplyAll(ops []eventgen.Op) error
-	// Load has all live rows in a Go map, if they are not in one since the opening, and
-	// returns their number.
-	Load() (int, error)
+	// Load reads all live rows into a Go map, unless the opening has already done so. It returns
+	// their number, and the map unless the store itself holds it. A caller that measures memory
+	// keeps the map alive.
+	Load() (rows any, n int, err error)
 	// Rows returns the encoded event of each live row.
 	Rows() (map[ID][]byte, error)
 	Close() error
@@ -64,20 +65,20 @@ type Store interface {
 
 // Getter is a store that serves rows.
 type Getter interface {
-	// Get reports whether a migration has a row, once the caller could use it. A
-	// store that hands out bytes appends them to buf.
+	// Get returns whether a migration has a row, after it has made the row usable for the caller.
+	// A store that returns bytes appends them to buf.
 	Get(id ID, buf []byte) ([]byte, bool, error)
 	// All reads all rows and returns their number.
 	All() (int, error)
 }
 
-// Historian is a store that keeps what was overwritten.
+// Historian is a store that keeps overwritten events.
 type Historian interface {
 	// History returns the number of events of one migration, read from the files.
 	History(id ID) (int, error)
 }
 
-// All are the peers in the order of the tables, migrationlog first.
+// All returns the peers in the order of the tables, migrationlog first.
 func All() []Peer {
 	return []Peer{
 		migrationLog, rawFilePeer, tidwallWAL, etcdWAL, etcdWALGroup, raftWAL,
@@ -94,9 +95,8 @@ func Named(name string) (Peer, error) {
 	return All()[i], nil
 }
 
-// Import writes the ops that next yields until it yields none, as fast as the
-// peer can. They are durable when it returns. progress, if not nil, is told how many
-// have been written.
+// Import writes the ops of next as fast as the peer can, until next returns false. They are durable
+// when Import returns. It calls progress, if not nil, with the number of ops written so far.
 func (p Peer) Import(dir string, next func() (eventgen.Op, bool, error), progress func(events int)) (err error) {
 	s, err := p.Open(dir, Options{Bulk: true, Writers: 1})
 	if err != nil {

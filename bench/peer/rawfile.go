@@ -19,16 +19,16 @@ var rawFilePeer = Peer{
 }
 
 const (
-	frameOverheadBytes = 40       // what stands before each event, in a log that can tell and check its entries
-	zeroChunkBytes     = 16 << 10 // of zeros: where one write makes one folio of the page cache, larger ones make each sync longer
+	frameOverheadBytes = 40       // before each event, as a log needs to find and check its entries
+	zeroChunkBytes     = 16 << 10 // zeros per write; if one write makes one folio of the page cache, larger ones make each sync longer
 )
 
-// rawFile is a bare file, written as fast as events can be made durable in it.
+// rawFile is a file that is written as fast as events can be made durable in it.
 type rawFile struct {
 	file     *os.File
 	fd       int
-	end      int64 // of what has been written
-	zeroed   int64 // up to here there is no need to extend the file
+	end      int64 // end of the last entry
+	zeroed   int64 // size of the file, including zeros
 	bulk     bool
 	commit   *group[[]byte]
 	growStep int64
@@ -53,8 +53,7 @@ func openRawFile(dir string, o Options) (Store, error) {
 	return f, nil
 }
 
-// grow writes and syncs zeros, so that a later fdatasync has no size and no
-// extent to make durable.
+// grow writes and syncs zeros, so that a later fdatasync need not make a size or an extent durable.
 func (f *rawFile) grow(to int64) error {
 	zeros := make([]byte, zeroChunkBytes)
 	for f.zeroed < to {
@@ -100,7 +99,7 @@ func (f *rawFile) ApplyAll(ops []eventgen.Op) error {
 	return f.flush(buf)
 }
 
-// scan reads all entries and returns where they end.
+// scan reads all entries and returns the offset after the last one.
 func (f *rawFile) scan(see func(value []byte) error) (int64, error) {
 	content, err := io.ReadAll(io.NewSectionReader(f.file, 0, 1<<62))
 	if err != nil {
@@ -119,10 +118,7 @@ func (f *rawFile) scan(see func(value []byte) error) (int64, error) {
 	}
 }
 
-func (f *rawFile) Load() (int, error) {
-	rows, err := f.Rows()
-	return len(rows), err
-}
+func (f *rawFile) Load() (any, int, error) { return counted(f.Rows()) }
 
 func (f *rawFile) Rows() (map[ID][]byte, error) {
 	rows := newRowMap()

@@ -7,7 +7,7 @@ import (
 	"migrationlog/bench/eventgen"
 )
 
-// rowMap is the Go map that stands beside a log that keeps no rows.
+// rowMap is the Go map of live rows beside a log, which keeps no rows itself.
 type rowMap struct {
 	mu   sync.RWMutex
 	rows map[ID][]byte
@@ -15,7 +15,7 @@ type rowMap struct {
 
 func newRowMap() *rowMap { return &rowMap{rows: map[ID][]byte{}} }
 
-// apply folds an encoded event. It keeps the slice.
+// apply folds an encoded event into the map. It keeps the slice.
 func (m *rowMap) apply(value []byte) error {
 	id, ends, err := eventgen.IDOf(value)
 	if err != nil {
@@ -31,11 +31,11 @@ func (m *rowMap) apply(value []byte) error {
 	return nil
 }
 
-// Load is done when the log has been read.
-func (m *rowMap) Load() (int, error) {
+// Load returns the map that the opening has filled.
+func (m *rowMap) Load() (any, int, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return len(m.rows), nil
+	return m.rows, len(m.rows), nil
 }
 
 // Rows returns a copy.
@@ -45,7 +45,7 @@ func (m *rowMap) Rows() (map[ID][]byte, error) {
 	return maps.Clone(m.rows), nil
 }
 
-// countIf counts an encoded event if it is that migration's.
+// countIf adds one to n if the encoded event belongs to that migration.
 func countIf(id ID, value []byte, n *int) error {
 	of, _, err := eventgen.IDOf(value)
 	if of == id {
@@ -53,3 +53,6 @@ func countIf(id ID, value []byte, n *int) error {
 	}
 	return err
 }
+
+// counted returns rows and their number.
+func counted(rows map[ID][]byte, err error) (any, int, error) { return rows, len(rows), err }

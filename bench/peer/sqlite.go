@@ -98,7 +98,7 @@ func (s *sqliteStore) Rows() (map[ID][]byte, error) {
 	return rows, found.Err()
 }
 
-func (s *sqliteStore) Load() (int, error) { return s.All() }
+func (s *sqliteStore) Load() (any, int, error) { return counted(s.Rows()) }
 
 func (s *sqliteStore) Get(id ID, buf []byte) ([]byte, bool, error) {
 	err := s.fetch.QueryRow(id[:]).Scan(&buf)
