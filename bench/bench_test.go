@@ -66,7 +66,7 @@ func TestSpreadOf(t *testing.T) {
 
 // example returns results with figures of the workloads upsert and start for all peers.
 func example() *results {
-	r := &results{Machine: machine{CPU: "a CPU", CPUs: 2, Kernel: "Linux 1", FileSystem: "ext4 (rw)", Go: "go1"}, Run: run{Command: "go run .", Rounds: 3}, Peers: aboutPeers()}
+	r := &results{Machine: machine{CPU: "a CPU", CPUs: 2, Kernel: "Linux 1", FileSystem: "ext4 (rw)", Go: "go1"}, Run: run{Command: "go run . -run load|get", Rounds: 3}, Peers: aboutPeers()}
 	for i, p := range peer.All() {
 		v := func(x float64) spread { return spreadOf([]float64{x, x * 1.5, x * 0.8}) }
 		f := float64(i + 1)
@@ -99,7 +99,7 @@ func TestWriteDocs_ReplacesOnlyTheResults(t *testing.T) {
 		require.True(t, strings.HasPrefix(text, "before\n"+resultsBegin))
 		require.True(t, strings.HasSuffix(text, resultsEnd+"\nafter\n"))
 		require.NotContains(t, text, "old")
-		for _, want := range []string{"a CPU", "Linux 1", "ext4 (rw)", "n/a: keeps no history", "### 64 writers, durable upserts", "| 10,000 (8,000 to 15,000) |"} {
+		for _, want := range []string{"a CPU", "Linux 1", "ext4 (rw)", "n/a: keeps no history", "| command | `go run . -run load\\|get` |", "### 64 writers, durable upserts", "| 10,000 (8,000 to 15,000) |"} {
 			require.Contains(t, text, want)
 		}
 		require.Regexp(t, "^before\n"+resultsBegin+"\n\n### Throughput relative", text)

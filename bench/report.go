@@ -55,7 +55,7 @@ func resultsText(r *results) string {
 | kernel | %s |
 | file system | %s |
 | Go | %s |
-`, "`"+r.Run.Command+"`", r.Run.Date, cmp.Or(r.Run.Commit, "not known"), r.Run.Rounds, r.Run.DurationMS, r.Machine.CPUs, r.Machine.CPU,
+`, "`"+strings.ReplaceAll(r.Run.Command, "|", `\|`)+"`", r.Run.Date, cmp.Or(r.Run.Commit, "not known"), r.Run.Rounds, r.Run.DurationMS, r.Machine.CPUs, r.Machine.CPU,
 		count(r.Machine.MemoryMiB), r.Machine.Kernel, r.Machine.FileSystem, r.Machine.Go)
 	text.WriteString("\n| peer | version | keeps | set up |\n|---|---|---|---|\n")
 	for _, a := range r.Peers {

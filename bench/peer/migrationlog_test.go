@@ -21,7 +21,11 @@ type iteratorStore struct{ err error }
 
 func (s iteratorStore) History(context.Context, ID) iter.Seq2[replay.Record, error] {
 	return func(yield func(replay.Record, error) bool) {
-		_ = yield(replay.Record{}, nil) && yield(replay.Record{}, nil) && yield(replay.Record{}, s.err)
+		for _, err := range []error{nil, nil, s.err} {
+			if !yield(replay.Record{}, err) {
+				return
+			}
+		}
 	}
 }
 
