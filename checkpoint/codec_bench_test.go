@@ -10,7 +10,8 @@ import (
 	"migrationlog/checkpoint"
 )
 
-// Encoding of one event of each kind and payload into memory that is there already.
+// Encoding of one event of each kind and payload into memory that is there already. The
+// reference encodes by reflection, into new memory.
 func BenchmarkAppendEvent(b *testing.B) {
 	eachGoldenEvent(b, func(b *testing.B, e checkpoint.Event, _ []byte) {
 		var dst []byte
@@ -20,11 +21,27 @@ func BenchmarkAppendEvent(b *testing.B) {
 	})
 }
 
-// Decoding of one event of each kind and payload.
+func BenchmarkReferenceEncodeEvent(b *testing.B) {
+	eachGoldenEvent(b, func(b *testing.B, e checkpoint.Event, _ []byte) {
+		for b.Loop() {
+			_, _ = checkpoint.ReferenceEncodeEvent(e)
+		}
+	})
+}
+
+// Decoding of one event of each kind and payload, and the same by reflection.
 func BenchmarkDecodeEvent(b *testing.B) {
 	eachGoldenEvent(b, func(b *testing.B, _ checkpoint.Event, encoded []byte) {
 		for b.Loop() {
 			_, _ = checkpoint.DecodeEvent(encoded)
+		}
+	})
+}
+
+func BenchmarkReferenceDecodeEvent(b *testing.B) {
+	eachGoldenEvent(b, func(b *testing.B, _ checkpoint.Event, encoded []byte) {
+		for b.Loop() {
+			_, _ = checkpoint.ReferenceDecodeEvent(encoded)
 		}
 	})
 }
@@ -53,6 +70,16 @@ func BenchmarkUpserted(b *testing.B) {
 	})
 }
 
+// The decoding of a snapshot's row.
+func BenchmarkDecodeUpserted(b *testing.B) {
+	encoded, err := checkpoint.EncodeEvent(goldenEvents(b)["Upserted AddLearner"])
+	require.NoError(b, err)
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = checkpoint.DecodeUpserted(encoded)
+	}
+}
+
 // What a rebuild does for each event that it need not decode.
 func BenchmarkPeek(b *testing.B) {
 	encoded, err := checkpoint.EncodeEvent(goldenEvents(b)["Upserted AddLearner"])
@@ -60,6 +87,11 @@ func BenchmarkPeek(b *testing.B) {
 	b.Run("PeekKind", func(b *testing.B) {
 		for b.Loop() {
 			checkpoint.PeekKind(encoded)
+		}
+	})
+	b.Run("Peek", func(b *testing.B) {
+		for b.Loop() {
+			checkpoint.Peek(encoded)
 		}
 	})
 	b.Run("PeekMigration", func(b *testing.B) {

@@ -153,6 +153,7 @@ func TestCodec_Allocations(t *testing.T) {
 		case checkpoint.Upserted:
 			want = 2 // its payload too
 			require.Zero(t, allocations(func() error { _, err := checkpoint.AppendUpserted(dst, &e.Checkpoint); return err }), name)
+			require.Equal(t, 1.0, allocations(func() error { _, err := checkpoint.AppendUpserted(nil, &e.Checkpoint); return err }), name)
 		case checkpoint.Aborted:
 			if e.Reason != "" {
 				want++

@@ -6,11 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// DecodeEvent reads what EncodeEvent wrote. Keys that it does not know are
-// ignored. It returns an *UnknownKindError for an event of another kind, a
-// *CRCMismatchError where the stored payload is not the one that was
-// checksummed, and otherwise ErrMalformed, ErrNilMigrationID,
-// ErrUnknownPhase, ErrUnknownCompensation or ErrTooLarge.
+// DecodeEvent decodes an event that EncodeEvent encoded. It ignores unknown keys. It returns an
+// *UnknownKindError for an event of a kind that this version does not know, and a
+// *CRCMismatchError if the payload does not have the event's checksum. Its other errors are
+// ErrMalformed, ErrNilMigrationID, ErrUnknownPhase, ErrUnknownCompensation and ErrTooLarge.
 func DecodeEvent(b []byte) (Event, error) {
 	if e, ok := readEvent(b); ok {
 		return e, nil
@@ -18,8 +17,8 @@ func DecodeEvent(b []byte) (Event, error) {
 	return decodeWire(b)
 }
 
-// DecodeUpserted is DecodeEvent of an Upserted, without the allocation that an Event takes. It
-// returns ErrNotUpserted for an event of another kind that this version knows.
+// DecodeUpserted decodes an upserted event as DecodeEvent does, without the allocation for the
+// Event. It returns ErrNotUpserted for an event of another kind that this version knows.
 func DecodeUpserted(b []byte) (Checkpoint, error) {
 	if c, ok := readUpserted(b); ok {
 		return c, nil
@@ -35,9 +34,10 @@ func DecodeUpserted(b []byte) (Checkpoint, error) {
 	return u.Checkpoint, nil
 }
 
-// DecodePayload reads what EncodePayload wrote for that phase. A payload has
-// one encoding, the one that its CRC32C is computed over: bytes that say the
-// same in another form, lack a field, or have one more, are ErrMalformed.
+// DecodePayload decodes a payload of the phase that EncodePayload encoded. A payload has exactly
+// one encoding, since its CRC32C is computed over that one. DecodePayload returns ErrMalformed
+// for the same values in another form, and if a field is missing or unknown. It returns
+// ErrUnknownPhase for a phase outside the six.
 func DecodePayload(phase Phase, b []byte) (Payload, error) {
 	if p, ok := readPayload(phase, b); ok {
 		return p, nil
@@ -45,9 +45,11 @@ func DecodePayload(phase Phase, b []byte) (Payload, error) {
 	return decodeWirePayload(phase, b)
 }
 
-// The read functions below decode an event or a payload that is exactly as AppendEvent or
-// EncodePayload wrote it. They return false for all other bytes. The caller then leaves it to
-// the decoder of wire.go whether the bytes mean something, and which error they are.
+// The read functions below decode an event or a payload only if its bytes are exactly those
+// that AppendEvent or EncodePayload writes. They return false for all other bytes. The caller
+// then uses the decoder of wire.go, which accepts more forms and returns the error.
+
+// readEvent decodes an event of any kind.
 
 func readEvent(b []byte) (Event, bool) {
 	kind, _ := PeekKind(b)
@@ -70,6 +72,7 @@ func readEvent(b []byte) (Event, bool) {
 	return nil, false
 }
 
+// readUpserted decodes an upserted event.
 func readUpserted(b []byte) (Checkpoint, bool) {
 	c := cursor{b: b}
 	id, timeMS := c.common(upsertedKeys, KindUpserted)
@@ -84,6 +87,7 @@ func readUpserted(b []byte) (Checkpoint, bool) {
 	return Checkpoint{MigrationID: id, Attempt: attempt, Payload: p, CRC32C: crc, TimestampMS: timeMS}, ok
 }
 
+// readAborted decodes an aborted event.
 func readAborted(b []byte) (Aborted, bool) {
 	c := cursor{b: b}
 	id, timeMS := c.common(abortedKeys, KindAborted)
@@ -126,6 +130,7 @@ func (c *cursor) common(keys uint64, kind Kind) (id MigrationID, timeMS uint64) 
 	return id, c.uint(keyTimeMS)
 }
 
+// readPayload decodes a payload of the phase.
 func readPayload(phase Phase, b []byte) (Payload, bool) {
 	c := cursor{b: b}
 	switch phase { // Go evaluates the calls in a literal from left to right

@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// MaxEventBytes bounds an encoded event. It keeps one write small enough to be
-// batched with others, and a scanner's idea of a plausible frame narrow.
+// MaxEventBytes is the maximum length of an encoded event. The limit keeps a write small enough
+// to share a batch, and lets a scanner reject a frame with an implausible length.
 const MaxEventBytes = 64 << 10
 
 // An event is a CBOR map with these integer keys. Keys 1 to 3 are in every event, so that a
@@ -40,14 +40,13 @@ const (
 	maxUpsertedBytes     = 48 + maxPayloadBytes // all of whose values are large
 )
 
-// EncodeEvent checks an event and returns its CBOR in Core Deterministic
-// Encoding. An event that must not be written gives ErrNilMigrationID,
-// ErrNilPayload, ErrUnknownPayload, a *CRCMismatchError, ErrInvalidUTF8,
-// ErrUnknownCompensation or ErrTooLarge.
+// EncodeEvent checks an event and returns its CBOR in Core Deterministic Encoding. For an event
+// that must not be written it returns ErrNilMigrationID, ErrNilPayload, ErrUnknownPayload, a
+// *CRCMismatchError, ErrInvalidUTF8, ErrUnknownCompensation or ErrTooLarge.
 func EncodeEvent(e Event) ([]byte, error) { return AppendEvent(nil, e) }
 
-// AppendEvent is EncodeEvent that appends to dst. On an error it returns dst with its old
-// length.
+// AppendEvent appends the bytes that EncodeEvent returns to dst. If there is an error, it
+// returns dst with its old length.
 func AppendEvent(dst []byte, e Event) ([]byte, error) {
 	switch e := e.(type) {
 	case Upserted:
@@ -60,8 +59,8 @@ func AppendEvent(dst []byte, e Event) ([]byte, error) {
 	return dst, fmt.Errorf("unknown event type %T: pass Upserted, Aborted or Removed as a value", e)
 }
 
-// AppendUpserted is AppendEvent of the checkpoint's Upserted. It allocates only if dst is too
-// small. An Upserted is never too large.
+// AppendUpserted appends the upserted event of a checkpoint as AppendEvent does. It allocates
+// only if dst is too small. It never returns ErrTooLarge.
 func AppendUpserted(dst []byte, c *Checkpoint) ([]byte, error) {
 	if c.MigrationID == (MigrationID{}) {
 		return dst, ErrNilMigrationID
@@ -82,6 +81,7 @@ func AppendUpserted(dst []byte, c *Checkpoint) ([]byte, error) {
 	return appendUint(b, keyCRC32C, uint64(c.CRC32C)), nil
 }
 
+// appendAborted appends an aborted event.
 func appendAborted(dst []byte, e *Aborted) ([]byte, error) {
 	if e.MigrationID == (MigrationID{}) {
 		return dst, ErrNilMigrationID
@@ -89,7 +89,7 @@ func appendAborted(dst []byte, e *Aborted) ([]byte, error) {
 	if !utf8.ValidString(e.Reason) {
 		return dst, fmt.Errorf("migration %s: %w", e.MigrationID, ErrInvalidUTF8)
 	}
-	if len(e.Reason)+len(e.Compensations) > MaxEventBytes { // before anything is copied
+	if len(e.Reason)+len(e.Compensations) > MaxEventBytes { // checked before dst grows
 		return dst, fmt.Errorf("%w: migration %s: reason of %d bytes and %d compensations, at most %d bytes encoded",
 			ErrTooLarge, e.MigrationID, len(e.Reason), len(e.Compensations), MaxEventBytes)
 	}
@@ -111,6 +111,7 @@ func appendAborted(dst []byte, e *Aborted) ([]byte, error) {
 	return b, nil
 }
 
+// appendRemoved appends a removed event.
 func appendRemoved(dst []byte, e *Removed) ([]byte, error) {
 	if e.MigrationID == (MigrationID{}) {
 		return dst, ErrNilMigrationID

@@ -97,8 +97,8 @@ func phaseOf(p Payload) (Phase, error) {
 	return 0, fmt.Errorf("%w: %T (pass one of the six payload types as a value)", ErrUnknownPayload, p)
 }
 
-// EncodePayload returns the payload's CBOR in Core Deterministic Encoding
-// (RFC 8949, 4.2.1), or ErrNilPayload or ErrUnknownPayload.
+// EncodePayload returns the payload's CBOR in Core Deterministic Encoding (RFC 8949, 4.2.1). It
+// returns ErrNilPayload for nil, and ErrUnknownPayload for a pointer to a payload.
 func EncodePayload(p Payload) ([]byte, error) {
 	var scratch [maxPayloadBytes]byte
 	b, err := appendPayload(scratch[:0], p)
@@ -142,8 +142,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // to the heap at each call.
 var payloads = sync.Pool{New: func() any { return new([maxPayloadBytes]byte) }}
 
-// PayloadCRC32C returns the CRC32C (Castagnoli, RFC 3720 B.4) of
-// EncodePayload(p).
+// PayloadCRC32C returns the CRC32C (Castagnoli, RFC 3720 B.4) of the bytes that EncodePayload
+// returns, or its error.
 func PayloadCRC32C(p Payload) (uint32, error) {
 	scratch := payloads.Get().(*[maxPayloadBytes]byte)
 	defer payloads.Put(scratch)
