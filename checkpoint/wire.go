@@ -142,7 +142,8 @@ func decodeWirePayload(phase Phase, b []byte) (Payload, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s payload: %w", ErrMalformed, phase, err)
 	}
-	again, err := EncodePayload(p)
+	var scratch [maxPayloadBytes]byte
+	again, err := appendPayload(scratch[:0], p)
 	if err != nil {
 		return nil, err
 	}
