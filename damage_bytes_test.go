@@ -1,0 +1,210 @@
+package migrationlog_test
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog"
+	"migrationlog/checkpoint"
+	"migrationlog/replay"
+)
+
+// D2, D3, D5, D7: with any one bit of any file flipped, Open succeeds, at most the
+// frame of that bit is gone, the report names it, no number is given again, and
+// the next Open tells the same.
+func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of openings by one goroutine")
+	}
+	t.Parallel()
+	dir, events, ends := smallLog(t)
+	prefixes := map[int]bool{0: true} // the bytes of the lengths: all entries are short
+	for _, end := range ends {
+		prefixes[end] = true
+	}
+	eachFile(t, func(t *testing.T, name string) {
+		flips, cost := 0, 0
+		whole, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		for bit := range len(whole) * 8 {
+			damaged := copyDir(t, dir)
+			flipped := slices.Clone(whole)
+			flipped[bit/8] ^= 1 << (bit % 8)
+			require.NoError(t, os.WriteFile(filepath.Join(damaged, name), flipped, 0o600))
+			before := verify(t, damaged)
+			require.NotEmpty(t, before.Damage, "%s bit %d", name, bit)
+			require.Nil(t, before.TornTail, "%s bit %d", name, bit)
+
+			s, err := migrationlog.Open(damaged, nil)
+			require.NoError(t, err, "%s bit %d", name, bit)
+			flips++
+			report := s.Report()
+			report.Quarantined, report.SnapshotSeq, before.SnapshotSeq = nil, 0, 0
+			require.Equal(t, before, report)
+			owner := uint64(slices.IndexFunc(ends, func(end int) bool { return bit/8 < end }) + 1)
+			want := map[uint64]checkpoint.Event{}
+			for i, e := range events {
+				want[uint64(i+1)] = e
+			}
+			if report.LostCount() > 0 {
+				require.False(t, prefixes[bit/8], "a damaged length costs none")
+				cost++
+				require.Equal(t, []replay.SeqRange{{First: owner, Last: owner}}, report.Lost, "%s bit %d", name, bit)
+				delete(want, owner)
+			}
+			id := checkpoint.NewMigrationID()
+			require.EqualValues(t, 6, upsert(t, s, id, 0, catchUp).Seq, "%s bit %d", name, bit)
+			require.NoError(t, s.Close())
+			want[6] = checkpoint.Upserted{Checkpoint: row(t, id, 0, catchUp)}
+			require.Equal(t, want, eventsIn(t, damaged))
+
+			s, err = migrationlog.Open(damaged, nil)
+			require.NoError(t, err)
+			require.Equal(t, report.Lost, s.Report().Lost)
+			require.Equal(t, report.AcknowledgedLost, s.Report().AcknowledgedLost, "%s bit %d", name, bit)
+			require.NoError(t, s.Close())
+			require.NoError(t, os.RemoveAll(damaged))
+		}
+		t.Logf("%d bits flipped, %d of them cost a frame", flips, cost)
+	})
+}
+
+// D2, D4, D5, D7: with the log cut at any byte, Open succeeds with the whole
+// frames before the cut, and the rest is in quarantine. What the watermark says
+// was there is reported as lost and acknowledged, also where the cut is between
+// two frames, and its numbers are not given again; the rest is a torn write.
+func TestD4_OpenWithEveryCut(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of openings by one goroutine")
+	}
+	t.Parallel()
+	dir, events, ends := smallLog(t)
+	whole, err := os.ReadFile(segmentPath(dir, firstSegment))
+	require.NoError(t, err)
+	for _, watermark := range []uint64{0, 2, 5} {
+		for size := range len(whole) + 1 {
+			cut := copyDir(t, dir)
+			require.NoError(t, os.RemoveAll(filepath.Join(cut, "snapshots"))) // which would be set aside
+			setWatermark(t, cut, watermark)
+			require.NoError(t, os.Truncate(segmentPath(cut, firstSegment), int64(size)))
+			n, boundary := 0, 0
+			for n < len(ends) && ends[n] <= size {
+				boundary = ends[n]
+				n++
+			}
+			rest := whole[boundary:size]
+			lost := []replay.SeqRange(nil)
+			next := uint64(n + 1)
+			if watermark > uint64(n) {
+				lost, next = []replay.SeqRange{{First: next, Last: watermark}}, watermark+1
+			}
+			before := verify(t, cut)
+			require.Equal(t, lost, before.Lost, "cut at %d, watermark %d", size, watermark)
+			require.Equal(t, lost, before.AcknowledgedLost)
+			require.Equal(t, lost == nil && len(rest) > 0, before.TornTail != nil, "cut at %d, watermark %d", size, watermark)
+			require.Equal(t, lost == nil, len(before.Damage) == 0)
+
+			s, err := migrationlog.Open(cut, nil)
+			require.NoError(t, err, "cut at %d", size)
+			report := s.Report()
+			require.EqualValues(t, n, report.FramesOK)
+			if len(rest) == 0 {
+				require.NoDirExists(t, filepath.Join(cut, "quarantine"))
+			} else {
+				require.Len(t, report.Quarantined, 1)
+				saved, err := os.ReadFile(filepath.Join(cut, report.Quarantined[0]))
+				require.NoError(t, err)
+				if lost != nil {
+					saved = saved[boundary:] // of the whole segment
+				}
+				require.Equal(t, rest, saved, "cut at %d", size)
+			}
+			require.Equal(t, next, upsert(t, s, checkpoint.NewMigrationID(), 0, complete).Seq)
+			require.NoError(t, s.Close())
+			got := eventsIn(t, cut)
+			require.Len(t, got, n+1)
+			for i, e := range events[:n] {
+				require.Equal(t, e, got[uint64(i+1)])
+			}
+			after := verify(t, cut)
+			require.Equal(t, before.Damage, after.Damage, "cut at %d, watermark %d", size, watermark)
+			require.Equal(t, lost, after.AcknowledgedLost)
+			require.Nil(t, after.TornTail)
+			require.NoError(t, os.RemoveAll(cut))
+		}
+	}
+	t.Logf("%d cuts", 3*(len(whole)+1))
+}
+
+// D2, D3, D5, D7: with any file cut, zeroed or overwritten with garbage from any byte
+// on, Open succeeds with the whole frames before that, and says of all others that
+// they are lost and had been acknowledged.
+func TestD2_OpenWithEveryEndDestroyed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of openings by one goroutine")
+	}
+	t.Parallel()
+	dir, events, ends := smallLog(t)
+	eachFile(t, func(t *testing.T, name string) {
+		garbage := rand.NewChaCha8([32]byte{})
+		tried := 0
+		whole, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		for _, how := range []string{"cut", "zeros", "garbage"} {
+			for at := range len(whole) {
+				damaged, b := copyDir(t, dir), slices.Clone(whole)
+				switch how {
+				case "cut":
+					b = b[:at]
+				case "zeros":
+					clear(b[at:])
+				case "garbage":
+					garbage.Read(b[at:])
+				}
+				if bytes.Equal(b, whole) { // a byte of garbage may be the same
+					continue
+				}
+				require.NoError(t, os.WriteFile(filepath.Join(damaged, name), b, 0o600))
+				want, lost := events, []replay.SeqRange(nil)
+				if name == "wal/"+firstSegment {
+					n := slices.IndexFunc(ends, func(end int) bool { return !bytes.HasPrefix(b, whole[:end]) })
+					want, lost = events[:n], []replay.SeqRange{{First: uint64(n + 1), Last: 5}}
+				}
+				s, err := migrationlog.Open(damaged, nil)
+				require.NoError(t, err, "%s: %s from %d", name, how, at)
+				report := s.Report()
+				require.NotEmpty(t, report.Damage, "%s: %s from %d", name, how, at)
+				require.Nil(t, report.TornTail)
+				require.Equal(t, lost, report.AcknowledgedLost, "%s: %s from %d", name, how, at)
+				// Garbage may look like more frames than there were; their numbers are passed over.
+				require.GreaterOrEqual(t, upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp).Seq, uint64(6))
+				require.NoError(t, s.Close())
+				got := eventsIn(t, damaged)
+				require.Len(t, got, len(want)+1, "%s: %s from %d", name, how, at)
+				for i, e := range want {
+					require.Equal(t, e, got[uint64(i+1)])
+				}
+				require.Equal(t, lost, verify(t, damaged).AcknowledgedLost)
+				require.NoError(t, os.RemoveAll(damaged))
+				tried++
+			}
+		}
+		t.Logf("%d ends destroyed", tried)
+	})
+}
+
+// eachFile tries each file of the small log, beside other tests.
+func eachFile(t *testing.T, try func(t *testing.T, name string)) {
+	for _, name := range []string{"wal/" + firstSegment, "MANIFEST", "wal/MANIFEST", "WATERMARK", "wal/WATERMARK", "snapshots/00000000000000000005"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			try(t, name)
+		})
+	}
+}

@@ -1,0 +1,75 @@
+package migrationlog_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog"
+	"migrationlog/eventlog/segment"
+	"migrationlog/replay"
+)
+
+// RefuseDamage leaves the directory as it is.
+func TestRefuseDamage(t *testing.T) {
+	dir, _, ends := smallLog(t)
+	flip(t, segmentPath(dir, firstSegment), ends[2]-1)
+	before := hashes(t, dir)
+	_, err := migrationlog.Open(dir, &migrationlog.Options{OnDamage: migrationlog.RefuseDamage})
+	require.ErrorIs(t, err, migrationlog.ErrNeedsRepair)
+	var damaged *migrationlog.DamagedError
+	require.ErrorAs(t, err, &damaged)
+	require.Equal(t, []replay.SeqRange{{First: 3, Last: 3}}, damaged.Report.Lost)
+	require.Equal(t, before, hashes(t, dir))
+	open(t, dir, nil)
+}
+
+// D4: a manifest that cannot be read is never replaced by that of a new log.
+func TestD4_NoNewLogOverAnother(t *testing.T) {
+	foreign := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(foreign, "MANIFEST"), []byte("precious"), 0o600))
+	unmounted, _, _ := smallLog(t)
+	require.NoError(t, os.RemoveAll(filepath.Join(unmounted, "wal")))
+	flip(t, filepath.Join(unmounted, "MANIFEST"), 30)
+	marked, _, _ := smallLog(t)
+	require.NoError(t, os.RemoveAll(filepath.Join(marked, "wal")))
+	require.NoError(t, os.Remove(filepath.Join(marked, "MANIFEST")))
+	for _, dir := range []string{foreign, unmounted, marked} {
+		before := hashes(t, dir)
+		_, err := migrationlog.Open(dir, nil)
+		require.ErrorIs(t, err, segment.ErrManifestLost)
+		require.ErrorContains(t, err, "restore MANIFEST from a backup")
+		require.Equal(t, before, hashes(t, dir))
+	}
+
+	inside, _, _ := smallLog(t)
+	before := hashes(t, inside)
+	_, err := migrationlog.Open(filepath.Join(inside, "wal"), nil)
+	require.ErrorIs(t, err, segment.ErrIsWALDir)
+	require.Equal(t, before, hashes(t, inside), "also no lock file")
+
+	older := filepath.Join(memDir(t), "log") // without a watermark
+	require.NoError(t, os.CopyFS(older, os.DirFS("testdata/golden/v1/clean/log")))
+	require.NoError(t, os.Remove(filepath.Join(older, "MANIFEST")))
+	for _, path := range segments(t, older) {
+		require.NoError(t, os.Remove(path))
+	}
+	_, err = migrationlog.Open(older, nil)
+	require.ErrorIs(t, err, migrationlog.ErrNeedsRepair)
+	require.NoFileExists(t, filepath.Join(older, "MANIFEST"))
+	require.Empty(t, segments(t, older))
+}
+
+// D4: a log whose segments are gone is refused: they may be on a volume that is not
+// mounted.
+func TestD4_SegmentsGone(t *testing.T) {
+	dir, _, _ := smallLog(t)
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "wal")))
+	before := hashes(t, dir)
+	_, err := migrationlog.Open(dir, nil)
+	require.ErrorIs(t, err, migrationlog.ErrNeedsRepair)
+	require.ErrorContains(t, err, "is a volume not mounted")
+	require.Equal(t, before, hashes(t, dir))
+}

@@ -1,0 +1,175 @@
+package migrationlog_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog"
+	"migrationlog/checkpoint"
+)
+
+// A file that tidwall/wal would delete segments for is set aside before it sees it.
+func TestD4_StrayFilesAreSetAside(t *testing.T) {
+	dir, events, _ := smallLog(t)
+	for _, name := range []string{"00000000000000000003.START", "00000000000000000001.END", "00000000000000000000", "notes"} {
+		require.NoError(t, os.WriteFile(segmentPath(dir, name), []byte(name), 0o600))
+	}
+	require.NoError(t, os.WriteFile(segmentPath(dir, "notes.json"), []byte("{}"), 0o600))
+	s := open(t, dir, nil)
+	require.Len(t, s.Report().Damage, 5)
+	require.Len(t, s.Report().Quarantined, 5)
+	require.EqualValues(t, len(events), s.Report().FramesOK)
+	saved, err := os.ReadFile(filepath.Join(dir, "quarantine", "00000000000000000003.START"))
+	require.NoError(t, err)
+	require.Equal(t, "00000000000000000003.START", string(saved))
+	notes, err := os.ReadFile(filepath.Join(dir, "quarantine", "notes.json.1"))
+	require.NoError(t, err)
+	require.Equal(t, "{}", string(notes), "no report was written over it")
+	s = reopen(t, s, dir)
+	require.True(t, s.Report().Clean())
+
+	// Also one that is a second name of what quarantine/ has.
+	require.NoError(t, s.Close())
+	flip(t, segmentPath(dir, firstSegment), 60)
+	require.NoError(t, open(t, dir, nil).Close())
+	require.NoError(t, os.Link(segmentPath(dir, firstSegment), segmentPath(dir, firstSegment+".END")))
+	require.NoError(t, open(t, dir, nil).Close())
+	require.NoFileExists(t, segmentPath(dir, firstSegment+".END"))
+	require.Len(t, eventsIn(t, dir), len(events)-1)
+
+	// What has a segment's name and is none is for a person to decide.
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "elsewhere"), nil, 0o600))
+	require.NoError(t, os.Symlink("../elsewhere", segmentPath(dir, "00000000000000000009")))
+	before := hashes(t, dir)
+	_, err = migrationlog.Open(dir, nil)
+	require.ErrorIs(t, err, migrationlog.ErrNeedsRepair)
+	require.Equal(t, before, hashes(t, dir))
+}
+
+// D4, D6: what comes among the segments while a store is open ends its writing,
+// before tidwall/wal looks at the directory again and deletes segments for it.
+func TestD4_StrayFileBesideAWriter(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	s := open(t, dir, &migrationlog.Options{SegmentSize: 200})
+	for range 5 {
+		upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
+	}
+	require.NoError(t, os.WriteFile(segmentPath(dir, firstSegment+".END"), nil, 0o600))
+	acknowledged := 5
+	for {
+		_, err := s.Upsert(row(t, checkpoint.NewMigrationID(), 0, catchUp))
+		if err != nil {
+			require.ErrorIs(t, err, migrationlog.ErrFailed)
+			require.ErrorContains(t, err, firstSegment+".END")
+			break
+		}
+		acknowledged++
+	}
+	require.Less(t, acknowledged, 10, "the next segment was begun")
+	require.ErrorIs(t, s.Close(), migrationlog.ErrFailed)
+	s = open(t, dir, nil)
+	require.Len(t, s.Report().Damage, 1, "the file itself")
+	require.GreaterOrEqual(t, s.Len(), acknowledged)
+}
+
+// D3: files with wrong names neither hide frames nor make numbers be given twice.
+func TestD3_SegmentsUnderWrongNames(t *testing.T) {
+	whole := filepath.Join(memDir(t), "log")
+	s := open(t, whole, &migrationlog.Options{SegmentSize: 200})
+	for range 6 {
+		upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
+	}
+	require.NoError(t, s.Close())
+	names := []string{}
+	for _, path := range segments(t, whole) {
+		names = append(names, filepath.Base(path))
+	}
+	require.Equal(t, []string{firstSegment, "00000000000000000004"}, names)
+
+	for name, change := range map[string]func(dir string) error{
+		"an empty file between": func(dir string) error {
+			return os.WriteFile(segmentPath(dir, "00000000000000000002"), nil, 0o600)
+		},
+		"an empty file after": func(dir string) error {
+			return os.WriteFile(segmentPath(dir, "00000000000000000005"), nil, 0o600)
+		},
+		"the last renamed lower": func(dir string) error {
+			return os.Rename(segmentPath(dir, names[1]), segmentPath(dir, "00000000000000000002"))
+		},
+	} {
+		dir := copyDir(t, whole)
+		require.NoError(t, change(dir))
+		require.Len(t, eventsIn(t, dir), 6, name)
+		s := open(t, dir, nil)
+		require.Equal(t, 6, s.Len(), name)
+		require.Empty(t, s.Report().Lost, name)
+		require.EqualValues(t, 7, upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp).Seq, name)
+		s = reopen(t, s, dir)
+		require.Equal(t, 7, s.Len(), name)
+	}
+	dir := copyDir(t, whole)
+	require.NoError(t, os.Rename(segmentPath(dir, names[1]), segmentPath(dir, "00000000000000000999")))
+	require.Len(t, eventsIn(t, dir), 6)
+	before := hashes(t, dir)
+	_, err := migrationlog.Open(dir, nil)
+	require.ErrorIs(t, err, migrationlog.ErrNeedsRepair, "tidwall/wal would go on from 1000")
+	require.ErrorContains(t, err, "give it back the name of its first frame")
+	require.Equal(t, before[names[0]], hashes(t, dir)[names[0]])
+}
+
+// D3, D5, D6: a writer whose files were replaced notices, and says no more of what
+// is durable.
+func TestD6_FilesReplacedBesideAWriter(t *testing.T) {
+	replace := func(path string) error {
+		b, err := os.ReadFile(path)
+		return errors.Join(err, os.Remove(path), os.WriteFile(path, b, 0o600))
+	}
+	for _, name := range []string{"LOCK", "WATERMARK", "wal/WATERMARK", "wal/" + firstSegment} {
+		dir := filepath.Join(memDir(t), "log")
+		s := open(t, dir, nil)
+		upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
+		require.NoError(t, replace(filepath.Join(dir, name)))
+		before := hashes(t, dir)
+		if name == "wal/"+firstSegment {
+			_, err := s.Upsert(row(t, checkpoint.NewMigrationID(), 0, catchUp))
+			require.ErrorIs(t, err, migrationlog.ErrFailed)
+		}
+		require.ErrorIs(t, s.Close(), migrationlog.ErrFailed, name)
+		require.Equal(t, before["WATERMARK"], hashes(t, dir)["WATERMARK"], name)
+	}
+}
+
+// D7: what lies in the place of a file, and cannot be read or saved under its name,
+// does not keep a log from opening.
+func TestD7_OddFiles(t *testing.T) {
+	for _, name := range []string{"MANIFEST", "wal/MANIFEST", "WATERMARK", "wal/WATERMARK"} {
+		for kind, put := range map[string]func(path string) error{
+			"fifo":      func(path string) error { return syscall.Mkfifo(path, 0o600) },
+			"directory": func(path string) error { return os.MkdirAll(filepath.Join(path, "full"), 0o700) },
+			"symlink":   func(path string) error { return os.Symlink("nowhere", path) },
+		} {
+			dir, events, _ := smallLog(t)
+			require.NoError(t, os.Remove(filepath.Join(dir, name)))
+			require.NoError(t, put(filepath.Join(dir, name)))
+			s, err := migrationlog.Open(dir, nil)
+			require.NoError(t, err, "%s is a %s", name, kind)
+			require.EqualValues(t, len(events), s.Report().FramesOK)
+			require.NoError(t, s.Close())
+			require.True(t, verify(t, dir).Clean(), "%s is a %s", name, kind)
+		}
+	}
+	dir, events, _ := smallLog(t)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, firstSegment), nil, 0o600), "somebody's copy, in the wrong place")
+	require.NoError(t, os.WriteFile(segmentPath(dir, strings.Repeat("x", 255)), nil, 0o600))
+	require.NoError(t, os.MkdirAll(segmentPath(dir, "lost+found"), 0o700))
+	s := open(t, dir, nil)
+	require.EqualValues(t, len(events), s.Report().FramesOK)
+	require.Len(t, s.Report().Damage, 1)
+	require.DirExists(t, segmentPath(dir, "lost+found"), "tidwall/wal passes over it, and so do we")
+}
