@@ -1,0 +1,413 @@
+package replay_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog/checkpoint"
+	"migrationlog/replay"
+)
+
+// records returns one record of each kind, and of each payload, with values at their bounds.
+func records(t testing.TB) map[string]replay.Record {
+	const most = math.MaxUint64
+	all := map[string]replay.Record{
+		"remove":              {Seq: 3, Event: checkpoint.Removed{MigrationID: idA, TimestampMS: most}},
+		"remove without seq":  {Event: checkpoint.Removed{MigrationID: idA}},
+		"abort":               {Seq: most, Event: checkpoint.Aborted{MigrationID: idB, TimestampMS: 7}},
+		"unknown":             {Seq: 5, Unknown: unknown(idC, most)},
+		"unknown, and zeros":  {Unknown: &checkpoint.UnknownKindError{}},
+		"damage":              {Damage: &replay.Damage{FirstSeq: 1, LastSeq: most, Segment: "00000000000000000001", Offset: 9, Length: math.MaxInt64, Reason: "overwritten with zeros"}},
+		"damage, no seq lost": {Damage: &replay.Damage{Segment: "wal/\"odd\" name", Reason: "not a file of this log"}},
+		"a torn tail":         {Damage: &replay.Damage{FirstSeq: 4, LastSeq: 4, Segment: "s", Offset: 1, Length: 2, Torn: true, Reason: "the last write is not whole"}},
+	}
+	for _, p := range []checkpoint.Payload{
+		checkpoint.AddLearner{
+			VShardID: math.MaxUint32, SourceNode: most, TargetNode: most, SourceGroup: most, WritePauseBudgetUS: most,
+			StartedAtHLC: checkpoint.HLC{WallNS: most, Logical: math.MaxUint32},
+		},
+		checkpoint.AddLearner{},
+		checkpoint.CatchUp{VShardID: 1, LearnerLogIndexAtAdd: 2},
+		checkpoint.PromoteLearner{VShardID: 1, TargetNode: 2, SourceGroup: 3},
+		checkpoint.LeadershipTransfer{VShardID: 1, TargetIsVoter: true, NewLeaderNodeID: 2, SourceGroup: 3},
+		checkpoint.Cutover{VShardID: 1, NewLeaderNodeID: 2, SourceGroup: 3},
+		checkpoint.Complete{VShardID: 1, ActualPauseUS: 2, GhostStubInstalled: true},
+		checkpoint.Complete{},
+	} {
+		c, err := checkpoint.New(idA, math.MaxUint32, p, 9)
+		require.NoError(t, err)
+		all[fmt.Sprintf("checkpoint %+v", p)] = replay.Record{Seq: 6, Event: checkpoint.Upserted{Checkpoint: c}}
+		c.CRC32C++
+		all[fmt.Sprintf("checkpoint %+v, of another checksum", p)] = replay.Record{Seq: 6, Event: checkpoint.Upserted{Checkpoint: c}}
+	}
+	for name, reason := range map[string]string{
+		"plain": "target node unreachable", "quoted": `"\u0041" \ud800`, "markup": "<&>\u2028\x00\t", "beyond the BMP": "😀", "a replacement character": "a\ufffdb",
+	} {
+		all["abort, "+name] = replay.Record{Seq: 8, Event: checkpoint.Aborted{
+			MigrationID: idB, Reason: reason, TimestampMS: 1,
+			Compensations: []checkpoint.Compensation{
+				{Kind: checkpoint.RemoveLearner, GroupID: most, PeerID: most},
+				{Kind: checkpoint.RemoveVoter},
+				{Kind: checkpoint.RestoreLeaderHint, GroupID: 1},
+				{Kind: checkpoint.RemoveGhostStub, VShardID: math.MaxUint32},
+			},
+		}}
+	}
+	return all
+}
+
+// A record of any kind comes back from its line as it was, but for where it lay in the log.
+func TestNDJSON_RoundTrip(t *testing.T) {
+	kinds := map[replay.Kind]bool{}
+	for name, want := range records(t) {
+		line, err := json.Marshal(want)
+		require.NoError(t, err, name)
+		require.NotContains(t, string(line), "\n", "%s: it is one line", name)
+		placed := want
+		placed.PrevSeq, placed.Segment, placed.Offset, placed.Length, placed.DurableThrough, placed.HeaderCRC32C = 1, "s", 2, 3, 4, 5
+		again, err := json.Marshal(placed)
+		require.NoError(t, err, name)
+		require.Equal(t, string(line), string(again), "%s: its place in the log is not in it", name)
+
+		got := placed // what a record held before is gone
+		require.NoError(t, json.Unmarshal(line, &got), "%s: %s", name, line)
+		require.Equal(t, want, got, "%s: %s", name, line)
+		kinds[got.Kind()] = true
+	}
+	require.Len(t, kinds, 5, "all kinds are tried")
+}
+
+// A record that is none of the kinds has no line.
+func TestNDJSON_EmptyRecord(t *testing.T) {
+	_, err := json.Marshal(replay.Record{Seq: 1})
+	require.ErrorContains(t, err, "an empty record has no JSON")
+}
+
+// object is a JSON object whose keys keep their order, and may come twice.
+type object []member
+
+type member struct {
+	key      string
+	value    any // JSON text, an object, or a list of objects
+	optional bool
+}
+
+func (o object) text() string {
+	var members []string
+	for _, m := range o {
+		members = append(members, fmt.Sprintf("%q:%s", m.key, textOf(m.value)))
+	}
+	return "{" + strings.Join(members, ",") + "}"
+}
+
+func textOf(value any) string {
+	switch v := value.(type) {
+	case object:
+		return v.text()
+	case []object:
+		var items []string
+		for _, o := range v {
+			items = append(items, o.text())
+		}
+		return "[" + strings.Join(items, ",") + "]"
+	}
+	return value.(string)
+}
+
+// variants yields the object with one thing changed in it, or in an object within it, by
+// its path and what change does with the members and the place of one.
+func (o object) variants(path string, change func(o object, at int) (object, string)) map[string]string {
+	all := map[string]string{}
+	for at, m := range o {
+		if changed, how := change(append(object{}, o...), at); how != "" {
+			all[path+m.key+" "+how] = changed.text()
+		}
+		within := func(inner object, name string, put func(text string) any) {
+			for how, text := range inner.variants(path+m.key+name+".", change) {
+				outer := append(object{}, o...)
+				outer[at].value = put(text)
+				all[how] = outer.text()
+			}
+		}
+		switch v := m.value.(type) {
+		case object:
+			within(v, "", func(text string) any { return text })
+		case []object:
+			for i, item := range v {
+				within(item, fmt.Sprintf("[%d]", i), func(text string) any {
+					items := make([]string, len(v))
+					for j := range v {
+						items[j] = v[j].text()
+					}
+					items[i] = text
+					return "[" + strings.Join(items, ",") + "]"
+				})
+			}
+		}
+	}
+	return all
+}
+
+const idText = `"0a000000-0000-0000-0000-000000000000"`
+
+// lines are lines of each kind, with every key that they may have. The payload is that of an
+// AddLearner, which has an object within.
+func lines() map[string]object {
+	return map[string]object{
+		"checkpoint": {
+			{"seq", "1", true}, {"kind", `"checkpoint"`, false}, {"migration_id", idText, false}, {"attempt", "2", false}, {"phase", `"AddLearner"`, false},
+			{"payload", object{
+				{"vshard_id", "1", false}, {"source_node", "2", false}, {"target_node", "3", false}, {"source_group", "4", false}, {"write_pause_budget_us", "5", false},
+				{"started_at_hlc", object{{"wall_ns", "6", false}, {"logical", "7", false}}, false},
+			}, false},
+			{"crc32c", "3", true}, {"ts_ms", "4", false},
+		},
+		"transfer": {
+			{"kind", `"checkpoint"`, false}, {"migration_id", idText, false}, {"attempt", "2", false}, {"phase", `"LeadershipTransfer"`, false},
+			{"payload", object{{"vshard_id", "1", false}, {"target_is_voter", "false", false}, {"new_leader_node_id", "0", false}, {"source_group", "4", false}}, false},
+			{"ts_ms", "4", false},
+		},
+		"abort": {
+			{"seq", "1", true}, {"kind", `"abort"`, false}, {"migration_id", idText, false}, {"reason", `""`, false},
+			{"compensations", []object{
+				{{"kind", `"RemoveLearner"`, false}, {"group_id", "0", false}, {"peer_id", "2", false}},
+				{{"kind", `"RemoveGhostStub"`, false}, {"group_id", "1", false}, {"peer_id", "0", false}, {"vshard_id", "3", true}},
+			}, false},
+			{"ts_ms", "0", false},
+		},
+		"remove": {
+			{"seq", "1", true}, {"kind", `"remove"`, false}, {"migration_id", idText, false}, {"ts_ms", "0", false},
+		},
+		"unknown": {
+			{"seq", "1", true}, {"kind", `"unknown"`, false}, {"kind_code", "9", false}, {"migration_id", idText, false}, {"ts_ms", "0", false},
+		},
+		"damage": {
+			{"kind", `"damage"`, false}, {"first_seq", "0", false}, {"last_seq", "0", false}, {"segment", `"s"`, false},
+			{"offset", "0", false}, {"length", "0", false}, {"reason", `""`, false}, {"torn", "true", true},
+		},
+	}
+}
+
+// refused checks that a line is no record, however it is read.
+func refused(t testing.TB, line, how string) {
+	var r replay.Record
+	require.Error(t, json.Unmarshal([]byte(line), &r), "%s: %s", how, line)
+	require.Error(t, r.UnmarshalJSON([]byte(line)), "%s: %s", how, line)
+}
+
+func accepted(t testing.TB, line, how string) (r replay.Record) {
+	require.NoError(t, json.Unmarshal([]byte(line), &r), "%s: %s", how, line)
+	return r
+}
+
+// A line lacks none of its keys and has no others: a key that is misspelt, in capitals, null
+// or there twice is not read as a zero, nor as another key. It is so in objects within as well.
+func TestNDJSON_Keys(t *testing.T) {
+	without := func(o object, at int) object { return append(o[:at:at], o[at+1:]...) }
+	renamed := func(name func(string) string) func(o object, at int) (object, string) {
+		return func(o object, at int) (object, string) {
+			o[at].key = name(o[at].key)
+			return o, "becomes " + o[at].key
+		}
+	}
+	tried := 0
+	for kind, whole := range lines() {
+		accepted(t, whole.text(), kind)
+		for _, change := range []func(o object, at int) (object, string){
+			func(o object, at int) (object, string) {
+				if o[at].optional {
+					return nil, ""
+				}
+				return without(o, at), "is missing"
+			},
+			func(o object, at int) (object, string) {
+				if o[at].optional {
+					return nil, ""
+				}
+				o[at].value = "null"
+				return o, "is null"
+			},
+			renamed(func(key string) string { return key + "s" }),
+			renamed(func(key string) string { return key[1:] }),
+			renamed(strings.ToUpper),
+			renamed(func(key string) string { return strings.ToUpper(key[:1]) + key[1:] }),
+			renamed(func(key string) string { return " " + key }),
+			renamed(func(key string) string { return strings.Replace(key, "s", "\u017f", 1) + "\u212a" }), // which package json folds to s and k
+			renamed(func(string) string { return "" }),
+			func(o object, at int) (object, string) { return append(o, o[at]), "comes twice" },
+			func(o object, at int) (object, string) {
+				return append(o, member{strings.ToUpper(o[at].key), o[at].value, false}), "comes in capitals as well"
+			},
+			func(o object, at int) (object, string) {
+				return append(o, member{"extra", "null", false}), "has another beside it"
+			},
+		} {
+			for how, line := range whole.variants("", change) {
+				refused(t, line, kind+": "+how)
+				tried++
+			}
+		}
+		for how, line := range whole.variants("", func(o object, at int) (object, string) {
+			if !o[at].optional {
+				return nil, ""
+			}
+			return without(o, at), "is missing"
+		}) {
+			accepted(t, line, kind+": "+how)
+		}
+	}
+	require.Greater(t, tried, 500)
+}
+
+// A value is of its key's type and within its bounds.
+func TestNDJSON_Values(t *testing.T) {
+	objects := []string{"[]", "[{}]", "{}", `"x"`, "true", "7", "1.5"}
+	numbers := []string{`"7"`, `""`, "true", "[]", "[7]", "{}", "-1", "-0.5", "1.5", "1.0", "1e3", "18446744073709551616", "99999999999999999999999", "07", "+7", "0x7", "NaN", "Infinity"}
+	small := append([]string{"4294967296", "18446744073709551615"}, numbers...) // of 32 bits
+	signed := []string{`"7"`, "true", "[]", "{}", "1.5", "1e3", "9223372036854775808", "-9223372036854775809"}
+	texts := []string{"7", "true", "[]", "{}", `'x'`, "x"}
+	flags := []string{`"true"`, "1", "0", "[]", "{}", "True", `""`}
+	names := append([]string{`""`, `"addlearner"`, `"ADDLEARNER"`, `"AddLearner "`, `"Nothing"`, `"1"`, "1"}, texts...)
+	values := map[string][]string{
+		"seq": numbers, "attempt": small, "ts_ms": numbers, "crc32c": small, "kind_code": numbers, "first_seq": numbers, "last_seq": numbers,
+		"vshard_id": small, "source_node": numbers, "target_node": numbers, "source_group": numbers, "write_pause_budget_us": numbers,
+		"wall_ns": numbers, "logical": small, "new_leader_node_id": numbers, "group_id": numbers, "peer_id": numbers,
+		"offset": signed, "length": signed,
+		"reason": texts, "segment": texts, "torn": flags, "target_is_voter": flags,
+		"kind": names, "phase": names,
+		"migration_id":   append([]string{`""`, `"0a"`, `"0a000000-0000-0000-0000-00000000000g"`, `"0a000000-0000-0000-0000-0000000000000"`, `"0a000000000-0000-0000-0000-00000000000"`}, texts...),
+		"payload":        objects,
+		"started_at_hlc": objects,
+		"compensations":  {"{}", `"x"`, "7", "true", "[7]", "[null]", "[[]]", `["RemoveLearner"]`, "[{}]"},
+	}
+	used := map[string]bool{}
+	for kind, whole := range lines() {
+		for i := range 30 { // more than any key has
+			for how, line := range whole.variants("", func(o object, at int) (object, string) {
+				list, known := values[o[at].key]
+				require.True(t, known, "no bad values for %q", o[at].key)
+				used[o[at].key] = true
+				if i >= len(list) {
+					return nil, ""
+				}
+				o[at].value = list[i]
+				return o, "is " + list[i]
+			}) {
+				refused(t, line, kind+": "+how)
+			}
+		}
+	}
+	require.Len(t, used, len(values))
+}
+
+// A line is one JSON object in valid UTF-8, and nothing else.
+func TestNDJSON_OneValue(t *testing.T) {
+	whole := lines()["remove"].text()
+	for how, line := range map[string]string{
+		"empty":                      "",
+		"blank":                      " \t",
+		"null":                       "null",
+		"a list":                     "[]",
+		"a list of a line":           "[" + whole + "]",
+		"a text":                     `"remove"`,
+		"a number":                   "7",
+		"an empty object":            "{}",
+		"two values":                 whole + whole,
+		"two values and blanks":      whole + " " + whole,
+		"something behind it":        whole + "x",
+		"a comma behind it":          whole + ",",
+		"a bracket behind it":        whole + "}",
+		"null behind it":             whole + " null",
+		"cut":                        whole[:len(whole)-1],
+		"cut in a text":              whole[:len(whole)/2],
+		"a comma too many":           whole[:len(whole)-1] + ",}",
+		"a byte order mark":          "\ufeff" + whole,
+		"a comment":                  whole + "// removed",
+		"not UTF-8 in a text":        strings.Replace(lines()["abort"].text(), `"reason":""`, "\"reason\":\"a\xff\"", 1),
+		"not UTF-8 in a key":         strings.Replace(whole, "ts_ms", "ts_ms\xff", 1),
+		"a surrogate in UTF-8":       strings.Replace(lines()["abort"].text(), `"reason":""`, "\"reason\":\"\xed\xa0\x80\"", 1),
+		"a newline in a text":        strings.Replace(lines()["abort"].text(), `"reason":""`, "\"reason\":\"\n\"", 1),
+		"a kind of none":             strings.Replace(whole, `"remove"`, `"upsert"`, 1),
+		"the kind of another":        strings.Replace(whole, `"remove"`, `"abort"`, 1),
+		"a payload of another phase": strings.Replace(lines()["transfer"].text(), `"LeadershipTransfer"`, `"Cutover"`, 1),
+	} {
+		refused(t, line, how)
+	}
+	accepted(t, " \t"+whole+" \r\n", "blanks around it")
+}
+
+// Half of a surrogate pair stands for no character, and is refused in place of being read as
+// the replacement character, which a reason may have.
+func TestNDJSON_Surrogates(t *testing.T) {
+	of := func(reason string) string {
+		return strings.Replace(lines()["abort"].text(), `"reason":""`, `"reason":"`+reason+`"`, 1)
+	}
+	for _, half := range []string{`\ud800`, `\udfff`, `a\uD83Db`, `\ude00\ud83d`, `\ud83d\ud83d\ude00`, `\ud83dx\ude00`, `\ud83d\\ude00`} {
+		refused(t, of(half), half)
+	}
+	for text, want := range map[string]string{
+		`\ud83d\ude00`: "😀", `\uD83D\uDE00`: "😀", `\\ud800`: `\ud800`, `\ufffd`: "\ufffd", `\uFFFD`: "\ufffd", "\ufffd": "\ufffd", `\u0000`: "\x00",
+	} {
+		require.Equal(t, want, accepted(t, of(text), text).Event.(checkpoint.Aborted).Reason)
+	}
+}
+
+// A line without a checksum gets that of its payload, and one with a checksum keeps it: who
+// takes the record compares them.
+func TestNDJSON_Checksum(t *testing.T) {
+	whole := lines()["checkpoint"].text()
+	c := accepted(t, whole, "with one").Event.(checkpoint.Upserted).Checkpoint
+	require.EqualValues(t, 3, c.CRC32C)
+	require.ErrorIs(t, c.Verify(), checkpoint.ErrCRCMismatch)
+	c = accepted(t, strings.Replace(whole, `"crc32c":3,`, "", 1), "without one").Event.(checkpoint.Upserted).Checkpoint
+	require.NoError(t, c.Verify())
+	want, err := checkpoint.PayloadCRC32C(c.Payload)
+	require.NoError(t, err)
+	require.Equal(t, want, c.CRC32C)
+}
+
+// What a row of the latest state has beside a checkpoint is passed over, and is still held
+// to have each key once.
+func TestNDJSON_RowsOfTheState(t *testing.T) {
+	whole := strings.TrimSuffix(lines()["checkpoint"].text(), "}")
+	want := accepted(t, whole+"}", "without")
+	for _, beside := range []string{`"doubt":"in doubt"`, `"facts":{"source_node":1}`, `"doubt":7,"facts":[{"any":null}]`} {
+		require.Equal(t, want, accepted(t, whole+","+beside+"}", beside))
+	}
+	for _, beside := range []string{`"facts":{"a":1,"a":2}`, `"facts":{"Source":1}`, `"doubt":1,"doubt":1`, `"Doubt":1`, `"facts":`} {
+		refused(t, whole+","+beside+"}", beside)
+	}
+	refused(t, strings.TrimSuffix(lines()["remove"].text(), "}")+`,"facts":{}}`, "a removal has none")
+}
+
+// An error says which key is wrong, in the words of the line and not of the program.
+func TestNDJSON_Errors(t *testing.T) {
+	whole := lines()["checkpoint"].text()
+	for _, tc := range []struct{ old, new, want string }{
+		{`"attempt":2,`, ``, `no "attempt"`},
+		{`"attempt":2`, `"attempt":null`, `no "attempt"`},
+		{`"attempt":2`, `"attempt":2,"attempt":2`, `"attempt" twice`},
+		{`"attempt"`, `"Attempt"`, `json: unknown field "Attempt"`},
+		{`"attempt"`, `"atempt"`, `json: unknown field "atempt"`},
+		{`"attempt":2`, `"attempt":"2"`, `"attempt": string does not fit`},
+		{`"attempt":2`, `"attempt":4294967296`, `"attempt": number 4294967296 does not fit`},
+		{`"target_node":3`, `"target_node":-3`, `AddLearner payload: "target_node": number -3 does not fit`},
+		{`"target_node":3,`, ``, `AddLearner payload: no "target_node"`},
+		{`,"logical":7`, ``, `AddLearner payload: no "started_at_hlc.logical"`},
+		{whole, `[]`, `array where a JSON object should be`},
+		{`"started_at_hlc":{"wall_ns":6,"logical":7}`, `"started_at_hlc":7`, `AddLearner payload: "started_at_hlc": number does not fit`},
+		{`"kind":"checkpoint"`, `"kind":"upsert"`, `kind "upsert": the kinds are checkpoint, abort and remove`},
+		{`"kind":"checkpoint",`, ``, `no "kind"`},
+	} {
+		line := strings.Replace(whole, tc.old, tc.new, 1)
+		require.NotEqual(t, whole, line)
+		require.EqualError(t, new(replay.Record).UnmarshalJSON([]byte(line)), tc.want, line)
+	}
+	line := strings.Replace(lines()["abort"].text(), `"peer_id":0,`, "", 1)
+	require.EqualError(t, new(replay.Record).UnmarshalJSON([]byte(line)), `compensation 1: it needs "kind", "group_id" and "peer_id"`)
+}
