@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 	"migrationlog"
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
+	"migrationlog/projection"
 	"migrationlog/replay"
 )
 
@@ -87,4 +89,292 @@ func TestUnknownKind(t *testing.T) {
 	require.EqualValues(t, 9, history[0].Unknown.Kind)
 	require.Equal(t, replay.KindUnknown, history[0].Kind())
 	require.EqualValues(t, 7, upsert(t, s, id, 0, catchUp).Seq)
+}
+
+// fallbackLog is a closed log of nine events in three segments, whose snapshots are of the first
+// two segments' ends. With it come where each event lies, and its rows.
+func fallbackLog(t testing.TB) (dir string, places map[uint64]replay.Record, rows []projection.Row) {
+	dir = filepath.Join(memDir(t), "log")
+	kept := map[string][]byte{} // snapshots
+	ids := []checkpoint.MigrationID{{1}, {2}, {3}, {4}}
+	for session, write := range []func(s *migrationlog.Store){
+		func(s *migrationlog.Store) {
+			for _, id := range ids[:3] {
+				upsert(t, s, id, 0, addLearner)
+			}
+		},
+		func(s *migrationlog.Store) {
+			upsert(t, s, ids[0], 0, catchUp)
+			_, err := s.Remove(ids[1])
+			require.NoError(t, err)
+			upsert(t, s, ids[3], 0, addLearner)
+		},
+		func(s *migrationlog.Store) {
+			upsert(t, s, ids[2], 0, catchUp)
+			upsert(t, s, ids[1], 0, addLearner)
+			upsert(t, s, ids[0], 0, complete)
+		},
+	} {
+		s := open(t, dir, &migrationlog.Options{SegmentSize: 2000}) // more than a session writes
+		write(s)
+		require.NoError(t, s.Close())
+		rows = slices.Collect(s.Rows())
+		name := snapshotPath(dir, uint64(3*session+3))
+		b, err := os.ReadFile(name)
+		require.NoError(t, err)
+		kept[name] = b
+	}
+	delete(kept, snapshotPath(dir, 9))
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, segment.SnapshotDir)))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, segment.SnapshotDir), 0o700))
+	for name, b := range kept {
+		require.NoError(t, os.WriteFile(name, b, 0o600))
+	}
+	places = map[uint64]replay.Record{}
+	reader, err := replay.Open(dir)
+	require.NoError(t, err)
+	for r, err := range reader.Records(t.Context(), replay.Query{}) {
+		require.NoError(t, err)
+		places[r.Seq] = r
+	}
+	require.Len(t, places, 9)
+	require.Len(t, segments(t, dir), 3)
+	return dir, places, rows
+}
+
+func snapshotPath(dir string, seq uint64) string {
+	return filepath.Join(dir, segment.SnapshotDir, segment.Name(seq))
+}
+
+// changeSnapshot puts a sound snapshot in the place of another.
+func changeSnapshot(t testing.TB, dir string, seq uint64, change func(s *segment.Snapshot)) {
+	reader, err := replay.Open(dir)
+	require.NoError(t, err)
+	log := reader.Manifest().UUID
+	b, err := os.ReadFile(snapshotPath(dir, seq))
+	require.NoError(t, err)
+	s, err := segment.DecodeSnapshot(b, log)
+	require.NoError(t, err)
+	change(&s)
+	require.NoError(t, os.WriteFile(snapshotPath(dir, seq), s.Encode(log), 0o600))
+}
+
+// fallbackCase is a change of fallbackLog's log, and what an opening then finds.
+type fallbackCase struct {
+	name     string
+	change   func(t testing.TB, dir string)
+	opts     *migrationlog.Options
+	snapshot uint64
+	firstSeq uint64
+	framesOK uint64
+	damage   int
+	lost     []replay.SeqRange
+	lacks    int // rows
+}
+
+// An opening begins with the newest snapshot that fits. If that does not, it tries the older
+// one, then the whole log from its end, and then reads frame by frame. Wherever it begins, the
+// rows are the same, but for events that are lost and that no snapshot has.
+func TestOpen_Fallbacks(t *testing.T) {
+	whole, places, rows := fallbackLog(t)
+	destroy := func(t testing.TB, dir string, seq uint64) {
+		flip(t, segmentPath(dir, places[seq].Segment), int(places[seq].Offset+places[seq].Length-1))
+	}
+	for _, tc := range append(snapshotsThatDoNotFit(), lossesAndSnapshots(destroy)...) {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := copyDir(t, whole)
+			if tc.change != nil {
+				tc.change(t, dir)
+			}
+			s := open(t, dir, tc.opts)
+			report := s.Report()
+			require.Equal(t, tc.snapshot, report.SnapshotSeq)
+			require.Equal(t, tc.firstSeq, report.FirstSeq)
+			require.EqualValues(t, 9, report.LastSeq)
+			require.Equal(t, tc.framesOK, report.FramesOK)
+			require.Len(t, report.Damage, tc.damage)
+			require.Equal(t, tc.lost, report.Lost)
+			if tc.lacks == 0 {
+				require.Equal(t, rows, slices.Collect(s.Rows()))
+			}
+			require.Equal(t, len(rows)-tc.lacks, s.Len())
+			require.EqualValues(t, 10, upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp).Seq)
+		})
+	}
+}
+
+// anotherHistory makes a snapshot one of a log that went another way.
+func anotherHistory(s *segment.Snapshot) { s.Last.HeaderCRC32C++ }
+
+// snapshotsThatDoNotFit are logs without damage of an event.
+func snapshotsThatDoNotFit() []fallbackCase {
+	return []fallbackCase{
+		{name: "the newest snapshot", snapshot: 6, firstSeq: 4, framesOK: 6},
+		{
+			name: "a damaged newest", snapshot: 3, firstSeq: 1, framesOK: 9, damage: 1,
+			change: func(t testing.TB, dir string) { flip(t, snapshotPath(dir, 6), 50) },
+		},
+		{
+			name: "a newest of another history", snapshot: 3, firstSeq: 1, framesOK: 9,
+			change: func(t testing.TB, dir string) { changeSnapshot(t, dir, 6, anotherHistory) },
+		},
+		{
+			name: "a newest whose body is no rows", snapshot: 3, firstSeq: 1, framesOK: 9,
+			change: func(t testing.TB, dir string) {
+				changeSnapshot(t, dir, 6, func(s *segment.Snapshot) { s.Body = []byte("no rows") })
+			},
+		},
+		{
+			name: "a newest that names a segment which is not there", snapshot: 3, firstSeq: 1, framesOK: 9,
+			change: func(t testing.TB, dir string) {
+				changeSnapshot(t, dir, 6, func(s *segment.Snapshot) { s.Last.Segment = 5 })
+			},
+		},
+		{
+			name: "a newest with rows that the events behind it do not follow on", snapshot: 3, firstSeq: 1, framesOK: 9,
+			change: func(t testing.TB, dir string) {
+				changeSnapshot(t, dir, 3, func(older *segment.Snapshot) {
+					changeSnapshot(t, dir, 6, func(newer *segment.Snapshot) { newer.Body = older.Body })
+				})
+			},
+		},
+		{
+			name: "no newest", snapshot: 3, firstSeq: 1, framesOK: 9,
+			change: func(t testing.TB, dir string) { require.NoError(t, os.Remove(snapshotPath(dir, 6))) },
+		},
+		{
+			name: "two of another history", snapshot: 0, firstSeq: 1, framesOK: 9,
+			change: func(t testing.TB, dir string) {
+				changeSnapshot(t, dir, 3, anotherHistory)
+				changeSnapshot(t, dir, 6, anotherHistory)
+			},
+		},
+		{
+			name: "two that are damaged", snapshot: 0, firstSeq: 1, framesOK: 9, damage: 2,
+			change: func(t testing.TB, dir string) {
+				flip(t, snapshotPath(dir, 3), 50)
+				flip(t, snapshotPath(dir, 6), 5)
+			},
+		},
+		{
+			name: "none", snapshot: 0, firstSeq: 1, framesOK: 9,
+			change: func(t testing.TB, dir string) {
+				require.NoError(t, os.RemoveAll(filepath.Join(dir, segment.SnapshotDir)))
+			},
+		},
+		{name: "all of it, as is asked for", opts: &migrationlog.Options{ReadAll: true}, snapshot: 0, firstSeq: 1, framesOK: 9},
+		{name: "all of it, to refuse damage", opts: &migrationlog.Options{OnDamage: migrationlog.RefuseDamage}, snapshot: 0, firstSeq: 1, framesOK: 9},
+	}
+}
+
+// lossesAndSnapshots are logs that have lost events before, between or behind the snapshots.
+func lossesAndSnapshots(destroy func(t testing.TB, dir string, seq uint64)) []fallbackCase {
+	type ranges = []replay.SeqRange
+	return []fallbackCase{
+		{
+			name: "an event lost before the snapshots, which is not noticed", snapshot: 6, firstSeq: 4, framesOK: 6,
+			change: func(t testing.TB, dir string) { destroy(t, dir, 2) },
+		},
+		{
+			name: "an event lost before the only one that is left", snapshot: 3, firstSeq: 1, framesOK: 8, damage: 1, lost: ranges{{First: 2, Last: 2}},
+			change: func(t testing.TB, dir string) {
+				destroy(t, dir, 2)
+				require.NoError(t, os.Remove(snapshotPath(dir, 6)))
+			},
+		},
+		{
+			name: "an event lost before the only one that fits", snapshot: 3, firstSeq: 1, framesOK: 8, damage: 1, lost: ranges{{First: 2, Last: 2}},
+			change: func(t testing.TB, dir string) {
+				destroy(t, dir, 2)
+				changeSnapshot(t, dir, 6, anotherHistory)
+			},
+		},
+		{
+			name: "an event lost between them", snapshot: 6, firstSeq: 1, framesOK: 8, damage: 1, lost: ranges{{First: 4, Last: 4}},
+			change: func(t testing.TB, dir string) { destroy(t, dir, 4) },
+		},
+		{
+			name: "an event lost behind them", snapshot: 0, firstSeq: 1, framesOK: 8, damage: 1, lost: ranges{{First: 8, Last: 8}}, lacks: 1,
+			change: func(t testing.TB, dir string) { destroy(t, dir, 8) },
+		},
+		{
+			name: "events lost before and behind them", snapshot: 6, firstSeq: 2, framesOK: 7, damage: 2, lost: ranges{{First: 1, Last: 1}, {First: 8, Last: 8}}, lacks: 1,
+			change: func(t testing.TB, dir string) {
+				destroy(t, dir, 1)
+				destroy(t, dir, 8)
+			},
+		},
+		{
+			name: "the first segment gone", snapshot: 6, firstSeq: 4, framesOK: 6, damage: 1, lost: ranges{{First: 1, Last: 3}},
+			change: func(t testing.TB, dir string) { require.NoError(t, os.Remove(segmentPath(dir, firstSegment))) },
+		},
+		{
+			name: "a segment between gone, with the snapshot of it", snapshot: 0, firstSeq: 1, framesOK: 6, damage: 1, lost: ranges{{First: 4, Last: 6}}, lacks: 1,
+			change: func(t testing.TB, dir string) {
+				require.NoError(t, os.Remove(segmentPath(dir, segment.Name(4))))
+				require.NoError(t, os.Remove(snapshotPath(dir, 6)))
+			},
+		},
+	}
+}
+
+// appendUnknown appends an event of a kind that is not known to a segment.
+func appendUnknown(t testing.TB, dir, name string, seq uint64) {
+	reader, err := replay.Open(dir)
+	require.NoError(t, err)
+	id := checkpoint.MigrationID{7}
+	body, err := cbor.Marshal(map[int]any{1: 99, 2: id[:], 3: 5})
+	require.NoError(t, err)
+	log := reader.Manifest().UUID
+	frame := segment.AppendFrame(nil, &log, segment.Header{Seq: seq, DurableThrough: seq - 1}, segment.NewBody(body))
+	b, err := os.ReadFile(segmentPath(dir, name))
+	require.NoError(t, err)
+	b = append(binary.AppendUvarint(b, uint64(len(frame))), frame...)
+	require.NoError(t, os.WriteFile(segmentPath(dir, name), b, 0o600))
+}
+
+// An event of a kind that is not known has each frame read, as only its migration's row says what it
+// may have changed. It costs no row.
+func TestOpen_UnknownKindBehindASnapshot(t *testing.T) {
+	dir, _, rows := fallbackLog(t)
+	appendUnknown(t, dir, segment.Name(7), 10)
+	s := open(t, dir, nil)
+	report := s.Report()
+	require.Zero(t, report.SnapshotSeq)
+	require.EqualValues(t, 10, report.FramesOK)
+	require.EqualValues(t, 1, report.UnknownKinds)
+	require.True(t, report.Clean())
+	require.Equal(t, rows, slices.Collect(s.Rows()))
+}
+
+// A last write that was cut short keeps no opening from beginning with a snapshot.
+func TestOpen_TornTailBehindASnapshot(t *testing.T) {
+	dir, places, rows := fallbackLog(t)
+	path := segmentPath(dir, segment.Name(7))
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	entry := b[places[9].Offset-1:] // with its prefix
+	require.NoError(t, os.WriteFile(path, append(b, entry[:30]...), 0o600))
+	s := open(t, dir, nil)
+	report := s.Report()
+	require.EqualValues(t, 6, report.SnapshotSeq)
+	require.EqualValues(t, 6, report.FramesOK)
+	require.EqualValues(t, 10, report.TornTail.FirstSeq)
+	require.Empty(t, report.Damage)
+	require.Equal(t, rows, slices.Collect(s.Rows()))
+}
+
+// The loss of the very last event is seen by its number, which the watermark has. Then no snapshot
+// serves, and each frame is read.
+func TestOpen_LastEventLostBehindASnapshot(t *testing.T) {
+	dir, places, rows := fallbackLog(t)
+	flip(t, segmentPath(dir, places[9].Segment), int(places[9].Offset+places[9].Length-1))
+	s := open(t, dir, nil)
+	report := s.Report()
+	require.Zero(t, report.SnapshotSeq)
+	require.EqualValues(t, 1, report.FirstSeq)
+	require.EqualValues(t, 8, report.FramesOK)
+	require.Equal(t, []replay.SeqRange{{First: 9, Last: 9}}, report.AcknowledgedLost)
+	require.Equal(t, len(rows), s.Len())
+	require.Equal(t, projection.InDoubt, s.Doubt(checkpoint.MigrationID{1}))
 }
