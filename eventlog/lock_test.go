@@ -1,0 +1,223 @@
+package eventlog
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/stretchr/testify/require"
+
+	"migrationlog/eventlog/segment"
+)
+
+// A second writer of a log is refused at once, is told which process has it, and changes
+// nothing, not even the lock file.
+func TestLock_Held(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	first := beginLog(t, dir, Options{})
+	before := tree(t, dir)
+	for range 2 {
+		_, err := Begin(dir, Options{})
+		require.ErrorIs(t, err, ErrLocked)
+		var locked *LockedError
+		require.ErrorAs(t, err, &locked)
+		require.Equal(t, LockedError{Path: filepath.Join(dir, LockName), PID: os.Getpid()}, *locked)
+		require.EqualError(t, locked, fmt.Sprintf("log is open in another writer: process %d holds %s", os.Getpid(), locked.Path))
+	}
+	require.Equal(t, before, tree(t, dir))
+	require.NoError(t, write(first, body), "the first goes on")
+	require.NoError(t, first.Close())
+	beginLog(t, dir, Options{})
+}
+
+// A lock is let go of, and its file is left empty, however its owner ends: also if the log
+// could not be opened.
+func TestLock_LetGoOf(t *testing.T) {
+	whole := closedLog(t, 3, Options{})
+	for name, end := range map[string]func(t *testing.T, dir string){
+		"close":   func(t *testing.T, dir string) { require.NoError(t, openLog(t, dir, Options{}).Close()) },
+		"abandon": func(t *testing.T, dir string) { require.NoError(t, begin(t, dir, Options{}).Abandon()) },
+		"a log that cannot be repaired": func(t *testing.T, dir string) {
+			_, err := begin(t, dir, Options{}).Finish(segment.FrameID{})
+			require.Error(t, err)
+		},
+		"a log that is refused": func(t *testing.T, dir string) {
+			require.NoError(t, os.Rename(segmentPath(dir, 1), filepath.Join(dir, "elsewhere")))
+			_, err := Begin(dir, Options{})
+			require.ErrorIs(t, err, ErrDamaged)
+			require.NoError(t, os.Rename(filepath.Join(dir, "elsewhere"), segmentPath(dir, 1)))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(memDir(t), "log")
+			require.NoError(t, os.CopyFS(dir, os.DirFS(whole)))
+			end(t, dir)
+			require.Empty(t, read(t, dir, LockName))
+			log := openLog(t, dir, Options{})
+			require.Equal(t, fmt.Sprintln(os.Getpid()), string(read(t, dir, LockName)))
+			require.NoError(t, log.Close())
+			require.NoError(t, log.Close(), "a second close does nothing")
+		})
+	}
+}
+
+// A lock file that a killed writer has left is no lock, whatever it says.
+func TestLock_Stale(t *testing.T) {
+	for _, left := range []string{"", "1\n", "99999999999999999999999999\n", "no number", "12345\nand more than a process would write into it"} {
+		dir := closedLog(t, 1, Options{})
+		put(t, []byte(left), dir, LockName)
+		log := openLog(t, dir, Options{})
+		require.Equal(t, fmt.Sprintln(os.Getpid()), string(read(t, dir, LockName)), "after %q", left)
+		require.NoError(t, log.Close())
+	}
+}
+
+// A holder that has not said who it is yet is waited for a moment, and is then one of which
+// it is not known.
+func TestLock_PIDOfTheHolder(t *testing.T) {
+	for _, tc := range []struct {
+		first, later string // what the file says, and what it says soon after
+		pid          int
+		text         string
+	}{
+		{"4711\n", "", 4711, "process 4711 holds "},
+		{"4711", "", 4711, "process 4711 holds "},
+		{"", "", 0, "LOCK is held"},
+		{"x", "", 0, "LOCK is held"},
+		{"", "4712\n", 4712, "process 4712 holds "},
+	} {
+		synctest.Test(t, func(t *testing.T) { // its clock does not wait
+			dir := memDir(t)
+			path := filepath.Join(dir, LockName)
+			put(t, []byte(tc.first), path)
+			holder := flock.New(path)
+			require.NoError(t, holder.Lock())
+			defer holder.Close()
+			if tc.later != "" {
+				go func() {
+					time.Sleep(lockPIDTime / 2)
+					put(t, []byte(tc.later), path)
+				}()
+			}
+			_, err := lock(dir, 0)
+			var locked *LockedError
+			require.ErrorAs(t, err, &locked, "%q", tc.first)
+			require.Equal(t, tc.pid, locked.PID, "%q, %q", tc.first, tc.later)
+			require.ErrorContains(t, err, tc.text)
+		})
+	}
+}
+
+// A writer waits for the lock as long as it is told to, and no longer.
+func TestLock_Timeout(t *testing.T) {
+	for _, tc := range []struct {
+		timeout, held time.Duration
+		gets          bool
+	}{
+		{0, time.Minute, false},
+		{time.Second, time.Minute, false},
+		{time.Minute, time.Second, true},
+		{time.Second + 5*time.Millisecond, time.Second + time.Millisecond, true}, // between two tries
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			dir := memDir(t)
+			first, err := lock(dir, 0)
+			require.NoError(t, err)
+			letGo := make(chan error, 1)
+			go func() {
+				time.Sleep(tc.held)
+				letGo <- unlock(first)
+			}()
+			begun := time.Now()
+			second, err := lock(dir, tc.timeout)
+			if tc.gets {
+				require.NoError(t, err)
+				require.Equal(t, fmt.Sprintln(os.Getpid()), string(read(t, dir, LockName)))
+				require.NoError(t, unlock(second))
+			} else {
+				require.ErrorIs(t, err, ErrLocked)
+				require.Equal(t, tc.timeout, time.Since(begun), "by the bubble's clock")
+			}
+			require.NoError(t, <-letGo)
+		})
+	}
+}
+
+// Who waits for a lock file that is replaced meanwhile gets the lock on the new one: the old one
+// is no file of the log any more.
+func TestLock_ReplacedWhileWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := memDir(t)
+		first, err := lock(dir, 0)
+		require.NoError(t, err)
+		go func() {
+			time.Sleep(time.Second)
+			require.NoError(t, os.Remove(filepath.Join(dir, LockName)))
+		}()
+		second, err := lock(dir, time.Minute)
+		require.NoError(t, err)
+		current, err := second.stillThere()
+		require.NoError(t, err)
+		require.True(t, current)
+		_, err = lock(dir, 0)
+		require.ErrorIs(t, err, ErrLocked)
+
+		current, err = first.stillThere()
+		require.NoError(t, err)
+		require.False(t, current)
+		require.NoError(t, unlock(first))
+		require.Equal(t, fmt.Sprintln(os.Getpid()), string(read(t, dir, LockName)), "the second's PID is left to it")
+		require.NoError(t, unlock(second))
+	})
+}
+
+// A writer whose lock file is gone or another's writes nothing more, and leaves the other's alone.
+func TestLock_TakenFromAWriter(t *testing.T) {
+	for name, take := range map[string]func(t *testing.T, path string){
+		"removed": func(t *testing.T, path string) { require.NoError(t, os.Remove(path)) },
+		"replaced": func(t *testing.T, path string) {
+			require.NoError(t, os.Remove(path))
+			put(t, []byte("4711\n"), path)
+		},
+		"renamed over": func(t *testing.T, path string) {
+			put(t, []byte("4711\n"), path+".other")
+			require.NoError(t, os.Rename(path+".other", path))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(memDir(t), "log")
+			log := beginLog(t, dir, Options{})
+			require.NoError(t, write(log, body))
+			take(t, filepath.Join(dir, LockName))
+			before := tree(t, dir)
+			for range 2 {
+				err := log.Write([]Entry{{Body: segment.NewBody(body)}})
+				require.ErrorIs(t, err, ErrFailed)
+				require.ErrorContains(t, err, "LOCK was replaced: another writer may have the log")
+				require.ErrorIs(t, log.Sync(), ErrFailed)
+				require.ErrorIs(t, log.Health(), ErrFailed)
+			}
+			require.ErrorIs(t, log.Close(), ErrFailed)
+			require.Equal(t, before, tree(t, dir))
+		})
+	}
+}
+
+// A lock that cannot be taken for another reason is an error of its own.
+func TestLock_IOError(t *testing.T) {
+	dir := closedLog(t, 1, Options{})
+	require.NoError(t, os.Remove(filepath.Join(dir, LockName)))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, LockName), 0o700))
+	_, err := Begin(dir, Options{LockTimeout: time.Hour})
+	require.Error(t, err)
+	require.NotErrorIs(t, err, ErrLocked)
+	require.ErrorContains(t, err, "lock: ")
+
+	_, err = lock(filepath.Join(dir, "nowhere"), 0)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}
