@@ -1,0 +1,254 @@
+package eventlog
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog/eventlog/segment"
+)
+
+// A stray file is moved to a name in quarantine/ that neither a file nor a report has. What
+// was there stays.
+func TestQuarantine_NamesThatAreTaken(t *testing.T) {
+	long := strings.Repeat("n", 255) // what a file system allows
+	for name, tc := range map[string]struct {
+		stray string
+		taken []string
+		want  string
+	}{
+		"free":                   {"x.END", nil, "x.END"},
+		"taken":                  {"x.END", []string{"x.END"}, "x.END.1"},
+		"its report's is taken":  {"x.END", []string{"x.END.json"}, "x.END.1"},
+		"taken twice":            {"x.END", []string{"x.END", "x.END.1.json"}, "x.END.2"},
+		"taken, with a gap":      {"x.END", []string{"x.END", "x.END.2"}, "x.END.1"},
+		"a directory has it":     {"x.END", []string{"x.END/file"}, "x.END.1"},
+		"of a report":            {"x.json", []string{"x"}, "x.json"},
+		"the report of another":  {"x", []string{"x.json"}, "x.1"},
+		"too long for a report":  {long, nil, long[:200]},
+		"too long, and taken":    {long, []string{long[:200]}, long[:200] + ".1"},
+		"just not too long":      {long[:200], nil, long[:200]},
+		"not of one line or set": {"a\nb\xff", nil, "a\nb\xff"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := closedLog(t, 1, Options{})
+			for _, taken := range tc.taken {
+				put(t, []byte("before"), dir, QuarantineDir, taken)
+			}
+			put(t, []byte("the stray"), dir, "wal", tc.stray)
+			before := tree(t, dir)
+			saved := repaired(t, dir, Options{})
+			require.Equal(t, []string{filepath.Join(QuarantineDir, tc.want)}, saved)
+			after := tree(t, dir)
+			require.Equal(t, "the stray", string(read(t, dir, saved[0])))
+			require.NotContains(t, after, filepath.Join("wal", tc.stray))
+			for path, content := range before {
+				if strings.HasPrefix(path, QuarantineDir+"/") {
+					require.Equal(t, content, after[path], path)
+				}
+			}
+			require.Empty(t, repaired(t, dir, Options{}))
+		})
+	}
+}
+
+// Two strays whose long names begin alike do not replace one another.
+func TestQuarantine_NamesThatBeginAlike(t *testing.T) {
+	dir := closedLog(t, 1, Options{})
+	prefix := strings.Repeat("n", 250)
+	for _, end := range []string{"a", "b", "c"} {
+		put(t, []byte(end), dir, "wal", prefix+end)
+	}
+	saved := repaired(t, dir, Options{})
+	require.Len(t, saved, 3)
+	for i, end := range []string{"a", "b", "c"} {
+		require.Equal(t, end, string(read(t, dir, saved[i])))
+		require.Equal(t, "wal/"+prefix+end, reportOf(t, dir, saved[i]).Segment)
+	}
+}
+
+// A stray is moved, a damaged segment gets a second name, the last segment is copied if its end is cut
+// off, and a damaged file that will be replaced gets a second name until then.
+func TestQuarantine_LinkCopyOrMove(t *testing.T) {
+	opts := Options{SegmentSize: 2 * bodyBytes}
+	for name, tc := range map[string]struct {
+		file     string
+		change   func(t *testing.T, path string)
+		isThere  bool // under its name as well, after the repair
+		isSame   bool // and is the file that quarantine/ has
+		wasMoved bool // to quarantine/, and is not a copy there
+	}{
+		"a stray":            {"wal/x.START", func(t *testing.T, path string) { put(t, []byte("x"), path) }, false, false, true},
+		"a damaged snapshot": {"snapshots/" + segment.Name(1), func(t *testing.T, path string) { put(t, []byte("x"), path) }, false, false, true},
+		"a sealed segment":   {"wal/" + segment.Name(1), func(t *testing.T, path string) { flip(t, bodyBytes-1, path) }, true, true, true},
+		"the last segment":   {"wal/" + segment.Name(3), func(t *testing.T, path string) { flip(t, bodyBytes-1, path) }, true, true, true},
+		"the last, with zeros": {"wal/" + segment.Name(3), func(t *testing.T, path string) {
+			flip(t, bodyBytes-1, path)
+			require.NoError(t, os.Truncate(path, 999))
+		}, true, false, false},
+		"a manifest":     {"MANIFEST", func(t *testing.T, path string) { flip(t, 30, path) }, true, false, true},
+		"the copy of it": {"wal/MANIFEST", func(t *testing.T, path string) { flip(t, 30, path) }, true, false, true},
+		"a watermark":    {"WATERMARK", func(t *testing.T, path string) { flip(t, 3, path) }, true, false, true},
+		"a directory":    {"WATERMARK", func(t *testing.T, path string) { require.NoError(t, os.Remove(path)); put(t, nil, path, "file") }, true, false, true},
+		"a link that goes away": {"wal/MANIFEST", func(t *testing.T, path string) {
+			require.NoError(t, os.Remove(path))
+			require.NoError(t, os.Symlink("nowhere", path))
+		}, true, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := closedLog(t, 3, opts)
+			path := filepath.Join(dir, tc.file)
+			tc.change(t, path)
+			was, err := os.Lstat(path)
+			require.NoError(t, err)
+			content := tree(t, dir)[tc.file]
+			saved := repaired(t, dir, opts)
+			require.Equal(t, []string{filepath.Join(QuarantineDir, filepath.Base(tc.file))}, saved)
+			require.Equal(t, content, tree(t, dir)[saved[0]])
+			kept, err := os.Lstat(filepath.Join(dir, saved[0]))
+			require.NoError(t, err)
+			require.Equal(t, tc.wasMoved, os.SameFile(was, kept))
+			_, err = os.Lstat(path)
+			require.Equal(t, tc.isThere, err == nil)
+			if tc.isThere {
+				require.Equal(t, tc.isSame, isSame(t, path, filepath.Join(dir, saved[0])))
+			}
+			require.Empty(t, repaired(t, dir, opts), "it is kept once")
+		})
+	}
+}
+
+// The report beside a file says where its bytes come from, why they are there, and since when.
+func TestQuarantine_Report(t *testing.T) {
+	dir := closedLog(t, 5, Options{SegmentSize: 3 * bodyBytes})
+	flip(t, bodyBytes-1, segmentPath(dir, 1))
+	flip(t, 3*bodyBytes-1, segmentPath(dir, 1))
+	put(t, []byte("stray"), dir, "wal", "x")
+	setWatermark(t, dir, 4)
+	require.NoError(t, os.Truncate(segmentPath(dir, 4), int64(2*bodyBytes-7)))
+	saved := repaired(t, dir, Options{Now: atNoon})
+	require.Len(t, saved, 3)
+	reports := map[string]quarantineReport{}
+	for _, name := range saved {
+		reports[name] = reportOf(t, dir, name)
+		require.True(t, strings.HasSuffix(string(read(t, dir, name+".json")), "}\n"), "a text file")
+	}
+	noon := atNoon().UTC()
+	require.Equal(t, quarantineReport{Segment: "wal/x", Length: 5, Reason: "not a file of this log", SavedAt: noon}, reports["quarantine/x"])
+	kept := reports["quarantine/"+segment.Name(1)]
+	require.Equal(t, segment.Name(1), kept.Segment)
+	require.EqualValues(t, 3*bodyBytes, kept.Length)
+	require.Equal(t, "damaged", kept.Reason)
+	require.Len(t, kept.Damage, 2)
+	require.EqualValues(t, 1, kept.Damage[0].FirstSeq)
+	require.EqualValues(t, 3, kept.Damage[1].FirstSeq)
+	require.EqualValues(t, 2*bodyBytes, kept.Damage[1].Offset)
+	torn := fmt.Sprintf("quarantine/%s-%d.torn", segment.Name(4), bodyBytes)
+	require.Equal(t, quarantineReport{
+		Segment: segment.Name(4), Offset: int64(bodyBytes), Length: int64(bodyBytes - 7), NextSeq: 5,
+		Reason: "the last write was not whole", SavedAt: noon,
+	}, reports[torn])
+
+	other := closedLog(t, 1, Options{})
+	put(t, nil, other, "wal", "x")
+	late := func() time.Time { return time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC) }
+	require.Equal(t, time.Unix(0, 0).UTC(), reportOf(t, other, repaired(t, other, Options{Now: late})[0]).SavedAt, "no text holds that year")
+}
+
+// A damaged segment is kept once for the same damage: again if there is more of it, and again
+// if what was kept is gone.
+func TestQuarantine_OnceForTheSameDamage(t *testing.T) {
+	opts := Options{SegmentSize: 3 * bodyBytes}
+	dir := closedLog(t, 4, opts)
+	kept := filepath.Join(QuarantineDir, segment.Name(1))
+	flip(t, bodyBytes-1, segmentPath(dir, 1))
+	require.Equal(t, []string{kept}, repaired(t, dir, opts))
+	for range 3 {
+		require.Empty(t, repaired(t, dir, opts))
+	}
+	flip(t, 2*bodyBytes-1, segmentPath(dir, 1))
+	require.Equal(t, []string{kept + ".1"}, repaired(t, dir, opts), "there is more")
+	require.Empty(t, repaired(t, dir, opts))
+
+	require.NoError(t, os.Remove(filepath.Join(dir, kept+".1")))
+	require.Equal(t, []string{kept + ".2"}, repaired(t, dir, opts), "what was kept is gone")
+	put(t, []byte("{"), dir, kept+".2.json")
+	require.Equal(t, []string{kept + ".3"}, repaired(t, dir, opts), "the report is no report")
+	require.Empty(t, repaired(t, dir, opts))
+
+	put(t, []byte("another's"), dir, QuarantineDir, segment.Name(4)+".json") // in which nothing is said of it
+	flip(t, bodyBytes-1, segmentPath(dir, 4))
+	require.Equal(t, []string{filepath.Join(QuarantineDir, segment.Name(4)+".1")}, repaired(t, dir, opts))
+}
+
+// An opening that was cut short after it had given a damaged file its second name is not
+// followed by one that gives it a third.
+func TestQuarantine_AfterAnOpeningThatWasCutShort(t *testing.T) {
+	for _, name := range []string{"MANIFEST", "wal/MANIFEST", "WATERMARK", "wal/WATERMARK"} {
+		dir := closedLog(t, 1, Options{})
+		flip(t, 5, dir, name)
+		require.NoError(t, os.Mkdir(filepath.Join(dir, QuarantineDir), 0o750))
+		require.NoError(t, os.Link(filepath.Join(dir, name), filepath.Join(dir, QuarantineDir, "under a name of its own")))
+		require.Empty(t, repaired(t, dir, Options{}), name)
+		require.Equal(t, []string{"under a name of its own"}, names(t, filepath.Join(dir, QuarantineDir)), name)
+	}
+}
+
+// A file that cannot be put into quarantine/ leaves no report there, and ends the opening before
+// anything is changed.
+func TestQuarantine_Fails(t *testing.T) {
+	r := begin(t, closedLog(t, 1, Options{}), Options{})
+	full := errors.New("no space left on the device")
+	err := r.save("x", func(string) error { return full }, quarantineReport{})
+	require.ErrorIs(t, err, full)
+	require.Empty(t, names(t, filepath.Join(r.dir, QuarantineDir)))
+	require.Empty(t, r.Saved())
+	require.NoError(t, r.Abandon())
+
+	dir := closedLog(t, 3, Options{})
+	put(t, []byte("a file"), dir, QuarantineDir)
+	put(t, append(read(t, segmentPath(dir, 1)), 0xff), segmentPath(dir, 1))
+	before := tree(t, dir)
+	for range 2 { // the lock is let go of
+		r := begin(t, dir, Options{})
+		items(t, r)
+		_, err := r.Finish(segment.FrameID{})
+		require.Error(t, err)
+		require.NotErrorIs(t, err, ErrLocked)
+		require.Equal(t, before, tree(t, dir))
+	}
+}
+
+// Where two directories are on different file systems, or a file system has no second names, a
+// file is copied, whole or not at all, and never over another.
+func TestQuarantine_Copies(t *testing.T) {
+	memory, disk := memDir(t), t.TempDir()
+	put(t, []byte("content"), memory, "from")
+	from := filepath.Join(memory, "from")
+	probe := os.Link(from, filepath.Join(disk, "probe"))
+	if probe == nil {
+		t.Skip("one file system")
+	}
+	require.NoError(t, linkFile(from, filepath.Join(disk, "linked")))
+	require.Equal(t, "content", string(read(t, disk, "linked")))
+	require.Equal(t, "content", string(read(t, from)), "it is there as well")
+	require.NoError(t, moveFile(from, filepath.Join(disk, "moved")))
+	require.Equal(t, "content", string(read(t, disk, "moved")))
+	require.NoFileExists(t, from)
+
+	put(t, []byte("other"), memory, "from")
+	for name, put := range map[string]func(from, to string) error{"link": linkFile, "move": moveFile, "copy": copyFile} {
+		require.ErrorIs(t, put(from, filepath.Join(disk, "moved")), os.ErrExist, name)
+		require.Equal(t, "content", string(read(t, disk, "moved")), name)
+		require.Equal(t, "other", string(read(t, from)), name)
+	}
+	require.NoError(t, os.Symlink("from", filepath.Join(memory, "link")))
+	require.ErrorContains(t, copyFile(filepath.Join(memory, "link"), filepath.Join(disk, "of a link")), "is no regular file")
+	require.NoFileExists(t, filepath.Join(disk, "of a link"))
+}

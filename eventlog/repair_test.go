@@ -1,0 +1,276 @@
+package eventlog
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog/eventlog/segment"
+)
+
+// What is behind a log's last entry is cut off. If it is a write that was cut short it is in
+// quarantine/ first, without the zeros behind it; zeros alone are space not used yet.
+func TestRepair_Tail(t *testing.T) {
+	const sector = 512
+	inSector := sector - 3*bodyBytes // so much of the fourth entry lies in the sector of the third
+	padded := func(b []byte, size int) []byte { return append(bytes.Clone(b), make([]byte, size-len(b))...) }
+	for name, tc := range map[string]struct {
+		behind func(entry []byte) []byte // the three entries that are whole
+		torn   func(entry []byte) []byte
+	}{
+		"nothing":        {func([]byte) []byte { return nil }, nil},
+		"zeros":          {func([]byte) []byte { return make([]byte, 5000) }, nil},
+		"one zero":       {func([]byte) []byte { return make([]byte, 1) }, nil},
+		"a prefix":       {func(e []byte) []byte { return e[:1] }, func(e []byte) []byte { return e[:1] }},
+		"half a header":  {func(e []byte) []byte { return e[:20] }, func(e []byte) []byte { return e[:20] }},
+		"a header":       {func(e []byte) []byte { return e[:42] }, func(e []byte) []byte { return e[:42] }},
+		"all but a byte": {func(e []byte) []byte { return e[:len(e)-1] }, func(e []byte) []byte { return e[:len(e)-1] }},
+		"a part that ends with a sector, and zeros": {
+			func(e []byte) []byte { return padded(e[:inSector], 5000) }, func(e []byte) []byte { return e[:inSector] },
+		},
+		"a part whose sector is zeros to its end, and zeros": {
+			func(e []byte) []byte { return padded(e[:50], 5000) }, func(e []byte) []byte { return padded(e[:50], inSector) },
+		},
+		"a part whose sector is zeros to its end": {
+			func(e []byte) []byte { return padded(e[:50], inSector) }, func(e []byte) []byte { return padded(e[:50], inSector) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := closedLog(t, 4, Options{})
+			path := segmentPath(dir, 1)
+			four := read(t, path)
+			whole, entry := four[:3*bodyBytes], four[3*bodyBytes:]
+			setWatermark(t, dir, 3) // of a writer that was killed before the fourth was durable
+			put(t, append(bytes.Clone(whole), tc.behind(entry)...), path)
+			if tc.torn == nil {
+				require.Empty(t, repaired(t, dir, Options{}))
+				require.NotContains(t, names(t, dir), QuarantineDir)
+			} else {
+				saved := repaired(t, dir, Options{})
+				require.Equal(t, []string{fmt.Sprintf("quarantine/%s-%d.torn", segment.Name(1), 3*bodyBytes)}, saved)
+				require.Equal(t, tc.torn(entry), read(t, dir, saved[0]))
+				report := reportOf(t, dir, saved[0])
+				require.EqualValues(t, 4, report.NextSeq)
+				require.EqualValues(t, 3*bodyBytes, report.Offset)
+				require.EqualValues(t, len(tc.torn(entry)), report.Length)
+			}
+			require.Equal(t, whole, read(t, path))
+			require.Empty(t, repaired(t, dir, Options{}))
+			log := openLog(t, dir, Options{})
+			require.EqualValues(t, 4, log.NextSeq(), "the number is given again")
+			require.NoError(t, log.Close())
+		})
+	}
+}
+
+// Of two writes that were cut short at the same place the second does not replace the first.
+func TestRepair_TornTwice(t *testing.T) {
+	dir := closedLog(t, 2, Options{})
+	path := segmentPath(dir, 1)
+	whole := read(t, path)
+	for i, want := range []string{"", ".1", ".2"} {
+		put(t, append(bytes.Clone(whole), whole[bodyBytes:bodyBytes+10+i]...), path)
+		saved := repaired(t, dir, Options{})
+		require.Equal(t, []string{fmt.Sprintf("quarantine/%s-%d.torn%s", segment.Name(1), 2*bodyBytes, want)}, saved)
+		require.Equal(t, whole[bodyBytes:bodyBytes+10+i], read(t, dir, saved[0]))
+	}
+}
+
+// All that lies among the segments and is no file of the log is moved out of tidwall/wal's way.
+// What is of the log, and directories, stay.
+func TestRepair_Strays(t *testing.T) {
+	dir := closedLog(t, 1, Options{})
+	strays := []string{
+		segment.Name(1) + ".END", segment.Name(1) + ".START", segment.Name(1) + ".new", "00000000000000000000", "99999999999999999999", "1", "LOCK", "x",
+	}
+	for _, name := range strays {
+		put(t, []byte("of "+name), dir, "wal", name)
+	}
+	require.NoError(t, os.Symlink("nowhere", filepath.Join(dir, "wal", "link")))
+	for _, name := range []string{"MANIFEST.new", "WATERMARK.new", "directory/file"} {
+		put(t, []byte("stays"), dir, "wal", name)
+	}
+	put(t, []byte("stays"), dir, "x")
+	saved := repaired(t, dir, Options{})
+	require.Len(t, saved, len(strays)+1)
+	for _, name := range strays {
+		require.Equal(t, "of "+name, string(read(t, dir, QuarantineDir, name)))
+	}
+	target, err := os.Readlink(filepath.Join(dir, QuarantineDir, "link"))
+	require.NoError(t, err)
+	require.Equal(t, "nowhere", target)
+	require.Equal(t, []string{segment.Name(1), "MANIFEST", "MANIFEST.new", "WATERMARK", "WATERMARK.new", "directory"}, names(t, filepath.Join(dir, "wal")))
+	require.Equal(t, "stays", string(read(t, dir, "x")), "nobody looks at it there")
+}
+
+// A snapshot that is damaged, or that names a frame which the log has not reached, goes to
+// quarantine/ before that number is given to another frame.
+func TestRepair_Snapshots(t *testing.T) {
+	dir := closedLog(t, 2, Options{})
+	m, _, err := segment.ReadManifest(os.DirFS(dir))
+	require.NoError(t, err)
+	sound := func(seq uint64) []byte {
+		return segment.Snapshot{Last: segment.FrameID{Seq: seq, Segment: 1}}.Encode(m.UUID)
+	}
+	put(t, sound(1), dir, "snapshots", segment.Name(1))
+	put(t, sound(2), dir, "snapshots", segment.Name(2))
+	put(t, sound(3), dir, "snapshots", segment.Name(3)) // the next number
+	put(t, sound(9), dir, "snapshots", segment.Name(9))
+	put(t, []byte("x"), dir, "snapshots", segment.Name(4))
+	put(t, []byte("x"), dir, "snapshots", segment.Name(5)+".new")
+	require.ElementsMatch(t, []string{"quarantine/" + segment.Name(3), "quarantine/" + segment.Name(4), "quarantine/" + segment.Name(9)}, repaired(t, dir, Options{}))
+	require.Equal(t, []string{segment.Name(1), segment.Name(2), segment.Name(5) + ".new"}, names(t, filepath.Join(dir, "snapshots")))
+	require.Equal(t, sound(9), read(t, dir, QuarantineDir, segment.Name(9)))
+	require.Equal(t, "tells of frames that the log has not", reportOf(t, dir, "quarantine/"+segment.Name(9)).Reason)
+}
+
+// Of the manifest's copies the newer counts, and both are made the same. What was damaged is kept.
+func TestRepair_Manifest(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(t *testing.T, dir string, newer []byte)
+		saved  int
+		isNew  bool
+	}{
+		"both": {func(*testing.T, string, []byte) {}, 0, false},
+		"one missing": {func(t *testing.T, dir string, _ []byte) {
+			require.NoError(t, os.Remove(filepath.Join(dir, "MANIFEST")))
+		}, 0, false},
+		"the copy missing": {func(t *testing.T, dir string, _ []byte) {
+			require.NoError(t, os.Remove(filepath.Join(dir, "wal", "MANIFEST")))
+		}, 0, false},
+		"one damaged":    {func(t *testing.T, dir string, _ []byte) { flip(t, 9, dir, "MANIFEST") }, 1, false},
+		"one newer":      {func(t *testing.T, dir string, newer []byte) { put(t, newer, dir, "MANIFEST") }, 0, true},
+		"the copy newer": {func(t *testing.T, dir string, newer []byte) { put(t, newer, dir, "wal", "MANIFEST") }, 0, true},
+		"the newer damaged": {func(t *testing.T, dir string, newer []byte) {
+			put(t, newer, dir, "MANIFEST")
+			flip(t, 9, dir, "MANIFEST")
+		}, 1, false},
+	} {
+		dir := closedLog(t, 2, Options{})
+		m, _, err := segment.ReadManifest(os.DirFS(dir))
+		require.NoError(t, err)
+		newer := m.Skip([]segment.SeqRange{{First: 1, Last: 1}})
+		tc.change(t, dir, newer.Encode())
+		require.Len(t, repaired(t, dir, Options{}), tc.saved, name)
+		want := m
+		if tc.isNew {
+			want = newer
+		}
+		for _, file := range []string{"MANIFEST", "wal/MANIFEST"} {
+			require.Equal(t, string(want.Encode()), string(read(t, dir, file)), "%s: %s", name, file)
+		}
+	}
+}
+
+// Lost numbers of which nobody knows whether they had been durable are written down before the
+// watermark goes past them, once.
+func TestRepair_SkippedNumbers(t *testing.T) {
+	dir := closedLog(t, 3, Options{})
+	setWatermark(t, dir, 1)
+	flip(t, 3*bodyBytes-1, segmentPath(dir, 1))
+	for range 2 {
+		repaired(t, dir, Options{})
+		m, _, err := segment.ReadManifest(os.DirFS(dir))
+		require.NoError(t, err)
+		require.Equal(t, []segment.SeqRange{{First: 3, Last: 3}}, m.Skipped)
+		require.EqualValues(t, 2, m.Revision)
+		require.Equal(t, [2]uint64{3, 3}, watermarks(t, dir))
+	}
+	log := openLog(t, dir, Options{})
+	require.EqualValues(t, 4, log.NextSeq())
+	require.NoError(t, log.Close())
+}
+
+// A log whose last segment changes between its reading and its repair is left to whoever
+// changes it.
+func TestRepair_SomebodyElseWrites(t *testing.T) {
+	torn := func(t *testing.T, dir string) {
+		put(t, append(read(t, segmentPath(dir, 1)), 0xff), segmentPath(dir, 1))
+	}
+	for name, tc := range map[string]struct {
+		before, meanwhile func(t *testing.T, dir string)
+	}{
+		"longer, behind a torn write":  {torn, torn},
+		"shorter, behind a torn write": {torn, func(t *testing.T, dir string) { require.NoError(t, os.Truncate(segmentPath(dir, 1), int64(bodyBytes))) }},
+		"shorter, and not all durable": {
+			func(t *testing.T, dir string) { setWatermark(t, dir, 1) },
+			func(t *testing.T, dir string) { require.NoError(t, os.Truncate(segmentPath(dir, 1), int64(bodyBytes))) },
+		},
+	} {
+		dir := closedLog(t, 3, Options{})
+		tc.before(t, dir)
+		r := begin(t, dir, Options{})
+		items(t, r)
+		tc.meanwhile(t, dir)
+		put(t, nil, dir, LockName) // as it is when the lock has been let go of
+		before := tree(t, dir)
+		_, err := r.Finish(segment.FrameID{})
+		require.ErrorContains(t, err, "somebody else writes to it", name)
+		require.Equal(t, before, tree(t, dir), name)
+	}
+
+	dir := closedLog(t, 3, Options{})
+	r := begin(t, dir, Options{})
+	items(t, r)
+	put(t, nil, dir, "wal", segment.Name(1)+".END")
+	_, err := r.Finish(segment.FrameID{})
+	require.ErrorContains(t, err, "somebody else writes into the log's directory")
+	require.Len(t, read(t, segmentPath(dir, 1)), 3*bodyBytes)
+}
+
+// Files are made and replaced whole or not at all.
+func TestFiles(t *testing.T) {
+	dir := memDir(t)
+	path := filepath.Join(dir, "file")
+	require.NoError(t, replaceFile(path, []byte("one")))
+	put(t, []byte("left by a crash, and longer"), path+".new")
+	require.NoError(t, replaceFile(path, []byte("two")))
+	require.Equal(t, "two", string(read(t, path)))
+	require.NoFileExists(t, path+".new")
+
+	require.ErrorIs(t, createFile(path, []byte("three")), os.ErrExist)
+	require.ErrorIs(t, createEmpty(path), os.ErrExist)
+	require.Equal(t, "two", string(read(t, path)))
+
+	put(t, nil, dir, "directory", "file")
+	require.Error(t, replaceFile(filepath.Join(dir, "directory"), []byte("one")))
+	require.DirExists(t, filepath.Join(dir, "directory"))
+
+	require.NoError(t, makeDir(filepath.Join(dir, "a", "b", "c")))
+	require.NoError(t, makeDir(filepath.Join(dir, "a", "b", "c")), "again")
+	require.Error(t, makeDir(filepath.Join(path, "below a file")))
+	require.Error(t, overwrite(filepath.Join(dir, "nowhere"), 0, nil), "it has to be there")
+	require.NoFileExists(t, filepath.Join(dir, "nowhere"))
+}
+
+// A log keeps its two newest snapshots, and what crashes have left of others goes.
+func TestSaveSnapshot(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	log := beginLog(t, dir, Options{})
+	for seq := uint64(1); seq <= 5; seq++ {
+		require.NoError(t, write(log, body))
+		put(t, []byte("x"), dir, "snapshots", segment.Name(seq)+".new")
+		s := segment.Snapshot{Last: log.Last(), Body: []byte{byte(seq)}}
+		require.NoError(t, log.SaveSnapshot(s))
+		want := []string{segment.Name(seq - 1), segment.Name(seq)}
+		if seq == 1 {
+			want = want[1:]
+		}
+		require.Equal(t, want, names(t, filepath.Join(dir, "snapshots")))
+		got, err := segment.DecodeSnapshot(read(t, dir, "snapshots", segment.Name(seq)), log.uuid)
+		require.NoError(t, err)
+		require.Equal(t, s, got)
+	}
+	put(t, []byte("of a later one"), dir, "snapshots", segment.Name(9))
+	require.NoError(t, log.SaveSnapshot(segment.Snapshot{Last: log.Last()}))
+	require.Equal(t, []string{segment.Name(5), segment.Name(9)}, names(t, filepath.Join(dir, "snapshots")), "the oldest goes, and never a newer one")
+
+	require.NoError(t, os.Remove(filepath.Join(dir, LockName)))
+	before := tree(t, dir)
+	require.ErrorContains(t, log.SaveSnapshot(segment.Snapshot{Last: log.Last()}), "another writer may have the log")
+	require.Equal(t, before, tree(t, dir))
+}
