@@ -18,7 +18,7 @@ func TestRefuseDamage(t *testing.T) {
 	flip(t, segmentPath(dir, firstSegment), ends[2]-1)
 	before := hashes(t, dir)
 	_, err := migrationlog.Open(dir, &migrationlog.Options{OnDamage: migrationlog.RefuseDamage})
-	require.ErrorIs(t, err, migrationlog.ErrNeedsRepair)
+	require.ErrorIs(t, err, migrationlog.ErrDamaged)
 	var damaged *migrationlog.DamagedError
 	require.ErrorAs(t, err, &damaged)
 	require.Equal(t, []replay.SeqRange{{First: 3, Last: 3}}, damaged.Report.Lost)

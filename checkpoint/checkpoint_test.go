@@ -270,12 +270,12 @@ func FuzzEvent(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if id, ok := checkpoint.PeekMigration(b); ok {
+		if _, id, ok := checkpoint.Peek(b); ok {
 			require.Equal(t, e.Migration(), id)
 		}
 		again, err := checkpoint.EncodeEvent(e)
 		require.NoError(t, err)
-		id, ok := checkpoint.PeekMigration(again)
+		_, id, ok := checkpoint.Peek(again)
 		require.True(t, ok)
 		require.Equal(t, e.Migration(), id)
 		back, err := checkpoint.DecodeEvent(again)

@@ -94,11 +94,6 @@ func BenchmarkPeek(b *testing.B) {
 			checkpoint.Peek(encoded)
 		}
 	})
-	b.Run("PeekMigration", func(b *testing.B) {
-		for b.Loop() {
-			checkpoint.PeekMigration(encoded)
-		}
-	})
 }
 
 func eachGoldenEvent(b *testing.B, run func(b *testing.B, e checkpoint.Event, encoded []byte)) {

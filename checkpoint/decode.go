@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"unicode/utf8"
+
+	"migrationlog/internal/detcbor"
 )
 
 // DecodeEvent decodes an event that EncodeEvent encoded. It ignores unknown keys. It returns an
@@ -63,9 +65,9 @@ func readEvent(b []byte) (Event, bool) {
 			return e, true
 		}
 	case KindRemoved:
-		c := cursor{b: b}
-		id, timeMS := c.common(removedKeys, KindRemoved)
-		if c.done() {
+		c := detcbor.NewCursor(b)
+		id, timeMS := common(&c, removedKeys, KindRemoved)
+		if c.Done() {
 			return Removed{MigrationID: id, TimestampMS: timeMS}, true
 		}
 	}
@@ -74,13 +76,13 @@ func readEvent(b []byte) (Event, bool) {
 
 // readUpserted decodes an upserted event.
 func readUpserted(b []byte) (Checkpoint, bool) {
-	c := cursor{b: b}
-	id, timeMS := c.common(upsertedKeys, KindUpserted)
-	attempt := c.uint32(keyAttempt)
-	phase := c.uint(keyPhase)
-	payload := c.string(keyPayload, majorBytes)
-	crc := c.uint32(keyCRC32C)
-	if !c.done() || phase > uint64(PhaseComplete) || crc != crc32.Checksum(payload, castagnoli) {
+	c := detcbor.NewCursor(b)
+	id, timeMS := common(&c, upsertedKeys, KindUpserted)
+	attempt := c.Uint32(keyAttempt)
+	phase := c.Uint(keyPhase)
+	payload := c.String(keyPayload, detcbor.MajorBytes)
+	crc := c.Uint32(keyCRC32C)
+	if !c.Done() || phase > uint64(PhaseComplete) || crc != crc32.Checksum(payload, castagnoli) {
 		return Checkpoint{}, false
 	}
 	p, ok := readPayload(Phase(phase), payload)
@@ -89,12 +91,12 @@ func readUpserted(b []byte) (Checkpoint, bool) {
 
 // readAborted decodes an aborted event.
 func readAborted(b []byte) (Aborted, bool) {
-	c := cursor{b: b}
-	id, timeMS := c.common(abortedKeys, KindAborted)
-	reason := c.string(keyReason, majorText)
-	c.key(keyCompensations)
-	n := c.head(majorArray)
-	if c.failed() || len(b) > MaxEventBytes || n > uint64(len(c.left())/minCompensationBytes) || !utf8.Valid(reason) {
+	c := detcbor.NewCursor(b)
+	id, timeMS := common(&c, abortedKeys, KindAborted)
+	reason := c.String(keyReason, detcbor.MajorText)
+	c.Key(keyCompensations)
+	n := c.Head(detcbor.MajorArray)
+	if c.Failed() || len(b) > MaxEventBytes || n > uint64(len(c.Left())/minCompensationBytes) || !utf8.Valid(reason) {
 		return Aborted{}, false
 	}
 	e := Aborted{MigrationID: id, Reason: string(reason), TimestampMS: timeMS}
@@ -102,74 +104,74 @@ func readAborted(b []byte) (Aborted, bool) {
 		e.Compensations = make([]Compensation, n)
 	}
 	for i := range e.Compensations {
-		c.headOf(majorArray, compensationElements)
-		kind, group, peer, shard := c.head(majorUint), c.head(majorUint), c.head(majorUint), c.head(majorUint)
+		c.HeadOf(detcbor.MajorArray, compensationElements)
+		kind, group, peer, shard := c.Head(detcbor.MajorUint), c.Head(detcbor.MajorUint), c.Head(detcbor.MajorUint), c.Head(detcbor.MajorUint)
 		if kind > uint64(RemoveGhostStub) || !CompensationKind(kind).known() {
 			return Aborted{}, false
 		}
 		e.Compensations[i] = Compensation{
-			Kind: CompensationKind(kind), GroupID: group, PeerID: peer, VShardID: c.fits32(shard),
+			Kind: CompensationKind(kind), GroupID: group, PeerID: peer, VShardID: c.Fits32(shard),
 		}
 	}
-	return e, c.done()
+	return e, c.Done()
 }
 
 // common reads the head of an event's map and the keys that every event has. The cursor fails
 // if the event has another number of keys, another kind, or the nil migration id.
-func (c *cursor) common(keys uint64, kind Kind) (id MigrationID, timeMS uint64) {
-	c.headOf(majorMap, keys)
-	if c.uint(keyKind) != uint64(kind) {
-		c.fail()
+func common(c *detcbor.Cursor, keys uint64, kind Kind) (id MigrationID, timeMS uint64) {
+	c.HeadOf(detcbor.MajorMap, keys)
+	if c.Uint(keyKind) != uint64(kind) {
+		c.Fail()
 	}
-	if s := c.string(keyID, majorBytes); len(s) == len(id) {
+	if s := c.String(keyID, detcbor.MajorBytes); len(s) == len(id) {
 		id = MigrationID(s)
 	}
 	if id == (MigrationID{}) {
-		c.fail()
+		c.Fail()
 	}
-	return id, c.uint(keyTimeMS)
+	return id, c.Uint(keyTimeMS)
 }
 
 // readPayload decodes a payload of the phase.
 func readPayload(phase Phase, b []byte) (Payload, bool) {
-	c := cursor{b: b}
+	c := detcbor.NewCursor(b)
 	switch phase { // Go evaluates the calls in a literal from left to right
 	case PhaseAddLearner:
-		c.headOf(majorMap, 6)
+		c.HeadOf(detcbor.MajorMap, 6)
 		p := AddLearner{
-			VShardID: c.uint32(1), SourceNode: c.uint(2), TargetNode: c.uint(3), SourceGroup: c.uint(4),
-			WritePauseBudgetUS: c.uint(5), StartedAtHLC: c.hlc(6),
+			VShardID: c.Uint32(1), SourceNode: c.Uint(2), TargetNode: c.Uint(3), SourceGroup: c.Uint(4),
+			WritePauseBudgetUS: c.Uint(5), StartedAtHLC: hlc(&c, 6),
 		}
-		return p, c.done()
+		return p, c.Done()
 	case PhaseCatchUp:
-		c.headOf(majorMap, 2)
-		p := CatchUp{VShardID: c.uint32(1), LearnerLogIndexAtAdd: c.uint(2)}
-		return p, c.done()
+		c.HeadOf(detcbor.MajorMap, 2)
+		p := CatchUp{VShardID: c.Uint32(1), LearnerLogIndexAtAdd: c.Uint(2)}
+		return p, c.Done()
 	case PhasePromoteLearner:
-		c.headOf(majorMap, 3)
-		p := PromoteLearner{VShardID: c.uint32(1), TargetNode: c.uint(2), SourceGroup: c.uint(3)}
-		return p, c.done()
+		c.HeadOf(detcbor.MajorMap, 3)
+		p := PromoteLearner{VShardID: c.Uint32(1), TargetNode: c.Uint(2), SourceGroup: c.Uint(3)}
+		return p, c.Done()
 	case PhaseLeadershipTransfer:
-		c.headOf(majorMap, 4)
+		c.HeadOf(detcbor.MajorMap, 4)
 		p := LeadershipTransfer{
-			VShardID: c.uint32(1), TargetIsVoter: c.bool(2), NewLeaderNodeID: c.uint(3), SourceGroup: c.uint(4),
+			VShardID: c.Uint32(1), TargetIsVoter: c.Bool(2), NewLeaderNodeID: c.Uint(3), SourceGroup: c.Uint(4),
 		}
-		return p, c.done()
+		return p, c.Done()
 	case PhaseCutover:
-		c.headOf(majorMap, 3)
-		p := Cutover{VShardID: c.uint32(1), NewLeaderNodeID: c.uint(2), SourceGroup: c.uint(3)}
-		return p, c.done()
+		c.HeadOf(detcbor.MajorMap, 3)
+		p := Cutover{VShardID: c.Uint32(1), NewLeaderNodeID: c.Uint(2), SourceGroup: c.Uint(3)}
+		return p, c.Done()
 	case PhaseComplete:
-		c.headOf(majorMap, 3)
-		p := Complete{VShardID: c.uint32(1), ActualPauseUS: c.uint(2), GhostStubInstalled: c.bool(3)}
-		return p, c.done()
+		c.HeadOf(detcbor.MajorMap, 3)
+		p := Complete{VShardID: c.Uint32(1), ActualPauseUS: c.Uint(2), GhostStubInstalled: c.Bool(3)}
+		return p, c.Done()
 	}
 	return nil, false
 }
 
 // hlc reads a pair of a map: the key and a reading of a hybrid logical clock.
-func (c *cursor) hlc(key byte) HLC {
-	c.key(key)
-	c.headOf(majorMap, 2)
-	return HLC{WallNS: c.uint(1), Logical: c.uint32(2)}
+func hlc(c *detcbor.Cursor, key byte) HLC {
+	c.Key(key)
+	c.HeadOf(detcbor.MajorMap, 2)
+	return HLC{WallNS: c.Uint(1), Logical: c.Uint32(2)}
 }

@@ -5,6 +5,8 @@ import (
 	"hash/crc32"
 	"slices"
 	"unicode/utf8"
+
+	"migrationlog/internal/detcbor"
 )
 
 // MaxEventBytes is the maximum length of an encoded event. The limit keeps a write small enough
@@ -71,14 +73,14 @@ func AppendUpserted(dst []byte, c *Checkpoint) ([]byte, error) {
 		return dst, fmt.Errorf("migration %s: %w", c.MigrationID, err)
 	}
 	b := appendCommon(slices.Grow(dst, maxUpsertedBytes), upsertedKeys, KindUpserted, &c.MigrationID, c.TimestampMS)
-	b = appendUint(b, keyAttempt, uint64(c.Attempt))
-	b = appendUint(b, keyPhase, uint64(c.Payload.Phase()))
-	b = appendBytes(b, keyPayload, payload)
+	b = detcbor.AppendUint(b, keyAttempt, uint64(c.Attempt))
+	b = detcbor.AppendUint(b, keyPhase, uint64(c.Payload.Phase()))
+	b = detcbor.AppendBytes(b, keyPayload, payload)
 	// The checksum is of the copy in b, since crc32 would move scratch to the heap.
 	if crc := crc32.Checksum(b[len(b)-len(payload):], castagnoli); crc != c.CRC32C {
 		return dst, &CRCMismatchError{MigrationID: c.MigrationID, Got: c.CRC32C, Want: crc}
 	}
-	return appendUint(b, keyCRC32C, uint64(c.CRC32C)), nil
+	return detcbor.AppendUint(b, keyCRC32C, uint64(c.CRC32C)), nil
 }
 
 // appendAborted appends an aborted event.
@@ -94,15 +96,15 @@ func appendAborted(dst []byte, e *Aborted) ([]byte, error) {
 			ErrTooLarge, e.MigrationID, len(e.Reason), len(e.Compensations), MaxEventBytes)
 	}
 	b := appendCommon(dst, abortedKeys, KindAborted, &e.MigrationID, e.TimestampMS)
-	b = append(appendHead(append(b, keyReason), majorText, uint64(len(e.Reason))), e.Reason...)
-	b = appendHead(append(b, keyCompensations), majorArray, uint64(len(e.Compensations)))
+	b = append(detcbor.AppendHead(append(b, keyReason), detcbor.MajorText, uint64(len(e.Reason))), e.Reason...)
+	b = detcbor.AppendHead(append(b, keyCompensations), detcbor.MajorArray, uint64(len(e.Compensations)))
 	for i, c := range e.Compensations {
 		if !c.Kind.known() {
 			return dst, fmt.Errorf("migration %s: compensation %d: %w: %d", e.MigrationID, i, ErrUnknownCompensation, uint8(c.Kind))
 		}
-		b = appendHead(b, majorArray, compensationElements)
+		b = detcbor.AppendHead(b, detcbor.MajorArray, compensationElements)
 		for _, n := range [compensationElements]uint64{uint64(c.Kind), c.GroupID, c.PeerID, uint64(c.VShardID)} {
-			b = appendHead(b, majorUint, n)
+			b = detcbor.AppendHead(b, detcbor.MajorUint, n)
 		}
 	}
 	if n := len(b) - len(dst); n > MaxEventBytes {
@@ -121,10 +123,10 @@ func appendRemoved(dst []byte, e *Removed) ([]byte, error) {
 
 // appendCommon appends the head of an event's map and the keys that every event has.
 func appendCommon(b []byte, keys uint64, kind Kind, id *MigrationID, timeMS uint64) []byte {
-	b = appendHead(b, majorMap, keys)
-	b = appendUint(b, keyKind, uint64(kind))
-	b = appendBytes(b, keyID, id[:])
-	return appendUint(b, keyTimeMS, timeMS)
+	b = detcbor.AppendHead(b, detcbor.MajorMap, keys)
+	b = detcbor.AppendUint(b, keyKind, uint64(kind))
+	b = detcbor.AppendBytes(b, keyID, id[:])
+	return detcbor.AppendUint(b, keyTimeMS, timeMS)
 }
 
 // appendPayload appends the payload's CBOR. It returns ErrNilPayload or ErrUnknownPayload, the
@@ -132,34 +134,34 @@ func appendCommon(b []byte, keys uint64, kind Kind, id *MigrationID, timeMS uint
 func appendPayload(b []byte, p Payload) ([]byte, error) {
 	switch p := p.(type) {
 	case AddLearner:
-		b = appendUint(appendHead(b, majorMap, 6), 1, uint64(p.VShardID))
-		b = appendUint(b, 2, p.SourceNode)
-		b = appendUint(b, 3, p.TargetNode)
-		b = appendUint(b, 4, p.SourceGroup)
-		b = appendUint(b, 5, p.WritePauseBudgetUS)
-		b = appendHead(append(b, 6), majorMap, 2)
-		b = appendUint(b, 1, p.StartedAtHLC.WallNS)
-		return appendUint(b, 2, uint64(p.StartedAtHLC.Logical)), nil
+		b = detcbor.AppendUint(detcbor.AppendHead(b, detcbor.MajorMap, 6), 1, uint64(p.VShardID))
+		b = detcbor.AppendUint(b, 2, p.SourceNode)
+		b = detcbor.AppendUint(b, 3, p.TargetNode)
+		b = detcbor.AppendUint(b, 4, p.SourceGroup)
+		b = detcbor.AppendUint(b, 5, p.WritePauseBudgetUS)
+		b = detcbor.AppendHead(append(b, 6), detcbor.MajorMap, 2)
+		b = detcbor.AppendUint(b, 1, p.StartedAtHLC.WallNS)
+		return detcbor.AppendUint(b, 2, uint64(p.StartedAtHLC.Logical)), nil
 	case CatchUp:
-		b = appendUint(appendHead(b, majorMap, 2), 1, uint64(p.VShardID))
-		return appendUint(b, 2, p.LearnerLogIndexAtAdd), nil
+		b = detcbor.AppendUint(detcbor.AppendHead(b, detcbor.MajorMap, 2), 1, uint64(p.VShardID))
+		return detcbor.AppendUint(b, 2, p.LearnerLogIndexAtAdd), nil
 	case PromoteLearner:
-		b = appendUint(appendHead(b, majorMap, 3), 1, uint64(p.VShardID))
-		b = appendUint(b, 2, p.TargetNode)
-		return appendUint(b, 3, p.SourceGroup), nil
+		b = detcbor.AppendUint(detcbor.AppendHead(b, detcbor.MajorMap, 3), 1, uint64(p.VShardID))
+		b = detcbor.AppendUint(b, 2, p.TargetNode)
+		return detcbor.AppendUint(b, 3, p.SourceGroup), nil
 	case LeadershipTransfer:
-		b = appendUint(appendHead(b, majorMap, 4), 1, uint64(p.VShardID))
-		b = appendBool(b, 2, p.TargetIsVoter)
-		b = appendUint(b, 3, p.NewLeaderNodeID)
-		return appendUint(b, 4, p.SourceGroup), nil
+		b = detcbor.AppendUint(detcbor.AppendHead(b, detcbor.MajorMap, 4), 1, uint64(p.VShardID))
+		b = detcbor.AppendBool(b, 2, p.TargetIsVoter)
+		b = detcbor.AppendUint(b, 3, p.NewLeaderNodeID)
+		return detcbor.AppendUint(b, 4, p.SourceGroup), nil
 	case Cutover:
-		b = appendUint(appendHead(b, majorMap, 3), 1, uint64(p.VShardID))
-		b = appendUint(b, 2, p.NewLeaderNodeID)
-		return appendUint(b, 3, p.SourceGroup), nil
+		b = detcbor.AppendUint(detcbor.AppendHead(b, detcbor.MajorMap, 3), 1, uint64(p.VShardID))
+		b = detcbor.AppendUint(b, 2, p.NewLeaderNodeID)
+		return detcbor.AppendUint(b, 3, p.SourceGroup), nil
 	case Complete:
-		b = appendUint(appendHead(b, majorMap, 3), 1, uint64(p.VShardID))
-		b = appendUint(b, 2, p.ActualPauseUS)
-		return appendBool(b, 3, p.GhostStubInstalled), nil
+		b = detcbor.AppendUint(detcbor.AppendHead(b, detcbor.MajorMap, 3), 1, uint64(p.VShardID))
+		b = detcbor.AppendUint(b, 2, p.ActualPauseUS)
+		return detcbor.AppendBool(b, 3, p.GhostStubInstalled), nil
 	}
 	_, err := phaseOf(p)
 	return b, err

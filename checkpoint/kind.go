@@ -3,6 +3,8 @@ package checkpoint
 import (
 	"fmt"
 	"strconv"
+
+	"migrationlog/internal/detcbor"
 )
 
 // Kind is the kind of an encoded event, as it is stored under key 1.
@@ -92,28 +94,21 @@ func (k Kind) String() string {
 // PeekKind returns an encoded event's kind without decoding the rest, and whether this version
 // knows the kind. The kind is 0 if the event is not laid out as AppendEvent does it.
 func PeekKind(b []byte) (kind Kind, ok bool) {
-	if len(b) < 3 || b[0]&^argMask != majorMap || b[1] != keyKind {
+	if len(b) < 3 || detcbor.MajorOf(b[0]) != detcbor.MajorMap || b[1] != keyKind || b[2] > detcbor.MaxDirect {
 		return 0, false
 	}
 	kind = Kind(b[2])
 	return kind, kind.Effect() != EffectUnknown
 }
 
-// PeekMigration returns the migration of an encoded event without decoding the rest. It
-// returns false if this version does not know the event's kind, or if the event is not laid
-// out as AppendEvent does it.
-func PeekMigration(b []byte) (id MigrationID, ok bool) {
-	_, id, ok = Peek(b)
-	return id, ok
-}
-
-// Peek returns the kind and the migration of an encoded event in one pass. It returns ok, and
-// the migration, under the condition of PeekMigration. The kind is the one of PeekKind.
+// Peek returns the kind and the migration of an encoded event in one pass, also of a kind that
+// this version does not know. It returns false if the event is not laid out as AppendEvent does
+// it.
 func Peek(b []byte) (kind Kind, id MigrationID, ok bool) {
 	const idAt = 5
-	kind, ok = PeekKind(b)
-	if !ok || len(b) < idAt+len(id) || b[3] != keyID || b[4] != majorBytes|byte(len(id)) {
-		return kind, MigrationID{}, false
+	kind, _ = PeekKind(b)
+	if kind == 0 || len(b) < idAt+len(id) || b[3] != keyID || b[4] != detcbor.MajorBytes|byte(len(id)) {
+		return 0, MigrationID{}, false
 	}
 	return kind, MigrationID(b[idAt:]), true
 }

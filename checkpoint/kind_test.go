@@ -83,31 +83,35 @@ func TestKinds_Effects(t *testing.T) {
 	}
 }
 
-// Peek returns what PeekKind and PeekMigration return, for every event and every part of one.
+// Peek returns the kind and the migration of every event, and of every part that has them.
 func TestPeek_ReturnsKindAndMigration(t *testing.T) {
 	for _, e := range exampleEvents(t) {
 		b, err := checkpoint.EncodeEvent(e)
 		require.NoError(t, err)
-		for size := range b {
-			_, _, ok := checkpoint.Peek(b[:size])
+		for size := range len(b) + 1 {
+			kind, id, ok := checkpoint.Peek(b[:size])
 			require.Equal(t, size >= 21, ok, "%d bytes", size)
+			if ok {
+				require.Equal(t, checkpoint.KindOf(e), kind)
+				require.Equal(t, e.Migration(), id)
+			}
 		}
 		eachMutation(b, func(mutated []byte) {
 			kind, id, ok := checkpoint.Peek(mutated)
-			wantKind, known := checkpoint.PeekKind(mutated)
-			wantID, wantOK := checkpoint.PeekMigration(mutated)
-			hasID := len(mutated) >= 21 && mutated[3] == 2 && mutated[4] == 0x50
-			if kind != wantKind || id != wantID || ok != wantOK || ok != (known && hasID) {
-				t.Fatalf("%x: Peek %v %v %v, PeekKind %v %v, PeekMigration %v %v", mutated, kind, id, ok, wantKind, known, wantID, wantOK)
+			laidOut := len(mutated) >= 21 && mutated[0]>>5 == 5 && mutated[1] == 1 && mutated[2] > 0 && mutated[2] < 24 &&
+				mutated[3] == 2 && mutated[4] == 0x50
+			if ok != laidOut || ok && (byte(kind) != mutated[2] || id != checkpoint.MigrationID(mutated[5:])) {
+				t.Fatalf("%x: Peek %v %v %v", mutated, kind, id, ok)
 			}
 		})
 	}
-	newer := []byte{0xA3, 1, 17, 2, 0x50}
+	newer := append([]byte{0xA3, 1, 17, 2, 0x50}, make([]byte, 20)...)
 	kind, ok := checkpoint.PeekKind(newer)
 	require.Equal(t, checkpoint.Kind(17), kind)
-	require.False(t, ok)
-	_, _, ok = checkpoint.Peek(append(newer, make([]byte, 20)...))
-	require.False(t, ok)
+	require.False(t, ok, "this version does not know it")
+	kind, _, ok = checkpoint.Peek(newer)
+	require.Equal(t, checkpoint.Kind(17), kind)
+	require.True(t, ok, "its migration is found all the same")
 }
 
 // packageScope returns the declarations of package checkpoint. Other packages are not loaded, so

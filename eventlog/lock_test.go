@@ -49,7 +49,7 @@ func TestLock_LetGoOf(t *testing.T) {
 		"a log that is refused": func(t *testing.T, dir string) {
 			require.NoError(t, os.Rename(segmentPath(dir, 1), filepath.Join(dir, "elsewhere")))
 			_, err := Begin(dir, Options{})
-			require.ErrorIs(t, err, ErrDamaged)
+			require.ErrorIs(t, err, ErrNeedsRepair)
 			require.NoError(t, os.Rename(filepath.Join(dir, "elsewhere"), segmentPath(dir, 1)))
 		},
 	} {

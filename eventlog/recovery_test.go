@@ -111,7 +111,7 @@ func TestBegin_Refuses(t *testing.T) {
 		change func(t *testing.T, dir string) (path string)
 		want   error
 	}{
-		"the directory of segments": {func(t *testing.T, dir string) string { return filepath.Join(dir, "wal") }, segment.ErrInsideALog},
+		"the directory of segments": {func(t *testing.T, dir string) string { return filepath.Join(dir, "wal") }, segment.ErrIsWALDir},
 		"a log without manifests": {func(t *testing.T, dir string) string {
 			require.NoError(t, os.Remove(filepath.Join(dir, "MANIFEST")))
 			require.NoError(t, os.Remove(filepath.Join(dir, "wal", "MANIFEST")))
@@ -124,15 +124,15 @@ func TestBegin_Refuses(t *testing.T) {
 		"no segments": {func(t *testing.T, dir string) string {
 			require.NoError(t, os.Remove(segmentPath(dir, 1)))
 			return dir
-		}, ErrDamaged},
+		}, ErrNeedsRepair},
 		"a directory under a segment's name": {func(t *testing.T, dir string) string {
 			require.NoError(t, os.Mkdir(segmentPath(dir, 5), 0o700))
 			return dir
-		}, ErrDamaged},
+		}, ErrNeedsRepair},
 		"a link under a segment's name": {func(t *testing.T, dir string) string {
 			require.NoError(t, os.Symlink(segment.Name(1), segmentPath(dir, 5)))
 			return dir
-		}, ErrDamaged},
+		}, ErrNeedsRepair},
 	} {
 		dir := closedLog(t, 3, Options{})
 		path := tc.change(t, dir)
@@ -155,7 +155,7 @@ func TestFinish_SegmentNamedBeyondTheEnd(t *testing.T) {
 	r := begin(t, dir, Options{})
 	items(t, r)
 	_, err := r.Finish(segment.FrameID{})
-	require.ErrorIs(t, err, ErrDamaged)
+	require.ErrorIs(t, err, ErrNeedsRepair)
 	require.ErrorContains(t, err, "segment 00000000000000000009 is named for a frame that the log has not reached, seq 4")
 	require.Equal(t, before, tree(t, dir))
 

@@ -114,7 +114,7 @@ func TestRepair_Snapshots(t *testing.T) {
 	m, _, err := segment.ReadManifest(os.DirFS(dir))
 	require.NoError(t, err)
 	sound := func(seq uint64) []byte {
-		return segment.Snapshot{Last: segment.FrameID{Seq: seq, Segment: 1}}.Encode(m.UUID)
+		return segment.Snapshot{Version: segment.SnapshotVersion, Last: segment.FrameID{Seq: seq, Segment: 1}}.Encode(m.UUID)
 	}
 	put(t, sound(1), dir, "snapshots", segment.Name(1))
 	put(t, sound(2), dir, "snapshots", segment.Name(2))
@@ -254,7 +254,7 @@ func TestSaveSnapshot(t *testing.T) {
 	for seq := uint64(1); seq <= 5; seq++ {
 		require.NoError(t, write(log, body))
 		put(t, []byte("x"), dir, "snapshots", segment.Name(seq)+".new")
-		s := segment.Snapshot{Last: log.Last(), Body: []byte{byte(seq)}}
+		s := segment.Snapshot{Version: segment.SnapshotVersion, Last: log.Last(), Body: []byte{byte(seq)}}
 		require.NoError(t, log.SaveSnapshot(s))
 		want := []string{segment.Name(seq - 1), segment.Name(seq)}
 		if seq == 1 {
@@ -266,11 +266,11 @@ func TestSaveSnapshot(t *testing.T) {
 		require.Equal(t, s, got)
 	}
 	put(t, []byte("of a later one"), dir, "snapshots", segment.Name(9))
-	require.NoError(t, log.SaveSnapshot(segment.Snapshot{Last: log.Last()}))
+	require.NoError(t, log.SaveSnapshot(segment.Snapshot{Version: segment.SnapshotVersion, Last: log.Last()}))
 	require.Equal(t, []string{segment.Name(5), segment.Name(9)}, names(t, filepath.Join(dir, "snapshots")), "the oldest goes, and never a newer one")
 
 	require.NoError(t, os.Remove(filepath.Join(dir, LockName)))
 	before := tree(t, dir)
-	require.ErrorContains(t, log.SaveSnapshot(segment.Snapshot{Last: log.Last()}), "another writer may have the log")
+	require.ErrorContains(t, log.SaveSnapshot(segment.Snapshot{Version: segment.SnapshotVersion, Last: log.Last()}), "another writer may have the log")
 	require.Equal(t, before, tree(t, dir))
 }

@@ -126,62 +126,54 @@ func restoreRun(states []*state, b []byte, lastSeq uint64) error {
 
 // decode reads the row at the start of b if it is in the form in which append writes it.
 func (s *state) decode(b []byte) (rest []byte, ok bool) {
-	pairs, rest, ok := detcbor.Head(b, detcbor.Map)
-	var flags uint64
+	c := detcbor.NewCursor(b)
+	pairs, last, flags, intact := c.Head(detcbor.MajorMap), uint64(0), uint64(0), true
 	s.standing = onlyUnknown
-	for last := uint64(0); ok && pairs > 0; pairs-- {
-		var key uint64
-		if key, rest, ok = detcbor.Head(rest, detcbor.Unsigned); !ok || key <= last {
-			return b, false
-		}
+	for ; intact && pairs > 0; pairs-- {
+		key := c.Head(detcbor.MajorUint)
+		intact = key > last
 		last = key
 		switch key {
 		case 1:
-			s.Seq, rest, ok = detcbor.Head(rest, detcbor.Unsigned)
+			s.Seq = c.Head(detcbor.MajorUint)
 		case 2:
-			s.PrevSeq, rest, ok = detcbor.Head(rest, detcbor.Unsigned)
+			s.PrevSeq = c.Head(detcbor.MajorUint)
 		case 3:
-			s.last, rest, ok = detcbor.Head(rest, detcbor.Unsigned)
+			s.last = c.Head(detcbor.MajorUint)
 		case 4:
-			var event []byte
-			if event, rest, ok = detcbor.ByteString(rest); ok {
-				ok = s.decodeEvent(event) == nil
-			}
+			intact = intact && s.decodeEvent(c.Span(detcbor.MajorBytes)) == nil
 		case 5:
-			rest, ok = s.decodeFacts(rest)
+			intact = intact && s.decodeFacts(&c)
 		case 6:
-			flags, rest, ok = detcbor.Head(rest, detcbor.Unsigned)
+			flags = c.Head(detcbor.MajorUint)
 		case 7:
-			var id []byte
-			if id, rest, ok = detcbor.ByteString(rest); ok {
-				ok = s.setID(id) == nil
-			}
+			intact = intact && s.setID(c.Span(detcbor.MajorBytes)) == nil
 		default:
-			return b, false
+			intact = false
 		}
 	}
 	s.setFlags(flags)
-	return rest, ok
+	return c.Left(), intact && !c.Failed()
 }
 
-// decodeFacts reads the facts at the start of b if they are in the form in which appendFacts
-// writes them.
-func (s *state) decodeFacts(b []byte) (rest []byte, ok bool) {
+// decodeFacts reads the facts at the cursor if they are in the form in which appendFacts writes
+// them.
+func (s *state) decodeFacts(c *detcbor.Cursor) bool {
 	var w factsWire
 	var logical uint64
 	values := [...]*uint64{&w.Flags, &w.SourceNode, &w.TargetNode, &w.SourceGroup, &w.WritePauseBudgetUS, &w.WallNS, &logical}
-	pairs, rest, ok := detcbor.Head(b, detcbor.Map)
-	for last := uint64(0); ok && pairs > 0; pairs-- {
-		var key uint64
-		if key, rest, ok = detcbor.Head(rest, detcbor.Unsigned); !ok || key <= last || key > uint64(len(values)) {
-			return b, false
+	last := uint64(0)
+	for pairs := c.Head(detcbor.MajorMap); pairs > 0; pairs-- {
+		key := c.Head(detcbor.MajorUint)
+		if key <= last || key > uint64(len(values)) {
+			return false
 		}
 		last = key
-		*values[key-1], rest, ok = detcbor.Head(rest, detcbor.Unsigned)
+		*values[key-1] = c.Head(detcbor.MajorUint)
 	}
-	w.Logical = uint32(logical)
+	w.Logical = c.Fits32(logical)
 	s.setFacts(&w)
-	return rest, ok && uint64(w.Logical) == logical
+	return !c.Failed()
 }
 
 // decodeAnyForm reads the row at the start of b in any form of CBOR, also with keys that are not

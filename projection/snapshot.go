@@ -74,11 +74,11 @@ func (v *View) Snapshot() ([]byte, error) {
 		}
 		store.Runs = append(store.Runs, len(rows)-begin)
 	}
-	head := detcbor.AppendHead(nil, detcbor.Map, 2)
-	head = detcbor.AppendHead(append(head, 1), detcbor.Unsigned, uint64(store.Rows))
-	head = detcbor.AppendHead(append(head, 2), detcbor.Array, uint64(len(store.Runs)))
+	head := detcbor.AppendHead(nil, detcbor.MajorMap, 2)
+	head = detcbor.AppendUint(head, 1, uint64(store.Rows))
+	head = detcbor.AppendHead(append(head, 2), detcbor.MajorArray, uint64(len(store.Runs)))
 	for _, n := range store.Runs {
-		head = detcbor.AppendHead(head, detcbor.Unsigned, uint64(n))
+		head = detcbor.AppendHead(head, detcbor.MajorUint, uint64(n))
 	}
 	return append(head, rows...), nil
 }
@@ -110,13 +110,13 @@ func (s *state) append(dst, event []byte) ([]byte, []byte, error) {
 			return dst, event, err
 		}
 		dst[head]++
-		dst = detcbor.AppendBytes(append(dst, 4), event)
+		dst = detcbor.AppendBytes(dst, 4, event)
 	}
 	dst = s.appendFacts(dst, head)
 	dst = appendPair(dst, head, 6, flag(s.broken[incarnationMark], incarnationBroken)|flag(s.broken[rowMark], rowBroken))
 	if s.standing != hasRow {
 		dst[head]++
-		dst = detcbor.AppendBytes(append(dst, 7), s.Checkpoint.MigrationID[:])
+		dst = detcbor.AppendBytes(dst, 7, s.Checkpoint.MigrationID[:])
 	}
 	return dst, event, nil
 }
@@ -142,7 +142,7 @@ func (s *state) appendFacts(dst []byte, rowHead int) []byte {
 
 // beginMap appends the head of a map of at most 23 pairs, of which it has none yet. Each pair that
 // is appended has to increment the byte at head.
-func beginMap(dst []byte) (_ []byte, head int) { return append(dst, detcbor.Map), len(dst) }
+func beginMap(dst []byte) (_ []byte, head int) { return append(dst, detcbor.MajorMap), len(dst) }
 
 // appendPair appends a key below 24 and a number to a map, unless the number is zero.
 func appendPair(dst []byte, head int, key byte, n uint64) []byte {
@@ -150,7 +150,7 @@ func appendPair(dst []byte, head int, key byte, n uint64) []byte {
 		return dst
 	}
 	dst[head]++
-	return detcbor.AppendHead(append(dst, key), detcbor.Unsigned, n)
+	return detcbor.AppendUint(dst, key, n)
 }
 
 func flag(set bool, bits uint64) uint64 {

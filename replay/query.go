@@ -72,7 +72,7 @@ func (q Query) excludes(event []byte) bool {
 	if len(q.Migrations) == 0 || q.needsRows() {
 		return false
 	}
-	id, ok := checkpoint.PeekMigration(event)
+	_, id, ok := checkpoint.Peek(event)
 	return ok && !slices.Contains(q.Migrations, id)
 }
 

@@ -56,7 +56,7 @@ func TestOpen_Refuses(t *testing.T) {
 		"a file below a file":       {"log/MANIFEST/x", log, nil, "not a directory"},
 		"an empty directory":        {".", nil, segment.ErrNotALog, ""},
 		"the directory above a log": {".", log, segment.ErrNotALog, ""},
-		"the directory of segments": {"log/wal", log, segment.ErrInsideALog, ""},
+		"the directory of segments": {"log/wal", log, segment.ErrIsWALDir, ""},
 		"a log without manifests":   {"log", without(segment.ManifestName, segment.ManifestCopyName), segment.ErrManifestLost, "restore MANIFEST from a backup"},
 		"a log in a newer format":   {"log", newer, segment.ErrNewerFormat, "version 99"},
 	} {

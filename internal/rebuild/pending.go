@@ -14,12 +14,14 @@ import (
 type pending struct {
 	view         *projection.View // the snapshot's, which the events follow on
 	migrations   map[checkpoint.MigrationID]*incarnation
+	owners       []*incarnation // of the events of the current segment: finds most predecessors faster
 	unused       []*incarnation
 	unknownKinds uint64
 }
 
 // incarnation holds the events of a migration since the snapshot, or since it last ended.
 type incarnation struct {
+	id         checkpoint.MigrationID
 	lastSeq    uint64 // 0 if the last event ended it
 	inSnapshot bool
 	events     []byte // packed one after another, see add; the memory is used again
@@ -33,29 +35,37 @@ func newPending() *pending {
 
 // addAll adds the frames of a segment that are behind base.
 func (p *pending) addAll(f *frames, base uint64) error {
+	p.owners = p.owners[:0]
 	for i := range f.list {
+		var in *incarnation
+		var err error
 		if seq := f.first + uint64(i); seq > base {
-			if err := p.add(seq, f.list[i].prevSeq, f.list[i].body); err != nil {
+			if prev := f.list[i].prevSeq; prev >= f.first {
+				in = p.owners[prev-f.first]
+			}
+			if in, err = p.add(in, seq, f.list[i].prevSeq, f.list[i].body); err != nil {
 				return fmt.Errorf("seq %d: %w", seq, err)
 			}
 		}
+		p.owners = append(p.owners, in)
 	}
 	return nil
 }
 
 // add takes the next event. It has to name the event of its migration that was added last: then no
-// event between the two is missing.
-func (p *pending) add(seq, prevSeq uint64, body []byte) error {
+// event between the two is missing. The migration is probably that of in.
+func (p *pending) add(in *incarnation, seq, prevSeq uint64, body []byte) (*incarnation, error) {
 	kind, id, ok := checkpoint.Peek(body)
 	if !ok {
-		return fmt.Errorf("%w: not an event in its usual form", errNeedsFullScan)
+		return nil, fmt.Errorf("%w: not an event in its usual form", errNeedsFullScan)
 	}
-	in := p.migrations[id]
-	if in == nil {
-		in = p.begin(id)
+	if in == nil || in.id != id {
+		if in = p.migrations[id]; in == nil {
+			in = p.begin(id)
+		}
 	}
 	if prevSeq != in.lastSeq {
-		return fmt.Errorf("%w: it names seq %d as its predecessor, which is %d", errNeedsFullScan, prevSeq, in.lastSeq)
+		return nil, fmt.Errorf("%w: it names seq %d as its predecessor, which is %d", errNeedsFullScan, prevSeq, in.lastSeq)
 	}
 	in.lastSeq = seq
 	switch kind.Effect() {
@@ -66,14 +76,15 @@ func (p *pending) add(seq, prevSeq uint64, body []byte) error {
 		if !in.inSnapshot { // nothing is left
 			delete(p.migrations, id)
 			p.unused = append(p.unused, in)
-			return nil
+			in.id = checkpoint.MigrationID{}
+			return nil, nil
 		}
 	}
 	in.events = binary.LittleEndian.AppendUint64(in.events, seq)
 	in.events = binary.LittleEndian.AppendUint64(in.events, prevSeq)
 	in.events = binary.LittleEndian.AppendUint32(in.events, uint32(len(body)))
 	in.events = append(in.events, body...)
-	return nil
+	return in, nil
 }
 
 // begin returns the incarnation of a migration as the snapshot has it, still without events.
@@ -82,7 +93,7 @@ func (p *pending) begin(id checkpoint.MigrationID) *incarnation {
 	if n := len(p.unused); n > 0 {
 		in, p.unused = p.unused[n-1], p.unused[:n-1]
 	}
-	in.lastSeq = p.view.Place(id).LastSeq()
+	in.id, in.lastSeq = id, p.view.Place(id).LastSeq()
 	in.inSnapshot = in.lastSeq != 0
 	p.migrations[id] = in
 	return in

@@ -1,0 +1,211 @@
+package detcbor
+
+import (
+	"encoding/binary"
+	"math"
+)
+
+// The major types, as the upper three bits of an initial byte. The lower five bits are the
+// argument, or how many bytes of it follow.
+const (
+	MajorUint  byte = 0 << 5
+	MajorBytes byte = 2 << 5
+	MajorText  byte = 3 << 5
+	MajorArray byte = 4 << 5
+	MajorMap   byte = 5 << 5
+
+	majorMask = ^byte(1<<5 - 1)
+)
+
+// MajorOf returns the major type of the item whose initial byte that is.
+func MajorOf(initial byte) byte { return initial & majorMask }
+
+// MaxDirect is the largest argument that is in the initial byte itself.
+const MaxDirect = argUint8 - 1
+
+const (
+	argUint8  byte = 24 // a smaller argument is in the initial byte itself
+	argUint16 byte = 25
+	argUint32 byte = 26
+	argUint64 byte = 27
+
+	itemFalse byte = 0xF4
+	itemTrue  byte = 0xF5
+)
+
+// AppendHead appends the head of an item with the argument n. The argument is the value of an
+// integer, the bytes of a string, the elements of an array, or the pairs of a map.
+func AppendHead(b []byte, major byte, n uint64) []byte {
+	switch {
+	case n < uint64(argUint8):
+		return append(b, major|byte(n))
+	case n <= math.MaxUint8:
+		return append(b, major|argUint8, byte(n))
+	case n <= math.MaxUint16:
+		return binary.BigEndian.AppendUint16(append(b, major|argUint16), uint16(n))
+	case n <= math.MaxUint32:
+		return binary.BigEndian.AppendUint32(append(b, major|argUint32), uint32(n))
+	}
+	return binary.BigEndian.AppendUint64(append(b, major|argUint64), n)
+}
+
+// AppendUint appends a pair of a map: a key below 24 and an unsigned integer.
+func AppendUint(b []byte, key byte, n uint64) []byte {
+	return AppendHead(append(b, key), MajorUint, n)
+}
+
+// AppendBool appends a pair of a map: a key below 24 and a boolean.
+func AppendBool(b []byte, key byte, v bool) []byte {
+	if v {
+		return append(b, key, itemTrue)
+	}
+	return append(b, key, itemFalse)
+}
+
+// AppendBytes appends a pair of a map: a key below 24 and a byte string.
+func AppendBytes(b []byte, key byte, v []byte) []byte {
+	return append(AppendHead(append(b, key), MajorBytes, uint64(len(v))), v...)
+}
+
+// Cursor reads items in the deterministic form. At anything else it fails. A failed cursor
+// stays failed and yields zeros, so the caller needs to ask only once, by Done. It moves an
+// index and not the slice, since storing a pointer takes a write barrier while the garbage
+// collector runs.
+type Cursor struct {
+	b  []byte
+	at int // of the next item; failedAt if the cursor failed
+}
+
+const failedAt = -1
+
+// NewCursor returns a cursor at the beginning of b.
+func NewCursor(b []byte) Cursor { return Cursor{b: b} }
+
+// Fail makes the cursor fail.
+func (c *Cursor) Fail() { c.at = failedAt }
+
+// Failed reports whether the cursor has failed.
+func (c *Cursor) Failed() bool { return c.at == failedAt }
+
+// Done reports whether the cursor has read all of its bytes and has not failed.
+func (c *Cursor) Done() bool { return c.at == len(c.b) }
+
+// Left returns the bytes after the items read, or nil if the cursor failed.
+func (c *Cursor) Left() []byte {
+	if c.Failed() {
+		return nil
+	}
+	return c.b[c.at:]
+}
+
+// next returns the next byte, which it does not read. It returns false at the end of the bytes
+// and if the cursor failed.
+func (c *Cursor) next() (byte, bool) {
+	if uint(c.at) < uint(len(c.b)) {
+		return c.b[c.at], true
+	}
+	return 0, false
+}
+
+// Head reads the head of an item of the major type and returns its argument.
+func (c *Cursor) Head(major byte) uint64 {
+	if first, ok := c.next(); ok {
+		if n := first - major; n < argUint8 {
+			c.at++
+			return uint64(n)
+		}
+	}
+	return c.longHead(major)
+}
+
+// longHead is head for an argument that is not in the initial byte.
+func (c *Cursor) longHead(major byte) uint64 {
+	b := c.Left()
+	if len(b) == 0 {
+		c.Fail()
+		return 0
+	}
+	var n, shorter uint64 // shorter is the largest argument of the next shorter form
+	size := 1             // of the head
+	switch arg := b[0] - major; {
+	case arg == argUint8 && len(b) > 1:
+		n, shorter, size = uint64(b[1]), uint64(argUint8-1), 2
+	case arg == argUint16 && len(b) > 2:
+		n, shorter, size = uint64(binary.BigEndian.Uint16(b[1:])), math.MaxUint8, 3
+	case arg == argUint32 && len(b) > 4:
+		n, shorter, size = uint64(binary.BigEndian.Uint32(b[1:])), math.MaxUint16, 5
+	case arg == argUint64 && len(b) > 8:
+		n, shorter, size = binary.BigEndian.Uint64(b[1:]), math.MaxUint32, 9
+	}
+	if n <= shorter { // also if no case applied
+		c.Fail()
+		return 0
+	}
+	c.at += size
+	return n
+}
+
+// HeadOf reads the head of an item of the major type whose argument must be n.
+func (c *Cursor) HeadOf(major byte, n uint64) {
+	if c.Head(major) != n {
+		c.Fail()
+	}
+}
+
+// Key reads a key below 24 of a map.
+func (c *Cursor) Key(key byte) {
+	if k, ok := c.next(); ok && k == key {
+		c.at++
+		return
+	}
+	c.Fail()
+}
+
+// Uint reads a pair of a map: the key and an unsigned integer.
+func (c *Cursor) Uint(key byte) uint64 {
+	c.Key(key)
+	return c.Head(MajorUint)
+}
+
+// Uint32 reads a pair of a map: the key and an unsigned integer of at most 32 bits.
+func (c *Cursor) Uint32(key byte) uint32 { return c.Fits32(c.Uint(key)) }
+
+// Fits32 returns n, or makes the cursor fail if n has more than 32 bits.
+func (c *Cursor) Fits32(n uint64) uint32 {
+	if n > math.MaxUint32 {
+		c.Fail()
+		return 0
+	}
+	return uint32(n)
+}
+
+// Bool reads a pair of a map: the key and a boolean.
+func (c *Cursor) Bool(key byte) bool {
+	c.Key(key)
+	item, _ := c.next()
+	if item != itemFalse && item != itemTrue {
+		c.Fail()
+		return false
+	}
+	c.at++
+	return item == itemTrue
+}
+
+// String reads a pair of a map: the key and a byte string or a text string, depending on the
+// major type. The result is a part of the cursor's bytes.
+func (c *Cursor) String(key, major byte) []byte {
+	c.Key(key)
+	return c.Span(major)
+}
+
+// Span reads a byte string or a text string, depending on the major type. The result is a part of
+// the cursor's bytes.
+func (c *Cursor) Span(major byte) []byte {
+	n, left := c.Head(major), c.Left()
+	if n > uint64(len(left)) {
+		c.Fail()
+		return nil
+	}
+	c.at += int(n)
+	return left[:n]
+}

@@ -1,0 +1,235 @@
+package rebuild_test
+
+import (
+	"encoding/binary"
+	"iter"
+	"testing"
+	"testing/fstest"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
+	"migrationlog/internal/rebuild"
+	"migrationlog/projection"
+	"migrationlog/replay"
+)
+
+var log = uuid.UUID{7}
+
+var x, y = checkpoint.MigrationID{1}, checkpoint.MigrationID{2}
+
+// frame is an event and the number of the event that its frame names as its predecessor.
+type frame struct {
+	prevSeq uint64
+	event   any // a checkpoint.Event, or the body
+}
+
+func upsert(id checkpoint.MigrationID, p checkpoint.Payload) checkpoint.Event {
+	c, err := checkpoint.New(id, 0, p, 5)
+	if err != nil {
+		panic(err)
+	}
+	return checkpoint.Upserted{Checkpoint: c}
+}
+
+func unknown(id checkpoint.MigrationID) []byte {
+	body, err := cbor.Marshal(map[int]any{1: 20, 2: id[:], 3: 5})
+	if err != nil {
+		panic(err)
+	}
+	return body
+}
+
+// write adds segments to a log, each with its frames, from firstSeq on, and returns the last frame.
+func write(t testing.TB, fsys fstest.MapFS, firstSeq uint64, segments ...[]frame) (last segment.FrameID) {
+	seq := firstSeq
+	for _, frames := range segments {
+		first := seq
+		var data []byte
+		for _, f := range frames {
+			body, ok := f.event.([]byte)
+			if !ok {
+				var err error
+				body, err = checkpoint.EncodeEvent(f.event.(checkpoint.Event))
+				require.NoError(t, err)
+			}
+			b := segment.AppendFrame(nil, &log, segment.Header{Seq: seq, PrevSeq: f.prevSeq}, segment.NewBody(body))
+			last = segment.FrameIDOf(b, first)
+			data = append(binary.AppendUvarint(data, uint64(len(b))), b...)
+			seq++
+		}
+		fsys["wal/"+segment.Name(first)] = &fstest.MapFile{Data: data}
+	}
+	return last
+}
+
+// source returns the log, and counts how often all of it is read frame by frame.
+func source(fsys fstest.MapFS, snapshots ...segment.Snapshot) (rebuild.Source, *int) {
+	scans := new(int)
+	dir := segment.Directory{Manifest: segment.Manifest{UUID: log, Revision: 1}}
+	return rebuild.Source{
+		FS: fsys, Directory: dir, Snapshots: snapshots,
+		Scan: func(scope rebuild.Scope) iter.Seq2[segment.Item, error] {
+			if scope == rebuild.ScanAll {
+				*scans++
+			}
+			return segment.NewScan(fsys, dir, segment.ScanOptions{Locked: true, Last: scope == rebuild.ScanTail}).Items()
+		},
+	}, scans
+}
+
+func snapshotOf(t testing.TB, view *projection.View, last segment.FrameID) segment.Snapshot {
+	body, err := view.Snapshot()
+	require.NoError(t, err)
+	return segment.Snapshot{Version: segment.SnapshotVersion, Last: last, Synced: true, Body: body}
+}
+
+// D8: an opening returns the view of all frames in order, however they are linked. It reads the
+// log frame by frame only if a link is not to the last event of its migration.
+func TestD8_FoldEqualsFoldAll(t *testing.T) {
+	for name, tc := range map[string]struct {
+		segments [][]frame
+		full     bool // all frames have to be read
+	}{
+		"empty": {segments: [][]frame{{}}},
+		"lives that go on and end": {segments: [][]frame{
+			{{0, upsert(x, checkpoint.AddLearner{TargetNode: 3})}, {0, upsert(y, checkpoint.AddLearner{})}, {1, upsert(x, checkpoint.CatchUp{})}},
+			{{2, checkpoint.Removed{MigrationID: y}}, {0, upsert(y, checkpoint.CatchUp{})}},
+			{{3, upsert(x, checkpoint.PromoteLearner{TargetNode: 4})}},
+		}},
+		"an AddLearner hides no promotion": {segments: [][]frame{
+			{{0, upsert(x, checkpoint.AddLearner{TargetNode: 3})}, {1, upsert(x, checkpoint.PromoteLearner{TargetNode: 4})}},
+			{{2, upsert(x, checkpoint.AddLearner{TargetNode: 5})}},
+		}},
+		"unknown kinds": {segments: [][]frame{
+			{{0, unknown(x)}, {1, upsert(x, checkpoint.AddLearner{})}, {2, unknown(x)}, {0, unknown(y)}},
+			{{3, upsert(x, checkpoint.CatchUp{})}},
+		}},
+		"an abort by a writer that could not read the row": {full: true, segments: [][]frame{
+			{{0, upsert(x, checkpoint.AddLearner{})}, {1, upsert(x, checkpoint.CatchUp{})}},
+			{{1, checkpoint.Aborted{MigrationID: x}}},
+		}},
+		"a segment of a diverged copy": {full: true, segments: [][]frame{
+			{{0, upsert(x, checkpoint.AddLearner{})}},
+			{{0, upsert(y, checkpoint.AddLearner{})}},
+			{{2, upsert(x, checkpoint.CatchUp{})}},
+		}},
+		"a link to an event before the last": {full: true, segments: [][]frame{
+			{{0, upsert(x, checkpoint.AddLearner{})}, {1, upsert(x, checkpoint.CatchUp{})}, {1, upsert(x, checkpoint.PromoteLearner{})}},
+		}},
+		"a body that is no event": {full: true, segments: [][]frame{
+			{{0, upsert(x, checkpoint.AddLearner{})}, {0, []byte{0xA1, 1, 1}}},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fsys := fstest.MapFS{}
+			write(t, fsys, 1, tc.segments...)
+			log, scans := source(fsys)
+			fold, err := log.Fold()
+			require.NoError(t, err)
+			require.Equal(t, tc.full, *scans > 0)
+			all, err := log.FoldAll()
+			require.NoError(t, err)
+			requireEqual(t, all, fold)
+		})
+	}
+}
+
+func requireEqual(t testing.TB, want, got *replay.Fold) {
+	require.Equal(t, want.View.All(), got.View.All())
+	require.Equal(t, want.View.LastSeq(), got.View.LastSeq())
+	require.Equal(t, want.Last(), got.Last())
+	for _, id := range []checkpoint.MigrationID{x, y, {99}} {
+		require.Equal(t, want.View.Doubt(id), got.View.Doubt(id))
+		require.Equal(t, want.View.Place(id).LastSeq(), got.View.Place(id).LastSeq())
+	}
+}
+
+// D8: an opening from a snapshot returns the view of all frames. It falls back to an older
+// snapshot, and at last to all frames, if the newer one does not match.
+func TestD8_FoldFromASnapshot(t *testing.T) {
+	fsys := fstest.MapFS{}
+	first := write(t, fsys, 1, []frame{{0, upsert(x, checkpoint.AddLearner{TargetNode: 3})}, {0, upsert(y, checkpoint.AddLearner{})}})
+	old, _ := source(fsys)
+	before, err := old.FoldAll()
+	require.NoError(t, err)
+	older := snapshotOf(t, before.View, first)
+	second := write(t, fsys, 3, []frame{{1, upsert(x, checkpoint.CatchUp{})}, {2, checkpoint.Removed{MigrationID: y}}})
+	mid, err := old.FoldAll()
+	require.NoError(t, err)
+	newer := snapshotOf(t, mid.View, second)
+	write(t, fsys, 5, []frame{{3, upsert(x, checkpoint.PromoteLearner{TargetNode: 4})}, {0, upsert(y, checkpoint.CatchUp{})}})
+
+	another := newer
+	another.Last.HeaderCRC32C++
+	damaged := newer
+	damaged.Body = damaged.Body[:len(damaged.Body)-1]
+	version1 := newer
+	version1.Version = 1
+	for name, tc := range map[string]struct {
+		snapshots []segment.Snapshot
+		from      uint64
+	}{
+		"the newest":              {[]segment.Snapshot{newer, older}, 4},
+		"of another frame":        {[]segment.Snapshot{another, older}, 2},
+		"a body that is not rows": {[]segment.Snapshot{damaged, older}, 2},
+		"version 1":               {[]segment.Snapshot{version1}, 0},
+		"none":                    {nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log, scans := source(fsys, tc.snapshots...)
+			fold, err := log.Fold()
+			require.NoError(t, err)
+			require.Zero(t, *scans)
+			require.Equal(t, tc.from, fold.Report().SnapshotSeq)
+			all, err := log.FoldAll()
+			require.NoError(t, err)
+			requireEqual(t, all, fold)
+		})
+	}
+}
+
+// D8: events that do not follow on a snapshot's rows are not added to them.
+func TestD8_SnapshotThatTheEventsDoNotFollow(t *testing.T) {
+	fsys := fstest.MapFS{}
+	last := write(t, fsys, 1, []frame{{0, upsert(x, checkpoint.AddLearner{})}, {1, upsert(x, checkpoint.CatchUp{})}})
+	log, _ := source(fsys)
+	fold, err := log.FoldAll()
+	require.NoError(t, err)
+	snapshot := snapshotOf(t, fold.View, last)
+	write(t, fsys, 3, []frame{{1, checkpoint.Aborted{MigrationID: x}}}) // by a writer that could not read seq 2
+	log, scans := source(fsys, snapshot)
+	fold, err = log.Fold()
+	require.NoError(t, err)
+	require.Equal(t, 1, *scans)
+	require.Zero(t, fold.View.Len())
+}
+
+// D5: a snapshot whose rows are not those of the frames before it is reported, and its rows count,
+// as they do for an opening that begins with it.
+func TestD5_SnapshotOfOtherFrames(t *testing.T) {
+	fsys := fstest.MapFS{}
+	last := write(t, fsys, 1, []frame{{0, upsert(x, checkpoint.AddLearner{})}}, []frame{{0, upsert(y, checkpoint.AddLearner{})}}, []frame{{1, upsert(x, checkpoint.CatchUp{})}})
+	log, _ := source(fsys)
+	fold, err := log.FoldAll()
+	require.NoError(t, err)
+	snapshot := snapshotOf(t, fold.View, last)
+	write(t, fsys, 2, []frame{{0, upsert(checkpoint.MigrationID{3}, checkpoint.AddLearner{})}})
+
+	log, _ = source(fsys, snapshot)
+	all, err := log.FoldAll()
+	require.NoError(t, err)
+	report := all.Report()
+	require.Len(t, report.Damage, 1)
+	require.True(t, report.Damage[0].OfSnapshot())
+	require.Contains(t, report.Damage[0].Reason, "another copy")
+	require.Empty(t, report.Lost)
+	fold, err = log.Fold()
+	require.NoError(t, err)
+	requireEqual(t, all, fold)
+	_, there := fold.View.Get(y)
+	require.True(t, there)
+}
