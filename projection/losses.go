@@ -2,7 +2,6 @@ package projection
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 )
 
@@ -88,11 +87,4 @@ func (l *losses) unattributedIn(after, through uint64) bool {
 		}
 	}
 	return false
-}
-
-// clone returns a copy that shares nothing with l.
-func (l *losses) clone() losses {
-	c := *l
-	c.ranges, c.attributed = slices.Clone(l.ranges), maps.Clone(l.attributed)
-	return c
 }
