@@ -37,6 +37,12 @@ var encMode = func() cbor.EncMode {
 	return enc
 }()
 
+// The lengths for which the encoder provides memory.
+const (
+	MaxPayloadBytes  = maxPayloadBytes
+	MaxUpsertedBytes = maxUpsertedBytes
+)
+
 // The two paths of the decoder.
 var (
 	ReferenceDecodeEvent   = decodeWire
