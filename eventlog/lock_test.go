@@ -121,6 +121,7 @@ func TestLock_Timeout(t *testing.T) {
 	}{
 		{0, time.Minute, false},
 		{time.Second, time.Minute, false},
+		{time.Second + 5*time.Millisecond, time.Minute, false}, // no whole number of tries
 		{time.Minute, time.Second, true},
 		{time.Second + 5*time.Millisecond, time.Second + time.Millisecond, true}, // between two tries
 	} {

@@ -200,6 +200,24 @@ func TestQuarantine_AfterAnOpeningThatWasCutShort(t *testing.T) {
 	}
 }
 
+// A damaged file stays in its place until a sound one replaces it: an opening that ends in
+// between leaves it for the next to find.
+func TestQuarantine_DamagedFilesStayUntilTheyAreReplaced(t *testing.T) {
+	for _, name := range []string{"MANIFEST", "wal/MANIFEST", "WATERMARK", "wal/WATERMARK"} {
+		dir := closedLog(t, 3, Options{})
+		flip(t, 5, dir, name)
+		put(t, append(read(t, segmentPath(dir, 1)), 0xff), segmentPath(dir, 1))
+		damaged := read(t, dir, name)
+		r := begin(t, dir, Options{})
+		items(t, r)
+		put(t, append(read(t, segmentPath(dir, 1)), 0xff), segmentPath(dir, 1)) // ends the repair
+		_, err := r.Finish(segment.FrameID{})
+		require.ErrorContains(t, err, "somebody else writes to it")
+		require.Equal(t, damaged, read(t, dir, name))
+		require.Equal(t, damaged, read(t, dir, QuarantineDir, filepath.Base(name)))
+	}
+}
+
 // A file that cannot be put into quarantine/ leaves no report there, and ends the opening before
 // anything is changed.
 func TestQuarantine_Fails(t *testing.T) {

@@ -246,31 +246,3 @@ func TestFiles(t *testing.T) {
 	require.Error(t, overwrite(filepath.Join(dir, "nowhere"), 0, nil), "it has to be there")
 	require.NoFileExists(t, filepath.Join(dir, "nowhere"))
 }
-
-// A log keeps its two newest snapshots, and what crashes have left of others goes.
-func TestSaveSnapshot(t *testing.T) {
-	dir := filepath.Join(memDir(t), "log")
-	log := beginLog(t, dir, Options{})
-	for seq := uint64(1); seq <= 5; seq++ {
-		require.NoError(t, write(log, body))
-		put(t, []byte("x"), dir, "snapshots", segment.Name(seq)+".new")
-		s := segment.Snapshot{Version: segment.SnapshotVersion, Last: log.Last(), Body: []byte{byte(seq)}}
-		require.NoError(t, log.SaveSnapshot(s))
-		want := []string{segment.Name(seq - 1), segment.Name(seq)}
-		if seq == 1 {
-			want = want[1:]
-		}
-		require.Equal(t, want, names(t, filepath.Join(dir, "snapshots")))
-		got, err := segment.DecodeSnapshot(read(t, dir, "snapshots", segment.Name(seq)), log.uuid)
-		require.NoError(t, err)
-		require.Equal(t, s, got)
-	}
-	put(t, []byte("of a later one"), dir, "snapshots", segment.Name(9))
-	require.NoError(t, log.SaveSnapshot(segment.Snapshot{Version: segment.SnapshotVersion, Last: log.Last()}))
-	require.Equal(t, []string{segment.Name(5), segment.Name(9)}, names(t, filepath.Join(dir, "snapshots")), "the oldest goes, and never a newer one")
-
-	require.NoError(t, os.Remove(filepath.Join(dir, LockName)))
-	before := tree(t, dir)
-	require.ErrorContains(t, log.SaveSnapshot(segment.Snapshot{Version: segment.SnapshotVersion, Last: log.Last()}), "another writer may have the log")
-	require.Equal(t, before, tree(t, dir))
-}

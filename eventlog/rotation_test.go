@@ -40,8 +40,9 @@ func TestRotation(t *testing.T) {
 		"a batch over several": {3*bodyBytes - 1, []int{2, 8}, map[string]int64{
 			segment.Name(1): 3 * entry, segment.Name(4): 3 * entry, segment.Name(7): 3 * entry, segment.Name(10): entry,
 		}},
-		"a batch that ends with the segment": {3 * bodyBytes, []int{3, 3}, map[string]int64{segment.Name(1): 3 * entry, segment.Name(4): 3 * entry}},
-		"the usual size":                     {0, []int{100, 100}, map[string]int64{segment.Name(1): 200 * entry}},
+		"a batch that goes on behind a full segment": {3 * bodyBytes, []int{4}, map[string]int64{segment.Name(1): 3 * entry, segment.Name(4): entry}},
+		"a batch that ends with the segment":         {3 * bodyBytes, []int{3, 3}, map[string]int64{segment.Name(1): 3 * entry, segment.Name(4): 3 * entry}},
+		"the usual size":                             {0, []int{100, 100}, map[string]int64{segment.Name(1): 200 * entry}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(memDir(t), "log")

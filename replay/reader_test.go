@@ -220,7 +220,7 @@ func TestReader_IOError(t *testing.T) {
 func snapshotOf(t testing.TB, view *projection.View, seq uint64) segment.Snapshot {
 	body, err := view.Snapshot()
 	require.NoError(t, err)
-	return segment.Snapshot{Last: segment.FrameID{Seq: seq, Segment: 1}, Body: body}
+	return segment.Snapshot{Version: segment.SnapshotVersion, Last: segment.FrameID{Seq: seq, Segment: 1}, Body: body}
 }
 
 // Snapshot returns the rows of the newest sound snapshot, also where nothing binds it to the
@@ -233,7 +233,7 @@ func TestReader_Snapshot(t *testing.T) {
 	one, two := snapshotOf(t, older, 1), snapshotOf(t, newer, 2)
 	flipped := two.Encode(testLog)
 	flipped[len(flipped)-1] ^= 1
-	garbled := segment.Snapshot{Last: two.Last, Body: []byte("no rows")}
+	garbled := segment.Snapshot{Version: segment.SnapshotVersion, Last: two.Last, Body: []byte("no rows")}
 	path := func(seq uint64) string { return segment.SnapshotDir + "/" + segment.Name(seq) }
 	for name, tc := range map[string]struct {
 		files map[string][]byte
