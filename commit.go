@@ -144,9 +144,9 @@ func (s *Store) checkBatch(batch []*write) []eventlog.Entry {
 				w.err = s.checkVShardFree(w.change)
 			}
 			if proceed && w.err == nil {
-				w.err = eventlog.CheckSeq(seq)
+				w.err = eventlog.CheckSeq(seq) //mutant:number-left
 			}
-			if w.err != nil {
+			if w.err != nil { //mutant:refused-write-ends-call
 				break
 			}
 			if !proceed {
@@ -169,7 +169,7 @@ func (s *Store) append(entries []eventlog.Entry) error {
 	}
 	err := s.log.Write(entries)
 	next := s.next.Fold()
-	if err == nil {
+	if err == nil { //mutant:synced-before-published
 		err = s.log.Sync()
 	}
 	if err == nil {
@@ -187,6 +187,7 @@ func (w *write) check(row *projection.Row) (r Receipt, proceed bool, err error) 
 		row = &noRow
 	}
 	id, latest, c := w.change.Migration(), &row.Checkpoint, w.change.Checkpoint()
+	//mutant:duplicate-found
 	if c != nil && exists && latest.Phase() == c.Phase() && latest.Attempt == c.Attempt {
 		duplicate := Receipt{Duplicate: true, Differs: latest.Payload != c.Payload}
 		if duplicate.Differs && w.options.strict {

@@ -207,7 +207,7 @@ func (s *Store) write(w *write) (Receipt, error) {
 // transaction: others see a part of the events before the rest, and a crash may leave the
 // first of them alone. After ErrFailed the outcome of those without a receipt is unknown.
 func (s *Store) WriteAll(events []checkpoint.Event, opts ...WriteOption) ([]Receipt, error) {
-	if err := checkAll(events, opts); err != nil {
+	if err := checkAll(events, opts); err != nil { //mutant:options-of-all
 		return nil, err
 	}
 	receipts := make([]Receipt, 0, len(events))

@@ -45,7 +45,7 @@ func makeDir(dir string) error {
 			return err
 		}
 	}
-	return syncParent(dir)
+	return syncParent(dir) //mutant:directory-name-synced
 }
 
 // syncParent makes the name of a directory durable, if its parent is ours to open.
@@ -76,7 +76,7 @@ func createFile(path string, content []byte) error {
 		return err
 	}
 	_, err = f.Write(content)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil { //mutant:content-before-name
 		return errors.Join(err, os.Remove(path))
 	}
 	return nil
@@ -94,5 +94,5 @@ func replaceFile(path string, content []byte) error {
 	if err := os.Rename(temporary, path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return syncDir(filepath.Dir(path)) //mutant:renamed-name-synced
 }

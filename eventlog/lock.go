@@ -48,7 +48,7 @@ func lock(dir string, timeout time.Duration) (*heldLock, error) {
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("lock: %w", err), l.Close())
 		}
-		if ours {
+		if ours { //mutant:second-writer
 			_ = os.WriteFile(path, fmt.Appendln(nil, os.Getpid()), filePerm) // it is there for people, and the disk may be full
 			return &heldLock{l, id}, nil
 		}

@@ -98,7 +98,7 @@ func (l *Log) Sync() error {
 	if l.failed != nil || l.opts.NoSync {
 		return l.failed
 	}
-	if err := l.tail.sync(); err != nil {
+	if err := l.tail.sync(); err != nil { //mutant:append-synced
 		return l.fail(err)
 	}
 	l.durableThrough = l.nextSeq - 1
@@ -112,7 +112,7 @@ func (l *Log) Sync() error {
 // knows, and after a failed sync the kernel may have dropped what it could not
 // write and report success from then on.
 func (l *Log) fail(err error) error {
-	l.failed = fmt.Errorf("%w (%w)", ErrFailed, err)
+	l.failed = fmt.Errorf("%w (%w)", ErrFailed, err) //mutant:failure-sticky
 	return l.failed
 }
 
@@ -120,7 +120,7 @@ func (l *Log) fail(err error) error {
 // file that this writer locked.
 func (l *Log) checkLockHeld() error {
 	ours, err := l.lock.stillThere()
-	if err == nil && !ours {
+	if err == nil && !ours { //mutant:lock-file-ours
 		err = fmt.Errorf("%s was replaced: another writer may have the log", l.lock.Path())
 	}
 	return err
@@ -156,10 +156,10 @@ func (l *Log) write(entries []Entry) (int, error) {
 // rotate seals the last segment and begins the next. The watermark lags no more
 // than a segment.
 func (l *Log) rotate() error {
-	if err := l.checkLockHeld(); err != nil {
+	if err := l.checkLockHeld(); err != nil { //mutant:rotation-lock-checked
 		return err
 	}
-	if err := l.tail.close(); err != nil {
+	if err := l.tail.close(); err != nil { //mutant:sealed-segment-closed
 		return err
 	}
 	if err := l.markDurable(); err != nil {
@@ -191,7 +191,7 @@ func (l *Log) next() string {
 // openEmpty opens a segment that was made. Its name is durable before anything is
 // written to it.
 func (l *Log) openEmpty(path string) error {
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := syncDir(filepath.Dir(path)); err != nil { //mutant:new-segment-name-synced
 		return err
 	}
 	return l.open(path, 0)
@@ -214,13 +214,13 @@ func (l *Log) Close() error {
 		return nil
 	}
 	l.closed = true
-	err := l.checkLockHeld()
+	err := l.checkLockHeld() //mutant:close-lock-checked
 	if err == nil && l.failed == nil {
 		if err = l.tail.close(); err == nil {
 			err = l.markDurable()
 		}
 	} else {
-		err = errors.Join(err, l.tail.abandon())
+		err = errors.Join(err, l.tail.abandon()) //mutant:failed-tail-left
 	}
 	if err = errors.Join(err, l.watermark.close()); err != nil && l.failed == nil {
 		l.fail(err)

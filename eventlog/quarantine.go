@@ -65,7 +65,7 @@ func (r *Recovery) keepSegment(name string, damage []segment.Damage) error {
 		return errors.Join(err, r.syncQuarantine())
 	}
 	put := linkFile
-	if tail := r.scan.Tail(); tail.Segment == name && tail.Beyond > 0 {
+	if tail := r.scan.Tail(); tail.Segment == name && tail.Beyond > 0 { //mutant:cut-segment-copied
 		put = copyFile
 	}
 	return r.save(name, func(to string) error { return put(from, to) }, quarantineReport{Segment: name, Length: info.Size(), Reason: "damaged", Damage: damage})
@@ -94,7 +94,7 @@ func (r *Recovery) save(name string, put func(to string) error, report quarantin
 		return errors.Join(err, os.Remove(to+reportSuffix))
 	}
 	r.saved = append(r.saved, filepath.Join(QuarantineDir, filepath.Base(to)))
-	return syncDir(dir)
+	return syncDir(dir) //mutant:quarantine-synced
 }
 
 // syncQuarantine makes durable what an opening that was cut short has put there.

@@ -96,17 +96,18 @@ func (r *Recovery) judge(fsys fs.FS) (err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if len(names) == 0 {
+	if len(names) == 0 { //mutant:segments-gone
 		return fmt.Errorf("%w: it has a manifest and not one segment in %s/: is a volume not mounted, or a copy incomplete? (if they are gone for good, keep the directory and begin a new log in another)", ErrNeedsRepair, segment.WALDir)
 	}
 	r.lastName = names[len(names)-1]
 	for _, d := range r.found.Strays {
-		if _, ok := segment.ParseName(filepath.Base(d.Segment)); ok {
+		if _, ok := segment.ParseName(filepath.Base(d.Segment)); ok { //mutant:segment-name-taken
 			return fmt.Errorf("%w: %s has a segment's name and is no regular file: put the segment itself in its place", ErrNeedsRepair, d.Segment)
 		}
 	}
 	var damaged []segment.Damage
 	r.snapshots, damaged = segment.ReadSnapshots(fsys, r.found.Manifest.UUID, false)
+	//mutant:damaged-snapshots-moved
 	r.found.Strays = append(r.found.Strays, damaged...) // they are of no use where they are
 	return nil
 }
@@ -135,7 +136,7 @@ func (r *Recovery) create() error {
 	if err != nil && !errors.Is(err, fs.ErrExist) { // an earlier attempt was cut short
 		return err
 	}
-	if err := syncDir(wal); err != nil {
+	if err := syncDir(wal); err != nil { //mutant:segment-name-synced
 		return err
 	}
 	return r.writeManifest(segment.Manifest{UUID: id, Created: r.now().Truncate(time.Second), Revision: 1})
@@ -211,6 +212,7 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 	if !r.scanned {
 		return nil, errors.New("the log was not read to its end")
 	}
+	//mutant:segment-beyond-end
 	if first, _ := segment.ParseName(r.lastName); first > r.scan.Tail().NextSeq {
 		return nil, fmt.Errorf("%w: segment %s is named for a frame that the log has not reached, seq %d: give it back the name of its first frame",
 			ErrNeedsRepair, r.lastName, r.scan.Tail().NextSeq)
@@ -236,7 +238,7 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 		last: last, nextSeq: tail.NextSeq, durableThrough: tail.NextSeq - 1,
 	}
 	switch next := log.next(); {
-	case tail.Dirty:
+	case tail.Dirty: //mutant:dirty-tail
 		err = log.begin()
 	case tail.Bytes > int64(r.opts.SegmentSize/worthReading) && tail.NextSeq <= segment.MaxSeq &&
 		createEmpty(next) == nil: // else the disk may be full

@@ -18,7 +18,7 @@ import (
 // it writes down what later openings could not know: which of the lost numbers
 // nobody vouches for, before the watermark goes past them.
 func (r *Recovery) repair() error {
-	for _, d := range r.found.Strays {
+	for _, d := range r.found.Strays { //mutant:strays-moved
 		if err := r.keepFile(d, moveFile); err != nil {
 			return err
 		}
@@ -32,7 +32,7 @@ func (r *Recovery) repair() error {
 			return err
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(r.damage)) {
+	for _, name := range slices.Sorted(maps.Keys(r.damage)) { //mutant:damaged-segments-kept
 		if err := r.keepSegment(name, r.damage[name]); err != nil {
 			return err
 		}
@@ -40,10 +40,10 @@ func (r *Recovery) repair() error {
 	if err := r.repairTail(); err != nil {
 		return err
 	}
-	if err := r.syncDirs(); err != nil {
+	if err := r.syncDirs(); err != nil { //mutant:repair-names-synced
 		return err
 	}
-	if err := r.updateManifest(); err != nil {
+	if err := r.updateManifest(); err != nil { //mutant:manifest-before-watermark
 		return err
 	}
 	return r.updateWatermark()
@@ -54,17 +54,17 @@ func (r *Recovery) repair() error {
 func (r *Recovery) repairTail() error {
 	tail := r.scan.Tail()
 	path := filepath.Join(r.dir, segment.WALDir, tail.Segment)
-	if tail.Torn > 0 {
+	if tail.Torn > 0 { //mutant:torn-tail-saved
 		if err := r.saveTail(path, tail); err != nil {
 			return err
 		}
 	}
-	if tail.Beyond > 0 {
+	if tail.Beyond > 0 { //mutant:torn-tail-cut
 		if err := os.Truncate(path, tail.Bytes); err != nil {
 			return err
 		}
 	}
-	return rewrite(path, tail.Durable, tail.Bytes)
+	return rewrite(path, tail.Durable, tail.Bytes) //mutant:tail-rewritten
 }
 
 // rewrite writes a part of a file over itself. What a killed writer has left may be
@@ -104,7 +104,7 @@ func (r *Recovery) syncDirs() error {
 // updateManifest writes down which numbers are skipped, and makes both copies the
 // same.
 func (r *Recovery) updateManifest() error {
-	unknowable := r.scan.Losses().Unknowable()
+	unknowable := r.scan.Losses().Unknowable() //mutant:unknowable-noted
 	if len(unknowable) > 0 || r.found.Manifest.Revision == 0 {
 		r.found.Manifest = r.found.Manifest.Skip(unknowable)
 		if r.found.Manifest.Revision == 1 { // from now on there has to be one

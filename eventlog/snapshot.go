@@ -71,7 +71,7 @@ func removeTemporaries(dir string) error {
 func (r *Recovery) setAsideSnapshots() error {
 	moved := false
 	for _, s := range r.snapshots {
-		if s.Last.Seq < r.scan.Tail().NextSeq {
+		if s.Last.Seq < r.scan.Tail().NextSeq { //mutant:snapshot-beyond-end
 			continue
 		}
 		moved = true

@@ -19,7 +19,7 @@ import (
 // pieces of 16 KiB than with one of 256.
 const (
 	roomBytes  = 256 << 10
-	pieceBytes = 16 << 10
+	pieceBytes = 16 << 10 //mutant:write-chunk
 )
 
 var zeros [pieceBytes]byte
@@ -48,14 +48,14 @@ func openTail(path string, lastSeq uint64, sizeBytes, maximum int64, p *pause) (
 	if err != nil {
 		return nil, err
 	}
-	if len(strays) > 0 {
+	if len(strays) > 0 { //mutant:strays-refused
 		return nil, fmt.Errorf("%s: somebody else writes into the log's directory", strays[0])
 	}
 	id, _, err := look(path)
 	if err != nil {
 		return nil, err
 	}
-	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	file, err := os.OpenFile(path, os.O_RDWR, 0) //mutant:wal-opened-first
 	if err != nil {
 		return nil, err
 	}
@@ -76,10 +76,10 @@ func (t *tail) checkUnmodified() error {
 	if err != nil {
 		return err
 	}
-	if !id.is(t.id) {
+	if !id.is(t.id) { //mutant:segment-file-ours
 		return fmt.Errorf("segment %s was replaced: somebody else writes to it", t.file.Name())
 	}
-	if sizeBytes != t.size {
+	if sizeBytes != t.size { //mutant:segment-size-ours
 		return fmt.Errorf("segment %s has %d bytes where %d were written: somebody else writes to it", t.file.Name(), sizeBytes, t.size)
 	}
 	return nil
@@ -109,6 +109,7 @@ func (t *tail) makeRoom(sizeBytes int64) error {
 	}
 	want := max(sizeBytes, min(t.size+roomBytes, t.maximum)) // the last write goes beyond the maximum
 	for t.size < want {
+		//mutant:zeros-behind-end
 		n, err := t.file.WriteAt(zeros[:min(want-t.size, pieceBytes)], t.size)
 		t.size += int64(n)
 		if err != nil {
@@ -147,5 +148,5 @@ func (t *tail) abandon() error { return errors.Join(t.wal.close(), t.file.Close(
 
 // close gives the segment its true size, and makes all of it durable.
 func (t *tail) close() error {
-	return errors.Join(t.file.Truncate(t.bytes), t.abandon())
+	return errors.Join(t.file.Truncate(t.bytes), t.abandon()) //mutant:close-cuts-unused-space
 }

@@ -33,7 +33,7 @@ func openAppender(dir string, lastSeq uint64) (*appender, error) {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
 	index, err := log.LastIndex()
-	if err == nil && index != lastSeq {
+	if err == nil && index != lastSeq { //mutant:wal-end-checked
 		err = fmt.Errorf("open %s: the WAL ends with index %d, the frames with seq %d", dir, index, lastSeq)
 	}
 	if err != nil {

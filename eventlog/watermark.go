@@ -55,7 +55,7 @@ func (w *watermark) sync() error {
 		if err != nil {
 			return err
 		}
-		if !os.SameFile(held, named) {
+		if !os.SameFile(held, named) { //mutant:watermark-file-ours
 			return fmt.Errorf("%s was replaced: somebody else writes to it", file.Name())
 		}
 		if err := file.Sync(); err != nil {

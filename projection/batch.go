@@ -25,7 +25,7 @@ func (b *Batch) Begin(v *View) { b.view = v.begin() }
 // Place returns a migration's place. It is good until another event of the migration
 // is added.
 func (b *Batch) Place(id checkpoint.MigrationID) Place {
-	if word, bit := b.bit(id); *word&bit != 0 {
+	if word, bit := b.bit(id); *word&bit != 0 { //mutant:batch-lookup-folds
 		b.fold()
 	}
 	return b.view.Place(id)
@@ -42,7 +42,7 @@ func (b *Batch) Add(at Place, seq uint64, c Change) (prevSeq uint64) {
 
 // Other returns the row of another migration of a vShard, if there is one.
 func (b *Batch) Other(vshardID uint32, than checkpoint.MigrationID) (Row, bool) {
-	b.fold()
+	b.fold() //mutant:vshard-in-batch
 	for at := range b.view.shards.within(shardHash(vshardID), shardBits) {
 		if at.vshardID == vshardID && at.id != idKey(than) {
 			return b.view.Get(checkpoint.MigrationID(at.id))

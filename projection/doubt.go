@@ -24,9 +24,10 @@ func (l *losses) doubt(s *state) Doubt {
 	switch {
 	case s == nil && l.newest == 0:
 		return Untouched
+	//mutant:in-doubt
 	case s == nil || l.newest > s.last || s.standing != ended && l.uncertain(s, rowMark):
 		return InDoubt
-	case l.uncertain(s, incarnationMark):
+	case l.uncertain(s, incarnationMark): //mutant:superseded
 		return Proven
 	}
 	return Untouched

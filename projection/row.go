@@ -147,7 +147,7 @@ func (c Change) follow(before *state, seq, prevSeq uint64, prevLost bool) *state
 	default:
 		s.Facts, s.since, s.broken = before.Facts, before.since, before.broken
 	}
-	if prevLost || prevSeq > known {
+	if prevLost || prevSeq > known { //mutant:link-broken
 		s.broken = [markCount]bool{true, true, true, true}
 	}
 	s.last = seq

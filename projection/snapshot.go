@@ -56,7 +56,9 @@ const rowsPerRun = 4096
 
 // Whole reports whether no event of the history was lost. Only then can a snapshot be
 // taken: it does not tell of losses.
-func (v *View) Whole() bool { return !v.losses.any() }
+func (v *View) Whole() bool {
+	return !v.losses.any() //mutant:view-whole
+}
 
 // Snapshot returns what Restore reads: all that a view that is whole knows, in the order of
 // the migration ids.

@@ -142,7 +142,7 @@ func (t *trie[K, V]) own(n *node[K, V]) *node[K, V] {
 	switch {
 	case n == nil:
 		return &node[K, V]{owner: t.owner}
-	case n.owner == t.owner:
+	case n.owner == t.owner: //mutant:node-owned
 		return n
 	case n.next == nil:
 		return &node[K, V]{owner: t.owner, entries: slices.Clone(n.entries)}

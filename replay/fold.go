@@ -39,7 +39,7 @@ func (f *Fold) Add(r Record) {
 		f.View.Apply(r.Seq, r.PrevSeq, r.Event)
 	}
 	for _, s := range f.snapshots {
-		if s.Last == f.last {
+		if s.Last == f.last { //mutant:snapshot-met
 			f.meet(s)
 		}
 	}
@@ -70,7 +70,7 @@ func (f *Fold) meet(s segment.Snapshot) {
 		return
 	}
 	if whole {
-		if f.View.Equal(snapshot) {
+		if f.View.Equal(snapshot) { //mutant:snapshot-compared
 			return
 		}
 		f.AddDamage(Damage{

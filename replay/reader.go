@@ -135,6 +135,7 @@ func (r *Reader) StateAt(ctx context.Context, p Point) (*projection.View, error)
 func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
 	fold := r.NewFold()
 	defer func() {
+		//mutant:manifest-meanwhile
 		if m, _, err := segment.ReadManifest(r.fsys); err == nil { // a writer may have opened the log meanwhile
 			fold.losses.Skip(m.Skipped)
 		}

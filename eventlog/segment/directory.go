@@ -41,7 +41,7 @@ func readDirectory(fsys fs.FS) (d Directory, err error) {
 		}
 		d.Damage = append(d.Damage, damage...)
 	}
-	d.Snapshots = snapshotsThrough(fsys, d.Manifest.UUID)
+	d.Snapshots = snapshotsThrough(fsys, d.Manifest.UUID) //mutant:snapshot-is-evidence
 	d.Strays, err = Strays(fsys)
 	return d, err
 }

@@ -48,7 +48,7 @@ func (l *Losses) Acknowledged() (ranges []SeqRange) {
 	for _, lost := range l.lost {
 		if lost.First <= l.through {
 			lost.Last = min(lost.Last, l.through)
-			ranges = append(ranges, without(lost, l.skipped)...)
+			ranges = append(ranges, without(lost, l.skipped)...) //mutant:skipped-not-acknowledged
 		}
 	}
 	return ranges

@@ -42,6 +42,7 @@ func (s *Scan) find(p part, data []byte, pos int) (found []placed, newer error) 
 		}
 		f := placed{before: before, start: at}
 		f.Frame = newFrame(h, data[at:at+HeaderBytes+bodyBytes], at)
+		//mutant:length-prefix
 		if prefix := binary.AppendUvarint(nil, uint64(f.Length())); bytes.HasSuffix(data[before:at], prefix) {
 			f.start -= len(prefix)
 		} // else its length is damaged, and costs nothing
@@ -87,6 +88,7 @@ func (s *Scan) inOrder(found []placed) []placed {
 		}
 		ordered = append(ordered, found[i])
 	}
+	//mutant:frames-sorted
 	slices.SortFunc(ordered, func(a, b placed) int { return cmp.Compare(a.Seq, b.Seq) })
 	return ordered
 }

@@ -72,12 +72,14 @@ func AppendFrame(dst []byte, log *uuid.UUID, h Header, body Body) []byte {
 
 // headerCRC takes the UUID where it lies: one on the stack would be moved to the heap.
 func headerCRC(header []byte, log *uuid.UUID) uint32 {
+	//mutant:log-uuid
 	return crc32.Update(crc32.Checksum(header[:36], castagnoli), castagnoli, log[:])
 }
 
 // parseHeader reads the header at the start of b. ok is false if it is not the intact header of a
 // frame of this log in this version.
 func parseHeader(b []byte, log *uuid.UUID) (h Header, bodyBytes int, ok bool) {
+	//mutant:header-checksum
 	if len(b) < HeaderBytes || [4]byte(b) != plainStart ||
 		binary.LittleEndian.Uint32(b[36:]) != headerCRC(b, log) {
 		return Header{}, 0, false
@@ -101,7 +103,7 @@ func newerVersion(b []byte, log *uuid.UUID) (version byte) {
 	if len(b) < HeaderBytes || [3]byte(b) != magic || b[3] <= FormatVersion {
 		return 0
 	}
-	if binary.LittleEndian.Uint32(b[36:]) == headerCRC(b, log) {
+	if binary.LittleEndian.Uint32(b[36:]) == headerCRC(b, log) { //mutant:newer-frame-checksum
 		return b[3]
 	}
 	return 0
@@ -110,5 +112,6 @@ func newerVersion(b []byte, log *uuid.UUID) (version byte) {
 // isWhole reports whether the frame at the start of b, whose header was
 // believed, has the body that was written.
 func isWhole(b []byte, bodyBytes int) bool {
+	//mutant:body-checksum
 	return len(b) >= HeaderBytes+bodyBytes && crc32.Checksum(b[HeaderBytes:HeaderBytes+bodyBytes], castagnoli) == binary.LittleEndian.Uint32(b[32:])
 }

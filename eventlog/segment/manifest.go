@@ -156,7 +156,7 @@ func readManifest(fsys fs.FS) (Manifest, []Damage, error) {
 	}
 	var found *Manifest
 	var damage []Damage
-	for _, name := range []string{ManifestName, ManifestCopyName} {
+	for _, name := range []string{ManifestName, ManifestCopyName} { //mutant:manifest-copy
 		m, size, err := readManifestCopy(fsys, name)
 		switch {
 		case errors.Is(err, ErrNewerFormat), errors.Is(err, errIO):
@@ -168,7 +168,7 @@ func readManifest(fsys fs.FS) (Manifest, []Damage, error) {
 		case found.UUID != m.UUID:
 			return Manifest{}, nil, fmt.Errorf("%w: %s and %s name different logs, %s and %s: put the one back that belongs here",
 				ErrManifestLost, ManifestName, name, found.UUID, m.UUID)
-		case found.Revision < m.Revision:
+		case found.Revision < m.Revision: //mutant:newer-manifest
 			found = &m
 		}
 	}
@@ -212,6 +212,7 @@ func nothingWritten(fsys fs.FS) (bool, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
+	//mutant:watermark-was-set
 	if err == nil && !bytes.HasPrefix(b, fmt.Appendf(nil, "%0*d ", nameDigits, 0)) {
 		return false, nil
 	}
@@ -226,7 +227,7 @@ func nothingWritten(fsys fs.FS) (bool, error) {
 			return false, err
 		}
 	}
-	return len(names) > 0 || errors.Is(noCopy, fs.ErrNotExist), nil
+	return len(names) > 0 || errors.Is(noCopy, fs.ErrNotExist), nil //mutant:log-was-made
 }
 
 func readManifestCopy(fsys fs.FS, name string) (Manifest, int64, error) {

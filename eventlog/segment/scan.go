@@ -75,7 +75,7 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 		}
 		if len(names) == 0 {
 			d := Damage{Segment: WALDir, Reason: "not one segment is there"}
-			if n := s.losses.through; n > 0 {
+			if n := s.losses.through; n > 0 { //mutant:no-segment-lost
 				d.FirstSeq, d.LastSeq = 1, n
 				s.losses.Lose(SeqRange{1, n})
 			}
@@ -112,7 +112,7 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 // reading had: all of them were there when that ended.
 func (s *Scan) names() ([]string, error) {
 	names, err := Names(s.fsys)
-	if err != nil || len(names) == 0 || s.opts.Locked {
+	if err != nil || len(names) == 0 || s.opts.Locked { //mutant:names-read-twice
 		return names, err
 	}
 	last := names[len(names)-1]
@@ -199,7 +199,7 @@ func (s *Scan) sealedSegment(p part, next uint64) bool {
 			next = max(next, h.Seq+1)
 		}
 	}
-	if allZero(rest) && s.expect >= next {
+	if allZero(rest) && s.expect >= next { //mutant:sealed-segment-whole
 		return true
 	}
 	return s.lose(p.name, pos, rest, max(next, s.expect))
@@ -222,7 +222,7 @@ func (s *Scan) lastSegment(p part) bool {
 		if len(again) < pos {
 			return s.fail(fmt.Errorf("segment %s became shorter while it was read: a repair is under way, try again", p.name))
 		}
-		rests := data != nil && bytes.Equal(again, data)
+		rests := data != nil && bytes.Equal(again, data) //mutant:tail-rests
 		before, ok := pos, false
 		if pos, ok = s.soundFrames(p, again, pos); !ok {
 			return false
@@ -252,7 +252,7 @@ func (s *Scan) soundFrames(p part, data []byte, pos int) (int, bool) {
 	}
 	for {
 		h, frame := wholeEntry(data[pos:], &s.log)
-		if frame == nil || h.Seq != s.expect || h.Seq >= s.end {
+		if frame == nil || h.Seq != s.expect || h.Seq >= s.end { //mutant:plain-frame-order
 			return pos, true
 		}
 		at := pos + prefixBytes(len(frame))

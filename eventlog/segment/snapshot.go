@@ -105,6 +105,7 @@ func DecodeSnapshot(b []byte, log uuid.UUID) (Snapshot, error) {
 	if length != uint64(len(s.Body)) {
 		return Snapshot{}, fmt.Errorf("body of %d bytes where %d were written", len(s.Body), length)
 	}
+	//mutant:snapshot-body-checksum
 	if crc32.Checksum(s.Body, castagnoli) != binary.LittleEndian.Uint32(b[32:]) {
 		return Snapshot{}, errors.New("body does not match its CRC32C")
 	}
@@ -116,6 +117,7 @@ func DecodeSnapshot(b []byte, log uuid.UUID) (Snapshot, error) {
 
 // decodeSnapshotHeader reads the header of a snapshot of any version.
 func decodeSnapshotHeader(b []byte, log uuid.UUID) (s Snapshot, length uint64, err error) {
+	//mutant:snapshot-header-checksum
 	if len(b) < snapshotHeaderBytes || [snapshotMagicBytes]byte(b) != snapshotMagic || b[snapshotMagicBytes] == 0 ||
 		binary.LittleEndian.Uint32(b[36:]) != headerCRC(b, &log) {
 		return s, 0, errors.New("header does not match its CRC32C")

@@ -17,9 +17,11 @@ func (s *Scan) endLog(p part, data []byte, pos int) bool {
 			named = max(named, h.Seq)
 		}
 	}
+	//mutant:named-number-taken
 	if named >= next { // by a frame out of its place: it is not free
 		next = named + 1
 	}
+	//mutant:watermark-beyond-end
 	if next <= s.losses.through { // there were more
 		next, end = s.losses.through+1, len(data)
 	}
@@ -52,7 +54,8 @@ func (s *Scan) endLog(p part, data []byte, pos int) bool {
 // not given again.
 func (s *Scan) leftover(data []byte, pos int) (end int, next uint64) {
 	end, next = pos, s.expect
-	for !allZero(data[end:]) {
+	for !allZero(data[end:]) { //mutant:unused-space
+		//mutant:torn-tail-found
 		if seq, torn := s.torn(data[end:arrived(data)], next); torn && seq > s.losses.through {
 			s.tail.Torn = int64(arrived(data) - end)
 			return end, seq
@@ -87,7 +90,7 @@ func arrived(data []byte) int {
 	return min(len(data), (written+sectorBytes-1)/sectorBytes*sectorBytes)
 }
 
-const sectorBytes = 512
+const sectorBytes = 512 //mutant:sector-size
 
 // torn reports whether b is what is left when the writing of an entry is cut
 // short: its beginning, sound as far as it goes, and not its end. It returns the

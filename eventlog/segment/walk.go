@@ -36,6 +36,7 @@ func wholeEntry(b []byte, log *uuid.UUID) (h Header, frame []byte) {
 	}
 	frame = b[k : k+int(length)]
 	h, bodyBytes, ok := parseHeader(frame, log)
+	//mutant:walk-checksums
 	if !ok || HeaderBytes+bodyBytes != len(frame) || !isWhole(frame, bodyBytes) {
 		return Header{}, nil
 	}

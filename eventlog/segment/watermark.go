@@ -63,7 +63,7 @@ func ReadWatermark(fsys fs.FS, log uuid.UUID) (seq uint64, damage []Damage, err 
 			damage = append(damage, *bad)
 			continue
 		}
-		seq = min(seq, n)
+		seq = min(seq, n) //mutant:lower-watermark
 	}
 	if len(damage) == len(WatermarkNames) {
 		seq = 0
@@ -107,5 +107,6 @@ func decodeWatermark(b []byte, log uuid.UUID) (uint64, bool) {
 		return 0, false
 	}
 	seq, err := strconv.ParseUint(string(b[:nameDigits]), 10, 64)
+	//mutant:watermark-checksum
 	return seq, err == nil && bytes.Equal(b, AppendWatermark(nil, log, seq))
 }

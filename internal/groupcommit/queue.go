@@ -103,7 +103,7 @@ func (q *Queue[W]) join(w W) (batch []W, err error) {
 		return nil, ErrClosed
 	}
 	q.pending = append(q.pending, w)
-	if q.leaderActive || len(q.pending) < q.expected {
+	if q.leaderActive || len(q.pending) < q.expected { //mutant:one-leader
 		return nil, nil
 	}
 	if q.expected > 1 {
@@ -137,7 +137,7 @@ func (q *Queue[W]) startBatch() (batch []W) {
 		if !w.call().chain {
 			return false
 		}
-		if chains++; chains > 1 {
+		if chains++; chains > 1 { //mutant:one-chain
 			q.pending = append(q.pending, w)
 		}
 		return chains > 1

@@ -64,7 +64,7 @@ func (p *pending) add(in *incarnation, seq, prevSeq uint64, body []byte) (*incar
 			in = p.begin(id)
 		}
 	}
-	if prevSeq != in.lastSeq {
+	if prevSeq != in.lastSeq { //mutant:link-to-last-event
 		return nil, fmt.Errorf("%w: it names seq %d as its predecessor, which is %d", errNeedsFullScan, prevSeq, in.lastSeq)
 	}
 	in.lastSeq = seq
@@ -73,6 +73,7 @@ func (p *pending) add(in *incarnation, seq, prevSeq uint64, body []byte) (*incar
 		p.unknownKinds++
 	case checkpoint.EffectEnd:
 		in.lastSeq, in.events = 0, in.events[:0]
+		//mutant:ended-in-snapshot
 		if !in.inSnapshot { // nothing is left
 			delete(p.migrations, id)
 			p.unused = append(p.unused, in)

@@ -51,7 +51,8 @@ func (s Source) FoldAll() (*replay.Fold, error) {
 // are live at the end. If the log is not intact there, it falls back to FoldAll. It returns an I/O
 // error.
 func (s Source) Fold() (*replay.Fold, error) {
-	for _, snapshot := range s.Snapshots {
+	for _, snapshot := range s.Snapshots { //mutant:older-snapshot
+		//mutant:version-1-passed-over
 		if snapshot.Version == 1 { // see replay.Fold
 			continue
 		}
@@ -83,7 +84,7 @@ func (s Source) foldFrom(snapshot *segment.Snapshot) (*replay.Fold, error) {
 		}
 	}
 	begin, ok := slices.BinarySearch(names, from)
-	if !ok || names[0] != segment.Name(1) {
+	if !ok || names[0] != segment.Name(1) { //mutant:first-segment
 		return nil, fmt.Errorf("%w: segment %s or the first one is missing", errNeedsFullScan, from)
 	}
 	fold := replay.NewFold(s.Directory, nil)
@@ -92,10 +93,11 @@ func (s Source) foldFrom(snapshot *segment.Snapshot) (*replay.Fold, error) {
 		if err != nil {
 			return nil, err
 		}
-		if frames.segment != next {
+		if frames.segment != next { //mutant:segments-follow
 			return nil, fmt.Errorf("%w: segment %d follows seq %d", errNeedsFullScan, frames.segment, next-1)
 		}
 		next = frames.next()
+		//mutant:snapshot-last-frame
 		if snapshot != nil && frames.segment == snapshot.Last.Segment && !frames.has(snapshot.Last) {
 			return nil, fmt.Errorf("%w: the snapshot's last frame, seq %d, is another", errNeedsFullScan, base)
 		}
@@ -136,7 +138,7 @@ func (s Source) tail(fold *replay.Fold, name string, base uint64) (*frames, erro
 		switch {
 		case err != nil:
 			return nil, err
-		case item.Damage != nil && item.Damage.Lost() > 0:
+		case item.Damage != nil && item.Damage.Lost() > 0: //mutant:tail-loss
 			return nil, fmt.Errorf("%w: %s", errNeedsFullScan, item.Damage)
 		case item.Damage != nil:
 			fold.AddDamage(*item.Damage)

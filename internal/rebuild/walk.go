@@ -35,7 +35,7 @@ func (f *frames) id(i int) segment.FrameID {
 
 // has reports whether the list has that very frame.
 func (f *frames) has(id segment.FrameID) bool {
-	return id.Seq >= f.first && id.Seq < f.next() && f.id(int(id.Seq-f.first)) == id
+	return id.Seq >= f.first && id.Seq < f.next() && f.id(int(id.Seq-f.first)) == id //mutant:frame-identity
 }
 
 func (f *frames) next() uint64 { return f.first + uint64(len(f.list)) }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -12,35 +11,32 @@ import (
 	"time"
 )
 
-const (
-	simulated = "./internal/torture/simulated"
-	real      = "./internal/torture/real"
-)
+const simulated = "./internal/torture/simulated"
 
 // options are what the command line chooses.
 type options struct {
-	seed     int64
-	cuts     int
-	run      string
-	only     int
-	patches  string
-	race     bool
-	canaries bool
-	long     bool
-	damages  int
+	seed    int64
+	cuts    int
+	run     string
+	only    int
+	patches string
+	race    bool
+	mutants bool
+	changed string
+	atMost  int
 }
 
 func main() {
 	var o options
 	flag.Int64Var(&o.seed, "seed", 0, "seed of all cases; 0 is taken from the clock")
 	flag.IntVar(&o.cuts, "cuts", 10_000, "simulated power cuts to try")
-	flag.StringVar(&o.run, "run", "", "regular expression of the tests to run, or of the canaries; empty is all")
+	flag.StringVar(&o.run, "run", "", "regular expression of the tests to run, or of the mutants; empty is all")
 	flag.IntVar(&o.only, "case", -1, "the one case to run, as a failure names it; -1 is all")
-	flag.StringVar(&o.patches, "patch", "", "JSON file of changes to the code under test: it must go red")
+	flag.StringVar(&o.patches, "patch", "", "JSON file of changes to the code under test: its tests must fail")
 	flag.BoolVar(&o.race, "race", false, "run under the race detector")
-	flag.BoolVar(&o.canaries, "canaries", false, "remove each defence in turn: its tests must go red")
-	flag.BoolVar(&o.long, "long", false, "the long run: 1,000,000 simulated power cuts, 10,000 kills, 100,000,000 damages, and more of all else")
-	flag.IntVar(&o.damages, "damages", 100_000_000, "random damages of a long run")
+	flag.BoolVar(&o.mutants, "mutants", false, "remove each defence in turn: its tests must fail")
+	flag.StringVar(&o.changed, "changed", "", "with -mutants: only those whose source or tests have changed since this commit")
+	flag.IntVar(&o.atMost, "atmost", 0, "with -mutants: at most this many, chosen by the commit's hash; 0 is all")
 	flag.Parse()
 	if o.seed == 0 {
 		o.seed = time.Now().UnixNano()
@@ -52,12 +48,8 @@ func main() {
 }
 
 func (o options) torture(arguments []string) error {
-	switch {
-	case o.canaries:
-		return releaseCanaries(o.run)
-	case o.long:
-		o.cuts = 1_000_000
-		return errors.Join(o.simulated(arguments), o.real())
+	if o.mutants {
+		return killMutants(o)
 	}
 	return o.simulated(arguments)
 }
@@ -88,13 +80,7 @@ func (o options) simulated(arguments []string) error {
 	return command(binary, arguments...).Run()
 }
 
-// real runs the tests of package real, as many cases as a long run has.
-func (o options) real() error {
-	return command("go", "test", real, "-count=1", "-v", "-timeout=0", "-run="+o.run, fmt.Sprintf("-seed=%d", o.seed),
-		"-kills=10000", "-opens=1000", fmt.Sprintf("-damages=%d", o.damages), "-clocks=10000", "-runs=10000", "-disks=500", "-ext4cuts=1000").Run()
-}
-
-func readPatches(file string) (patches []Patch, err error) {
+func readPatches(file string) (changes []Change, err error) {
 	if file == "" {
 		return nil, nil
 	}
@@ -102,10 +88,14 @@ func readPatches(file string) (patches []Patch, err error) {
 	if err != nil {
 		return nil, err
 	}
+	var patches []Patch
 	if err := json.Unmarshal(text, &patches); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	return patches, nil
+	for _, p := range patches {
+		changes = append(changes, p)
+	}
+	return changes, nil
 }
 
 // Build compiles the tests of a package from the overlay's sources, and returns

@@ -33,6 +33,12 @@ var asBuilt = func() build.Context {
 	return c
 }()
 
+// Change is a change of one file of the code under test: a [Patch] or a [Marked].
+type Change interface {
+	file(root string) (string, error) // relative to the module's root
+	apply(text []byte) ([]byte, error)
+}
+
 // Patch changes a file of the code under test. Old must be in it exactly once.
 type Patch struct {
 	File string `json:"file"` // relative to the module's root
@@ -47,10 +53,20 @@ type Overlay struct {
 	Replace map[string]string // as go's -overlay wants it: the path, and what is there instead
 }
 
+func (p Patch) String() string                   { return p.File }
+func (p Patch) file(root string) (string, error) { return p.File, nil }
+
+func (p Patch) apply(text []byte) ([]byte, error) {
+	if n := strings.Count(string(text), p.Old); n != 1 || p.Old == p.New {
+		return nil, fmt.Errorf("patch of %s: its old text is there %d times, and must be once and change: %q", p.File, n, p.Old)
+	}
+	return []byte(strings.Replace(string(text), p.Old, p.New, 1)), nil
+}
+
 // NewOverlay writes copies into dir in which package os is package simos, and the
-// patches are made. It fails where a file is not as expected: what it let through
-// would be run on the real disk.
-func NewOverlay(dir string, patches []Patch) (*Overlay, error) {
+// changes are made. It returns an error if a file is not as expected, because the code that it
+// missed would run on the real disk.
+func NewOverlay(dir string, changes []Change) (*Overlay, error) {
 	o, err := NewPatched(dir, nil)
 	if err != nil {
 		return nil, err
@@ -60,26 +76,26 @@ func NewOverlay(dir string, patches []Patch) (*Overlay, error) {
 			return nil, err
 		}
 	}
-	return o, o.patchAll(append([]Patch{smallPieces}, patches...))
+	return o, o.changeAll(append([]Change{smallChunks}, changes...))
 }
 
-// smallPieces makes the room in a segment, which is small there, in several writes.
-var smallPieces = Patch{File: "eventlog/tail.go", Old: "pieceBytes = 16 << 10", New: "pieceBytes = 1000"}
+// smallChunks preallocates a segment, which is small there, in several writes.
+var smallChunks = Marked{"write-chunk", value("1000")}
 
-// NewPatched writes copies into dir in which the patches are made, for a build on
+// NewPatched writes copies into dir in which the changes are made, for a build on
 // the real disk.
-func NewPatched(dir string, patches []Patch) (*Overlay, error) {
+func NewPatched(dir string, changes []Change) (*Overlay, error) {
 	root, err := moduleDir("migrationlog")
 	if err != nil {
 		return nil, err
 	}
 	o := &Overlay{root: root, dir: dir, Replace: map[string]string{}}
-	return o, o.patchAll(patches)
+	return o, o.changeAll(changes)
 }
 
-func (o *Overlay) patchAll(patches []Patch) error {
-	for _, p := range patches {
-		if err := o.patch(p); err != nil {
+func (o *Overlay) changeAll(changes []Change) error {
+	for _, c := range changes {
+		if err := o.change(c); err != nil {
 			return err
 		}
 	}
@@ -179,9 +195,13 @@ func (o *Overlay) put(path, from string, before, after []byte) error {
 	return os.WriteFile(to, after, 0o600)
 }
 
-// patch changes a file, rewritten or not.
-func (o *Overlay) patch(p Patch) error {
-	path := filepath.Join(o.root, filepath.FromSlash(p.File))
+// change changes a file, rewritten or not.
+func (o *Overlay) change(c Change) error {
+	file, err := c.file(o.root)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(o.root, filepath.FromSlash(file))
 	from := path
 	if rewritten, ok := o.Replace[path]; ok {
 		from = rewritten
@@ -190,13 +210,14 @@ func (o *Overlay) patch(p Patch) error {
 	if err != nil {
 		return err
 	}
-	if n := strings.Count(string(text), p.Old); n != 1 || p.Old == p.New {
-		return fmt.Errorf("patch of %s: its old text is there %d times, and must be once and change: %q", p.File, n, p.Old)
+	changed, err := c.apply(text)
+	if err != nil {
+		return err
 	}
 	if from == path {
-		return o.put(path, path, text, []byte(strings.Replace(string(text), p.Old, p.New, 1)))
+		return o.put(path, path, text, changed)
 	}
-	return os.WriteFile(from, []byte(strings.Replace(string(text), p.Old, p.New, 1)), 0o600)
+	return os.WriteFile(from, changed, 0o600)
 }
 
 // imported is an import and where it stands in the text.

@@ -2,7 +2,8 @@ package real_test
 
 import "flag"
 
-// How much is tried. The defaults are for a plain run, of less than a minute.
+// How much is tried. The defaults are the counts of a commit, and take less than a minute. The
+// model check alone has more, and the counts of a night, in .ci/counts.
 var (
 	seedFlag     = flag.Uint64("seed", 0, "what every case derives its own seed from; 0 is from the clock")
 	caseFlag     = flag.Int("case", -1, "try this case alone; -1 is all")

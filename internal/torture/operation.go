@@ -1,0 +1,260 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/token"
+	"regexp"
+	"strconv"
+)
+
+// operation changes a marked statement. It keeps the names that the statement has in use, so that
+// no variable or import becomes an unused one.
+type operation func(s *statement) ([]edit, error)
+
+// condition makes the statement's condition always true or always false. It is that of an if, a
+// for or a case, or the one boolean expression that is assigned or returned. The initialization
+// of an if still runs.
+func condition(always bool) operation {
+	return func(s *statement) ([]edit, error) {
+		c, err := s.condition()
+		if err != nil {
+			return nil, err
+		}
+		return []edit{s.replace(c, constant(always, s.text(c)))}, nil
+	}
+}
+
+// terms does the same to single terms of a condition, whose terms are joined with && or ||.
+// Their numbers count from 0 in the order of the source.
+func terms(always bool, numbers ...int) operation {
+	return func(s *statement) ([]edit, error) {
+		c, err := s.condition()
+		if err != nil {
+			return nil, err
+		}
+		all := termsOf(c)
+		var edits []edit
+		for _, n := range numbers {
+			if n >= len(all) {
+				return nil, fmt.Errorf("the condition has %d terms, and no number %d", len(all), n)
+			}
+			edits = append(edits, s.replace(all[n], constant(always, s.text(all[n]))))
+		}
+		return edits, nil
+	}
+}
+
+func constant(always bool, text string) string {
+	if always {
+		return "(true || (" + text + "))"
+	}
+	return "(false && (" + text + "))"
+}
+
+func termsOf(e ast.Expr) []ast.Expr {
+	switch e := e.(type) {
+	case *ast.ParenExpr:
+		return termsOf(e.X)
+	case *ast.BinaryExpr:
+		if e.Op == token.LAND || e.Op == token.LOR {
+			return append(termsOf(e.X), termsOf(e.Y)...)
+		}
+	}
+	return []ast.Expr{e}
+}
+
+func (s *statement) condition() (ast.Expr, error) {
+	var candidates []ast.Expr
+	switch n := s.node.(type) {
+	case *ast.IfStmt:
+		return n.Cond, nil
+	case *ast.ForStmt:
+		if n.Cond != nil {
+			return n.Cond, nil
+		}
+	case *ast.CaseClause:
+		if len(n.List) == 1 {
+			return n.List[0], nil
+		}
+	case *ast.AssignStmt:
+		candidates = n.Rhs
+	case *ast.ReturnStmt:
+		candidates = n.Results
+	}
+	var found []ast.Expr
+	for _, c := range candidates {
+		if isBoolean(c) {
+			found = append(found, c)
+		}
+	}
+	if len(found) != 1 {
+		return nil, fmt.Errorf("the statement has %d conditions, and must have one", len(found))
+	}
+	return found[0], nil
+}
+
+// isBoolean reports whether the operator of an expression shows that it is boolean.
+func isBoolean(e ast.Expr) bool {
+	switch e := e.(type) {
+	case *ast.BinaryExpr:
+		return e.Op == token.LAND || e.Op == token.LOR || e.Op.Precedence() == token.EQL.Precedence()
+	case *ast.UnaryExpr:
+		return e.Op == token.NOT
+	}
+	return false
+}
+
+// remove keeps the statement from running. It must declare nothing that later ones use.
+func remove(s *statement) ([]edit, error) {
+	return []edit{s.insertBefore(s.node, "if false { "), s.insertAfter(s.node, " }")}, nil
+}
+
+// otherwise gives an if without an else this one.
+func otherwise(text string) operation {
+	return func(s *statement) ([]edit, error) {
+		n, ok := s.node.(*ast.IfStmt)
+		if !ok || n.Else != nil {
+			return nil, errors.New("the statement must be an if without an else")
+		}
+		return []edit{s.insertAfter(n, " else { "+text+" }")}, nil
+	}
+}
+
+// later runs the statement after this number of the statements that follow it.
+func later(following int) operation {
+	return func(s *statement) ([]edit, error) {
+		if len(s.next) < following {
+			return nil, fmt.Errorf("%d statements follow, and must be %d", len(s.next), following)
+		}
+		return []edit{s.replace(s.node, ""), s.insertAfter(s.next[following-1], "\n"+s.text(s.node)+"\n")}, nil
+	}
+}
+
+// swapCalls exchanges the first call of the statement with that of the next statement.
+func swapCalls(s *statement) ([]edit, error) {
+	if len(s.next) == 0 {
+		return nil, errors.New("no statement follows")
+	}
+	here, next := callsIn(s.node), callsIn(s.next[0])
+	if len(here) == 0 || len(next) == 0 {
+		return nil, errors.New("both statements must have a call")
+	}
+	return []edit{s.replace(here[0], s.text(next[0])), s.replace(next[0], s.text(here[0]))}, nil
+}
+
+// call replaces a call in the statement's head, which is all of it but for the blocks. Calls are
+// numbered from 0 in the order of the source, an outer one before those in its arguments. In the
+// text $0 stands for the function, $1 and so on for the arguments, and $X for what a method is
+// called on.
+func call(number int, text string) operation {
+	return func(s *statement) ([]edit, error) {
+		c, err := s.call(number)
+		if err != nil {
+			return nil, err
+		}
+		replaced, err := s.fill(text, c)
+		return []edit{s.replace(c, replaced)}, err
+	}
+}
+
+func (s *statement) call(number int) (*ast.CallExpr, error) {
+	all := callsIn(s.node)
+	if number >= len(all) {
+		return nil, fmt.Errorf("the statement has %d calls, and no number %d", len(all), number)
+	}
+	return all[number], nil
+}
+
+var placeholder = regexp.MustCompile(`\$[0-9A-Z]`)
+
+// fill puts the parts of a call in the place of the text's placeholders.
+func (s *statement) fill(text string, c *ast.CallExpr) (string, error) {
+	values := map[string]string{"$0": s.text(c.Fun)}
+	if method, ok := c.Fun.(*ast.SelectorExpr); ok {
+		values["$X"] = s.text(method.X)
+	}
+	for i, argument := range c.Args {
+		values["$"+strconv.Itoa(i+1)] = s.text(argument)
+	}
+	var err error
+	filled := placeholder.ReplaceAllStringFunc(text, func(name string) string {
+		value, ok := values[name]
+		if !ok {
+			err = fmt.Errorf("nothing stands for %s in %q", name, text)
+		}
+		return value
+	})
+	return filled, err
+}
+
+// callsIn returns the calls in a statement's head.
+func callsIn(n ast.Node) (calls []*ast.CallExpr) {
+	ast.Inspect(n, func(inner ast.Node) bool {
+		switch inner := inner.(type) {
+		case *ast.BlockStmt:
+			return false
+		case *ast.CallExpr:
+			calls = append(calls, inner)
+		}
+		return true
+	})
+	return calls
+}
+
+// atMost leaves at most the first items of the list that the statement goes through or assigns.
+func atMost(items int) operation {
+	return func(s *statement) ([]edit, error) {
+		var list ast.Expr
+		switch n := s.node.(type) {
+		case *ast.RangeStmt:
+			list = n.X
+		case *ast.AssignStmt:
+			list = n.Rhs[0]
+		default:
+			return nil, errors.New("the statement must go through a list or assign one")
+		}
+		text := s.text(list)
+		return []edit{s.replace(list, fmt.Sprintf("(%s)[:min(%d, len(%s))]", text, items, text))}, nil
+	}
+}
+
+// value assigns another value, or gives a constant another.
+func value(text string) operation {
+	return func(s *statement) ([]edit, error) {
+		var values []ast.Expr
+		switch n := s.node.(type) {
+		case *ast.ValueSpec:
+			values = n.Values
+		case *ast.AssignStmt:
+			values = n.Rhs
+		}
+		if len(values) != 1 {
+			return nil, fmt.Errorf("the statement has %d values, and must have one", len(values))
+		}
+		return []edit{s.replace(values[0], text)}, nil
+	}
+}
+
+// forgotten sets what the statement assigns to nil again, as soon as the function has returned.
+func forgotten(s *statement) ([]edit, error) {
+	n, ok := s.node.(*ast.AssignStmt)
+	if !ok || len(n.Lhs) != 1 {
+		return nil, errors.New("the statement must assign one value")
+	}
+	return []edit{s.insertAfter(n, "; defer func() { "+s.text(n.Lhs[0])+" = nil }()")}, nil
+}
+
+// before runs these statements before the marked one. The placeholders stand for parts of the
+// marked statement's first call.
+func before(text string) operation {
+	return func(s *statement) ([]edit, error) {
+		c, err := s.call(0)
+		if err != nil {
+			return nil, err
+		}
+		filled, err := s.fill(text, c)
+		return []edit{s.insertBefore(s.node, filled+"; ")}, err
+	}
+}
