@@ -91,8 +91,8 @@ func TestUnknownKind(t *testing.T) {
 	require.EqualValues(t, 7, upsert(t, s, id, 0, catchUp).Seq)
 }
 
-// fallbackLog is a closed log of nine events in three segments, whose snapshots are of the first
-// two segments' ends. With it come where each event lies, and its rows.
+// fallbackLog returns a closed log of nine events in three segments, with snapshots of the ends of
+// the first two. It also returns where each event lies, and the rows.
 func fallbackLog(t testing.TB) (dir string, places map[uint64]replay.Record, rows []projection.Row) {
 	dir = filepath.Join(memDir(t), "log")
 	kept := map[string][]byte{} // snapshots
@@ -159,7 +159,7 @@ func changeSnapshot(t testing.TB, dir string, seq uint64, change func(s *segment
 	require.NoError(t, os.WriteFile(snapshotPath(dir, seq), s.Encode(log), 0o600))
 }
 
-// fallbackCase is a change of fallbackLog's log, and what an opening then finds.
+// fallbackCase is a change to the log of fallbackLog, and the report of the opening after it.
 type fallbackCase struct {
 	name     string
 	change   func(t testing.TB, dir string)
@@ -172,9 +172,9 @@ type fallbackCase struct {
 	lacks    int // rows
 }
 
-// An opening begins with the newest snapshot that fits. If that does not, it tries the older
-// one, then the whole log from its end, and then reads frame by frame. Wherever it begins, the
-// rows are the same, but for events that are lost and that no snapshot has.
+// An opening begins with the newest snapshot that fits. If it does not fit, Open tries the older
+// one, then the whole log from its end, and then frame by frame. The rows are always the same,
+// except for lost events that no snapshot has.
 func TestOpen_Fallbacks(t *testing.T) {
 	whole, places, rows := fallbackLog(t)
 	destroy := func(t testing.TB, dir string, seq uint64) {
@@ -333,8 +333,8 @@ func appendUnknown(t testing.TB, dir, name string, seq uint64) {
 	require.NoError(t, os.WriteFile(segmentPath(dir, name), b, 0o600))
 }
 
-// An event of a kind that is not known has each frame read, as only its migration's row says what it
-// may have changed. It costs no row.
+// If the log has an event of an unknown kind behind the snapshot, Open reads every frame. The event
+// changes no row.
 func TestOpen_UnknownKindBehindASnapshot(t *testing.T) {
 	dir, _, rows := fallbackLog(t)
 	appendUnknown(t, dir, segment.Name(7), 10)
@@ -347,7 +347,7 @@ func TestOpen_UnknownKindBehindASnapshot(t *testing.T) {
 	require.Equal(t, rows, slices.Collect(s.Rows()))
 }
 
-// A last write that was cut short keeps no opening from beginning with a snapshot.
+// Open begins with a snapshot even if the last write was cut short.
 func TestOpen_TornTailBehindASnapshot(t *testing.T) {
 	dir, places, rows := fallbackLog(t)
 	path := segmentPath(dir, segment.Name(7))
@@ -364,8 +364,8 @@ func TestOpen_TornTailBehindASnapshot(t *testing.T) {
 	require.Equal(t, rows, slices.Collect(s.Rows()))
 }
 
-// The loss of the very last event is seen by its number, which the watermark has. Then no snapshot
-// serves, and each frame is read.
+// The watermark shows that the last event is lost. Then no snapshot is used, and Open reads every
+// frame.
 func TestOpen_LastEventLostBehindASnapshot(t *testing.T) {
 	dir, places, rows := fallbackLog(t)
 	flip(t, segmentPath(dir, places[9].Segment), int(places[9].Offset+places[9].Length-1))

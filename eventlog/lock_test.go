@@ -15,8 +15,8 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// A second writer of a log is refused at once, is told which process has it, and changes
-// nothing, not even the lock file.
+// If a writer holds the lock, a second one fails at once with the PID of the first. It changes no
+// file, not even LOCK.
 func TestLock_Held(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	first := beginLog(t, dir, Options{})
@@ -35,8 +35,8 @@ func TestLock_Held(t *testing.T) {
 	beginLog(t, dir, Options{})
 }
 
-// A lock is let go of, and its file is left empty, however its owner ends: also if the log
-// could not be opened.
+// Every way to end a writer or a recovery releases the lock and empties its file, a failed opening
+// among them.
 func TestLock_LetGoOf(t *testing.T) {
 	whole := closedLog(t, 3, Options{})
 	for name, end := range map[string]func(t *testing.T, dir string){
@@ -66,7 +66,7 @@ func TestLock_LetGoOf(t *testing.T) {
 	}
 }
 
-// A lock file that a killed writer has left is no lock, whatever it says.
+// The lock file of a killed writer does not lock the log, whatever its text is.
 func TestLock_Stale(t *testing.T) {
 	for _, left := range []string{"", "1\n", "99999999999999999999999999\n", "no number", "12345\nand more than a process would write into it"} {
 		dir := closedLog(t, 1, Options{})
@@ -77,8 +77,8 @@ func TestLock_Stale(t *testing.T) {
 	}
 }
 
-// A holder that has not said who it is yet is waited for a moment, and is then one of which
-// it is not known.
+// The error names the PID in the lock file. If the holder has not written it yet, the error waits a
+// moment for it and then has none.
 func TestLock_PIDOfTheHolder(t *testing.T) {
 	for _, tc := range []struct {
 		first, later string // what the file says, and what it says soon after
@@ -113,7 +113,7 @@ func TestLock_PIDOfTheHolder(t *testing.T) {
 	}
 }
 
-// A writer waits for the lock as long as it is told to, and no longer.
+// A writer waits for the lock until the timeout, and no longer.
 func TestLock_Timeout(t *testing.T) {
 	for _, tc := range []struct {
 		timeout, held time.Duration
@@ -149,8 +149,8 @@ func TestLock_Timeout(t *testing.T) {
 	}
 }
 
-// Who waits for a lock file that is replaced meanwhile gets the lock on the new one: the old one
-// is no file of the log any more.
+// If the lock file is replaced while a writer waits for it, the writer gets the lock on the new
+// file. The old file no longer belongs to the log.
 func TestLock_ReplacedWhileWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := memDir(t)
@@ -177,7 +177,8 @@ func TestLock_ReplacedWhileWaiting(t *testing.T) {
 	})
 }
 
-// A writer whose lock file is gone or another's writes nothing more, and leaves the other's alone.
+// If the lock file of a writer is removed or replaced, the writer writes nothing more and leaves
+// the new file alone.
 func TestLock_TakenFromAWriter(t *testing.T) {
 	for name, take := range map[string]func(t *testing.T, path string){
 		"removed": func(t *testing.T, path string) { require.NoError(t, os.Remove(path)) },
@@ -209,7 +210,7 @@ func TestLock_TakenFromAWriter(t *testing.T) {
 	}
 }
 
-// A lock that cannot be taken for another reason is an error of its own.
+// If the lock cannot be taken for any other reason, the error is not ErrLocked.
 func TestLock_IOError(t *testing.T) {
 	dir := closedLog(t, 1, Options{})
 	require.NoError(t, os.Remove(filepath.Join(dir, LockName)))

@@ -14,8 +14,8 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// A stray file is moved to a name in quarantine/ that neither a file nor a report has. What
-// was there stays.
+// A stray file gets a name in quarantine/ that no file and no report has yet. Files that are
+// already there do not change.
 func TestQuarantine_NamesThatAreTaken(t *testing.T) {
 	long := strings.Repeat("n", 255) // what a file system allows
 	for name, tc := range map[string]struct {
@@ -58,7 +58,7 @@ func TestQuarantine_NamesThatAreTaken(t *testing.T) {
 	}
 }
 
-// Two strays whose long names begin alike do not replace one another.
+// If the long names of two strays begin alike, neither replaces the other.
 func TestQuarantine_NamesThatBeginAlike(t *testing.T) {
 	dir := closedLog(t, 1, Options{})
 	prefix := strings.Repeat("n", 250)
@@ -73,8 +73,8 @@ func TestQuarantine_NamesThatBeginAlike(t *testing.T) {
 	}
 }
 
-// A stray is moved, a damaged segment gets a second name, the last segment is copied if its end is cut
-// off, and a damaged file that will be replaced gets a second name until then.
+// A repair moves strays, and links damaged segments. It copies the last segment if it will cut that
+// off, and links a damaged file that it will replace.
 func TestQuarantine_LinkCopyOrMove(t *testing.T) {
 	opts := Options{SegmentSize: 2 * bodyBytes}
 	for name, tc := range map[string]struct {
@@ -124,7 +124,7 @@ func TestQuarantine_LinkCopyOrMove(t *testing.T) {
 	}
 }
 
-// The report beside a file says where its bytes come from, why they are there, and since when.
+// The report beside a file has its origin, its offset and length, the reason, and the time.
 func TestQuarantine_Report(t *testing.T) {
 	dir := closedLog(t, 5, Options{SegmentSize: 3 * bodyBytes})
 	flip(t, bodyBytes-1, segmentPath(dir, 1))
@@ -161,8 +161,8 @@ func TestQuarantine_Report(t *testing.T) {
 	require.Equal(t, time.Unix(0, 0).UTC(), reportOf(t, other, repaired(t, other, Options{Now: late})[0]).SavedAt, "no text holds that year")
 }
 
-// A damaged segment is kept once for the same damage: again if there is more of it, and again
-// if what was kept is gone.
+// A damaged segment is kept once for the same damage. It is kept again if there is more damage, or
+// if the kept copy is gone.
 func TestQuarantine_OnceForTheSameDamage(t *testing.T) {
 	opts := Options{SegmentSize: 3 * bodyBytes}
 	dir := closedLog(t, 4, opts)
@@ -187,8 +187,8 @@ func TestQuarantine_OnceForTheSameDamage(t *testing.T) {
 	require.Equal(t, []string{filepath.Join(QuarantineDir, segment.Name(4)+".1")}, repaired(t, dir, opts))
 }
 
-// An opening that was cut short after it had given a damaged file its second name is not
-// followed by one that gives it a third.
+// If an earlier opening was cut short after it had linked a damaged file, the next one does not
+// link it again.
 func TestQuarantine_AfterAnOpeningThatWasCutShort(t *testing.T) {
 	for _, name := range []string{"MANIFEST", "wal/MANIFEST", "WATERMARK", "wal/WATERMARK"} {
 		dir := closedLog(t, 1, Options{})
@@ -200,8 +200,8 @@ func TestQuarantine_AfterAnOpeningThatWasCutShort(t *testing.T) {
 	}
 }
 
-// A damaged file stays in its place until a sound one replaces it: an opening that ends in
-// between leaves it for the next to find.
+// A damaged file stays in its place until a sound one replaces it. If an opening ends in between,
+// the next one finds the file again.
 func TestQuarantine_DamagedFilesStayUntilTheyAreReplaced(t *testing.T) {
 	for _, name := range []string{"MANIFEST", "wal/MANIFEST", "WATERMARK", "wal/WATERMARK"} {
 		dir := closedLog(t, 3, Options{})
@@ -218,8 +218,8 @@ func TestQuarantine_DamagedFilesStayUntilTheyAreReplaced(t *testing.T) {
 	}
 }
 
-// A file that cannot be put into quarantine/ leaves no report there, and ends the opening before
-// anything is changed.
+// If a file cannot be put into quarantine/, no report of it stays there, and the opening ends
+// before it changes anything.
 func TestQuarantine_Fails(t *testing.T) {
 	r := begin(t, closedLog(t, 1, Options{}), Options{})
 	full := errors.New("no space left on the device")
@@ -243,8 +243,8 @@ func TestQuarantine_Fails(t *testing.T) {
 	}
 }
 
-// Where two directories are on different file systems, or a file system has no second names, a
-// file is copied, whole or not at all, and never over another.
+// If a file cannot be linked or renamed, it is copied: as a whole or not at all, and never over
+// another file.
 func TestQuarantine_Copies(t *testing.T) {
 	memory, disk := memDir(t), t.TempDir()
 	put(t, []byte("content"), memory, "from")

@@ -13,8 +13,8 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// Where there is no log one is made: its identity twice, its watermark twice, and an empty
-// segment for the first frame. What else lies there stays.
+// Begin makes a log in a directory that has none: two manifests, two watermarks, and an empty
+// segment for the first frame. Other files there do not change.
 func TestBegin_NewLog(t *testing.T) {
 	for name, prepare := range map[string]func(t *testing.T, above string){
 		"no directory": func(*testing.T, string) {},
@@ -64,7 +64,7 @@ func TestBegin_NewLog(t *testing.T) {
 	}
 }
 
-// Two logs are never of the same identity, and a clock that no manifest can hold stops none.
+// Every new log has its own UUID. A clock outside the years of a manifest does not stop Begin.
 func TestBegin_Identity(t *testing.T) {
 	uuids := map[string]bool{}
 	for _, year := range []int{2026, -1, 10_000, 292_277_026} {
@@ -81,7 +81,7 @@ func TestBegin_Identity(t *testing.T) {
 	require.Len(t, uuids, 4)
 }
 
-// With MustExist no log is made, and nothing is written where there is none.
+// With MustExist, Begin makes no log and writes nothing if there is none.
 func TestBegin_MustExist(t *testing.T) {
 	for name, prepare := range map[string]func(t *testing.T, dir string){
 		"no directory":     func(*testing.T, string) {},
@@ -105,7 +105,7 @@ func TestBegin_MustExist(t *testing.T) {
 	beginLog(t, closedLog(t, 1, Options{}), Options{MustExist: true})
 }
 
-// What cannot be the directory of a log is left as it is, also without a lock file.
+// If Begin refuses a directory, it changes nothing there and leaves no lock file.
 func TestBegin_Refuses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(t *testing.T, dir string) (path string)
@@ -146,8 +146,8 @@ func TestBegin_Refuses(t *testing.T) {
 	}
 }
 
-// A segment that is named for a frame which the log has not reached is refused by Finish: the
-// numbers before it would be given twice.
+// Finish refuses a segment that is named for a frame beyond the end of the log. Otherwise the
+// numbers up to that frame could be used twice.
 func TestFinish_SegmentNamedBeyondTheEnd(t *testing.T) {
 	dir := closedLog(t, 3, Options{SegmentSize: 1})
 	require.NoError(t, os.Rename(segmentPath(dir, 3), segmentPath(dir, 9)))
@@ -163,8 +163,8 @@ func TestFinish_SegmentNamedBeyondTheEnd(t *testing.T) {
 	require.Empty(t, repaired(t, dir, Options{}))
 }
 
-// Finish goes by what was read last, and that must have been read to its end. If it was not,
-// nothing is repaired and the lock is let go of.
+// Finish uses the latest reading, which must have reached the end. If it has not, Finish repairs
+// nothing and releases the lock.
 func TestFinish_NotReadToTheEnd(t *testing.T) {
 	whole := closedLog(t, 3, Options{})
 	leave := func(r *Recovery) {
@@ -204,7 +204,7 @@ func TestFinish_NotReadToTheEnd(t *testing.T) {
 	}
 }
 
-// Who looks at a log and abandons it leaves each file as it was, whatever there is to repair.
+// Reading a log and abandoning it changes no file, however much there is to repair.
 func TestAbandon_LeavesTheDirectoryUnchanged(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, dir string){
 		"sound": func(*testing.T, string) {},
@@ -238,7 +238,8 @@ func TestAbandon_LeavesTheDirectoryUnchanged(t *testing.T) {
 	}
 }
 
-// Items can be asked for the last segment alone, whose name then says which number is its first.
+// Items can read the last segment alone. Then the segment's name gives the number of its first
+// frame.
 func TestItems_LastSegment(t *testing.T) {
 	dir := closedLog(t, 5, Options{SegmentSize: 2 * bodyBytes})
 	flip(t, bodyBytes-1, segmentPath(dir, 3)) // not read

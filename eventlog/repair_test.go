@@ -12,8 +12,9 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// What is behind a log's last entry is cut off. If it is a write that was cut short it is in
-// quarantine/ first, without the zeros behind it; zeros alone are space not used yet.
+// A repair cuts off the bytes behind the last entry. If they are a write that was cut short, it
+// copies them to quarantine/ first, without the zeros behind them. Zeros alone are preallocated
+// space.
 func TestRepair_Tail(t *testing.T) {
 	const sector = 512
 	inSector := sector - 3*bodyBytes // so much of the fourth entry lies in the sector of the third
@@ -67,7 +68,7 @@ func TestRepair_Tail(t *testing.T) {
 	}
 }
 
-// Of two writes that were cut short at the same place the second does not replace the first.
+// If writes are cut short at the same place again and again, quarantine/ keeps each of them.
 func TestRepair_TornTwice(t *testing.T) {
 	dir := closedLog(t, 2, Options{})
 	path := segmentPath(dir, 1)
@@ -80,8 +81,8 @@ func TestRepair_TornTwice(t *testing.T) {
 	}
 }
 
-// All that lies among the segments and is no file of the log is moved out of tidwall/wal's way.
-// What is of the log, and directories, stay.
+// A repair moves every file from wal/ that does not belong to the log. Files of the log and
+// directories stay.
 func TestRepair_Strays(t *testing.T) {
 	dir := closedLog(t, 1, Options{})
 	strays := []string{
@@ -107,8 +108,8 @@ func TestRepair_Strays(t *testing.T) {
 	require.Equal(t, "stays", string(read(t, dir, "x")), "nobody looks at it there")
 }
 
-// A snapshot that is damaged, or that names a frame which the log has not reached, goes to
-// quarantine/ before that number is given to another frame.
+// A repair moves a snapshot to quarantine/ if it is damaged, or if it is of a frame that the log
+// has not reached. That number is then free for another frame.
 func TestRepair_Snapshots(t *testing.T) {
 	dir := closedLog(t, 2, Options{})
 	m, _, err := segment.ReadManifest(os.DirFS(dir))
@@ -128,7 +129,8 @@ func TestRepair_Snapshots(t *testing.T) {
 	require.Equal(t, "tells of frames that the log has not", reportOf(t, dir, "quarantine/"+segment.Name(9)).Reason)
 }
 
-// Of the manifest's copies the newer counts, and both are made the same. What was damaged is kept.
+// The newer copy of the manifest counts, and a repair makes both the same. It keeps a damaged copy
+// in quarantine/.
 func TestRepair_Manifest(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(t *testing.T, dir string, newer []byte)
@@ -166,8 +168,8 @@ func TestRepair_Manifest(t *testing.T) {
 	}
 }
 
-// Lost numbers of which nobody knows whether they had been durable are written down before the
-// watermark goes past them, once.
+// If nobody knows whether a lost frame had been durable, a repair notes its number in the manifest
+// before the watermark passes it. It does so once.
 func TestRepair_SkippedNumbers(t *testing.T) {
 	dir := closedLog(t, 3, Options{})
 	setWatermark(t, dir, 1)
@@ -185,8 +187,8 @@ func TestRepair_SkippedNumbers(t *testing.T) {
 	require.NoError(t, log.Close())
 }
 
-// A log whose last segment changes between its reading and its repair is left to whoever
-// changes it.
+// If the last segment changes between its reading and its repair, the repair fails and leaves it as
+// it is.
 func TestRepair_SomebodyElseWrites(t *testing.T) {
 	torn := func(t *testing.T, dir string) {
 		put(t, append(read(t, segmentPath(dir, 1)), 0xff), segmentPath(dir, 1))
@@ -222,7 +224,7 @@ func TestRepair_SomebodyElseWrites(t *testing.T) {
 	require.Len(t, read(t, segmentPath(dir, 1)), 3*bodyBytes)
 }
 
-// Files are made and replaced whole or not at all.
+// A file is made or replaced as a whole or not at all.
 func TestFiles(t *testing.T) {
 	dir := memDir(t)
 	path := filepath.Join(dir, "file")

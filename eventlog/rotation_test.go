@@ -23,8 +23,8 @@ func segmentSizes(t testing.TB, dir string) (sizes map[string]int64) {
 	return sizes
 }
 
-// A segment takes entries until it is full, the last of which may go beyond; the next is named
-// by its first frame. A segment that is full has its entries' size, and no zeros behind them.
+// A segment takes entries until it is full, and its last entry may exceed the limit. The next
+// segment is named by its first frame. A full segment has no zeros behind its entries.
 func TestRotation(t *testing.T) {
 	entry := int64(bodyBytes)
 	for name, tc := range map[string]struct {
@@ -78,8 +78,8 @@ func TestRotation(t *testing.T) {
 	}
 }
 
-// The space behind the last entry is filled with zeros in steps of 256 KiB, and not beyond what
-// the segment may take, but for an entry that goes beyond that. Closing cuts it off.
+// The space behind the last entry is preallocated in steps of 256 KiB up to the limit of the
+// segment. Only an entry exceeds the limit. Closing cuts the rest off.
 func TestPreallocation(t *testing.T) {
 	const step = 256 << 10
 	large := make([]byte, segment.MaxBodyBytes)
@@ -110,7 +110,8 @@ func TestPreallocation(t *testing.T) {
 	}
 }
 
-// What a segment has left is its limit less its entries, whatever was preallocated.
+// The remaining space of a segment is its limit less its entries. Preallocated space does not
+// count.
 func TestRemainingSpace(t *testing.T) {
 	log := beginLog(t, filepath.Join(memDir(t), "log"), Options{SegmentSize: 2*bodyBytes + 1})
 	for _, want := range []int{2*bodyBytes + 1, bodyBytes + 1, 1, 1 - bodyBytes, bodyBytes + 1} {
@@ -122,8 +123,8 @@ func TestRemainingSpace(t *testing.T) {
 	require.Equal(t, []string{segment.Name(1), segment.Name(4)}, list)
 }
 
-// A log that is opened again goes on in its last segment as long as that is at most a sixteenth
-// full, and else in a new one.
+// A reopened log goes on in its last segment if that is at most a sixteenth full. Otherwise it
+// begins a new one.
 func TestReopening_SegmentThatItGoesOnIn(t *testing.T) {
 	for name, tc := range map[string]struct {
 		segmentBytes int
@@ -151,8 +152,8 @@ func TestReopening_SegmentThatItGoesOnIn(t *testing.T) {
 	require.Equal(t, map[string]int64{segment.Name(1): 0}, segmentSizes(t, dir), "an empty segment is not left for another")
 }
 
-// A segment that is there already is never taken for the next: the write fails, and so does
-// each after it.
+// If the file of the next segment is already there, the write fails, and so does every later one.
+// The file does not change.
 func TestRotation_NameThatIsTaken(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	log := beginLog(t, dir, Options{SegmentSize: 1})
@@ -165,7 +166,7 @@ func TestRotation_NameThatIsTaken(t *testing.T) {
 	require.Equal(t, "another's", string(read(t, segmentPath(dir, 2))))
 }
 
-// A body that is too large for a frame fails the log before anything of it is written.
+// A body that is too large for a frame fails the log before anything is written.
 func TestWrite_TooLarge(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	log := beginLog(t, dir, Options{})

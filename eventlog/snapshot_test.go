@@ -10,7 +10,7 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// A log keeps its two newest snapshots, and what crashes have left of others goes.
+// A log keeps its two newest snapshots, and removes the temporary files that crashes have left.
 func TestSaveSnapshot(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	log := beginLog(t, dir, Options{})

@@ -13,7 +13,7 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// bodyBytes is what the entry of one body takes in a segment, with its length prefix.
+// bodyBytes is the size of the entry that body makes: length prefix, header and body.
 var bodyBytes = 2 + segment.NewBody(body).FrameBytes()
 
 // memDir is a directory in memory, if the system has one.
@@ -45,7 +45,7 @@ func items(t testing.TB, r *Recovery) (frames []segment.Frame, damage []segment.
 	return frames, damage
 }
 
-// repaired opens a log and closes it again, and returns what went to quarantine/.
+// repaired opens a log and closes it again. It returns the paths of the files in quarantine/.
 func repaired(t testing.TB, dir string, opts Options) (saved []string) {
 	r := begin(t, dir, opts)
 	items(t, r)
@@ -55,8 +55,7 @@ func repaired(t testing.TB, dir string, opts Options) (saved []string) {
 	return r.Saved()
 }
 
-// closedLog is a log of so many events that nobody has open. It goes on in the same segment
-// until that is full.
+// closedLog returns the directory of a closed log with that many events.
 func closedLog(t testing.TB, events int, opts Options) (dir string) {
 	dir = filepath.Join(memDir(t), "log")
 	log := openLog(t, dir, opts)
@@ -67,7 +66,7 @@ func closedLog(t testing.TB, events int, opts Options) (dir string) {
 	return dir
 }
 
-// tree is all that a directory holds: the content of each file, and the mode of each name.
+// tree returns the content of each file in a directory, and the mode of each name.
 func tree(t testing.TB, dir string) map[string]string {
 	all := map[string]string{}
 	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -87,7 +86,7 @@ func tree(t testing.TB, dir string) map[string]string {
 	return all
 }
 
-// names are those of what a directory holds.
+// names returns the names in a directory.
 func names(t testing.TB, dir string) (all []string) {
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
@@ -136,7 +135,7 @@ func isSame(t testing.TB, a, b string) bool {
 	return os.SameFile(first, second)
 }
 
-// setWatermark makes both files say that all up to that number was durable.
+// setWatermark writes that number into both watermark files.
 func setWatermark(t testing.TB, dir string, seq uint64) {
 	m, _, err := segment.ReadManifest(os.DirFS(dir))
 	require.NoError(t, err)
@@ -145,7 +144,7 @@ func setWatermark(t testing.TB, dir string, seq uint64) {
 	}
 }
 
-// watermarks are what the two files say.
+// watermarks returns the numbers in the two files.
 func watermarks(t testing.TB, dir string) (seqs [2]uint64) {
 	m, _, err := segment.ReadManifest(os.DirFS(dir))
 	require.NoError(t, err)

@@ -10,8 +10,8 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// Both watermarks name the last frame that a sync has made durable, and never one that was
-// only written.
+// Both watermarks have the number of the last frame that a sync has made durable. A write alone
+// does not raise them.
 func TestWatermark_FollowsTheSync(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	log := beginLog(t, dir, Options{SegmentSize: 2 * bodyBytes})
@@ -30,7 +30,7 @@ func TestWatermark_FollowsTheSync(t *testing.T) {
 	require.Equal(t, [2]uint64{6, 6}, watermarks(t, dir), "a close makes all durable")
 }
 
-// Without syncs a watermark lags by no more than a segment, and a close sets it.
+// Without syncs a watermark lags by at most one segment. Closing the log raises it to the end.
 func TestWatermark_NoSync(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	log := beginLog(t, dir, Options{SegmentSize: 2 * bodyBytes, NoSync: true})
@@ -43,8 +43,8 @@ func TestWatermark_NoSync(t *testing.T) {
 	require.Equal(t, [2]uint64{5, 5}, watermarks(t, dir))
 }
 
-// An opening makes both watermarks name the log's last frame. It writes into a file that is sound,
-// and replaces one that is not.
+// An opening sets both watermarks to the number of the last frame. It writes into a sound file, and
+// replaces a damaged one.
 func TestWatermark_AfterAnOpening(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(t *testing.T, dir string)
@@ -100,8 +100,8 @@ func line(t testing.TB, dir string, seq uint64) []byte {
 	return segment.AppendWatermark(nil, m.UUID, seq)
 }
 
-// A watermark that somebody has replaced beside a writer fails it where it would become durable:
-// nobody will find what it writes there.
+// If a watermark file is removed or replaced beside a writer, the next rotation and Close fail. A
+// write to the old file would reach nobody.
 func TestWatermark_ReplacedBesideAWriter(t *testing.T) {
 	for _, name := range segment.WatermarkNames {
 		for how, take := range map[string]func(path string) error{

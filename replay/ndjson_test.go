@@ -61,7 +61,7 @@ func records(t testing.TB) map[string]replay.Record {
 	return all
 }
 
-// A record of any kind comes back from its line as it was, but for where it lay in the log.
+// A record of any kind comes back from its line unchanged, except for its place in the log.
 func TestNDJSON_RoundTrip(t *testing.T) {
 	kinds := map[replay.Kind]bool{}
 	for name, want := range records(t) {
@@ -82,7 +82,7 @@ func TestNDJSON_RoundTrip(t *testing.T) {
 	require.Len(t, kinds, 5, "all kinds are tried")
 }
 
-// A record that is none of the kinds has no line.
+// A record without event and damage has no line.
 func TestNDJSON_EmptyRecord(t *testing.T) {
 	_, err := json.Marshal(replay.Record{Seq: 1})
 	require.ErrorContains(t, err, "an empty record has no JSON")
@@ -119,8 +119,8 @@ func textOf(value any) string {
 	return value.(string)
 }
 
-// variants yields the object with one thing changed in it, or in an object within it, by
-// its path and what change does with the members and the place of one.
+// variants applies change to each member of the object and of the objects within it, one at a
+// time. It returns the texts by the path of the member and the name of the change, "" for none.
 func (o object) variants(path string, change func(o object, at int) (object, string)) map[string]string {
 	all := map[string]string{}
 	for at, m := range o {
@@ -205,8 +205,8 @@ func accepted(t testing.TB, line, how string) (r replay.Record) {
 	return r
 }
 
-// A line lacks none of its keys and has no others: a key that is misspelt, in capitals, null
-// or there twice is not read as a zero, nor as another key. It is so in objects within as well.
+// A line needs each of its keys and may have no others. A key that is misspelt, in capitals, null
+// or given twice is an error, also in the objects within.
 func TestNDJSON_Keys(t *testing.T) {
 	without := func(o object, at int) object { return append(o[:at:at], o[at+1:]...) }
 	renamed := func(name func(string) string) func(o object, at int) (object, string) {
@@ -264,7 +264,7 @@ func TestNDJSON_Keys(t *testing.T) {
 	require.Greater(t, tried, 500)
 }
 
-// A value is of its key's type and within its bounds.
+// A value must have its key's type and be within its bounds.
 func TestNDJSON_Values(t *testing.T) {
 	objects := []string{"[]", "[{}]", "{}", `"x"`, "true", "7", "1.5"}
 	numbers := []string{`"7"`, `""`, "true", "[]", "[7]", "{}", "-1", "-0.5", "1.5", "1.0", "1e3", "18446744073709551616", "99999999999999999999999", "07", "+7", "0x7", "NaN", "Infinity"}
@@ -305,7 +305,7 @@ func TestNDJSON_Values(t *testing.T) {
 	require.Len(t, used, len(values))
 }
 
-// A line is one JSON object in valid UTF-8, and nothing else.
+// A line is one JSON object in valid UTF-8 and nothing else.
 func TestNDJSON_OneValue(t *testing.T) {
 	whole := lines()["remove"].text()
 	for how, line := range map[string]string{
@@ -341,8 +341,8 @@ func TestNDJSON_OneValue(t *testing.T) {
 	accepted(t, " \t"+whole+" \r\n", "blanks around it")
 }
 
-// Half of a surrogate pair stands for no character, and is refused in place of being read as
-// the replacement character, which a reason may have.
+// Half of a surrogate pair is an error. It is not read as the replacement character, which a reason
+// may contain.
 func TestNDJSON_Surrogates(t *testing.T) {
 	of := func(reason string) string {
 		return strings.Replace(lines()["abort"].text(), `"reason":""`, `"reason":"`+reason+`"`, 1)
@@ -357,8 +357,8 @@ func TestNDJSON_Surrogates(t *testing.T) {
 	}
 }
 
-// A line without a checksum gets that of its payload, and one with a checksum keeps it: who
-// takes the record compares them.
+// If a line has no checksum, the record gets that of its payload. If it has one, the record keeps
+// it, and the caller compares the two.
 func TestNDJSON_Checksum(t *testing.T) {
 	whole := lines()["checkpoint"].text()
 	c := accepted(t, whole, "with one").Event.(checkpoint.Upserted).Checkpoint
@@ -371,8 +371,7 @@ func TestNDJSON_Checksum(t *testing.T) {
 	require.Equal(t, want, c.CRC32C)
 }
 
-// What a row of the latest state has beside a checkpoint is passed over, and is still held
-// to have each key once.
+// The keys doubt and facts of a row are ignored in a checkpoint, but each may be given only once.
 func TestNDJSON_RowsOfTheState(t *testing.T) {
 	whole := strings.TrimSuffix(lines()["checkpoint"].text(), "}")
 	want := accepted(t, whole+"}", "without")
@@ -385,7 +384,7 @@ func TestNDJSON_RowsOfTheState(t *testing.T) {
 	refused(t, strings.TrimSuffix(lines()["remove"].text(), "}")+`,"facts":{}}`, "a removal has none")
 }
 
-// An error says which key is wrong, in the words of the line and not of the program.
+// An error names the key by its JSON path and not by the Go field.
 func TestNDJSON_Errors(t *testing.T) {
 	whole := lines()["checkpoint"].text()
 	for _, tc := range []struct{ old, new, want string }{

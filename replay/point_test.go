@@ -11,9 +11,9 @@ import (
 	"migrationlog/replay"
 )
 
-// The state at a point has folded in exactly the records before it. Numbers order them: a
-// record behind the first one that is later than a time belongs to the future, whatever its
-// own clock says.
+// The state at a point contains exactly the records before it, in the order of their numbers. The
+// first record that is later than a time ends the reading, even if the clock of a later record is
+// earlier.
 func TestStateAt(t *testing.T) {
 	reader := openFS(t, logOf(t,
 		[]any{
@@ -83,7 +83,7 @@ func TestStateAt(t *testing.T) {
 	}
 }
 
-// Damage puts a migration in doubt at the points behind it, and at none before.
+// Damage puts a migration in doubt at the points behind it, and not at those before.
 func TestStateAt_Doubt(t *testing.T) {
 	reader := openFS(t, logOf(t, []any{
 		upserted(t, idA, checkpoint.AddLearner{VShardID: 1}, 100),
@@ -133,7 +133,7 @@ func TestDecode_BodyThatIsNoEvent(t *testing.T) {
 	}
 }
 
-// A record of each kind says which migration it is about, and when it was proposed.
+// A record of each kind has its migration and its wall clock.
 func TestRecord(t *testing.T) {
 	records := recordsOf(t, openFS(t, logOf(t, []any{
 		upserted(t, idA, checkpoint.AddLearner{VShardID: 1}, 100),

@@ -59,7 +59,7 @@ const (
 	lost    = "damage 4 to 5"
 )
 
-// labels tells the records of history apart: by its number, or as damage.
+// labels returns the number of each record, or the lost numbers of a damage.
 func labels(records []replay.Record) (all []string) {
 	for _, r := range records {
 		switch {
@@ -140,7 +140,8 @@ var queries = []queryCase{
 	},
 }
 
-// A query chooses the records for which all of it holds, and damage that may be among them.
+// A query chooses the records for which all of its filters hold, and the damage that may be one of
+// them.
 func TestMatcher(t *testing.T) {
 	all := recordsOf(t, openFS(t, history(t)), replay.Query{})
 	require.Equal(t, queries[0].want, labels(all))
@@ -156,8 +157,8 @@ func TestMatcher(t *testing.T) {
 	}
 }
 
-// Reader.Records skips segments and bodies that a query cannot need, and still yields the
-// same records as a matcher that has seen all of them.
+// Reader.Records skips segments and bodies that the query cannot need. It still yields the same
+// records as a matcher that has seen all of them.
 func TestRecords_SkipNothingThatMatches(t *testing.T) {
 	reader := openFS(t, history(t))
 	for _, tc := range queries {
@@ -165,8 +166,8 @@ func TestRecords_SkipNothingThatMatches(t *testing.T) {
 	}
 }
 
-// The row that decides about a vShard is the one after the event, and for the event that ends
-// the migration the one before.
+// The vShard of an event is that of the row after it. If the event ends the migration, it is that
+// of the row before.
 func TestMatcher_MigrationThatChangesItsVShard(t *testing.T) {
 	records := recordsOf(t, openFS(t, logOf(t, []any{
 		upserted(t, idA, checkpoint.AddLearner{VShardID: 1, SourceNode: 10, TargetNode: 11}, 1),
@@ -192,7 +193,7 @@ func TestMatcher_MigrationThatChangesItsVShard(t *testing.T) {
 	}
 }
 
-// Breaking out of the records ends the reading, and they can be asked for again.
+// A loop over the records can be left at any of them, and the records can be read again.
 func TestRecords_CanBeLeftAtAnyOne(t *testing.T) {
 	reader := openFS(t, history(t))
 	records := reader.Records(t.Context(), replay.Query{})

@@ -26,8 +26,7 @@ func onDisk(t testing.TB, fsys fstest.MapFS) string {
 	return dir
 }
 
-// Open refuses what is not the directory of a log, each with an error of its own, and makes
-// nothing there.
+// Open returns a different error for each kind of path that is no log, and creates nothing there.
 func TestOpen_Refuses(t *testing.T) {
 	log := logOf(t, []any{upserted(t, idA, checkpoint.AddLearner{}, 1)})
 	without := func(names ...string) fstest.MapFS {
@@ -91,7 +90,7 @@ func files(t testing.TB, dir string) map[string]string {
 	return all
 }
 
-// Reading changes nothing in the directory, and leaves no lock.
+// Reading changes nothing in the directory and leaves no lock file.
 func TestReader_WritesNothing(t *testing.T) {
 	dir := onDisk(t, history(t))
 	before := files(t, dir)
@@ -108,7 +107,7 @@ func TestReader_WritesNothing(t *testing.T) {
 	require.Equal(t, before, files(t, dir))
 }
 
-// A log of no events is sound, and its state is that of nothing.
+// A log without events is sound, and its state is empty.
 func TestReader_EmptyLog(t *testing.T) {
 	reader := openFS(t, logOf(t, []any{}))
 	require.Empty(t, recordsOf(t, reader, replay.Query{}))
@@ -121,7 +120,7 @@ func TestReader_EmptyLog(t *testing.T) {
 	require.Zero(t, view.LastSeq())
 }
 
-// A read whose context is canceled ends with the context's error, and without a result.
+// If the context is canceled, a read returns the context's error and no result.
 func TestReader_Canceled(t *testing.T) {
 	reader := openFS(t, history(t))
 	cause := errors.New("the node is drained")
@@ -194,7 +193,7 @@ func (u unreadable) ReadFile(name string) ([]byte, error) {
 	return u.MapFS.ReadFile(name)
 }
 
-// A device that cannot read a segment is an error of the reader, and no damage.
+// If the device cannot read a segment, the reader returns an error. It does not report damage.
 func TestReader_IOError(t *testing.T) {
 	for _, first := range []uint64{1, 4, 9} {
 		reader, err := replay.OpenFS(unreadable{history(t), "wal/" + segment.Name(first)})
@@ -223,8 +222,8 @@ func snapshotOf(t testing.TB, view *projection.View, seq uint64) segment.Snapsho
 	return segment.Snapshot{Version: segment.SnapshotVersion, Last: segment.FrameID{Seq: seq, Segment: 1}, Body: body}
 }
 
-// Snapshot returns the rows of the newest sound snapshot, also where nothing binds it to the
-// log, and fs.ErrNotExist if there is none.
+// Snapshot returns the rows of the newest sound snapshot even if its frame is not in the log. If
+// there is none, it returns fs.ErrNotExist.
 func TestReader_Snapshot(t *testing.T) {
 	older, newer := projection.New(), projection.New()
 	older.Apply(1, 0, upserted(t, idA, checkpoint.AddLearner{VShardID: 1}, 1))
@@ -266,7 +265,7 @@ func TestReader_Snapshot(t *testing.T) {
 	}
 }
 
-// A reader of a log in an archive reads what one of the directory does.
+// OpenFS reads the same records from an fs.FS as Open from the directory.
 func TestOpenFS_SameAsOpen(t *testing.T) {
 	fsys := history(t)
 	fromDir, err := replay.Open(onDisk(t, fsys))

@@ -15,7 +15,7 @@ import (
 	"migrationlog/replay"
 )
 
-// fullReport is a report in which every field is set, those of later versions among them.
+// fullReport returns a report in which every field is set, including fields that are added later.
 func fullReport(t testing.TB) (r replay.Report) {
 	v := reflect.ValueOf(&r).Elem()
 	for i := range v.NumField() {
@@ -55,7 +55,7 @@ func fill(t testing.TB, v reflect.Value) {
 	}
 }
 
-// A clone shares nothing: what its owner changes, the report that it is of does not show.
+// A clone shares no memory with its report.
 func TestReport_CloneSharesNothing(t *testing.T) {
 	require.Equal(t, replay.Report{}, replay.Report{}.Clone(), "nothing is made up")
 
@@ -75,8 +75,8 @@ func TestReport_CloneSharesNothing(t *testing.T) {
 	require.Equal(t, want, r)
 }
 
-// In JSON a list without entries is [], and the torn tail that is not there is null. A list
-// that only an opening fills is left out.
+// In JSON an empty list is [], and a missing torn tail is null. The fields that only an opening
+// sets are left out.
 func TestReport_JSONOfEmptyLists(t *testing.T) {
 	for name, r := range map[string]replay.Report{
 		"nil":   {},
@@ -103,7 +103,7 @@ func TestReport_JSONOfEmptyLists(t *testing.T) {
 	}
 }
 
-// The JSON of ranges is pairs, and of damage what it says in NDJSON.
+// In JSON a range is a pair, and damage has the keys of its NDJSON line.
 func TestReport_JSON(t *testing.T) {
 	r := replay.Report{
 		FirstSeq: 1, LastSeq: 9, FramesOK: 6,
@@ -133,7 +133,7 @@ func TestReport_JSON(t *testing.T) {
 	require.Equal(t, r.TornTail, again.TornTail)
 }
 
-// The count of a list of ranges is that of all their numbers, both ends of each included.
+// CountSeqs counts both ends of each range.
 func TestCountSeqs(t *testing.T) {
 	for _, tc := range []struct {
 		ranges []replay.SeqRange
@@ -150,15 +150,15 @@ func TestCountSeqs(t *testing.T) {
 	}
 }
 
-// A report is clean if it names neither damage nor a torn tail.
+// A report is clean if it has neither damage nor a torn tail.
 func TestReport_Clean(t *testing.T) {
 	require.True(t, replay.Report{FramesOK: 9, UnknownKinds: 1, SnapshotSeq: 3}.Clean())
 	require.False(t, replay.Report{Damage: []replay.Damage{{Reason: "missing"}}}.Clean(), "also where it costs no event")
 	require.False(t, replay.Report{TornTail: &replay.Damage{}}.Clean())
 }
 
-// A verified log's report counts the events of unknown kinds among the whole ones, and has
-// what is lost and whether it had been acknowledged.
+// Verify counts events of unknown kinds among the whole frames, and reports lost frames and whether
+// they had been acknowledged.
 func TestVerify(t *testing.T) {
 	report, err := openFS(t, history(t)).Verify(t.Context())
 	require.NoError(t, err)
@@ -184,8 +184,8 @@ func TestVerify(t *testing.T) {
 	require.False(t, report.Clean())
 }
 
-// A writer may open the log after the reader did. The lost numbers that it has written down
-// as skipped are not reported as acknowledged, whatever its later frames say.
+// A writer may open the log after the reader did. The report then does not list the numbers as
+// acknowledged that the writer has skipped.
 func TestVerify_NumbersThatAWriterSkippedMeanwhile(t *testing.T) {
 	fsys := history(t)
 	reader := openFS(t, fsys)

@@ -28,8 +28,8 @@ func setManifest(fsys fstest.MapFS, m segment.Manifest) {
 	}
 }
 
-// A directory is read as a whole: identity, watermark, and what is wrong with either or does not
-// belong among the segments.
+// ReadDirectory returns the manifest, the watermark, the damage of both, and the strays among the
+// segments.
 func TestReadDirectory(t *testing.T) {
 	m := segment.Manifest{UUID: testLog, Revision: 3, Skipped: ranges{{First: 2, Last: 3}}}
 	fsys := watched(map[uint64][]byte{1: entries(1, 4)}, m, 4)
@@ -56,8 +56,8 @@ func TestReadDirectory(t *testing.T) {
 	require.Equal(t, []segment.Damage{{Segment: "wal/x", Length: 5, Reason: "not a file of this log"}}, d.Strays)
 }
 
-// A log from before there was a watermark lacks nothing, and what lies in a watermark's place
-// is not believed.
+// A log from before the watermark has none and lacks none. Files in the watermark's place are
+// ignored.
 func TestReadDirectory_BeforeThereWasAWatermark(t *testing.T) {
 	fsys := watched(map[uint64][]byte{1: entries(1, 4)}, segment.Manifest{UUID: testLog}, 9)
 	for range 2 {
@@ -83,8 +83,8 @@ func (o opening) Open(name string) (fs.File, error) {
 	return f, err
 }
 
-// A manifest and a watermark are of the same opening: else numbers that it skipped would be taken
-// for acknowledged.
+// The manifest and the watermark are of the same opening. Otherwise numbers that the opening
+// skipped would count as acknowledged.
 func TestReadDirectory_BesideAWriterThatOpens(t *testing.T) {
 	older := segment.Manifest{UUID: testLog, Revision: 1}
 	newer := older.Skip(ranges{{First: 4, Last: 6}})
@@ -171,7 +171,8 @@ func TestName(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
-// A damage names its file, its place and what it cost, on one line whatever the file's name is.
+// The text of a damage has its file, its place and its cost, on one line even if the file has an
+// odd name.
 func TestDamage_String(t *testing.T) {
 	for _, tc := range []struct {
 		damage segment.Damage

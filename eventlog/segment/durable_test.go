@@ -14,9 +14,8 @@ import (
 
 type ranges = []segment.SeqRange
 
-// Of the lost numbers those up to the watermark had been acknowledged, and of the others it cannot
-// be known. A number that an opening has skipped is neither, wherever the skipped ranges begin
-// and end.
+// A lost frame had been acknowledged if its number is at most the watermark. Of a higher one it
+// cannot be known. A skipped number counts as neither, wherever the skipped range begins and ends.
 func TestLosses_SkippedRanges(t *testing.T) {
 	for name, tc := range map[string]struct {
 		through, skipped                 string
@@ -83,7 +82,7 @@ func parse(t testing.TB, text string) (all ranges) {
 	return all
 }
 
-// What a writer has skipped after a reader began counts for the reader as well.
+// Numbers that a writer skips after a reader began are skipped for the reader, too.
 func TestLosses_SkippedMeanwhile(t *testing.T) {
 	l := segment.Directory{Watermark: 9, Manifest: segment.Manifest{Skipped: ranges{{First: 1, Last: 1}}}}.Losses()
 	l.Lose(segment.SeqRange{First: 1, Last: 3})
@@ -92,8 +91,8 @@ func TestLosses_SkippedMeanwhile(t *testing.T) {
 	require.Equal(t, ranges{{First: 3, Last: 3}}, l.Acknowledged())
 }
 
-// The manifest's skipped ranges are in order, those that overlap or touch are one, and the
-// manifest that they are added to is as it was.
+// Skip keeps the ranges in order and joins ranges that overlap or touch. It does not change the
+// manifest that it was called on.
 func TestManifest_Skip(t *testing.T) {
 	for name, tc := range map[string]struct{ before, added, want string }{
 		"the first":            {"", "3-4", "3-4"},
@@ -121,8 +120,8 @@ func TestManifest_Skip(t *testing.T) {
 	}
 }
 
-// A manifest lists at most 10,000 ranges, and stays small enough to be read. What is more is taken
-// together with the lowest: no number that was skipped becomes one that was not.
+// A manifest lists at most 10,000 ranges, so that it can be read again. The lowest ranges are
+// joined into one beyond that, and no skipped number is dropped.
 func TestManifest_SkipIsBounded(t *testing.T) {
 	const most = 10_000
 	m := segment.Manifest{UUID: testLog, Created: time.Unix(0, 0).UTC()}
