@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -101,7 +103,7 @@ func (r *Record) UnmarshalJSON(line []byte) error {
 	if !utf8.Valid(line) {
 		return errors.New("not valid UTF-8")
 	}
-	if err := plainKeys(json.NewDecoder(bytes.NewReader(line))); err != nil {
+	if err := plainKeys(json.NewDecoder(bytes.NewReader(line)), maxDepth); err != nil {
 		return err
 	}
 	var head struct {
@@ -157,12 +159,20 @@ func (r *Record) readAbort(line []byte) error {
 		}
 		comps = append(comps, checkpoint.Compensation{Kind: *c.Kind, GroupID: *c.GroupID, PeerID: *c.PeerID, VShardID: c.VShardID})
 	}
-	if strings.ContainsRune(*l.Reason, utf8.RuneError) && !bytes.ContainsRune(line, utf8.RuneError) && !bytes.Contains(bytes.ToLower(line), []byte(`\ufffd`)) {
+	if hasHalfPair(line) { // package json makes U+FFFD of it
 		return errors.New("reason: half of a surrogate pair is no character")
 	}
 	r.Seq = l.Seq
 	r.Event = checkpoint.Aborted{MigrationID: *l.MigrationID, Reason: *l.Reason, Compensations: comps, TimestampMS: *l.TSMS}
 	return nil
+}
+
+var surrogates = regexp.MustCompile(`(?i)\\\\|\\u(d[89ab]..\\ud[c-f]..|d[89a-f]..)`)
+
+// hasHalfPair reports whether a line of JSON has an escape that is half of a surrogate pair
+// (RFC 8259, 7) without the other half.
+func hasHalfPair(line []byte) bool {
+	return slices.ContainsFunc(surrogates.FindAll(line, -1), func(b []byte) bool { return len(b) == len(`\uXXXX`) })
 }
 
 func (r *Record) readCheckpoint(line []byte) error {
@@ -213,10 +223,17 @@ func strict(b []byte, into any) error {
 // plainKeys reads one JSON value and returns an error for a key that is given twice, or has
 // another letter than the small ones of the format: package json would take "Attempt" for
 // "attempt", and the later of two.
-func plainKeys(d *json.Decoder) error {
+//
+// Values may be nested as deep as depth.
+func plainKeys(d *json.Decoder, depth int) error {
 	token, err := d.Token()
-	if err != nil {
+	switch {
+	case err == io.EOF:
+		return io.ErrUnexpectedEOF
+	case err != nil:
 		return err
+	case depth == 0:
+		return errors.New("json: nested too deeply")
 	}
 	switch token {
 	case json.Delim('{'):
@@ -234,22 +251,27 @@ func plainKeys(d *json.Decoder) error {
 				return fmt.Errorf("%q twice", name)
 			}
 			seen[name] = true
-			if err := plainKeys(d); err != nil {
+			if err := plainKeys(d, depth-1); err != nil {
 				return err
 			}
 		}
 	case json.Delim('['):
 		for d.More() {
-			if err := plainKeys(d); err != nil {
+			if err := plainKeys(d, depth-1); err != nil {
 				return err
 			}
 		}
 	default:
 		return nil
 	}
-	_, err = d.Token()
+	if _, err = d.Token(); err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
 	return err
 }
+
+// maxDepth is more than any line needs.
+const maxDepth = 32
 
 // inPlainWords says which value is of the wrong type without the names of Go's.
 func inPlainWords(err error) error {

@@ -3,6 +3,7 @@ package replay_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"strings"
 	"testing"
@@ -347,13 +348,22 @@ func TestNDJSON_Surrogates(t *testing.T) {
 	of := func(reason string) string {
 		return strings.Replace(lines()["abort"].text(), `"reason":""`, `"reason":"`+reason+`"`, 1)
 	}
-	for _, half := range []string{`\ud800`, `\udfff`, `a\uD83Db`, `\ude00\ud83d`, `\ud83d\ud83d\ude00`, `\ud83dx\ude00`, `\ud83d\\ude00`} {
+	for _, half := range []string{`\ud800`, `\udfff`, `a\uD83Db`, `\ude00\ud83d`, `\ud83d\ud83d\ude00`, `\ud83dx\ude00`, `\ud83d\\ude00`, `\ud800 \ufffd`, `\ud800 \\ufffd`, "\\ud800 \ufffd"} {
 		refused(t, of(half), half)
 	}
 	for text, want := range map[string]string{
 		`\ud83d\ude00`: "😀", `\uD83D\uDE00`: "😀", `\\ud800`: `\ud800`, `\ufffd`: "\ufffd", `\uFFFD`: "\ufffd", "\ufffd": "\ufffd", `\u0000`: "\x00",
 	} {
 		require.Equal(t, want, accepted(t, of(text), text).Event.(checkpoint.Aborted).Reason)
+	}
+}
+
+// A line that is nested deeply is refused, and takes no memory for it.
+func TestNDJSON_DeepNesting(t *testing.T) {
+	var r replay.Record
+	require.Error(t, r.UnmarshalJSON([]byte(`{"kind":`+strings.Repeat("[", 8<<20))))
+	for _, empty := range []string{"", "{", `{"kind"`} {
+		require.ErrorIs(t, r.UnmarshalJSON([]byte(empty)), io.ErrUnexpectedEOF, "%q", empty)
 	}
 }
 

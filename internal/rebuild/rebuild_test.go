@@ -6,12 +6,12 @@ import (
 	"testing"
 	"testing/fstest"
 
-	"github.com/fxamacker/cbor/v2"
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
+	"migrationlog/internal/detcbor"
 	"migrationlog/internal/rebuild"
 	"migrationlog/projection"
 	"migrationlog/replay"
@@ -35,12 +35,10 @@ func upsert(id checkpoint.MigrationID, p checkpoint.Payload) checkpoint.Event {
 	return checkpoint.Upserted{Checkpoint: c}
 }
 
+// unknown is the body of an event of a kind that no version has.
 func unknown(id checkpoint.MigrationID) []byte {
-	body, err := cbor.Marshal(map[int]any{1: 20, 2: id[:], 3: 5})
-	if err != nil {
-		panic(err)
-	}
-	return body
+	b := detcbor.AppendUint(detcbor.AppendHead(nil, detcbor.MajorMap, 3), 1, 20)
+	return detcbor.AppendUint(detcbor.AppendBytes(b, 2, id[:]), 3, 5)
 }
 
 // write adds segments to a log, each with its frames, from firstSeq on, and returns the last frame.
