@@ -28,6 +28,7 @@ var layers = []layer{
 	{"internal/torture", []string{"github.com/tidwall/wal"}, "rewrite its text: the build under test is another one"},
 	{"internal/torture/simulated", []string{"os", "github.com/tidwall/wal"}, "put it into a test with the tag simulated"},
 	{"internal/torture/real", nil, "write tests: nothing of it is shipped"},
+	{"internal/oracle", []string{"migrationlog"}, "write it again: a mistake that both share is not found"},
 	{"internal/torture/simos", nil, "take what it does as a call: a disk does not know what is written on it"},
 	{"cmd/replay-tool", []string{"github.com/tidwall/wal"}, "ask package replay to read and the Store to write"},
 	{".", []string{"github.com/spf13", "github.com/tidwall/wal", "golang.org/x/term"}, "leave files to eventlog, and terminals to cmd/replay-tool"},

@@ -1,0 +1,130 @@
+package oracle_test
+
+import (
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"migrationlog/checkpoint"
+	"migrationlog/internal/oracle"
+	"migrationlog/projection"
+	"migrationlog/replay"
+)
+
+// picture is what one reading shows of a log: a text by the name of each thing that it shows. The
+// part of a name before the first space is its kind.
+type picture map[string]string
+
+// differences returns one line for each thing in which the picture differs from the expected one.
+func (p picture) differences(source string, expected picture) (lines []string) {
+	names := maps.Clone(p)
+	maps.Copy(names, expected)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if p[name] != expected[name] {
+			lines = append(lines, fmt.Sprintf("%s: %s: shows %q, oracle %q", source, name, p[name], expected[name]))
+		}
+	}
+	return lines
+}
+
+func label(id uuid.UUID) string { return fmt.Sprintf("m%d", id[0]) }
+
+func factsText(f oracle.Facts) string { return fmt.Sprintf("%+v", f) }
+
+// pictureOf is what the oracle shows.
+func pictureOf(l *oracle.Log, s *oracle.State, ids []uuid.UUID) picture {
+	p := picture{}
+	for id, row := range s.Rows() {
+		e := row.Event
+		p["row "+label(id)] = fmt.Sprintf("seq %d prev %d attempt %d phase %d time %d payload %x crc %x",
+			row.Seq, row.Prev, e.Attempt, e.Phase, e.TimeMS, e.Payload, e.PayloadCRC)
+		p["facts "+label(id)] = factsText(row.Facts)
+		p["uncertain "+label(id)] = fmt.Sprintf("target %t source %t", row.TargetUncertain, row.SourceUncertain)
+		p["rowdoubt "+label(id)] = fmt.Sprint(uint8(row.Doubt))
+	}
+	for _, id := range ids {
+		p["doubt "+label(id)] = fmt.Sprint(uint8(s.Doubt(id)))
+	}
+	p["unnamed"] = fmt.Sprint(s.Unnamed())
+	p["lost"] = fmt.Sprint(l.Lost)
+	p["acknowledged"] = fmt.Sprint(oracle.Merge(l.Acknowledged))
+	return p
+}
+
+// shown is what the store and the replay reader both have.
+type shown struct {
+	rows   iter.Seq[projection.Row]
+	row    func(checkpoint.MigrationID) (projection.Row, bool)
+	doubt  func(checkpoint.MigrationID) projection.Doubt
+	report replay.Report
+}
+
+func (v shown) picture(ids []uuid.UUID) picture {
+	p := picture{}
+	for row := range v.rows {
+		id, c, f := row.Checkpoint.MigrationID, row.Checkpoint, row.Facts
+		payload, err := checkpoint.EncodePayload(c.Payload)
+		if err != nil {
+			payload = []byte(err.Error())
+		}
+		p["row "+label(id)] = fmt.Sprintf("seq %d prev %d attempt %d phase %d time %d payload %x crc %x",
+			row.Seq, row.PrevSeq, c.Attempt, c.Phase(), c.TimestampMS, payload, c.CRC32C)
+		p["facts "+label(id)] = factsText(oracle.Facts{
+			SourceNode: f.SourceNode, TargetNode: f.TargetNode, SourceGroup: f.SourceGroup, WritePauseBudgetUS: f.WritePauseBudgetUS,
+			WallNS: f.StartedAtHLC.WallNS, Logical: uint64(f.StartedAtHLC.Logical), HasTarget: f.HasTarget, HasSource: f.HasSource,
+		})
+		p["uncertain "+label(id)] = fmt.Sprintf("target %t source %t", f.TargetUncertain, f.SourceUncertain)
+		p["rowdoubt "+label(id)] = fmt.Sprint(uint8(row.Doubt))
+		if again, ok := v.row(id); !ok || again != row {
+			p["row "+label(id)] += fmt.Sprintf("; Row returns %+v %t", again, ok)
+		}
+	}
+	for _, id := range ids {
+		p["doubt "+label(id)] = fmt.Sprint(uint8(v.doubt(id)))
+	}
+	p["unnamed"] = fmt.Sprint(v.report.UnnamedInDoubt)
+	p["lost"] = fmt.Sprint(rangesOf(v.report.Lost))
+	p["acknowledged"] = fmt.Sprint(rangesOf(v.report.AcknowledgedLost))
+	return p
+}
+
+func rangesOf(reported []replay.SeqRange) []oracle.Range {
+	var ranges []oracle.Range
+	for _, r := range reported {
+		ranges = append(ranges, oracle.Range{First: r.First, Last: r.Last})
+	}
+	return oracle.Merge(ranges)
+}
+
+// onlyAfter limits the lost numbers of both pictures to those after an adopted snapshot. An opening
+// that begins with the snapshot need not notice a loss before it, but must not invent one.
+func onlyAfter(seq uint64, p, expected picture, report replay.Report, l *oracle.Log) (picture, picture) {
+	p, expected = maps.Clone(p), maps.Clone(expected)
+	limit := func(name string, reported []replay.SeqRange, lost []oracle.Range) {
+		before := oracle.Range{First: 1, Last: seq}
+		got := rangesOf(reported)
+		p[name] = fmt.Sprint(oracle.Without(got, before))
+		expected[name] = fmt.Sprint(oracle.Without(oracle.Merge(lost), before))
+		for _, r := range lost {
+			got = oracle.Without(got, r)
+		}
+		if len(got) > 0 {
+			p[name] += fmt.Sprintf(" and invented %v", got)
+		}
+	}
+	limit("lost", report.Lost, l.Lost)
+	limit("acknowledged", report.AcknowledgedLost, l.Acknowledged)
+	return p, expected
+}
+
+// kindOf returns the kind of a difference, as "source: kind".
+func kindOf(line string) string {
+	source, rest, _ := strings.Cut(line, ": ")
+	name, _, _ := strings.Cut(rest, ":")
+	kind, _, _ := strings.Cut(name, " ")
+	return source + ": " + kind
+}

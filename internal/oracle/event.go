@@ -1,0 +1,168 @@
+package oracle
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/google/uuid"
+)
+
+// The kinds of event that version 1 of the format knows.
+const (
+	KindUpserted = 1
+	KindAborted  = 2
+	KindRemoved  = 3
+)
+
+// The phases that the facts of a migration depend on.
+const (
+	phaseAddLearner         = 1
+	phasePromoteLearner     = 3
+	phaseLeadershipTransfer = 4
+	phaseCutover            = 5
+)
+
+const (
+	headerBytes = 40
+	maxBody     = 65536
+	maxSeq      = 1 << 62
+	maxPrefix   = 3 // bytes of the uvarint of the longest frame
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func mixedCRC(b []byte, log uuid.UUID) uint32 {
+	return crc32.Update(crc32.Checksum(b, castagnoli), castagnoli, log[:])
+}
+
+// Event is an intact frame.
+type Event struct {
+	Seq, Prev, Durable uint64
+	HeaderCRC          uint32
+	Segment            uint64 // the number that its segment is named by
+	Offset, Length     int    // of the frame in the segment, without the length prefix
+	Body               []byte
+
+	Kind       uint64
+	Migration  uuid.UUID
+	TimeMS     uint64
+	Attempt    uint64
+	Phase      uint64
+	Payload    []byte
+	PayloadCRC uint64
+}
+
+// known reports whether the event is of a kind that version 1 of the format knows.
+func (e Event) known() bool { return e.Kind >= KindUpserted && e.Kind <= KindRemoved }
+
+// decodeBody sets the fields that the body holds, and reports whether it is an event.
+func (e *Event) decodeBody() bool {
+	var m map[uint64]any
+	if cbor.Unmarshal(e.Body, &m) != nil {
+		return false
+	}
+	id, _ := m[2].([]byte)
+	kind, _ := m[1].(uint64)
+	timeMS, hasTime := m[3].(uint64)
+	if len(id) != 16 || kind == 0 || !hasTime || uuid.UUID(id) == uuid.Nil {
+		return false
+	}
+	e.Kind, e.Migration, e.TimeMS = kind, uuid.UUID(id), timeMS
+	if kind != KindUpserted {
+		return true
+	}
+	var ok [4]bool
+	e.Attempt, ok[0] = m[4].(uint64)
+	e.Phase, ok[1] = m[5].(uint64)
+	e.Payload, ok[2] = m[6].([]byte)
+	e.PayloadCRC, ok[3] = m[7].(uint64)
+	return ok == [4]bool{true, true, true, true} && e.Phase >= 1 && e.Phase <= 6 &&
+		uint64(crc32.Checksum(e.Payload, castagnoli)) == e.PayloadCRC
+}
+
+// header is a frame's header whose checksum holds.
+type header struct {
+	at                 int // of its first byte
+	seq, prev, durable uint64
+	body               int // bytes
+	intact             bool
+	headerCRC          uint32
+}
+
+// parseHeader reads the header at data[at:], and reports whether it is sound.
+func parseHeader(data []byte, at int, log uuid.UUID) (h header, ok bool) {
+	b := data[at:]
+	if len(b) < headerBytes || string(b[:4]) != "\xf7ML\x01" {
+		return header{}, false
+	}
+	le := binary.LittleEndian
+	h = header{at: at, body: int(le.Uint32(b[4:])), seq: le.Uint64(b[8:]), prev: le.Uint64(b[16:]), durable: le.Uint64(b[24:]), headerCRC: le.Uint32(b[36:])}
+	if h.headerCRC != mixedCRC(b[:36], log) || h.body > maxBody || h.seq == 0 || h.seq > maxSeq || h.prev >= h.seq || h.durable >= h.seq {
+		return header{}, false
+	}
+	h.intact = len(b) >= headerBytes+h.body && crc32.Checksum(b[headerBytes:headerBytes+h.body], castagnoli) == le.Uint32(b[32:])
+	return h, true
+}
+
+func (h header) end() int { return h.at + headerBytes + h.body }
+
+// AppendEntry appends the entry of a frame to dst: its length prefix, its header and the body.
+func AppendEntry(dst []byte, log uuid.UUID, seq, prev, durable uint64, body []byte) []byte {
+	le := binary.LittleEndian
+	dst = binary.AppendUvarint(dst, uint64(headerBytes+len(body)))
+	at := len(dst)
+	dst = append(dst, 0xF7, 'M', 'L', 1)
+	dst = le.AppendUint32(dst, uint32(len(body)))
+	dst = le.AppendUint64(dst, seq)
+	dst = le.AppendUint64(dst, prev)
+	dst = le.AppendUint64(dst, durable)
+	dst = le.AppendUint32(dst, crc32.Checksum(body, castagnoli))
+	dst = le.AppendUint32(dst, mixedCRC(dst[at:], log))
+	return append(dst, body...)
+}
+
+// UnknownBody returns the body of an event of a kind that version 1 does not know.
+func UnknownBody(kind uint64, id uuid.UUID, timeMS uint64) []byte {
+	b, err := cbor.Marshal(map[uint64]any{1: kind, 2: id[:], 3: timeMS, 4: "a key of a later version"})
+	if err != nil {
+		panic(err) // the values are all encodable
+	}
+	return b
+}
+
+// Facts are what the phases of one incarnation have named so far.
+type Facts struct {
+	SourceNode, TargetNode, SourceGroup, WritePauseBudgetUS, WallNS, Logical uint64
+	HasTarget, HasSource                                                     bool
+}
+
+// after returns the facts after a checkpoint of that phase, and which of them it names.
+func (f Facts) after(e Event) (facts Facts, target, source bool) {
+	var m map[uint64]any
+	if cbor.Unmarshal(e.Payload, &m) != nil {
+		return f, false, false
+	}
+	number := func(key uint64) uint64 { n, _ := m[key].(uint64); return n }
+	switch e.Phase {
+	case phaseAddLearner:
+		hlc, _ := m[6].(map[any]any)
+		wall, _ := hlc[uint64(1)].(uint64)
+		logical, _ := hlc[uint64(2)].(uint64)
+		return Facts{number(2), number(3), number(4), number(5), wall, logical, true, true}, true, true
+	case phasePromoteLearner, phaseCutover:
+		f.TargetNode, f.SourceGroup, f.HasTarget = number(2), number(3), true
+		return f, true, false
+	case phaseLeadershipTransfer:
+		f.TargetNode, f.SourceGroup, f.HasTarget = number(3), number(4), true
+		return f, true, false
+	}
+	return f, false, false
+}
+
+// AppendWatermark appends the text of a watermark file to dst.
+func AppendWatermark(dst []byte, log uuid.UUID, seq uint64) []byte {
+	digits := fmt.Appendf(nil, "%020d", seq)
+	return fmt.Appendf(append(dst, digits...), " %08x\n", mixedCRC(digits, log))
+}

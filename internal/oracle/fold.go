@@ -1,0 +1,176 @@
+package oracle
+
+import (
+	"github.com/google/uuid"
+)
+
+// Doubt is what the lost numbers mean for one migration.
+type Doubt uint8
+
+// The doubts, in the order of the store's.
+const (
+	None       Doubt = iota // no lost event can have been the migration's
+	Superseded              // a lost event may have been, and a later one replaces it
+	InDoubt                 // a lost event may have been the migration's last
+)
+
+// mark is the event that told something. Broken means that an event of the migration is known to
+// be missing after it.
+type mark struct {
+	seq    uint64
+	broken bool
+}
+
+// migration is the state of a migration: of its current incarnation, or of one that has ended.
+type migration struct {
+	row                         *Event // nil for none
+	rowSeq, rowPrev             uint64
+	last                        uint64
+	facts                       Facts
+	begin, told, target, source mark // told is the row's
+	ended                       bool
+}
+
+// Row is the latest checkpoint of a migration.
+type Row struct {
+	Event                            Event // of which only what the body holds counts
+	Seq, Prev                        uint64
+	Facts                            Facts
+	TargetUncertain, SourceUncertain bool
+	Doubt                            Doubt
+}
+
+// State is what the events of a log lead to.
+type State struct {
+	SnapshotSeq uint64 // of the last snapshot that was adopted
+
+	migrations   map[uuid.UUID]*migration
+	lost         []Range
+	unattributed []Range
+	settled      uint64
+}
+
+// Fold returns the state that the events of a log lead to.
+func Fold(l *Log) *State {
+	s := &State{migrations: map[uuid.UUID]*migration{}, lost: l.Lost, unattributed: l.Lost}
+	for _, e := range l.Events {
+		s.apply(e)
+		for _, snapshot := range l.Snapshots {
+			if snapshot.isOf(e) {
+				s.adopt(snapshot)
+			}
+		}
+	}
+	return s
+}
+
+// adopt replaces the state by the snapshot's, and settles all losses before.
+func (s *State) adopt(snapshot Snapshot) {
+	s.SnapshotSeq, s.settled = snapshot.Seq, snapshot.Seq
+	s.unattributed = Without(s.unattributed, Range{1, snapshot.Seq})
+	s.migrations = map[uuid.UUID]*migration{}
+	for id, m := range snapshot.states {
+		adopted := *m
+		for _, mark := range []*mark{&adopted.begin, &adopted.told, &adopted.target, &adopted.source} {
+			mark.seq = snapshot.Seq // no loss up to it counts any more
+		}
+		s.migrations[id] = &adopted
+	}
+}
+
+func (s *State) apply(e Event) {
+	m := s.migrations[e.Migration]
+	isNew := m == nil || m.ended
+	if isNew {
+		m = &migration{}
+		s.migrations[e.Migration] = m
+	}
+	known := m.last
+	lostPrev := Overlap(s.lost, e.Prev-1, e.Prev) && e.Prev > s.settled
+	if lostPrev {
+		s.unattributed = Without(s.unattributed, Range{e.Prev, e.Prev})
+	}
+	if e.Prev != known && (e.Prev > known || lostPrev) {
+		m.begin.broken, m.told.broken, m.target.broken, m.source.broken = true, true, true, true
+	}
+	switch {
+	case e.Kind == KindUpserted:
+		s.upsert(m, e, known, isNew)
+	case e.known():
+		m.row, m.ended = nil, true
+	}
+	m.last = e.Seq
+	if m.ended && !Overlap(s.lost, s.settled, e.Seq) {
+		delete(s.migrations, e.Migration)
+	}
+}
+
+func (s *State) upsert(m *migration, e Event, known uint64, isNew bool) {
+	if e.Prev == 0 {
+		m.begin = mark{seq: known}
+		m.facts, m.target, m.source = Facts{}, mark{}, mark{}
+	}
+	if isNew && e.Phase == phaseAddLearner {
+		m.begin.seq = e.Seq
+	}
+	m.row, m.rowSeq, m.rowPrev, m.told = &e, e.Seq, e.Prev, mark{seq: e.Seq}
+	facts, target, source := m.facts.after(e)
+	m.facts = facts
+	if target {
+		m.target = mark{seq: e.Seq}
+	}
+	if source {
+		m.source = mark{seq: e.Seq}
+	}
+}
+
+func (s *State) uncertain(m *migration, told mark) bool {
+	return told.broken || Overlap(s.unattributed, told.seq, m.last)
+}
+
+// Doubt returns what the lost numbers mean for a migration, also for one that the log does not name.
+func (s *State) Doubt(id uuid.UUID) Doubt {
+	m := s.migrations[id]
+	if m == nil {
+		m = &migration{ended: true}
+	}
+	switch {
+	case Overlap(s.unattributed, m.last, maxSeq), !m.ended && s.uncertain(m, m.told):
+		return InDoubt
+	case s.uncertain(m, m.begin):
+		return Superseded
+	}
+	return None
+}
+
+// Unnamed reports whether a migration that the log does not name is in doubt.
+func (s *State) Unnamed() bool { return s.Doubt(uuid.Nil) == InDoubt }
+
+// Rows returns the rows of the migrations that have one.
+func (s *State) Rows() map[uuid.UUID]Row {
+	rows := map[uuid.UUID]Row{}
+	for id, m := range s.migrations {
+		if m.row == nil {
+			continue
+		}
+		doubt := s.Doubt(id)
+		rows[id] = Row{
+			Event: *m.row, Seq: m.rowSeq, Prev: m.rowPrev, Facts: m.facts, Doubt: doubt,
+			TargetUncertain: m.facts.HasTarget && (doubt == InDoubt || s.uncertain(m, m.target)),
+			SourceUncertain: m.facts.HasSource && (doubt == InDoubt || s.uncertain(m, m.source)),
+		}
+	}
+	return rows
+}
+
+// LatestEvents returns the number of the last event of a known kind of each migration. It uses no
+// link between events.
+func (l *Log) LatestEvents() map[uuid.UUID]Event {
+	latest := map[uuid.UUID]Event{}
+	for _, e := range l.Events {
+		if e.known() {
+			latest[e.Migration] = e
+		}
+	}
+	return latest
+}

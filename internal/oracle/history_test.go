@@ -1,0 +1,434 @@
+package oracle_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"migrationlog"
+	"migrationlog/checkpoint"
+	"migrationlog/internal/oracle"
+	"migrationlog/replay"
+)
+
+// history is one random life of a log, and what must hold of it.
+type history struct {
+	r       *rand.Rand
+	dir     string // the log
+	scratch string // a copy of it
+	opts    migrationlog.Options
+	ids     []uuid.UUID // of which the last is never written
+	clock   uint64      // the last event's timestamp, which no other event has
+
+	steps        []string // what was done, for a person
+	acknowledged map[uint64]stamp
+	seen         map[uint64]string // the body of each number, as far as one was ever intact
+	forked       bool              // files of a diverged or older copy were put into the log
+	weak         bool              // the watermarks were lost or too low, so that a number may be given again
+	heals        []heal
+	saved        []image // of earlier moments
+	refused      bool    // an opening returned ErrDamaged, and the history ended
+}
+
+// stamp is what identifies an event.
+type stamp struct {
+	id     uuid.UUID
+	timeMS uint64
+}
+
+// heal takes back a damage. It returns false if that is not possible any more.
+type heal struct {
+	name string
+	do   func() (bool, error)
+}
+
+// difference is returned by a history in which something does not hold.
+type difference struct{ lines []string }
+
+func (d difference) Error() string { return strings.Join(d.lines, "\n") }
+
+func newHistory(dir string, seed, number uint64) *history {
+	h := &history{
+		r: rand.New(rand.NewPCG(seed, number)), dir: filepath.Join(dir, "log"), scratch: filepath.Join(dir, "copy"),
+		clock: 1_000, acknowledged: map[uint64]stamp{}, seen: map[uint64]string{},
+	}
+	h.opts = migrationlog.Options{SegmentSize: 300 + h.r.IntN(1700), NoSync: h.chance(8)}
+	for i := range 2 + h.r.IntN(4) {
+		h.ids = append(h.ids, uuid.UUID{byte(i + 1)})
+	}
+	return h
+}
+
+// chance returns true once in so many times.
+func (h *history) chance(oneIn int) bool { return h.r.IntN(oneIn) == 0 }
+
+func (h *history) note(format string, args ...any) {
+	h.steps = append(h.steps, fmt.Sprintf(format, args...))
+}
+
+// run lives through the history. It returns a difference, or an error that keeps it from going on.
+func (h *history) run() error {
+	rounds := 2 + h.r.IntN(4)
+	for round := range rounds {
+		if err := h.round(); err != nil || h.refused {
+			return err
+		}
+		if round+1 < rounds {
+			if err := h.disturb(); err != nil {
+				return err
+			}
+		}
+	}
+	for len(h.heals) > 0 {
+		if err := h.heal(); err != nil {
+			return err
+		}
+	}
+	return h.round()
+}
+
+// round checks every reading of the log, opens it, writes, and closes or kills.
+func (h *history) round() error {
+	opts := h.opts
+	opts.ReadAll = h.chance(2)
+	l, err := h.checkReadings(opts.ReadAll)
+	if err != nil || h.refused {
+		return err
+	}
+	h.note("open (segments of %d bytes, read all %t, no sync %t)", opts.SegmentSize, opts.ReadAll, opts.NoSync)
+	s, err := h.open(h.dir, opts)
+	if err != nil || h.refused {
+		return err
+	}
+	if l != nil {
+		err = h.compareStore(sourceOf(opts), s, l)
+	}
+	before, loaded := load(h.dir)
+	if err = errors.Join(err, loaded); err == nil {
+		err = h.session(s, before)
+	}
+	return errors.Join(err, s.Close())
+}
+
+// open opens the log in dir. Segments that are all gone, or a name of a segment that the log has
+// not reached, are for a person to put right: then the history ends.
+func (h *history) open(dir string, opts migrationlog.Options) (*migrationlog.Store, error) {
+	s, err := migrationlog.Open(dir, &opts)
+	if errors.Is(err, migrationlog.ErrDamaged) {
+		h.note("refused: %v", err)
+		h.refused = true
+		return nil, nil
+	}
+	return s, err
+}
+
+// session writes to an open store and ends with a clean close or a kill.
+func (h *history) session(s *migrationlog.Store, before image) error {
+	keep := before.names("snapshots/")
+	for range h.r.IntN(9) {
+		if err := h.write(s); err != nil {
+			return err
+		}
+		if h.chance(40) {
+			if err := h.snapshotBeside(); err != nil {
+				return err
+			}
+			now, err := load(h.scratch)
+			if err != nil {
+				return err
+			}
+			for _, name := range now.names("snapshots/") {
+				before[name] = now[name]
+			}
+			keep = before.names("snapshots/")
+		}
+	}
+	l, err := oracle.Read(h.dir)
+	if err != nil {
+		return err
+	}
+	if err := h.compareStore("live", s, l); err != nil {
+		return err
+	}
+	after, err := load(h.dir)
+	if err != nil {
+		return err
+	}
+	kill := h.chance(2)
+	if err := s.Close(); err != nil {
+		return err
+	}
+	if kill {
+		h.note("kill")
+		h.weak = h.weak || h.opts.NoSync
+	} else {
+		h.note("close")
+		if after, err = load(h.dir); err != nil {
+			return err
+		}
+		keep = append(keep, snapshotName(s.Stats().LastSeq))
+	}
+	names := after.names("")
+	keepSnapshots(after, before, keep)
+	if !kill && slices.Equal(names, after.names("")) {
+		return nil
+	}
+	return after.store(h.dir)
+}
+
+// keepSnapshots leaves the snapshots with these names in the files. The store also writes some
+// beside its writers, at moments that depend on the clock.
+func keepSnapshots(files, before image, keep []string) {
+	for _, name := range files.names("snapshots/") {
+		if !slices.Contains(keep, name) {
+			delete(files, name)
+		}
+	}
+	for _, name := range keep {
+		if b, ok := before[name]; ok && files[name] == nil {
+			files[name] = b
+		}
+	}
+	names := files.names("snapshots/")
+	for _, name := range names[:max(len(names)-3, 0)] {
+		delete(files, name)
+	}
+}
+
+// snapshotBeside makes a copy of the log, opens and closes it. That writes a snapshot as a store
+// does beside its writers.
+func (h *history) snapshotBeside() error {
+	h.note("snapshot")
+	files, err := load(h.dir)
+	if err != nil {
+		return err
+	}
+	if err := files.store(h.scratch); err != nil {
+		return err
+	}
+	s, err := migrationlog.Open(h.scratch, &h.opts)
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// event returns a new event of a random migration.
+func (h *history) event() checkpoint.Event {
+	h.clock++
+	id := h.ids[h.r.IntN(len(h.ids)-1)]
+	switch h.r.IntN(10) {
+	case 0, 1:
+		return checkpoint.Aborted{MigrationID: id, Reason: "no", TimestampMS: h.clock}
+	case 2:
+		return checkpoint.Removed{MigrationID: id, TimestampMS: h.clock}
+	}
+	n := 1 + h.r.Uint64N(3)
+	payload := []checkpoint.Payload{
+		checkpoint.AddLearner{
+			VShardID: uint32(n), SourceNode: n, TargetNode: n + 10, SourceGroup: n + 20, WritePauseBudgetUS: n + 30,
+			StartedAtHLC: checkpoint.HLC{WallNS: n + 40, Logical: uint32(n) + 50},
+		},
+		checkpoint.CatchUp{VShardID: uint32(n), LearnerLogIndexAtAdd: n},
+		checkpoint.PromoteLearner{VShardID: uint32(n), TargetNode: n + 60, SourceGroup: n + 70},
+		checkpoint.LeadershipTransfer{VShardID: uint32(n), TargetIsVoter: true, NewLeaderNodeID: n + 80, SourceGroup: n + 90},
+		checkpoint.Cutover{VShardID: uint32(n), NewLeaderNodeID: n + 100, SourceGroup: n + 110},
+		checkpoint.Complete{VShardID: uint32(n), ActualPauseUS: n, GhostStubInstalled: true},
+	}[h.r.IntN(6)]
+	c, err := checkpoint.New(id, h.r.Uint32N(3), payload, h.clock)
+	if err != nil {
+		panic(err) // the payload is sound
+	}
+	return checkpoint.Upserted{Checkpoint: c}
+}
+
+// write writes one event, or several at once.
+func (h *history) write(s *migrationlog.Store) error {
+	events := []checkpoint.Event{h.event()}
+	for h.chance(5) && len(events) < 5 {
+		events = append(events, h.event())
+	}
+	var opts []migrationlog.WriteOption
+	if h.chance(3) {
+		opts = append(opts, migrationlog.Confirm())
+	}
+	var receipts []migrationlog.Receipt
+	var err error
+	if len(events) > 1 {
+		receipts, err = s.WriteAll(events, opts...)
+	} else {
+		var receipt migrationlog.Receipt
+		receipt, err = writeOne(s, events[0], opts)
+		receipts = append(receipts, receipt)
+	}
+	if err != nil {
+		return err
+	}
+	for i, receipt := range receipts {
+		if receipt.Seq != 0 && !receipt.Duplicate {
+			h.acknowledged[receipt.Seq] = stamp{events[i].Migration(), events[i].WallMS()}
+		}
+		h.note("  #%d %s", receipt.Seq, describe(events[i]))
+	}
+	return nil
+}
+
+func writeOne(s *migrationlog.Store, e checkpoint.Event, opts []migrationlog.WriteOption) (migrationlog.Receipt, error) {
+	switch e := e.(type) {
+	case checkpoint.Upserted:
+		return s.Upsert(e.Checkpoint, opts...)
+	case checkpoint.Aborted:
+		return s.Abort(e.MigrationID, e.Reason, e.Compensations, append(opts, migrationlog.At(e.TimestampMS))...)
+	}
+	return s.Remove(e.Migration(), append(opts, migrationlog.At(e.WallMS()))...)
+}
+
+func describe(e checkpoint.Event) string {
+	if u, ok := e.(checkpoint.Upserted); ok {
+		return fmt.Sprintf("%s %s attempt %d time %d", label(e.Migration()), u.Checkpoint.Phase(), u.Checkpoint.Attempt, e.WallMS())
+	}
+	return fmt.Sprintf("%s %T time %d", label(e.Migration()), e, e.WallMS())
+}
+
+// checkReadings compares the replay reader, and the opening of a copy that reads all if the log is
+// not to be opened so, with the oracle. It also checks the promises that need no fold. It returns what the oracle read, nil if there is no log yet.
+func (h *history) checkReadings(readAll bool) (*oracle.Log, error) {
+	if _, err := os.Stat(h.dir); errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	l, err := oracle.Read(h.dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.checkPromises(l); err != nil {
+		return nil, err
+	}
+	if err := h.compareReplay(l); err != nil {
+		return nil, err
+	}
+	files, err := load(h.dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := files.store(h.scratch); err != nil {
+		return nil, err
+	}
+	opts := h.opts
+	opts.ReadAll = !readAll
+	s, err := h.open(h.scratch, opts)
+	if err != nil || h.refused {
+		return nil, err
+	}
+	if err := errors.Join(h.compareStore(sourceOf(opts), s, l), s.Close()); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func sourceOf(opts migrationlog.Options) string {
+	if opts.ReadAll {
+		return "read-all open"
+	}
+	return "default open"
+}
+
+// checkPromises checks that a number shows one event only (D3), and that every event which was
+// acknowledged is there or reported as acknowledged and lost (D5).
+func (h *history) checkPromises(l *oracle.Log) error {
+	if h.forked || h.weak {
+		return nil
+	}
+	var lines []string
+	at := map[uint64]oracle.Event{}
+	for _, e := range l.Events {
+		at[e.Seq] = e
+		if body, again := h.seen[e.Seq]; again && body != string(e.Body) {
+			lines = append(lines, fmt.Sprintf("files: two events: seq %d was %x and is %x", e.Seq, body, e.Body))
+		}
+		h.seen[e.Seq] = string(e.Body)
+	}
+	for _, seq := range slices.Sorted(maps.Keys(h.acknowledged)) {
+		e, intact := at[seq]
+		want := h.acknowledged[seq]
+		switch {
+		case intact && (stamp{e.Migration, e.TimeMS}) != want:
+			lines = append(lines, fmt.Sprintf("files: another event: seq %d is %s %d, acknowledged was %s %d", seq, label(e.Migration), e.TimeMS, label(want.id), want.timeMS))
+		case !intact && !oracle.Overlap(l.Acknowledged, seq-1, seq):
+			lines = append(lines, fmt.Sprintf("files: unreported: seq %d was acknowledged and is neither there nor reported", seq))
+		}
+	}
+	return differenceOf(lines)
+}
+
+func differenceOf(lines []string) error {
+	if len(lines) == 0 {
+		return nil
+	}
+	return difference{lines}
+}
+
+func (h *history) compareReplay(l *oracle.Log) error {
+	reader, err := replay.Open(h.dir)
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	fold, err := reader.FoldTo(ctx, replay.Point{})
+	if err != nil {
+		return err
+	}
+	v := shown{rows: fold.View.Rows(), row: fold.View.Get, doubt: fold.View.Doubt, report: fold.Report()}
+	if err := h.compare("replay", v, l, false); err != nil || !h.chance(8) {
+		return err
+	}
+	view, err := reader.StateAt(ctx, replay.Point{})
+	if err != nil {
+		return err
+	}
+	report, err := reader.Verify(ctx)
+	if err != nil {
+		return err
+	}
+	return h.compare("verify", shown{rows: view.Rows(), row: view.Get, doubt: view.Doubt, report: report}, l, false)
+}
+
+// compareStore compares an open store with what the oracle read: before the store was opened, or
+// from the files of a store that is live.
+func (h *history) compareStore(source string, s *migrationlog.Store, l *oracle.Log) error {
+	return h.compare(source, shown{rows: s.Rows(), row: s.Row, doubt: s.Doubt, report: s.Report()}, l, source == "live")
+}
+
+func (h *history) compare(source string, v shown, l *oracle.Log, live bool) error {
+	state := oracle.Fold(l)
+	got, want := v.picture(h.ids), pictureOf(l, state, h.ids)
+	if live { // the report is of the opening
+		for _, name := range []string{"unnamed", "lost", "acknowledged"} {
+			delete(got, name)
+			delete(want, name)
+		}
+	} else if v.report.SnapshotSeq > 0 {
+		got, want = onlyAfter(v.report.SnapshotSeq, got, want, v.report, l)
+	}
+	return differenceOf(append(got.differences(source, want), h.checkLatest(source, v, l, state)...))
+}
+
+// checkLatest checks D1 without the oracle's fold: the last intact event of each migration decides
+// whether it has a row, and which, unless a snapshot replaced what the events led to.
+func (h *history) checkLatest(source string, v shown, l *oracle.Log, s *oracle.State) (lines []string) {
+	for id, e := range l.LatestEvents() {
+		row, has := v.row(id)
+		want := e.Kind == oracle.KindUpserted
+		if e.Seq > s.SnapshotSeq && (has != want || has && row.Seq != e.Seq) {
+			lines = append(lines, fmt.Sprintf("%s: missing: %s has a row %t with seq %d; its last intact event is seq %d of kind %d", source, label(id), has, row.Seq, e.Seq, e.Kind))
+		}
+	}
+	return lines
+}
