@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"migrationlog"
+	"migrationlog/checkpoint"
 	"migrationlog/internal/oracle"
 )
 
@@ -309,16 +310,15 @@ func (h *history) tearTail() error {
 	return os.WriteFile(filepath.Join(h.dir, name), append(b[:l.TailEnd], entry...), 0o600)
 }
 
-// appendForeign appends an event of an unknown kind, as a newer version may have written it, or one
-// with an odd previous number.
+// appendForeign appends an event that this version's store did not write: of an unknown kind, as a
+// newer version writes it, or with an odd previous number.
 func (h *history) appendForeign() error {
 	l, err := oracle.Read(h.dir)
 	if err != nil {
 		return err
 	}
-	h.clock++
-	id := h.ids[h.r.IntN(len(h.ids)-1)]
-	seq, prev := l.Reached+1, uint64(0)
+	e := h.event()
+	id, seq, prev := e.Migration(), l.Reached+1, uint64(0)
 	for _, e := range l.Events {
 		if e.Migration == id {
 			prev = e.Seq
@@ -330,25 +330,37 @@ func (h *history) appendForeign() error {
 	if h.chance(2) {
 		prev = h.r.Uint64N(seq)
 	}
-	body := oracle.UnknownBody(4+h.r.Uint64N(3), id, h.clock)
-	entry := oracle.AppendEntry(nil, l.UUID, seq, prev, l.Reached, body)
-	h.note("append #%d of an unknown kind, previous %d, %s", seq, prev, label(id))
-	name, b := segmentName(seq), []byte(nil)
-	if l.TailClean && l.TailEnd > 0 && h.chance(2) {
+	body, kind := oracle.UnknownBody(4+h.r.Uint64N(3), id, e.WallMS()), "an unknown kind"
+	if h.chance(4) {
+		kind = describe(e)
+		if body, err = checkpoint.EncodeEvent(e); err != nil {
+			return err
+		}
+	}
+	h.note("append #%d of %s, %s, previous %d", seq, label(id), kind, prev)
+	h.acknowledged[seq] = stamp{id, e.WallMS()}
+	return appendFrame(h.dir, l, prev, body, h.chance(2))
+}
+
+// appendFrame gives the next number to an event, in the last segment if that is clean and not to be
+// followed by another, and moves the watermarks on.
+func appendFrame(dir string, l *oracle.Log, prev uint64, body []byte, rotate bool) error {
+	seq := l.Reached + 1
+	name, b := segmentName(seq), []byte(nil) // it may be there, if the writer has begun it
+	if l.TailClean && l.TailEnd > 0 && !rotate {
 		name = segmentName(l.TailSegment)
-		if b, err = os.ReadFile(filepath.Join(h.dir, name)); err != nil {
+		var err error
+		if b, err = os.ReadFile(filepath.Join(dir, name)); err != nil {
 			return err
 		}
 		b = b[:l.TailEnd]
-	} else if _, err := os.Stat(filepath.Join(h.dir, name)); err == nil {
-		b = nil // an empty one that the writer has begun
 	}
-	h.acknowledged[seq] = stamp{id, h.clock}
-	if err := os.WriteFile(filepath.Join(h.dir, name), append(b, entry...), 0o600); err != nil {
+	b = oracle.AppendEntry(b, l.UUID, seq, prev, l.Reached, body)
+	if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
 		return err
 	}
 	for _, file := range []string{"WATERMARK", "wal/WATERMARK"} {
-		if err := os.WriteFile(filepath.Join(h.dir, file), oracle.AppendWatermark(nil, l.UUID, seq), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, file), oracle.AppendWatermark(nil, l.UUID, seq), 0o600); err != nil {
 			return err
 		}
 	}
