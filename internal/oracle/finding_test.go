@@ -188,7 +188,7 @@ func TestD1_RowsOfASwappedSegmentAreShown(t *testing.T) {
 	f.upsert(s, y, addLearner(3))
 	f.upsert(s, y, catchUp)
 	require.NoError(t, s.Close())
-	other := &fixture{T: t, dir: f.copy(), clock: 100}
+	other := &fixture{T: t, dir: f.copy()}
 	s = other.open()
 	require.EqualValues(t, 3, f.upsert(s, z, addLearner(3)))
 	f.upsert(s, y, catchUp)

@@ -1,6 +1,7 @@
 package oracle_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -111,7 +112,7 @@ func (h *history) round() error {
 	if l != nil {
 		err = h.compareStore(sourceOf(opts), s, l)
 	}
-	before, loaded := load(h.dir)
+	before, loaded := loadFolders(h.dir, "snapshots")
 	if err = errors.Join(err, loaded); err == nil {
 		err = h.session(s, before)
 	}
@@ -132,23 +133,21 @@ func (h *history) open(dir string, opts migrationlog.Options) (*migrationlog.Sto
 
 // session writes to an open store and ends with a clean close or a kill.
 func (h *history) session(s *migrationlog.Store, before image) error {
-	keep := before.names("snapshots/")
+	keep := before.names("")
 	for range h.r.IntN(9) {
 		if err := h.write(s); err != nil {
 			return err
 		}
-		if h.chance(40) {
+		if h.chance(30) {
 			if err := h.snapshotBeside(); err != nil {
 				return err
 			}
-			now, err := load(h.scratch)
+			now, err := loadFolders(h.scratch, "snapshots")
 			if err != nil {
 				return err
 			}
-			for _, name := range now.names("snapshots/") {
-				before[name] = now[name]
-			}
-			keep = before.names("snapshots/")
+			maps.Copy(before, now)
+			keep = before.names("")
 		}
 	}
 	l, err := oracle.Read(h.dir)
@@ -158,49 +157,56 @@ func (h *history) session(s *migrationlog.Store, before image) error {
 	if err := h.compareStore("live", s, l); err != nil {
 		return err
 	}
-	after, err := load(h.dir)
-	if err != nil {
-		return err
-	}
 	kill := h.chance(2)
+	killed := image{}
+	if kill {
+		h.note("kill")
+		h.weak = h.weak || h.opts.NoSync
+		if killed, err = load(h.dir); err != nil {
+			return err
+		}
+	}
 	if err := s.Close(); err != nil {
 		return err
 	}
 	if kill {
-		h.note("kill")
-		h.weak = h.weak || h.opts.NoSync
+		err = killed.store(h.dir)
 	} else {
 		h.note("close")
-		if after, err = load(h.dir); err != nil {
-			return err
-		}
 		keep = append(keep, snapshotName(s.Stats().LastSeq))
 	}
-	names := after.names("")
-	keepSnapshots(after, before, keep)
-	if !kill && slices.Equal(names, after.names("")) {
-		return nil
-	}
-	return after.store(h.dir)
+	return errors.Join(err, h.keepSnapshots(before, keep))
 }
 
-// keepSnapshots leaves the snapshots with these names in the files. The store also writes some
-// beside its writers, at moments that depend on the clock.
-func keepSnapshots(files, before image, keep []string) {
-	for _, name := range files.names("snapshots/") {
-		if !slices.Contains(keep, name) {
-			delete(files, name)
-		}
+// keepSnapshots leaves the snapshots with these names in the log, the newest three of them. The
+// store also writes some beside its writers, at moments that depend on the clock.
+func (h *history) keepSnapshots(before image, keep []string) error {
+	now, err := loadFolders(h.dir, "snapshots")
+	if err != nil {
+		return err
 	}
+	want := image{}
 	for _, name := range keep {
-		if b, ok := before[name]; ok && files[name] == nil {
-			files[name] = b
+		if b := cmp.Or(string(now[name]), string(before[name])); b != "" {
+			want[name] = []byte(b)
 		}
 	}
-	names := files.names("snapshots/")
+	names := want.names("")
 	for _, name := range names[:max(len(names)-3, 0)] {
-		delete(files, name)
+		delete(want, name)
 	}
+	for _, name := range now.names("") {
+		if want[name] == nil {
+			err = errors.Join(err, os.Remove(filepath.Join(h.dir, name)))
+		}
+	}
+	for _, name := range want.names("") {
+		if now[name] == nil {
+			err = errors.Join(err, os.MkdirAll(filepath.Join(h.dir, "snapshots"), 0o700))
+			err = errors.Join(err, os.WriteFile(filepath.Join(h.dir, name), want[name], 0o600))
+		}
+	}
+	return err
 }
 
 // snapshotBeside makes a copy of the log, opens and closes it. That writes a snapshot as a store

@@ -16,9 +16,11 @@ import (
 type image map[string][]byte
 
 // load reads a log directory, which a writer may have open.
-func load(dir string) (image, error) {
+func load(dir string) (image, error) { return loadFolders(dir, ".", "wal", "snapshots") }
+
+func loadFolders(dir string, folders ...string) (image, error) {
 	files := image{}
-	for _, folder := range []string{".", "wal", "snapshots"} {
+	for _, folder := range folders {
 		entries, err := os.ReadDir(filepath.Join(dir, folder))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
