@@ -9,12 +9,12 @@
 //
 // The format and the meaning of a log leave some cases open. The oracle decides them like this:
 //
-//   - The end of a migration is remembered only if a number below it is lost and not settled. A
+//   - The end of a migration is remembered only if a number before it is lost and not settled. A
 //     loss before a snapshot is not visible to an opening that begins with the snapshot, so it
 //     must not change what Doubt returns.
 //   - The remembered end of a migration without a state has a begin mark like a checkpoint that is
 //     not an AddLearner: any number before the end may have been the migration's.
-//   - An end with previous number 0 keeps the begin mark of the state that it ends.
+//   - An end with previous number 0 begins and ends an incarnation, as an upsert with 0 begins one.
 //   - A state that begins with an event of an unknown kind has a row mark with number 0. An
 //     unattributed lost number before that event may have been the migration's row, even if the
 //     event names no predecessor: its writer may not have been able to read the row.

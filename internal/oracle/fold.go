@@ -1,6 +1,8 @@
 package oracle
 
 import (
+	"maps"
+
 	"github.com/google/uuid"
 )
 
@@ -42,7 +44,8 @@ type Row struct {
 
 // State is what the events of a log lead to.
 type State struct {
-	SnapshotSeq uint64 // of the last snapshot that was adopted
+	SnapshotSeq uint64   // of the last snapshot that was adopted
+	Mismatched  []uint64 // snapshots whose state is not that of the events before, although none was lost
 
 	migrations   map[uuid.UUID]*migration
 	lost         []Range
@@ -57,11 +60,37 @@ func Fold(l *Log) *State {
 		s.apply(e)
 		for _, snapshot := range l.Snapshots {
 			if snapshot.isOf(e) {
-				s.adopt(snapshot)
+				s.meet(snapshot)
 			}
 		}
 	}
 	return s
+}
+
+// meet decides about a snapshot of the event that was applied last. One of version 1 counts only
+// after a loss. If nothing was lost, a snapshot has to hold the state that the events led to.
+func (s *State) meet(snapshot Snapshot) {
+	if Overlap(s.lost, 0, snapshot.Seq) {
+		s.adopt(snapshot)
+		return
+	}
+	if snapshot.Version == 1 {
+		return
+	}
+	if !s.equals(snapshot) {
+		s.Mismatched = append(s.Mismatched, snapshot.Seq)
+	}
+	s.adopt(snapshot)
+}
+
+// equals reports whether a snapshot holds the same state.
+func (s *State) equals(snapshot Snapshot) bool {
+	return maps.EqualFunc(s.migrations, snapshot.states, func(a, b *migration) bool {
+		sameRow := (a.row == nil) == (b.row == nil) && (a.row == nil || string(a.row.Body) == string(b.row.Body))
+		return sameRow && a.rowSeq == b.rowSeq && a.rowPrev == b.rowPrev && a.last == b.last && a.facts == b.facts &&
+			a.begin.broken == b.begin.broken && a.told.broken == b.told.broken &&
+			a.target.broken == b.target.broken && a.source.broken == b.source.broken
+	})
 }
 
 // adopt replaces the state by the snapshot's, and settles all losses before.
@@ -98,6 +127,9 @@ func (s *State) apply(e Event) {
 		s.upsert(m, e, known, isNew)
 	case e.known():
 		m.row, m.ended = nil, true
+		if e.Prev == 0 {
+			m.begin = mark{seq: known}
+		}
 	}
 	m.last = e.Seq
 	if m.ended && !Overlap(s.lost, s.settled, e.Seq) {

@@ -36,7 +36,7 @@ type history struct {
 	weak         bool              // the watermarks were lost or too low, so that a number may be given again
 	heals        []heal
 	saved        []image // of earlier moments
-	refused      bool    // an opening returned ErrDamaged, and the history ended
+	refused      bool    // an opening returned ErrNeedsRepair, and the history ended
 }
 
 // stamp is what identifies an event.
@@ -123,7 +123,7 @@ func (h *history) round() error {
 // not reached, are for a person to put right: then the history ends.
 func (h *history) open(dir string, opts migrationlog.Options) (*migrationlog.Store, error) {
 	s, err := migrationlog.Open(dir, &opts)
-	if errors.Is(err, migrationlog.ErrDamaged) {
+	if errors.Is(err, migrationlog.ErrNeedsRepair) {
 		h.note("refused: %v", err)
 		h.refused = true
 		return nil, nil
@@ -423,7 +423,29 @@ func (h *history) compare(source string, v shown, l *oracle.Log, live bool) erro
 	} else if v.report.SnapshotSeq > 0 {
 		got, want = onlyAfter(v.report.SnapshotSeq, got, want, v.report, l)
 	}
-	return differenceOf(append(got.differences(source, want), h.checkLatest(source, v, l, state)...))
+	lines := append(got.differences(source, want), h.checkLatest(source, v, l, state)...)
+	if source == "replay" || source == "read-all open" {
+		lines = append(lines, checkMismatched(source, v.report, l, state)...)
+	}
+	return differenceOf(lines)
+}
+
+// checkMismatched checks which intact snapshots are reported as damaged, because a segment before
+// them was replaced.
+func checkMismatched(source string, report replay.Report, l *oracle.Log, s *oracle.State) []string {
+	var reported []uint64
+	for _, d := range report.Damage {
+		for _, snapshot := range l.Snapshots {
+			if d.Segment == snapshotName(snapshot.Seq) {
+				reported = append(reported, snapshot.Seq)
+			}
+		}
+	}
+	slices.Sort(reported)
+	if slices.Equal(reported, s.Mismatched) {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s: mismatched: reports the snapshots %v, oracle %v", source, reported, s.Mismatched)}
 }
 
 // checkLatest checks D1 without the oracle's fold: the last intact event of each migration decides

@@ -114,7 +114,7 @@ func (l *Log) readWatermark(file string) (uint64, bool) {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(string(b[:20]), 10, 64)
-	return n, err == nil && n <= maxSeq/2 && string(b[20:]) == fmt.Sprintf(" %08x\n", mixedCRC(b[:20], l.UUID))
+	return n, err == nil && n <= maxSeq && string(b[20:]) == fmt.Sprintf(" %08x\n", mixedCRC(b[:20], l.UUID))
 }
 
 // segment is a segment file.

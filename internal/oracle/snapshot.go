@@ -53,10 +53,10 @@ func (l *Log) readSnapshot(b []byte, named uint64) {
 	le := binary.LittleEndian
 	s := Snapshot{Version: int(b[3]), HeaderCRC: le.Uint32(b[4:]), Seq: le.Uint64(b[8:]), Segment: le.Uint64(b[16:])}
 	length := le.Uint64(b[24:])
-	if le.Uint32(b[36:]) != mixedCRC(b[:36], l.UUID) || s.Version < 1 || s.Version > 2 || s.Seq == 0 || s.Seq > maxSeq || s.Seq != named {
+	if le.Uint32(b[36:]) != mixedCRC(b[:36], l.UUID) || s.Version == 0 || s.Seq == 0 || s.Seq > maxSeq {
 		return
 	}
-	if s.Version == 2 {
+	if s.Version > 1 {
 		flags := b[31]
 		length &= 1<<56 - 1
 		if flags&1 != 0 {
@@ -64,7 +64,7 @@ func (l *Log) readSnapshot(b []byte, named uint64) {
 		}
 	}
 	body := b[headerBytes:]
-	if length != uint64(len(body)) || crc32.Checksum(body, castagnoli) != le.Uint32(b[32:]) {
+	if s.Version > 2 || s.Seq != named || length != uint64(len(body)) || crc32.Checksum(body, castagnoli) != le.Uint32(b[32:]) {
 		return
 	}
 	var ok bool
