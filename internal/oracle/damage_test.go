@@ -41,7 +41,7 @@ func (h *history) disturb() error {
 }
 
 func (h *history) damage() error {
-	switch h.r.IntN(20) {
+	switch h.r.IntN(21) {
 	case 0, 1, 2, 3, 4, 5:
 		return h.flipFrame()
 	case 6, 7, 8:
@@ -60,6 +60,8 @@ func (h *history) damage() error {
 		return h.loseWatermark()
 	case 16:
 		return h.tearTail()
+	case 17:
+		return h.downgradeSnapshot()
 	}
 	return h.appendForeign()
 }
@@ -269,6 +271,19 @@ func (h *history) flipSnapshot() error {
 	}
 	changed[at] ^= 1 << h.r.IntN(8)
 	return h.change(name, fmt.Sprintf("flip byte %d in", at), changed)
+}
+
+// downgradeSnapshot writes a snapshot as version 1 of the format has it.
+func (h *history) downgradeSnapshot() error {
+	l, err := oracle.Read(h.dir)
+	if err != nil || len(l.Snapshots) == 0 {
+		return err
+	}
+	s := l.Snapshots[h.r.IntN(len(l.Snapshots))]
+	if b, ok := s.EncodeV1(l.UUID); ok {
+		return h.change(snapshotName(s.Seq), "downgrade", b)
+	}
+	return nil
 }
 
 // loseWatermark takes away or damages one of the watermark files or both.

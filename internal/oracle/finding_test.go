@@ -353,6 +353,33 @@ func TestD5_OlderSegmentsBesideANewerSnapshot(t *testing.T) {
 	require.EqualValues(t, 5, f.upsert(s, z, addLearner(3)))
 }
 
+// D5: how a migration ended is told alike by an opening that begins with a snapshot and by one that
+// reads a loss before it.
+func TestD5_EndBehindASnapshotOfABrokenIncarnation(t *testing.T) {
+	f := newFixture(t)
+	s := f.open()
+	f.upsert(s, y, addLearner(3))
+	f.upsert(s, y, catchUp)
+	require.NoError(t, s.Close())
+	f.clock++
+	c, err := checkpoint.New(x, 0, catchUp, f.clock)
+	require.NoError(t, err)
+	body, err := checkpoint.EncodeEvent(checkpoint.Upserted{Checkpoint: c})
+	require.NoError(t, err)
+	f.foreign(1, body) // it names an event of another migration
+	s = f.open()
+	require.EqualValues(t, oracle.Superseded, s.Doubt(x))
+	f.upsert(s, y, catchUp)
+	require.NoError(t, s.Close())
+	require.FileExists(t, filepath.Join(f.dir, snapshotName(4)))
+	s = f.open()
+	_, err = s.Abort(x, "no", nil)
+	require.NoError(t, err)
+	f.kill(s)
+	f.flip(f.event(1))
+	require.EqualValues(t, oracle.None, f.opened().Doubt(x))
+}
+
 // D8: a query for a vShard or a node finds the migration's events of unknown kinds.
 func TestD8_QueryFindsUnknownKinds(t *testing.T) {
 	f := newFixture(t)

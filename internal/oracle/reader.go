@@ -26,6 +26,7 @@ type Log struct {
 	Watermark    uint64  // the lower valid one; 0 if there is none
 	Durable      uint64  // every number up to it was durable, as any evidence says
 	Reached      uint64  // the highest number that the log is known to have reached
+	InPlace      uint64  // Reached, as far as headers count that are in the place of a segment before the last
 	Events       []Event // the intact frames, in order
 	Lost         []Range
 	Acknowledged []Range    // the lost numbers that had been acknowledged
@@ -62,7 +63,23 @@ func Read(dir string) (*Log, error) {
 		return nil, err
 	}
 	l.walk(segments)
-	l.Lost = Merge(l.Lost)
+	l.report()
+	return l, nil
+}
+
+// OnlyInPlace returns the log as an opening reads it that begins with a snapshot: a header before
+// the snapshot that is out of its place does not tell how far the log has reached.
+func (l *Log) OnlyInPlace() *Log {
+	only := *l
+	only.Reached = l.InPlace
+	only.Lost = Without(l.Lost, Range{l.InPlace + 1, maxSeq})
+	only.report()
+	return &only
+}
+
+// report sets which of the lost numbers had been acknowledged.
+func (l *Log) report() {
+	l.Lost, l.Acknowledged = Merge(l.Lost), nil
 	for _, r := range l.Lost {
 		if r.First <= l.Durable {
 			l.Acknowledged = append(l.Acknowledged, Range{r.First, min(r.Last, l.Durable)})
@@ -71,7 +88,6 @@ func Read(dir string) (*Log, error) {
 	for _, skipped := range l.Skipped {
 		l.Acknowledged = Without(l.Acknowledged, skipped)
 	}
-	return l, nil
 }
 
 func (l *Log) readManifests(dir string) error {
@@ -270,14 +286,20 @@ func (l *Log) finish(segments []segment, end int) {
 		l.Durable = max(l.Durable, h.durable)
 	}
 	torn, next := l.leftover(s.data, end)
-	reached := max(l.Durable, next-1)
-	for _, s := range segments {
+	reached, inPlace := max(l.Durable, next-1), max(l.Durable, next-1)
+	for i, s := range segments {
+		last := i+1 == len(segments)
 		for _, h := range s.headers {
-			if torn < 0 || s.number != l.TailSegment || h.at < torn {
-				reached = max(reached, h.seq)
+			if torn >= 0 && last && h.at >= torn {
+				continue
+			}
+			reached = max(reached, h.seq)
+			if last || h.seq < s.limit {
+				inPlace = max(inPlace, h.seq)
 			}
 		}
 	}
+	l.InPlace = max(inPlace, l.expect-1)
 	l.lose(reached + 1)
 	l.Reached = max(reached, l.expect-1)
 	l.TailClean = l.expect == expected && allZero(s.data[end:])

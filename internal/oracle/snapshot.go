@@ -1,10 +1,13 @@
 package oracle
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/google/uuid"
@@ -142,6 +145,31 @@ func decodeRowsV2(body []byte) (map[uuid.UUID]*migration, bool) {
 		states[uuid.UUID(id)] = m
 	}
 	return states, uint64(len(states)) == asNumber(store[1])
+}
+
+// EncodeV1 returns the snapshot's file as version 1 of the format has it, or false if it holds what
+// that version cannot.
+func (s Snapshot) EncodeV1(log uuid.UUID) ([]byte, bool) {
+	var body []byte
+	ids := slices.SortedFunc(maps.Keys(s.states), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+	for _, id := range ids {
+		m, f := s.states[id], s.states[id].facts
+		if m.row == nil || m.begin.broken || m.told.broken || m.target.broken || m.source.broken {
+			return nil, false
+		}
+		row, err := cbor.Marshal([]any{m.rowSeq, m.rowPrev, m.last, m.row.Body, []any{
+			f.SourceNode, f.TargetNode, f.SourceGroup, f.WritePauseBudgetUS, f.WallNS, f.Logical, f.HasTarget, f.HasSource, false, false,
+		}})
+		if err != nil {
+			return nil, false
+		}
+		body = append(body, row...)
+	}
+	le := binary.LittleEndian
+	b := le.AppendUint32([]byte("\xf7MS\x01"), s.HeaderCRC)
+	b = le.AppendUint64(le.AppendUint64(b, s.Seq), s.Segment)
+	b = le.AppendUint32(le.AppendUint64(b, uint64(len(body))), crc32.Checksum(body, castagnoli))
+	return append(le.AppendUint32(b, mixedCRC(b, log)), body...), true
 }
 
 func asNumber(v any) uint64 { n, _ := v.(uint64); return n }
