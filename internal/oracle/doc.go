@@ -19,5 +19,9 @@
 //     unattributed lost number before that event may have been the migration's row, even if the
 //     event names no predecessor: its writer may not have been able to read the row.
 //   - The header of a snapshot is evidence of durability even if the snapshot's body is damaged.
+//   - A header before the last segment whose number belongs into a later segment counts for how far
+//     the log has reached. An opening that begins with a snapshot behind that segment does not read
+//     it and may go on without it, as docs/DURABILITY.md says of replaced segments. Log.InPlace is the
+//     log as such an opening reads it.
 //   - Durable through counts in the header of a torn tail as well. The header is sound.
 package oracle

@@ -380,6 +380,32 @@ func TestD5_EndBehindASnapshotOfABrokenIncarnation(t *testing.T) {
 	require.EqualValues(t, oracle.None, f.opened().Doubt(x))
 }
 
+// D5: the header of a torn tail is sound, so what it says of the events before it counts. After a
+// power cut the watermarks may be too low to do so.
+func TestD5_HeaderOfATornTailIsEvidence(t *testing.T) {
+	f := newFixture(t)
+	s := f.open()
+	for _, id := range []uuid.UUID{x, y, z} {
+		f.upsert(s, id, addLearner(3))
+	}
+	f.kill(s)
+	l := f.read()
+	require.True(t, l.TailClean)
+	f.flip(f.event(3))
+	path := filepath.Join(f.dir, segmentName(1))
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	torn := oracle.AppendEntry(nil, l.UUID, 4, 0, 3, oracle.UnknownBody(7, x, 9))
+	require.NoError(t, os.WriteFile(path, append(b[:l.TailEnd], torn[:len(torn)-1]...), 0o600))
+	for _, name := range []string{"WATERMARK", "wal/WATERMARK"} {
+		require.NoError(t, os.WriteFile(filepath.Join(f.dir, name), oracle.AppendWatermark(nil, l.UUID, 1), 0o600))
+	}
+	report := f.opened().Report()
+	require.NotNil(t, report.TornTail)
+	require.Equal(t, []replay.SeqRange{{First: 3, Last: 3}}, report.Lost)
+	require.Equal(t, []replay.SeqRange{{First: 3, Last: 3}}, report.AcknowledgedLost, "4 was written after 3 was durable")
+}
+
 // D8: a query for a vShard or a node finds the migration's events of unknown kinds.
 func TestD8_QueryFindsUnknownKinds(t *testing.T) {
 	f := newFixture(t)

@@ -416,8 +416,8 @@ func (h *history) compareStore(source string, s *migrationlog.Store, l *oracle.L
 // snapshot may not have read a header out of its place before that.
 func (h *history) compare(source string, v shown, l *oracle.Log, live bool) error {
 	err := h.compareWith(source, v, l, live)
-	if err != nil && l.InPlace < l.Reached && (live || source == "default open" && v.report.SnapshotSeq > 0) {
-		return h.compareWith(source, v, l.OnlyInPlace(), live)
+	if err != nil && l.InPlace != nil && (live || source == "default open" && v.report.SnapshotSeq > 0) {
+		return h.compareWith(source, v, l.InPlace, live)
 	}
 	return err
 }

@@ -26,7 +26,6 @@ type Log struct {
 	Watermark    uint64  // the lower valid one; 0 if there is none
 	Durable      uint64  // every number up to it was durable, as any evidence says
 	Reached      uint64  // the highest number that the log is known to have reached
-	InPlace      uint64  // Reached, as far as headers count that are in the place of a segment before the last
 	Events       []Event // the intact frames, in order
 	Lost         []Range
 	Acknowledged []Range    // the lost numbers that had been acknowledged
@@ -35,6 +34,11 @@ type Log struct {
 	TailSegment uint64 // the number that the last segment is named by
 	TailEnd     int    // where its last intact frame ends
 	TailClean   bool   // nothing but zeros follows there, and no number after that frame is lost
+
+	// InPlace is the log without the headers, in segments before the last, whose numbers belong into
+	// a later segment; nil if there are none. An opening that begins with a snapshot behind them does
+	// not read them.
+	InPlace *Log
 
 	expect uint64 // the number that comes next
 }
@@ -62,19 +66,26 @@ func Read(dir string) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
+	inPlace := *l
 	l.walk(segments)
 	l.report()
+	if onlyInPlace(segments) {
+		inPlace.walk(segments)
+		inPlace.report()
+		l.InPlace = &inPlace
+	}
 	return l, nil
 }
 
-// OnlyInPlace returns the log as an opening reads it that begins with a snapshot: a header before
-// the snapshot that is out of its place does not tell how far the log has reached.
-func (l *Log) OnlyInPlace() *Log {
-	only := *l
-	only.Reached = l.InPlace
-	only.Lost = Without(l.Lost, Range{l.InPlace + 1, maxSeq})
-	only.report()
-	return &only
+// onlyInPlace takes the headers out of the segments before the last that belong into a later one.
+// It reports whether there were any.
+func onlyInPlace(segments []segment) (found bool) {
+	for i, s := range segments {
+		n := len(s.headers)
+		segments[i].headers = slices.DeleteFunc(s.headers, func(h header) bool { return h.seq >= s.limit })
+		found = found || len(segments[i].headers) < n
+	}
+	return found
 }
 
 // report sets which of the lost numbers had been acknowledged.
@@ -286,20 +297,14 @@ func (l *Log) finish(segments []segment, end int) {
 		l.Durable = max(l.Durable, h.durable)
 	}
 	torn, next := l.leftover(s.data, end)
-	reached, inPlace := max(l.Durable, next-1), max(l.Durable, next-1)
+	reached := max(l.Durable, next-1)
 	for i, s := range segments {
-		last := i+1 == len(segments)
 		for _, h := range s.headers {
-			if torn >= 0 && last && h.at >= torn {
-				continue
-			}
-			reached = max(reached, h.seq)
-			if last || h.seq < s.limit {
-				inPlace = max(inPlace, h.seq)
+			if torn < 0 || i+1 < len(segments) || h.at < torn {
+				reached = max(reached, h.seq)
 			}
 		}
 	}
-	l.InPlace = max(inPlace, l.expect-1)
 	l.lose(reached + 1)
 	l.Reached = max(reached, l.expect-1)
 	l.TailClean = l.expect == expected && allZero(s.data[end:])
