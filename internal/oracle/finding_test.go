@@ -181,6 +181,34 @@ func TestD1_AbortSurvivesTheReturnOfASegment(t *testing.T) {
 	}
 }
 
+// D1: a snapshot of version 1, whose writer may have undone an abort, does not replace what intact
+// events lead to.
+func TestD1_AbortSurvivesASnapshotOfVersion1(t *testing.T) {
+	f := newFixture(t)
+	s := f.open()
+	f.upsert(s, x, addLearner(3))
+	_, err := s.Abort(x, "no", nil)
+	require.NoError(t, err)
+	f.upsert(s, y, addLearner(3))
+	f.kill(s)
+	l := f.read()
+	last := l.Events[2]
+	l.Events = append(l.Events[:1], last) // as if the abort had never been
+	b, ok := oracle.Fold(l).Snapshot(last).EncodeV1(l.UUID)
+	require.True(t, ok)
+	require.NoError(t, os.MkdirAll(filepath.Join(f.dir, "snapshots"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(f.dir, snapshotName(3)), b, 0o600))
+	require.Len(t, f.read().Snapshots, 1)
+
+	s = f.opened()
+	_, has := s.Row(x)
+	require.False(t, has, "it was aborted")
+	require.True(t, s.Report().Clean())
+	f.flip(f.event(1)) // then the snapshot is better than nothing
+	_, has = f.opened().Row(y)
+	require.True(t, has)
+}
+
 // D1: no intact row vanishes where a segment is the same-named one of a copy that went another way.
 func TestD1_RowsOfASwappedSegmentAreShown(t *testing.T) {
 	f := newFixture(t)

@@ -83,6 +83,11 @@ func (s *State) meet(snapshot Snapshot) {
 	s.adopt(snapshot)
 }
 
+// Snapshot returns the state as a snapshot of version 2 holds it, if that event was the last.
+func (s *State) Snapshot(last Event) Snapshot {
+	return Snapshot{Seq: last.Seq, Segment: last.Segment, HeaderCRC: last.HeaderCRC, Version: 2, states: s.migrations}
+}
+
 // equals reports whether a snapshot holds the same state.
 func (s *State) equals(snapshot Snapshot) bool {
 	return maps.EqualFunc(s.migrations, snapshot.states, func(a, b *migration) bool {
