@@ -98,8 +98,12 @@ func parseHeader(data []byte, at int, log uuid.UUID) (h header, ok bool) {
 		return header{}, false
 	}
 	le := binary.LittleEndian
-	h = header{at: at, body: int(le.Uint32(b[4:])), seq: le.Uint64(b[8:]), prev: le.Uint64(b[16:]), durable: le.Uint64(b[24:]), headerCRC: le.Uint32(b[36:])}
-	if h.headerCRC != mixedCRC(b[:36], log) || h.body > maxBody || h.seq == 0 || h.seq > maxSeq || h.prev >= h.seq || h.durable >= h.seq {
+	h = header{
+		at: at, body: int(le.Uint32(b[4:])), headerCRC: le.Uint32(b[36:]),
+		seq: le.Uint64(b[8:]), prev: le.Uint64(b[16:]), durable: le.Uint64(b[24:]),
+	}
+	if h.headerCRC != mixedCRC(b[:36], log) || h.body > maxBody ||
+		h.seq == 0 || h.seq > maxSeq || h.prev >= h.seq || h.durable >= h.seq {
 		return header{}, false
 	}
 	h.intact = len(b) >= headerBytes+h.body && crc32.Checksum(b[headerBytes:headerBytes+h.body], castagnoli) == le.Uint32(b[32:])

@@ -165,7 +165,7 @@ func (s *State) uncertain(m *migration, told mark) bool {
 	return told.broken || Overlap(s.unattributed, told.seq, m.last)
 }
 
-// Doubt returns what the lost numbers mean for a migration, also for one that the log does not name.
+// Doubt returns what the lost numbers mean for a migration, which the log need not name.
 func (s *State) Doubt(id uuid.UUID) Doubt {
 	m := s.migrations[id]
 	if m == nil {

@@ -305,7 +305,8 @@ func describe(e checkpoint.Event) string {
 }
 
 // checkReadings compares the replay reader, and the opening of a copy that reads all if the log is
-// not to be opened so, with the oracle. It also checks the promises that need no fold. It returns what the oracle read, nil if there is no log yet.
+// not to be opened so, with the oracle. It also checks the promises that need no fold. It returns
+// what the oracle read, nil if there is no log yet.
 func (h *history) checkReadings(readAll bool) (*oracle.Log, error) {
 	if _, err := os.Stat(h.dir); errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -366,7 +367,8 @@ func (h *history) checkPromises(l *oracle.Log) error {
 		want := h.acknowledged[seq]
 		switch {
 		case intact && (stamp{e.Migration, e.TimeMS}) != want:
-			lines = append(lines, fmt.Sprintf("files: another event: seq %d is %s %d, acknowledged was %s %d", seq, label(e.Migration), e.TimeMS, label(want.id), want.timeMS))
+			lines = append(lines, fmt.Sprintf("files: another event: seq %d is %s %d, acknowledged was %s %d",
+				seq, label(e.Migration), e.TimeMS, label(want.id), want.timeMS))
 		case !intact && !oracle.Overlap(l.Acknowledged, seq-1, seq):
 			lines = append(lines, fmt.Sprintf("files: unreported: seq %d was acknowledged and is neither there nor reported", seq))
 		}
@@ -465,7 +467,8 @@ func (h *history) checkLatest(source string, v shown, l *oracle.Log, s *oracle.S
 		row, has := v.row(id)
 		want := e.Kind == oracle.KindUpserted
 		if e.Seq > s.SnapshotSeq && (has != want || has && row.Seq != e.Seq) {
-			lines = append(lines, fmt.Sprintf("%s: missing: %s has a row %t with seq %d; its last intact event is seq %d of kind %d", source, label(id), has, row.Seq, e.Seq, e.Kind))
+			lines = append(lines, fmt.Sprintf("%s: missing: %s has a row %t with seq %d; its last intact event is seq %d of kind %d",
+				source, label(id), has, row.Seq, e.Seq, e.Kind))
 		}
 	}
 	return lines

@@ -122,7 +122,8 @@ func (f *tally) require(t *testing.T, seed uint64) {
 		t.Logf("%6d histories: %s", f.kinds[kind], kind)
 	}
 	for _, number := range slices.Sorted(maps.Keys(f.failed)) {
-		t.Logf("history %d:\n%s\nagain with: go test ./internal/oracle -run TestD8_RandomHistories -count=1 -seed=%d -case=%d", number, f.failed[number], seed, number)
+		t.Logf("history %d:\n%s\nagain with: go test ./internal/oracle -run TestD8_RandomHistories -count=1 -seed=%d -case=%d",
+			number, f.failed[number], seed, number)
 	}
 	require.Zero(t, f.failures, "histories differ")
 }
