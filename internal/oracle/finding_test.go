@@ -3,6 +3,7 @@ package oracle_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/google/uuid"
@@ -19,8 +20,9 @@ var x, y, z, unused = uuid.UUID{1}, uuid.UUID{2}, uuid.UUID{3}, uuid.UUID{9}
 // fixture is a log of which each test makes the history step by step.
 type fixture struct {
 	*testing.T
-	dir   string
-	clock uint64
+	dir       string
+	clock     uint64
+	snapshots []string // that were there when the log was opened
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -32,6 +34,9 @@ func (f *fixture) open() *migrationlog.Store {
 	s, err := migrationlog.Open(f.dir, &migrationlog.Options{SegmentSize: 1_000})
 	require.NoError(f, err)
 	f.Cleanup(func() { s.Close() })
+	files, err := loadFolders(f.dir, "snapshots")
+	require.NoError(f, err)
+	f.snapshots = files.names("")
 	return s
 }
 
@@ -44,10 +49,15 @@ func (f *fixture) upsert(s *migrationlog.Store, id uuid.UUID, p checkpoint.Paylo
 	return r.Seq
 }
 
-// kill ends a store without closing it.
+// kill ends a store without closing it, before it has written a snapshot.
 func (f *fixture) kill(s *migrationlog.Store) {
 	files, err := load(f.dir)
 	require.NoError(f, err)
+	for _, name := range files.names("snapshots/") {
+		if !slices.Contains(f.snapshots, name) {
+			delete(files, name)
+		}
+	}
 	require.NoError(f, s.Close())
 	require.NoError(f, files.store(f.dir))
 }
