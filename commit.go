@@ -169,10 +169,10 @@ func (s *Store) append(entries []eventlog.Entry) error {
 	}
 	err := s.log.Write(entries)
 	next := s.next.Fold()
-	if err == nil { //mutant:synced-before-published
+	if err == nil {
 		err = s.log.Sync()
 	}
-	if err == nil {
+	if err == nil { //mutant:published-if-durable
 		s.view.Store(next)
 		s.snapshotWhenDue(next)
 	}

@@ -18,6 +18,11 @@ type seqRange struct{ first, last uint64 }
 
 func (l *losses) any() bool { return len(l.ranges) > 0 }
 
+// unresolved reports whether an event is lost that no snapshot covers.
+func (l *losses) unresolved() bool {
+	return l.any() && l.ranges[len(l.ranges)-1].last > l.resolvedThrough
+}
+
 func (l *losses) add(first, last uint64) {
 	l.ranges = append(l.ranges, seqRange{first, last})
 	l.newest = last

@@ -47,8 +47,8 @@ const (
 	hasRow standing = iota
 	// onlyUnknown: the incarnation has events of unknown kinds and no checkpoint.
 	onlyUnknown
-	// ended: an abort or a removal ended the incarnation. A view keeps such a state only if
-	// the log has lost events, to answer Doubt.
+	// ended: an abort or a removal ended the incarnation. A view keeps such a state only after a
+	// loss that no snapshot covers, to answer Doubt.
 	ended
 )
 

@@ -104,7 +104,7 @@ func (v *View) put(before, next *state) {
 		return
 	}
 	v.rows.delete(key)
-	if next.standing == onlyUnknown || v.losses.any() {
+	if next.standing == onlyUnknown || v.losses.unresolved() {
 		v.rowless.set(key, next)
 	} else {
 		v.rowless.delete(key)

@@ -102,12 +102,12 @@ func Restore(s segment.Snapshot) (*projection.View, error) {
 
 // AddDamage notes the next damage of the log.
 func (f *Fold) AddDamage(d Damage) {
+	f.losses.Durable(d.DurableThrough)
 	if d.Torn {
 		f.report.TornTail = &d
 		return
 	}
 	f.report.Damage = append(f.report.Damage, d)
-	f.losses.Durable(d.DurableThrough)
 	if d.Lost() > 0 {
 		f.losses.Lose(SeqRange{First: d.FirstSeq, Last: d.LastSeq})
 		f.View.MarkLost(d.FirstSeq, d.LastSeq)

@@ -142,13 +142,13 @@ func damagedAtTheEnd() map[string]damageCase {
 	return map[string]damageCase{
 		"torn": {
 			map[uint64][]byte{1: one[:at(6)-3]}, seqs(1, 4),
-			[]segment.Damage{{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: int64(at(6) - at(5) - 3), Torn: true, Reason: "the last write is not whole"}}, 5,
+			[]segment.Damage{{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: int64(at(6) - at(5) - 3), DurableThrough: 4, Torn: true, Reason: "the last write is not whole"}}, 5,
 		},
 		"damage, then torn": {
 			map[uint64][]byte{1: with(one[:at(6)-3], func(b []byte) { b[at(4)+20] ^= 1 })}, seqs(1, 3),
 			[]segment.Damage{
 				{FirstSeq: 4, LastSeq: 4, Segment: name1, Offset: int64(at(4)), Length: int64(at(5) - at(4)), Reason: "header does not match its CRC32C"},
-				{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: int64(at(6) - at(5) - 3), Torn: true, Reason: "the last write is not whole"},
+				{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: int64(at(6) - at(5) - 3), DurableThrough: 4, Torn: true, Reason: "the last write is not whole"},
 			}, 5,
 		},
 		"a sound header behind one that is not, cut": {

@@ -34,6 +34,8 @@ type Scan struct {
 	named  uint64 // the highest seq that any sound header names so far
 	sealed uint64 // that of the segments before the last
 	tail   Tail
+
+	tornThrough uint64 // durable through, in the header of a torn write
 }
 
 // ScanOptions are the choices of who scans. The zero value reads all of a log

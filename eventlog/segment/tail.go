@@ -42,7 +42,7 @@ func (s *Scan) endLog(p part, data []byte, pos int) bool {
 	}
 	return s.yield(Item{Damage: &Damage{
 		Segment: p.name, Offset: s.tail.Bytes, Length: s.tail.Torn, FirstSeq: s.expect, LastSeq: s.expect,
-		Torn: true, Reason: "the last write is not whole",
+		Torn: true, DurableThrough: s.tornThrough, Reason: "the last write is not whole",
 	}}, nil)
 }
 
@@ -56,9 +56,11 @@ func (s *Scan) leftover(data []byte, pos int) (end int, next uint64) {
 	end, next = pos, s.expect
 	for !allZero(data[end:]) { //mutant:unused-space
 		//mutant:torn-tail-found
-		if seq, torn := s.torn(data[end:arrived(data)], next); torn && seq > s.losses.through {
+		if h, torn := s.torn(data[end:arrived(data)], next); torn && h.Seq > s.losses.through {
 			s.tail.Torn = int64(arrived(data) - end)
-			return end, seq
+			s.tornThrough = h.DurableThrough
+			s.losses.Durable(h.DurableThrough)
+			return end, h.Seq
 		}
 		h, n := s.entry(data[end:])
 		if n == 0 {
@@ -92,24 +94,24 @@ func arrived(data []byte) int {
 
 const sectorBytes = 512 //mutant:sector-size
 
-// torn reports whether b is what is left when the writing of an entry is cut
-// short: its beginning, sound as far as it goes, and not its end. It returns the
-// number that the frame had, at least next.
-func (s *Scan) torn(b []byte, next uint64) (seq uint64, torn bool) {
+// torn reports whether b is the rest of an entry whose writing was cut short: a proper prefix of
+// it, intact as far as it goes. It returns the header of the entry's frame. If b does not hold all
+// of that, it returns only the number next, which the frame probably had.
+func (s *Scan) torn(b []byte, next uint64) (h Header, torn bool) {
 	length, k := binary.Uvarint(b)
 	if k == 0 { // not even the prefix is whole
-		return next, len(b) < maxPrefixBytes
+		return Header{Seq: next}, len(b) < maxPrefixBytes
 	}
 	if k < 0 || length < HeaderBytes || length > HeaderBytes+MaxBodyBytes || uint64(len(b)-k) >= length {
-		return 0, false
+		return Header{}, false
 	}
 	frame := b[k:]
 	if len(frame) < HeaderBytes {
 		n := min(len(frame), len(plainStart))
-		return next, bytes.Equal(frame[:n], plainStart[:n])
+		return Header{Seq: next}, bytes.Equal(frame[:n], plainStart[:n])
 	}
 	h, bodyBytes, ok := parseHeader(frame, &s.log)
-	return h.Seq, ok && h.Seq >= next && uint64(HeaderBytes+bodyBytes) == length
+	return h, ok && h.Seq >= next && uint64(HeaderBytes+bodyBytes) == length
 }
 
 // entry reads the damaged entry at the start of b: its header, if that can be

@@ -190,6 +190,20 @@ func TestD8_FoldFromASnapshot(t *testing.T) {
 	}
 }
 
+// D1: a snapshot of version 1 may lack what its frames have. No opening begins with it.
+func TestD1_NoOpeningBeginsWithVersion1(t *testing.T) {
+	fsys := fstest.MapFS{}
+	last := write(t, fsys, 1, []frame{{0, upsert(x, checkpoint.AddLearner{})}})
+	log, _ := source(fsys, segment.Snapshot{Version: 1, Last: last}) // it has no rows
+	fold, err := log.Fold()
+	require.NoError(t, err)
+	require.Equal(t, 1, fold.View.Len())
+	require.Zero(t, fold.Report().SnapshotSeq)
+	all, err := log.FoldAll()
+	require.NoError(t, err)
+	requireEqual(t, all, fold)
+}
+
 // D8: events that do not follow on a snapshot's rows are not added to them.
 func TestD8_SnapshotThatTheEventsDoNotFollow(t *testing.T) {
 	fsys := fstest.MapFS{}
