@@ -73,6 +73,9 @@ func (t *trie[K, V]) begin(next *owner) trie[K, V] {
 }
 
 func (t *trie[K, V]) get(key K) (value V, ok bool) {
+	if t.size == 0 {
+		return value, false
+	}
 	n := t.under(key.hash(), hashBits)
 	if i := n.index(key); i >= 0 {
 		return n.entries[i].value, true
