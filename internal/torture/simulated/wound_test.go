@@ -54,6 +54,7 @@ func wounds(t *testing.T) []wound {
 		{"torn in its prefix", func(s *surgeon) { s.tear(0) }},
 		{"torn, and it had been durable", func(s *surgeon) { s.tear(5); s.durable(s.last()) }},
 		{"cut between two frames", func(s *surgeon) { s.cut(1) }},
+		{"older segments beside a newer snapshot", func(s *surgeon) { s.cut(1); s.writeWatermarks(s.last() - 1) }},
 		{"the last segment empty", func(s *surgeon) { s.cut(s.inLast()) }},
 		{"zeros behind the end", func(s *surgeon) { s.grow(600) }},
 		{"first frame damaged", func(s *surgeon) { s.flip(0) }},
@@ -200,9 +201,20 @@ func (s *surgeon) inLast() (n int) {
 
 func (s *surgeon) last() uint64 { return s.records[len(s.records)-1].Seq }
 
-// durable sets the watermark back, or forth again.
+// durable sets the watermark back, or forth again. A snapshot of a later event would prove more.
 func (s *surgeon) durable(seq uint64) {
 	s.watermark = seq
+	names, err := segment.SnapshotNames(os.DirFS(s.dir))
+	require.NoError(s.t, err)
+	for _, name := range names {
+		if name > segment.Name(seq) {
+			s.remove(segment.SnapshotDir + "/" + name)
+		}
+	}
+	s.writeWatermarks(seq)
+}
+
+func (s *surgeon) writeWatermarks(seq uint64) {
 	reader, err := replay.Open(s.dir)
 	require.NoError(s.t, err)
 	for _, name := range segment.WatermarkNames {
