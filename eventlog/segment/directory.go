@@ -41,7 +41,9 @@ func readDirectory(fsys fs.FS) (d Directory, err error) {
 		}
 		d.Damage = append(d.Damage, damage...)
 	}
-	d.Snapshots = snapshotsThrough(fsys, d.Manifest.UUID) //mutant:snapshot-is-evidence
+	if d.Snapshots, err = snapshotsThrough(fsys, d.Manifest.UUID); err != nil { //mutant:snapshot-is-evidence
+		return Directory{}, err
+	}
 	d.Strays, err = Strays(fsys)
 	return d, err
 }

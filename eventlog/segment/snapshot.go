@@ -9,13 +9,14 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"syscall"
 
 	"github.com/google/uuid"
 )
 
-// SnapshotDir holds snapshots: the state that a log's frames up to one of them lead to. A
-// log without them is as good, and slower to open. A file is named as a segment is, by the
-// number of that frame.
+// SnapshotDir holds snapshots. A snapshot is the state after one frame, its last frame. A log
+// without snapshots loses nothing, but takes longer to open. A file is named by the number of that
+// frame, as a segment is.
 const SnapshotDir = "snapshots"
 
 // A snapshot is a header of snapshotHeaderBytes and a body. All integers are
@@ -27,8 +28,8 @@ const SnapshotDir = "snapshots"
 //	│        │ header │                │                │ body        │ s  │ CRC32C │ CRC32C │      │
 //	└────────┴────────┴────────────────┴────────────────┴─────────────┴────┴────────┴────────┴──────┘
 //
-// The header's CRC32C is computed as a frame's is. Its layout is the same in all versions, so that
-// a snapshot of a later one can be told from a damaged one.
+// The header's CRC32C is computed as a frame's is. The offsets of its fields are the same in all
+// versions, so that a reader can distinguish a newer snapshot from a damaged one.
 const (
 	snapshotHeaderBytes = HeaderBytes
 	snapshotMagicBytes  = 3 // the byte behind it is the version
@@ -55,12 +56,11 @@ func FrameIDOf(frame []byte, segment uint64) FrameID {
 	}
 }
 
-// Snapshot is the state that the frames up to one lead to. It is valid as long
-// as that very frame is in the log.
+// Snapshot is the state after one frame. It is valid as long as that frame is in the log.
 type Snapshot struct {
 	Version byte
 	Last    FrameID
-	Synced  bool // its writer acknowledged no event before it was durable: all up to Last were
+	Synced  bool // written without NoSync: every event up to Last was durable
 	Body    []byte
 
 	fsys fs.FS // where the body is, if it was not read yet
@@ -103,7 +103,7 @@ func DecodeSnapshot(b []byte, log uuid.UUID) (Snapshot, error) {
 	}
 	s.Body = b[snapshotHeaderBytes:]
 	if length != uint64(len(s.Body)) {
-		return Snapshot{}, fmt.Errorf("body of %d bytes where %d were written", len(s.Body), length)
+		return Snapshot{}, fmt.Errorf("the body has %d bytes, and the header says %d", len(s.Body), length)
 	}
 	//mutant:snapshot-body-checksum
 	if crc32.Checksum(s.Body, castagnoli) != binary.LittleEndian.Uint32(b[32:]) {
@@ -120,7 +120,7 @@ func decodeSnapshotHeader(b []byte, log uuid.UUID) (s Snapshot, length uint64, e
 	//mutant:snapshot-header-checksum
 	if len(b) < snapshotHeaderBytes || [snapshotMagicBytes]byte(b) != snapshotMagic || b[snapshotMagicBytes] == 0 ||
 		binary.LittleEndian.Uint32(b[36:]) != headerCRC(b, &log) {
-		return s, 0, errors.New("header does not match its CRC32C")
+		return s, 0, errors.New("no valid snapshot header")
 	}
 	length = binary.LittleEndian.Uint64(b[24:])
 	s = Snapshot{
@@ -138,16 +138,32 @@ func decodeSnapshotHeader(b []byte, log uuid.UUID) (s Snapshot, length uint64, e
 	return s, length &^ (0xff << lengthBits), nil
 }
 
-// snapshotsThrough is the highest number of which a snapshot proves that it was durable, 0 for
-// none. It reads the headers: a damaged body takes nothing from that proof.
-func snapshotsThrough(fsys fs.FS, log uuid.UUID) (seq uint64) {
-	names, _ := SnapshotNames(fsys) // ReadSnapshots reports the error
+// snapshotsThrough returns the highest seq that a synced snapshot proves durable, or 0. It reads
+// only the headers, because the proof depends neither on the body nor on the file's name. It
+// returns an I/O error: without the proof, numbers could be given to other events.
+func snapshotsThrough(fsys fs.FS, log uuid.UUID) (seq uint64, err error) {
+	info, err := fs.Stat(fsys, SnapshotDir)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ELOOP) || err == nil && !info.IsDir() {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	names, err := SnapshotNames(fsys)
+	if err != nil {
+		return 0, err
+	}
 	for _, name := range names {
-		if s, err := readSnapshotHeader(fsys, name, log); err == nil && s.Synced {
+		s, err := readSnapshotHeader(fsys, name, log)
+		var unreadable *fs.PathError
+		switch {
+		case errors.As(err, &unreadable) && !errors.Is(err, fs.ErrNotExist): // a writer may have just removed it
+			return 0, err
+		case err == nil && s.Synced:
 			seq = max(seq, s.Last.Seq)
 		}
 	}
-	return seq
+	return seq, nil
 }
 
 // SnapshotNames returns the names of a log's snapshots, the newest first. A log may
@@ -167,9 +183,9 @@ func SnapshotNames(fsys fs.FS) ([]string, error) {
 }
 
 // ReadSnapshots returns the snapshots of a log, the newest first, and those that are not intact as
-// damage. It reads the bodies down to that of the first intact one, and of all if all is set. Of
-// the rest it reads the headers: see Load. It skips snapshots that cannot be read, or have a later
-// version: the log is as good without them.
+// damage. It reads bodies from the newest snapshot to the first intact one, or all bodies if all is
+// set. For the others it reads only the header: call Load. It skips snapshots that cannot be read
+// or have a later version, because the log can do without them.
 func ReadSnapshots(fsys fs.FS, log uuid.UUID, all bool) (found []Snapshot, damage []Damage) {
 	names, err := SnapshotNames(fsys)
 	if err != nil {
@@ -181,6 +197,9 @@ func ReadSnapshots(fsys fs.FS, log uuid.UUID, all bool) (found []Snapshot, damag
 			read = readSnapshotHeader
 		}
 		s, err := read(fsys, name, log)
+		if err == nil {
+			err = s.checkName(name)
+		}
 		var unreadable *fs.PathError
 		switch {
 		case err == nil:
@@ -202,8 +221,7 @@ func readSnapshot(fsys fs.FS, name string, log uuid.UUID) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{}, err
 	}
-	s, err := DecodeSnapshot(b, log)
-	return named(s, name, err)
+	return DecodeSnapshot(b, log)
 }
 
 // readSnapshotHeader returns a snapshot whose body was not read.
@@ -220,13 +238,13 @@ func readSnapshotHeader(fsys fs.FS, name string, log uuid.UUID) (Snapshot, error
 	}
 	s, _, err := decodeSnapshotHeader(header[:n], log)
 	s.fsys, s.log = fsys, log
-	return named(s, name, err)
+	return s, err
 }
 
-// named returns the snapshot unless its file has another's name.
-func named(s Snapshot, name string, err error) (Snapshot, error) {
-	if err == nil && s.Name() != name {
-		err = fmt.Errorf("is of seq %d", s.Last.Seq)
+// checkName returns an error if the file has the name of another snapshot.
+func (s Snapshot) checkName(name string) error {
+	if s.Name() != name {
+		return fmt.Errorf("the file name and the header disagree: the header has seq %d", s.Last.Seq)
 	}
-	return s, err
+	return nil
 }
