@@ -21,14 +21,14 @@ var (
 	// for every one after it. The outcome of the first is unknown: close the store
 	// and open it again to see.
 	ErrFailed = eventlog.ErrFailed
-	// ErrDamaged is returned by Open, as a *DamagedError, if the log has damage and RefuseDamage
-	// was set. Open left the log as it was.
+	// ErrDamaged is returned by Open, as a *DamagedError, if RefuseDamage was set and the log has
+	// damage other than a torn tail or a damaged snapshot. Open left the log as it was.
 	ErrDamaged = errors.New("log is damaged")
-	// ErrNeedsRepair is returned by Open if it cannot continue without risking a sequence number
-	// being used twice: all segments are missing, the last segment's name is beyond the end of the
-	// log, a segment's name belongs to a non-regular file, or no number is left for a new segment.
-	// Fix it by hand. No option makes Open go on. A write returns it if no number is left for its
-	// event. Nothing was appended then, and reads go on.
+	// ErrNeedsRepair is returned by Open if it cannot continue without risking that a sequence
+	// number is used twice: all segments are missing, the last segment's name is beyond the end of
+	// the log, or a segment's name belongs to a non-regular file. The message says how to repair
+	// it. No option makes Open continue. Open and writes also return it if no sequence number is
+	// left. Nothing was appended then, and reads continue: begin a new log in another directory.
 	ErrNeedsRepair = eventlog.ErrNeedsRepair
 	// ErrManifestLost is returned by Open if neither copy of the manifest can be read. Without the
 	// log's UUID no frame can be verified. Restore MANIFEST from a backup of this log.

@@ -79,8 +79,8 @@ func IfSeq(seq uint64) WriteOption {
 // IfVShardFree makes an upsert depend on no other migration of its vShard having a row, however
 // far that has come. Otherwise it is refused with ErrMigrationInProgress: of two
 // coordinators' threads that begin to move one vShard one fails. A duplicate is a duplicate all the
-// same. Of migrations whose events are lost it knows nothing (see Store.Doubt). An abort or a
-// removal with this option is ErrInvalid.
+// same. Of migrations whose events are lost it knows nothing (see Store.Doubt). Abort and
+// Remove return ErrInvalid for this option.
 func IfVShardFree() WriteOption {
 	return func(o *writeOptions) { o.ifFree = true }
 }
@@ -123,13 +123,13 @@ func (o *writeOptions) checkEnd(call string) error {
 	case o.strict:
 		return fmt.Errorf("%w: option Strict does not apply to %s, which has no payload: leave the option out", ErrInvalid, call)
 	case o.ifFree:
-		return fmt.Errorf("%w: option IfVShardFree does not apply to %s, which takes no vShard: leave the option out", ErrInvalid, call)
+		return fmt.Errorf("%w: option IfVShardFree does not apply to %s, which has no vShard: leave the option out", ErrInvalid, call)
 	}
 	return nil
 }
 
 // checkAll returns ErrInvalid if WriteAll would ignore one of the options for one of the events.
-// Strict is the exception: it is known to apply to the upserts alone.
+// Strict is allowed: its documentation says that it applies only to upserts.
 func checkAll(events []checkpoint.Event, opts []WriteOption) error {
 	var o writeOptions
 	for _, opt := range opts {
@@ -143,8 +143,8 @@ func checkAll(events []checkpoint.Event, opts []WriteOption) error {
 	}
 	for i, e := range events {
 		if _, ok := e.(checkpoint.Upserted); !ok {
-			return fmt.Errorf("%w: option IfVShardFree does not apply to events[%d] of WriteAll, which is no upsert: "+
-				"write the upserts in one call with the option, and the others in one without", ErrInvalid, i)
+			return fmt.Errorf("%w: option IfVShardFree does not apply to events[%d] of WriteAll, which is not an upsert: "+
+				"call WriteAll without the option, or split the events before and after each abort or removal and keep their order", ErrInvalid, i)
 		}
 	}
 	return nil

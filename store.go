@@ -67,9 +67,9 @@ type Stats struct {
 //   - fs.ErrNotExist if there is no log and MustExist is set
 //   - ErrLocked, as an *eventlog.LockedError, if another writer has the log open
 //   - ErrDamaged, as a *DamagedError, if the log has damage and OnDamage is RefuseDamage
-//   - ErrNeedsRepair if a person has to repair the log first
+//   - ErrNeedsRepair if the log must be repaired by hand first
 //   - ErrManifestLost if neither copy of the manifest can be read
-//   - ErrNewerFormat if a newer version wrote the log or a part of it
+//   - ErrNewerFormat if a newer version wrote the manifest or a frame that Open reads
 //   - ErrIsWALDir if dir is the wal/ directory of a log
 func Open(dir string, opts *Options) (*Store, error) {
 	if dir == "" {
@@ -199,8 +199,9 @@ func (s *Store) write(w *write) (Receipt, error) {
 
 // WriteAll writes the events in their order, each as Upsert, Abort or Remove would with
 // these options, but with one sync for up to a thousand: for an import, or for a
-// node that is drained of many shards at once. The options apply to every event. WriteAll returns
-// ErrInvalid and writes nothing if it is given At, or IfVShardFree and an event that is no upsert.
+// node that is drained of many shards at once. Each option applies to every
+// event, except Strict, which applies only to upserts. WriteAll returns ErrInvalid and writes
+// nothing if it is given At, or IfVShardFree and an event that is not an upsert.
 //
 // It ends with the first event that is refused. The receipts are those of the events
 // before it, which are durable and visible, and the error is that event's, one of Upsert's. It is no

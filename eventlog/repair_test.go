@@ -126,7 +126,7 @@ func TestRepair_Snapshots(t *testing.T) {
 	require.ElementsMatch(t, []string{"quarantine/" + segment.Name(3), "quarantine/" + segment.Name(4), "quarantine/" + segment.Name(9)}, repaired(t, dir, Options{}))
 	require.Equal(t, []string{segment.Name(1), segment.Name(2), segment.Name(5) + ".new"}, names(t, filepath.Join(dir, "snapshots")))
 	require.Equal(t, sound(9), read(t, dir, QuarantineDir, segment.Name(9)))
-	require.Equal(t, "tells of frames that the log has not", reportOf(t, dir, "quarantine/"+segment.Name(9)).Reason)
+	require.Equal(t, "it covers frames that the log does not have", reportOf(t, dir, "quarantine/"+segment.Name(9)).Reason)
 }
 
 // The newer copy of the manifest counts, and a repair makes both the same. It keeps a damaged copy

@@ -76,8 +76,8 @@ func (r *Recovery) setAsideSnapshots() error {
 		}
 		moved = true
 		err := r.keepFile(segment.Damage{
-			Segment: segment.SnapshotDir + "/" + s.Name(), Length: int64(len(s.Body)),
-			Reason: "tells of frames that the log has not",
+			Segment: segment.SnapshotDir + "/" + s.Name(), Length: s.SizeBytes(),
+			Reason: "it covers frames that the log does not have",
 		}, moveFile)
 		if err != nil {
 			return err

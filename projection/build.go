@@ -12,8 +12,8 @@ type hashed[K key, V any] struct {
 	entry[K, V]
 }
 
-// build makes a trie of entries, whose keys are all different, and reorders them. Subtries are
-// built in parallel.
+// build makes a trie of entries. The keys must be different. It changes the order of the entries,
+// and builds subtries in parallel.
 func build[K key, V any](entries []hashed[K, V]) trie[K, V] {
 	t := trie[K, V]{size: len(entries)}
 	t.root = t.grow(entries, 0)
@@ -34,12 +34,12 @@ func (t *trie[K, V]) grow(entries []hashed[K, V], bits int) *node[K, V] {
 	}
 	parts := partition(entries, bits)
 	n := &node[K, V]{owner: t.owner, next: new([fanout]*node[K, V])}
-	inParallel(fanout, bits == 0, func(i int) { n.next[i] = t.grow(parts[i], bits+fanoutBits) })
+	forEach(fanout, bits == 0, func(i int) { n.next[i] = t.grow(parts[i], bits+fanoutBits) })
 	return n
 }
 
-// partition orders the entries by the next bits of their hashes, in place, and returns the part of
-// each value of these bits.
+// partition orders the entries by the next bits of their hashes, in place, and returns the entries
+// for each value of these bits.
 func partition[K key, V any](entries []hashed[K, V], bits int) (parts [fanout][]hashed[K, V]) {
 	var sizes, next [fanout]int // next is where the next entry of a part belongs
 	for i := range entries {
@@ -63,8 +63,8 @@ func partition[K key, V any](entries []hashed[K, V], bits int) (parts [fanout][]
 	return parts
 }
 
-// inParallel calls f with the numbers below n, on all CPUs at once or one after another.
-func inParallel(n int, parallel bool, f func(i int)) {
+// forEach calls f with the numbers below n, on all CPUs at once or one after another.
+func forEach(n int, parallel bool, f func(i int)) {
 	if !parallel {
 		for i := range n {
 			f(i)
@@ -87,15 +87,15 @@ func inParallel(n int, parallel bool, f func(i int)) {
 	workers.Wait()
 }
 
-// Extend folds in the events of migrations up to event lastSeq, by which none is lost: replay
-// calls apply with those of migration i, oldest first. It is called for many migrations at once.
-// Extend returns replay's errors, and then the view has not changed.
-func (v *View) Extend(lastSeq uint64, migrations int, replay func(i int, apply func(seq, prevSeq uint64, c Change)) error) error {
+// Extend applies the events of a number of migrations up to event lastSeq. No event up to there may
+// be lost. EventsOf must call apply for each event of migration i, oldest first. Extend calls
+// eventsOf concurrently. If it returns an error, Extend returns it and leaves the view unchanged.
+func (v *View) Extend(lastSeq uint64, migrations int, eventsOf func(i int, apply func(seq, prevSeq uint64, c Change)) error) error {
 	states, errs := make([]*state, migrations), make([]error, migrations)
 	forRuns(migrations, func(begin, end int) {
 		for i := begin; i < end; i++ {
 			s := &states[i]
-			errs[i] = replay(i, func(seq, prevSeq uint64, c Change) {
+			errs[i] = eventsOf(i, func(seq, prevSeq uint64, c Change) {
 				if *s == nil {
 					*s = v.find(c.Migration())
 				}
@@ -148,5 +148,5 @@ func viewOf(states []*state, lastSeq uint64) *View {
 
 // forRuns calls f for each run of rowsPerRun numbers below n, and the rest, in parallel.
 func forRuns(n int, f func(begin, end int)) {
-	inParallel((n+rowsPerRun-1)/rowsPerRun, true, func(i int) { f(i*rowsPerRun, min((i+1)*rowsPerRun, n)) })
+	forEach((n+rowsPerRun-1)/rowsPerRun, true, func(i int) { f(i*rowsPerRun, min((i+1)*rowsPerRun, n)) })
 }

@@ -18,8 +18,8 @@ const (
 func (d Doubt) String() string { return [...]string{"untouched", "proven", "in doubt"}[d] }
 
 // doubt returns the effect of the losses on the migration with this state, nil for one that the
-// view does not know. An event that supersedes a lost one must be of a kind that is known: an
-// unknown kind may have left the row as it was.
+// view does not know. Only an event of a known kind supersedes a lost one, because an unknown kind
+// may not have changed the row.
 func (l *losses) doubt(s *state) Doubt {
 	switch {
 	case s == nil && l.newest == 0:

@@ -28,9 +28,9 @@ func (l *losses) add(first, last uint64) {
 	l.newest = last
 }
 
-// attribute notes that an event names seq as its predecessor, and reports whether that is a lost
-// event which no snapshot covers. A new event of a writer never names one, so that the views of a
-// writer may share the losses.
+// attribute records that an event names seq as its predecessor. It reports whether seq is lost and
+// no snapshot covers it. A writer's new event never names a lost one. The views of a writer may
+// therefore share the losses.
 func (l *losses) attribute(seq uint64) (lost bool) {
 	if seq <= l.resolvedThrough || len(l.ranges) == 0 {
 		return false
@@ -57,12 +57,13 @@ func (l *losses) attribute(seq uint64) (lost bool) {
 	return true
 }
 
-// resolve notes that a snapshot covers the losses up to seq, which is the last event so far.
+// resolve records that a snapshot covers the losses up to seq, which is the last event so far.
 func (l *losses) resolve(seq uint64) {
 	l.resolvedThrough, l.newest = seq, 0
 }
 
-// unattributedBefore returns the newest such number before end, 0 for none.
+// unattributedBefore returns the newest number below end that is lost, and neither attributed nor
+// resolved, or 0.
 func (l *losses) unattributedBefore(end uint64) uint64 {
 	for _, r := range slices.Backward(l.ranges) {
 		for seq := min(r.last, end-1); seq >= max(r.first, l.resolvedThrough+1); seq-- {
@@ -74,7 +75,7 @@ func (l *losses) unattributedBefore(end uint64) uint64 {
 	return 0
 }
 
-// unattributedIn reports whether there is such an event after the one number and up to the other.
+// unattributedIn reports whether a lost event in (after, through] is neither attributed nor resolved.
 func (l *losses) unattributedIn(after, through uint64) bool {
 	after = max(after, l.resolvedThrough)
 	if l.newest <= after {

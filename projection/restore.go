@@ -12,9 +12,8 @@ import (
 	"migrationlog/internal/detcbor"
 )
 
-// AdoptSnapshot replaces what the view knows about migrations with what a snapshot has that was
-// taken at the current last event. Losses before it stay recorded, but no longer put any migration
-// in doubt.
+// AdoptSnapshot replaces all states with those of a snapshot taken at the current last event.
+// Losses before it stay recorded, but no longer put any migration in doubt.
 func (v *View) AdoptSnapshot(snapshot *View) {
 	adopted := snapshot.begin()
 	adopted.losses = v.losses
@@ -22,7 +21,7 @@ func (v *View) AdoptSnapshot(snapshot *View) {
 	*v = *adopted
 }
 
-// Equal reports whether two views that are whole know the same.
+// Equal reports whether two complete views have the same states.
 func (v *View) Equal(other *View) bool {
 	if v.lastSeq != other.lastSeq || v.rows.size != other.rows.size || v.rowless.size != other.rowless.size {
 		return false
@@ -93,8 +92,8 @@ func restoreRuns(runs [][]byte, rows int, lastSeq uint64) ([]*state, error) {
 	return states, nil
 }
 
-// rowsPerAllocation is how many rows share an allocation. It stays until the last of them was
-// replaced.
+// rowsPerAllocation is how many rows share an allocation. The allocation lives until the last of
+// them is replaced.
 const rowsPerAllocation = 16
 
 // restoreRun decodes as many rows as there are states, which are all that b holds.

@@ -40,7 +40,7 @@ type state struct {
 	standing standing
 }
 
-// standing says what a state stands for.
+// standing is whether a migration has a row, only events of unknown kinds, or has ended.
 type standing uint8
 
 const (
@@ -53,7 +53,8 @@ const (
 )
 
 // mark names a part of a state. For each part the state keeps the number of the event that
-// recorded it, and whether an event of the migration is known to be missing since.
+// recorded it, and whether an event of the migration is known to be missing since. For
+// incarnationMark the number is a lower bound: the incarnation began after it, or with it.
 type mark int
 
 const (
@@ -114,7 +115,7 @@ func ChangeOf(e checkpoint.Event) Change {
 	case checkpoint.EffectEnd:
 		return Ends(e.Migration())
 	}
-	panic(fmt.Sprintf("%T: the view does not know its effect", e)) // a test folds an event of each kind
+	panic(fmt.Sprintf("projection: event type %T has no case in ChangeOf", e)) // a test folds an event of each kind
 }
 
 // Migration is the migration that changes.
@@ -128,13 +129,13 @@ func (c Change) Checkpoint() *checkpoint.Checkpoint {
 	return &c.state.Checkpoint
 }
 
-// follow completes the change's state: that after event seq of the migration, whose frame names
-// prevSeq as the migration's event before it. Before is the migration's state until then, nil
-// for none. PrevLost says that prevSeq is the number of a lost event.
+// follow fills in the change's state after event seq, and returns it. Before is the migration's
+// state until then, or nil. PrevSeq is the previous seq of the event's frame. PrevLost is true if
+// that event is lost.
 //
-// If prevSeq is above the last event that the state knows, an event of the migration is missing.
-// If it is below, nothing is missing: the writer had not seen the events in between, which could
-// not be read at that time, and they are here.
+// If prevSeq is above the last event of before, an event of the migration is missing. If it is
+// below, nothing is missing: the writer could not read the events in between at that time, and they
+// are here. After an end any prevSeq above 0 counts as a gap, because before has no last event.
 func (c Change) follow(before *state, seq, prevSeq uint64, prevLost bool) *state {
 	s, known := c.state, before.lastSeq()
 	switch {

@@ -16,8 +16,8 @@ type storeWire struct {
 	Runs []int `cbor:"2,keyasint"` // length in bytes of each run of rowsPerRun rows: runs are decoded in parallel
 }
 
-// rowWire holds what a view knows about a migration as long as no event was lost. A migration
-// that has only events of unknown kinds has ID and Last.
+// rowWire is the state of a migration, if no event was lost. A migration that has only events of
+// unknown kinds has no Event, and an ID.
 type rowWire struct {
 	Seq     uint64    `cbor:"1,keyasint"`
 	PrevSeq uint64    `cbor:"2,keyasint"`
@@ -54,14 +54,13 @@ const (
 
 const rowsPerRun = 4096
 
-// Whole reports whether no event of the history was lost. Only then can a snapshot be
-// taken: it does not tell of losses.
+// Whole reports whether no event of the history was lost. Only then can a snapshot be taken: a
+// snapshot cannot store losses.
 func (v *View) Whole() bool {
 	return !v.losses.any() //mutant:view-whole
 }
 
-// Snapshot returns what Restore reads: all that a view that is whole knows, in the order of
-// the migration ids.
+// Snapshot encodes all states of a complete view for Restore, in the order of the migration ids.
 func (v *View) Snapshot() ([]byte, error) {
 	states := v.states()
 	store := storeWire{Rows: len(states)}
@@ -99,8 +98,8 @@ func (v *View) states() []*state {
 	return all
 }
 
-// append appends the state's rowWire in Core Deterministic Encoding. Event is memory for the row's
-// event, and returned.
+// append appends the state's rowWire in Core Deterministic Encoding. It reuses the memory
+// of event, and returns it.
 func (s *state) append(dst, event []byte) ([]byte, []byte, error) {
 	dst, head := beginMap(dst)
 	dst = appendPair(dst, head, 1, s.Seq)
@@ -123,7 +122,7 @@ func (s *state) append(dst, event []byte) ([]byte, []byte, error) {
 	return dst, event, nil
 }
 
-// appendFacts appends the state's factsWire to the row whose head is given, unless it is empty.
+// appendFacts appends the state's factsWire to the row whose head is given, unless all of it is zero.
 func (s *state) appendFacts(dst []byte, rowHead int) []byte {
 	f := &s.Facts
 	values := [...]uint64{
@@ -142,8 +141,8 @@ func (s *state) appendFacts(dst []byte, rowHead int) []byte {
 	return dst
 }
 
-// beginMap appends the head of a map of at most 23 pairs, of which it has none yet. Each pair that
-// is appended has to increment the byte at head.
+// beginMap appends the head of an empty map, which may get up to 23 pairs. Whoever appends a pair
+// must increment the byte at head.
 func beginMap(dst []byte) (_ []byte, head int) { return append(dst, detcbor.MajorMap), len(dst) }
 
 // appendPair appends a key below 24 and a number to a map, unless the number is zero.

@@ -23,15 +23,14 @@ type View struct {
 func New() *View { return &View{} }
 
 // begin returns a view of the same history, to which events can be added while this
-// one is read. From then on this one must not change. Both share what is known about lost
-// events, which new events do not change.
+// one is read. The old view must not be changed afterwards. Both views share the losses, which new
+// events do not change.
 func (v *View) begin() *View {
 	o := &owner{}
 	return &View{rows: v.rows.begin(o), rowless: v.rowless.begin(o), shards: v.shards.begin(o), lastSeq: v.lastSeq, losses: v.losses}
 }
 
-// Place is where a migration's row is in a view, or would be. It is valid until the view
-// is changed.
+// Place is the slot of a migration in a view. It is valid until the view is changed.
 type Place struct {
 	view  *View
 	id    checkpoint.MigrationID
@@ -81,13 +80,13 @@ func (p Place) apply(seq, prevSeq uint64, c Change) {
 	v.put(p.state, c.follow(p.state, seq, prevSeq, v.losses.attribute(prevSeq)))
 }
 
-// MarkLost notes that the events from first to last are lost.
+// MarkLost records that the events from first to last are lost.
 func (v *View) MarkLost(first, last uint64) {
 	v.lastSeq = max(v.lastSeq, last)
 	v.losses.add(first, last)
 }
 
-// put makes a state the migration's in the place of the one before, nil for none.
+// put replaces the migration's state before, nil for none, by next.
 func (v *View) put(before, next *state) {
 	key := idKey(next.Checkpoint.MigrationID)
 	hadRow := before != nil && before.standing == hasRow

@@ -40,12 +40,13 @@ func (f *Fold) Add(r Record) {
 	}
 	for _, s := range f.snapshots {
 		if s.Last == f.last { //mutant:snapshot-met
-			f.meet(s)
+			f.adoptSnapshot(s)
 		}
 	}
 }
 
-// Count notes that whole frames from firstSeq to last were folded into the view.
+// Count records intact frames from firstSeq to last in the report, whether or not the view needed
+// them.
 func (f *Fold) Count(firstSeq uint64, last segment.FrameID, frames uint64) {
 	if f.report.FramesOK == 0 {
 		f.report.FirstSeq = firstSeq
@@ -55,12 +56,13 @@ func (f *Fold) Count(firstSeq uint64, last segment.FrameID, frames uint64) {
 	f.last = last
 }
 
-// meet takes the rows of a snapshot whose last frame is the one just added. An opening that begins
-// with the snapshot has the same rows then. If nothing was lost, the frames must have led to them.
+// adoptSnapshot continues with the rows of a snapshot whose last frame is the one just added, as an
+// opening does that starts from the snapshot. If nothing was lost, the view must already have these
+// rows. If not, adoptSnapshot reports damage.
 //
 // A snapshot of version 1 counts only after a loss. No opening begins with it: its writer may have
 // taken rows into it that an abort had ended.
-func (f *Fold) meet(s segment.Snapshot) {
+func (f *Fold) adoptSnapshot(s segment.Snapshot) {
 	whole := f.View.Whole()
 	if s.Version == 1 && whole {
 		return
@@ -74,17 +76,17 @@ func (f *Fold) meet(s segment.Snapshot) {
 			return
 		}
 		f.AddDamage(Damage{
-			Segment: segment.SnapshotDir + "/" + s.Name(), Length: int64(len(s.Body)),
-			Reason: "its rows are not those of the frames before it: a segment is from another copy of this log; the snapshot's rows count",
+			Segment: segment.SnapshotDir + "/" + s.Name(), Length: s.SizeBytes(),
+			Reason: "its rows differ from those of the frames before it: a segment or the snapshot is from another copy of this log. The snapshot's rows are used. Check the migrations, or restore the log and its snapshots from one backup",
 		})
 	}
 	f.View.AdoptSnapshot(snapshot)
 	f.report.SnapshotSeq = s.Last.Seq
 }
 
-// Rebuilt takes the view of frames that were folded elsewhere. SnapshotSeq is the last event of the
-// snapshot that it began with, 0 for none.
-func (f *Fold) Rebuilt(v *projection.View, unknownKinds, snapshotSeq uint64) {
+// SetView sets the view, if the frames were folded elsewhere. SnapshotSeq is the last event of the
+// snapshot that the view started from, 0 for none.
+func (f *Fold) SetView(v *projection.View, unknownKinds, snapshotSeq uint64) {
 	f.View, f.report.UnknownKinds, f.report.SnapshotSeq = v, unknownKinds, snapshotSeq
 }
 

@@ -25,8 +25,8 @@ type Report struct {
 	// are among FramesOK, and change no row.
 	UnknownKinds uint64     `json:"unknown_kinds"`
 	Lost         []SeqRange `json:"lost"`
-	// AcknowledgedLost are the lost numbers of which the watermark or a later frame
-	// says that they were durable. Of the others it cannot be known.
+	// AcknowledgedLost are the lost numbers that the watermark, the durable through of a valid
+	// header, or a synced snapshot proves to have been durable. Of the others it cannot be known.
 	AcknowledgedLost []SeqRange `json:"acknowledged_lost"`
 	Damage           []Damage   `json:"damage"`
 	TornTail         *Damage    `json:"torn_tail"`

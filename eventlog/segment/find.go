@@ -53,9 +53,9 @@ func (s *Scan) find(p part, data []byte, pos int) (found []placed, newer error) 
 }
 
 // newerFrameError returns an ErrNewerFormat for the frame at the start of b, which lies at that
-// offset. Its number is where every version has it.
+// offset. The seq is at the same offset in every version.
 func newerFrameError(p part, offset int, b []byte, version byte) error {
-	return fmt.Errorf("%w: segment %s, byte %d: the frame with seq %d is in version %d, this program reads version %d: use a newer one",
+	return fmt.Errorf("%w: segment %s, byte %d: the frame with seq %d has format version %d, but this program reads only version %d: use a newer program",
 		ErrNewerFormat, p.name, offset, binary.LittleEndian.Uint64(b[8:]), version, FormatVersion)
 }
 

@@ -120,7 +120,7 @@ func decodeManifestLines(text string) (m Manifest, err error) {
 			var r SeqRange
 			_, err = fmt.Sscanf(value, "%d to %d", &r.First, &r.Last)
 			if err == nil && (r.First == 0 || r.First > r.Last || r.Last > MaxSeq) {
-				err = fmt.Errorf("skipped %d to %d is no range from 1 to %d", r.First, r.Last, MaxSeq)
+				err = fmt.Errorf("skipped range %d to %d is empty or not within 1 to %d", r.First, r.Last, MaxSeq)
 			}
 			m.Skipped = append(m.Skipped, r)
 		}

@@ -32,7 +32,7 @@ func TestMaxSeq(t *testing.T) {
 		if within {
 			require.Equal(t, seq, got)
 		} else {
-			require.Contains(t, damage[0].Reason, fmt.Sprintf("says %d, and the highest number is %d", seq, segment.MaxSeq))
+			require.Contains(t, damage[0].Reason, fmt.Sprintf("the watermark is %d, above the highest possible number %d", seq, segment.MaxSeq))
 		}
 
 		m := segment.Manifest{UUID: testLog, Created: time.Unix(1795399697, 0).UTC(), Revision: 2, Skipped: []segment.SeqRange{{First: 5, Last: seq}}}

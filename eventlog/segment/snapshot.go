@@ -63,8 +63,14 @@ type Snapshot struct {
 	Synced  bool // written without NoSync: every event up to Last was durable
 	Body    []byte
 
-	fsys fs.FS // where the body is, if it was not read yet
-	log  uuid.UUID
+	fsys      fs.FS // where the body is, if it was not read yet
+	log       uuid.UUID
+	bodyBytes int64
+}
+
+// SizeBytes is the size of the snapshot's file in bytes.
+func (s Snapshot) SizeBytes() int64 {
+	return snapshotHeaderBytes + max(s.bodyBytes, int64(len(s.Body)))
 }
 
 // Load returns the snapshot with its body. It returns an error if the file is damaged, or gone.
@@ -236,8 +242,8 @@ func readSnapshotHeader(fsys fs.FS, name string, log uuid.UUID) (Snapshot, error
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return Snapshot{}, err
 	}
-	s, _, err := decodeSnapshotHeader(header[:n], log)
-	s.fsys, s.log = fsys, log
+	s, length, err := decodeSnapshotHeader(header[:n], log)
+	s.fsys, s.log, s.bodyBytes = fsys, log, int64(length)
 	return s, err
 }
 

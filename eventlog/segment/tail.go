@@ -94,8 +94,8 @@ func arrived(data []byte) int {
 
 const sectorBytes = 512 //mutant:sector-size
 
-// torn reports whether b is the rest of an entry whose writing was cut short: a proper prefix of
-// it, intact as far as it goes. It returns the header of the entry's frame. If b does not hold all
+// torn reports whether b is the beginning of an entry whose write was cut short: a proper prefix
+// of it, intact as far as it goes. It returns the header of the entry's frame. If b does not hold all
 // of that, it returns only the number next, which the frame probably had.
 func (s *Scan) torn(b []byte, next uint64) (h Header, torn bool) {
 	length, k := binary.Uvarint(b)

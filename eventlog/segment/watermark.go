@@ -93,7 +93,7 @@ func readWatermarkFile(fsys fs.FS, name string, log uuid.UUID) (uint64, *Damage,
 		if before != nil && bytes.Equal(b, before) {
 			reason := "does not match its CRC32C"
 			if ok {
-				reason = fmt.Sprintf("says %d, and the highest number is %d", seq, MaxSeq)
+				reason = fmt.Sprintf("the watermark is %d, above the highest possible number %d", seq, MaxSeq)
 			}
 			return 0, &Damage{Segment: name, Length: int64(len(b)), Reason: reason}, nil
 		}

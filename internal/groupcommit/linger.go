@@ -6,17 +6,17 @@ import (
 )
 
 const (
-	// maxWaitedWriters is the most writers that a batch waits for. If there are more than twice as
-	// many, it waits for half of them: one half prepares its writes while the other half's batch
-	// is being committed.
+	// Up to twice maxWaitedWriters recent writers, a batch waits for at most maxWaitedWriters of
+	// them. With more, it waits for half of them: one half prepares its writes while the other
+	// half's batch is being committed.
 	maxWaitedWriters = 64
 	// maxLinger caps the wait. A caller with nothing else to do queues its next write within this
 	// time even if an idle core must wake up first, however long a commit takes.
 	maxLinger = 500 * time.Microsecond
 )
 
-// expect sets how many writes the next batch waits for, after a batch that ended with this many
-// writers in it or in the queue. The caller must hold mu.
+// expect sets how many writes the next batch waits for. Writers is the size of the last batch plus
+// the number of queued writes. The caller must hold mu.
 func (q *Queue[W]) expect(writers int) {
 	q.recentWriters = max(writers, q.recentWriters-q.recentWriters/16)
 	q.expected = min(writers, maxWaitedWriters)
@@ -44,7 +44,7 @@ func (q *Queue[W]) recordArrival(reached bool) {
 
 // linger waits for more writes after batch batchNo, whose commit took commitTime. It gives up
 // after that time (at most maxLinger), or if no write arrived for half of it. Later writes join
-// the following batch. It then wakes the next leader, unless the next batch already started.
+// the following batch. It then wakes the next leader, unless the next batch already started or no write is queued.
 func (q *Queue[W]) linger(batchNo uint64, commitTime time.Duration) {
 	lingerBudget := min(commitTime, maxLinger)
 	start := time.Now()

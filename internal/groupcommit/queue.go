@@ -70,9 +70,10 @@ func (q *Queue[W]) Do(w W, chain bool) error {
 
 // lead commits a batch and wakes the followers. The next leader is woken first.
 //
-// If the next batch is not full yet, the linger goroutine starts just before the last follower is
-// woken. The Go scheduler runs woken goroutines in wake order, except the last one, which runs
+// If the next batch is not full yet, the linger goroutine starts before the last write of the batch
+// is handled. The Go scheduler runs woken goroutines in wake order, except the last one, which runs
 // immediately. By the time linger runs, the other callers have therefore queued their next writes.
+// If the last write is the leader's own, linger starts after all followers were woken.
 func (q *Queue[W]) lead(batch []W, own *Call) {
 	start := time.Now()
 	after := q.commit(batch)

@@ -101,13 +101,15 @@ func decodeRowsV1(body []byte) (map[uuid.UUID]*migration, bool) {
 		}
 		number := func(list []any, i int) uint64 { n, _ := list[i].(uint64); return n }
 		flag := func(i int) bool { b, _ := f[i].(bool); return b }
-		states[e.Migration] = &migration{
+		m := &migration{
 			row: &e, rowSeq: number(row, 0), rowPrev: number(row, 1), last: number(row, 2),
 			facts: Facts{
 				SourceNode: number(f, 0), TargetNode: number(f, 1), SourceGroup: number(f, 2), WritePauseBudgetUS: number(f, 3),
 				WallNS: number(f, 4), Logical: number(f, 5), HasTarget: flag(6), HasSource: flag(7),
 			},
 		}
+		m.target.broken, m.source.broken = flag(8), flag(9)
+		states[e.Migration] = m
 	}
 	return states, true
 }

@@ -9,12 +9,12 @@ import (
 	"migrationlog/projection"
 )
 
-// pending keeps, while a log is read from its beginning to its end, the events that may matter in
-// the end: those of each migration's current incarnation.
+// pending collects, while the log is read forward, the events that can still affect the final view:
+// those of each migration's current incarnation.
 type pending struct {
-	view         *projection.View // the snapshot's, which the events follow on
+	view         *projection.View // of the snapshot; the events come after it
 	migrations   map[checkpoint.MigrationID]*incarnation
-	owners       []*incarnation // of the events of the current segment: finds most predecessors faster
+	owners       []*incarnation // of the current segment's events: speeds up the lookup of most predecessors
 	unused       []*incarnation
 	unknownKinds uint64
 }
@@ -24,7 +24,7 @@ type incarnation struct {
 	id         checkpoint.MigrationID
 	lastSeq    uint64 // 0 if the last event ended it
 	inSnapshot bool
-	events     []byte // packed one after another, see add; the memory is used again
+	events     []byte // packed one after another, see add; the memory is reused
 }
 
 const packedHeadBytes = 20 // seq, previous seq, length of the body
@@ -33,7 +33,7 @@ func newPending() *pending {
 	return &pending{view: projection.New(), migrations: make(map[checkpoint.MigrationID]*incarnation)}
 }
 
-// addAll adds the frames of a segment that are behind base.
+// addAll adds the frames of a segment whose seq is above base.
 func (p *pending) addAll(f *frames, base uint64) error {
 	p.owners = p.owners[:0]
 	for i := range f.list {
@@ -52,12 +52,13 @@ func (p *pending) addAll(f *frames, base uint64) error {
 	return nil
 }
 
-// add takes the next event. It has to name the event of its migration that was added last: then no
-// event between the two is missing. The migration is probably that of in.
+// add adds the next event and returns its incarnation. The event's previous seq must be the
+// migration's last added event: then no event between the two is missing. In is a guess of the
+// incarnation, or nil.
 func (p *pending) add(in *incarnation, seq, prevSeq uint64, body []byte) (*incarnation, error) {
 	kind, id, ok := checkpoint.Peek(body)
 	if !ok {
-		return nil, fmt.Errorf("%w: not an event in its usual form", errNeedsFullScan)
+		return nil, fmt.Errorf("%w: the body is not in AppendEvent's form", errNeedsFullScan)
 	}
 	if in == nil || in.id != id {
 		if in = p.migrations[id]; in == nil {
@@ -65,7 +66,7 @@ func (p *pending) add(in *incarnation, seq, prevSeq uint64, body []byte) (*incar
 		}
 	}
 	if prevSeq != in.lastSeq { //mutant:link-to-last-event
-		return nil, fmt.Errorf("%w: it names seq %d as its predecessor, which is %d", errNeedsFullScan, prevSeq, in.lastSeq)
+		return nil, fmt.Errorf("%w: its previous seq is %d, but its migration's last event is %d", errNeedsFullScan, prevSeq, in.lastSeq)
 	}
 	in.lastSeq = seq
 	switch kind.Effect() {

@@ -29,9 +29,9 @@ const (
 	ScanTail Scope = true
 )
 
-// errNeedsFullScan is returned if the log or the snapshot is not intact. The caller then falls
-// back to an older snapshot, and at last to FoldAll.
-var errNeedsFullScan = errors.New("the log has to be read frame by frame")
+// errNeedsFullScan is returned if the log or the snapshot is not intact. The caller then tries an
+// older snapshot, then the log from its first frame, and at last FoldAll.
+var errNeedsFullScan = errors.New("the log must be read frame by frame")
 
 // FoldAll decodes every frame. Lost events are taken from the next snapshot after them, if there
 // is one. It returns an I/O error.
@@ -46,10 +46,10 @@ func (s Source) FoldAll() (*replay.Fold, error) {
 	return fold, nil
 }
 
-// Fold returns the view that FoldAll returns. It starts from the newest matching snapshot, if any,
-// verifies the checksum of every frame after it, and decodes the events of the migrations that
-// are live at the end. If the log is not intact there, it falls back to FoldAll. It returns an I/O
-// error.
+// Fold returns the same rows as FoldAll, but does not notice damage before its snapshot. It tries
+// the snapshots from the newest to the oldest, then the log from its first frame. It verifies the
+// checksum of every frame that it reads, and decodes the events of the migrations that are live at
+// the end. If each attempt needs a full scan, it calls FoldAll. It returns an I/O error.
 func (s Source) Fold() (*replay.Fold, error) {
 	for _, snapshot := range s.Snapshots { //mutant:older-snapshot
 		//mutant:version-1-passed-over
@@ -85,7 +85,7 @@ func (s Source) foldFrom(snapshot *segment.Snapshot) (*replay.Fold, error) {
 	}
 	begin, ok := slices.BinarySearch(names, from)
 	if !ok || names[0] != segment.Name(1) { //mutant:first-segment
-		return nil, fmt.Errorf("%w: segment %s or the first one is missing", errNeedsFullScan, from)
+		return nil, fmt.Errorf("%w: segment %s or segment 1 is missing", errNeedsFullScan, from)
 	}
 	fold := replay.NewFold(s.Directory, nil)
 	next, _ := segment.ParseName(from)
@@ -99,7 +99,7 @@ func (s Source) foldFrom(snapshot *segment.Snapshot) (*replay.Fold, error) {
 		next = frames.next()
 		//mutant:snapshot-last-frame
 		if snapshot != nil && frames.segment == snapshot.Last.Segment && !frames.has(snapshot.Last) {
-			return nil, fmt.Errorf("%w: the snapshot's last frame, seq %d, is another", errNeedsFullScan, base)
+			return nil, fmt.Errorf("%w: the log does not have the snapshot's last frame, seq %d", errNeedsFullScan, base)
 		}
 		if n := len(frames.list); n > 0 {
 			fold.Count(frames.segment, frames.id(n-1), next-frames.segment)
@@ -112,12 +112,12 @@ func (s Source) foldFrom(snapshot *segment.Snapshot) (*replay.Fold, error) {
 	if err != nil {
 		return nil, err
 	}
-	fold.Rebuilt(view, p.unknownKinds, base)
+	fold.SetView(view, p.unknownKinds, base)
 	return fold, nil
 }
 
-// segments yields the frames of all segments in order, from base on, each valid until the next is
-// asked for. Damage that has cost no frame goes into the fold's report.
+// segments yields the frames of all segments in order, from base on. A yielded value is valid only
+// until the next iteration. Damage that has cost no frame goes into the fold's report.
 func (s Source) segments(fold *replay.Fold, names []string, base uint64) iter.Seq2[*frames, error] {
 	return func(yield func(*frames, error) bool) {
 		last := len(names) - 1

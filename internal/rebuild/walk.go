@@ -15,10 +15,10 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// frames are those of one segment, or its last ones.
+// frames holds the frames of one segment, from base on.
 type frames struct {
-	segment uint64 // the number that it is named by, and its first frame has
-	first   uint64 // the number of the list's first
+	segment uint64 // seq of the segment's first frame, which names the file
+	first   uint64 // seq of the list's first frame
 	list    []frame
 	memory  []byte
 }
@@ -40,7 +40,7 @@ func (f *frames) has(id segment.FrameID) bool {
 
 func (f *frames) next() uint64 { return f.first + uint64(len(f.list)) }
 
-// add takes the next frame, but for its number if it is before base.
+// add appends the next frame. If its seq is below base, add only skips its number.
 func (f *frames) add(h segment.Header, headerCRC32C uint32, body []byte, base uint64) {
 	if h.Seq < base {
 		f.first++
@@ -52,8 +52,8 @@ func (f *frames) add(h segment.Header, headerCRC32C uint32, body []byte, base ui
 // maxWalkers bounds how many segments are read at once, and with them the memory.
 const maxWalkers = 8
 
-// walk yields the frames of the segments in order, from base on, each valid until the next is
-// asked for. Several segments are read at once. It ends with an I/O error, or errNeedsFullScan for
+// walk yields the frames of the segments in order, from base on. A yielded value is valid only until
+// the next iteration. Several segments are read at once. It ends with an I/O error, or errNeedsFullScan for
 // a segment that is not intact.
 func walk(fsys fs.FS, log uuid.UUID, names []string, base uint64) iter.Seq2[*frames, error] {
 	type walked struct {
@@ -93,7 +93,7 @@ func walk(fsys fs.FS, log uuid.UUID, names []string, base uint64) iter.Seq2[*fra
 	}
 }
 
-// read makes these the frames of a segment, in the memory of the ones before.
+// read loads a segment in place of the previous one, and reuses its memory.
 func (f *frames) read(fsys fs.FS, log uuid.UUID, name string, base uint64) error {
 	f.segment, _ = segment.ParseName(name)
 	f.first = f.segment
@@ -122,7 +122,7 @@ func (f *frames) load(fsys fs.FS, name string) error {
 	}
 	f.memory = slices.Grow(f.memory[:0], int(info.Size()))[:info.Size()]
 	n, err := io.ReadFull(file, f.memory)
-	if err == io.EOF || err == io.ErrUnexpectedEOF { // it became shorter: the missing frames will be missed
+	if err == io.EOF || err == io.ErrUnexpectedEOF { // it became shorter: the caller finds that frames are missing
 		err = nil
 	}
 	f.memory = f.memory[:n]

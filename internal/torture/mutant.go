@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -44,7 +45,10 @@ func killMutants(o options) error {
 				mu.Lock()
 				if err != nil {
 					survivors = append(survivors, fmt.Sprintf("%s (%v)", m.defence, m.change))
-					verdict = "SURVIVED: " + err.Error()
+					verdict = "NOT KILLED: " + err.Error()
+					if errors.Is(err, errSurvived) {
+						verdict = "SURVIVED: " + err.Error()
+					}
 				}
 				fmt.Printf("%-64s %5.1f s  %s\n", m.defence, time.Since(began).Seconds(), verdict)
 				mu.Unlock()
@@ -56,15 +60,15 @@ func killMutants(o options) error {
 	}
 	close(next)
 	workers.Wait()
-	fmt.Printf("%d mutants tried, %d killed, %d survived\n", len(chosen), len(chosen)-len(survivors), len(survivors))
+	fmt.Printf("%d mutants tried, %d killed, %d not killed\n", len(chosen), len(chosen)-len(survivors), len(survivors))
 	if len(survivors) > 0 {
-		return fmt.Errorf("survived: %s", strings.Join(survivors, "; "))
+		return fmt.Errorf("not killed: %s", strings.Join(survivors, "; "))
 	}
 	return nil
 }
 
-// chooseMutants returns those that -run, -changed and -atmost leave, and prints what these have
-// left out.
+// chooseMutants returns the mutants that -run, -changed and -atmost select. It prints the names that
+// -atmost excludes.
 func chooseMutants(o options) (chosen []mutant, err error) {
 	pattern, err := regexp.Compile(o.run)
 	if err != nil {
@@ -105,6 +109,9 @@ func sample(all []mutant, salt string) []mutant {
 	return all
 }
 
+// errSurvived is returned if the tests of a mutant pass.
+var errSurvived = errors.New("these tests passed although the defence is removed, write one that fails")
+
 // kill builds the mutant and runs its tests. It returns which of them failed.
 func (m mutant) kill() (verdict string, err error) {
 	dir, err := os.MkdirTemp("", "mutant-")
@@ -123,7 +130,7 @@ func (m mutant) kill() (verdict string, err error) {
 	pkg := m.testPackage()
 	binary, err := overlay.Build(pkg, false)
 	if err != nil {
-		return "", fmt.Errorf("it does not compile: %w", err)
+		return "", fmt.Errorf("it does not compile, fix it in mutants.go: %w", err)
 	}
 	arguments := []string{"-test.v", "-test.failfast", "-test.timeout=20m", "-test.run=" + m.run}
 	if pkg == simulated {
@@ -136,7 +143,7 @@ func (m mutant) kill() (verdict string, err error) {
 	test.Dir = filepath.Join(overlay.root, pkg)
 	output, err := test.CombinedOutput()
 	if err == nil {
-		return "", fmt.Errorf("%s %s passes", pkg, m.run)
+		return "", fmt.Errorf("%w: %s in %s", errSurvived, m.run, pkg)
 	}
 	if failed := regexp.MustCompile(`--- FAIL: (\w+)`).FindSubmatch(output); failed != nil {
 		return "killed by " + string(failed[1]), nil

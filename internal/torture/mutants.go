@@ -1,7 +1,7 @@
 package main
 
-// mutants are the code under test, each without one of its defences. An entry whose marker is
-// shared by others says of the same statement how else it could be wrong.
+// mutants are the code under test, each without one of its defences. Several entries may
+// share a marker: each changes the statement in another way.
 var mutants = []mutant{
 	// What a disk may do to the frames.
 	{"the body's checksum is compared",
