@@ -50,7 +50,7 @@ func TestNewerFormat(t *testing.T) {
 				_, err := migrationlog.Open(dir, opts)
 				require.ErrorIs(t, err, migrationlog.ErrNewerFormat, "%s, seq %d", name, seq)
 				require.ErrorContains(t, err, record.Segment)
-				require.ErrorContains(t, err, "is in version 2")
+				require.ErrorContains(t, err, "has format version 2")
 			}
 			require.Equal(t, before, hashes(t, dir), "%s, seq %d", name, seq)
 

@@ -31,7 +31,7 @@ func TestNewerFormat_ExitCode(t *testing.T) {
 		} {
 			var stderr bytes.Buffer
 			require.Equal(t, exitNewerFormat, run(t.Context(), args, bytes.NewReader(lines), io.Discard, &stderr), "seq %d: %v", seq, args)
-			require.Contains(t, stderr.String(), "is in version 2", "seq %d: %v", seq, args)
+			require.Contains(t, stderr.String(), "has format version 2", "seq %d: %v", seq, args)
 		}
 		after, err := sum(filepath.Join(dir, "wal"))
 		require.NoError(t, err)
