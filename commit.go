@@ -58,7 +58,7 @@ func newChain(events []checkpoint.Event, opts []WriteOption) (first *write, refu
 	end, sizeBytes := &first, 0
 	for _, e := range events[:min(len(events), chainEvents)] {
 		w := newWrite(opts)
-		w.records(e)
+		w.setEvent(e)
 		if w.err != nil {
 			refused = w.err
 			w.release()
@@ -72,19 +72,19 @@ func newChain(events []checkpoint.Event, opts []WriteOption) (first *write, refu
 	return first, nil
 }
 
-func (w *write) upserts(c checkpoint.Checkpoint) {
+func (w *write) setUpsert(c checkpoint.Checkpoint) {
 	w.change = projection.Upserts(c)
-	w.encoded(checkpoint.AppendUpserted(w.bytes, w.change.Checkpoint()))
+	w.setBody(checkpoint.AppendUpserted(w.bytes, w.change.Checkpoint()))
 }
 
-// records encodes an event of any kind.
-func (w *write) records(e checkpoint.Event) {
-	if w.encoded(checkpoint.AppendEvent(w.bytes, e)); w.err == nil {
+// setEvent encodes an event of any kind.
+func (w *write) setEvent(e checkpoint.Event) {
+	if w.setBody(checkpoint.AppendEvent(w.bytes, e)); w.err == nil {
 		w.change = projection.ChangeOf(e)
 	}
 }
 
-func (w *write) encoded(event []byte, err error) {
+func (w *write) setBody(event []byte, err error) {
 	w.bytes = event
 	switch {
 	case err == nil:

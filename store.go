@@ -150,7 +150,7 @@ func (s *Store) logReport() {
 func (s *Store) Upsert(c checkpoint.Checkpoint, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
 	if w.err = w.options.checkUpsert(); w.err == nil {
-		w.upserts(c)
+		w.setUpsert(c)
 	}
 	return s.write(w)
 }
@@ -165,7 +165,7 @@ func (s *Store) Upsert(c checkpoint.Checkpoint, opts ...WriteOption) (Receipt, e
 func (s *Store) Abort(id checkpoint.MigrationID, reason string, comps []checkpoint.Compensation, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
 	if w.err = w.options.checkEnd("Abort"); w.err == nil {
-		w.records(checkpoint.Aborted{MigrationID: id, Reason: reason, Compensations: comps, TimestampMS: s.timestampMS(w)})
+		w.setEvent(checkpoint.Aborted{MigrationID: id, Reason: reason, Compensations: comps, TimestampMS: s.timestampMS(w)})
 	}
 	return s.write(w)
 }
@@ -176,7 +176,7 @@ func (s *Store) Abort(id checkpoint.MigrationID, reason string, comps []checkpoi
 func (s *Store) Remove(id checkpoint.MigrationID, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
 	if w.err = w.options.checkEnd("Remove"); w.err == nil {
-		w.records(checkpoint.Removed{MigrationID: id, TimestampMS: s.timestampMS(w)})
+		w.setEvent(checkpoint.Removed{MigrationID: id, TimestampMS: s.timestampMS(w)})
 	}
 	return s.write(w)
 }
