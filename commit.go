@@ -39,9 +39,7 @@ var writePool = sync.Pool{New: func() any { return new(write) }}
 
 func newWrite(opts []WriteOption) *write {
 	w := writePool.Get().(*write)
-	for _, opt := range opts {
-		opt(&w.options)
-	}
+	w.options.apply(opts)
 	return w
 }
 

@@ -35,15 +35,28 @@ type Options struct {
 	Now         func() time.Time // nil: time.Now; called from the goroutines that write
 }
 
+// check returns ErrInvalid for a value that has no meaning.
+func (o *Options) check() error {
+	switch {
+	case o == nil:
+		return nil
+	case o.OnDamage > RefuseDamage:
+		return fmt.Errorf("%w: Options.OnDamage is %d: use SkipDamage or RefuseDamage", ErrInvalid, o.OnDamage)
+	case o.SegmentSize < 0, o.ScrubRate < 0, o.LockTimeout < 0:
+		return fmt.Errorf("%w: Options.SegmentSize, ScrubRate and LockTimeout must not be negative: use 0 for the default", ErrInvalid)
+	}
+	return nil
+}
+
 func (o *Options) withDefaults() Options {
 	var opts Options
 	if o != nil {
 		opts = *o
 	}
-	if opts.SegmentSize <= 0 {
+	if opts.SegmentSize == 0 {
 		opts.SegmentSize = eventlog.DefaultSegmentBytes
 	}
-	if opts.ScrubRate <= 0 {
+	if opts.ScrubRate == 0 {
 		opts.ScrubRate = 32 << 20
 	}
 	if opts.Logger == nil {
@@ -55,8 +68,9 @@ func (o *Options) withDefaults() Options {
 	return opts
 }
 
-// WriteOption is a choice for one write. A call returns ErrInvalid for an option that it would
-// ignore, and writes nothing.
+// WriteOption is a choice for one write; nil is none. A call returns ErrInvalid for an option that it
+// would ignore, and writes nothing. The exception is Strict in WriteAll, which applies to the
+// upserts, if there are any.
 type WriteOption func(*writeOptions)
 
 type writeOptions struct {
@@ -109,6 +123,14 @@ func At(timestampMS uint64) WriteOption {
 	return func(o *writeOptions) { o.timestampMS = &timestampMS }
 }
 
+func (o *writeOptions) apply(opts []WriteOption) {
+	for _, opt := range opts {
+		if opt != nil {
+			opt(o)
+		}
+	}
+}
+
 // checkUpsert returns ErrInvalid if Upsert would ignore one of the options.
 func (o *writeOptions) checkUpsert() error {
 	if o.timestampMS != nil {
@@ -132,9 +154,7 @@ func (o *writeOptions) checkEnd(call string) error {
 // Strict is allowed: its documentation says that it applies only to upserts.
 func checkAll(events []checkpoint.Event, opts []WriteOption) error {
 	var o writeOptions
-	for _, opt := range opts {
-		opt(&o)
-	}
+	o.apply(opts)
 	if o.timestampMS != nil {
 		return fmt.Errorf("%w: option At does not apply to WriteAll: set the timestamp of each event instead", ErrInvalid)
 	}

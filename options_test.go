@@ -1,6 +1,7 @@
 package migrationlog_test
 
 import (
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -87,4 +88,19 @@ func TestWriteAll_StrictAmongOthers(t *testing.T) {
 	require.ErrorIs(t, err, migrationlog.ErrConflict)
 	require.Len(t, receipts, 1)
 	require.EqualValues(t, 2, receipts[0].Seq)
+}
+
+// Options that have no meaning are refused before anything is made, and a nil WriteOption is none.
+func TestOptions_WithoutMeaning(t *testing.T) {
+	for _, opts := range []*migrationlog.Options{{OnDamage: 9}, {SegmentSize: -1}, {ScrubRate: -1}, {LockTimeout: -1}} {
+		dir := filepath.Join(memDir(t), "log")
+		_, err := migrationlog.Open(dir, opts)
+		require.ErrorIs(t, err, migrationlog.ErrInvalid)
+		require.NoDirExists(t, dir)
+	}
+	s := open(t, filepath.Join(memDir(t), "log"), nil)
+	_, err := s.Upsert(row(t, checkpoint.NewMigrationID(), 0, addLearner), nil)
+	require.NoError(t, err)
+	_, err = s.WriteAll([]checkpoint.Event{checkpoint.Removed{MigrationID: checkpoint.NewMigrationID()}}, nil, migrationlog.Confirm())
+	require.NoError(t, err)
 }

@@ -63,7 +63,7 @@ type Stats struct {
 // Damage does not fail it (unless OnDamage says so): see Report. It returns an I/O error, or one of
 // these, wrapped:
 //
-//   - ErrInvalid if dir is empty
+//   - ErrInvalid if dir is empty, or an option has no meaning
 //   - fs.ErrNotExist if there is no log and MustExist is set
 //   - ErrLocked, as an *eventlog.LockedError, if another writer has the log open
 //   - ErrDamaged, as a *DamagedError, if the log has damage and OnDamage is RefuseDamage
@@ -74,6 +74,9 @@ type Stats struct {
 func Open(dir string, opts *Options) (*Store, error) {
 	if dir == "" {
 		return nil, fmt.Errorf("%w: no directory is named", ErrInvalid)
+	}
+	if err := opts.check(); err != nil {
+		return nil, err
 	}
 	o := opts.withDefaults()
 	recovery, err := eventlog.Begin(dir, eventlog.Options{

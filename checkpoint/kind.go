@@ -10,8 +10,9 @@ import (
 // Kind is the kind of an encoded event, as it is stored under key 1.
 type Kind uint8
 
-// The kinds of event that this version writes. Each of them needs a line in the table kinds,
-// a case in KindOf, and its encoding and decoding.
+// The kinds of event that this version writes. Each of them needs a line in the table kinds, a case
+// in KindOf, an event type, its encoding and decoding, its NDJSON and its text in replay-tool, and a
+// line in the documents. `go test . ./checkpoint ./cmd/replay-tool -run Kinds` names what is missing.
 const (
 	KindUpserted Kind = 1
 	KindAborted  Kind = 2

@@ -162,7 +162,7 @@ func (r *Reader) Snapshot() (*projection.View, error) {
 			return view, nil
 		}
 	}
-	return nil, fmt.Errorf("a sound snapshot in %s/: %w", segment.SnapshotDir, fs.ErrNotExist)
+	return nil, fmt.Errorf("no intact snapshot in %s/ (verify lists the damaged ones): %w", segment.SnapshotDir, fs.ErrNotExist)
 }
 
 // Verify reads every frame of the log, and its snapshots, and reports what is damaged. It returns

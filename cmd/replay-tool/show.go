@@ -32,8 +32,9 @@ type story struct {
 	vshard  uint32
 	facts   projection.Facts
 	records []replay.Record
-	lost    []uint64 // the numbers that the records name as the one before them, and are not there
+	lost    []uint64 // numbers of its events that are lost: a record, or a snapshot's row, names them
 	inDoubt bool
+	row     *projection.Row // nil for none
 }
 
 func (t *tool) runShow(ctx context.Context, dir, typed string) error {
@@ -56,8 +57,8 @@ func (t *tool) runShow(ctx context.Context, dir, typed string) error {
 			s.add(r, fold.View)
 		}
 	}
-	if row, ok := fold.View.Get(id); ok { // with what was lost since
-		s.facts = row.Facts
+	if row, ok := fold.View.Get(id); ok {
+		s.setRow(row)
 	}
 	report := fold.Report()
 	s.inDoubt = fold.View.Doubt(id) == projection.InDoubt
@@ -74,6 +75,14 @@ func (t *tool) runShow(ctx context.Context, dir, typed string) error {
 	}
 	t.reportFindings(report)
 	return verdictOf(report)
+}
+
+// setRow sets the row after the last record. A snapshot may have it though its event is lost.
+func (s *story) setRow(row projection.Row) {
+	s.row, s.facts = &row, row.Facts
+	if n := len(s.records); n > 0 && s.records[n-1].Seq < row.Seq {
+		s.lost = append(s.lost, row.Seq)
+	}
 }
 
 func (s *story) add(r replay.Record, view *projection.View) {
@@ -133,6 +142,12 @@ func (s story) outcome() string {
 		doubt = " - in doubt: an event lost since may have been its last"
 	}
 	took := "over " + span(s.records[0].WallMS(), last.WallMS())
+	if s.row != nil && s.row.Seq > last.Seq {
+		return fmt.Sprintf("at %s, from a snapshot: event %d itself is lost%s", s.row.Checkpoint.Phase(), s.row.Seq, doubt)
+	}
+	if _, isCheckpoint := last.Event.(checkpoint.Upserted); isCheckpoint && s.row == nil {
+		return "without a row, from a snapshot: the event that ended it is lost" + doubt
+	}
 	switch e := last.Event.(type) {
 	case checkpoint.Aborted:
 		return fmt.Sprintf("aborted, %s: %s%s", took, strconv.Quote(e.Reason), doubt)

@@ -69,7 +69,9 @@ func (t *tool) verifyText(r replay.Report) {
 		fmt.Fprintln(w, "in doubt: any migration without a row (a lost event may have been its only one, or its last)")
 	}
 	switch {
-	case len(r.Damage) > 0 && (len(r.InDoubt) > 0 || r.UnnamedInDoubt):
+	case len(r.Damage) > 0 && r.UnnamedInDoubt && len(r.InDoubt) == 0:
+		fmt.Fprintln(w, "verdict: damaged: no row is in doubt, but the log may have lost migrations without a row. Compare them with the cluster once. This line stays")
+	case len(r.Damage) > 0 && len(r.InDoubt) > 0:
 		fmt.Fprintln(w, "verdict: damaged: ask the cluster what is true of the migrations in doubt, and write that (see 'replay-tool import --help')")
 	case len(r.Damage) > 0:
 		fmt.Fprintln(w, "verdict: damaged, and no migration is in doubt: what is damaged costs no row")

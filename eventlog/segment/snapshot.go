@@ -126,7 +126,7 @@ func decodeSnapshotHeader(b []byte, log uuid.UUID) (s Snapshot, length uint64, e
 	//mutant:snapshot-header-checksum
 	if len(b) < snapshotHeaderBytes || [snapshotMagicBytes]byte(b) != snapshotMagic || b[snapshotMagicBytes] == 0 ||
 		binary.LittleEndian.Uint32(b[36:]) != headerCRC(b, &log) {
-		return s, 0, errors.New("no valid snapshot header")
+		return s, 0, errors.New("no valid snapshot header: damaged, or of another log")
 	}
 	length = binary.LittleEndian.Uint64(b[24:])
 	s = Snapshot{

@@ -345,7 +345,7 @@ func (h *history) appendForeign() error {
 	if h.chance(2) {
 		prev = h.r.Uint64N(seq)
 	}
-	body, kind := oracle.UnknownBody(4+h.r.Uint64N(3), id, e.WallMS()), "an unknown kind"
+	body, kind := oracle.UnknownBody(20+h.r.Uint64N(3), id, e.WallMS()), "an unknown kind"
 	if h.chance(4) {
 		kind = describe(e)
 		if body, err = checkpoint.EncodeEvent(e); err != nil {

@@ -36,7 +36,7 @@ func TestMutants_HaveOneMarkerEach(t *testing.T) {
 		require.True(t, used[marker], "no mutant changes %s%s in %s: add one to mutants.go, or remove the marker", markerPrefix, marker, files)
 	}
 	for marker := range used {
-		require.Contains(t, found, marker, "a mutant's marker is not in the source: put it back at the statement that bears the defence")
+		require.NotEmpty(t, found[marker], "a mutant's marker, %s%s, is not in the source: put it back at the statement of the defence", markerPrefix, marker)
 	}
 }
 
