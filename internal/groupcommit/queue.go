@@ -126,6 +126,10 @@ func (q *Queue[W]) take() (batch []W) {
 	return q.startBatch()
 }
 
+// maxChains is how many calls with many writes a batch may have. With more, a single write would
+// wait for the writes of all of them.
+const maxChains = 1 //mutant:one-chain
+
 // startBatch takes the pending writes. Of the calls with many writes it takes only the first and
 // leaves the others for later batches.
 func (q *Queue[W]) startBatch() (batch []W) {
@@ -138,10 +142,10 @@ func (q *Queue[W]) startBatch() (batch []W) {
 		if !w.call().chain {
 			return false
 		}
-		if chains++; chains > 1 { //mutant:one-chain
+		if chains++; chains > maxChains {
 			q.pending = append(q.pending, w)
 		}
-		return chains > 1
+		return chains > maxChains
 	})
 }
 

@@ -194,7 +194,7 @@ var mutants = []mutant{
 	{"one leader at a time commits",
 		Marked{"one-leader", terms(false, 0)}, "./internal/groupcommit", "TestQueue_CommitsEveryWriteOnce"},
 	{"a batch has one call with many writes",
-		Marked{"one-chain", condition(false)}, "./internal/groupcommit", "TestQueue_OneChainPerBatch|TestQueue_LeftOverChainComesFirst"},
+		Marked{"one-chain", value("2")}, "./internal/groupcommit", "TestQueue_OneChainPerBatch|TestQueue_LeftOverChainComesFirst"},
 	{"an event whose write or sync failed is not visible",
 		Marked{"published-if-durable", condition(true)}, "./", "TestD6_"},
 	{"a write is checked against the writes before it in its batch",
