@@ -18,17 +18,20 @@ import (
 // it writes down what later openings could not know: which of the lost numbers
 // nobody vouches for, before the watermark goes past them.
 func (r *Recovery) repair() error {
-	for _, d := range r.found.Strays { //mutant:strays-moved
-		if err := r.keepFile(d, moveFile); err != nil {
-			return err
-		}
-	}
 	for _, d := range r.found.Damage { // in place until there is a sound one
 		linked, err := r.isLinked(d)
 		if err == nil && !linked {
 			err = r.keepFile(d, linkOrMove)
 		}
 		if err != nil {
+			return err
+		}
+	}
+	if err := r.keepEvidence(); err != nil {
+		return err
+	}
+	for _, d := range r.found.Strays { //mutant:strays-moved
+		if err := r.keepFile(d, moveFile); err != nil {
 			return err
 		}
 	}
@@ -126,11 +129,24 @@ func (r *Recovery) updateManifest() error {
 	return nil
 }
 
-// updateWatermark makes both files say that all up to the log's end is durable. It
-// writes into a file that is sound: a copy of the directory tends to take the older
-// inode first, and its watermark is then no newer than its frames.
-func (r *Recovery) updateWatermark() error {
-	want := segment.AppendWatermark(nil, r.found.Manifest.UUID, r.scan.Tail().NextSeq-1)
+// keepEvidence raises the watermark to the highest number that is proven durable. The repair then
+// moves a damaged snapshot away and cuts off a torn write, whose headers may have been the proof. An
+// opening that is cut short in between must leave it to the next one.
+func (r *Recovery) keepEvidence() error {
+	through, moves := r.scan.Losses().Through(), slices.ContainsFunc(r.found.Strays, segment.Damage.OfSnapshot)
+	if through <= r.found.Watermark || r.found.Manifest.Revision == 0 || !moves && r.scan.Tail().Torn == 0 {
+		return nil
+	}
+	return r.writeWatermark(through) //mutant:evidence-kept
+}
+
+// updateWatermark makes both files say that all up to the log's end is durable.
+func (r *Recovery) updateWatermark() error { return r.writeWatermark(r.scan.Tail().NextSeq - 1) }
+
+// writeWatermark writes both files. It writes into a file that is sound: a copy of the directory
+// tends to take the older inode first, and its watermark is then no newer than its frames.
+func (r *Recovery) writeWatermark(seq uint64) error {
+	want := segment.AppendWatermark(nil, r.found.Manifest.UUID, seq)
 	for _, name := range segment.WatermarkNames {
 		path := filepath.Join(r.dir, name)
 		same, err := r.holds(name, want)

@@ -22,10 +22,10 @@ func (d Doubt) String() string { return [...]string{"untouched", "proven", "in d
 // may not have changed the row.
 func (l *losses) doubt(s *state) Doubt {
 	switch {
-	case s == nil && l.newest == 0:
+	case s == nil && l.newest() == 0:
 		return Untouched
 	//mutant:in-doubt
-	case s == nil || l.newest > s.last || s.standing != ended && l.uncertain(s, rowMark):
+	case s == nil || l.newest() > s.last || s.standing != ended && l.uncertain(s, rowMark):
 		return InDoubt
 	case l.uncertain(s, incarnationMark): //mutant:superseded
 		return Proven

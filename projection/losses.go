@@ -1,17 +1,13 @@
 package projection
 
-import (
-	"cmp"
-	"slices"
-)
+import "slices"
 
 // losses holds the numbers of lost events. A lost event is attributed if an intact event names it
 // as its predecessor: it was of that event's migration. Any other may have been of any migration.
 type losses struct {
-	ranges          []seqRange // ascending
-	attributed      map[uint64]bool
-	resolvedThrough uint64 // losses up to here are covered by a snapshot
-	newest          uint64 // newest lost event that is neither attributed nor resolved; 0 for none
+	ranges          []seqRange // all lost events, ascending
+	open            []seqRange // those that are neither attributed nor resolved, ascending
+	resolvedThrough uint64     // losses up to here are covered by a snapshot
 }
 
 type seqRange struct{ first, last uint64 }
@@ -23,19 +19,62 @@ func (l *losses) unresolved() bool {
 	return l.any() && l.ranges[len(l.ranges)-1].last > l.resolvedThrough
 }
 
+// newest returns the newest lost event that is neither attributed nor resolved, or 0.
+func (l *losses) newest() uint64 {
+	if len(l.open) == 0 {
+		return 0
+	}
+	return l.open[len(l.open)-1].last
+}
+
 func (l *losses) add(first, last uint64) {
 	l.ranges = append(l.ranges, seqRange{first, last})
-	l.newest = last
+	l.open = append(l.open, seqRange{first, last})
 }
 
 // attribute records that an event names seq as its predecessor. It reports whether seq is lost and
 // no snapshot covers it. A writer's new event never names a lost one. The views of a writer may
 // therefore share the losses.
 func (l *losses) attribute(seq uint64) (lost bool) {
-	if seq <= l.resolvedThrough || len(l.ranges) == 0 {
+	if seq <= l.resolvedThrough || !l.any() {
 		return false
 	}
-	_, lost = slices.BinarySearchFunc(l.ranges, seq, func(r seqRange, seq uint64) int {
+	if _, lost = find(l.ranges, seq); !lost {
+		return false
+	}
+	i, found := find(l.open, seq)
+	if !found {
+		return true
+	}
+	switch r := &l.open[i]; {
+	case r.first == r.last && i == 0:
+		l.open = l.open[1:]
+	case r.first == r.last:
+		l.open = slices.Delete(l.open, i, i+1)
+	case r.first == seq:
+		r.first++
+	case r.last == seq:
+		r.last--
+	default:
+		rest := seqRange{seq + 1, r.last}
+		r.last = seq - 1
+		l.open = slices.Insert(l.open, i+1, rest)
+	}
+	return true
+}
+
+// resolve records that a snapshot covers the losses up to seq, which is the last event so far.
+func (l *losses) resolve(seq uint64) { l.resolvedThrough, l.open = seq, nil }
+
+// unattributedIn reports whether a lost event in (after, through] is neither attributed nor resolved.
+func (l *losses) unattributedIn(after, through uint64) bool {
+	i, _ := find(l.open, after+1)
+	return i < len(l.open) && max(l.open[i].first, after+1) <= through
+}
+
+// find returns the index of the range that holds seq, or else of the first range above it.
+func find(ranges []seqRange, seq uint64) (i int, found bool) {
+	return slices.BinarySearchFunc(ranges, seq, func(r seqRange, seq uint64) int {
 		switch {
 		case r.last < seq:
 			return -1
@@ -44,53 +83,4 @@ func (l *losses) attribute(seq uint64) (lost bool) {
 		}
 		return 0
 	})
-	if !lost {
-		return false
-	}
-	if l.attributed == nil {
-		l.attributed = make(map[uint64]bool)
-	}
-	l.attributed[seq] = true
-	if seq == l.newest {
-		l.newest = l.unattributedBefore(seq)
-	}
-	return true
-}
-
-// resolve records that a snapshot covers the losses up to seq, which is the last event so far.
-func (l *losses) resolve(seq uint64) {
-	l.resolvedThrough, l.newest = seq, 0
-}
-
-// unattributedBefore returns the newest number below end that is lost, and neither attributed nor
-// resolved, or 0.
-func (l *losses) unattributedBefore(end uint64) uint64 {
-	for _, r := range slices.Backward(l.ranges) {
-		for seq := min(r.last, end-1); seq >= max(r.first, l.resolvedThrough+1); seq-- {
-			if !l.attributed[seq] {
-				return seq
-			}
-		}
-	}
-	return 0
-}
-
-// unattributedIn reports whether a lost event in (after, through] is neither attributed nor resolved.
-func (l *losses) unattributedIn(after, through uint64) bool {
-	after = max(after, l.resolvedThrough)
-	if l.newest <= after {
-		return false
-	}
-	begin, _ := slices.BinarySearchFunc(l.ranges, after+1, func(r seqRange, seq uint64) int { return cmp.Compare(r.last, seq) })
-	for _, r := range l.ranges[begin:] {
-		for seq := max(r.first, after+1); seq <= min(r.last, through); seq++ {
-			if !l.attributed[seq] {
-				return true
-			}
-		}
-		if r.last >= through {
-			return false
-		}
-	}
-	return false
 }

@@ -146,7 +146,7 @@ func (s *state) decode(b []byte) (rest []byte, ok bool) {
 		case 6:
 			flags = c.Head(detcbor.MajorUint)
 		case 7:
-			intact = intact && s.setID(c.Span(detcbor.MajorBytes)) == nil
+			intact = intact && s.standing != hasRow && s.setID(c.Span(detcbor.MajorBytes)) == nil
 		default:
 			intact = false
 		}

@@ -34,6 +34,10 @@ type Losses struct {
 // moment, as a watermark or a sound header says.
 func (l *Losses) Durable(through uint64) { l.through = max(l.through, through) }
 
+// Through is the highest number up to which every frame is proven to have been durable, but for the
+// skipped.
+func (l *Losses) Through() uint64 { return l.through }
+
 // Skip notes that a later opening has passed these numbers over.
 func (l *Losses) Skip(ranges []SeqRange) { l.skipped = ranges }
 

@@ -223,6 +223,17 @@ func ReadSnapshots(fsys fs.FS, log uuid.UUID, all bool) (found []Snapshot, damag
 }
 
 func readSnapshot(fsys fs.FS, name string, log uuid.UUID) (Snapshot, error) {
+	s, err := readSnapshotHeader(fsys, name, log)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	info, err := fs.Stat(fsys, path.Join(SnapshotDir, name))
+	if err != nil {
+		return Snapshot{}, err
+	}
+	if info.Size() != s.SizeBytes() { // a file that was blown up may not fit into memory
+		return Snapshot{}, fmt.Errorf("the file has %d bytes, and the header says %d", info.Size(), s.SizeBytes())
+	}
 	b, err := fs.ReadFile(fsys, path.Join(SnapshotDir, name))
 	if err != nil {
 		return Snapshot{}, err

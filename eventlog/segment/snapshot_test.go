@@ -1,6 +1,8 @@
 package segment_test
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/fstest"
 
@@ -52,6 +54,20 @@ func TestSnapshot_OfALaterVersion(t *testing.T) {
 	require.NotErrorIs(t, err, segment.ErrNewerFormat)
 	_, damage = segment.ReadSnapshots(fsys, testLog, true)
 	require.Len(t, damage, 1)
+}
+
+// D7: a snapshot whose file was blown up is damage, and not read into memory.
+func TestD7_BlownUpSnapshot(t *testing.T) {
+	s := segment.Snapshot{Version: segment.SnapshotVersion, Last: segment.FrameID{Seq: 5, Segment: 1}, Body: []byte("rows")}
+	dir := t.TempDir()
+	path := filepath.Join(dir, segment.SnapshotDir, s.Name())
+	require.NoError(t, os.Mkdir(filepath.Dir(path), 0o700))
+	require.NoError(t, os.WriteFile(path, s.Encode(testLog), 0o600))
+	require.NoError(t, os.Truncate(path, 1<<40))
+	found, damage := segment.ReadSnapshots(os.DirFS(dir), testLog, true)
+	require.Empty(t, found)
+	require.Len(t, damage, 1)
+	require.Contains(t, damage[0].Reason, "the header says 44")
 }
 
 // D7: whatever a snapshot's bytes are, reading them ends, and what is believed is what

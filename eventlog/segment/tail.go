@@ -54,10 +54,11 @@ func (s *Scan) endLog(p part, data []byte, pos int) bool {
 // not given again.
 func (s *Scan) leftover(data []byte, pos int) (end int, next uint64) {
 	end, next = pos, s.expect
+	written := arrived(data)   //mutant:written-sectors
 	for !allZero(data[end:]) { //mutant:unused-space
 		//mutant:torn-tail-found
-		if h, torn := s.torn(data[end:arrived(data)], next); torn && h.Seq > s.losses.through {
-			s.tail.Torn = int64(arrived(data) - end)
+		if h, torn := s.torn(data[end:written], next); torn && h.Seq > s.losses.through {
+			s.tail.Torn = int64(written - end)
 			s.tornThrough = h.DurableThrough
 			s.losses.Durable(h.DurableThrough)
 			return end, h.Seq

@@ -23,6 +23,7 @@ type wound struct {
 	image        *simos.Image
 	known        history
 	lost         []replay.SeqRange // what a report names
+	withTorn     []replay.SeqRange // the same, if a power cut leaves a part of the torn write behind a hole
 	acknowledged []replay.SeqRange // those of them that it says had been acknowledged
 	originals    []string          // bytes that no repair may delete
 }
@@ -55,6 +56,12 @@ func wounds(t *testing.T) []wound {
 		{"torn, and it had been durable", func(s *surgeon) { s.tear(5); s.durable(s.last()) }},
 		{"cut between two frames", func(s *surgeon) { s.cut(1) }},
 		{"older segments beside a newer snapshot", func(s *surgeon) { s.cut(1); s.writeWatermarks(s.last() - 1) }},
+		{"the same, and the snapshot's body damaged", func(s *surgeon) { s.cut(1); s.writeWatermarks(s.last() - 1); s.flipSnapshot() }},
+		{"torn behind a damaged frame, and the watermark behind", func(s *surgeon) {
+			s.flip(last - 1)
+			s.tear(records[last].Length - 1) // its header proves that the one before was durable
+			s.writeWatermarks(1)
+		}},
 		{"the last segment empty", func(s *surgeon) { s.cut(s.inLast()) }},
 		{"zeros behind the end", func(s *surgeon) { s.grow(600) }},
 		{"first frame damaged", func(s *surgeon) { s.flip(0) }},
@@ -92,7 +99,12 @@ func wounds(t *testing.T) []wound {
 		require.NoError(t, sound.Write(disk))
 		s := &surgeon{t: t, dir: filepath.Join(disk, logPath), records: records, watermark: records[last].Seq}
 		w.inflict(s)
-		all = append(all, wound{name: w.name, image: simos.ReadImage(disk), known: s.survivors(known), lost: s.reported(s.last()), acknowledged: s.reported(s.watermark), originals: s.originals})
+		lost, acknowledged := s.reported(s.last()), s.reported(s.watermark)
+		s.torn = false
+		all = append(all, wound{
+			name: w.name, image: simos.ReadImage(disk), known: s.survivors(known), lost: lost, withTorn: s.reported(s.last()),
+			acknowledged: acknowledged, originals: s.originals,
+		})
 	}
 	nothing := &simos.Image{Entries: map[string]*simos.Image{}}
 	return append(all, wound{name: "no log yet", image: nothing, known: newHistory()})
@@ -155,6 +167,14 @@ func (s *surgeon) snapshot(i int) string {
 	names, err := segment.SnapshotNames(os.DirFS(s.dir))
 	require.NoError(s.t, err)
 	return segment.SnapshotDir + "/" + names[i]
+}
+
+// flipSnapshot damages the body of the newest snapshot.
+func (s *surgeon) flipSnapshot() {
+	name := s.snapshot(0)
+	b := s.read(s.path(name))
+	b[len(b)-1] ^= 1
+	s.replace(name, string(b))
 }
 
 func (s *surgeon) stray() {

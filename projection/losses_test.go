@@ -1,0 +1,53 @@
+package projection
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// D5: whatever lost events are attributed in which order, the losses equal a set of numbers.
+func TestD5_LossesEqualASet(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for range 300 {
+		var l losses
+		lost, open := map[uint64]bool{}, map[uint64]bool{}
+		end := uint64(0)
+		for range 60 {
+			switch rng.IntN(8) {
+			case 0, 1:
+				first := end + 1 + rng.Uint64N(4)
+				end = first + rng.Uint64N(6)
+				l.add(first, end)
+				for seq := first; seq <= end; seq++ {
+					lost[seq], open[seq] = true, true
+				}
+			case 2:
+				if rng.IntN(10) == 0 {
+					l.resolve(end)
+					clear(open)
+				}
+			default:
+				seq := rng.Uint64N(end + 3)
+				require.Equal(t, lost[seq] && seq > l.resolvedThrough, l.attribute(seq), "seq %d", seq)
+				delete(open, seq)
+			}
+			newest := uint64(0)
+			for seq := range open {
+				newest = max(newest, seq)
+			}
+			require.Equal(t, newest, l.newest())
+			after := rng.Uint64N(end + 2)
+			through := after + rng.Uint64N(8)
+			within := false
+			for seq := after + 1; seq <= through; seq++ {
+				within = within || open[seq]
+			}
+			require.Equal(t, within, l.unattributedIn(after, through), "(%d, %d]", after, through)
+		}
+	}
+}
