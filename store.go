@@ -239,7 +239,7 @@ func (s *Store) WriteAll(events []checkpoint.Event, opts ...WriteOption) ([]Rece
 // Get returns a migration's latest checkpoint. Where the log has lost events,
 // Doubt says whether to trust it.
 func (s *Store) Get(id checkpoint.MigrationID) (checkpoint.Checkpoint, bool) {
-	row := s.view.Load().Place(id).Latest()
+	row := s.view.Load().Latest(id)
 	if row == nil {
 		return checkpoint.Checkpoint{}, false
 	}

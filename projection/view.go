@@ -30,6 +30,15 @@ func (v *View) begin() *View {
 	return &View{rows: v.rows.begin(o), rowless: v.rowless.begin(o), shards: v.shards.begin(o), lastSeq: v.lastSeq, losses: v.losses}
 }
 
+// Latest is the migration's row without the effect of lost events, nil for none. It must not be
+// changed.
+func (v *View) Latest(id checkpoint.MigrationID) *Row {
+	if s, ok := v.rows.get(idKey(id)); ok {
+		return &s.Row
+	}
+	return nil
+}
+
 // Place is the slot of a migration in a view. It is valid until the view is changed.
 type Place struct {
 	view  *View
