@@ -23,7 +23,7 @@ import (
 var (
 	seedFlag      = flag.Uint64("seed", 0, "what every case derives its own seed from; 0 is from the clock")
 	caseFlag      = flag.Int("case", -1, "try this case alone, and show its steps; -1 is all")
-	historiesFlag = flag.Int("histories", 1_000, "TestD8_RandomHistories: histories that are compared with the oracle")
+	historiesFlag = flag.Int("histories", 400, "TestD8_RandomHistories: histories that are compared with the oracle")
 )
 
 // maxFailures is how many failing histories end the test.
