@@ -65,8 +65,8 @@ func ratioTable(r *results) table {
 	return t
 }
 
-// fastest returns the peer with the highest median throughput among those that keep the same, and
-// false if none of them was measured.
+// fastest returns the peer with the highest median throughput among the peers whose column keeps is
+// the same. It returns false if none of them was measured.
 func fastest(r *results, keeps string, writers int) (name string, ok bool) {
 	keepsOf := map[string]string{}
 	for _, a := range r.Peers {

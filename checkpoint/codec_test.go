@@ -326,7 +326,7 @@ func requireSameError(t *testing.T, want, got error, of any) {
 	}
 }
 
-// exampleEvents are events of all kinds, those that are newer than testdata/golden.json too.
+// exampleEvents returns events of all kinds, also of kinds that testdata/golden.json does not have.
 func exampleEvents(t testing.TB) map[string]checkpoint.Event {
 	events := goldenEvents(t)
 	for _, p := range payloadsOf(math.MaxUint64, true) {

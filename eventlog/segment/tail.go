@@ -75,7 +75,7 @@ func (s *Scan) leftover(data []byte, pos int) (end int, next uint64) {
 		case h.Seq >= next:
 			next = h.Seq + 1
 		default: // also a copy of an earlier frame, in the place of one
-			next = min(next+1, MaxSeq+1) // behind the highest number no frame can have been
+			next = min(next+1, MaxSeq+1) // no frame has a number above MaxSeq
 		}
 		// Where the length alone says where the entry ends, and leaves less than tells an
 		// entry's beginning, that is the entry's end: its length is damaged too.
