@@ -75,7 +75,7 @@ type patient struct {
 	*writer
 	wound wound
 	disk  *simos.Disk
-	cut   bool // the power was cut during an earlier opening
+	hole  bool // a power cut left a part of the torn write, and zeros in place of its beginning
 }
 
 func (w wound) admit(dir string) (*patient, error) {
@@ -128,11 +128,28 @@ func (w wound) tryCut(at int, luck string, n int, dir string, tried *tally) erro
 	if err != nil || !tried.see(w.name, next.disk.Hash()) {
 		return err
 	}
-	next.cut = true
+	if next.hole, err = next.hasHole(); err != nil {
+		return err
+	}
 	if err := next.recover(filepath.Join(dir, "cut"), n); err != nil {
 		return fmt.Errorf("%s: a power cut after operation %d of the first Open, luck %s: %w", w.name, at, luck, err)
 	}
 	return nil
+}
+
+// hasHole reports whether the torn write lost its beginning, and not all of the rest. Then it
+// cannot be told from a damaged frame.
+func (p *patient) hasHole() (bool, error) {
+	torn := p.wound.torn
+	if torn == nil {
+		return false, nil
+	}
+	b, err := os.ReadFile(filepath.Join(p.dir, "wal", torn.Segment))
+	if err != nil || int64(len(b)) <= torn.Offset {
+		return false, err
+	}
+	rest := b[torn.Offset-1:] // with a byte of its length
+	return rest[0] == 0 && len(bytes.Trim(rest, "\x00")) > 0, nil
 }
 
 func (p *patient) interruptAndRecover(n int, dir string, tried *tally) error {
@@ -203,7 +220,7 @@ func (p *patient) check() error {
 	if err := p.close(); err != nil {
 		return err
 	}
-	if p.cut && slices.Equal(report.Lost, p.wound.withTorn) {
+	if p.hole && slices.Equal(report.Lost, p.wound.withTorn) {
 		p.wound.lost = p.wound.withTorn // see docs/DURABILITY.md: a power cut can leave a hole in the last write
 	}
 	if !slices.Equal(report.Lost, p.wound.lost) {

@@ -24,6 +24,7 @@ type wound struct {
 	known        history
 	lost         []replay.SeqRange // what a report names
 	withTorn     []replay.SeqRange // the same, if a power cut leaves a part of the torn write behind a hole
+	torn         *replay.Record    // the frame that was cut short, nil for none
 	acknowledged []replay.SeqRange // those of them that it says had been acknowledged
 	originals    []string          // bytes that no repair may delete
 }
@@ -100,9 +101,13 @@ func wounds(t *testing.T) []wound {
 		s := &surgeon{t: t, dir: filepath.Join(disk, logPath), records: records, watermark: records[last].Seq}
 		w.inflict(s)
 		lost, acknowledged := s.reported(s.last()), s.reported(s.watermark)
+		var torn *replay.Record
+		if s.torn {
+			torn = &records[last]
+		}
 		s.torn = false
 		all = append(all, wound{
-			name: w.name, image: simos.ReadImage(disk), known: s.survivors(known), lost: lost, withTorn: s.reported(s.last()),
+			name: w.name, image: simos.ReadImage(disk), known: s.survivors(known), lost: lost, withTorn: s.reported(s.last()), torn: torn,
 			acknowledged: acknowledged, originals: s.originals,
 		})
 	}
