@@ -14,20 +14,20 @@ import (
 )
 
 // D5: a lost event puts those migrations in doubt whose last event it may have
-// been; those that it may have been of, and that went on, are proven.
+// been; those that it may have been of, and that went on, are superseded.
 func TestD5_InDoubt(t *testing.T) {
 	dir, events, ends := smallLog(t) // upsert a, upsert b, upsert a, abort b, upsert a
 	a, b := events[0].Migration(), events[1].Migration()
 	type doubts map[checkpoint.MigrationID]projection.Doubt
 	for lost, want := range map[int]struct {
-		inDoubt, proven []checkpoint.MigrationID
-		each            doubts
+		inDoubt, superseded []checkpoint.MigrationID
+		each                doubts
 	}{
-		1: {nil, ids{a}, doubts{a: projection.Proven, b: projection.Untouched}},  // 3 names it as a's
-		2: {nil, nil, doubts{a: projection.Untouched, b: projection.Proven}},     // 4 names it as b's, and b is aborted
-		3: {nil, ids{a}, doubts{a: projection.Proven, b: projection.Untouched}},  // 5 names it as a's: it cannot have been b's
-		4: {ids{b}, ids{a}, doubts{a: projection.Proven, b: projection.InDoubt}}, // b's abort: b has a row again
-		5: {ids{a}, nil, doubts{a: projection.InDoubt, b: projection.InDoubt}},   // a's last, but it may have been a new b
+		1: {nil, ids{a}, doubts{a: projection.Superseded, b: projection.None}},       // 3 names it as a's
+		2: {nil, nil, doubts{a: projection.None, b: projection.Superseded}},          // 4 names it as b's, and b is aborted
+		3: {nil, ids{a}, doubts{a: projection.Superseded, b: projection.None}},       // 5 names it as a's: it cannot have been b's
+		4: {ids{b}, ids{a}, doubts{a: projection.Superseded, b: projection.InDoubt}}, // b's abort: b has a row again
+		5: {ids{a}, nil, doubts{a: projection.InDoubt, b: projection.InDoubt}},       // a's last, but it may have been a new b
 	} {
 		damaged := copyDir(t, dir)
 		require.NoError(t, os.RemoveAll(filepath.Join(damaged, "snapshots")))
@@ -36,7 +36,7 @@ func TestD5_InDoubt(t *testing.T) {
 		report := s.Report()
 		require.EqualValues(t, lost, report.Lost[0].First)
 		require.Equal(t, want.inDoubt, report.InDoubt, "seq %d lost", lost)
-		require.Equal(t, want.proven, report.Proven, "seq %d lost", lost)
+		require.Equal(t, want.superseded, report.Superseded, "seq %d lost", lost)
 		require.Equal(t, report.Lost, report.AcknowledgedLost)
 		for id, doubt := range want.each {
 			require.Equal(t, doubt, s.Doubt(id), "seq %d lost", lost)
@@ -71,8 +71,8 @@ func TestD5_ConfirmEndsADoubt(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 7, receipt.Seq)
 	for range 2 {
-		require.Equal(t, projection.Proven, s.Doubt(a))
-		require.Equal(t, projection.Proven, s.Doubt(b))
+		require.Equal(t, projection.Superseded, s.Doubt(a))
+		require.Equal(t, projection.Superseded, s.Doubt(b))
 		s = reopen(t, s, dir)
 	}
 	require.Empty(t, s.Report().InDoubt)

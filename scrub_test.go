@@ -81,7 +81,7 @@ func TestD5_Scrub(t *testing.T) {
 	got, ok := next.Get(first)
 	require.True(t, ok)
 	require.Equal(t, lost.Checkpoint, got)
-	require.Equal(t, projection.Proven, next.Doubt(first))
+	require.Equal(t, projection.Superseded, next.Doubt(first))
 
 	active := segments(t, dir)
 	require.NoError(t, os.Truncate(active[len(active)-1], 10))

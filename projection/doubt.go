@@ -4,18 +4,18 @@ package projection
 type Doubt uint8
 
 const (
-	// Untouched: no lost event can have changed the migration's row or its facts.
-	Untouched Doubt = iota
-	// Proven: a lost event was the migration's or may have been, and a later one,
+	// None: no lost event can have changed the migration's row or its facts.
+	None Doubt = iota
+	// Superseded: a lost event was the migration's or may have been, and a later one,
 	// which is here, supersedes it. The row is right, its history has a gap.
-	Proven
+	Superseded
 	// InDoubt: a lost event may have been the migration's last. Its true row may be
 	// another, or none.
 	InDoubt
 )
 
-// String returns "untouched", "proven" or "in doubt".
-func (d Doubt) String() string { return [...]string{"untouched", "proven", "in doubt"}[d] }
+// String returns "none", "superseded" or "in doubt".
+func (d Doubt) String() string { return [...]string{"none", "superseded", "in doubt"}[d] }
 
 // doubt returns the effect of the losses on the migration with this state, nil for one that the
 // view does not know. Only an event of a known kind supersedes a lost one, because an unknown kind
@@ -23,14 +23,14 @@ func (d Doubt) String() string { return [...]string{"untouched", "proven", "in d
 func (l *losses) doubt(s *state) Doubt {
 	switch {
 	case s == nil && l.newest() == 0:
-		return Untouched
+		return None
 	//mutant:in-doubt
 	case s == nil || l.newest() > s.last || s.standing != ended && l.uncertain(s, rowMark):
 		return InDoubt
 	case l.uncertain(s, incarnationMark): //mutant:superseded
-		return Proven
+		return Superseded
 	}
-	return Untouched
+	return None
 }
 
 // uncertain reports whether an event of the migration is missing, or may be, between the event

@@ -21,37 +21,37 @@ func TestD5_Doubt(t *testing.T) {
 		history func(v *projection.View)
 		want    projection.Doubt
 	}{
-		"nothing known, nothing lost": {func(v *projection.View) {}, projection.Untouched},
+		"nothing known, nothing lost": {func(v *projection.View) {}, projection.None},
 		"nothing known, one lost":     {func(v *projection.View) { v.MarkLost(1, 1) }, projection.InDoubt},
 		"lost after its last":         {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2) }, projection.InDoubt},
-		"its own, and superseded":     {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.Apply(3, 2, next) }, projection.Proven},
-		"perhaps its own, superseded": {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.Apply(3, 1, next) }, projection.Proven},
+		"its own, and superseded":     {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.Apply(3, 2, next) }, projection.Superseded},
+		"perhaps its own, superseded": {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.Apply(3, 1, next) }, projection.Superseded},
 		"another's": {func(v *projection.View) {
 			v.Apply(1, 0, first)
 			v.MarkLost(2, 2)
 			v.Apply(3, 1, next)
 			v.Apply(4, 2, checkpoint.Removed{MigrationID: checkpoint.MigrationID{9}})
-		}, projection.Untouched},
-		"before it began":               {func(v *projection.View) { v.MarkLost(1, 1); v.Apply(2, 0, first) }, projection.Untouched},
-		"perhaps its beginning":         {func(v *projection.View) { v.MarkLost(1, 1); v.Apply(2, 0, next) }, projection.Proven},
-		"before it began, and it ended": {func(v *projection.View) { v.MarkLost(1, 1); v.Apply(2, 0, first); v.Apply(3, 2, ended) }, projection.Untouched},
-		"its own, and it ended":         {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.Apply(3, 2, ended) }, projection.Proven},
+		}, projection.None},
+		"before it began":               {func(v *projection.View) { v.MarkLost(1, 1); v.Apply(2, 0, first) }, projection.None},
+		"perhaps its beginning":         {func(v *projection.View) { v.MarkLost(1, 1); v.Apply(2, 0, next) }, projection.Superseded},
+		"before it began, and it ended": {func(v *projection.View) { v.MarkLost(1, 1); v.Apply(2, 0, first); v.Apply(3, 2, ended) }, projection.None},
+		"its own, and it ended":         {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.Apply(3, 2, ended) }, projection.Superseded},
 		"after it ended":                {func(v *projection.View) { v.Apply(1, 0, first); v.Apply(2, 1, ended); v.MarkLost(3, 3) }, projection.InDoubt},
-		"its end, and it began again":   {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.Apply(3, 0, first) }, projection.Proven},
+		"its end, and it began again":   {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.Apply(3, 0, first) }, projection.Superseded},
 		"an earlier life": {func(v *projection.View) {
 			v.Apply(1, 0, first)
 			v.MarkLost(2, 2)
 			v.Apply(3, 2, ended)
 			v.Apply(4, 0, first)
-		}, projection.Untouched},
-		"unknown kind, nothing lost":     {func(v *projection.View) { v.Apply(1, 0, first); v.ApplyUnknown(2, 1, id); v.Apply(3, 2, next) }, projection.Untouched},
+		}, projection.None},
+		"unknown kind, nothing lost":     {func(v *projection.View) { v.Apply(1, 0, first); v.ApplyUnknown(2, 1, id); v.Apply(3, 2, next) }, projection.None},
 		"its own, named by unknown kind": {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.ApplyUnknown(3, 2, id) }, projection.InDoubt},
 		"the same, and superseded": {func(v *projection.View) {
 			v.Apply(1, 0, first)
 			v.MarkLost(2, 2)
 			v.ApplyUnknown(3, 2, id)
 			v.Apply(4, 3, next)
-		}, projection.Proven},
+		}, projection.Superseded},
 		"perhaps its own, before an unknown kind": {func(v *projection.View) {
 			v.Apply(1, 0, first)
 			v.MarkLost(2, 2)
@@ -60,26 +60,26 @@ func TestD5_Doubt(t *testing.T) {
 		"begun by an unknown kind, nothing lost": {func(v *projection.View) {
 			v.ApplyUnknown(1, 0, id)
 			v.Apply(2, 1, first)
-		}, projection.Untouched},
+		}, projection.None},
 		"ended by an unknown kind, nothing lost": {func(v *projection.View) {
 			v.Apply(1, 0, first)
 			v.ApplyUnknown(2, 1, id)
 			v.Apply(3, 0, first)
-		}, projection.Untouched},
+		}, projection.None},
 		"written while an event could not be read": {func(v *projection.View) {
 			v.Apply(1, 0, first)
 			v.Apply(2, 1, next)
 			v.Apply(3, 1, next)
-		}, projection.Untouched},
+		}, projection.None},
 		"written while its beginning could not be read": {func(v *projection.View) {
 			v.Apply(1, 0, first)
 			v.Apply(2, 0, next)
-		}, projection.Untouched},
+		}, projection.None},
 		"named by an event of another copy of the log": {func(v *projection.View) {
 			v.Apply(1, 0, first)
 			v.Apply(2, 0, checkpoint.Removed{MigrationID: checkpoint.MigrationID{9}})
 			v.Apply(3, 2, next)
-		}, projection.Proven},
+		}, projection.Superseded},
 		"no row, named by unknown kind": {func(v *projection.View) { v.MarkLost(1, 1); v.ApplyUnknown(2, 1, id) }, projection.InDoubt},
 	} {
 		v := projection.New()
@@ -147,7 +147,7 @@ func TestSnapshot_KeepsGapsAndUnknownKinds(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, v.Equal(restored))
 	require.Equal(t, v.All(), restored.All())
-	for n, want := range map[byte]projection.Doubt{1: projection.Proven, 2: projection.Untouched, 3: projection.InDoubt} {
+	for n, want := range map[byte]projection.Doubt{1: projection.Superseded, 2: projection.None, 3: projection.InDoubt} {
 		require.Equal(t, want, restored.Doubt(checkpoint.MigrationID{n}), "migration %d", n)
 	}
 	require.EqualValues(t, 4, restored.Place(checkpoint.MigrationID{2}).LastSeq())
@@ -172,5 +172,5 @@ func TestView_PrevSeqOfUnknownKind(t *testing.T) {
 	require.EqualValues(t, 5, row.Seq)
 	row, _ = before.Get(id)
 	require.EqualValues(t, 1, row.Seq, "the view before shows what it showed")
-	require.Equal(t, projection.Untouched, row.Doubt)
+	require.Equal(t, projection.None, row.Doubt)
 }

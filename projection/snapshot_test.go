@@ -120,7 +120,7 @@ func TestAdoptSnapshot_ThenWritesBesideReaders(t *testing.T) {
 	v.AdoptSnapshot(snapshot)
 	v.MarkLost(rows+1, rows+1)
 	v.Apply(rows+2, rows, step(rows-1, checkpoint.CatchUp{}))
-	require.Equal(t, projection.Proven, v.Doubt(id(rows-1)))
+	require.Equal(t, projection.Superseded, v.Doubt(id(rows-1)))
 
 	var batch projection.Batch
 	batch.Begin(v)
@@ -139,6 +139,6 @@ func TestAdoptSnapshot_ThenWritesBesideReaders(t *testing.T) {
 	next := batch.Fold()
 	reader.Wait()
 	for n := 1; n < rows-1; n++ {
-		require.Equal(t, projection.Proven, next.Doubt(id(n)))
+		require.Equal(t, projection.Superseded, next.Doubt(id(n)))
 	}
 }

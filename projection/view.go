@@ -163,7 +163,7 @@ func (v *View) VShard(vshardID uint32) []Row {
 func (v *View) Doubtful() []Row {
 	var rows []Row
 	for _, row := range v.rows.all() {
-		if v.losses.doubt(row) != Untouched {
+		if v.losses.doubt(row) != None {
 			rows = append(rows, v.shown(row))
 		}
 	}

@@ -124,8 +124,8 @@ func (f *Fold) Report() Report {
 	r.UnnamedInDoubt = f.View.Doubt(checkpoint.MigrationID{}) == projection.InDoubt
 	for _, row := range f.View.Doubtful() {
 		switch row.Doubt {
-		case projection.Proven:
-			r.Proven = append(r.Proven, row.Checkpoint.MigrationID)
+		case projection.Superseded:
+			r.Superseded = append(r.Superseded, row.Checkpoint.MigrationID)
 		case projection.InDoubt:
 			r.InDoubt = append(r.InDoubt, row.Checkpoint.MigrationID)
 		}

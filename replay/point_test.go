@@ -91,11 +91,11 @@ func TestStateAt_Doubt(t *testing.T) {
 		upserted(t, idB, checkpoint.AddLearner{VShardID: 2}, 200),
 	}))
 	for at, want := range map[replay.Point]projection.Doubt{
-		{Seq: 1}:      projection.Untouched,
+		{Seq: 1}:      projection.None,
 		{Seq: 2}:      projection.InDoubt,
 		{Seq: 3}:      projection.InDoubt,
 		{TimeMS: 199}: projection.InDoubt, // damage has no time: it may have been of that one
-		{TimeMS: 99}:  projection.Untouched,
+		{TimeMS: 99}:  projection.None,
 	} {
 		view, err := reader.StateAt(t.Context(), at)
 		require.NoError(t, err)

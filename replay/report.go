@@ -30,11 +30,11 @@ type Report struct {
 	AcknowledgedLost []SeqRange `json:"acknowledged_lost"`
 	Damage           []Damage   `json:"damage"`
 	TornTail         *Damage    `json:"torn_tail"`
-	// InDoubt are the migrations whose row may not be their last, Proven those whose
+	// InDoubt are the migrations whose row may not be their last, Superseded those whose
 	// history has or may have a hole before it: see projection.Doubt. Only
 	// migrations with a row are listed; all others of these are untouched.
-	InDoubt []checkpoint.MigrationID `json:"in_doubt"`
-	Proven  []checkpoint.MigrationID `json:"proven"`
+	InDoubt    []checkpoint.MigrationID `json:"in_doubt"`
+	Superseded []checkpoint.MigrationID `json:"superseded"`
 	// UnnamedInDoubt says that there may be migrations in doubt of which the log has
 	// no event left, or none since they ended: nobody knows whose a lost event was.
 	UnnamedInDoubt bool `json:"unnamed_in_doubt"`
@@ -49,7 +49,7 @@ func (r Report) Clone() Report {
 	r.AcknowledgedLost = slices.Clone(r.AcknowledgedLost)
 	r.Damage = slices.Clone(r.Damage)
 	r.InDoubt = slices.Clone(r.InDoubt)
-	r.Proven = slices.Clone(r.Proven)
+	r.Superseded = slices.Clone(r.Superseded)
 	r.Quarantined = slices.Clone(r.Quarantined)
 	if r.TornTail != nil {
 		torn := *r.TornTail
@@ -81,7 +81,7 @@ func (r Report) MarshalJSON() ([]byte, error) {
 	p.AcknowledgedLost = notNil(p.AcknowledgedLost)
 	p.Damage = notNil(p.Damage)
 	p.InDoubt = notNil(p.InDoubt)
-	p.Proven = notNil(p.Proven)
+	p.Superseded = notNil(p.Superseded)
 	return json.Marshal(p)
 }
 

@@ -89,14 +89,14 @@ type stateRow struct {
 	CRC32C      uint32                 `json:"crc32c"`
 	TSMS        uint64                 `json:"ts_ms"`
 	Seq         uint64                 `json:"seq"`
-	Doubt       string                 `json:"doubt,omitempty"` // "proven" or "in doubt"
+	Doubt       string                 `json:"doubt,omitempty"` // "superseded" or "in doubt"
 	Facts       factsJSON              `json:"facts"`
 }
 
 func stateRowOf(r projection.Row) stateRow {
 	c := r.Checkpoint
 	doubt := ""
-	if r.Doubt != projection.Untouched {
+	if r.Doubt != projection.None {
 		doubt = r.Doubt.String()
 	}
 	return stateRow{replay.KindCheckpoint, c.MigrationID, c.Attempt, c.Phase(), c.Payload, c.CRC32C, c.TimestampMS, r.Seq, doubt, factsOf(r.Facts)}

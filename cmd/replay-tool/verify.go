@@ -59,8 +59,8 @@ func (t *tool) verifyText(r replay.Report) {
 	if len(r.Lost) > 0 {
 		fmt.Fprintf(w, "lost: %s, %d of them known to have been acknowledged\n", count(r.LostCount(), "event"), replay.CountSeqs(r.AcknowledgedLost))
 	}
-	for _, id := range r.Proven {
-		fmt.Fprintf(w, "proven: %s (a lost event is or may be of its history, not its last)\n", id)
+	for _, id := range r.Superseded {
+		fmt.Fprintf(w, "superseded: %s (it lost, or may have lost, an event that a later one supersedes)\n", id)
 	}
 	for _, id := range r.InDoubt {
 		fmt.Fprintf(w, "in doubt: %s (a lost event may have been its last)\n", id)
