@@ -71,7 +71,7 @@ func newChain(events []checkpoint.Event, opts []WriteOption) (first *write, refu
 }
 
 func (w *write) setUpsert(c checkpoint.Checkpoint) {
-	w.change = projection.Upserts(c)
+	w.change = projection.UpsertChange(c)
 	w.setBody(checkpoint.AppendUpserted(w.bytes, w.change.Checkpoint()))
 }
 
@@ -135,7 +135,7 @@ func (s *Store) checkBatch(batch []*write) []eventlog.Entry {
 	seq := s.log.NextSeq()
 	for _, w := range batch {
 		for ; w != nil; w = w.next {
-			at := s.next.Place(w.change.Migration())
+			at := s.next.Lookup(w.change.Migration())
 			var proceed bool
 			w.receipt, proceed, w.err = w.check(at.Latest())
 			if proceed && w.options.ifFree {

@@ -262,7 +262,7 @@ func snapshotsThatDoNotFit() []fallbackCase {
 				require.NoError(t, os.RemoveAll(filepath.Join(dir, segment.SnapshotDir)))
 			},
 		},
-		{name: "all of it, as is asked for", opts: &migrationlog.Options{ReadAll: true}, snapshot: 0, firstSeq: 1, framesOK: 9},
+		{name: "all of it, as is asked for", opts: &migrationlog.Options{VerifyAll: true}, snapshot: 0, firstSeq: 1, framesOK: 9},
 		{name: "all of it, to refuse damage", opts: &migrationlog.Options{OnDamage: migrationlog.RefuseDamage}, snapshot: 0, firstSeq: 1, framesOK: 9},
 	}
 }

@@ -26,7 +26,7 @@ const (
 type Options struct {
 	MustExist   bool             // refuse to create a log, as for a mistyped directory: fs.ErrNotExist
 	OnDamage    DamagePolicy     // SkipDamage (default) or RefuseDamage
-	ReadAll     bool             // check all of the history, where else a snapshot spares reading what is before it; RefuseDamage does so as well
+	VerifyAll   bool             // check all of the history, where else a snapshot spares reading what is before it; RefuseDamage does so as well
 	LockTimeout time.Duration    // how long to wait for another writer; 0: fail at once with ErrLocked
 	SegmentSize int              // bytes; 0 is 4 MiB
 	NoSync      bool             // acknowledge before durable, for bulk loads and benchmarks; Close syncs
@@ -116,10 +116,10 @@ func Confirm() WriteOption {
 	return func(o *writeOptions) { o.confirm = true }
 }
 
-// At records this wall clock, in Unix milliseconds, with an abort or a removal
+// WithTimestamp records this wall clock, in Unix milliseconds, with an abort or a removal
 // in place of Options.Now. Upsert and WriteAll return ErrInvalid for this option: a checkpoint and
 // an event have a timestamp of their own.
-func At(timestampMS uint64) WriteOption {
+func WithTimestamp(timestampMS uint64) WriteOption {
 	return func(o *writeOptions) { o.timestampMS = &timestampMS }
 }
 
@@ -134,7 +134,7 @@ func (o *writeOptions) apply(opts []WriteOption) {
 // checkUpsert returns ErrInvalid if Upsert would ignore one of the options.
 func (o *writeOptions) checkUpsert() error {
 	if o.timestampMS != nil {
-		return fmt.Errorf("%w: option At does not apply to Upsert: set the checkpoint's TimestampMS instead", ErrInvalid)
+		return fmt.Errorf("%w: option WithTimestamp does not apply to Upsert: set the checkpoint's TimestampMS instead", ErrInvalid)
 	}
 	return nil
 }
@@ -156,7 +156,7 @@ func checkAll(events []checkpoint.Event, opts []WriteOption) error {
 	var o writeOptions
 	o.apply(opts)
 	if o.timestampMS != nil {
-		return fmt.Errorf("%w: option At does not apply to WriteAll: set the timestamp of each event instead", ErrInvalid)
+		return fmt.Errorf("%w: option WithTimestamp does not apply to WriteAll: set the timestamp of each event instead", ErrInvalid)
 	}
 	if !o.ifFree {
 		return nil

@@ -18,7 +18,7 @@ func TestOptions_AreNotIgnored(t *testing.T) {
 	other := addLearner
 	other.VShardID++
 	options := map[string]migrationlog.WriteOption{
-		"At": migrationlog.At(7), "Strict": migrationlog.Strict(), "IfVShardFree": migrationlog.IfVShardFree(),
+		"At": migrationlog.WithTimestamp(7), "Strict": migrationlog.Strict(), "IfVShardFree": migrationlog.IfVShardFree(),
 		"Confirm": migrationlog.Confirm(), "IfSeq": migrationlog.IfSeq(0),
 	}
 	upserted := func() checkpoint.Checkpoint {

@@ -36,9 +36,9 @@ func record(t testing.TB, s *migrationlog.Store, event checkpoint.Event) migrati
 	case checkpoint.Upserted:
 		receipt, err = s.Upsert(e.Checkpoint)
 	case checkpoint.Aborted:
-		receipt, err = s.Abort(e.MigrationID, e.Reason, e.Compensations, migrationlog.At(e.TimestampMS))
+		receipt, err = s.Abort(e.MigrationID, e.Reason, e.Compensations, migrationlog.WithTimestamp(e.TimestampMS))
 	case checkpoint.Removed:
-		receipt, err = s.Remove(e.MigrationID, migrationlog.At(e.TimestampMS))
+		receipt, err = s.Remove(e.MigrationID, migrationlog.WithTimestamp(e.TimestampMS))
 	}
 	require.NoError(t, err)
 	return receipt

@@ -33,7 +33,7 @@ func (s *Store) snapshotWhenDue(view *projection.View) {
 		return
 	}
 	due.segment = last.Segment
-	if first || !view.Whole() || !due.writing.CompareAndSwap(false, true) {
+	if first || !view.Complete() || !due.writing.CompareAndSwap(false, true) {
 		return
 	}
 	if time.Now().Before(due.next) {
@@ -54,7 +54,7 @@ func (s *Store) snapshotWhenDue(view *projection.View) {
 // snapshotAtEnd writes the last snapshot, when nobody writes any more.
 func (s *Store) snapshotAtEnd() error {
 	view, last := s.view.Load(), s.log.Last()
-	if !view.Whole() || last.Seq != view.LastSeq() || last.Seq == s.snapshots.seq {
+	if !view.Complete() || last.Seq != view.LastSeq() || last.Seq == s.snapshots.seq {
 		return nil
 	}
 	return s.writeSnapshot(view, last)

@@ -70,7 +70,7 @@ func randomWrite(t testing.TB, s *migrationlog.Store, rng *rand.Rand) {
 // equalOpenings opens copies of a log in every way there is, and reports whether the
 // first began with a snapshot.
 func equalOpenings(t testing.TB, dir string) (withSnapshot bool) {
-	want := rowsAfter(t, copyDir(t, dir), &migrationlog.Options{ReadAll: true})
+	want := rowsAfter(t, copyDir(t, dir), &migrationlog.Options{VerifyAll: true})
 	snapshots, err := segment.SnapshotNames(os.DirFS(dir))
 	require.NoError(t, err)
 	require.LessOrEqual(t, len(snapshots), 3, "one more while the newest is being written")
@@ -101,7 +101,7 @@ func rowsAfter(t testing.TB, dir string, opts *migrationlog.Options) (o opened) 
 	require.True(t, s.Report().Clean())
 	o = opened{rows: slices.Collect(s.Rows()), lastSeq: s.Stats().LastSeq, snapshotSeq: s.Report().SnapshotSeq}
 	for shard := range uint32(3) {
-		o.shards = append(o.shards, s.VShard(shard))
+		o.shards = append(o.shards, s.RowsByVShard(shard))
 	}
 	return o
 }
@@ -116,7 +116,7 @@ func TestD8_DamagedSnapshots(t *testing.T) {
 		randomWrite(t, s, rng)
 	}
 	require.NoError(t, s.Close())
-	want := rowsAfter(t, copyDir(t, dir), &migrationlog.Options{ReadAll: true})
+	want := rowsAfter(t, copyDir(t, dir), &migrationlog.Options{VerifyAll: true})
 	snapshots, err := filepath.Glob(filepath.Join(dir, "snapshots", "*"))
 	require.NoError(t, err)
 	require.Len(t, snapshots, 2)
@@ -160,7 +160,7 @@ func TestD3_SnapshotBeyondTheLog(t *testing.T) {
 	upsert(t, s, ids[3], 0, addLearner)
 	upsert(t, s, ids[2], 0, catchUp)
 	require.NoError(t, s.Close())
-	for _, opts := range []*migrationlog.Options{nil, {ReadAll: true}} {
+	for _, opts := range []*migrationlog.Options{nil, {VerifyAll: true}} {
 		s = open(t, before, opts)
 		_, lost := s.Get(ids[1])
 		_, there := s.Get(ids[3])
@@ -184,7 +184,7 @@ func TestD5_LostBeforeASnapshot(t *testing.T) {
 	rows := slices.Collect(s.Rows())
 	flip(t, segmentPath(dir, segment.Name(2)), 60)
 	for range 2 {
-		s = open(t, dir, &migrationlog.Options{ReadAll: true})
+		s = open(t, dir, &migrationlog.Options{VerifyAll: true})
 		require.Equal(t, rows, slices.Collect(s.Rows()))
 		report := s.Report()
 		require.Equal(t, []replay.SeqRange{{First: 2, Last: 2}}, report.AcknowledgedLost)

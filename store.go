@@ -11,7 +11,6 @@ import (
 
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog"
-	"migrationlog/eventlog/segment"
 	"migrationlog/internal/groupcommit"
 	"migrationlog/internal/rebuild"
 	"migrationlog/projection"
@@ -87,12 +86,10 @@ func Open(dir string, opts *Options) (*Store, error) {
 	}
 	history := rebuild.Source{
 		FS: recovery.FS(), Directory: recovery.Directory(), Snapshots: recovery.Snapshots(),
-		Scan: func(scope rebuild.Scope) iter.Seq2[segment.Item, error] {
-			return recovery.Items(scope == rebuild.ScanTail)
-		},
+		Scan: recovery.Scan,
 	}
 	read := history.Fold
-	if o.ReadAll || o.OnDamage == RefuseDamage {
+	if o.VerifyAll || o.OnDamage == RefuseDamage {
 		read = history.FoldAll
 	}
 	fold, err := read()
@@ -107,7 +104,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	report.Quarantined = recovery.Saved()
+	report.Quarantined = recovery.Quarantined()
 	s := &Store{dir: dir, opts: o, report: report, log: log}
 	s.queue = groupcommit.New(s.commitBatch)
 	s.view.Store(fold.View)
@@ -204,7 +201,7 @@ func (s *Store) write(w *write) (Receipt, error) {
 // these options, but with one sync for up to a thousand: for an import, or for a
 // node that is drained of many shards at once. Each option applies to every
 // event, except Strict, which applies only to upserts. WriteAll returns ErrInvalid and writes
-// nothing if it is given At, or IfVShardFree and an event that is not an upsert.
+// nothing if it is given WithTimestamp, or IfVShardFree and an event that is not an upsert.
 //
 // It ends with the first event that is refused. The receipts are those of the events
 // before it, which are durable and visible, and the error is that event's, one of Upsert's. It is no
@@ -277,8 +274,10 @@ func (s *Store) Rows() iter.Seq[projection.Row] {
 	return func(yield func(projection.Row) bool) { s.view.Load().Rows()(yield) }
 }
 
-// VShard returns the rows of one vShard's migrations, in the order of their ids.
-func (s *Store) VShard(vshardID uint32) []projection.Row { return s.view.Load().VShard(vshardID) }
+// RowsByVShard returns the rows of one vShard's migrations, in the order of their ids.
+func (s *Store) RowsByVShard(vshardID uint32) []projection.Row {
+	return s.view.Load().RowsByVShard(vshardID)
+}
 
 // Len is the number of migrations that have a row.
 func (s *Store) Len() int {
@@ -308,7 +307,7 @@ func (s *Store) History(id checkpoint.MigrationID) ([]replay.Record, error) {
 }
 
 // Report returns what Open found, skipped and repaired. Open does not read what a snapshot
-// tells, unless Options.ReadAll or OnDamage asks for it; Scrub reads all of it later.
+// tells, unless Options.VerifyAll or OnDamage asks for it; Scrub reads all of it later.
 func (s *Store) Report() replay.Report { return s.report.Clone() }
 
 // Health is nil as long as no write or sync has failed. After one that has it is that

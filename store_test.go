@@ -261,7 +261,7 @@ func TestGuards_VShard(t *testing.T) {
 		}
 	}
 	require.Equal(t, 1, began)
-	require.Len(t, s.VShard(addLearner.VShardID), 1)
+	require.Len(t, s.RowsByVShard(addLearner.VShardID), 1)
 }
 
 // Writers of the same step append one event, and everything acknowledged by any

@@ -55,9 +55,9 @@ func write(s *migrationlog.Store, e checkpoint.Event, opts ...migrationlog.Write
 	case checkpoint.Upserted:
 		return s.Upsert(e.Checkpoint, opts...)
 	case checkpoint.Aborted:
-		return s.Abort(e.MigrationID, e.Reason, e.Compensations, append(opts, migrationlog.At(e.TimestampMS))...)
+		return s.Abort(e.MigrationID, e.Reason, e.Compensations, append(opts, migrationlog.WithTimestamp(e.TimestampMS))...)
 	}
-	return s.Remove(e.Migration(), append(opts, migrationlog.At(e.WallMS()))...)
+	return s.Remove(e.Migration(), append(opts, migrationlog.WithTimestamp(e.WallMS()))...)
 }
 
 func verify(t testing.TB, dir string) replay.Report {

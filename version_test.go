@@ -46,7 +46,7 @@ func TestNewerFormat(t *testing.T) {
 			record := recordAt(t, dir, seq)
 			setVersion(t, dir, segmentPath(dir, record.Segment), record.Offset, 2)
 			before := hashes(t, dir)
-			for _, opts := range []*migrationlog.Options{nil, {ReadAll: true}, {OnDamage: migrationlog.RefuseDamage}} {
+			for _, opts := range []*migrationlog.Options{nil, {VerifyAll: true}, {OnDamage: migrationlog.RefuseDamage}} {
 				_, err := migrationlog.Open(dir, opts)
 				require.ErrorIs(t, err, migrationlog.ErrNewerFormat, "%s, seq %d", name, seq)
 				require.ErrorContains(t, err, record.Segment)

@@ -24,7 +24,7 @@ func beginLog(t testing.TB, dir string, opts Options) *Log {
 func openLog(t testing.TB, dir string, opts Options) *Log {
 	r, err := Begin(dir, opts)
 	require.NoError(t, err)
-	for _, err := range r.Items(false) {
+	for _, err := range r.Scan(segment.ScanAll) {
 		require.NoError(t, err)
 	}
 	log, err := r.Finish(segment.FrameID{})

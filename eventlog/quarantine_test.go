@@ -226,7 +226,7 @@ func TestQuarantine_Fails(t *testing.T) {
 	err := r.save("x", func(string) error { return full }, quarantineReport{})
 	require.ErrorIs(t, err, full)
 	require.Empty(t, names(t, filepath.Join(r.dir, QuarantineDir)))
-	require.Empty(t, r.Saved())
+	require.Empty(t, r.Quarantined())
 	require.NoError(t, r.Abandon())
 
 	dir := closedLog(t, 3, Options{})

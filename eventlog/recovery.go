@@ -171,12 +171,12 @@ func (r *Recovery) FS() fs.FS { return os.DirFS(r.dir) }
 // Snapshots are the sound ones, the newest first.
 func (r *Recovery) Snapshots() []segment.Snapshot { return r.snapshots }
 
-// Items yields all frames of the log, or with last those of its last segment, and all
-// damage that is found on the way, in order. Damage outside the segments comes first.
-// It may be asked for again: Finish goes by what was read last.
-func (r *Recovery) Items(last bool) iter.Seq2[segment.Item, error] {
+// Scan yields the frames and the damage of the log, or of its last segment only, in order. Damage
+// outside the segments comes first. Scan may be called again. Finish uses the result of the last
+// call.
+func (r *Recovery) Scan(scope segment.Scope) iter.Seq2[segment.Item, error] {
 	return func(yield func(segment.Item, error) bool) {
-		r.scan = segment.NewScan(r.FS(), r.found, segment.ScanOptions{Locked: true, Last: last})
+		r.scan = segment.NewScan(r.FS(), r.found, segment.ScanOptions{Locked: true, Scope: scope})
 		r.damage = make(map[string][]segment.Damage)
 		r.scanned = false
 		for item, err := range r.scan.Items() {
@@ -194,8 +194,8 @@ func (r *Recovery) Items(last bool) iter.Seq2[segment.Item, error] {
 // Abandon lets go of the lock and leaves the directory as it is.
 func (r *Recovery) Abandon() error { return unlock(r.lock) }
 
-// Finish repairs what Items found and opens the log for appending, behind that last frame:
-// zero where there is none. Items must have been read to its end. On an error the lock is
+// Finish repairs what Scan found and opens the log for appending, behind that last frame:
+// zero where there is none. Scan must have been read to its end. On an error the lock is
 // let go of: ErrNeedsRepair if the last segment is named for a frame that the log has not
 // reached, or if the log has to go on in a new segment and no number is left to name it, or an
 // I/O error. A crash at any point leaves a directory that the next Recovery
@@ -252,6 +252,6 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 	return log, nil
 }
 
-// Saved returns the paths, relative to the log's directory, of what Finish put
+// Quarantined returns the paths, relative to the log's directory, of what Finish put
 // into quarantine/.
-func (r *Recovery) Saved() []string { return r.saved }
+func (r *Recovery) Quarantined() []string { return r.saved }

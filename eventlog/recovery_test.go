@@ -42,7 +42,7 @@ func TestBegin_NewLog(t *testing.T) {
 			require.NoError(t, log.Health())
 			require.NoError(t, write(log, body))
 			require.NoError(t, log.Close())
-			require.Empty(t, r.Saved())
+			require.Empty(t, r.Quarantined())
 
 			require.Equal(t, []string{"00000000000000000001", "MANIFEST", "WATERMARK"}, names(t, filepath.Join(dir, "wal")))
 			require.Subset(t, names(t, dir), []string{"LOCK", "MANIFEST", "WATERMARK", "wal"})
@@ -168,7 +168,7 @@ func TestFinish_SegmentNamedBeyondTheEnd(t *testing.T) {
 func TestFinish_NotReadToTheEnd(t *testing.T) {
 	whole := closedLog(t, 3, Options{})
 	leave := func(r *Recovery) {
-		for range r.Items(false) {
+		for range r.Scan(segment.ScanAll) {
 			break
 		}
 	}
@@ -177,7 +177,7 @@ func TestFinish_NotReadToTheEnd(t *testing.T) {
 		ok   bool
 	}{
 		"not read":               {func(*testing.T, *Recovery) {}, false},
-		"asked for and not read": {func(t *testing.T, r *Recovery) { r.Items(false) }, false},
+		"asked for and not read": {func(t *testing.T, r *Recovery) { r.Scan(segment.ScanAll) }, false},
 		"left":                   {func(t *testing.T, r *Recovery) { leave(r) }, false},
 		"read, then left":        {func(t *testing.T, r *Recovery) { items(t, r); leave(r) }, false},
 		"left, then read":        {func(t *testing.T, r *Recovery) { leave(r); items(t, r) }, true},
@@ -194,7 +194,7 @@ func TestFinish_NotReadToTheEnd(t *testing.T) {
 		if tc.ok {
 			require.NoError(t, err, name)
 			require.EqualValues(t, 4, log.NextSeq(), name)
-			require.Len(t, r.Saved(), 1, name)
+			require.Len(t, r.Quarantined(), 1, name)
 			require.NoError(t, log.Close())
 			continue
 		}
@@ -227,9 +227,9 @@ func TestAbandon_LeavesTheDirectoryUnchanged(t *testing.T) {
 		dir := closedLog(t, 3, Options{})
 		change(t, dir)
 		before := tree(t, dir)
-		for _, last := range []bool{false, true} {
+		for _, scope := range []segment.Scope{segment.ScanAll, segment.ScanTail} {
 			r := begin(t, dir, Options{})
-			for _, err := range r.Items(last) {
+			for _, err := range r.Scan(scope) {
 				require.NoError(t, err)
 			}
 			require.NoError(t, r.Abandon())
@@ -245,7 +245,7 @@ func TestItems_LastSegment(t *testing.T) {
 	flip(t, bodyBytes-1, segmentPath(dir, 3)) // not read
 	r := begin(t, dir, Options{})
 	var seqs []uint64
-	for item, err := range r.Items(true) {
+	for item, err := range r.Scan(segment.ScanTail) {
 		require.NoError(t, err)
 		require.Nil(t, item.Damage)
 		seqs = append(seqs, item.Frame.Seq)
@@ -255,6 +255,6 @@ func TestItems_LastSegment(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 6, log.NextSeq())
 	require.NoError(t, log.Close())
-	require.Empty(t, r.Saved())
+	require.Empty(t, r.Quarantined())
 	require.False(t, strings.Contains(strings.Join(names(t, dir), " "), QuarantineDir))
 }

@@ -107,7 +107,7 @@ func (r *Recovery) syncDirs() error {
 // updateManifest writes down which numbers are skipped, and makes both copies the
 // same.
 func (r *Recovery) updateManifest() error {
-	unknowable := r.scan.Losses().Unknowable() //mutant:unknowable-noted
+	unknowable := r.scan.Losses().UnknownIfAcknowledged() //mutant:unknowable-noted
 	if len(unknowable) > 0 || r.found.Manifest.Revision == 0 {
 		r.found.Manifest = r.found.Manifest.Skip(unknowable)
 		if r.found.Manifest.Revision == 1 { // from now on there has to be one

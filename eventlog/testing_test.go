@@ -34,7 +34,7 @@ func begin(t testing.TB, dir string, opts Options) *Recovery {
 
 // items reads a recovery to its end.
 func items(t testing.TB, r *Recovery) (frames []segment.Frame, damage []segment.Damage) {
-	for item, err := range r.Items(false) {
+	for item, err := range r.Scan(segment.ScanAll) {
 		require.NoError(t, err)
 		if item.Damage != nil {
 			damage = append(damage, *item.Damage)
@@ -52,7 +52,7 @@ func repaired(t testing.TB, dir string, opts Options) (saved []string) {
 	log, err := r.Finish(segment.FrameID{})
 	require.NoError(t, err)
 	require.NoError(t, log.Close())
-	return r.Saved()
+	return r.Quarantined()
 }
 
 // closedLog returns the directory of a closed log with that many events.

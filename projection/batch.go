@@ -14,7 +14,7 @@ type Batch struct {
 
 // addition is an event that is still to be folded in.
 type addition struct {
-	at     Place
+	at     Slot
 	seq    uint64
 	change Change
 }
@@ -22,18 +22,18 @@ type addition struct {
 // Begin begins with the state of a view, which must not change from then on.
 func (b *Batch) Begin(v *View) { b.view = v.begin() }
 
-// Place returns a migration's place. It is good until another event of the migration
+// Slot returns a migration's place. It is good until another event of the migration
 // is added.
-func (b *Batch) Place(id checkpoint.MigrationID) Place {
+func (b *Batch) Lookup(id checkpoint.MigrationID) Slot {
 	if word, bit := b.bit(id); *word&bit != 0 { //mutant:batch-lookup-folds
 		b.fold()
 	}
-	return b.view.Place(id)
+	return b.view.Slot(id)
 }
 
 // Add adds a new event of the migration at that place, which makes that change, and returns
 // the number of the one before it: 0 for the first of a life.
-func (b *Batch) Add(at Place, seq uint64, c Change) (prevSeq uint64) {
+func (b *Batch) Add(at Slot, seq uint64, c Change) (prevSeq uint64) {
 	word, bit := b.bit(at.id)
 	*word |= bit
 	b.added = append(b.added, addition{at, seq, c})

@@ -11,7 +11,7 @@ import (
 
 // add adds an event to the batch and returns the number of the one before it.
 func add(b *projection.Batch, seq uint64, e checkpoint.Event) (prevSeq uint64) {
-	return b.Add(b.Place(e.Migration()), seq, projection.ChangeOf(e))
+	return b.Add(b.Lookup(e.Migration()), seq, projection.ChangeOf(e))
 }
 
 // Batches lead to what the same events lead to one by one, also where a migration is in
@@ -26,8 +26,8 @@ func TestBatch(t *testing.T) {
 			if i%size == 0 {
 				batch.Begin(v)
 			}
-			before, seq := single.Place(e.Migration()), uint64(i+1)
-			require.Equal(t, before.Latest(), batch.Place(e.Migration()).Latest(), "batches of %d: before seq %d", size, seq)
+			before, seq := single.Slot(e.Migration()), uint64(i+1)
+			require.Equal(t, before.Latest(), batch.Lookup(e.Migration()).Latest(), "batches of %d: before seq %d", size, seq)
 			require.Equal(t, before.LastSeq(), add(&batch, seq, e), "batches of %d: seq %d", size, seq)
 			single.Apply(seq, before.LastSeq(), e)
 			if i%size == size-1 || i == len(events)-1 {
@@ -37,7 +37,7 @@ func TestBatch(t *testing.T) {
 			}
 		}
 		for vshard := range uint32(40) {
-			require.Equal(t, single.VShard(vshard), v.VShard(vshard), "batches of %d", size)
+			require.Equal(t, single.RowsByVShard(vshard), v.RowsByVShard(vshard), "batches of %d", size)
 		}
 	}
 }

@@ -150,7 +150,7 @@ func TestSnapshot_KeepsGapsAndUnknownKinds(t *testing.T) {
 	for n, want := range map[byte]projection.Doubt{1: projection.Superseded, 2: projection.None, 3: projection.InDoubt} {
 		require.Equal(t, want, restored.Doubt(checkpoint.MigrationID{n}), "migration %d", n)
 	}
-	require.EqualValues(t, 4, restored.Place(checkpoint.MigrationID{2}).LastSeq())
+	require.EqualValues(t, 4, restored.Slot(checkpoint.MigrationID{2}).LastSeq())
 	row, _ := restored.Get(checkpoint.MigrationID{1})
 	require.True(t, row.Facts.TargetUncertain)
 }

@@ -90,13 +90,15 @@ type Change struct {
 	effect checkpoint.Effect
 }
 
-// Upserts is the change of an event that makes the checkpoint its migration's latest.
-func Upserts(c checkpoint.Checkpoint) Change {
+// UpsertChange is the change of an event that makes the checkpoint its migration's latest.
+func UpsertChange(c checkpoint.Checkpoint) Change {
 	return Change{&state{Row: Row{Checkpoint: c}}, checkpoint.EffectRow}
 }
 
-// Ends is the change of an event after which the migration has no row.
-func Ends(id checkpoint.MigrationID) Change { return changeWithoutRow(id, ended, checkpoint.EffectEnd) }
+// EndChange is the change of an event after which the migration has no row.
+func EndChange(id checkpoint.MigrationID) Change {
+	return changeWithoutRow(id, ended, checkpoint.EffectEnd)
+}
 
 // UnknownChange is the change of an event of an unknown kind: its migration keeps its row.
 func UnknownChange(id checkpoint.MigrationID) Change {
@@ -111,9 +113,9 @@ func changeWithoutRow(id checkpoint.MigrationID, s standing, e checkpoint.Effect
 func ChangeOf(e checkpoint.Event) Change {
 	switch checkpoint.KindOf(e).Effect() {
 	case checkpoint.EffectRow:
-		return Upserts(e.(checkpoint.Upserted).Checkpoint)
+		return UpsertChange(e.(checkpoint.Upserted).Checkpoint)
 	case checkpoint.EffectEnd:
-		return Ends(e.Migration())
+		return EndChange(e.Migration())
 	}
 	panic(fmt.Sprintf("projection: event type %T has no case in ChangeOf", e)) // a test folds an event of each kind
 }

@@ -54,9 +54,9 @@ const (
 
 const rowsPerRun = 4096
 
-// Whole reports whether no event of the history was lost. Only then can a snapshot be taken: a
+// Complete reports whether no event of the history was lost. Only then can a snapshot be taken: a
 // snapshot cannot store losses.
-func (v *View) Whole() bool {
+func (v *View) Complete() bool {
 	return !v.losses.any() //mutant:view-whole
 }
 

@@ -33,7 +33,7 @@ func someEvents(t testing.TB) (events []checkpoint.Event) {
 func someView(t testing.TB) *projection.View {
 	v := projection.New()
 	for i, e := range someEvents(t) {
-		v.Apply(uint64(i+1), v.Place(e.Migration()).LastSeq(), e)
+		v.Apply(uint64(i+1), v.Slot(e.Migration()).LastSeq(), e)
 	}
 	return v
 }
@@ -54,8 +54,8 @@ func TestD8_Restore(t *testing.T) {
 				rows = append(rows, row)
 			}
 		}
-		require.Equal(t, rows, v.VShard(shard))
-		require.Equal(t, rows, restored.VShard(shard))
+		require.Equal(t, rows, v.RowsByVShard(shard))
+		require.Equal(t, rows, restored.RowsByVShard(shard))
 	}
 	require.True(t, v.Equal(restored))
 	for size := range len(b) {
@@ -71,9 +71,9 @@ func TestD8_Restore(t *testing.T) {
 // D5: a view that has lost events has no snapshot, for it would not tell of them.
 func TestD5_NoSnapshotOfAHole(t *testing.T) {
 	v := someView(t)
-	require.True(t, v.Whole())
+	require.True(t, v.Complete())
 	v.MarkLost(v.LastSeq()+1, v.LastSeq()+1)
-	require.False(t, v.Whole())
+	require.False(t, v.Complete())
 }
 
 // D7: whatever bytes rows are restored from, it ends, and what is restored has a snapshot

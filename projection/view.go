@@ -39,15 +39,15 @@ func (v *View) Latest(id checkpoint.MigrationID) *Row {
 	return nil
 }
 
-// Place is the slot of a migration in a view. It is valid until the view is changed.
-type Place struct {
+// Slot is the slot of a migration in a view. It is valid until the view is changed.
+type Slot struct {
 	view  *View
 	id    checkpoint.MigrationID
 	state *state // nil for none
 }
 
-// Place returns a migration's place.
-func (v *View) Place(id checkpoint.MigrationID) Place { return Place{v, id, v.find(id)} }
+// Slot returns a migration's place.
+func (v *View) Slot(id checkpoint.MigrationID) Slot { return Slot{v, id, v.find(id)} }
 
 // find returns the state of a migration, nil for none.
 func (v *View) find(id checkpoint.MigrationID) *state {
@@ -60,33 +60,33 @@ func (v *View) find(id checkpoint.MigrationID) *state {
 
 // Latest is the row without the effect of lost events, nil for none. It must not be
 // changed.
-func (p Place) Latest() *Row {
-	if p.state == nil || p.state.standing != hasRow {
+func (s Slot) Latest() *Row {
+	if s.state == nil || s.state.standing != hasRow {
 		return nil
 	}
-	return &p.state.Row
+	return &s.state.Row
 }
 
 // LastSeq is the number of the last event of the migration's current incarnation, 0 for none.
-func (p Place) LastSeq() uint64 { return p.state.lastSeq() }
+func (s Slot) LastSeq() uint64 { return s.state.lastSeq() }
 
 // Apply folds in the event with that number. PrevSeq is the number that the
 // event's frame gives for the migration's event before it. Events are applied
 // in the order of their numbers.
 func (v *View) Apply(seq, prevSeq uint64, e checkpoint.Event) {
-	v.Place(e.Migration()).apply(seq, prevSeq, ChangeOf(e))
+	v.Slot(e.Migration()).apply(seq, prevSeq, ChangeOf(e))
 }
 
 // ApplyUnknown folds in an event of a migration that is of an unknown kind. It leaves the row
 // as it is.
 func (v *View) ApplyUnknown(seq, prevSeq uint64, id checkpoint.MigrationID) {
-	v.Place(id).apply(seq, prevSeq, UnknownChange(id))
+	v.Slot(id).apply(seq, prevSeq, UnknownChange(id))
 }
 
-func (p Place) apply(seq, prevSeq uint64, c Change) {
-	v := p.view
+func (s Slot) apply(seq, prevSeq uint64, c Change) {
+	v := s.view
 	v.lastSeq = seq
-	v.put(p.state, c.follow(p.state, seq, prevSeq, v.losses.attribute(prevSeq)))
+	v.put(s.state, c.follow(s.state, seq, prevSeq, v.losses.attribute(prevSeq)))
 }
 
 // MarkLost records that the events from first to last are lost.
@@ -147,8 +147,8 @@ func (v *View) ordered() []entry[idKey, *state] {
 	return all
 }
 
-// VShard returns the rows of the migrations of one vShard, in the order of their ids.
-func (v *View) VShard(vshardID uint32) []Row {
+// RowsByVShard returns the rows of the migrations of one vShard, in the order of their ids.
+func (v *View) RowsByVShard(vshardID uint32) []Row {
 	var rows []Row
 	for at := range v.shards.within(shardHash(vshardID), shardBits) {
 		if at.vshardID == vshardID {
@@ -159,8 +159,8 @@ func (v *View) VShard(vshardID uint32) []Row {
 	return inOrder(rows)
 }
 
-// Doubtful returns the rows that lost events affect, in the order of their migration ids.
-func (v *View) Doubtful() []Row {
+// Suspect returns the rows that lost events affect, in the order of their migration ids.
+func (v *View) Suspect() []Row {
 	var rows []Row
 	for _, row := range v.rows.all() {
 		if v.losses.doubt(row) != None {

@@ -31,7 +31,7 @@ func (f *Fold) Add(r Record) {
 		return
 	}
 	f.Count(r.Seq, r.frameID(), 1)
-	f.losses.Durable(r.DurableThrough)
+	f.losses.RaiseDurable(r.DurableThrough)
 	if r.Unknown != nil {
 		f.report.UnknownKinds++
 		f.View.ApplyUnknown(r.Seq, r.PrevSeq, r.Unknown.MigrationID)
@@ -63,7 +63,7 @@ func (f *Fold) Count(firstSeq uint64, last segment.FrameID, frames uint64) {
 // A snapshot of version 1 counts only after a loss. No opening begins with it: its writer may have
 // taken rows into it that an abort had ended.
 func (f *Fold) adoptSnapshot(s segment.Snapshot) {
-	whole := f.View.Whole()
+	whole := f.View.Complete()
 	if s.Version == 1 && whole {
 		return
 	}
@@ -104,14 +104,14 @@ func Restore(s segment.Snapshot) (*projection.View, error) {
 
 // AddDamage notes the next damage of the log.
 func (f *Fold) AddDamage(d Damage) {
-	f.losses.Durable(d.DurableThrough)
+	f.losses.RaiseDurable(d.DurableThrough)
 	if d.Torn {
 		f.report.TornTail = &d
 		return
 	}
 	f.report.Damage = append(f.report.Damage, d)
 	if d.Lost() > 0 {
-		f.losses.Lose(SeqRange{First: d.FirstSeq, Last: d.LastSeq})
+		f.losses.AddLost(SeqRange{First: d.FirstSeq, Last: d.LastSeq})
 		f.View.MarkLost(d.FirstSeq, d.LastSeq)
 	}
 }
@@ -122,7 +122,7 @@ func (f *Fold) Report() Report {
 	r.Lost = f.losses.Lost()
 	r.AcknowledgedLost = f.losses.Acknowledged()
 	r.UnnamedInDoubt = f.View.Doubt(checkpoint.MigrationID{}) == projection.InDoubt
-	for _, row := range f.View.Doubtful() {
+	for _, row := range f.View.Suspect() {
 		switch row.Doubt {
 		case projection.Superseded:
 			r.Superseded = append(r.Superseded, row.Checkpoint.MigrationID)

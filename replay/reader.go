@@ -137,7 +137,7 @@ func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
 	defer func() {
 		//mutant:manifest-meanwhile
 		if m, _, err := segment.ReadManifest(r.fsys); err == nil { // a writer may have opened the log meanwhile
-			fold.losses.Skip(m.Skipped)
+			fold.losses.SetSkipped(m.Skipped)
 		}
 	}()
 	for rec, err := range r.all(ctx, 0, func([]byte) bool { return false }) {

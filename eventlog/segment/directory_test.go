@@ -40,9 +40,9 @@ func TestReadDirectory(t *testing.T) {
 	require.Empty(t, d.Damage)
 	require.Empty(t, d.Strays)
 	l := d.Losses()
-	l.Lose(segment.SeqRange{First: 1, Last: 9})
+	l.AddLost(segment.SeqRange{First: 1, Last: 9})
 	require.Equal(t, ranges{{First: 1, Last: 1}, {First: 4, Last: 4}}, l.Acknowledged())
-	require.Equal(t, ranges{{First: 5, Last: 9}}, l.Unknowable())
+	require.Equal(t, ranges{{First: 5, Last: 9}}, l.UnknownIfAcknowledged())
 
 	delete(fsys, segment.ManifestCopyName)
 	delete(fsys, segment.WatermarkName)
@@ -103,7 +103,7 @@ func TestReadDirectory_BesideAWriterThatOpens(t *testing.T) {
 	require.EqualValues(t, 6, d.Watermark)
 	require.Equal(t, newer.Skipped, d.Manifest.Skipped)
 	l := d.Losses()
-	l.Lose(segment.SeqRange{First: 4, Last: 6})
+	l.AddLost(segment.SeqRange{First: 4, Last: 6})
 	require.Empty(t, l.Acknowledged())
 }
 

@@ -30,19 +30,19 @@ type Losses struct {
 	lost    []SeqRange
 }
 
-// Durable notes that every frame up to that number was on the device at some
+// RaiseDurable notes that every frame up to that number was on the device at some
 // moment, as a watermark or a sound header says.
-func (l *Losses) Durable(through uint64) { l.through = max(l.through, through) }
+func (l *Losses) RaiseDurable(through uint64) { l.through = max(l.through, through) }
 
 // Through is the highest number up to which every frame is proven to have been durable, but for the
 // skipped.
 func (l *Losses) Through() uint64 { return l.through }
 
-// Skip notes that a later opening has passed these numbers over.
-func (l *Losses) Skip(ranges []SeqRange) { l.skipped = ranges }
+// SetSkipped notes that a later opening has passed these numbers over.
+func (l *Losses) SetSkipped(ranges []SeqRange) { l.skipped = ranges }
 
-// Lose notes that these frames are lost.
-func (l *Losses) Lose(lost SeqRange) { l.lost = append(l.lost, lost) }
+// AddLost notes that these frames are lost.
+func (l *Losses) AddLost(lost SeqRange) { l.lost = append(l.lost, lost) }
 
 // Lost are the lost numbers.
 func (l *Losses) Lost() []SeqRange { return l.lost }
@@ -58,9 +58,9 @@ func (l *Losses) Acknowledged() (ranges []SeqRange) {
 	return ranges
 }
 
-// Unknowable are those of which it cannot be known, and of which the manifest does
+// UnknownIfAcknowledged are those of which it cannot be known, and of which the manifest does
 // not say so yet.
-func (l *Losses) Unknowable() (ranges []SeqRange) {
+func (l *Losses) UnknownIfAcknowledged() (ranges []SeqRange) {
 	for _, lost := range l.lost {
 		if lost.Last > l.through {
 			lost.First = max(lost.First, l.through+1)

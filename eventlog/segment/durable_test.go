@@ -54,14 +54,14 @@ func TestLosses_SkippedRanges(t *testing.T) {
 			}
 			l := dir.Losses()
 			for _, lost := range parse(t, tc.lost) {
-				l.Lose(lost)
+				l.AddLost(lost)
 			}
-			l.Durable(through / 2)
-			l.Durable(through)
-			l.Durable(through / 3) // a lower one takes nothing back
+			l.RaiseDurable(through / 2)
+			l.RaiseDurable(through)
+			l.RaiseDurable(through / 3) // a lower one takes nothing back
 			require.Equal(t, parse(t, tc.lost), l.Lost(), name)
 			require.Equal(t, parse(t, tc.wantAcknowledged), l.Acknowledged(), "%s, by %s", name, how)
-			require.Equal(t, parse(t, tc.wantUnknowable), l.Unknowable(), "%s, by %s", name, how)
+			require.Equal(t, parse(t, tc.wantUnknowable), l.UnknownIfAcknowledged(), "%s, by %s", name, how)
 		}
 	}
 }
@@ -85,9 +85,9 @@ func parse(t testing.TB, text string) (all ranges) {
 // Numbers that a writer skips after a reader began are skipped for the reader, too.
 func TestLosses_SkippedMeanwhile(t *testing.T) {
 	l := segment.Directory{Watermark: 9, Manifest: segment.Manifest{Skipped: ranges{{First: 1, Last: 1}}}}.Losses()
-	l.Lose(segment.SeqRange{First: 1, Last: 3})
+	l.AddLost(segment.SeqRange{First: 1, Last: 3})
 	require.Equal(t, ranges{{First: 2, Last: 3}}, l.Acknowledged())
-	l.Skip(ranges{{First: 1, Last: 2}})
+	l.SetSkipped(ranges{{First: 1, Last: 2}})
 	require.Equal(t, ranges{{First: 3, Last: 3}}, l.Acknowledged())
 }
 
@@ -139,9 +139,9 @@ func TestManifest_SkipIsBounded(t *testing.T) {
 	require.Equal(t, m.Skipped[2:], more.Skipped[1:most-1])
 	require.Equal(t, last.Last+9, more.Skipped[most-1].First)
 	l := segment.Directory{Watermark: math.MaxUint64, Manifest: more}.Losses()
-	l.Lose(first)
-	l.Lose(segment.SeqRange{First: 1, Last: 1})
-	l.Lose(last)
+	l.AddLost(first)
+	l.AddLost(segment.SeqRange{First: 1, Last: 1})
+	l.AddLost(last)
 	require.Empty(t, l.Acknowledged())
 
 	require.Less(t, len(more.Encode()), 1<<20)

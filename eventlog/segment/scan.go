@@ -38,12 +38,20 @@ type Scan struct {
 	tornThrough uint64 // durable through, in the header of a torn write
 }
 
+// Scope is the part of a log that a scan reads.
+type Scope bool
+
+const (
+	ScanAll  Scope = false
+	ScanTail Scope = true // the last segment only; its name gives the number of its first frame
+)
+
 // ScanOptions are the choices of who scans. The zero value reads all of a log
 // that a writer may have open.
 type ScanOptions struct {
 	From   uint64 // segments that end before the frame with this number are passed over unread
-	Last   bool   // only the last segment is read, and its name believed
-	Locked bool   // no writer has the log open: its end is no write in progress
+	Scope  Scope
+	Locked bool // no writer has the log open: its end is no write in progress
 }
 
 // NewScan returns a scan of the log in fsys, whose directory holds dir.
@@ -79,12 +87,12 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 			d := Damage{Segment: WALDir, Reason: "not one segment is there"}
 			if n := s.losses.through; n > 0 { //mutant:no-segment-lost
 				d.FirstSeq, d.LastSeq = 1, n
-				s.losses.Lose(SeqRange{1, n})
+				s.losses.AddLost(SeqRange{1, n})
 			}
 			yield(Item{Damage: &d}, nil)
 			return
 		}
-		if s.opts.Last {
+		if s.opts.Scope == ScanTail {
 			names = names[len(names)-1:]
 			s.expect, _ = ParseName(names[0])
 		}
@@ -306,7 +314,7 @@ func (s *Scan) pass(p part, f Frame) bool {
 	if f.Seq <= s.dir.Watermark && !s.tail.Dirty {
 		s.tail.Durable = f.Offset + f.Length()
 	}
-	s.losses.Durable(f.DurableThrough)
+	s.losses.RaiseDurable(f.DurableThrough)
 	return s.yield(Item{Frame: f}, nil)
 }
 
@@ -317,11 +325,11 @@ func (s *Scan) lose(name string, pos int, b []byte, next uint64) bool {
 	for _, h := range headers(b, &s.log) {
 		d.DurableThrough = max(d.DurableThrough, h.DurableThrough)
 	}
-	s.losses.Durable(d.DurableThrough)
+	s.losses.RaiseDurable(d.DurableThrough)
 	if s.expect < next {
 		d.FirstSeq, d.LastSeq = s.expect, next-1
 		s.expect = next
-		s.losses.Lose(SeqRange{d.FirstSeq, d.LastSeq})
+		s.losses.AddLost(SeqRange{d.FirstSeq, d.LastSeq})
 	}
 	return s.yield(Item{Damage: d}, nil)
 }

@@ -60,7 +60,7 @@ func (s *Scan) leftover(data []byte, pos int) (end int, next uint64) {
 		if h, torn := s.torn(data[end:written], next); torn && h.Seq > s.losses.through {
 			s.tail.Torn = int64(written - end)
 			s.tornThrough = h.DurableThrough
-			s.losses.Durable(h.DurableThrough)
+			s.losses.RaiseDurable(h.DurableThrough)
 			return end, h.Seq
 		}
 		h, n := s.entry(data[end:])

@@ -99,7 +99,7 @@ func TestD3_ShorterThanTheWatermark(t *testing.T) {
 		require.Equal(t, tc.first, lost[0].First, name)
 		require.EqualValues(t, 6, lost[len(lost)-1].Last, name)
 		require.EqualValues(t, 6, s.Losses().Acknowledged()[len(lost)-1].Last, name)
-		require.Empty(t, s.Losses().Unknowable(), name)
+		require.Empty(t, s.Losses().UnknownIfAcknowledged(), name)
 	}
 }
 
@@ -121,11 +121,11 @@ func TestD5_Losses(t *testing.T) {
 		{segment.SeqRange{40, 41}, nil, ranges{{40, 41}}},
 	} {
 		l := dir.Losses()
-		l.Lose(tc.lost)
+		l.AddLost(tc.lost)
 		require.Equal(t, tc.acknowledged, l.Acknowledged(), "%v", tc.lost)
-		require.Equal(t, tc.unknowable, l.Unknowable(), "%v", tc.lost)
-		l.Durable(41)
-		require.Empty(t, l.Unknowable(), "%v", tc.lost)
+		require.Equal(t, tc.unknowable, l.UnknownIfAcknowledged(), "%v", tc.lost)
+		l.RaiseDurable(41)
+		require.Empty(t, l.UnknownIfAcknowledged(), "%v", tc.lost)
 	}
 	m := segment.Manifest{UUID: testLog, Created: time.Unix(1795399697, 0).UTC(), Revision: 3, Skipped: ranges{{5, 6}}}
 	m = m.Skip(ranges{{9, 12}, {7, 8}, {20, 20}})

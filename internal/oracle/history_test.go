@@ -99,12 +99,12 @@ func (h *history) run() error {
 // round checks every reading of the log, opens it, writes, and closes or kills.
 func (h *history) round() error {
 	opts := h.opts
-	opts.ReadAll = h.chance(2)
-	l, err := h.checkReadings(opts.ReadAll)
+	opts.VerifyAll = h.chance(2)
+	l, err := h.checkReadings(opts.VerifyAll)
 	if err != nil || h.refused {
 		return err
 	}
-	h.note("open (segments of %d bytes, read all %t, no sync %t)", opts.SegmentSize, opts.ReadAll, opts.NoSync)
+	h.note("open (segments of %d bytes, read all %t, no sync %t)", opts.SegmentSize, opts.VerifyAll, opts.NoSync)
 	s, err := h.open(h.dir, opts)
 	if err != nil || h.refused {
 		return err
@@ -292,9 +292,9 @@ func writeOne(s *migrationlog.Store, e checkpoint.Event, opts []migrationlog.Wri
 	case checkpoint.Upserted:
 		return s.Upsert(e.Checkpoint, opts...)
 	case checkpoint.Aborted:
-		return s.Abort(e.MigrationID, e.Reason, e.Compensations, append(opts, migrationlog.At(e.TimestampMS))...)
+		return s.Abort(e.MigrationID, e.Reason, e.Compensations, append(opts, migrationlog.WithTimestamp(e.TimestampMS))...)
 	}
-	return s.Remove(e.Migration(), append(opts, migrationlog.At(e.WallMS()))...)
+	return s.Remove(e.Migration(), append(opts, migrationlog.WithTimestamp(e.WallMS()))...)
 }
 
 func describe(e checkpoint.Event) string {
@@ -329,7 +329,7 @@ func (h *history) checkReadings(readAll bool) (*oracle.Log, error) {
 		return nil, err
 	}
 	opts := h.opts
-	opts.ReadAll = !readAll
+	opts.VerifyAll = !readAll
 	s, err := h.open(h.scratch, opts)
 	if err != nil || h.refused {
 		return nil, err
@@ -341,7 +341,7 @@ func (h *history) checkReadings(readAll bool) (*oracle.Log, error) {
 }
 
 func sourceOf(opts migrationlog.Options) string {
-	if opts.ReadAll {
+	if opts.VerifyAll {
 		return "read-all open"
 	}
 	return "default open"

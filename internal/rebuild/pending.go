@@ -95,7 +95,7 @@ func (p *pending) begin(id checkpoint.MigrationID) *incarnation {
 	if n := len(p.unused); n > 0 {
 		in, p.unused = p.unused[n-1], p.unused[:n-1]
 	}
-	in.id, in.lastSeq = id, p.view.Place(id).LastSeq()
+	in.id, in.lastSeq = id, p.view.Slot(id).LastSeq()
 	in.inSnapshot = in.lastSeq != 0
 	p.migrations[id] = in
 	return in

@@ -17,17 +17,8 @@ type Source struct {
 	Directory segment.Directory
 	Snapshots []segment.Snapshot // the newest first
 	// Scan reads all of the log to its end, or only its last segment.
-	Scan func(scope Scope) iter.Seq2[segment.Item, error]
+	Scan func(scope segment.Scope) iter.Seq2[segment.Item, error]
 }
-
-// Scope is the part of a log that a scan reads.
-type Scope bool
-
-// The scopes.
-const (
-	ScanAll  Scope = false
-	ScanTail Scope = true
-)
 
 // errNeedsFullScan is returned if the log or the snapshot is not intact. The caller then tries an
 // older snapshot, then the log from its first frame, and at last FoldAll.
@@ -37,7 +28,7 @@ var errNeedsFullScan = errors.New("the log must be read frame by frame")
 // is one. It returns an I/O error.
 func (s Source) FoldAll() (*replay.Fold, error) {
 	fold := replay.NewFold(s.Directory, s.Snapshots)
-	for item, err := range s.Scan(ScanAll) {
+	for item, err := range s.Scan(segment.ScanAll) {
 		if err != nil {
 			return nil, err
 		}
@@ -134,7 +125,7 @@ func (s Source) segments(fold *replay.Fold, names []string, base uint64) iter.Se
 func (s Source) tail(fold *replay.Fold, name string, base uint64) (*frames, error) {
 	first, _ := segment.ParseName(name)
 	tail := &frames{segment: first, first: first}
-	for item, err := range s.Scan(ScanTail) {
+	for item, err := range s.Scan(segment.ScanTail) {
 		switch {
 		case err != nil:
 			return nil, err

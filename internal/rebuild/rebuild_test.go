@@ -70,11 +70,11 @@ func source(fsys fstest.MapFS, snapshots ...segment.Snapshot) (rebuild.Source, *
 	dir := segment.Directory{Manifest: segment.Manifest{UUID: log, Revision: 1}}
 	return rebuild.Source{
 		FS: fsys, Directory: dir, Snapshots: snapshots,
-		Scan: func(scope rebuild.Scope) iter.Seq2[segment.Item, error] {
-			if scope == rebuild.ScanAll {
+		Scan: func(scope segment.Scope) iter.Seq2[segment.Item, error] {
+			if scope == segment.ScanAll {
 				*scans++
 			}
-			return segment.NewScan(fsys, dir, segment.ScanOptions{Locked: true, Last: scope == rebuild.ScanTail}).Items()
+			return segment.NewScan(fsys, dir, segment.ScanOptions{Locked: true, Scope: scope}).Items()
 		},
 	}, scans
 }
@@ -142,7 +142,7 @@ func requireEqual(t testing.TB, want, got *replay.Fold) {
 	require.Equal(t, want.Last(), got.Last())
 	for _, id := range []checkpoint.MigrationID{x, y, {99}} {
 		require.Equal(t, want.View.Doubt(id), got.View.Doubt(id))
-		require.Equal(t, want.View.Place(id).LastSeq(), got.View.Place(id).LastSeq())
+		require.Equal(t, want.View.Slot(id).LastSeq(), got.View.Slot(id).LastSeq())
 	}
 }
 

@@ -85,9 +85,9 @@ func write(s *migrationlog.Store, event checkpoint.Event) (migrationlog.Receipt,
 	case checkpoint.Upserted:
 		return s.Upsert(e.Checkpoint)
 	case checkpoint.Aborted:
-		return s.Abort(e.MigrationID, e.Reason, e.Compensations, migrationlog.At(e.TimestampMS))
+		return s.Abort(e.MigrationID, e.Reason, e.Compensations, migrationlog.WithTimestamp(e.TimestampMS))
 	case checkpoint.Removed:
-		return s.Remove(e.MigrationID, migrationlog.At(e.TimestampMS))
+		return s.Remove(e.MigrationID, migrationlog.WithTimestamp(e.TimestampMS))
 	}
 	return migrationlog.Receipt{}, errors.New("no such event")
 }

@@ -300,7 +300,7 @@ func (l *sound) checkOpen(t *testing.T, c *cases, r *rand.Rand, damaged memory, 
 	defer os.RemoveAll(parent)
 	dir := filepath.Join(parent, "log")
 	put(t, dir, damaged)
-	s, err := migrationlog.Open(dir, &migrationlog.Options{ReadAll: true})
+	s, err := migrationlog.Open(dir, &migrationlog.Options{VerifyAll: true})
 	if err != nil {
 		require.True(t, isOneOf(err, segment.ErrManifestLost, segment.ErrNewerFormat, migrationlog.ErrNeedsRepair), "%v", err)
 		after := files(t, dir)
@@ -334,7 +334,7 @@ func (l *sound) checkOpen(t *testing.T, c *cases, r *rand.Rand, damaged memory, 
 	}
 	require.NoError(t, s.Close())
 
-	s, err = migrationlog.Open(dir, &migrationlog.Options{ReadAll: true})
+	s, err = migrationlog.Open(dir, &migrationlog.Options{VerifyAll: true})
 	require.NoError(t, err)
 	require.Equal(t, joined(report.Lost), joined(s.Report().Lost))
 	require.Equal(t, joined(report.AcknowledgedLost), joined(s.Report().AcknowledgedLost))

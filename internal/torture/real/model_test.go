@@ -128,7 +128,7 @@ func (m *model) kill(t *rapid.T) {
 
 func (m *model) open(t *rapid.T) {
 	opts := *m.opts
-	opts.ReadAll = rapid.Bool().Draw(t, "read_all")
+	opts.VerifyAll = rapid.Bool().Draw(t, "read_all")
 	s, err := migrationlog.Open(m.dir, &opts)
 	require.NoError(t, err)
 	m.store = s
@@ -136,7 +136,7 @@ func (m *model) open(t *rapid.T) {
 	require.Nil(t, report.TornTail)
 	switch {
 	case report.SnapshotSeq > 0 && len(report.Lost) == 0: // what is before it was not read
-		require.False(t, opts.ReadAll)
+		require.False(t, opts.VerifyAll)
 		m.c.count("begun with a snapshot", 1)
 	case report.SnapshotSeq > 0:
 		m.c.count("rows of lost events taken from a snapshot", 1)

@@ -103,7 +103,7 @@ func openLog(disk string) (*eventlog.Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, err := range r.Items(false) {
+	for _, err := range r.Scan(segment.ScanAll) {
 		if err != nil {
 			r.Abandon()
 			return nil, err

@@ -211,8 +211,8 @@ func (p *patient) recover(beside string, n int) error {
 
 // check opens the log and holds its report against what was inflicted.
 func (p *patient) check() error {
-	p.opts.ReadAll = true // what a snapshot spares reading is not told of
-	defer func() { p.opts.ReadAll = false }()
+	p.opts.VerifyAll = true // what a snapshot spares reading is not told of
+	defer func() { p.opts.VerifyAll = false }()
 	if err := p.open(); err != nil {
 		return err
 	}

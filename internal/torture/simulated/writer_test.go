@@ -119,9 +119,9 @@ func hand(s *migrationlog.Store, e checkpoint.Event) (migrationlog.Receipt, erro
 	case checkpoint.Upserted:
 		return s.Upsert(e.Checkpoint)
 	case checkpoint.Aborted:
-		return s.Abort(e.MigrationID, e.Reason, e.Compensations, migrationlog.At(e.TimestampMS))
+		return s.Abort(e.MigrationID, e.Reason, e.Compensations, migrationlog.WithTimestamp(e.TimestampMS))
 	case checkpoint.Removed:
-		return s.Remove(e.MigrationID, migrationlog.At(e.TimestampMS))
+		return s.Remove(e.MigrationID, migrationlog.WithTimestamp(e.TimestampMS))
 	}
 	panic(fmt.Sprintf("an event of type %T", e))
 }
