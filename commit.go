@@ -15,10 +15,13 @@ import (
 
 // Receipt is the result of an acknowledged write.
 type Receipt struct {
-	Seq       uint64 // the event's sequence number; 0: nothing was appended
-	Duplicate bool   // the latest row already has this phase and attempt
-	Differs   bool   // a duplicate whose payload is not the row's: it was not written
+	Seq       uint64 // of the appended event, or of the existing row for a Duplicate; 0: no row exists and nothing was appended
+	Duplicate bool   // the latest row already has this phase and attempt, so nothing was appended
+	Differs   bool   // the Duplicate has another payload than the row; the row keeps its payload
 }
+
+// Appended reports whether the write appended an event.
+func (r Receipt) Appended() bool { return r.Seq > 0 && !r.Duplicate }
 
 // write is one queued write. The caller owns it before and after Queue.Do. The leader of its
 // batch owns it in between.
@@ -187,7 +190,7 @@ func (w *write) check(row *projection.Row) (r Receipt, proceed bool, err error) 
 	id, latest, c := w.change.Migration(), &row.Checkpoint, w.change.Checkpoint()
 	//mutant:duplicate-found
 	if c != nil && exists && latest.Phase() == c.Phase() && latest.Attempt == c.Attempt {
-		duplicate := Receipt{Duplicate: true, Differs: latest.Payload != c.Payload}
+		duplicate := Receipt{Seq: row.Seq, Duplicate: true, Differs: latest.Payload != c.Payload}
 		if duplicate.Differs && w.options.strict {
 			return Receipt{}, false, fmt.Errorf("%w: migration %s has %s, attempt %d, with another payload at seq %d",
 				ErrConflict, id, latest.Phase(), latest.Attempt, row.Seq)

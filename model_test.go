@@ -16,15 +16,18 @@ import (
 // model is the simplest thing that obeys the contract.
 type model struct {
 	rows   map[checkpoint.MigrationID]checkpoint.Checkpoint
+	seqs   map[checkpoint.MigrationID]uint64 // of the rows
 	events []checkpoint.Event
 }
 
 func (m *model) upsert(c checkpoint.Checkpoint) migrationlog.Receipt {
 	if old, ok := m.rows[c.MigrationID]; ok && old.Phase() == c.Phase() && old.Attempt == c.Attempt {
-		return migrationlog.Receipt{Duplicate: true, Differs: old.CRC32C != c.CRC32C}
+		return migrationlog.Receipt{Seq: m.seqs[c.MigrationID], Duplicate: true, Differs: old.CRC32C != c.CRC32C}
 	}
 	m.rows[c.MigrationID] = c
-	return m.append(checkpoint.Upserted{Checkpoint: c})
+	r := m.append(checkpoint.Upserted{Checkpoint: c})
+	m.seqs[c.MigrationID] = r.Seq
+	return r
 }
 
 func (m *model) end(e checkpoint.Event) migrationlog.Receipt {
@@ -57,7 +60,7 @@ func TestD8_EqualsModel(t *testing.T) {
 		s, err := migrationlog.Open(dir, opts)
 		require.NoError(t, err)
 		defer func() { require.NoError(t, s.Close()) }()
-		m := &model{rows: map[checkpoint.MigrationID]checkpoint.Checkpoint{}}
+		m := &model{rows: map[checkpoint.MigrationID]checkpoint.Checkpoint{}, seqs: map[checkpoint.MigrationID]uint64{}}
 		ids := []checkpoint.MigrationID{{1}, {2}, {3}}
 		draw := func(t *rapid.T) checkpoint.Event {
 			id := rapid.SampledFrom(ids).Draw(t, "id")

@@ -18,7 +18,7 @@ func TestOptions_AreNotIgnored(t *testing.T) {
 	other := addLearner
 	other.VShardID++
 	options := map[string]migrationlog.WriteOption{
-		"At": migrationlog.WithTimestamp(7), "Strict": migrationlog.Strict(), "IfVShardFree": migrationlog.IfVShardFree(),
+		"WithTimestamp": migrationlog.WithTimestamp(7), "Strict": migrationlog.Strict(), "IfVShardFree": migrationlog.IfVShardFree(),
 		"Confirm": migrationlog.Confirm(), "IfSeq": migrationlog.IfSeq(0),
 	}
 	upserted := func() checkpoint.Checkpoint {
@@ -31,7 +31,7 @@ func TestOptions_AreNotIgnored(t *testing.T) {
 		refused     map[string]bool
 		write       func(opts ...migrationlog.WriteOption) error
 	}{
-		{"Upsert", "Upsert", map[string]bool{"At": true}, func(opts ...migrationlog.WriteOption) error {
+		{"Upsert", "Upsert", map[string]bool{"WithTimestamp": true}, func(opts ...migrationlog.WriteOption) error {
 			_, err := s.Upsert(upserted(), opts...)
 			return err
 		}},
@@ -43,19 +43,19 @@ func TestOptions_AreNotIgnored(t *testing.T) {
 			_, err := s.Remove(checkpoint.NewMigrationID(), opts...)
 			return err
 		}},
-		{"WriteAll of upserts", "WriteAll", map[string]bool{"At": true}, func(opts ...migrationlog.WriteOption) error {
+		{"WriteAll of upserts", "WriteAll", map[string]bool{"WithTimestamp": true}, func(opts ...migrationlog.WriteOption) error {
 			_, err := s.WriteAll([]checkpoint.Event{checkpoint.Upserted{Checkpoint: upserted()}, checkpoint.Upserted{Checkpoint: upserted()}}, opts...)
 			return err
 		}},
-		{"WriteAll of both", "WriteAll", map[string]bool{"At": true, "IfVShardFree": true}, func(opts ...migrationlog.WriteOption) error {
+		{"WriteAll of both", "WriteAll", map[string]bool{"WithTimestamp": true, "IfVShardFree": true}, func(opts ...migrationlog.WriteOption) error {
 			_, err := s.WriteAll([]checkpoint.Event{checkpoint.Upserted{Checkpoint: upserted()}, removed()}, opts...)
 			return err
 		}},
-		{"WriteAll of removals", "WriteAll", map[string]bool{"At": true, "IfVShardFree": true}, func(opts ...migrationlog.WriteOption) error {
+		{"WriteAll of removals", "WriteAll", map[string]bool{"WithTimestamp": true, "IfVShardFree": true}, func(opts ...migrationlog.WriteOption) error {
 			_, err := s.WriteAll([]checkpoint.Event{removed()}, opts...)
 			return err
 		}},
-		{"WriteAll of nothing", "WriteAll", map[string]bool{"At": true}, func(opts ...migrationlog.WriteOption) error {
+		{"WriteAll of nothing", "WriteAll", map[string]bool{"WithTimestamp": true}, func(opts ...migrationlog.WriteOption) error {
 			_, err := s.WriteAll(nil, opts...)
 			return err
 		}},

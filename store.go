@@ -284,26 +284,32 @@ func (s *Store) Len() int {
 	return s.view.Load().Len()
 }
 
-// History returns all records of one migration, in order, read from the log. It
-// includes the log's damage: what was lost may have been the migration's.
-func (s *Store) History(id checkpoint.MigrationID) ([]replay.Record, error) {
-	visible := s.view.Load().LastSeq() // the log may already hold more, not yet durable
-	if visible == 0 {
-		return nil, nil
-	}
-	reader, err := replay.Open(s.dir)
-	if err != nil {
-		return nil, err
-	}
-	var records []replay.Record
-	q := replay.Query{Migrations: []checkpoint.MigrationID{id}, ToSeq: visible}
-	for r, err := range reader.Records(context.Background(), q) {
-		if err != nil {
-			return nil, fmt.Errorf("history of %s: %w", id, err)
+// History yields all records of one migration in order, read from the log's files, up to the last
+// event that was visible when the iteration started. It also yields the damage of the log, because
+// a lost event may have been one of the migration's. An I/O error or ctx's error is yielded last,
+// with a zero Record. Reading costs time in proportion to the whole log.
+func (s *Store) History(ctx context.Context, id checkpoint.MigrationID) iter.Seq2[replay.Record, error] {
+	return func(yield func(replay.Record, error) bool) {
+		visible := s.view.Load().LastSeq() // the files may already hold newer events, not yet durable
+		if visible == 0 {
+			return
 		}
-		records = append(records, r)
+		reader, err := replay.Open(s.dir)
+		if err != nil {
+			yield(replay.Record{}, fmt.Errorf("history of %s: %w", id, err))
+			return
+		}
+		q := replay.Query{Migrations: []checkpoint.MigrationID{id}, ToSeq: visible}
+		for r, err := range reader.Records(ctx, q) {
+			if err != nil {
+				yield(replay.Record{}, fmt.Errorf("history of %s: %w", id, err))
+				return
+			}
+			if !yield(r, nil) {
+				return
+			}
+		}
 	}
-	return records, nil
 }
 
 // Report returns what Open found, skipped and repaired. Open does not read what a snapshot

@@ -65,14 +65,14 @@ func TestD3_SamePhaseAndAttemptIsOneRowAndOneEvent(t *testing.T) {
 	dir, id := t.TempDir(), checkpoint.NewMigrationID()
 	s := open(t, dir, nil)
 	upsert(t, s, id, 0, catchUp)
-	require.Equal(t, migrationlog.Receipt{Duplicate: true}, upsert(t, s, id, 0, catchUp))
+	require.Equal(t, migrationlog.Receipt{Seq: 1, Duplicate: true}, upsert(t, s, id, 0, catchUp))
 	other := checkpoint.CatchUp{VShardID: 22, LearnerLogIndexAtAdd: 99}
-	require.Equal(t, migrationlog.Receipt{Duplicate: true, Differs: true}, upsert(t, s, id, 0, other))
+	require.Equal(t, migrationlog.Receipt{Seq: 1, Duplicate: true, Differs: true}, upsert(t, s, id, 0, other))
 	got, _ := s.Get(id)
 	require.Equal(t, catchUp, got.Payload)
 
 	s = reopen(t, s, dir)
-	require.Equal(t, migrationlog.Receipt{Duplicate: true}, upsert(t, s, id, 0, catchUp))
+	require.Equal(t, migrationlog.Receipt{Seq: 1, Duplicate: true}, upsert(t, s, id, 0, catchUp))
 	require.Equal(t, 1, s.Len())
 	require.EqualValues(t, 1, verify(t, dir).FramesOK)
 	require.Equal(t, migrationlog.Receipt{Seq: 2}, upsert(t, s, id, 1, catchUp))
@@ -121,8 +121,7 @@ func TestD1_AbortKeepsReasonAndOrder(t *testing.T) {
 
 	s = reopen(t, s, dir)
 	require.Zero(t, s.Len())
-	history, err := s.History(id)
-	require.NoError(t, err)
+	history := historyOf(t, s, id)
 	require.Len(t, history, 2)
 	require.Equal(t, checkpoint.Aborted{MigrationID: id, Reason: "größer", Compensations: comps, TimestampMS: 1795399699919}, history[1].Event)
 	require.EqualValues(t, 1, history[1].PrevSeq)
@@ -284,7 +283,7 @@ func TestD1_ConcurrentWriters(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					if r.Seq != 0 {
+					if r.Appended() {
 						receipts[w][r.Seq] = c
 					}
 					if _, ok := s.Get(c.MigrationID); !ok {
@@ -483,8 +482,7 @@ func TestReadsDoNotWaitForAWrite(t *testing.T) {
 	require.Len(t, s.All(), 1)
 	require.NoError(t, s.Health())
 	s.Stats()
-	history, err := s.History(id)
-	require.NoError(t, err)
+	history := historyOf(t, s, id)
 	require.Len(t, history, 1)
 	resume()
 	require.NoError(t, <-written)

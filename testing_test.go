@@ -38,6 +38,15 @@ func reopen(t testing.TB, s *migrationlog.Store, dir string) *migrationlog.Store
 	return open(t, dir, nil)
 }
 
+// historyOf returns a migration's history. It must not yield an error.
+func historyOf(t testing.TB, s *migrationlog.Store, id checkpoint.MigrationID) (records []replay.Record) {
+	for r, err := range s.History(t.Context(), id) {
+		require.NoError(t, err)
+		records = append(records, r)
+	}
+	return records
+}
+
 func row(t testing.TB, id checkpoint.MigrationID, attempt uint32, p checkpoint.Payload) checkpoint.Checkpoint {
 	c, err := checkpoint.New(id, attempt, p, 1795399697649)
 	require.NoError(t, err)

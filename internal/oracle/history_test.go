@@ -279,7 +279,7 @@ func (h *history) write(s *migrationlog.Store) error {
 		return err
 	}
 	for i, receipt := range receipts {
-		if receipt.Seq != 0 && !receipt.Duplicate {
+		if receipt.Appended() {
 			h.acknowledged[receipt.Seq] = stamp{events[i].Migration(), events[i].WallMS()}
 		}
 		h.note("  #%d %s", receipt.Seq, describe(events[i]))

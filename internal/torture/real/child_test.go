@@ -78,7 +78,7 @@ func writeAloud(s *migrationlog.Store, a *author) {
 		say("error", err)
 		os.Exit(1)
 	}
-	if receipt.Seq > 0 {
+	if receipt.Appended() {
 		say("ack", receipt.Seq, text)
 	}
 }

@@ -118,10 +118,10 @@ func (h *history) write(t *testing.T, event checkpoint.Event) (receipt migration
 }
 
 func (h *history) ofMigration(t *testing.T, id byte) []replay.Record {
-	records, err := h.store.History(checkpoint.MigrationID{id})
-	require.NoError(t, err)
-	for i := range records {
-		records[i] = timelessRecord(records[i])
+	var records []replay.Record
+	for r, err := range h.store.History(t.Context(), checkpoint.MigrationID{id}) {
+		require.NoError(t, err)
+		records = append(records, timelessRecord(r))
 	}
 	return records
 }

@@ -81,7 +81,7 @@ func fill(t *testing.T, dir string, opts *migrationlog.Options, a *author, event
 	for events > 0 {
 		receipt, err := write(s, a.event())
 		require.NoError(t, err)
-		if receipt.Seq > 0 {
+		if receipt.Appended() {
 			events--
 		}
 	}

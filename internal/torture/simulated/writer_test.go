@@ -91,7 +91,7 @@ func (w *writer) write(e checkpoint.Event) error {
 			w.known.hand(free+seq, body)
 		}
 	}
-	if err != nil || r.Seq == 0 {
+	if err != nil || !r.Appended() {
 		return err
 	}
 	w.disk.Mark(promises{r.Seq: body})
@@ -158,7 +158,7 @@ func (w *writer) writeAll(n int) error {
 	}
 	promised := promises{}
 	for i, r := range receipts {
-		if r.Seq > 0 {
+		if r.Appended() {
 			promised[r.Seq] = encode(events[i])
 		}
 	}
