@@ -46,7 +46,7 @@ func newWrite(opts []WriteOption) *write {
 	return w
 }
 
-// The limits of a chain, which is what one call queues at a time.
+// A chain is the list of writes that one call queues at a time. These are its limits.
 const (
 	chainEvents = 1000
 	chainBytes  = 256 << 10
@@ -103,8 +103,8 @@ func (w *write) release() {
 	writePool.Put(w)
 }
 
-// commit returns after a batch with the write and the writes after it of the same call was
-// committed. Each of them then has its receipt or its error.
+// commit queues a chain of writes and returns after their batch was committed. Each write then has a
+// receipt or an error, unless an earlier write of the chain was refused.
 func (s *Store) commit(w *write) {
 	if s.queue.Do(w, w.next != nil) != nil {
 		w.err = ErrClosed

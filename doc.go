@@ -1,9 +1,8 @@
-// Package migrationlog knows the order in which a store of shard-migration
-// progress does things: on a start lock, recover, open, fold, serve; on a write
-// check, append, fold, sync, show, acknowledge. It refuses to know how any of them is
-// done: the history's vocabulary is package checkpoint, its files are package
-// eventlog, its state is package projection.
+// Package migrationlog is an embedded store of shard-migration progress: it knows the order of the
+// steps of a start (lock, recover, fold, serve) and of a write (check, append, fold, sync, publish,
+// acknowledge). It refuses to know how a step is done: the vocabulary is in package checkpoint, the
+// files are in package eventlog, and the state is in package projection.
 //
-// A coordinator embeds a [Store]. Whoever reads the history of one, beside it
-// or after it, uses package replay.
+// A coordinator embeds a [Store]. To read the history of a store, while it is in use or later, use
+// package replay.
 package migrationlog

@@ -14,12 +14,11 @@ import (
 var (
 	// ErrClosed is returned for a write on a closed store.
 	ErrClosed = errors.New("store is closed")
-	// ErrLocked is returned by Open, as an *eventlog.LockedError with the holder's
-	// PID, if another Store has the directory open.
+	// ErrLocked is returned by Open, as an *eventlog.LockedError with the holder's PID, if another
+	// Store has the directory open.
 	ErrLocked = eventlog.ErrLocked
-	// ErrFailed is returned for the write during which a write or sync failed, and
-	// for every one after it. The outcome of the first is unknown: close the store
-	// and open it again to see.
+	// ErrFailed is returned if an append or a sync failed, and for every later write. The outcome of
+	// the failed write is unknown. To find out, close the store and open it again.
 	ErrFailed = eventlog.ErrFailed
 	// ErrDamaged is returned by Open, as a *DamagedError, if RefuseDamage was set and the log has
 	// damage other than a torn tail or a damaged snapshot. Open left the log as it was.
@@ -51,11 +50,12 @@ var (
 	ErrMigrationInProgress = errors.New("migration in progress")
 )
 
-// DamagedError says what a log has lost. errors.Is finds ErrDamaged in it.
+// DamagedError is the error of Open with RefuseDamage. It has the report of the damage. errors.Is
+// finds ErrDamaged in it.
 type DamagedError struct{ Report replay.Report }
 
 func (e *DamagedError) Error() string {
-	return fmt.Sprintf("%v: events lost: %d; it was left as it is (SkipDamage opens it all the same). First damage: %s",
+	return fmt.Sprintf("%v: events lost: %d. The log was not changed. To open it without the lost events, use SkipDamage. First damage: %s",
 		ErrDamaged, e.Report.LostCount(), e.Report.Damage[0])
 }
 

@@ -9,33 +9,32 @@ import (
 	"migrationlog/eventlog"
 )
 
-// DamagePolicy says what Open does with a damaged log.
+// DamagePolicy decides how Open treats a damaged log.
 type DamagePolicy uint8
 
 const (
-	// SkipDamage serves what is whole and reports the rest: see Store.Report.
+	// SkipDamage opens the log with all intact events. Store.Report lists the damage.
 	SkipDamage DamagePolicy = iota
-	// RefuseDamage leaves the log as it is and returns a *DamagedError. A torn
-	// tail is no damage: a killed process leaves one, of a write that it had not
-	// acknowledged. Nor is a damaged snapshot, without which a sound log is as good.
+	// RefuseDamage makes Open return a *DamagedError and leave the log unchanged. A torn tail does
+	// not count as damage, because a killed process leaves one, of a write that was not
+	// acknowledged. A damaged snapshot does not count either, because the log does not need it.
 	RefuseDamage
 )
 
-// Options are the choices of whoever opens a store. The zero value is safe, and
-// so is nil.
+// Options configures Open. A nil *Options or the zero value selects the defaults.
 type Options struct {
-	MustExist   bool             // refuse to create a log, as for a mistyped directory: fs.ErrNotExist
+	MustExist   bool             // do not create a log (the directory may be mistyped); return fs.ErrNotExist
 	OnDamage    DamagePolicy     // SkipDamage (default) or RefuseDamage
-	VerifyAll   bool             // check all of the history, where else a snapshot spares reading what is before it; RefuseDamage does so as well
-	LockTimeout time.Duration    // how long to wait for another writer; 0: fail at once with ErrLocked
-	SegmentSize int              // bytes; 0 is 4 MiB
-	NoSync      bool             // acknowledge before durable, for bulk loads and benchmarks; Close syncs
-	ScrubRate   int              // bytes per second that Scrub reads; 0 is 32 MiB
+	VerifyAll   bool             // verify the whole log in Open instead of starting from the newest snapshot; implied by RefuseDamage
+	LockTimeout time.Duration    // wait this long for another writer to close the log; 0: fail at once with ErrLocked
+	SegmentSize int              // bytes after which a new segment starts; 0: 4 MiB
+	NoSync      bool             // acknowledge writes before they are durable, for bulk loads and benchmarks; Close syncs
+	ScrubRate   int              // bytes per second that Scrub reads; 0: 32 MiB
 	Logger      *slog.Logger     // nil: discard
-	Now         func() time.Time // nil: time.Now; called from the goroutines that write
+	Now         func() time.Time // nil: time.Now; the writing goroutines call it, also concurrently
 }
 
-// check returns ErrInvalid for a value that has no meaning.
+// check returns ErrInvalid if an option has a value without a meaning.
 func (o *Options) check() error {
 	switch {
 	case o == nil:
@@ -68,9 +67,9 @@ func (o *Options) withDefaults() Options {
 	return opts
 }
 
-// WriteOption is a choice for one write; nil is none. A call returns ErrInvalid for an option that it
-// would ignore, and writes nothing. The exception is Strict in WriteAll, which applies to the
-// upserts, if there are any.
+// WriteOption changes one write. A nil WriteOption changes nothing. If an option does not apply to a
+// call, the call returns ErrInvalid and appends nothing. The exception is Strict in WriteAll, which
+// applies to the upserts only.
 type WriteOption func(*writeOptions)
 
 type writeOptions struct {
@@ -81,44 +80,41 @@ type writeOptions struct {
 	timestampMS *uint64
 }
 
-// IfSeq makes a write depend on the migration's latest row being the one with
-// this Seq (of Store.Row, or of the receipt of who wrote it), 0 for no row. Otherwise it is
-// refused with ErrConflict: a late writer cannot overwrite what it has not seen. A
-// duplicate is a duplicate all the same, so that a write may be tried again; its receipt has no
-// Seq.
+// IfSeq makes the write conditional. The write fails with ErrConflict unless the migration's latest
+// row has this Seq (from Store.Row or a Receipt; 0 means no row). A late writer can then not
+// overwrite a row that it has not seen. A retry of an upsert that already succeeded is still
+// reported as a Duplicate, with the row's Seq.
 func IfSeq(seq uint64) WriteOption {
 	return func(o *writeOptions) { o.ifSeq = &seq }
 }
 
-// IfVShardFree makes an upsert depend on no other migration of its vShard having a row, however
-// far that has come. Otherwise it is refused with ErrMigrationInProgress: of two
-// coordinators' threads that begin to move one vShard one fails. A duplicate is a duplicate all the
-// same. Of migrations whose events are lost it knows nothing (see Store.Doubt). Abort and
-// Remove return ErrInvalid for this option.
+// IfVShardFree makes an upsert fail with ErrMigrationInProgress if another migration of the same
+// vShard has a row, in any phase. Only one of two coordinators can therefore start to move a vShard.
+// A retry that finds its own row is still reported as a Duplicate. The check cannot see migrations
+// whose events were lost (see Store.Doubt). Abort and Remove return ErrInvalid for this option.
 func IfVShardFree() WriteOption {
 	return func(o *writeOptions) { o.ifFree = true }
 }
 
-// Strict makes an upsert of the same phase and attempt as the latest row with
-// another payload an ErrConflict. Without it such a write is a duplicate that
-// Differs, and its payload is not written. Abort and Remove return ErrInvalid for this option.
-// WriteAll applies it to the upserts among its events.
+// Strict makes an upsert fail with ErrConflict if the latest row has the same phase and attempt but
+// another payload. Without Strict such an upsert returns a Duplicate that Differs, and the row keeps
+// its payload. Abort and Remove return ErrInvalid for this option. WriteAll applies it to the upserts
+// among its events.
 func Strict() WriteOption {
 	return func(o *writeOptions) { o.strict = true }
 }
 
-// Confirm makes an event of a write that changes nothing: of an upsert like the
-// latest row, or of the abort or removal of a migration without a row. It says that
-// what the write says is true, and ends a doubt. An upsert of the latest row's phase and attempt
-// with another payload takes the row's place, unless it is Strict: then only what the
-// store shows already can be confirmed.
+// Confirm appends an event even if the write changes nothing: an upsert equal to the latest row, or
+// an abort or removal of a migration without a row. Use it to clear InDoubt after you have checked
+// the cluster. If an upsert has the phase and attempt of the latest row but another payload, it
+// replaces the row. Add Strict to refuse that with ErrConflict.
 func Confirm() WriteOption {
 	return func(o *writeOptions) { o.confirm = true }
 }
 
-// WithTimestamp records this wall clock, in Unix milliseconds, with an abort or a removal
-// in place of Options.Now. Upsert and WriteAll return ErrInvalid for this option: a checkpoint and
-// an event have a timestamp of their own.
+// WithTimestamp sets the wall clock of an abort or a removal, in Unix milliseconds. The default is
+// Options.Now. Upsert and WriteAll return ErrInvalid for this option, because their checkpoints and
+// events already have timestamps.
 func WithTimestamp(timestampMS uint64) WriteOption {
 	return func(o *writeOptions) { o.timestampMS = &timestampMS }
 }

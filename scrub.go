@@ -10,16 +10,17 @@ import (
 	"migrationlog/replay"
 )
 
-// Scrub reads the whole log while the store is in use, at Options.ScrubRate, and
-// reports what would be found if it were opened now: a disk that goes bad is
-// noticed before a restart depends on it. It covers every event that was visible
-// when it began. What the store serves comes from memory and is not changed by
-// what Scrub finds; nor is the log. So that a restart finds again what is lost, write it
-// once more: each of s.Rows whose Seq is among the report's Lost, by
-// s.Upsert(row.Checkpoint, Confirm(), Strict(), IfSeq(row.Seq)); and of the migrations in
-// doubt those that have no row any more, by an Abort or a Remove with Confirm.
+// Scrub reads the whole log while the store is in use, at Options.ScrubRate, and reports the damage
+// that Open would find now. A failing disk is therefore noticed before a restart depends on it. The
+// report covers every event that was visible when Scrub started. Scrub changes neither the log nor
+// the rows in memory.
 //
-// It returns ErrClosed, an I/O error, or ctx's.
+// Events reported as Lost are still in memory. To keep them across a restart, write them again:
+//
+//   - Upsert(row.Checkpoint, Confirm(), Strict(), IfSeq(row.Seq)) for each of Rows whose Seq is Lost
+//   - Abort or Remove, with Confirm, for each migration that is InDoubt and has no row
+//
+// Scrub returns ErrClosed, an I/O error, or ctx's error.
 func (s *Store) Scrub(ctx context.Context) (replay.Report, error) {
 	if s.queue.Closed() {
 		return replay.Report{}, ErrClosed
@@ -35,14 +36,14 @@ func (s *Store) Scrub(ctx context.Context) (replay.Report, error) {
 		return replay.Report{}, fmt.Errorf("scrub %s: %w", s.dir, err)
 	}
 	report := fold.Report()
-	report.TornTail = nil // a write under way
+	report.TornTail = nil // it is a write in progress
 	for _, d := range report.Damage {
 		s.opts.Logger.Warn("migrationlog is damaged", "dir", s.dir, "damage", d.String())
 	}
 	return report, nil
 }
 
-// pacedFS reads files no faster than so many bytes per second.
+// pacedFS limits the rate at which files are read.
 type pacedFS struct {
 	fs.FS
 	ctx            context.Context
@@ -63,7 +64,7 @@ type pacedFile struct {
 	pace pacedFS
 }
 
-// Read reads at most a hundredth of a second's bytes, and waits for as long.
+// Read reads at most the bytes of 10 ms, and then waits for the time that they may take.
 func (f pacedFile) Read(b []byte) (int, error) {
 	n, err := f.File.Read(b[:min(len(b), max(1, f.pace.bytesPerSecond/100))])
 	if n == 0 || err != nil {

@@ -9,23 +9,23 @@ import (
 	"migrationlog/projection"
 )
 
-// snapshots says when the next snapshot is due. One is written beside the writers when a
-// segment has been begun, and at Close. A log that has lost events gets none: then the
-// history is read at each opening, and tells what is in doubt.
+// snapshots decides when the next snapshot is due. The store writes one in the background after a
+// new segment was started, and one in Close. If the log has lost events that no snapshot covers, it
+// writes none. Each Open then reads the whole log, so that the doubt stays visible.
 type snapshots struct {
-	segment uint64      // of the last event, 0 before there is one; the leader's
-	writing atomic.Bool // who sets it has what follows
-	next    time.Time   // not before
-	seq     uint64      // of the last one
-	done    sync.WaitGroup
+	segment  uint64      // segment of the last event, 0 before the first event; only the leader uses it
+	writing  atomic.Bool // held while a snapshot is written; guards earliest and seq
+	earliest time.Time   // do not start the next snapshot before this
+	seq      uint64      // last event of the newest snapshot
+	done     sync.WaitGroup
 }
 
-// snapshotShare bounds the time that goes into snapshots while others write: one part
-// in so many.
-const snapshotShare = 50
+// pausePerSnapshot limits the cost of background snapshots. After one, the store waits for at least
+// this many times the time that it took.
+const pausePerSnapshot = 50
 
-// snapshotWhenDue begins to write a snapshot if the log has come to another segment,
-// and the last one was long enough ago. The leader calls it.
+// snapshotWhenDue starts to write a snapshot if the log has started another segment and the pause
+// after the last snapshot is over. Only the leader calls it.
 func (s *Store) snapshotWhenDue(view *projection.View) {
 	last, due := s.log.Last(), &s.snapshots
 	first := due.segment == 0
@@ -36,22 +36,22 @@ func (s *Store) snapshotWhenDue(view *projection.View) {
 	if first || !view.Complete() || !due.writing.CompareAndSwap(false, true) {
 		return
 	}
-	if time.Now().Before(due.next) {
+	if time.Now().Before(due.earliest) {
 		due.writing.Store(false)
 		return
 	}
 	due.done.Add(1)
 	go func() {
-		begun := time.Now()
+		started := time.Now()
 		err := s.writeSnapshot(view, last)
-		due.next = time.Now().Add(snapshotShare * time.Since(begun))
+		due.earliest = time.Now().Add(pausePerSnapshot * time.Since(started))
 		due.writing.Store(false)
 		due.done.Done()
 		s.logSnapshot(err)
 	}()
 }
 
-// snapshotAtEnd writes the last snapshot, when nobody writes any more.
+// snapshotAtEnd writes a snapshot of the last event, unless there is one. The queue must be closed.
 func (s *Store) snapshotAtEnd() error {
 	view, last := s.view.Load(), s.log.Last()
 	if !view.Complete() || last.Seq != view.LastSeq() || last.Seq == s.snapshots.seq {
@@ -60,7 +60,7 @@ func (s *Store) snapshotAtEnd() error {
 	return s.writeSnapshot(view, last)
 }
 
-// writeSnapshot writes a snapshot of a view whose last event is in that frame.
+// writeSnapshot writes a snapshot of the view. Last is the frame of the view's last event.
 func (s *Store) writeSnapshot(view *projection.View, last segment.FrameID) error {
 	body, err := view.Snapshot()
 	if err == nil {
@@ -72,10 +72,10 @@ func (s *Store) writeSnapshot(view *projection.View, last segment.FrameID) error
 	return err
 }
 
-// logSnapshot tells the logger that a snapshot could not be written. The log is as good
-// without it. As with logFailure, its caller holds nothing that a handler may want.
+// logSnapshot logs a snapshot's error, if there is one. The log does not need the snapshot. As for
+// logFailure, the caller must hold no lock and must not be in commitBatch.
 func (s *Store) logSnapshot(err error) {
 	if err != nil {
-		s.opts.Logger.Warn("migrationlog's snapshot was not written: the next opening takes longer", "dir", s.dir, "error", err)
+		s.opts.Logger.Warn("migrationlog could not write a snapshot: the next Open reads more of the log and takes longer", "dir", s.dir, "error", err)
 	}
 }

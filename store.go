@@ -17,9 +17,9 @@ import (
 	"migrationlog/replay"
 )
 
-// Store is a log of migrations that is open for writing, and the view of where
-// each migration stands. It is safe for concurrent use. Reads wait for nobody;
-// they show what is durable (with Options.NoSync: what is written).
+// Store is a log that is open for writing, and a view of the latest row of each migration. It is
+// safe for concurrent use. Reads are served from memory and never wait for a write. They show only
+// durable events (with Options.NoSync: written events).
 type Store struct {
 	dir    string
 	opts   Options
@@ -27,14 +27,14 @@ type Store struct {
 
 	queue *groupcommit.Queue[*write]
 
-	// Used by the queue's leader only, in commitBatch.
+	// Only the leader of the queue uses these, in commitBatch.
 	log     *eventlog.Log
 	entries []eventlog.Entry
 	next    projection.Batch
 
 	snapshots snapshots
 
-	view atomic.Pointer[projection.View] // of all that is durable; it is replaced, never changed
+	view atomic.Pointer[projection.View] // of all durable events; a commit replaces it and never changes it
 
 	statsMu sync.Mutex
 	stats   Stats
@@ -44,23 +44,23 @@ type Store struct {
 	closeErr  error
 }
 
-// Stats counts what a store has done since it was opened.
+// Stats has the sizes of a store, and counts of its writes since it was opened.
 type Stats struct {
-	Rows           int
-	LastSeq        uint64 // of the last event in the log
-	DurableThrough uint64 // every event up to this one is on the device
-	Appended       uint64 // writes that became an event
-	Duplicates     uint64 // writes that found their row already there
-	Refused        uint64 // writes that were refused by a guard, or failed
-	Batches        uint64 // appends, each of one or more events
+	Rows           int    // migrations with a row
+	LastSeq        uint64 // sequence number of the last event in the log
+	DurableThrough uint64 // all events up to this sequence number are durable
+	Appended       uint64 // writes that appended an event
+	Duplicates     uint64 // writes whose receipt is a Duplicate
+	Refused        uint64 // writes that returned an error
+	Batches        uint64 // batches that appended at least one event
 }
 
-// Open opens the log in dir, repairs what a crash has left, and folds its
-// history. It makes the directory and a new log where there is none. A nil opts
-// is the default.
+// Open opens the log in dir for writing. It repairs the end of the log after a crash and builds the
+// view. If there is no log, it creates the directory and a new log (see Options.MustExist). A nil
+// opts selects the defaults.
 //
-// Damage does not fail it (unless OnDamage says so): see Report. It returns an I/O error, or one of
-// these, wrapped:
+// Open skips damage and describes it in Report, unless OnDamage is RefuseDamage. It returns an I/O
+// error, or one of these errors, wrapped:
 //
 //   - ErrInvalid if dir is empty, or an option has no meaning
 //   - fs.ErrNotExist if there is no log and MustExist is set
@@ -72,7 +72,7 @@ type Stats struct {
 //   - ErrIsWALDir if dir is the wal/ directory of a log
 func Open(dir string, opts *Options) (*Store, error) {
 	if dir == "" {
-		return nil, fmt.Errorf("%w: no directory is named", ErrInvalid)
+		return nil, fmt.Errorf("%w: the directory is an empty string: name the directory of the log", ErrInvalid)
 	}
 	if err := opts.check(); err != nil {
 		return nil, err
@@ -111,12 +111,12 @@ func Open(dir string, opts *Options) (*Store, error) {
 	s.snapshots.segment = log.Last().Segment
 	s.snapshots.seq = report.SnapshotSeq
 	s.stats.LastSeq = log.NextSeq() - 1
-	s.stats.DurableThrough = s.stats.LastSeq // Finish synced what was found
+	s.stats.DurableThrough = s.stats.LastSeq // Finish synced all events that it found
 	s.logReport()
 	return s, nil
 }
 
-// namedInDoubt is how many migrations in doubt the logger is told one by one.
+// namedInDoubt is the number of migrations in doubt that logReport logs by their ids.
 const namedInDoubt = 10
 
 func (s *Store) logReport() {
@@ -136,17 +136,17 @@ func (s *Store) logReport() {
 	s.opts.Logger.Info("migrationlog is open", "dir", s.dir, "rows", s.Len(), "last_seq", s.stats.LastSeq, "snapshot_seq", s.report.SnapshotSeq, "events_read", s.report.FramesOK)
 }
 
-// Upsert makes the checkpoint the latest row of its migration. It returns when
-// the event is durable and visible. Where the latest row has the same phase and
-// attempt nothing is written, and the receipt says Duplicate (see Confirm).
+// Upsert makes the checkpoint the latest row of its migration. It returns after the event is
+// durable and visible. If the latest row already has the same phase and attempt, Upsert appends
+// nothing and returns a Duplicate (see Confirm).
 //
-// It does not hold the checkpoint against the protocol: a run may be restarted,
-// so an earlier phase or a lower attempt is accepted, and after an abort or a removal
-// the same id begins a new life. IfSeq, IfVShardFree and Strict are guards.
+// Upsert does not check the order of phases. It accepts an earlier phase or a lower attempt, because
+// a run may be restarted. After an abort or a removal, the same id starts a new incarnation. IfSeq,
+// IfVShardFree and Strict are guards.
 //
-// It returns ErrInvalid (with the cause, from package checkpoint), ErrTooLarge,
-// ErrConflict, ErrMigrationInProgress, ErrNeedsRepair if no sequence number is left, ErrClosed or
-// ErrFailed. After ErrFailed the outcome is unknown; after the others nothing was written.
+// Upsert returns ErrInvalid (with the cause, from package checkpoint), ErrTooLarge, ErrConflict,
+// ErrMigrationInProgress, ErrNeedsRepair if no sequence number is left, ErrClosed, or ErrFailed.
+// After ErrFailed the outcome is unknown. After any other error nothing was appended.
 func (s *Store) Upsert(c checkpoint.Checkpoint, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
 	if w.err = w.options.checkUpsert(); w.err == nil {
@@ -155,13 +155,14 @@ func (s *Store) Upsert(c checkpoint.Checkpoint, opts ...WriteOption) (Receipt, e
 	return s.write(w)
 }
 
-// Abort records that a migration was given up, and why, and what undid it in
-// which order. After it the migration has no row, so it comes last: carry the
-// compensations out first, each so that it may be done again, and then record the abort. Who
-// crashes in between finds the row and does both once more. After a Cutover there is no way back.
+// Abort records that a migration was aborted, with the reason and the compensations in the order in
+// which they were carried out. After it the migration has no row. Therefore carry out the
+// compensations first, and call Abort last. If the coordinator crashes in between, its successor
+// still finds the row and carries them out again, so each of them must be safe to repeat. Do not
+// abort a migration at or after Cutover.
 //
-// A migration without a row is left so: nothing is written, and the receipt's Seq is 0
-// (see Confirm). Its errors are Upsert's.
+// If the migration has no row, Abort appends nothing and the receipt's Seq is 0 (see Confirm). Abort
+// returns the same errors as Upsert.
 func (s *Store) Abort(id checkpoint.MigrationID, reason string, comps []checkpoint.Compensation, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
 	if w.err = w.options.checkEnd("Abort"); w.err == nil {
@@ -170,9 +171,9 @@ func (s *Store) Abort(id checkpoint.MigrationID, reason string, comps []checkpoi
 	return s.write(w)
 }
 
-// Remove records that a finished migration was cleaned up. After it the
-// migration has no row. A migration without a row is left so, as by Abort. Its
-// errors are Upsert's.
+// Remove records that a finished migration was cleaned up. After it the migration has no row. If the
+// migration has no row already, Remove appends nothing, like Abort. It returns the same errors as
+// Upsert.
 func (s *Store) Remove(id checkpoint.MigrationID, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
 	if w.err = w.options.checkEnd("Remove"); w.err == nil {
@@ -188,7 +189,7 @@ func (s *Store) timestampMS(w *write) uint64 {
 	return uint64(max(0, s.opts.Now().UnixMilli()))
 }
 
-// write commits what has been encoded, and lets go of it.
+// write commits w, unless encoding it failed. It then returns w to the pool.
 func (s *Store) write(w *write) (Receipt, error) {
 	defer w.release()
 	if w.err == nil {
@@ -197,16 +198,16 @@ func (s *Store) write(w *write) (Receipt, error) {
 	return w.receipt, w.err
 }
 
-// WriteAll writes the events in their order, each as Upsert, Abort or Remove would with
-// these options, but with one sync for up to a thousand: for an import, or for a
-// node that is drained of many shards at once. Each option applies to every
-// event, except Strict, which applies only to upserts. WriteAll returns ErrInvalid and writes
-// nothing if it is given WithTimestamp, or IfVShardFree and an event that is not an upsert.
+// WriteAll writes the events in order. Each is written as by Upsert, Abort or Remove with the same
+// options, but up to a thousand events share one sync. Use it for an import, or if many shards leave
+// a node at once. Each option applies to every event, except Strict, which applies only to upserts.
+// WriteAll returns ErrInvalid and appends nothing if opts has WithTimestamp, or if opts has
+// IfVShardFree and an event is not an upsert.
 //
-// It ends with the first event that is refused. The receipts are those of the events
-// before it, which are durable and visible, and the error is that event's, one of Upsert's. It is no
-// transaction: others see a part of the events before the rest, and a crash may leave the
-// first of them alone. After ErrFailed the outcome of those without a receipt is unknown.
+// WriteAll stops at the first rejected event. It returns that event's error (see Upsert) and the
+// receipts of the events before it, which are durable and visible. WriteAll is not a transaction.
+// Readers may see only a prefix of the events, and a crash may keep only a prefix. After ErrFailed
+// the outcome of the events without a receipt is unknown.
 func (s *Store) WriteAll(events []checkpoint.Event, opts ...WriteOption) ([]Receipt, error) {
 	if err := checkAll(events, opts); err != nil { //mutant:options-of-all
 		return nil, err
@@ -220,7 +221,7 @@ func (s *Store) WriteAll(events []checkpoint.Event, opts ...WriteOption) ([]Rece
 		for w, next := first, (*write)(nil); w != nil; w = next {
 			if w.err != nil {
 				err = w.err
-				break // those after it were not decided
+				break // the writes after it were skipped
 			}
 			receipts = append(receipts, w.receipt)
 			next = w.next
@@ -233,8 +234,8 @@ func (s *Store) WriteAll(events []checkpoint.Event, opts ...WriteOption) ([]Rece
 	return receipts, nil
 }
 
-// Get returns a migration's latest checkpoint. Where the log has lost events,
-// Doubt says whether to trust it.
+// Get returns a migration's latest checkpoint. If the log has lost events, call Doubt before you
+// rely on it.
 func (s *Store) Get(id checkpoint.MigrationID) (checkpoint.Checkpoint, bool) {
 	row := s.view.Load().Latest(id)
 	if row == nil {
@@ -243,22 +244,21 @@ func (s *Store) Get(id checkpoint.MigrationID) (checkpoint.Checkpoint, bool) {
 	return row.Checkpoint, true
 }
 
-// Row returns a migration's latest checkpoint with what its history adds: the
-// event's number, what earlier phases told, and what lost events mean for it.
+// Row returns a migration's latest checkpoint, its sequence number, the facts of its earlier phases,
+// and its Doubt.
 func (s *Store) Row(id checkpoint.MigrationID) (projection.Row, bool) {
 	return s.view.Load().Get(id)
 }
 
-// Doubt is what the events that the log has lost mean for a migration. One
-// without a row is in doubt as long as there is a lost event of which nobody
-// knows whose it was. Who has found out what is true of a migration in doubt
-// writes that, with Confirm, and so ends the doubt.
+// Doubt returns the effect of lost events on a migration. A migration without a row is InDoubt while
+// any lost event cannot be attributed to a migration. To clear the doubt, find out the true state
+// from the cluster and write it with Confirm.
 func (s *Store) Doubt(id checkpoint.MigrationID) projection.Doubt {
 	return s.view.Load().Doubt(id)
 }
 
-// All returns the latest checkpoints of all migrations that have one, in the
-// order of their ids. The slice is the caller's.
+// All returns the latest checkpoint of every migration that has a row, in the order of their ids.
+// The caller owns the slice.
 func (s *Store) All() []checkpoint.Checkpoint {
 	view := s.view.Load()
 	all := make([]checkpoint.Checkpoint, 0, view.Len())
@@ -268,18 +268,19 @@ func (s *Store) All() []checkpoint.Checkpoint {
 	return all
 }
 
-// Rows yields what All returns, with what each migration's history adds: the rows of
-// the moment at which the iteration began.
+// Rows yields the row of every migration that has one, in the order of their ids. It shows the state
+// at the start of the iteration. Writes during the iteration do not change it.
 func (s *Store) Rows() iter.Seq[projection.Row] {
 	return func(yield func(projection.Row) bool) { s.view.Load().Rows()(yield) }
 }
 
-// RowsByVShard returns the rows of one vShard's migrations, in the order of their ids.
+// RowsByVShard returns the rows of one vShard's migrations, in the order of their ids. It uses an
+// index.
 func (s *Store) RowsByVShard(vshardID uint32) []projection.Row {
 	return s.view.Load().RowsByVShard(vshardID)
 }
 
-// Len is the number of migrations that have a row.
+// Len returns the number of migrations that have a row.
 func (s *Store) Len() int {
 	return s.view.Load().Len()
 }
@@ -312,19 +313,19 @@ func (s *Store) History(ctx context.Context, id checkpoint.MigrationID) iter.Seq
 	}
 }
 
-// Report returns what Open found, skipped and repaired. Open does not read what a snapshot
-// tells, unless Options.VerifyAll or OnDamage asks for it; Scrub reads all of it later.
+// Report returns the damage that Open found, skipped or repaired. If Open started from a snapshot, it
+// did not read the segments before it. To check these, set Options.VerifyAll, or call Scrub.
 func (s *Store) Report() replay.Report { return s.report.Clone() }
 
-// Health is nil as long as no write or sync has failed. After one that has it is that
-// ErrFailed, until the store is closed and opened again.
+// Health returns nil, or the ErrFailed of the first failed write or sync. A failed store stays failed
+// until it is closed and opened again.
 func (s *Store) Health() error {
 	s.statsMu.Lock()
 	defer s.statsMu.Unlock()
 	return s.failed
 }
 
-// Stats returns what the store has done since it was opened.
+// Stats returns the sizes of the store and the counts of its writes.
 func (s *Store) Stats() Stats {
 	s.statsMu.Lock()
 	stats := s.stats
@@ -333,9 +334,9 @@ func (s *Store) Stats() Stats {
 	return stats
 }
 
-// Close waits for the writes that have begun, makes everything durable and lets
-// go of the lock. Reads go on from memory. It returns the error of the last
-// sync, or the one that failed the store; a second Close returns the same.
+// Close waits for the writes in progress, syncs, writes a snapshot, and releases the lock. Reads still
+// work after it, from memory. It returns the error of the last sync, or the ErrFailed of a failed
+// store. A second call returns the same result.
 func (s *Store) Close() error {
 	var snapshot, failure error
 	s.closeOnce.Do(func() {
