@@ -10,7 +10,8 @@ import (
 	"migrationlog/projection"
 )
 
-// A coordinator starts: what its predecessor has left is finished, undone or taken on.
+// A coordinator that starts decides what to do with each row of its predecessor. It asks a person if
+// the history does not decide.
 func ExampleStore_Rows() {
 	dir, _ := os.MkdirTemp("", "coordinator-")
 	defer os.RemoveAll(dir)
@@ -18,12 +19,12 @@ func ExampleStore_Rows() {
 
 	store, err := migrationlog.Open(dir, &migrationlog.Options{MustExist: true})
 	if err != nil {
-		panic(err) // or, with ErrLocked, the predecessor is still there
+		panic(err) // ErrLocked: the predecessor still runs
 	}
 	defer store.Close()
 	for row := range store.Rows() {
 		if err := takeOver(store, row); errors.Is(err, migrationlog.ErrFailed) {
-			panic(err) // whether it was written is unknown: close the store, open it again, and look
+			panic(err) // the outcome of the write is unknown: close the store and open it again
 		} else if err != nil {
 			fmt.Println(err)
 		}
@@ -33,70 +34,100 @@ func ExampleStore_Rows() {
 	// vShard 1: finished
 	// vShard 2: RemoveLearner 5 from group 20
 	// vShard 2: aborted
-	// vShard 3: goes on with PromoteLearner, the target is node 4
-	// 1 in flight
+	// vShard 3: resume with PromoteLearner, the target is node 4
+	// vShard 4: ask: the history does not name the target
+	// 2 in flight
 }
 
+// takeOver continues, undoes or finishes one migration. It assumes that no run went back to an
+// earlier phase, because a row does not show the furthest phase of its migration.
 func takeOver(store *migrationlog.Store, row projection.Row) error {
-	c, vshardID := row.Checkpoint, row.Checkpoint.Payload.Shard()
-	ifSeq := migrationlog.IfSeq(row.Seq) // nobody else has taken it over meanwhile
+	c, facts, vshardID := row.Checkpoint, row.Facts, row.Checkpoint.Payload.Shard()
+	ifSeq := migrationlog.IfSeq(row.Seq) // fails if another coordinator has written this row
 	switch {
-	case row.Doubt == projection.InDoubt: // its last event may be lost: only the cluster knows
-		fmt.Printf("vShard %d: find out where it stands, and write that, with Confirm\n", vshardID)
+	case row.Doubt == projection.InDoubt:
+		// A lost event may have been the last one. Find out the true state from the cluster and
+		// write it with Confirm.
+		fmt.Printf("vShard %d: ask: the row is in doubt\n", vshardID)
 		return nil
 	case c.Phase() == checkpoint.PhaseComplete:
 		fmt.Printf("vShard %d: finished\n", vshardID)
 		_, err := store.Remove(c.MigrationID, ifSeq)
 		return err
-	case c.Phase() < checkpoint.PhaseCutover && !isMember(row.Facts.TargetNode): // beyond, there is no way back
-		var undo []checkpoint.Compensation
-		if c.Phase() < checkpoint.PhasePromoteLearner {
-			undo = append(undo, checkpoint.Compensation{Kind: checkpoint.RemoveLearner, GroupID: row.Facts.SourceGroup, PeerID: row.Facts.TargetNode})
-		} else {
-			undo = append(undo, checkpoint.Compensation{Kind: checkpoint.RemoveVoter, GroupID: row.Facts.SourceGroup, PeerID: row.Facts.TargetNode})
-			if row.Facts.HasSource {
-				undo = append(undo, checkpoint.Compensation{Kind: checkpoint.RestoreLeaderHint, GroupID: row.Facts.SourceGroup, PeerID: row.Facts.SourceNode})
-			}
-		}
-		for _, u := range undo { // first, and so that it may be done again: after the abort there is no row to tell of it
-			fmt.Printf("vShard %d: %s %d from group %d\n", vshardID, u.Kind, u.PeerID, u.GroupID)
-		}
-		fmt.Printf("vShard %d: aborted\n", vshardID)
-		_, err := store.Abort(c.MigrationID, "the target is no member any more", undo, ifSeq)
-		return err
+	case !facts.HasTarget || facts.TargetUncertain:
+		// Without the group and the target, nothing can be undone safely. An uncertain fact may name
+		// a healthy peer of another migration.
+		fmt.Printf("vShard %d: ask: the history does not name the target\n", vshardID)
+		return nil
+	case isMember(facts.TargetNode):
+		fmt.Printf("vShard %d: resume with %s, the target is node %d\n", vshardID, c.Phase()+1, facts.TargetNode)
+		return nil
+	case c.Phase() >= checkpoint.PhaseLeadershipTransfer:
+		// The target may lead the group: the transfer may have been committed after the row was
+		// written. From Cutover on, a move is never undone.
+		fmt.Printf("vShard %d: ask: who leads group %d\n", vshardID, facts.SourceGroup)
+		return nil
 	}
-	fmt.Printf("vShard %d: goes on with %s, the target is node %d\n", vshardID, c.Phase()+1, row.Facts.TargetNode)
-	return nil
+	undo := compensations(c.Phase(), facts)
+	for _, u := range undo { // before Abort, and each must be safe to repeat: after Abort there is no row
+		fmt.Printf("vShard %d: %s %d from group %d\n", vshardID, u.Kind, u.PeerID, u.GroupID)
+	}
+	fmt.Printf("vShard %d: aborted\n", vshardID)
+	_, err := store.Abort(c.MigrationID, "the target is no longer a member", undo, ifSeq)
+	return err
+}
+
+// compensations returns the steps that undo a move that reached this phase, in order. The target must
+// be known and certain.
+func compensations(reached checkpoint.Phase, facts projection.Facts) []checkpoint.Compensation {
+	if reached < checkpoint.PhasePromoteLearner {
+		return []checkpoint.Compensation{{Kind: checkpoint.RemoveLearner, GroupID: facts.SourceGroup, PeerID: facts.TargetNode}}
+	}
+	undo := []checkpoint.Compensation{{Kind: checkpoint.RemoveVoter, GroupID: facts.SourceGroup, PeerID: facts.TargetNode}}
+	if facts.HasSource && !facts.SourceUncertain {
+		undo = append(undo, checkpoint.Compensation{Kind: checkpoint.RestoreLeaderHint, GroupID: facts.SourceGroup, PeerID: facts.SourceNode})
+	}
+	return undo
 }
 
 func isMember(node uint64) bool { return node != 5 }
 
-// predecessor is a coordinator that stopped in the middle of three moves.
+// predecessor is a coordinator that stopped in the middle of four moves. The fourth move was imported
+// from a table of latest rows, so that its AddLearner is missing.
 func predecessor(dir string) {
 	store, err := migrationlog.Open(dir, nil)
 	if err != nil {
 		panic(err)
 	}
 	defer store.Close()
-	for vshardID, target := range []uint64{1: 4, 2: 5, 3: 4} {
-		if target == 0 {
-			continue
-		}
-		v := uint32(vshardID)
-		steps := []checkpoint.Payload{
-			checkpoint.AddLearner{VShardID: v, SourceNode: 1, TargetNode: target, SourceGroup: uint64(10 * v)},
-			checkpoint.CatchUp{VShardID: v, LearnerLogIndexAtAdd: 42},
-		}
-		if v == 1 {
-			steps = append(steps, checkpoint.Complete{VShardID: v, ActualPauseUS: 900, GhostStubInstalled: true})
-		}
+	for _, steps := range [][]checkpoint.Payload{
+		{
+			checkpoint.AddLearner{VShardID: 1, SourceNode: 1, TargetNode: 4, SourceGroup: 10},
+			checkpoint.CatchUp{VShardID: 1, LearnerLogIndexAtAdd: 42},
+			checkpoint.PromoteLearner{VShardID: 1, TargetNode: 4, SourceGroup: 10},
+			checkpoint.LeadershipTransfer{VShardID: 1, TargetIsVoter: true, NewLeaderNodeID: 4, SourceGroup: 10},
+			checkpoint.Cutover{VShardID: 1, NewLeaderNodeID: 4, SourceGroup: 10},
+			checkpoint.Complete{VShardID: 1, ActualPauseUS: 900, GhostStubInstalled: true},
+		},
+		{
+			checkpoint.AddLearner{VShardID: 2, SourceNode: 1, TargetNode: 5, SourceGroup: 20},
+			checkpoint.CatchUp{VShardID: 2, LearnerLogIndexAtAdd: 42},
+		},
+		{
+			checkpoint.AddLearner{VShardID: 3, SourceNode: 1, TargetNode: 4, SourceGroup: 30},
+			checkpoint.CatchUp{VShardID: 3, LearnerLogIndexAtAdd: 42},
+		},
+		{
+			checkpoint.CatchUp{VShardID: 4, LearnerLogIndexAtAdd: 42},
+		},
+	} {
 		id := checkpoint.NewMigrationID()
 		for _, step := range steps {
 			c, err := checkpoint.New(id, 0, step, 1795399697649)
 			if err != nil {
 				panic(err)
 			}
-			// Of two that begin to move one vShard, one fails.
+			// If two coordinators start to move one vShard, one of them fails.
 			if _, err := store.Upsert(c, migrationlog.IfVShardFree()); err != nil {
 				panic(err)
 			}

@@ -12,19 +12,19 @@ func Example() {
 	dir, _ := os.MkdirTemp("", "coordinator-")
 	defer os.RemoveAll(dir)
 
-	store, err := migrationlog.Open(dir, nil) // recovers whatever a crash left
+	store, err := migrationlog.Open(dir, nil) // also recovers after a crash
 	if err != nil {
 		panic(err)
 	}
 	defer store.Close()
 
 	id := checkpoint.NewMigrationID()
-	step, err := checkpoint.New(id, 0, checkpoint.CatchUp{VShardID: 7, LearnerLogIndexAtAdd: 42}, 1795399697649)
+	first, err := checkpoint.New(id, 0, checkpoint.AddLearner{VShardID: 7, SourceNode: 1, TargetNode: 4, SourceGroup: 70}, 1795399697649)
 	if err != nil {
 		panic(err)
 	}
-	receipt, err := store.Upsert(step) // returns when it is on the device
+	receipt, err := store.Upsert(first) // returns after the event is durable
 	latest, _ := store.Get(id)
 	fmt.Println(receipt.Seq, latest.Phase(), err)
-	// Output: 1 CatchUp <nil>
+	// Output: 1 AddLearner <nil>
 }
