@@ -7,25 +7,25 @@ import "migrationlog/checkpoint"
 // at which there is something to wait for. The zero Batch is ready for Begin. One
 // goroutine at a time may use it.
 type Batch struct {
-	view  *View
-	added []addition
-	has   [1 << 10]uint64 // a bit is set where a migration was added whose hash has that number
+	view   *View
+	added  []addition
+	filter [1 << 10]uint64 // a bit is set where a migration was added whose hash has that number
 }
 
 // addition is an event that is still to be folded in.
 type addition struct {
-	at     Slot
+	slot   Slot
 	seq    uint64
 	change Change
 }
 
 // Begin begins with the state of a view, which must not change from then on.
-func (b *Batch) Begin(v *View) { b.view = v.begin() }
+func (b *Batch) Begin(v *View) { b.view = v.nextVersion() }
 
 // Slot returns a migration's place. It is good until another event of the migration
 // is added.
 func (b *Batch) Lookup(id checkpoint.MigrationID) Slot {
-	if word, bit := b.bit(id); *word&bit != 0 { //mutant:batch-lookup-folds
+	if word, bit := b.filterBit(id); *word&bit != 0 { //mutant:batch-lookup-folds
 		b.fold()
 	}
 	return b.view.Slot(id)
@@ -33,17 +33,17 @@ func (b *Batch) Lookup(id checkpoint.MigrationID) Slot {
 
 // Add adds a new event of the migration at that place, which makes that change, and returns
 // the number of the one before it: 0 for the first of a life.
-func (b *Batch) Add(at Slot, seq uint64, c Change) (prevSeq uint64) {
-	word, bit := b.bit(at.id)
+func (b *Batch) Add(slot Slot, seq uint64, c Change) (prevSeq uint64) {
+	word, bit := b.filterBit(slot.id)
 	*word |= bit
-	b.added = append(b.added, addition{at, seq, c})
-	return at.LastSeq()
+	b.added = append(b.added, addition{slot, seq, c})
+	return slot.LastSeq()
 }
 
 // Other returns the row of another migration of a vShard, if there is one.
 func (b *Batch) Other(vshardID uint32, than checkpoint.MigrationID) (Row, bool) {
 	b.fold() //mutant:vshard-in-batch
-	for at := range b.view.shards.within(shardHash(vshardID), shardBits) {
+	for at := range b.view.shards.withHashPrefix(shardHash(vshardID), shardBits) {
 		if at.vshardID == vshardID && at.id != idKey(than) {
 			return b.view.Get(checkpoint.MigrationID(at.id))
 		}
@@ -61,15 +61,15 @@ func (b *Batch) Fold() *View {
 
 func (b *Batch) fold() {
 	for _, a := range b.added {
-		a.at.apply(a.seq, a.at.LastSeq(), a.change)
-		word, _ := b.bit(a.at.id)
+		a.slot.apply(a.seq, a.slot.LastSeq(), a.change)
+		word, _ := b.filterBit(a.slot.id)
 		*word = 0
 	}
 	clear(b.added)
 	b.added = b.added[:0]
 }
 
-func (b *Batch) bit(id checkpoint.MigrationID) (word *uint64, bit uint64) {
+func (b *Batch) filterBit(id checkpoint.MigrationID) (word *uint64, bit uint64) {
 	hash := idKey(id).hash()
-	return &b.has[hash/64%uint64(len(b.has))], 1 << (hash % 64)
+	return &b.filter[hash/64%uint64(len(b.filter))], 1 << (hash % 64)
 }

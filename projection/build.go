@@ -16,12 +16,12 @@ type hashed[K key, V any] struct {
 // and builds subtries in parallel.
 func build[K key, V any](entries []hashed[K, V]) trie[K, V] {
 	t := trie[K, V]{size: len(entries)}
-	t.root = t.grow(entries, 0)
+	t.root = t.buildNode(entries, 0)
 	return t
 }
 
-// grow returns the node of entries whose hashes have the same first bits.
-func (t *trie[K, V]) grow(entries []hashed[K, V], bits int) *node[K, V] {
+// buildNode returns the node of entries whose hashes have the same first bits.
+func (t *trie[K, V]) buildNode(entries []hashed[K, V], bits int) *node[K, V] {
 	switch {
 	case len(entries) == 0:
 		return nil
@@ -34,7 +34,7 @@ func (t *trie[K, V]) grow(entries []hashed[K, V], bits int) *node[K, V] {
 	}
 	parts := partition(entries, bits)
 	n := &node[K, V]{owner: t.owner, next: new([fanout]*node[K, V])}
-	forEach(fanout, bits == 0, func(i int) { n.next[i] = t.grow(parts[i], bits+fanoutBits) })
+	forEach(fanout, bits == 0, func(i int) { n.next[i] = t.buildNode(parts[i], bits+fanoutBits) })
 	return n
 }
 
@@ -124,10 +124,10 @@ func viewOf(states []*state, lastSeq uint64) *View {
 	v.lastSeq = lastSeq
 	for _, s := range states {
 		key := idKey(s.Checkpoint.MigrationID)
-		switch s.standing {
+		switch s.status {
 		case ended:
 			continue
-		case onlyUnknown:
+		case onlyUnknownKinds:
 			v.rowless.set(key, s)
 			continue
 		}

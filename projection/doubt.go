@@ -22,12 +22,12 @@ func (d Doubt) String() string { return [...]string{"none", "superseded", "in do
 // may not have changed the row.
 func (l *losses) doubt(s *state) Doubt {
 	switch {
-	case s == nil && l.newest() == 0:
+	case s == nil && l.newestUnattributed() == 0:
 		return None
 	//mutant:in-doubt
-	case s == nil || l.newest() > s.last || s.standing != ended && l.uncertain(s, rowMark):
+	case s == nil || l.newestUnattributed() > s.last || s.status != ended && l.uncertain(s, partRow):
 		return InDoubt
-	case l.uncertain(s, incarnationMark): //mutant:superseded
+	case l.uncertain(s, partIncarnation): //mutant:superseded
 		return Superseded
 	}
 	return None
@@ -35,6 +35,6 @@ func (l *losses) doubt(s *state) Doubt {
 
 // uncertain reports whether an event of the migration is missing, or may be, between the event
 // that recorded the part and the migration's last event.
-func (l *losses) uncertain(s *state, m mark) bool {
-	return s.broken[m] || l.unattributedIn(s.recordedAt(m), s.last)
+func (l *losses) uncertain(s *state, p part) bool {
+	return s.gapSince[p] || l.unattributedIn(s.recordedAt(p), s.last)
 }

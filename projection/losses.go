@@ -6,7 +6,7 @@ import "slices"
 // as its predecessor: it was of that event's migration. Any other may have been of any migration.
 type losses struct {
 	ranges          []seqRange // all lost events, ascending
-	open            []seqRange // those that are neither attributed nor resolved, ascending
+	unattributed    []seqRange // those that are neither attributed nor resolved, ascending
 	resolvedThrough uint64     // losses up to here are covered by a snapshot
 }
 
@@ -19,17 +19,17 @@ func (l *losses) unresolved() bool {
 	return l.any() && l.ranges[len(l.ranges)-1].last > l.resolvedThrough
 }
 
-// newest returns the newest lost event that is neither attributed nor resolved, or 0.
-func (l *losses) newest() uint64 {
-	if len(l.open) == 0 {
+// newestUnattributed returns the newest lost event that is neither attributed nor resolved, or 0.
+func (l *losses) newestUnattributed() uint64 {
+	if len(l.unattributed) == 0 {
 		return 0
 	}
-	return l.open[len(l.open)-1].last
+	return l.unattributed[len(l.unattributed)-1].last
 }
 
 func (l *losses) add(first, last uint64) {
 	l.ranges = append(l.ranges, seqRange{first, last})
-	l.open = append(l.open, seqRange{first, last})
+	l.unattributed = append(l.unattributed, seqRange{first, last})
 }
 
 // attribute records that an event names seq as its predecessor. It reports whether seq is lost and
@@ -42,15 +42,15 @@ func (l *losses) attribute(seq uint64) (lost bool) {
 	if _, lost = find(l.ranges, seq); !lost {
 		return false
 	}
-	i, found := find(l.open, seq)
+	i, found := find(l.unattributed, seq)
 	if !found {
 		return true
 	}
-	switch r := &l.open[i]; {
+	switch r := &l.unattributed[i]; {
 	case r.first == r.last && i == 0:
-		l.open = l.open[1:]
+		l.unattributed = l.unattributed[1:]
 	case r.first == r.last:
-		l.open = slices.Delete(l.open, i, i+1)
+		l.unattributed = slices.Delete(l.unattributed, i, i+1)
 	case r.first == seq:
 		r.first++
 	case r.last == seq:
@@ -58,18 +58,18 @@ func (l *losses) attribute(seq uint64) (lost bool) {
 	default:
 		rest := seqRange{seq + 1, r.last}
 		r.last = seq - 1
-		l.open = slices.Insert(l.open, i+1, rest)
+		l.unattributed = slices.Insert(l.unattributed, i+1, rest)
 	}
 	return true
 }
 
 // resolve records that a snapshot covers the losses up to seq, which is the last event so far.
-func (l *losses) resolve(seq uint64) { l.resolvedThrough, l.open = seq, nil }
+func (l *losses) resolve(seq uint64) { l.resolvedThrough, l.unattributed = seq, nil }
 
 // unattributedIn reports whether a lost event in (after, through] is neither attributed nor resolved.
 func (l *losses) unattributedIn(after, through uint64) bool {
-	i, _ := find(l.open, after+1)
-	return i < len(l.open) && max(l.open[i].first, after+1) <= through
+	i, _ := find(l.unattributed, after+1)
+	return i < len(l.unattributed) && max(l.unattributed[i].first, after+1) <= through
 }
 
 // find returns the index of the range that holds seq, or else of the first range above it.

@@ -40,7 +40,7 @@ func TestD5_LossesEqualASet(t *testing.T) {
 			for seq := range open {
 				newest = max(newest, seq)
 			}
-			require.Equal(t, newest, l.newest())
+			require.Equal(t, newest, l.newestUnattributed())
 			after := rng.Uint64N(end + 2)
 			through := after + rng.Uint64N(8)
 			within := false

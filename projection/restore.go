@@ -15,7 +15,7 @@ import (
 // AdoptSnapshot replaces all states with those of a snapshot taken at the current last event.
 // Losses before it stay recorded, but no longer put any migration in doubt.
 func (v *View) AdoptSnapshot(snapshot *View) {
-	adopted := snapshot.begin()
+	adopted := snapshot.nextVersion()
 	adopted.losses = v.losses
 	adopted.losses.resolve(v.lastSeq)
 	*v = *adopted
@@ -28,13 +28,13 @@ func (v *View) Equal(other *View) bool {
 	}
 	for id, s := range v.rows.all() {
 		o, ok := other.rows.get(id)
-		if !ok || o.Row != s.Row || o.last != s.last || o.broken != s.broken {
+		if !ok || o.Row != s.Row || o.last != s.last || o.gapSince != s.gapSince {
 			return false
 		}
 	}
 	for id, s := range v.rowless.all() {
 		o, ok := other.rowless.get(id)
-		if !ok || o.last != s.last || o.broken != s.broken {
+		if !ok || o.last != s.last || o.gapSince != s.gapSince {
 			return false
 		}
 	}
@@ -112,7 +112,7 @@ func restoreRun(states []*state, b []byte, lastSeq uint64) error {
 				return err
 			}
 		}
-		if s.last == 0 || s.last > lastSeq || s.Seq > s.last || s.PrevSeq >= max(s.Seq, 1) || (s.Seq == 0) != (s.standing == onlyUnknown) {
+		if s.last == 0 || s.last > lastSeq || s.Seq > s.last || s.PrevSeq >= max(s.Seq, 1) || (s.Seq == 0) != (s.status == onlyUnknownKinds) {
 			return fmt.Errorf("row of migration %s, seq %d, does not fit", s.Checkpoint.MigrationID, s.Seq)
 		}
 		states[i], b = s, rest
@@ -127,7 +127,7 @@ func restoreRun(states []*state, b []byte, lastSeq uint64) error {
 func (s *state) decode(b []byte) (rest []byte, ok bool) {
 	c := detcbor.NewCursor(b)
 	pairs, last, flags, intact := c.Head(detcbor.MajorMap), uint64(0), uint64(0), true
-	s.standing = onlyUnknown
+	s.status = onlyUnknownKinds
 	for ; intact && pairs > 0; pairs-- {
 		key := c.Head(detcbor.MajorUint)
 		intact = key > last
@@ -146,7 +146,7 @@ func (s *state) decode(b []byte) (rest []byte, ok bool) {
 		case 6:
 			flags = c.Head(detcbor.MajorUint)
 		case 7:
-			intact = intact && s.standing != hasRow && s.setID(c.Span(detcbor.MajorBytes)) == nil
+			intact = intact && s.status != hasRow && s.setID(c.Span(detcbor.MajorBytes)) == nil
 		default:
 			intact = false
 		}
@@ -182,7 +182,7 @@ func (s *state) decodeAnyForm(b []byte) (rest []byte, err error) {
 	if rest, err = cbor.UnmarshalFirst(b, &w); err != nil {
 		return b, err
 	}
-	s.Seq, s.PrevSeq, s.last, s.standing = w.Seq, w.PrevSeq, w.Last, onlyUnknown
+	s.Seq, s.PrevSeq, s.last, s.status = w.Seq, w.PrevSeq, w.Last, onlyUnknownKinds
 	if w.Event != nil {
 		err = s.decodeEvent(w.Event)
 	} else {
@@ -196,7 +196,7 @@ func (s *state) decodeAnyForm(b []byte) (rest []byte, err error) {
 func (s *state) decodeEvent(b []byte) error {
 	var err error
 	s.Checkpoint, err = checkpoint.DecodeUpserted(b)
-	s.standing = hasRow
+	s.status = hasRow
 	return err
 }
 
@@ -209,7 +209,7 @@ func (s *state) setID(id []byte) error {
 }
 
 func (s *state) setFlags(flags uint64) {
-	s.broken[incarnationMark], s.broken[rowMark] = flags&incarnationBroken != 0, flags&rowBroken != 0
+	s.gapSince[partIncarnation], s.gapSince[partRow] = flags&gapSinceIncarnation != 0, flags&gapSinceRow != 0
 }
 
 func (s *state) setFacts(w *factsWire) {
@@ -218,5 +218,5 @@ func (s *state) setFacts(w *factsWire) {
 		StartedAtHLC: checkpoint.HLC{WallNS: w.WallNS, Logical: w.Logical},
 		HasTarget:    w.Flags&hasTarget != 0, HasSource: w.Flags&hasSource != 0,
 	}
-	s.broken[targetMark], s.broken[sourceMark] = w.Flags&targetBroken != 0, w.Flags&sourceBroken != 0
+	s.gapSince[partTarget], s.gapSince[partSource] = w.Flags&gapSinceTarget != 0, w.Flags&gapSinceSource != 0
 }

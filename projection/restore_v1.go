@@ -52,7 +52,7 @@ func RestoreV1(lastSeq uint64, b []byte) (*View, error) {
 			SourceNode: f.SourceNode, TargetNode: f.TargetNode, SourceGroup: f.SourceGroup, WritePauseBudgetUS: f.WritePauseBudgetUS,
 			StartedAtHLC: checkpoint.HLC{WallNS: f.WallNS, Logical: f.Logical}, HasTarget: f.HasTarget, HasSource: f.HasSource,
 		}
-		s.broken[targetMark], s.broken[sourceMark] = f.TargetUncertain, f.SourceUncertain
+		s.gapSince[partTarget], s.gapSince[partSource] = f.TargetUncertain, f.SourceUncertain
 		states = append(states, s)
 	}
 	return viewOf(states, lastSeq), nil

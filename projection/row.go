@@ -33,50 +33,50 @@ type Facts struct {
 
 // state is everything that a view knows about one migration. A state in a view never changes.
 type state struct {
-	Row             // Facts and Doubt without the effect of lost events, see View.shown
-	last     uint64 // number of the migration's last event, of any kind
-	since    [rowMark]uint64
-	broken   [markCount]bool
-	standing standing
+	Row                // Facts and Doubt without the effect of lost events, see View.withLosses
+	last        uint64 // number of the migration's last event, of any kind
+	recordedSeq [partRow]uint64
+	gapSince    [partCount]bool
+	status      rowStatus
 }
 
 // standing is whether a migration has a row, only events of unknown kinds, or has ended.
-type standing uint8
+type rowStatus uint8
 
 const (
-	hasRow standing = iota
-	// onlyUnknown: the incarnation has events of unknown kinds and no checkpoint.
-	onlyUnknown
+	hasRow rowStatus = iota
+	// onlyUnknownKinds: the incarnation has events of unknown kinds and no checkpoint.
+	onlyUnknownKinds
 	// ended: an abort or a removal ended the incarnation. A view keeps such a state only after a
 	// loss that no snapshot covers, to answer Doubt.
 	ended
 )
 
-// mark names a part of a state. For each part the state keeps the number of the event that
+// part names a part of a state. For each part the state keeps the number of the event that
 // recorded it, and whether an event of the migration is known to be missing since. For
-// incarnationMark the number is a lower bound: the incarnation began after it, or with it.
-type mark int
+// partIncarnation the number is a lower bound: the incarnation began after it, or with it.
+type part int
 
 const (
-	incarnationMark mark = iota // since the beginning of the incarnation
-	targetMark                  // since TargetNode and SourceGroup were recorded
-	sourceMark                  // since the other facts were recorded
-	rowMark                     // since the latest checkpoint: its number is Row.Seq
-	markCount
+	partIncarnation part = iota // since the beginning of the incarnation
+	partTarget                  // since TargetNode and SourceGroup were recorded
+	partSource                  // since the other facts were recorded
+	partRow                     // since the latest checkpoint: its number is Row.Seq
+	partCount
 )
 
 // recordedAt returns the number of the event that recorded the part.
-func (s *state) recordedAt(m mark) uint64 {
-	if m == rowMark {
+func (s *state) recordedAt(p part) uint64 {
+	if p == partRow {
 		return s.Seq
 	}
-	return s.since[m]
+	return s.recordedSeq[p]
 }
 
 // lastSeq is the number of the last event of the migration's current incarnation, 0 if it has
 // none. A nil state is that of an unknown migration.
 func (s *state) lastSeq() uint64 {
-	if s == nil || s.standing == ended {
+	if s == nil || s.status == ended {
 		return 0
 	}
 	return s.last
@@ -102,11 +102,11 @@ func EndChange(id checkpoint.MigrationID) Change {
 
 // UnknownChange is the change of an event of an unknown kind: its migration keeps its row.
 func UnknownChange(id checkpoint.MigrationID) Change {
-	return changeWithoutRow(id, onlyUnknown, checkpoint.EffectUnknown)
+	return changeWithoutRow(id, onlyUnknownKinds, checkpoint.EffectUnknown)
 }
 
-func changeWithoutRow(id checkpoint.MigrationID, s standing, e checkpoint.Effect) Change {
-	return Change{&state{Row: Row{Checkpoint: checkpoint.Checkpoint{MigrationID: id}}, standing: s}, e}
+func changeWithoutRow(id checkpoint.MigrationID, s rowStatus, e checkpoint.Effect) Change {
+	return Change{&state{Row: Row{Checkpoint: checkpoint.Checkpoint{MigrationID: id}}, status: s}, e}
 }
 
 // ChangeOf is the change of an event.
@@ -139,23 +139,23 @@ func (c Change) Checkpoint() *checkpoint.Checkpoint {
 // below, nothing is missing: the writer could not read the events in between at that time, and they
 // are here. After an end any prevSeq above 0 counts as a gap, because before has no last event.
 func (c Change) follow(before *state, seq, prevSeq uint64, prevLost bool) *state {
-	s, known := c.state, before.lastSeq()
+	s, lastKnown := c.state, before.lastSeq()
 	switch {
-	case known == 0 && c.effect == checkpoint.EffectRow && s.Checkpoint.Phase() == checkpoint.PhaseAddLearner:
-		s.since[incarnationMark] = seq // nothing before an AddLearner matters
-	case known == 0 || prevSeq == 0 && c.effect != checkpoint.EffectUnknown:
-		s.since[incarnationMark] = known // a new incarnation
+	case lastKnown == 0 && c.effect == checkpoint.EffectRow && s.Checkpoint.Phase() == checkpoint.PhaseAddLearner:
+		s.recordedSeq[partIncarnation] = seq // nothing before an AddLearner matters
+	case lastKnown == 0 || prevSeq == 0 && c.effect != checkpoint.EffectUnknown:
+		s.recordedSeq[partIncarnation] = lastKnown // a new incarnation
 	case c.effect == checkpoint.EffectUnknown:
 		*s = *before
 	default:
-		s.Facts, s.since, s.broken = before.Facts, before.since, before.broken
+		s.Facts, s.recordedSeq, s.gapSince = before.Facts, before.recordedSeq, before.gapSince
 	}
-	if prevLost || prevSeq > known { //mutant:link-broken
-		s.broken = [markCount]bool{true, true, true, true}
+	if prevLost || prevSeq > lastKnown { //mutant:link-broken
+		s.gapSince = [partCount]bool{true, true, true, true}
 	}
 	s.last = seq
 	if c.effect == checkpoint.EffectRow {
-		s.Seq, s.PrevSeq, s.broken[rowMark] = seq, prevSeq, false
+		s.Seq, s.PrevSeq, s.gapSince[partRow] = seq, prevSeq, false
 		s.record(seq)
 	}
 	return s
@@ -168,7 +168,7 @@ func (s *state) record(seq uint64) {
 	switch p := s.Checkpoint.Payload.(type) {
 	case checkpoint.AddLearner:
 		*f = Facts{SourceNode: p.SourceNode, WritePauseBudgetUS: p.WritePauseBudgetUS, StartedAtHLC: p.StartedAtHLC, HasSource: true}
-		s.since[sourceMark], s.broken[sourceMark] = seq, false
+		s.recordedSeq[partSource], s.gapSince[partSource] = seq, false
 		s.recordTarget(seq, p.TargetNode, p.SourceGroup)
 	case checkpoint.PromoteLearner:
 		s.recordTarget(seq, p.TargetNode, p.SourceGroup)
@@ -181,5 +181,5 @@ func (s *state) record(seq uint64) {
 
 func (s *state) recordTarget(seq, node, group uint64) {
 	s.Facts.TargetNode, s.Facts.SourceGroup, s.Facts.HasTarget = node, group, true
-	s.since[targetMark], s.broken[targetMark] = seq, false
+	s.recordedSeq[partTarget], s.gapSince[partTarget] = seq, false
 }

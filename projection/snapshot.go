@@ -40,16 +40,16 @@ type factsWire struct {
 
 // Bits of rowWire.Flags.
 const (
-	incarnationBroken = 1 << iota
-	rowBroken
+	gapSinceIncarnation = 1 << iota
+	gapSinceRow
 )
 
 // Bits of factsWire.Flags.
 const (
 	hasTarget = 1 << iota
 	hasSource
-	targetBroken
-	sourceBroken
+	gapSinceTarget
+	gapSinceSource
 )
 
 const rowsPerRun = 4096
@@ -105,7 +105,7 @@ func (s *state) append(dst, event []byte) ([]byte, []byte, error) {
 	dst = appendPair(dst, head, 1, s.Seq)
 	dst = appendPair(dst, head, 2, s.PrevSeq)
 	dst = appendPair(dst, head, 3, s.last)
-	if s.standing == hasRow {
+	if s.status == hasRow {
 		var err error
 		if event, err = checkpoint.AppendUpserted(event[:0], &s.Checkpoint); err != nil {
 			return dst, event, err
@@ -114,8 +114,8 @@ func (s *state) append(dst, event []byte) ([]byte, []byte, error) {
 		dst = detcbor.AppendBytes(dst, 4, event)
 	}
 	dst = s.appendFacts(dst, head)
-	dst = appendPair(dst, head, 6, flag(s.broken[incarnationMark], incarnationBroken)|flag(s.broken[rowMark], rowBroken))
-	if s.standing != hasRow {
+	dst = appendPair(dst, head, 6, flag(s.gapSince[partIncarnation], gapSinceIncarnation)|flag(s.gapSince[partRow], gapSinceRow))
+	if s.status != hasRow {
 		dst[head]++
 		dst = detcbor.AppendBytes(dst, 7, s.Checkpoint.MigrationID[:])
 	}
@@ -127,7 +127,7 @@ func (s *state) appendFacts(dst []byte, rowHead int) []byte {
 	f := &s.Facts
 	values := [...]uint64{
 		flag(f.HasTarget, hasTarget) | flag(f.HasSource, hasSource) |
-			flag(s.broken[targetMark], targetBroken) | flag(s.broken[sourceMark], sourceBroken),
+			flag(s.gapSince[partTarget], gapSinceTarget) | flag(s.gapSince[partSource], gapSinceSource),
 		f.SourceNode, f.TargetNode, f.SourceGroup, f.WritePauseBudgetUS, f.StartedAtHLC.WallNS, uint64(f.StartedAtHLC.Logical),
 	}
 	if values == [len(values)]uint64{} {

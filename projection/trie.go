@@ -67,8 +67,8 @@ const (
 
 var trieSeed = maphash.MakeSeed()
 
-// begin returns the next version, which is that owner's. This one must not change any more.
-func (t *trie[K, V]) begin(next *owner) trie[K, V] {
+// nextVersion returns the next version, which is that owner's. This one must not change any more.
+func (t *trie[K, V]) nextVersion(next *owner) trie[K, V] {
 	return trie[K, V]{root: t.root, size: t.size, owner: next}
 }
 
@@ -76,22 +76,22 @@ func (t *trie[K, V]) get(key K) (value V, ok bool) {
 	if t.size == 0 {
 		return value, false
 	}
-	n := t.under(key.hash(), hashBits)
+	n := t.subtree(key.hash(), hashBits)
 	if i := n.index(key); i >= 0 {
 		return n.entries[i].value, true
 	}
 	return value, false
 }
 
-// within yields the entries whose hashes begin with so many bits of this one, and
+// withHashPrefix yields the entries whose hashes begin with so many bits of this one, and
 // perhaps others, in no order.
-func (t *trie[K, V]) within(hash uint64, bits int) iter.Seq2[K, V] {
-	return func(yield func(K, V) bool) { t.under(hash, bits).each(yield) }
+func (t *trie[K, V]) withHashPrefix(hash uint64, bits int) iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) { t.subtree(hash, bits).yieldAll(yield) }
 }
 
-// under returns the node that has all entries whose hashes begin with so many bits
+// subtree returns the node that has all entries whose hashes begin with so many bits
 // of this one, nil where there are none.
-func (t *trie[K, V]) under(hash uint64, bits int) *node[K, V] {
+func (t *trie[K, V]) subtree(hash uint64, bits int) *node[K, V] {
 	n := t.root
 	for ; n != nil && n.next != nil && bits > 0; bits -= fanoutBits {
 		n = n.next[hash%fanout]
@@ -101,7 +101,7 @@ func (t *trie[K, V]) under(hash uint64, bits int) *node[K, V] {
 }
 
 func (t *trie[K, V]) set(key K, value V) {
-	leaf, i := t.leaf(key)
+	leaf, i := t.leafFor(key)
 	if i >= 0 {
 		leaf.entries[i].value = value
 		return
@@ -114,7 +114,7 @@ func (t *trie[K, V]) delete(key K) {
 	if t.size == 0 {
 		return
 	}
-	leaf, i := t.leaf(key)
+	leaf, i := t.leafFor(key)
 	if i < 0 {
 		return
 	}
@@ -122,9 +122,9 @@ func (t *trie[K, V]) delete(key K) {
 	t.size--
 }
 
-// leaf returns the leaf that a key belongs to, as this version's own, and where in it
+// leafFor returns the leaf that a key belongs to, as this version's own, and where in it
 // the key is: -1 for nowhere, and there is room for it.
-func (t *trie[K, V]) leaf(key K) (*node[K, V], int) {
+func (t *trie[K, V]) leafFor(key K) (*node[K, V], int) {
 	at := &t.root
 	hash := key.hash()
 	for bits := 0; ; bits += fanoutBits {
@@ -179,10 +179,10 @@ func (n *node[K, V]) index(key K) int {
 
 // all yields the entries in no order.
 func (t *trie[K, V]) all() iter.Seq2[K, V] {
-	return func(yield func(K, V) bool) { t.root.each(yield) }
+	return func(yield func(K, V) bool) { t.root.yieldAll(yield) }
 }
 
-func (n *node[K, V]) each(yield func(K, V) bool) bool {
+func (n *node[K, V]) yieldAll(yield func(K, V) bool) bool {
 	if n == nil {
 		return true
 	}
@@ -193,7 +193,7 @@ func (n *node[K, V]) each(yield func(K, V) bool) bool {
 	}
 	if n.next != nil {
 		for _, below := range n.next {
-			if !below.each(yield) {
+			if !below.yieldAll(yield) {
 				return false
 			}
 		}

@@ -39,7 +39,7 @@ func TestTrie_EqualsModel(t *testing.T) {
 		require.Equal(t, want, got)
 		if n%5000 == 0 {
 			kept = append(kept, version{now.trie, maps.Clone(now.model)})
-			now.trie = now.trie.begin(&owner{})
+			now.trie = now.trie.nextVersion(&owner{})
 		}
 	}
 	for _, v := range append(kept, now) {

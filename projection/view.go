@@ -22,12 +22,12 @@ type View struct {
 // New returns the view of an empty history.
 func New() *View { return &View{} }
 
-// begin returns a view of the same history, to which events can be added while this
+// nextVersion returns a view of the same history, to which events can be added while this
 // one is read. The old view must not be changed afterwards. Both views share the losses, which new
 // events do not change.
-func (v *View) begin() *View {
+func (v *View) nextVersion() *View {
 	o := &owner{}
-	return &View{rows: v.rows.begin(o), rowless: v.rowless.begin(o), shards: v.shards.begin(o), lastSeq: v.lastSeq, losses: v.losses}
+	return &View{rows: v.rows.nextVersion(o), rowless: v.rowless.nextVersion(o), shards: v.shards.nextVersion(o), lastSeq: v.lastSeq, losses: v.losses}
 }
 
 // Latest is the migration's row without the effect of lost events, nil for none. It must not be
@@ -61,7 +61,7 @@ func (v *View) find(id checkpoint.MigrationID) *state {
 // Latest is the row without the effect of lost events, nil for none. It must not be
 // changed.
 func (s Slot) Latest() *Row {
-	if s.state == nil || s.state.standing != hasRow {
+	if s.state == nil || s.state.status != hasRow {
 		return nil
 	}
 	return &s.state.Row
@@ -98,12 +98,12 @@ func (v *View) MarkLost(first, last uint64) {
 // put replaces the migration's state before, nil for none, by next.
 func (v *View) put(before, next *state) {
 	key := idKey(next.Checkpoint.MigrationID)
-	hadRow := before != nil && before.standing == hasRow
-	if hadRow && (next.standing != hasRow || next.shard() != before.shard()) {
+	hadRow := before != nil && before.status == hasRow
+	if hadRow && (next.status != hasRow || next.shard() != before.shard()) {
 		v.shards.delete(shardKey{before.shard(), key})
 		hadRow = false
 	}
-	if next.standing == hasRow {
+	if next.status == hasRow {
 		v.rows.set(key, next)
 		v.rowless.delete(key)
 		if !hadRow {
@@ -112,7 +112,7 @@ func (v *View) put(before, next *state) {
 		return
 	}
 	v.rows.delete(key)
-	if next.standing == onlyUnknown || v.losses.unresolved() {
+	if next.status == onlyUnknownKinds || v.losses.unresolved() {
 		v.rowless.set(key, next)
 	} else {
 		v.rowless.delete(key)
@@ -122,7 +122,7 @@ func (v *View) put(before, next *state) {
 // Get returns a migration's row.
 func (v *View) Get(id checkpoint.MigrationID) (Row, bool) {
 	if row, ok := v.rows.get(idKey(id)); ok {
-		return v.shown(row), true
+		return v.withLosses(row), true
 	}
 	return Row{}, false
 }
@@ -130,15 +130,15 @@ func (v *View) Get(id checkpoint.MigrationID) (Row, bool) {
 // Rows yields the rows in the order of their migration ids.
 func (v *View) Rows() iter.Seq[Row] {
 	return func(yield func(Row) bool) {
-		for _, e := range v.ordered() {
-			if !yield(v.shown(e.value)) {
+		for _, e := range v.sortedRows() {
+			if !yield(v.withLosses(e.value)) {
 				return
 			}
 		}
 	}
 }
 
-func (v *View) ordered() []entry[idKey, *state] {
+func (v *View) sortedRows() []entry[idKey, *state] {
 	all := make([]entry[idKey, *state], 0, v.Len())
 	for id, row := range v.rows.all() {
 		all = append(all, entry[idKey, *state]{id, row})
@@ -150,13 +150,13 @@ func (v *View) ordered() []entry[idKey, *state] {
 // RowsByVShard returns the rows of the migrations of one vShard, in the order of their ids.
 func (v *View) RowsByVShard(vshardID uint32) []Row {
 	var rows []Row
-	for at := range v.shards.within(shardHash(vshardID), shardBits) {
+	for at := range v.shards.withHashPrefix(shardHash(vshardID), shardBits) {
 		if at.vshardID == vshardID {
 			row, _ := v.rows.get(at.id)
-			rows = append(rows, v.shown(row))
+			rows = append(rows, v.withLosses(row))
 		}
 	}
-	return inOrder(rows)
+	return sortByID(rows)
 }
 
 // Suspect returns the rows that lost events affect, in the order of their migration ids.
@@ -164,24 +164,24 @@ func (v *View) Suspect() []Row {
 	var rows []Row
 	for _, row := range v.rows.all() {
 		if v.losses.doubt(row) != None {
-			rows = append(rows, v.shown(row))
+			rows = append(rows, v.withLosses(row))
 		}
 	}
-	return inOrder(rows)
+	return sortByID(rows)
 }
 
-// inOrder sorts the rows by their migration ids.
-func inOrder(rows []Row) []Row {
+// sortByID sorts the rows by their migration ids.
+func sortByID(rows []Row) []Row {
 	slices.SortFunc(rows, func(a, b Row) int { return bytes.Compare(a.Checkpoint.MigrationID[:], b.Checkpoint.MigrationID[:]) })
 	return rows
 }
 
-func (v *View) shown(row *state) Row {
+func (v *View) withLosses(row *state) Row {
 	shown := row.Row
 	shown.Doubt = v.losses.doubt(row)
 	f, inDoubt := &shown.Facts, shown.Doubt == InDoubt // then the lost event may have changed them
-	f.TargetUncertain = f.HasTarget && (inDoubt || v.losses.uncertain(row, targetMark))
-	f.SourceUncertain = f.HasSource && (inDoubt || v.losses.uncertain(row, sourceMark))
+	f.TargetUncertain = f.HasTarget && (inDoubt || v.losses.uncertain(row, partTarget))
+	f.SourceUncertain = f.HasSource && (inDoubt || v.losses.uncertain(row, partSource))
 	return shown
 }
 
