@@ -20,7 +20,7 @@ var ErrClosed = errors.New("groupcommit: the queue is closed")
 // writers arrive, linger starts the batch after a bounded delay. After repeated misses the delay
 // is skipped for a growing number of batches.
 type Queue[W Write] struct {
-	commit func(batch []W) (after func())
+	commit func(batch []W) (afterWake func())
 
 	mu            sync.Mutex
 	idle          sync.Cond // signalled when no batch runs and none is queued
@@ -41,7 +41,7 @@ type Queue[W Write] struct {
 // commit owns the writes of the batch until it returns. It stores their results in them. If it
 // returns a function, the leader calls that after it has woken the followers. That function may
 // call Close, commit must not.
-func New[W Write](commit func(batch []W) (after func())) *Queue[W] {
+func New[W Write](commit func(batch []W) (afterWake func())) *Queue[W] {
 	q := &Queue[W]{commit: commit}
 	q.idle.L = &q.mu
 	return q
@@ -76,7 +76,7 @@ func (q *Queue[W]) Do(w W, chain bool) error {
 // If the last write is the leader's own, linger starts after all followers were woken.
 func (q *Queue[W]) lead(batch []W, own *Call) {
 	start := time.Now()
-	after := q.commit(batch)
+	afterWake := q.commit(batch)
 	commitTime := time.Since(start)
 	next, mustLinger, batchNo := q.finishBatch(len(batch))
 	if next != nil {
@@ -91,8 +91,8 @@ func (q *Queue[W]) lead(batch []W, own *Call) {
 		}
 	}
 	q.recycle(batch)
-	if after != nil {
-		after()
+	if afterWake != nil {
+		afterWake()
 	}
 }
 

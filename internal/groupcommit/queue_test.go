@@ -26,7 +26,7 @@ type recorder struct {
 	batches [][]*write
 }
 
-func (r *recorder) commit(batch []*write) (after func()) {
+func (r *recorder) commit(batch []*write) (afterWake func()) {
 	if r.running.Add(1) > 1 {
 		r.overlap.Store(true)
 		return nil

@@ -65,12 +65,12 @@ func (s Source) foldFrom(snapshot *segment.Snapshot) (*replay.Fold, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := newPending()
+	l := newLiveEvents()
 	var base uint64
 	from := segment.Name(1)
 	if snapshot != nil {
 		base, from = snapshot.Last.Seq, segment.Name(snapshot.Last.Segment)
-		if p.view, err = replay.Restore(*snapshot); err != nil {
+		if l.view, err = replay.Restore(*snapshot); err != nil {
 			return nil, fmt.Errorf("%w: %w", errNeedsFullScan, err)
 		}
 	}
@@ -95,22 +95,22 @@ func (s Source) foldFrom(snapshot *segment.Snapshot) (*replay.Fold, error) {
 		if n := len(frames.list); n > 0 {
 			fold.Count(frames.segment, frames.id(n-1), next-frames.segment)
 		}
-		if err := p.addAll(frames, base); err != nil {
+		if err := l.addAll(frames, base); err != nil {
 			return nil, err
 		}
 	}
-	view, err := p.fold(next - 1)
+	view, err := l.fold(next - 1)
 	if err != nil {
 		return nil, err
 	}
-	fold.SetView(view, p.unknownKinds, base)
+	fold.SetView(view, l.unknownKinds, base)
 	return fold, nil
 }
 
 // segments yields the frames of all segments in order, from base on. A yielded value is valid only
 // until the next iteration. Damage that has cost no frame goes into the fold's report.
-func (s Source) segments(fold *replay.Fold, names []string, base uint64) iter.Seq2[*frames, error] {
-	return func(yield func(*frames, error) bool) {
+func (s Source) segments(fold *replay.Fold, names []string, base uint64) iter.Seq2[*segmentFrames, error] {
+	return func(yield func(*segmentFrames, error) bool) {
 		last := len(names) - 1
 		for frames, err := range walk(s.FS, s.Directory.Manifest.UUID, names[:last], base) {
 			if !yield(frames, err) || err != nil {
@@ -122,9 +122,9 @@ func (s Source) segments(fold *replay.Fold, names []string, base uint64) iter.Se
 }
 
 // tail reads the last segment, which may end in a torn write.
-func (s Source) tail(fold *replay.Fold, name string, base uint64) (*frames, error) {
+func (s Source) tail(fold *replay.Fold, name string, base uint64) (*segmentFrames, error) {
 	first, _ := segment.ParseName(name)
-	tail := &frames{segment: first, first: first}
+	tail := &segmentFrames{segment: first, first: first}
 	for item, err := range s.Scan(segment.ScanTail) {
 		switch {
 		case err != nil:

@@ -15,8 +15,8 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// frames holds the frames of one segment, from base on.
-type frames struct {
+// segmentFrames holds the frames of one segment, from base on.
+type segmentFrames struct {
 	segment uint64 // seq of the segment's first frame, which names the file
 	first   uint64 // seq of the list's first frame
 	list    []frame
@@ -29,19 +29,19 @@ type frame struct {
 	body         []byte
 }
 
-func (f *frames) id(i int) segment.FrameID {
+func (f *segmentFrames) id(i int) segment.FrameID {
 	return segment.FrameID{Seq: f.first + uint64(i), Segment: f.segment, HeaderCRC32C: f.list[i].headerCRC32C}
 }
 
 // has reports whether the list has that very frame.
-func (f *frames) has(id segment.FrameID) bool {
+func (f *segmentFrames) has(id segment.FrameID) bool {
 	return id.Seq >= f.first && id.Seq < f.next() && f.id(int(id.Seq-f.first)) == id //mutant:frame-identity
 }
 
-func (f *frames) next() uint64 { return f.first + uint64(len(f.list)) }
+func (f *segmentFrames) next() uint64 { return f.first + uint64(len(f.list)) }
 
 // add appends the next frame. If its seq is below base, add only skips its number.
-func (f *frames) add(h segment.Header, headerCRC32C uint32, body []byte, base uint64) {
+func (f *segmentFrames) add(h segment.Header, headerCRC32C uint32, body []byte, base uint64) {
 	if h.Seq < base {
 		f.first++
 		return
@@ -55,19 +55,19 @@ const maxWalkers = 8
 // walk yields the frames of the segments in order, from base on. A yielded value is valid only until
 // the next iteration. Several segments are read at once. It ends with an I/O error, or errNeedsFullScan for
 // a segment that is not intact.
-func walk(fsys fs.FS, log uuid.UUID, names []string, base uint64) iter.Seq2[*frames, error] {
+func walk(fsys fs.FS, log uuid.UUID, names []string, base uint64) iter.Seq2[*segmentFrames, error] {
 	type walked struct {
-		frames *frames
+		frames *segmentFrames
 		err    error
 	}
-	return func(yield func(*frames, error) bool) {
+	return func(yield func(*segmentFrames, error) bool) {
 		results := make([]chan walked, len(names))
 		for i := range results {
 			results[i] = make(chan walked, 1)
 		}
-		free := make(chan *frames, maxWalkers)
+		free := make(chan *segmentFrames, maxWalkers)
 		for range min(runtime.GOMAXPROCS(0), maxWalkers, len(names)) {
-			free <- &frames{}
+			free <- &segmentFrames{}
 		}
 		stop := make(chan struct{})
 		var walkers sync.WaitGroup
@@ -94,7 +94,7 @@ func walk(fsys fs.FS, log uuid.UUID, names []string, base uint64) iter.Seq2[*fra
 }
 
 // read loads a segment in place of the previous one, and reuses its memory.
-func (f *frames) read(fsys fs.FS, log uuid.UUID, name string, base uint64) error {
+func (f *segmentFrames) read(fsys fs.FS, log uuid.UUID, name string, base uint64) error {
 	f.segment, _ = segment.ParseName(name)
 	f.first = f.segment
 	f.list = f.list[:0]
@@ -110,7 +110,7 @@ func (f *frames) read(fsys fs.FS, log uuid.UUID, name string, base uint64) error
 	return nil
 }
 
-func (f *frames) load(fsys fs.FS, name string) error {
+func (f *segmentFrames) load(fsys fs.FS, name string) error {
 	file, err := fsys.Open(path.Join(segment.WALDir, name))
 	if err != nil {
 		return err

@@ -9,14 +9,14 @@ import (
 	"migrationlog/projection"
 )
 
-// pending collects, while the log is read forward, the events that can still affect the final view:
+// liveEvents collects, while the log is read forward, the events that can still affect the final view:
 // those of each migration's current incarnation.
-type pending struct {
-	view         *projection.View // of the snapshot; the events come after it
-	migrations   map[checkpoint.MigrationID]*incarnation
-	owners       []*incarnation // of the current segment's events: speeds up the lookup of most predecessors
-	unused       []*incarnation
-	unknownKinds uint64
+type liveEvents struct {
+	view          *projection.View // of the snapshot; the events come after it
+	migrations    map[checkpoint.MigrationID]*incarnation
+	incarnationOf []*incarnation // of the current segment's events: speeds up the lookup of most predecessors
+	unused        []*incarnation
+	unknownKinds  uint64
 }
 
 // incarnation holds the events of a migration since the snapshot, or since it last ended.
@@ -29,25 +29,25 @@ type incarnation struct {
 
 const packedHeadBytes = 20 // seq, previous seq, length of the body
 
-func newPending() *pending {
-	return &pending{view: projection.New(), migrations: make(map[checkpoint.MigrationID]*incarnation)}
+func newLiveEvents() *liveEvents {
+	return &liveEvents{view: projection.New(), migrations: make(map[checkpoint.MigrationID]*incarnation)}
 }
 
 // addAll adds the frames of a segment whose seq is above base.
-func (p *pending) addAll(f *frames, base uint64) error {
-	p.owners = p.owners[:0]
+func (l *liveEvents) addAll(f *segmentFrames, base uint64) error {
+	l.incarnationOf = l.incarnationOf[:0]
 	for i := range f.list {
 		var in *incarnation
 		var err error
 		if seq := f.first + uint64(i); seq > base {
 			if prev := f.list[i].prevSeq; prev >= f.first {
-				in = p.owners[prev-f.first]
+				in = l.incarnationOf[prev-f.first]
 			}
-			if in, err = p.add(in, seq, f.list[i].prevSeq, f.list[i].body); err != nil {
+			if in, err = l.add(in, seq, f.list[i].prevSeq, f.list[i].body); err != nil {
 				return fmt.Errorf("seq %d: %w", seq, err)
 			}
 		}
-		p.owners = append(p.owners, in)
+		l.incarnationOf = append(l.incarnationOf, in)
 	}
 	return nil
 }
@@ -55,14 +55,15 @@ func (p *pending) addAll(f *frames, base uint64) error {
 // add adds the next event and returns its incarnation. The event's previous seq must be the
 // migration's last added event: then no event between the two is missing. In is a guess of the
 // incarnation, or nil.
-func (p *pending) add(in *incarnation, seq, prevSeq uint64, body []byte) (*incarnation, error) {
+func (l *liveEvents) add(guess *incarnation, seq, prevSeq uint64, body []byte) (*incarnation, error) {
 	kind, id, ok := checkpoint.Peek(body)
 	if !ok {
 		return nil, fmt.Errorf("%w: the body is not in AppendEvent's form", errNeedsFullScan)
 	}
+	in := guess
 	if in == nil || in.id != id {
-		if in = p.migrations[id]; in == nil {
-			in = p.begin(id)
+		if in = l.migrations[id]; in == nil {
+			in = l.begin(id)
 		}
 	}
 	if prevSeq != in.lastSeq { //mutant:link-to-last-event
@@ -71,13 +72,13 @@ func (p *pending) add(in *incarnation, seq, prevSeq uint64, body []byte) (*incar
 	in.lastSeq = seq
 	switch kind.Effect() {
 	case checkpoint.EffectUnknown:
-		p.unknownKinds++
+		l.unknownKinds++
 	case checkpoint.EffectEnd:
 		in.lastSeq, in.events = 0, in.events[:0]
 		//mutant:ended-in-snapshot
 		if !in.inSnapshot { // nothing is left
-			delete(p.migrations, id)
-			p.unused = append(p.unused, in)
+			delete(l.migrations, id)
+			l.unused = append(l.unused, in)
 			in.id = checkpoint.MigrationID{}
 			return nil, nil
 		}
@@ -90,30 +91,30 @@ func (p *pending) add(in *incarnation, seq, prevSeq uint64, body []byte) (*incar
 }
 
 // begin returns the incarnation of a migration as the snapshot has it, still without events.
-func (p *pending) begin(id checkpoint.MigrationID) *incarnation {
+func (l *liveEvents) begin(id checkpoint.MigrationID) *incarnation {
 	in := &incarnation{}
-	if n := len(p.unused); n > 0 {
-		in, p.unused = p.unused[n-1], p.unused[:n-1]
+	if n := len(l.unused); n > 0 {
+		in, l.unused = l.unused[n-1], l.unused[:n-1]
 	}
-	in.id, in.lastSeq = id, p.view.Slot(id).LastSeq()
+	in.id, in.lastSeq = id, l.view.Slot(id).LastSeq()
 	in.inSnapshot = in.lastSeq != 0
-	p.migrations[id] = in
+	l.migrations[id] = in
 	return in
 }
 
 // fold decodes the events that are left, and returns the view after event lastSeq.
-func (p *pending) fold(lastSeq uint64) (*projection.View, error) {
-	left := make([]*incarnation, 0, len(p.migrations))
-	for _, in := range p.migrations {
+func (l *liveEvents) fold(lastSeq uint64) (*projection.View, error) {
+	left := make([]*incarnation, 0, len(l.migrations))
+	for _, in := range l.migrations {
 		left = append(left, in)
 	}
-	err := p.view.Extend(lastSeq, len(left), func(i int, apply func(seq, prevSeq uint64, c projection.Change)) error {
+	err := l.view.Extend(lastSeq, len(left), func(i int, apply func(seq, prevSeq uint64, c projection.Change)) error {
 		return left[i].decode(apply)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errNeedsFullScan, err)
 	}
-	return p.view, nil
+	return l.view, nil
 }
 
 func (in *incarnation) decode(apply func(seq, prevSeq uint64, c projection.Change)) error {
