@@ -2,28 +2,27 @@ package projection
 
 import "migrationlog/checkpoint"
 
-// Batch is new events on their way into a view. Each can be held against the state after
-// those before it, while most of the work of folding them in is left to Fold, for a time
-// at which there is something to wait for. The zero Batch is ready for Begin. One
-// goroutine at a time may use it.
+// Batch collects new events. A lookup sees the events added before it. Fold applies the events to
+// the view later, so that this work can overlap the device's write. The zero Batch is ready for
+// Begin. A Batch is not safe for concurrent use.
 type Batch struct {
 	view   *View
 	added  []addition
-	filter [1 << 10]uint64 // a bit is set where a migration was added whose hash has that number
+	filter [1 << 10]uint64 // Bloom filter of the migrations in added, with one hash
 }
 
-// addition is an event that is still to be folded in.
+// addition is an event that is not applied yet.
 type addition struct {
 	slot   Slot
 	seq    uint64
 	change Change
 }
 
-// Begin begins with the state of a view, which must not change from then on.
+// Begin starts a batch on top of v. The caller must not change v afterwards.
 func (b *Batch) Begin(v *View) { b.view = v.nextVersion() }
 
-// Slot returns a migration's place. It is good until another event of the migration
-// is added.
+// Lookup returns the slot of a migration, which is valid until another event of the migration is
+// added. If the batch already has such an event, Lookup first applies the added events.
 func (b *Batch) Lookup(id checkpoint.MigrationID) Slot {
 	if word, bit := b.filterBit(id); *word&bit != 0 { //mutant:batch-lookup-folds
 		b.fold()
@@ -31,8 +30,8 @@ func (b *Batch) Lookup(id checkpoint.MigrationID) Slot {
 	return b.view.Slot(id)
 }
 
-// Add adds a new event of the migration at that place, which makes that change, and returns
-// the number of the one before it: 0 for the first of a life.
+// Add adds event seq of the migration in the slot, with change c. It returns the seq of the
+// migration's previous event, or 0 if the event is the first of an incarnation.
 func (b *Batch) Add(slot Slot, seq uint64, c Change) (prevSeq uint64) {
 	word, bit := b.filterBit(slot.id)
 	*word |= bit
@@ -40,7 +39,7 @@ func (b *Batch) Add(slot Slot, seq uint64, c Change) (prevSeq uint64) {
 	return slot.LastSeq()
 }
 
-// Other returns the row of another migration of a vShard, if there is one.
+// Other returns a row of the vShard that belongs to a different migration, if there is one.
 func (b *Batch) Other(vshardID uint32, than checkpoint.MigrationID) (Row, bool) {
 	b.fold() //mutant:vshard-in-batch
 	for at := range b.view.shards.withHashPrefix(shardHash(vshardID), shardBits) {
@@ -51,7 +50,8 @@ func (b *Batch) Other(vshardID uint32, than checkpoint.MigrationID) (Row, bool) 
 	return Row{}, false
 }
 
-// Fold returns the view with all that was added. The batch is over.
+// Fold applies the added events and returns the new view. Call Begin before the batch is used
+// again.
 func (b *Batch) Fold() *View {
 	b.fold()
 	v := b.view
@@ -69,6 +69,7 @@ func (b *Batch) fold() {
 	b.added = b.added[:0]
 }
 
+// filterBit returns the bit of a migration in the filter.
 func (b *Batch) filterBit(id checkpoint.MigrationID) (word *uint64, bit uint64) {
 	hash := idKey(id).hash()
 	return &b.filter[hash/64%uint64(len(b.filter))], 1 << (hash % 64)

@@ -6,20 +6,20 @@ type Doubt uint8
 const (
 	// None: no lost event can have changed the migration's row or its facts.
 	None Doubt = iota
-	// Superseded: a lost event was the migration's or may have been, and a later one,
-	// which is here, supersedes it. The row is right, its history has a gap.
+	// Superseded: the migration lost an event, or may have lost one, but a later intact event
+	// supersedes it. The row is correct. Its history has a gap.
 	Superseded
-	// InDoubt: a lost event may have been the migration's last. Its true row may be
-	// another, or none.
+	// InDoubt: a lost event may have been the migration's last event. The row may be wrong: the
+	// migration may have a different row, or none.
 	InDoubt
 )
 
 // String returns "none", "superseded" or "in doubt".
 func (d Doubt) String() string { return [...]string{"none", "superseded", "in doubt"}[d] }
 
-// doubt returns the effect of the losses on the migration with this state, nil for one that the
-// view does not know. Only an event of a known kind supersedes a lost one, because an unknown kind
-// may not have changed the row.
+// doubt returns the effect of the losses on the migration with this state. The state is nil if the
+// view does not know the migration. Only an event of a known kind supersedes a lost event. An event
+// of an unknown kind may leave the row as the lost event made it.
 func (l *losses) doubt(s *state) Doubt {
 	switch {
 	case s == nil && l.newestUnattributed() == 0:
@@ -33,8 +33,8 @@ func (l *losses) doubt(s *state) Doubt {
 	return None
 }
 
-// uncertain reports whether an event of the migration is missing, or may be, between the event
-// that recorded the part and the migration's last event.
+// uncertain reports whether an event of the migration is missing, or may be missing, between the
+// event that recorded the part and the migration's last event.
 func (l *losses) uncertain(s *state, p part) bool {
 	return s.gapSince[p] || l.unattributedIn(s.recordedAt(p), s.last)
 }

@@ -2,24 +2,26 @@ package projection
 
 import "slices"
 
-// losses holds the numbers of lost events. A lost event is attributed if an intact event names it
-// as its predecessor: it was of that event's migration. Any other may have been of any migration.
+// losses holds the seqs of lost events. If an intact event is linked to a lost event, both belong
+// to the same migration, and the lost event is attributed to that migration. Otherwise the lost
+// event may belong to any migration. If a snapshot was taken after a lost event, that event is
+// resolved, because the snapshot has the rows that include it.
 type losses struct {
 	ranges          []seqRange // all lost events, ascending
-	unattributed    []seqRange // those that are neither attributed nor resolved, ascending
-	resolvedThrough uint64     // losses up to here are covered by a snapshot
+	unattributed    []seqRange // the lost events that are neither attributed nor resolved, ascending
+	resolvedThrough uint64     // all losses up to this seq are resolved
 }
 
 type seqRange struct{ first, last uint64 }
 
 func (l *losses) any() bool { return len(l.ranges) > 0 }
 
-// unresolved reports whether an event is lost that no snapshot covers.
+// unresolved reports whether any lost event is not resolved.
 func (l *losses) unresolved() bool {
 	return l.any() && l.ranges[len(l.ranges)-1].last > l.resolvedThrough
 }
 
-// newestUnattributed returns the newest lost event that is neither attributed nor resolved, or 0.
+// newestUnattributed returns the highest unattributed seq, or 0.
 func (l *losses) newestUnattributed() uint64 {
 	if len(l.unattributed) == 0 {
 		return 0
@@ -32,9 +34,9 @@ func (l *losses) add(first, last uint64) {
 	l.unattributed = append(l.unattributed, seqRange{first, last})
 }
 
-// attribute records that an event names seq as its predecessor. It reports whether seq is lost and
-// no snapshot covers it. A writer's new event never names a lost one. The views of a writer may
-// therefore share the losses.
+// attribute records that an intact event is linked to event seq. It reports whether seq is lost and
+// not resolved. If it is, attribute changes the losses. A writer's new event can be linked to a
+// lost event only if that event is resolved. The views of a writer may therefore share the losses.
 func (l *losses) attribute(seq uint64) (lost bool) {
 	if seq <= l.resolvedThrough || !l.any() {
 		return false
@@ -63,16 +65,17 @@ func (l *losses) attribute(seq uint64) (lost bool) {
 	return true
 }
 
-// resolve records that a snapshot covers the losses up to seq, which is the last event so far.
+// resolve records that a snapshot was taken at seq, which is the last event so far.
 func (l *losses) resolve(seq uint64) { l.resolvedThrough, l.unattributed = seq, nil }
 
-// unattributedIn reports whether a lost event in (after, through] is neither attributed nor resolved.
+// unattributedIn reports whether any seq in (after, through] is unattributed.
 func (l *losses) unattributedIn(after, through uint64) bool {
 	i, _ := find(l.unattributed, after+1)
 	return i < len(l.unattributed) && max(l.unattributed[i].first, after+1) <= through
 }
 
-// find returns the index of the range that holds seq, or else of the first range above it.
+// find returns the index of the range that contains seq. If none does, it returns the index of the
+// first range above seq.
 func find(ranges []seqRange, seq uint64) (i int, found bool) {
 	return slices.BinarySearchFunc(ranges, seq, func(r seqRange, seq uint64) int {
 		switch {

@@ -9,15 +9,15 @@ import (
 // Row is the latest checkpoint of one migration, with the facts from its history.
 type Row struct {
 	Checkpoint checkpoint.Checkpoint
-	Seq        uint64 // of the event that made this the latest checkpoint
-	PrevSeq    uint64 // of the migration's event before that; 0 if it was the first of its incarnation
+	Seq        uint64 // seq of the event with this checkpoint
+	PrevSeq    uint64 // seq of the migration's previous event; 0 if there is none in this incarnation
 	Facts      Facts
-	Doubt      Doubt // the effect of lost events, at the moment of the reading
+	Doubt      Doubt // the effect of lost events at the time of the read
 }
 
-// Facts is what the phases of one incarnation of a migration have recorded so far. The
-// latest row alone does not have it: a CatchUp row names neither group nor
-// target, and both are needed to undo it.
+// Facts holds the values that the phases of one incarnation of a migration have recorded so far.
+// The latest checkpoint alone is not enough. For example, undoing a CatchUp needs the source group
+// and the target node, but the CatchUp checkpoint has neither.
 type Facts struct {
 	SourceNode         uint64
 	TargetNode         uint64
@@ -25,47 +25,50 @@ type Facts struct {
 	WritePauseBudgetUS uint64 // microseconds
 	StartedAtHLC       checkpoint.HLC
 	HasTarget          bool // TargetNode and SourceGroup are known
-	HasSource          bool // AddLearner was seen: the others are known too
-	// An event of the migration may be missing since TargetNode and SourceGroup, or since
-	// the others, were recorded: it may have changed them, or ended the incarnation.
+	HasSource          bool // the incarnation has an AddLearner: the other facts are known too
+	// TargetUncertain is true if an event of the migration may be missing after the event that
+	// recorded TargetNode and SourceGroup. SourceUncertain is the same for the other facts. The
+	// missing event may have changed the facts or ended the incarnation.
 	TargetUncertain, SourceUncertain bool
 }
 
-// state is everything that a view knows about one migration. A state in a view never changes.
+// state is everything that a view knows about one migration. A state in a view never changes. A new
+// event makes a new state.
 type state struct {
-	Row                // Facts and Doubt without the effect of lost events, see View.withLosses
-	last        uint64 // number of the migration's last event, of any kind
+	Row                // without the effect of lost events, see View.withLosses
+	last        uint64 // seq of the migration's last event, of any kind
 	recordedSeq [partRow]uint64
 	gapSince    [partCount]bool
 	status      rowStatus
 }
 
-// standing is whether a migration has a row, only events of unknown kinds, or has ended.
+// rowStatus says whether a migration has a row, and if it has none, the reason.
 type rowStatus uint8
 
 const (
 	hasRow rowStatus = iota
-	// onlyUnknownKinds: the incarnation has events of unknown kinds and no checkpoint.
+	// onlyUnknownKinds: all events of the incarnation are of unknown kinds, so it has no checkpoint.
 	onlyUnknownKinds
-	// ended: an abort or a removal ended the incarnation. A view keeps such a state only after a
-	// loss that no snapshot covers, to answer Doubt.
+	// ended: an abort or a removal ended the incarnation. A view keeps such a state only if events
+	// were lost that no snapshot covers, because Doubt needs the state then.
 	ended
 )
 
-// part names a part of a state. For each part the state keeps the number of the event that
-// recorded it, and whether an event of the migration is known to be missing since. For
-// partIncarnation the number is a lower bound: the incarnation began after it, or with it.
+// part identifies a part of a state. For each part the state keeps two values. recordedSeq is the
+// seq of the event that recorded the part (Row.Seq for partRow). gapSince is true if a later event
+// of the migration is known to be missing. For partIncarnation, recordedSeq is a lower bound of the
+// seq with which the incarnation began.
 type part int
 
 const (
-	partIncarnation part = iota // since the beginning of the incarnation
-	partTarget                  // since TargetNode and SourceGroup were recorded
-	partSource                  // since the other facts were recorded
-	partRow                     // since the latest checkpoint: its number is Row.Seq
+	partIncarnation part = iota // the whole incarnation
+	partTarget                  // TargetNode and SourceGroup
+	partSource                  // the other facts
+	partRow                     // the latest checkpoint
 	partCount
 )
 
-// recordedAt returns the number of the event that recorded the part.
+// recordedAt returns the seq of the event that recorded the part.
 func (s *state) recordedAt(p part) uint64 {
 	if p == partRow {
 		return s.Seq
@@ -73,8 +76,8 @@ func (s *state) recordedAt(p part) uint64 {
 	return s.recordedSeq[p]
 }
 
-// lastSeq is the number of the last event of the migration's current incarnation, 0 if it has
-// none. A nil state is that of an unknown migration.
+// lastSeq returns the seq of the last event of the migration's current incarnation, or 0 if it has
+// none. A nil state belongs to a migration that the view does not know.
 func (s *state) lastSeq() uint64 {
 	if s == nil || s.status == ended {
 		return 0
@@ -84,23 +87,24 @@ func (s *state) lastSeq() uint64 {
 
 func (s *state) shard() uint32 { return s.Checkpoint.Payload.Shard() }
 
-// Change is the effect of an event on its migration. It can be added to a view once.
+// Change is the effect of an event on its migration. It can be applied only once, because its state
+// becomes a part of the view.
 type Change struct {
 	state  *state
 	effect checkpoint.Effect
 }
 
-// UpsertChange is the change of an event that makes the checkpoint its migration's latest.
+// UpsertChange returns the change after which c is the latest checkpoint of its migration.
 func UpsertChange(c checkpoint.Checkpoint) Change {
 	return Change{&state{Row: Row{Checkpoint: c}}, checkpoint.EffectRow}
 }
 
-// EndChange is the change of an event after which the migration has no row.
+// EndChange returns the change of an abort or a removal. The migration has no row after it.
 func EndChange(id checkpoint.MigrationID) Change {
 	return changeWithoutRow(id, ended, checkpoint.EffectEnd)
 }
 
-// UnknownChange is the change of an event of an unknown kind: its migration keeps its row.
+// UnknownChange returns the change of an event of an unknown kind. The migration keeps its row.
 func UnknownChange(id checkpoint.MigrationID) Change {
 	return changeWithoutRow(id, onlyUnknownKinds, checkpoint.EffectUnknown)
 }
@@ -109,7 +113,7 @@ func changeWithoutRow(id checkpoint.MigrationID, s rowStatus, e checkpoint.Effec
 	return Change{&state{Row: Row{Checkpoint: checkpoint.Checkpoint{MigrationID: id}}, status: s}, e}
 }
 
-// ChangeOf is the change of an event.
+// ChangeOf returns the change of an event.
 func ChangeOf(e checkpoint.Event) Change {
 	switch checkpoint.KindOf(e).Effect() {
 	case checkpoint.EffectRow:
@@ -117,13 +121,14 @@ func ChangeOf(e checkpoint.Event) Change {
 	case checkpoint.EffectEnd:
 		return EndChange(e.Migration())
 	}
-	panic(fmt.Sprintf("projection: event type %T has no case in ChangeOf", e)) // a test folds an event of each kind
+	panic(fmt.Sprintf("projection: event type %T has no case in ChangeOf", e)) // a test applies an event of each kind
 }
 
-// Migration is the migration that changes.
+// Migration returns the id of the migration that changes.
 func (c Change) Migration() checkpoint.MigrationID { return c.state.Checkpoint.MigrationID }
 
-// Checkpoint is the one that becomes the latest, nil for an end. It must not be changed.
+// Checkpoint returns the new latest checkpoint. It returns nil if the event is not an upsert. The
+// caller must not change the checkpoint.
 func (c Change) Checkpoint() *checkpoint.Checkpoint {
 	if c.effect != checkpoint.EffectRow {
 		return nil
@@ -131,18 +136,19 @@ func (c Change) Checkpoint() *checkpoint.Checkpoint {
 	return &c.state.Checkpoint
 }
 
-// follow fills in the change's state after event seq, and returns it. Before is the migration's
-// state until then, or nil. PrevSeq is the previous seq of the event's frame. PrevLost is true if
-// that event is lost.
+// follow completes the change's state for event seq, and returns it. before is the migration's
+// previous state, or nil. prevSeq is the link of the event. prevLost is true if event prevSeq is
+// lost.
 //
-// If prevSeq is above the last event of before, an event of the migration is missing. If it is
-// below, nothing is missing: the writer could not read the events in between at that time, and they
-// are here. After an end any prevSeq above 0 counts as a gap, because before has no last event.
+// If prevSeq is above the last event of before, an event of the migration is missing. If prevSeq is
+// below it, nothing is missing. At the time of the write, the writer could not read the events in
+// between, but they are readable now. After an end, any prevSeq above 0 counts as a gap, because
+// the incarnation in before has ended.
 func (c Change) follow(before *state, seq, prevSeq uint64, prevLost bool) *state {
 	s, lastKnown := c.state, before.lastSeq()
 	switch {
 	case lastKnown == 0 && c.effect == checkpoint.EffectRow && s.Checkpoint.Phase() == checkpoint.PhaseAddLearner:
-		s.recordedSeq[partIncarnation] = seq // nothing before an AddLearner matters
+		s.recordedSeq[partIncarnation] = seq // an AddLearner records all facts, so earlier events do not matter
 	case lastKnown == 0 || prevSeq == 0 && c.effect != checkpoint.EffectUnknown:
 		s.recordedSeq[partIncarnation] = lastKnown // a new incarnation
 	case c.effect == checkpoint.EffectUnknown:
@@ -161,8 +167,8 @@ func (c Change) follow(before *state, seq, prevSeq uint64, prevLost bool) *state
 	return s
 }
 
-// record takes the facts of the checkpoint in event seq. A later phase names the target again, as
-// the promoted voter or the new leader.
+// record stores the facts of the checkpoint in event seq. The phases after CatchUp record the
+// target again, as the promoted voter or the new leader.
 func (s *state) record(seq uint64) {
 	f := &s.Facts
 	switch p := s.Checkpoint.Payload.(type) {

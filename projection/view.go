@@ -8,12 +8,16 @@ import (
 	"migrationlog/checkpoint"
 )
 
-// View is the state that a history of events has led to. It may be read by any
-// number of goroutines as long as nobody changes it; rows that it has returned never
-// change.
+// View is the state of all migrations after a history of events. Several goroutines may read a view
+// if none changes it. The rows that it returned never change.
+//
+// Each event has a sequence number, its seq. It is linked to the migration's previous event by
+// prevSeq, the seq of that event. An incarnation is the life of a migration up to an abort or a
+// removal. If the id is used again afterwards, a new incarnation begins. The first event of an
+// incarnation has prevSeq 0.
 type View struct {
 	rows    trie[idKey, *state]
-	rowless trie[idKey, *state]      // migrations with a state and no row
+	rowless trie[idKey, *state]      // the migrations that have a state but no row, see put
 	shards  trie[shardKey, struct{}] // the migrations with a row
 	lastSeq uint64
 	losses  losses
@@ -22,16 +26,16 @@ type View struct {
 // New returns the view of an empty history.
 func New() *View { return &View{} }
 
-// nextVersion returns a view of the same history, to which events can be added while this
-// one is read. The old view must not be changed afterwards. Both views share the losses, which new
-// events do not change.
+// nextVersion returns a copy of the view, to which events can be added while others read the old
+// view. The old view must not be changed afterwards. Both views share the losses, because new
+// events do not change them.
 func (v *View) nextVersion() *View {
 	o := &owner{}
 	return &View{rows: v.rows.nextVersion(o), rowless: v.rowless.nextVersion(o), shards: v.shards.nextVersion(o), lastSeq: v.lastSeq, losses: v.losses}
 }
 
-// Latest is the migration's row without the effect of lost events, nil for none. It must not be
-// changed.
+// Latest returns the migration's row without the effect of lost events, or nil if it has no row.
+// The caller must not change the row.
 func (v *View) Latest(id checkpoint.MigrationID) *Row {
 	if s, ok := v.rows.get(idKey(id)); ok {
 		return &s.Row
@@ -39,17 +43,18 @@ func (v *View) Latest(id checkpoint.MigrationID) *Row {
 	return nil
 }
 
-// Slot is the slot of a migration in a view. It is valid until the view is changed.
+// Slot is the place of one migration in a view, found once and used for several calls. It is valid
+// until the view is changed.
 type Slot struct {
 	view  *View
 	id    checkpoint.MigrationID
-	state *state // nil for none
+	state *state // nil if the view does not know the migration
 }
 
-// Slot returns a migration's place.
+// Slot returns the slot of a migration. The view need not know the migration.
 func (v *View) Slot(id checkpoint.MigrationID) Slot { return Slot{v, id, v.find(id)} }
 
-// find returns the state of a migration, nil for none.
+// find returns the state of a migration, or nil if the view does not know it.
 func (v *View) find(id checkpoint.MigrationID) *state {
 	s, ok := v.rows.get(idKey(id))
 	if !ok && v.rowless.size > 0 {
@@ -58,8 +63,8 @@ func (v *View) find(id checkpoint.MigrationID) *state {
 	return s
 }
 
-// Latest is the row without the effect of lost events, nil for none. It must not be
-// changed.
+// Latest returns the row without the effect of lost events, or nil if the migration has no row. The
+// caller must not change the row.
 func (s Slot) Latest() *Row {
 	if s.state == nil || s.state.status != hasRow {
 		return nil
@@ -67,18 +72,17 @@ func (s Slot) Latest() *Row {
 	return &s.state.Row
 }
 
-// LastSeq is the number of the last event of the migration's current incarnation, 0 for none.
+// LastSeq returns the seq of the last event of the migration's current incarnation, or 0 if it has
+// none.
 func (s Slot) LastSeq() uint64 { return s.state.lastSeq() }
 
-// Apply folds in the event with that number. PrevSeq is the number that the
-// event's frame gives for the migration's event before it. Events are applied
-// in the order of their numbers.
+// Apply applies the event to the view. seq and prevSeq are those of the event's frame. Events must
+// be applied in the order of their seq.
 func (v *View) Apply(seq, prevSeq uint64, e checkpoint.Event) {
 	v.Slot(e.Migration()).apply(seq, prevSeq, ChangeOf(e))
 }
 
-// ApplyUnknown folds in an event of a migration that is of an unknown kind. It leaves the row
-// as it is.
+// ApplyUnknown applies an event of an unknown kind. The migration keeps its row.
 func (v *View) ApplyUnknown(seq, prevSeq uint64, id checkpoint.MigrationID) {
 	v.Slot(id).apply(seq, prevSeq, UnknownChange(id))
 }
@@ -95,7 +99,9 @@ func (v *View) MarkLost(first, last uint64) {
 	v.losses.add(first, last)
 }
 
-// put replaces the migration's state before, nil for none, by next.
+// put replaces the migration's state before, or nil, by next. If next has no row, put keeps it only
+// if the state is still needed: for the link of the migration's next event, or for Doubt after a
+// loss that no snapshot covers.
 func (v *View) put(before, next *state) {
 	key := idKey(next.Checkpoint.MigrationID)
 	hadRow := before != nil && before.status == hasRow
@@ -147,7 +153,7 @@ func (v *View) sortedRows() []entry[idKey, *state] {
 	return all
 }
 
-// RowsByVShard returns the rows of the migrations of one vShard, in the order of their ids.
+// RowsByVShard returns the rows of one vShard in the order of their migration ids.
 func (v *View) RowsByVShard(vshardID uint32) []Row {
 	var rows []Row
 	for at := range v.shards.withHashPrefix(shardHash(vshardID), shardBits) {
@@ -176,24 +182,25 @@ func sortByID(rows []Row) []Row {
 	return rows
 }
 
+// withLosses returns the row of a state with the effect of the lost events.
 func (v *View) withLosses(row *state) Row {
 	shown := row.Row
 	shown.Doubt = v.losses.doubt(row)
-	f, inDoubt := &shown.Facts, shown.Doubt == InDoubt // then the lost event may have changed them
+	f, inDoubt := &shown.Facts, shown.Doubt == InDoubt // the lost event may have changed the facts
 	f.TargetUncertain = f.HasTarget && (inDoubt || v.losses.uncertain(row, partTarget))
 	f.SourceUncertain = f.HasSource && (inDoubt || v.losses.uncertain(row, partSource))
 	return shown
 }
 
-// Len is the number of rows.
+// Len returns the number of rows.
 func (v *View) Len() int { return v.rows.size }
 
-// LastSeq is the number of the last event that was applied or lost.
+// LastSeq returns the seq of the last event that was applied or lost.
 func (v *View) LastSeq() uint64 { return v.lastSeq }
 
-// Doubt is the effect of the lost events on a migration. If the view does not know the migration,
-// it is InDoubt while there is a lost event that cannot be attributed to a migration.
+// Doubt returns the effect of the lost events on a migration. If the view does not know the
+// migration, it is InDoubt as long as a lost event cannot be attributed to any migration.
 func (v *View) Doubt(id checkpoint.MigrationID) Doubt { return v.losses.doubt(v.find(id)) }
 
-// All returns the rows in the order of their migration ids.
+// All returns all rows in the order of their migration ids.
 func (v *View) All() []Row { return slices.AppendSeq(make([]Row, 0, v.Len()), v.Rows()) }
