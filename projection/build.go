@@ -12,15 +12,15 @@ type hashed[K key, V any] struct {
 	entry[K, V]
 }
 
-// build makes a trie of entries. The keys must be different. It changes the order of the entries,
-// and builds subtries in parallel.
+// build makes a trie of the entries, whose keys must all be different. It reorders the entries, and
+// builds the subtries in parallel.
 func build[K key, V any](entries []hashed[K, V]) trie[K, V] {
 	t := trie[K, V]{size: len(entries)}
 	t.root = t.buildNode(entries, 0)
 	return t
 }
 
-// buildNode returns the node of entries whose hashes have the same first bits.
+// buildNode returns a node with the entries, whose hashes must be equal in the lowest bits.
 func (t *trie[K, V]) buildNode(entries []hashed[K, V], bits int) *node[K, V] {
 	switch {
 	case len(entries) == 0:
@@ -38,10 +38,10 @@ func (t *trie[K, V]) buildNode(entries []hashed[K, V], bits int) *node[K, V] {
 	return n
 }
 
-// partition orders the entries by the next bits of their hashes, in place, and returns the entries
-// for each value of these bits.
+// partition sorts the entries in place by the next fanoutBits bits of their hashes. It returns the
+// entries for each value of these bits.
 func partition[K key, V any](entries []hashed[K, V], bits int) (parts [fanout][]hashed[K, V]) {
-	var sizes, next [fanout]int // next is where the next entry of a part belongs
+	var sizes, next [fanout]int // next[i] is the index for the next entry of part i
 	for i := range entries {
 		sizes[entries[i].hash>>bits%fanout]++
 	}
@@ -63,7 +63,7 @@ func partition[K key, V any](entries []hashed[K, V], bits int) (parts [fanout][]
 	return parts
 }
 
-// forEach calls f with the numbers below n, on all CPUs at once or one after another.
+// forEach calls f for each number below n, either in parallel on all CPUs or one after another.
 func forEach(n int, parallel bool, f func(i int)) {
 	if !parallel {
 		for i := range n {
@@ -87,9 +87,10 @@ func forEach(n int, parallel bool, f func(i int)) {
 	workers.Wait()
 }
 
-// Extend applies the events of a number of migrations up to event lastSeq. No event up to there may
-// be lost. EventsOf must call apply for each event of migration i, oldest first. Extend calls
-// eventsOf concurrently. If it returns an error, Extend returns it and leaves the view unchanged.
+// Extend applies the events of several migrations up to event lastSeq. No event up to lastSeq may
+// be lost. eventsOf must call apply for each event of migration i, in the order of their seqs.
+// Extend calls eventsOf concurrently. If eventsOf returns an error, Extend returns that error and
+// leaves the view unchanged.
 func (v *View) Extend(lastSeq uint64, migrations int, eventsOf func(i int, apply func(seq, prevSeq uint64, c Change)) error) error {
 	states, errs := make([]*state, migrations), make([]error, migrations)
 	forRuns(migrations, func(begin, end int) {
@@ -117,7 +118,8 @@ func (v *View) Extend(lastSeq uint64, migrations int, eventsOf func(i int, apply
 	return nil
 }
 
-// viewOf returns the view of these states, each of another migration, after event lastSeq.
+// viewOf returns the view with these states after event lastSeq. Each state must belong to a
+// different migration.
 func viewOf(states []*state, lastSeq uint64) *View {
 	rows := make([]hashed[idKey, *state], 0, len(states))
 	v := New()
@@ -146,7 +148,8 @@ func viewOf(states []*state, lastSeq uint64) *View {
 	return v
 }
 
-// forRuns calls f for each run of rowsPerRun numbers below n, and the rest, in parallel.
+// forRuns divides the numbers below n into runs of rowsPerRun, the last of which may be shorter. It
+// calls f for the runs in parallel.
 func forRuns(n int, f func(begin, end int)) {
 	forEach((n+rowsPerRun-1)/rowsPerRun, true, func(i int) { f(i*rowsPerRun, min((i+1)*rowsPerRun, n)) })
 }

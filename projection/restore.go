@@ -13,7 +13,7 @@ import (
 )
 
 // AdoptSnapshot replaces all states with those of a snapshot taken at the current last event.
-// Losses before it stay recorded, but no longer put any migration in doubt.
+// Losses before it stay recorded but no longer put any migration in doubt.
 func (v *View) AdoptSnapshot(snapshot *View) {
 	adopted := snapshot.nextVersion()
 	adopted.losses = v.losses
@@ -41,8 +41,8 @@ func (v *View) Equal(other *View) bool {
 	return true
 }
 
-// Restore returns the view that a snapshot of version 2 was taken of, whose last event was
-// lastSeq. It returns an error for bytes that are not such a snapshot's.
+// Restore decodes the body of a snapshot of version 2. It returns the view at the time of the
+// snapshot, after event lastSeq. It returns an error if b is not the body of such a snapshot.
 func Restore(lastSeq uint64, b []byte) (*View, error) {
 	var store storeWire
 	b, err := cbor.UnmarshalFirst(b, &store)
@@ -50,17 +50,17 @@ func Restore(lastSeq uint64, b []byte) (*View, error) {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
 	if store.Rows < 0 || len(store.Runs) != (store.Rows+rowsPerRun-1)/rowsPerRun || store.Rows > len(b) {
-		return nil, fmt.Errorf("snapshot: %d rows in %d runs of %d bytes", store.Rows, len(store.Runs), len(b))
+		return nil, fmt.Errorf("snapshot: %d rows cannot be in %d runs with %d bytes in total", store.Rows, len(store.Runs), len(b))
 	}
 	runs := make([][]byte, len(store.Runs))
 	for i, n := range store.Runs {
 		if n < 0 || n > len(b) {
-			return nil, fmt.Errorf("snapshot: run %d has %d bytes of %d", i, n, len(b))
+			return nil, fmt.Errorf("snapshot: run %d should have %d bytes, but only %d bytes are left", i, n, len(b))
 		}
 		runs[i], b = b[:n], b[n:]
 	}
 	if len(b) > 0 {
-		return nil, fmt.Errorf("snapshot: %d bytes behind the last row", len(b))
+		return nil, fmt.Errorf("snapshot: %d bytes after the last row", len(b))
 	}
 	states, err := restoreRuns(runs, store.Rows, lastSeq)
 	if err != nil {
@@ -69,7 +69,8 @@ func Restore(lastSeq uint64, b []byte) (*View, error) {
 	return viewOf(states, lastSeq), nil
 }
 
-// restoreRuns decodes the runs in parallel.
+// restoreRuns decodes the runs in parallel. It checks that the rows are in the order of their
+// migration ids and that no id appears twice.
 func restoreRuns(runs [][]byte, rows int, lastSeq uint64) ([]*state, error) {
 	states := make([]*state, rows)
 	var mu sync.Mutex
@@ -86,17 +87,19 @@ func restoreRuns(runs [][]byte, rows int, lastSeq uint64) ([]*state, error) {
 	}
 	for i := range states[min(1, rows):] {
 		if bytes.Compare(states[i].Checkpoint.MigrationID[:], states[i+1].Checkpoint.MigrationID[:]) >= 0 {
-			return nil, fmt.Errorf("row of migration %s is not in its place", states[i+1].Checkpoint.MigrationID)
+			return nil, fmt.Errorf("the row of migration %s is out of order or is a duplicate", states[i+1].Checkpoint.MigrationID)
 		}
 	}
 	return states, nil
 }
 
-// rowsPerAllocation is how many rows share an allocation. The allocation lives until the last of
-// them is replaced. So many fill 4 KiB, a size that the runtime allocates without waste.
+// rowsPerAllocation is the number of rows that share an allocation. The garbage collector can free
+// the allocation only after all of its rows were replaced. 23 rows fill 4 KiB, a size that the
+// runtime allocates without waste.
 const rowsPerAllocation = 23
 
-// restoreRun decodes as many rows as there are states, which are all that b holds.
+// restoreRun decodes one row for each element of states. It returns an error if b has more bytes
+// than these rows.
 func restoreRun(states []*state, b []byte, lastSeq uint64) error {
 	var memory []state
 	for i := range states {
@@ -113,17 +116,18 @@ func restoreRun(states []*state, b []byte, lastSeq uint64) error {
 			}
 		}
 		if s.last == 0 || s.last > lastSeq || s.Seq > s.last || s.PrevSeq >= max(s.Seq, 1) || (s.Seq == 0) != (s.status == onlyUnknownKinds) {
-			return fmt.Errorf("row of migration %s, seq %d, does not fit", s.Checkpoint.MigrationID, s.Seq)
+			return fmt.Errorf("the row of migration %s has seq %d, which does not fit the snapshot", s.Checkpoint.MigrationID, s.Seq)
 		}
 		states[i], b = s, rest
 	}
 	if len(b) > 0 {
-		return fmt.Errorf("%d bytes behind the last row of a run", len(b))
+		return fmt.Errorf("%d bytes after the last row of a run", len(b))
 	}
 	return nil
 }
 
-// decode reads the row at the start of b if it is in the form in which append writes it.
+// decode decodes the row at the start of b if the row is in the exact form that append writes.
+// Otherwise ok is false.
 func (s *state) decode(b []byte) (rest []byte, ok bool) {
 	c := detcbor.NewCursor(b)
 	pairs, last, flags, intact := c.Head(detcbor.MajorMap), uint64(0), uint64(0), true
@@ -155,8 +159,8 @@ func (s *state) decode(b []byte) (rest []byte, ok bool) {
 	return c.Left(), intact && !c.Failed()
 }
 
-// decodeFacts reads the facts at the cursor if they are in the form in which appendFacts writes
-// them.
+// decodeFacts decodes the facts at the cursor. It returns false if they are not in the exact form
+// that appendFacts writes.
 func (s *state) decodeFacts(c *detcbor.Cursor) bool {
 	var w factsWire
 	var logical uint64
@@ -175,8 +179,8 @@ func (s *state) decodeFacts(c *detcbor.Cursor) bool {
 	return !c.Failed()
 }
 
-// decodeAnyForm reads the row at the start of b in any form of CBOR, also with keys that are not
-// known.
+// decodeAnyForm decodes the row at the start of b in any valid CBOR encoding. It ignores unknown
+// keys.
 func (s *state) decodeAnyForm(b []byte) (rest []byte, err error) {
 	var w rowWire
 	if rest, err = cbor.UnmarshalFirst(b, &w); err != nil {
@@ -202,7 +206,7 @@ func (s *state) decodeEvent(b []byte) error {
 
 func (s *state) setID(id []byte) error {
 	if len(id) != len(s.Checkpoint.MigrationID) {
-		return fmt.Errorf("a migration id of %d bytes", len(id))
+		return fmt.Errorf("a migration id has %d bytes", len(id))
 	}
 	copy(s.Checkpoint.MigrationID[:], id)
 	return nil

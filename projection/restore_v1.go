@@ -8,7 +8,8 @@ import (
 	"migrationlog/checkpoint"
 )
 
-// rowV1 is a row in a snapshot of version 1, which is a CBOR sequence of them.
+// rowV1 is a row in a snapshot of version 1. The body of such a snapshot is a CBOR sequence of
+// rows.
 type rowV1 struct {
 	_       struct{} `cbor:",toarray"`
 	Seq     uint64
@@ -28,7 +29,7 @@ type rowV1 struct {
 	}
 }
 
-// RestoreV1 is Restore for a snapshot of version 1.
+// RestoreV1 is like Restore, for a snapshot of version 1.
 func RestoreV1(lastSeq uint64, b []byte) (*View, error) {
 	var states []*state
 	seen := make(map[checkpoint.MigrationID]bool)
@@ -40,11 +41,11 @@ func RestoreV1(lastSeq uint64, b []byte) (*View, error) {
 		}
 		s := &state{last: w.Last, Row: Row{Seq: w.Seq, PrevSeq: w.PrevSeq}}
 		if err := s.decodeEvent(w.Event); err != nil {
-			return nil, fmt.Errorf("snapshot: row of seq %d: %w", w.Seq, err)
+			return nil, fmt.Errorf("snapshot: the row with seq %d: %w", w.Seq, err)
 		}
 		id := s.Checkpoint.MigrationID
 		if seen[id] || w.Seq == 0 || w.Seq > w.Last || w.Last > lastSeq || w.PrevSeq >= w.Seq {
-			return nil, fmt.Errorf("snapshot: row of migration %s, seq %d, does not fit", id, w.Seq)
+			return nil, fmt.Errorf("snapshot: the row of migration %s has seq %d, which does not fit the snapshot", id, w.Seq)
 		}
 		seen[id] = true
 		f := w.Facts

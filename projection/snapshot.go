@@ -8,16 +8,16 @@ import (
 	"migrationlog/internal/detcbor"
 )
 
-// The body of a snapshot of version 2 is a CBOR sequence (RFC 8742): the map storeWire, and then
-// the rows, each the map rowWire, in the order of their migration ids. docs/FORMAT.md has the
-// keys. A reader ignores keys that it does not know.
+// storeWire is the first item in the body of a snapshot of version 2. The body is a CBOR sequence
+// (RFC 8742). The other items are the rows, in the order of their migration ids. Each row is the
+// map rowWire. docs/FORMAT.md lists the keys. A reader ignores unknown keys.
 type storeWire struct {
 	Rows int   `cbor:"1,keyasint"`
-	Runs []int `cbor:"2,keyasint"` // length in bytes of each run of rowsPerRun rows: runs are decoded in parallel
+	Runs []int `cbor:"2,keyasint"` // length in bytes of each run of rowsPerRun rows; the runs are decoded in parallel
 }
 
-// rowWire is the state of a migration, if no event was lost. A migration that has only events of
-// unknown kinds has no Event, and an ID.
+// rowWire is the state of a migration in a complete view. If the migration has only events of
+// unknown kinds, rowWire has an ID and no Event.
 type rowWire struct {
 	Seq     uint64    `cbor:"1,keyasint"`
 	PrevSeq uint64    `cbor:"2,keyasint"`
@@ -54,13 +54,14 @@ const (
 
 const rowsPerRun = 4096
 
-// Complete reports whether no event of the history was lost. Only then can a snapshot be taken: a
-// snapshot cannot store losses.
+// Complete reports whether no event of the history was lost. A snapshot may be taken only of a
+// complete view, because a snapshot cannot store losses.
 func (v *View) Complete() bool {
 	return !v.losses.any() //mutant:view-whole
 }
 
-// Snapshot encodes all states of a complete view for Restore, in the order of the migration ids.
+// Snapshot encodes all states of a complete view, in the order of the migration ids. Restore reads
+// them.
 func (v *View) Snapshot() ([]byte, error) {
 	states := v.states()
 	store := storeWire{Rows: len(states)}
@@ -84,7 +85,7 @@ func (v *View) Snapshot() ([]byte, error) {
 	return append(head, rows...), nil
 }
 
-// states returns the states in the order of their ids.
+// states returns all states in the order of their migration ids.
 func (v *View) states() []*state {
 	all := make([]*state, 0, v.rows.size+v.rowless.size)
 	for _, t := range []*trie[idKey, *state]{&v.rows, &v.rowless} {
@@ -98,8 +99,8 @@ func (v *View) states() []*state {
 	return all
 }
 
-// append appends the state's rowWire in Core Deterministic Encoding. It reuses the memory
-// of event, and returns it.
+// append appends the state's rowWire in Core Deterministic Encoding. event is a buffer for the
+// encoded event. append reuses its memory and returns it.
 func (s *state) append(dst, event []byte) ([]byte, []byte, error) {
 	dst, head := beginMap(dst)
 	dst = appendPair(dst, head, 1, s.Seq)
@@ -122,7 +123,8 @@ func (s *state) append(dst, event []byte) ([]byte, []byte, error) {
 	return dst, event, nil
 }
 
-// appendFacts appends the state's factsWire to the row whose head is given, unless all of it is zero.
+// appendFacts appends the state's factsWire to the row whose map head is at rowHead. It appends
+// nothing if all fields are zero.
 func (s *state) appendFacts(dst []byte, rowHead int) []byte {
 	f := &s.Facts
 	values := [...]uint64{
@@ -141,11 +143,11 @@ func (s *state) appendFacts(dst []byte, rowHead int) []byte {
 	return dst
 }
 
-// beginMap appends the head of an empty map, which may get up to 23 pairs. Whoever appends a pair
-// must increment the byte at head.
+// beginMap appends the head of an empty map. A caller that appends a pair must increment the byte
+// at head. The map can have up to 23 pairs.
 func beginMap(dst []byte) (_ []byte, head int) { return append(dst, detcbor.MajorMap), len(dst) }
 
-// appendPair appends a key below 24 and a number to a map, unless the number is zero.
+// appendPair appends a key below 24 and a number to a map. It omits the pair if the number is zero.
 func appendPair(dst []byte, head int, key byte, n uint64) []byte {
 	if n == 0 {
 		return dst

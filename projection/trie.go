@@ -8,28 +8,28 @@ import (
 	"migrationlog/checkpoint"
 )
 
-// trie is a hash map of which a version can be kept while the next is made: a node
-// that an earlier version may still have is copied before it is changed. Versions
-// that nobody changes may be read by any number of goroutines.
+// trie is a persistent hash map: an old version stays readable while the next version is changed.
+// The versions share nodes. A shared node is copied before it is changed. Several goroutines may
+// read a version if none changes it.
 type trie[K key, V any] struct {
 	root  *node[K, V]
 	size  int
-	owner *owner // of the nodes that no other version has
+	owner *owner // of the nodes that only this version has
 }
 
-// key is found by the bits of its hash, the lowest first.
+// key is the key of an entry. The trie uses the lowest bits of its hash first.
 type key interface {
 	comparable
 	hash() uint64
 }
 
-// idKey finds a migration.
+// idKey is the key of a migration.
 type idKey checkpoint.MigrationID
 
 func (k idKey) hash() uint64 { return maphash.Comparable(trieSeed, k) }
 
-// shardKey finds a migration among those of its vShard: their hashes begin with the
-// same bits.
+// shardKey is the key of a migration and its vShard. The hashes of all migrations of a vShard have
+// the same lowest shardBits bits, so they are in one subtree.
 type shardKey struct {
 	vshardID uint32
 	id       idKey
@@ -43,14 +43,15 @@ func shardHash(vshardID uint32) uint64 {
 	return maphash.Comparable(trieSeed, vshardID) & (1<<shardBits - 1)
 }
 
-// owner is one version's right, of one trie or of several, to change nodes in place.
+// owner identifies one version, of one or several tries. A version may change a node in place if
+// the node has the same owner. The field makes the address of each owner unique.
 type owner struct{ _ byte }
 
-// node is a leaf, with entries, or a branch.
+// node is a leaf, which has entries, or a branch, which has other nodes.
 type node[K key, V any] struct {
 	owner   *owner
 	entries []entry[K, V]
-	next    *[fanout]*node[K, V] // by the hash's next bits; nil in a leaf
+	next    *[fanout]*node[K, V] // indexed by the next bits of the hash; nil in a leaf
 }
 
 type entry[K key, V any] struct {
@@ -62,12 +63,13 @@ const (
 	hashBits   = 64
 	fanoutBits = 4
 	fanout     = 1 << fanoutBits
-	leafSize   = 16 // above it a leaf becomes a branch, for good: more than most leaves ever have
+	leafSize   = 16 // a larger leaf becomes a branch and stays one; most leaves never get that large
 )
 
 var trieSeed = maphash.MakeSeed()
 
-// nextVersion returns the next version, which is that owner's. This one must not change any more.
+// nextVersion returns a copy of the trie that belongs to owner next. The old version must not be
+// changed afterwards.
 func (t *trie[K, V]) nextVersion(next *owner) trie[K, V] {
 	return trie[K, V]{root: t.root, size: t.size, owner: next}
 }
@@ -83,14 +85,14 @@ func (t *trie[K, V]) get(key K) (value V, ok bool) {
 	return value, false
 }
 
-// withHashPrefix yields the entries whose hashes begin with so many bits of this one, and
-// perhaps others, in no order.
+// withHashPrefix yields the entries whose hashes equal hash in the lowest bits, in no order. It may
+// yield other entries too.
 func (t *trie[K, V]) withHashPrefix(hash uint64, bits int) iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) { t.subtree(hash, bits).yieldAll(yield) }
 }
 
-// subtree returns the node that has all entries whose hashes begin with so many bits
-// of this one, nil where there are none.
+// subtree returns the node with all entries whose hashes equal hash in the lowest bits. It returns
+// nil if there is no such node.
 func (t *trie[K, V]) subtree(hash uint64, bits int) *node[K, V] {
 	n := t.root
 	for ; n != nil && n.next != nil && bits > 0; bits -= fanoutBits {
@@ -122,8 +124,8 @@ func (t *trie[K, V]) delete(key K) {
 	t.size--
 }
 
-// leafFor returns the leaf that a key belongs to, as this version's own, and where in it
-// the key is: -1 for nowhere, and there is room for it.
+// leafFor returns the leaf for a key, which this version may change, and the index of the key in
+// it. If the key is missing, the index is -1, and an entry can be added to the leaf.
 func (t *trie[K, V]) leafFor(key K) (*node[K, V], int) {
 	at := &t.root
 	hash := key.hash()
@@ -140,7 +142,8 @@ func (t *trie[K, V]) leafFor(key K) (*node[K, V], int) {
 	}
 }
 
-// own returns the node, or a copy of it, that may be changed.
+// own returns a node that this version may change: n itself, a copy of it, or a new leaf if n is
+// nil.
 func (t *trie[K, V]) own(n *node[K, V]) *node[K, V] {
 	switch {
 	case n == nil:
@@ -154,7 +157,7 @@ func (t *trie[K, V]) own(n *node[K, V]) *node[K, V] {
 	return &node[K, V]{owner: t.owner, next: &next}
 }
 
-// split makes a branch of a leaf, whose entries share so many bits of their hashes.
+// split turns a leaf into a branch. The hashes of its entries are equal in the lowest bits.
 func (t *trie[K, V]) split(n *node[K, V], bits int) {
 	n.next = new([fanout]*node[K, V])
 	for _, e := range n.entries {
@@ -165,7 +168,7 @@ func (t *trie[K, V]) split(n *node[K, V], bits int) {
 	n.entries = nil
 }
 
-// index returns where in a leaf the key is, -1 for nowhere.
+// index returns the index of the key in a leaf, or -1 if the key is missing or n is nil.
 func (n *node[K, V]) index(key K) int {
 	if n != nil {
 		for i := range n.entries {
