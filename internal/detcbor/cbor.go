@@ -5,8 +5,8 @@ import (
 	"math"
 )
 
-// The major types, as the upper three bits of an initial byte. The lower five bits are the
-// argument, or how many bytes of it follow.
+// The major types, in the upper three bits of an item's initial byte. The lower five bits are the
+// argument itself, or the number of argument bytes that follow.
 const (
 	MajorUint  byte = 0 << 5
 	MajorBytes byte = 2 << 5
@@ -17,14 +17,14 @@ const (
 	majorMask = ^byte(1<<5 - 1)
 )
 
-// MajorOf returns the major type of the item whose initial byte that is.
+// MajorOf returns the major type of an item from its initial byte.
 func MajorOf(initial byte) byte { return initial & majorMask }
 
-// MaxDirect is the largest argument that is in the initial byte itself.
+// MaxDirect is the largest argument that fits into the initial byte.
 const MaxDirect = argUint8 - 1
 
 const (
-	argUint8  byte = 24 // a smaller argument is in the initial byte itself
+	argUint8  byte = 24 // a smaller argument is in the initial byte
 	argUint16 byte = 25
 	argUint32 byte = 26
 	argUint64 byte = 27
@@ -33,8 +33,8 @@ const (
 	itemTrue  byte = 0xF5
 )
 
-// AppendHead appends the head of an item with the argument n. The argument is the value of an
-// integer, the bytes of a string, the elements of an array, or the pairs of a map.
+// AppendHead appends the head of an item with argument n. The argument is the value of an integer,
+// or the number of bytes of a string, of elements of an array, or of pairs of a map.
 func AppendHead(b []byte, major byte, n uint64) []byte {
 	switch {
 	case n < uint64(argUint8):
@@ -49,12 +49,12 @@ func AppendHead(b []byte, major byte, n uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(b, major|argUint64), n)
 }
 
-// AppendUint appends a pair of a map: a key below 24 and an unsigned integer.
+// AppendUint appends a map's pair of a key below 24 and an unsigned integer.
 func AppendUint(b []byte, key byte, n uint64) []byte {
 	return AppendHead(append(b, key), MajorUint, n)
 }
 
-// AppendBool appends a pair of a map: a key below 24 and a boolean.
+// AppendBool appends a map's pair of a key below 24 and a boolean.
 func AppendBool(b []byte, key byte, v bool) []byte {
 	if v {
 		return append(b, key, itemTrue)
@@ -62,23 +62,25 @@ func AppendBool(b []byte, key byte, v bool) []byte {
 	return append(b, key, itemFalse)
 }
 
-// AppendBytes appends a pair of a map: a key below 24 and a byte string.
+// AppendBytes appends a map's pair of a key below 24 and a byte string.
 func AppendBytes(b []byte, key byte, v []byte) []byte {
 	return append(AppendHead(append(b, key), MajorBytes, uint64(len(v))), v...)
 }
 
-// Cursor reads items in the deterministic form. At anything else it fails. A failed cursor
-// stays failed and yields zeros, so the caller needs to ask only once, by Done. It moves an
-// index and not the slice, since storing a pointer takes a write barrier while the garbage
-// collector runs.
+// Cursor reads items in the deterministic form. If it meets any other form, it fails. A failed
+// cursor stays failed and returns zero values. The caller therefore needs to check only once, with
+// Done.
+//
+// The cursor advances an index instead of the slice, because storing a pointer needs a write
+// barrier while the garbage collector runs.
 type Cursor struct {
 	b  []byte
-	at int // of the next item; failedAt if the cursor failed
+	at int // index of the next item, or failedAt if the cursor failed
 }
 
 const failedAt = -1
 
-// NewCursor returns a cursor at the beginning of b.
+// NewCursor returns a cursor at the start of b.
 func NewCursor(b []byte) Cursor { return Cursor{b: b} }
 
 // Fail makes the cursor fail.
@@ -90,7 +92,7 @@ func (c *Cursor) Failed() bool { return c.at == failedAt }
 // Done reports whether the cursor has read all of its bytes and has not failed.
 func (c *Cursor) Done() bool { return c.at == len(c.b) }
 
-// Left returns the bytes after the items read, or nil if the cursor failed.
+// Left returns the bytes that the cursor has not read yet, or nil if it failed.
 func (c *Cursor) Left() []byte {
 	if c.Failed() {
 		return nil
@@ -98,8 +100,8 @@ func (c *Cursor) Left() []byte {
 	return c.b[c.at:]
 }
 
-// next returns the next byte, which it does not read. It returns false at the end of the bytes
-// and if the cursor failed.
+// next returns the next byte without reading it. It returns false at the end of the bytes, or if
+// the cursor failed.
 func (c *Cursor) next() (byte, bool) {
 	if uint(c.at) < uint(len(c.b)) {
 		return c.b[c.at], true
@@ -107,7 +109,8 @@ func (c *Cursor) next() (byte, bool) {
 	return 0, false
 }
 
-// Head reads the head of an item of the major type and returns its argument.
+// Head reads the head of an item and returns its argument. The cursor fails if the item has another
+// major type.
 func (c *Cursor) Head(major byte) uint64 {
 	if first, ok := c.next(); ok {
 		if n := first - major; n < argUint8 {
@@ -118,7 +121,7 @@ func (c *Cursor) Head(major byte) uint64 {
 	return c.longHead(major)
 }
 
-// longHead is head for an argument that is not in the initial byte.
+// longHead is like Head, for an argument that is not in the initial byte.
 func (c *Cursor) longHead(major byte) uint64 {
 	b := c.Left()
 	if len(b) == 0 {
@@ -126,7 +129,7 @@ func (c *Cursor) longHead(major byte) uint64 {
 		return 0
 	}
 	var n, shorter uint64 // shorter is the largest argument of the next shorter form
-	size := 1             // of the head
+	size := 1             // length of the head in bytes
 	switch arg := b[0] - major; {
 	case arg == argUint8 && len(b) > 1:
 		n, shorter, size = uint64(b[1]), uint64(argUint8-1), 2
@@ -137,7 +140,7 @@ func (c *Cursor) longHead(major byte) uint64 {
 	case arg == argUint64 && len(b) > 8:
 		n, shorter, size = binary.BigEndian.Uint64(b[1:]), math.MaxUint32, 9
 	}
-	if n <= shorter { // also if no case applied
+	if n <= shorter { // also true if no case applied
 		c.Fail()
 		return 0
 	}
@@ -145,14 +148,14 @@ func (c *Cursor) longHead(major byte) uint64 {
 	return n
 }
 
-// HeadOf reads the head of an item of the major type whose argument must be n.
+// HeadOf reads the head of an item. The cursor fails if the argument is not n.
 func (c *Cursor) HeadOf(major byte, n uint64) {
 	if c.Head(major) != n {
 		c.Fail()
 	}
 }
 
-// Key reads a key below 24 of a map.
+// Key reads a map's key below 24. The cursor fails if the key is another.
 func (c *Cursor) Key(key byte) {
 	if k, ok := c.next(); ok && k == key {
 		c.at++
@@ -161,16 +164,16 @@ func (c *Cursor) Key(key byte) {
 	c.Fail()
 }
 
-// Uint reads a pair of a map: the key and an unsigned integer.
+// Uint reads a map's pair of the key and an unsigned integer.
 func (c *Cursor) Uint(key byte) uint64 {
 	c.Key(key)
 	return c.Head(MajorUint)
 }
 
-// Uint32 reads a pair of a map: the key and an unsigned integer of at most 32 bits.
+// Uint32 reads a map's pair of the key and an unsigned integer of at most 32 bits.
 func (c *Cursor) Uint32(key byte) uint32 { return c.Fits32(c.Uint(key)) }
 
-// Fits32 returns n, or makes the cursor fail if n has more than 32 bits.
+// Fits32 returns n. If n has more than 32 bits, the cursor fails and Fits32 returns 0.
 func (c *Cursor) Fits32(n uint64) uint32 {
 	if n > math.MaxUint32 {
 		c.Fail()
@@ -179,7 +182,7 @@ func (c *Cursor) Fits32(n uint64) uint32 {
 	return uint32(n)
 }
 
-// Bool reads a pair of a map: the key and a boolean.
+// Bool reads a map's pair of the key and a boolean.
 func (c *Cursor) Bool(key byte) bool {
 	c.Key(key)
 	item, _ := c.next()
@@ -191,15 +194,15 @@ func (c *Cursor) Bool(key byte) bool {
 	return item == itemTrue
 }
 
-// String reads a pair of a map: the key and a byte string or a text string, depending on the
-// major type. The result is a part of the cursor's bytes.
+// String reads a map's pair of the key and a byte string or text string, depending on the major
+// type. The result is a subslice of the cursor's bytes.
 func (c *Cursor) String(key, major byte) []byte {
 	c.Key(key)
 	return c.Span(major)
 }
 
-// Span reads a byte string or a text string, depending on the major type. The result is a part of
-// the cursor's bytes.
+// Span reads a byte string or a text string, depending on the major type. The result is a subslice
+// of the cursor's bytes.
 func (c *Cursor) Span(major byte) []byte {
 	n, left := c.Head(major), c.Left()
 	if n > uint64(len(left)) {

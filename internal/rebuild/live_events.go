@@ -9,22 +9,26 @@ import (
 	"migrationlog/projection"
 )
 
-// liveEvents collects, while the log is read forward, the events that can still affect the final view:
-// those of each migration's current incarnation.
+// liveEvents collects the events that can still affect the final view. An incarnation of a
+// migration is its life up to an abort or a removal. Only the events of the last incarnation count.
+// When an incarnation ends, liveEvents therefore discards its events without decoding them.
 type liveEvents struct {
-	view          *projection.View // of the snapshot; the events come after it
-	migrations    map[checkpoint.MigrationID]*incarnation
-	incarnationOf []*incarnation // of the current segment's events: speeds up the lookup of most predecessors
-	unused        []*incarnation
+	view       *projection.View // the snapshot's view, before the collected events
+	migrations map[checkpoint.MigrationID]*incarnation
+	unused     []*incarnation // kept for their memory
+	// incarnationOf has an element for each event of the current segment. Most events are linked to
+	// an event of the same segment. For these, it replaces a lookup in migrations.
+	incarnationOf []*incarnation
 	unknownKinds  uint64
 }
 
-// incarnation holds the events of a migration since the snapshot, or since it last ended.
+// incarnation holds the events of a migration's current incarnation that are after the snapshot. If
+// an incarnation of the snapshot has ended, the abort or removal is kept as well.
 type incarnation struct {
 	id         checkpoint.MigrationID
-	lastSeq    uint64 // 0 if the last event ended it
-	inSnapshot bool
-	events     []byte // packed one after another, see add; the memory is reused
+	lastSeq    uint64 // seq of its last event, to which the next event must be linked; 0 if it has ended
+	inSnapshot bool   // the migration has an incarnation in the snapshot
+	events     []byte // encoded one after another, see add; the memory is reused
 }
 
 const packedHeadBytes = 20 // seq, previous seq, length of the body
@@ -33,7 +37,7 @@ func newLiveEvents() *liveEvents {
 	return &liveEvents{view: projection.New(), migrations: make(map[checkpoint.MigrationID]*incarnation)}
 }
 
-// addAll adds the frames of a segment whose seq is above base.
+// addAll adds the events of a segment that are after event base.
 func (l *liveEvents) addAll(f *segmentFrames, base uint64) error {
 	l.incarnationOf = l.incarnationOf[:0]
 	for i := range f.list {
@@ -52,9 +56,11 @@ func (l *liveEvents) addAll(f *segmentFrames, base uint64) error {
 	return nil
 }
 
-// add adds the next event and returns its incarnation. The event's previous seq must be the
-// migration's last added event: then no event between the two is missing. In is a guess of the
-// incarnation, or nil.
+// add adds event seq and returns its incarnation, or nil if nothing of the incarnation must be
+// kept. guess is the probable incarnation, or nil.
+//
+// prevSeq must be the seq of the migration's last event. Otherwise an event between the two is
+// missing, or the writer could not read it, and add returns errNeedsFullScan.
 func (l *liveEvents) add(guess *incarnation, seq, prevSeq uint64, body []byte) (*incarnation, error) {
 	kind, id, ok := checkpoint.Peek(body)
 	if !ok {
@@ -67,7 +73,7 @@ func (l *liveEvents) add(guess *incarnation, seq, prevSeq uint64, body []byte) (
 		}
 	}
 	if prevSeq != in.lastSeq { //mutant:link-to-last-event
-		return nil, fmt.Errorf("%w: its previous seq is %d, but its migration's last event is %d", errNeedsFullScan, prevSeq, in.lastSeq)
+		return nil, fmt.Errorf("%w: its previous seq is %d, but the last event of its migration is %d", errNeedsFullScan, prevSeq, in.lastSeq)
 	}
 	in.lastSeq = seq
 	switch kind.Effect() {
@@ -76,7 +82,7 @@ func (l *liveEvents) add(guess *incarnation, seq, prevSeq uint64, body []byte) (
 	case checkpoint.EffectEnd:
 		in.lastSeq, in.events = 0, in.events[:0]
 		//mutant:ended-in-snapshot
-		if !in.inSnapshot { // nothing is left
+		if !in.inSnapshot { // the view has no row that the event must remove
 			delete(l.migrations, id)
 			l.unused = append(l.unused, in)
 			in.id = checkpoint.MigrationID{}
@@ -90,7 +96,8 @@ func (l *liveEvents) add(guess *incarnation, seq, prevSeq uint64, body []byte) (
 	return in, nil
 }
 
-// begin returns the incarnation of a migration as the snapshot has it, still without events.
+// begin adds an incarnation without events for a migration. If the migration has a current
+// incarnation in the snapshot, the new events continue that one.
 func (l *liveEvents) begin(id checkpoint.MigrationID) *incarnation {
 	in := &incarnation{}
 	if n := len(l.unused); n > 0 {
@@ -102,7 +109,8 @@ func (l *liveEvents) begin(id checkpoint.MigrationID) *incarnation {
 	return in
 }
 
-// fold decodes the events that are left, and returns the view after event lastSeq.
+// fold decodes the collected events and applies them to the snapshot's view. It returns the view
+// after event lastSeq.
 func (l *liveEvents) fold(lastSeq uint64) (*projection.View, error) {
 	left := make([]*incarnation, 0, len(l.migrations))
 	for _, in := range l.migrations {
@@ -117,6 +125,7 @@ func (l *liveEvents) fold(lastSeq uint64) (*projection.View, error) {
 	return l.view, nil
 }
 
+// decode calls apply for each event, in the order of their seqs.
 func (in *incarnation) decode(apply func(seq, prevSeq uint64, c projection.Change)) error {
 	for b := in.events; len(b) > 0; {
 		seq, prevSeq := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])

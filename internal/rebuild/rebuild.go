@@ -15,17 +15,19 @@ import (
 type Source struct {
 	FS        fs.FS
 	Directory segment.Directory
-	Snapshots []segment.Snapshot // the newest first
-	// Scan reads all of the log to its end, or only its last segment.
+	Snapshots []segment.Snapshot // newest first
+	// Scan reads the whole log, or only its last segment.
 	Scan func(scope segment.Scope) iter.Seq2[segment.Item, error]
 }
 
-// errNeedsFullScan is returned if the log or the snapshot is not intact. The caller then tries an
-// older snapshot, then the log from its first frame, and at last FoldAll.
+// errNeedsFullScan is returned by foldFrom if the log or the snapshot is not intact. Fold then
+// tries the next older snapshot, and after the last one the log without a snapshot. If that also
+// fails, only FoldAll can interpret the log.
 var errNeedsFullScan = errors.New("the log must be read frame by frame")
 
-// FoldAll decodes every frame. Lost events are taken from the next snapshot after them, if there
-// is one. It returns an I/O error.
+// FoldAll decodes every frame. If events were lost and there is a snapshot after them, the rows are
+// taken from that snapshot. Damage is not an error. If FoldAll returns an error, it is an I/O
+// error.
 func (s Source) FoldAll() (*replay.Fold, error) {
 	fold := replay.NewFold(s.Directory, s.Snapshots)
 	for item, err := range s.Scan(segment.ScanAll) {
@@ -37,14 +39,16 @@ func (s Source) FoldAll() (*replay.Fold, error) {
 	return fold, nil
 }
 
-// Fold returns the same rows as FoldAll, but does not notice damage before its snapshot. It tries
-// the snapshots from the newest to the oldest, then the log from its first frame. It verifies the
-// checksum of every frame that it reads, and decodes the events of the migrations that are live at
-// the end. If each attempt needs a full scan, it calls FoldAll. It returns an I/O error.
+// Fold returns the same rows as FoldAll, but usually reads less. It tries the snapshots from the
+// newest to the oldest, then the log from its first frame. If the log is not intact in any of these
+// attempts, Fold calls FoldAll. If Fold returns an error, it is an I/O error.
+//
+// Fold verifies the checksum of every frame that it reads, but decodes only the events of the
+// migrations that are live at the end. It does not notice damage before the snapshot.
 func (s Source) Fold() (*replay.Fold, error) {
 	for _, snapshot := range s.Snapshots { //mutant:older-snapshot
 		//mutant:version-1-passed-over
-		if snapshot.Version == 1 { // see replay.Fold
+		if snapshot.Version == 1 { // its rows may be incomplete, see replay.Fold
 			continue
 		}
 		fold, err := s.foldFrom(&snapshot)
@@ -59,7 +63,12 @@ func (s Source) Fold() (*replay.Fold, error) {
 	return fold, err
 }
 
-// foldFrom reads the log from the snapshot's last frame, or from its beginning, to its end.
+// foldFrom reads the log from the snapshot's last frame to the end. If snapshot is nil, it reads
+// the whole log.
+//
+// In this package, base is the seq of the snapshot's last event, or 0 without a snapshot. The rows
+// of the snapshot include all events up to base. The frame of event base itself is read only to
+// check that the snapshot belongs to this log.
 func (s Source) foldFrom(snapshot *segment.Snapshot) (*replay.Fold, error) {
 	names, err := segment.Names(s.FS)
 	if err != nil {
@@ -93,7 +102,8 @@ func (s Source) foldFrom(snapshot *segment.Snapshot) (*replay.Fold, error) {
 			return nil, fmt.Errorf("%w: the log does not have the snapshot's last frame, seq %d", errNeedsFullScan, base)
 		}
 		if n := len(frames.list); n > 0 {
-			fold.Count(frames.segment, frames.id(n-1), next-frames.segment)
+			framesInSegment := next - frames.segment
+			fold.Count(frames.segment, frames.id(n-1), framesInSegment)
 		}
 		if err := l.addAll(frames, base); err != nil {
 			return nil, err
@@ -107,8 +117,9 @@ func (s Source) foldFrom(snapshot *segment.Snapshot) (*replay.Fold, error) {
 	return fold, nil
 }
 
-// segments yields the frames of all segments in order, from base on. A yielded value is valid only
-// until the next iteration. Damage that has cost no frame goes into the fold's report.
+// segments yields the frames from event base on, segment by segment. A yielded value is valid only
+// until the next iteration. If there is damage by which no frame was lost, such as a torn write,
+// segments adds it to the fold's report and continues.
 func (s Source) segments(fold *replay.Fold, names []string, base uint64) iter.Seq2[*segmentFrames, error] {
 	return func(yield func(*segmentFrames, error) bool) {
 		last := len(names) - 1
@@ -121,7 +132,7 @@ func (s Source) segments(fold *replay.Fold, names []string, base uint64) iter.Se
 	}
 }
 
-// tail reads the last segment, which may end in a torn write.
+// tail reads the last segment, which may end with a torn write.
 func (s Source) tail(fold *replay.Fold, name string, base uint64) (*segmentFrames, error) {
 	first, _ := segment.ParseName(name)
 	tail := &segmentFrames{segment: first, first: first}

@@ -15,12 +15,13 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// segmentFrames holds the frames of one segment, from base on.
+// segmentFrames holds the frames of one segment. It omits the frames before event base, see
+// foldFrom.
 type segmentFrames struct {
 	segment uint64 // seq of the segment's first frame, which names the file
 	first   uint64 // seq of the list's first frame
 	list    []frame
-	memory  []byte
+	memory  []byte // the segment's bytes, into which the bodies point
 }
 
 type frame struct {
@@ -33,14 +34,16 @@ func (f *segmentFrames) id(i int) segment.FrameID {
 	return segment.FrameID{Seq: f.first + uint64(i), Segment: f.segment, HeaderCRC32C: f.list[i].headerCRC32C}
 }
 
-// has reports whether the list has that very frame.
+// has reports whether the list has the frame with this seq, segment and header checksum.
 func (f *segmentFrames) has(id segment.FrameID) bool {
 	return id.Seq >= f.first && id.Seq < f.next() && f.id(int(id.Seq-f.first)) == id //mutant:frame-identity
 }
 
+// next returns the seq after the last frame.
 func (f *segmentFrames) next() uint64 { return f.first + uint64(len(f.list)) }
 
-// add appends the next frame. If its seq is below base, add only skips its number.
+// add appends the next frame. If the frame is before event base, add omits it, and moves first to
+// the seq after it.
 func (f *segmentFrames) add(h segment.Header, headerCRC32C uint32, body []byte, base uint64) {
 	if h.Seq < base {
 		f.first++
@@ -49,12 +52,13 @@ func (f *segmentFrames) add(h segment.Header, headerCRC32C uint32, body []byte, 
 	f.list = append(f.list, frame{h.PrevSeq, headerCRC32C, body})
 }
 
-// maxWalkers bounds how many segments are read at once, and with them the memory.
+// maxWalkers is the maximum number of segments that are read at the same time. It limits the
+// memory, because each of them is held in memory completely.
 const maxWalkers = 8
 
-// walk yields the frames of the segments in order, from base on. A yielded value is valid only until
-// the next iteration. Several segments are read at once. It ends with an I/O error, or errNeedsFullScan for
-// a segment that is not intact.
+// walk yields the frames from event base on, segment by segment. A yielded value is valid only
+// until the next iteration. walk reads several segments in parallel. It stops at the first error,
+// which is errNeedsFullScan if a segment is not intact, or an I/O error.
 func walk(fsys fs.FS, log uuid.UUID, names []string, base uint64) iter.Seq2[*segmentFrames, error] {
 	type walked struct {
 		frames *segmentFrames
@@ -93,7 +97,7 @@ func walk(fsys fs.FS, log uuid.UUID, names []string, base uint64) iter.Seq2[*seg
 	}
 }
 
-// read loads a segment in place of the previous one, and reuses its memory.
+// read replaces the frames with those of another segment. It reuses the memory.
 func (f *segmentFrames) read(fsys fs.FS, log uuid.UUID, name string, base uint64) error {
 	f.segment, _ = segment.ParseName(name)
 	f.first = f.segment
@@ -105,11 +109,12 @@ func (f *segmentFrames) read(fsys fs.FS, log uuid.UUID, name string, base uint64
 		f.add(h, segment.FrameIDOf(b, f.segment).HeaderCRC32C, b[segment.HeaderBytes:], base)
 	})
 	if !intact {
-		return fmt.Errorf("%w: segment %s from seq %d on", errNeedsFullScan, name, next)
+		return fmt.Errorf("%w: segment %s is not intact from seq %d on", errNeedsFullScan, name, next)
 	}
 	return nil
 }
 
+// load reads the file of a segment into memory.
 func (f *segmentFrames) load(fsys fs.FS, name string) error {
 	file, err := fsys.Open(path.Join(segment.WALDir, name))
 	if err != nil {
@@ -122,7 +127,7 @@ func (f *segmentFrames) load(fsys fs.FS, name string) error {
 	}
 	f.memory = slices.Grow(f.memory[:0], int(info.Size()))[:info.Size()]
 	n, err := io.ReadFull(file, f.memory)
-	if err == io.EOF || err == io.ErrUnexpectedEOF { // it became shorter: the caller finds that frames are missing
+	if err == io.EOF || err == io.ErrUnexpectedEOF { // the file became shorter; the caller notices the missing frames
 		err = nil
 	}
 	f.memory = f.memory[:n]
