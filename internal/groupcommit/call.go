@@ -3,16 +3,16 @@ package groupcommit
 // Write is a pointer to a type that embeds Call.
 type Write interface{ call() *Call }
 
-// Call is the queue's part of a write. The zero value is ready to use. A write may be used
-// again, with its Call, after Do has returned.
+// Call is the queue's part of a write. The zero value is ready to use. After Do has returned, the
+// write and its Call may be used again.
 type Call struct {
-	done  chan signal // holds one
-	chain bool        // the call brings many writes
+	done  chan signal // has a buffer for one signal, so that sending it never blocks
+	chain bool        // the call stands for a chain of writes, see Do
 }
 
 func (c *Call) call() *Call { return c }
 
-// prepare readies the call for the queue.
+// prepare must be called before the call is queued.
 func (c *Call) prepare(chain bool) {
 	if c.done == nil {
 		c.done = make(chan signal, 1)
@@ -20,10 +20,10 @@ func (c *Call) prepare(chain bool) {
 	c.chain = chain
 }
 
-// signal is sent to a caller that waits in Do.
+// signal is sent to a caller that is blocked in Do.
 type signal uint8
 
 const (
-	committed    signal = iota // a batch with the caller's write was committed
+	committed    signal = iota // the batch with the caller's write was committed
 	becomeLeader               // the caller must commit the next batch
 )

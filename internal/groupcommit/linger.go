@@ -6,17 +6,18 @@ import (
 )
 
 const (
-	// Up to twice maxWaitedWriters recent writers, a batch waits for at most maxWaitedWriters of
-	// them. With more, it waits for half of them: one half prepares its writes while the other
-	// half's batch is being committed.
+	// maxWaitedWriters is the maximum number of writers for which a batch waits. If there were more
+	// than twice as many recent writers, a batch instead waits for half of them. One half of the
+	// writers then prepares its next writes while the batch of the other half is being committed.
 	maxWaitedWriters = 64
-	// maxLinger caps the wait. A caller with nothing else to do queues its next write within this
-	// time even if an idle core must wake up first, however long a commit takes.
+	// maxLinger is the maximum time for which linger waits. It is enough for a caller that writes
+	// again immediately, even if an idle core must wake up first. A slow commit is therefore no
+	// reason to wait longer.
 	maxLinger = 500 * time.Microsecond
 )
 
-// expect sets how many writes the next batch waits for. Writers is the size of the last batch plus
-// the number of queued writes. The caller must hold mu.
+// expect sets the number of writes for which the next batch waits. writers is the number of active
+// writers: each of them has a write in the last batch or in the queue. The caller must hold mu.
 func (q *Queue[W]) expect(writers int) {
 	q.recentWriters = max(writers, q.recentWriters-q.recentWriters/16)
 	q.expected = min(writers, maxWaitedWriters)
@@ -29,9 +30,9 @@ func (q *Queue[W]) expect(writers int) {
 	}
 }
 
-// recordArrival records whether a batch reached its target, or most of it. After two misses the
-// next 4 batches start without a delay. Each further miss doubles that, up to 256 batches.
-// The caller must hold mu.
+// recordArrival records whether more than half of the expected writes arrived for a batch. If not,
+// the batch is a miss. After two consecutive misses the next 4 batches start without a delay. Each
+// further miss doubles the number of these batches, up to 256. The caller must hold mu.
 func (q *Queue[W]) recordArrival(reached bool) {
 	q.misses++
 	if reached {
@@ -42,9 +43,10 @@ func (q *Queue[W]) recordArrival(reached bool) {
 	}
 }
 
-// linger waits for more writes after batch batchNo, whose commit took commitTime. It gives up
-// after that time (at most maxLinger), or if no write arrived for half of it. Later writes join
-// the following batch. It then wakes the next leader, unless the next batch already started or no write is queued.
+// linger waits for more writes after batch batchNo, whose commit took commitTime. It stops waiting
+// after lingerBudget, which is commitTime but at most maxLinger, or if no write arrived for half of
+// lingerBudget. It then wakes the leader of the next batch. If no write is queued, or the next
+// batch has already started, it wakes no one.
 func (q *Queue[W]) linger(batchNo uint64, commitTime time.Duration) {
 	lingerBudget := min(commitTime, maxLinger)
 	start := time.Now()
@@ -68,7 +70,7 @@ func (q *Queue[W]) linger(batchNo uint64, commitTime time.Duration) {
 }
 
 // pendingAfter returns how many writes are queued after batch batchNo, and whether the next batch
-// already started.
+// has already started.
 func (q *Queue[W]) pendingAfter(batchNo uint64) (n int, started bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -76,7 +78,7 @@ func (q *Queue[W]) pendingAfter(batchNo uint64) (n int, started bool) {
 }
 
 // stopLingering ends the wait after batch batchNo. It returns the next leader, or nil if no write
-// is queued or the next batch already started.
+// is queued or the next batch has already started.
 func (q *Queue[W]) stopLingering(batchNo uint64) (next *Call) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

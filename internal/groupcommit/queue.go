@@ -23,35 +23,36 @@ type Queue[W Write] struct {
 	commit func(batch []W) (afterWake func())
 
 	mu            sync.Mutex
-	idle          sync.Cond // signalled when no batch runs and none is queued
+	idle          sync.Cond // signalled when no batch runs and no write is queued
 	closed        bool
-	leaderActive  bool   // a batch is being committed, or a caller was told to become the leader
+	leaderActive  bool   // a batch is being committed, or the next leader was chosen and will start one
 	pending       []W    // the writes for the next batches, in the order in which they joined
-	spare         []W    // an earlier batch's memory, to be used again
+	spare         []W    // memory of an earlier batch, for reuse
 	batchNo       uint64 // batches started so far
-	recentWriters int    // decaying maximum of concurrent writers
+	recentWriters int    // decaying maximum of the number of concurrent writers
 	expected      int    // the next batch starts without a delay if it has this many writes
-	misses        int    // consecutive batches that did not reach their target
-	skipDelay     int    // batches left to start without waiting
+	misses        int    // consecutive batches for which at most half of the expected writes arrived
+	skipDelay     int    // number of next batches that start without a delay
 }
 
 // New returns a queue whose leaders call commit with each batch. Calls of commit never overlap.
 // A batch has at least one write. The slice is valid until commit returns.
 //
-// commit owns the writes of the batch until it returns. It stores their results in them. If it
-// returns a function, the leader calls that after it has woken the followers. That function may
-// call Close, commit must not.
+// commit owns the writes of the batch until it returns. It stores their results in them. If commit
+// returns a function, the leader calls this function after it has woken the followers. The function
+// may call Close. commit must not call Close.
 func New[W Write](commit func(batch []W) (afterWake func())) *Queue[W] {
 	q := &Queue[W]{commit: commit}
 	q.idle.L = &q.mu
 	return q
 }
 
-// Do returns after a batch with the write was committed, or ErrClosed. The caller must not touch
-// the write in the meantime.
+// Do queues a write, and returns after a batch with the write was committed. It returns ErrClosed
+// if the queue is closed. The caller must not access the write in the meantime.
 //
-// chain must be true if w stands for many writes that are committed together. A batch has at most
-// one such call, because each of them delays all other writes of its batch.
+// chain must be true if w stands for a chain, that is, many writes that are committed together. The
+// queue counts a chain as one write. A batch has at most one chain, because a chain delays all
+// other writes of its batch.
 func (q *Queue[W]) Do(w W, chain bool) error {
 	own := w.call()
 	own.prepare(chain)
@@ -68,12 +69,15 @@ func (q *Queue[W]) Do(w W, chain bool) error {
 	return nil
 }
 
-// lead commits a batch and wakes the followers. The next leader is woken first.
+// lead commits a batch and wakes the followers. If the next batch is full, lead wakes its leader
+// first.
 //
-// If the next batch is not full yet, the linger goroutine starts before the last write of the batch
-// is handled. The Go scheduler runs woken goroutines in wake order, except the last one, which runs
-// immediately. By the time linger runs, the other callers have therefore queued their next writes.
-// If the last write is the leader's own, linger starts after all followers were woken.
+// If the next batch is not full yet, lead starts the linger goroutine just before it wakes the last
+// follower. The Go scheduler puts a new or woken goroutine into the slot that runs next, and moves
+// the goroutine that was in this slot to the end of the run queue. The last follower therefore runs
+// first, then the other followers in wake order, and then linger. By the time linger runs, the
+// followers have usually queued their next writes. If the last write of the batch is the leader's
+// own, linger starts after all followers were woken.
 func (q *Queue[W]) lead(batch []W, own *Call) {
 	start := time.Now()
 	afterWake := q.commit(batch)
@@ -96,7 +100,8 @@ func (q *Queue[W]) lead(batch []W, own *Call) {
 	}
 }
 
-// join queues a write. If its caller must lead a batch now, join returns that batch, else nil.
+// join queues a write. If its caller must lead a batch now, join returns that batch. Otherwise it
+// returns nil.
 func (q *Queue[W]) join(w W) (batch []W, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -110,7 +115,8 @@ func (q *Queue[W]) join(w W) (batch []W, err error) {
 	if q.expected > 1 {
 		q.recordArrival(true)
 	}
-	// If an earlier call with many writes is queued, the batch does not include this one.
+	// A chain that is not first in the queue may come after another chain. Then startBatch leaves
+	// it for a later batch, so its caller must not lead this one. The first queued caller leads.
 	if own, first := w.call(), q.pending[0].call(); own.chain && own != first {
 		q.leaderActive = true
 		first.done <- becomeLeader
@@ -119,19 +125,19 @@ func (q *Queue[W]) join(w W) (batch []W, err error) {
 	return q.startBatch(), nil
 }
 
-// take returns the batch of a caller that was told to become the leader.
+// take returns the batch for a caller that received becomeLeader.
 func (q *Queue[W]) take() (batch []W) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.startBatch()
 }
 
-// maxChains is how many calls with many writes a batch may have. With more, a single write would
-// wait for the writes of all of them.
+// maxChains is the maximum number of chains in a batch. With more, a single write would wait for
+// the writes of several chains.
 const maxChains = 1 //mutant:one-chain
 
-// startBatch takes the pending writes. Of the calls with many writes it takes only the first and
-// leaves the others for later batches.
+// startBatch takes the pending writes as a batch. It takes only the first chain, and leaves the
+// other chains for later batches. The caller must hold mu.
 func (q *Queue[W]) startBatch() (batch []W) {
 	batch = q.pending
 	q.pending, q.spare = q.spare, nil
@@ -150,7 +156,7 @@ func (q *Queue[W]) startBatch() (batch []W) {
 }
 
 // finishBatch ends a batch of n writes. If enough writes are queued, it returns the next leader.
-// Otherwise it reports whether linger must wait for more writes, and after which batch.
+// Otherwise it reports whether linger must wait for more writes. batchNo is the batch that ended.
 func (q *Queue[W]) finishBatch(n int) (next *Call, mustLinger bool, batchNo uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -160,8 +166,8 @@ func (q *Queue[W]) finishBatch(n int) (next *Call, mustLinger bool, batchNo uint
 	return next, mustLinger, q.batchNo
 }
 
-// nextLeader returns the first pending call if at least target writes are pending, else nil. The
-// caller of nextLeader must send becomeLeader to it.
+// nextLeader returns the first pending call if at least target writes are pending, and otherwise
+// nil. The caller of nextLeader must hold mu, and must then send becomeLeader to the returned call.
 func (q *Queue[W]) nextLeader(target int) (next *Call) {
 	q.leaderActive = len(q.pending) > 0 && len(q.pending) >= target
 	if q.leaderActive {
@@ -173,7 +179,7 @@ func (q *Queue[W]) nextLeader(target int) (next *Call) {
 	return nil
 }
 
-// recycle keeps a batch's memory for a later one.
+// recycle keeps the memory of a batch for a later batch.
 func (q *Queue[W]) recycle(batch []W) {
 	clear(batch)
 	q.mu.Lock()
@@ -181,8 +187,8 @@ func (q *Queue[W]) recycle(batch []W) {
 	q.mu.Unlock()
 }
 
-// Close makes later calls of Do return ErrClosed. It returns after all queued writes were
-// committed. It may be called more than once.
+// Close closes the queue: later calls of Do return ErrClosed. Close returns after all queued writes
+// were committed. It may be called more than once.
 func (q *Queue[W]) Close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -190,22 +196,22 @@ func (q *Queue[W]) Close() {
 	q.awaitIdle()
 }
 
-// Closed reports whether Close was called. Queued writes may still be uncommitted.
+// Closed reports whether Close was called. Some queued writes may not be committed yet.
 func (q *Queue[W]) Closed() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.closed
 }
 
-// Pending returns the number of queued calls of Do that are in no batch yet.
+// Pending returns the number of queued calls of Do whose batch has not started yet.
 func (q *Queue[W]) Pending() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.pending)
 }
 
-// Hold waits until the queue is idle. Writes that join after that are not committed before resume
-// is called, as if a slow commit were running. It is meant for tests. resume must be called once.
+// Hold waits until the queue is idle and then stops it. Later writes stay queued until the caller
+// calls resume, which must be called once. Tests use Hold to simulate a slow commit.
 func (q *Queue[W]) Hold() (resume func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -222,8 +228,8 @@ func (q *Queue[W]) Hold() (resume func()) {
 	}
 }
 
-// awaitIdle waits until no batch runs and none is queued. The caller must hold mu, which is
-// released while it waits.
+// awaitIdle waits until no batch runs and no write is queued. The caller must hold mu. awaitIdle
+// releases mu while it waits.
 func (q *Queue[W]) awaitIdle() {
 	for q.leaderActive || len(q.pending) > 0 {
 		q.idle.Wait()
