@@ -9,14 +9,13 @@ import (
 	"migrationlog/projection"
 )
 
-// add adds an event to the batch and returns the number of the one before it.
+// add adds an event to the batch and returns the seq of its migration's previous event.
 func add(b *projection.Batch, seq uint64, e checkpoint.Event) (prevSeq uint64) {
 	return b.Add(b.Lookup(e.Migration()), seq, projection.ChangeOf(e))
 }
 
-// Batches lead to what the same events lead to one by one, also where a migration is in
-// one more than once, and each event is held against what those before it in its batch
-// have made of its migration.
+// A view after batches equals a view to which the same events were applied one by one, even if a
+// batch has several events of a migration. A lookup sees the earlier events of its batch.
 func TestBatch(t *testing.T) {
 	events := someEvents(t)
 	for _, size := range []int{1, 2, 3, 7, len(events)} {

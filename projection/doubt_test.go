@@ -9,7 +9,8 @@ import (
 	"migrationlog/projection"
 )
 
-// D5: what lost events mean for one migration, by all that may happen around a loss.
+// D5: View.Doubt returns the effect of a lost event on a migration, for all kinds of events before
+// and after the loss.
 func TestD5_Doubt(t *testing.T) {
 	id := checkpoint.MigrationID{1}
 	event := func(p checkpoint.Payload) checkpoint.Event {
@@ -23,30 +24,30 @@ func TestD5_Doubt(t *testing.T) {
 	}{
 		"nothing known, nothing lost": {func(v *projection.View) {}, projection.None},
 		"nothing known, one lost":     {func(v *projection.View) { v.MarkLost(1, 1) }, projection.InDoubt},
-		"lost after its last":         {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2) }, projection.InDoubt},
-		"its own, and superseded":     {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.Apply(3, 2, next) }, projection.Superseded},
+		"lost after its last event":   {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2) }, projection.InDoubt},
+		"its own, superseded":         {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.Apply(3, 2, next) }, projection.Superseded},
 		"perhaps its own, superseded": {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.Apply(3, 1, next) }, projection.Superseded},
-		"another's": {func(v *projection.View) {
+		"another migration's": {func(v *projection.View) {
 			v.Apply(1, 0, first)
 			v.MarkLost(2, 2)
 			v.Apply(3, 1, next)
 			v.Apply(4, 2, checkpoint.Removed{MigrationID: checkpoint.MigrationID{9}})
 		}, projection.None},
-		"before it began":               {func(v *projection.View) { v.MarkLost(1, 1); v.Apply(2, 0, first) }, projection.None},
-		"perhaps its beginning":         {func(v *projection.View) { v.MarkLost(1, 1); v.Apply(2, 0, next) }, projection.Superseded},
-		"before it began, and it ended": {func(v *projection.View) { v.MarkLost(1, 1); v.Apply(2, 0, first); v.Apply(3, 2, ended) }, projection.None},
-		"its own, and it ended":         {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.Apply(3, 2, ended) }, projection.Superseded},
-		"after it ended":                {func(v *projection.View) { v.Apply(1, 0, first); v.Apply(2, 1, ended); v.MarkLost(3, 3) }, projection.InDoubt},
-		"its end, and it began again":   {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.Apply(3, 0, first) }, projection.Superseded},
-		"an earlier life": {func(v *projection.View) {
+		"before it began":                {func(v *projection.View) { v.MarkLost(1, 1); v.Apply(2, 0, first) }, projection.None},
+		"perhaps its first event":        {func(v *projection.View) { v.MarkLost(1, 1); v.Apply(2, 0, next) }, projection.Superseded},
+		"before it began, then it ended": {func(v *projection.View) { v.MarkLost(1, 1); v.Apply(2, 0, first); v.Apply(3, 2, ended) }, projection.None},
+		"its own, then it ended":         {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.Apply(3, 2, ended) }, projection.Superseded},
+		"after it ended":                 {func(v *projection.View) { v.Apply(1, 0, first); v.Apply(2, 1, ended); v.MarkLost(3, 3) }, projection.InDoubt},
+		"its end, then it began again":   {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.Apply(3, 0, first) }, projection.Superseded},
+		"an earlier incarnation's": {func(v *projection.View) {
 			v.Apply(1, 0, first)
 			v.MarkLost(2, 2)
 			v.Apply(3, 2, ended)
 			v.Apply(4, 0, first)
 		}, projection.None},
-		"unknown kind, nothing lost":     {func(v *projection.View) { v.Apply(1, 0, first); v.ApplyUnknown(2, 1, id); v.Apply(3, 2, next) }, projection.None},
-		"its own, named by unknown kind": {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.ApplyUnknown(3, 2, id) }, projection.InDoubt},
-		"the same, and superseded": {func(v *projection.View) {
+		"unknown kind, nothing lost":           {func(v *projection.View) { v.Apply(1, 0, first); v.ApplyUnknown(2, 1, id); v.Apply(3, 2, next) }, projection.None},
+		"its own, linked from an unknown kind": {func(v *projection.View) { v.Apply(1, 0, first); v.MarkLost(2, 2); v.ApplyUnknown(3, 2, id) }, projection.InDoubt},
+		"its own, linked from an unknown kind, superseded": {func(v *projection.View) {
 			v.Apply(1, 0, first)
 			v.MarkLost(2, 2)
 			v.ApplyUnknown(3, 2, id)
@@ -57,30 +58,30 @@ func TestD5_Doubt(t *testing.T) {
 			v.MarkLost(2, 2)
 			v.ApplyUnknown(3, 1, id)
 		}, projection.InDoubt},
-		"begun by an unknown kind, nothing lost": {func(v *projection.View) {
+		"an unknown kind began it, nothing lost": {func(v *projection.View) {
 			v.ApplyUnknown(1, 0, id)
 			v.Apply(2, 1, first)
 		}, projection.None},
-		"ended by an unknown kind, nothing lost": {func(v *projection.View) {
+		"an unknown kind ended it, nothing lost": {func(v *projection.View) {
 			v.Apply(1, 0, first)
 			v.ApplyUnknown(2, 1, id)
 			v.Apply(3, 0, first)
 		}, projection.None},
-		"written while an event could not be read": {func(v *projection.View) {
+		"written while the previous event could not be read": {func(v *projection.View) {
 			v.Apply(1, 0, first)
 			v.Apply(2, 1, next)
 			v.Apply(3, 1, next)
 		}, projection.None},
-		"written while its beginning could not be read": {func(v *projection.View) {
+		"written while its first event could not be read": {func(v *projection.View) {
 			v.Apply(1, 0, first)
 			v.Apply(2, 0, next)
 		}, projection.None},
-		"named by an event of another copy of the log": {func(v *projection.View) {
+		"linked to an event of another copy of the log": {func(v *projection.View) {
 			v.Apply(1, 0, first)
 			v.Apply(2, 0, checkpoint.Removed{MigrationID: checkpoint.MigrationID{9}})
 			v.Apply(3, 2, next)
 		}, projection.Superseded},
-		"no row, named by unknown kind": {func(v *projection.View) { v.MarkLost(1, 1); v.ApplyUnknown(2, 1, id) }, projection.InDoubt},
+		"no row, linked from an unknown kind": {func(v *projection.View) { v.MarkLost(1, 1); v.ApplyUnknown(2, 1, id) }, projection.InDoubt},
 	} {
 		v := projection.New()
 		tc.history(v)
@@ -91,7 +92,7 @@ func TestD5_Doubt(t *testing.T) {
 	}
 }
 
-// D5: the facts are uncertain exactly if an event since they were recorded is or may be missing.
+// D5: facts are uncertain if and only if a later event of the migration is, or may be, missing.
 func TestD5_FactsAreUncertainAfterAGap(t *testing.T) {
 	id, other := checkpoint.MigrationID{1}, checkpoint.MigrationID{9}
 	event := func(p checkpoint.Payload) checkpoint.Event {
@@ -101,17 +102,17 @@ func TestD5_FactsAreUncertainAfterAGap(t *testing.T) {
 		history        func(v *projection.View)
 		target, source bool // uncertain
 	}{
-		"its own lost event behind an unknown kind": {func(v *projection.View) {
+		"its own, linked from an unknown kind": {func(v *projection.View) {
 			v.ApplyUnknown(3, 2, id)
 			v.Apply(4, 3, event(checkpoint.CatchUp{}))
 		}, true, true},
 		"perhaps its own": {func(v *projection.View) { v.Apply(3, 1, event(checkpoint.CatchUp{})) }, true, true},
-		"another's after all": {func(v *projection.View) {
+		"another migration's": {func(v *projection.View) {
 			v.Apply(3, 1, event(checkpoint.CatchUp{}))
 			v.Apply(4, 2, checkpoint.Removed{MigrationID: other})
 		}, false, false},
 		"the target was recorded again": {func(v *projection.View) { v.Apply(3, 2, event(checkpoint.PromoteLearner{})) }, false, true},
-		"all was recorded again":        {func(v *projection.View) { v.Apply(3, 2, event(checkpoint.AddLearner{})) }, false, false},
+		"all facts were recorded again": {func(v *projection.View) { v.Apply(3, 2, event(checkpoint.AddLearner{})) }, false, false},
 		"the lost event may be its last": {func(v *projection.View) {
 			v.Apply(3, 1, event(checkpoint.AddLearner{}))
 			v.MarkLost(4, 4)
@@ -128,7 +129,8 @@ func TestD5_FactsAreUncertainAfterAGap(t *testing.T) {
 	}
 }
 
-// A view whose history has gaps and no losses has a snapshot, which keeps them.
+// A view may have a snapshot if its history has gaps but no lost events. The snapshot keeps the
+// gaps.
 func TestSnapshot_KeepsGapsAndUnknownKinds(t *testing.T) {
 	event := func(n byte, p checkpoint.Payload) checkpoint.Event {
 		c, err := checkpoint.New(checkpoint.MigrationID{n}, 0, p, 5)
@@ -137,10 +139,10 @@ func TestSnapshot_KeepsGapsAndUnknownKinds(t *testing.T) {
 	}
 	v := projection.New()
 	v.Apply(1, 0, event(1, checkpoint.AddLearner{}))
-	v.Apply(3, 2, event(1, checkpoint.CatchUp{})) // a segment of another copy has seq 2
+	v.Apply(3, 2, event(1, checkpoint.CatchUp{})) // seq 2 is in a segment of another copy of the log
 	v.ApplyUnknown(4, 0, checkpoint.MigrationID{2})
 	v.Apply(5, 0, event(3, checkpoint.AddLearner{}))
-	v.ApplyUnknown(7, 6, checkpoint.MigrationID{3}) // so it has seq 6: the row may not be the latest
+	v.ApplyUnknown(7, 6, checkpoint.MigrationID{3}) // seq 6 is missing, so the row may not be the latest
 	b, err := v.Snapshot()
 	require.NoError(t, err)
 	restored, err := projection.Restore(7, b)
@@ -155,7 +157,7 @@ func TestSnapshot_KeepsGapsAndUnknownKinds(t *testing.T) {
 	require.True(t, row.Facts.TargetUncertain)
 }
 
-// A writer names an event of a kind that it does not know as the one before.
+// A writer links a new event to the migration's previous event even if that is of an unknown kind.
 func TestView_PrevSeqOfUnknownKind(t *testing.T) {
 	id := checkpoint.MigrationID{1}
 	v := projection.New()
@@ -171,6 +173,6 @@ func TestView_PrevSeqOfUnknownKind(t *testing.T) {
 	row, _ := v.Get(id)
 	require.EqualValues(t, 5, row.Seq)
 	row, _ = before.Get(id)
-	require.EqualValues(t, 1, row.Seq, "the view before shows what it showed")
+	require.EqualValues(t, 1, row.Seq, "the old view has not changed")
 	require.Equal(t, projection.None, row.Doubt)
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// D5: whatever lost events are attributed in which order, the losses equal a set of numbers.
+// D5: losses equals a model, a set of seqs, for random losses that are attributed in random order.
 func TestD5_LossesEqualASet(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

@@ -11,7 +11,8 @@ import (
 	"migrationlog/projection"
 )
 
-// someEvents are those of 20 migrations with two lives each, of which some have ended.
+// someEvents returns the events of 20 migrations with two incarnations each. Some of them have
+// ended.
 func someEvents(t testing.TB) (events []checkpoint.Event) {
 	for n := range byte(40) {
 		id := checkpoint.MigrationID{n%20 + 1}
@@ -38,7 +39,7 @@ func someView(t testing.TB) *projection.View {
 	return v
 }
 
-// D8: what a view shows is what the view that is restored from its snapshot shows.
+// D8: a view that is restored from a snapshot equals the view from which the snapshot was taken.
 func TestD8_Restore(t *testing.T) {
 	v := someView(t)
 	b, err := v.Snapshot()
@@ -65,10 +66,10 @@ func TestD8_Restore(t *testing.T) {
 	_, err = projection.Restore(v.LastSeq(), append(slices.Clone(b), 0))
 	require.Error(t, err)
 	_, err = projection.Restore(1, b)
-	require.ErrorContains(t, err, "does not fit", "a row of later than the snapshot")
+	require.ErrorContains(t, err, "does not fit", "a row with a seq after the snapshot")
 }
 
-// D5: a view that has lost events has no snapshot, for it would not tell of them.
+// D5: a view with lost events is not complete, because a snapshot of it would not report the loss.
 func TestD5_NoSnapshotOfAHole(t *testing.T) {
 	v := someView(t)
 	require.True(t, v.Complete())
@@ -76,8 +77,8 @@ func TestD5_NoSnapshotOfAHole(t *testing.T) {
 	require.False(t, v.Complete())
 }
 
-// D7: whatever bytes rows are restored from, it ends, and what is restored has a snapshot
-// that says the same.
+// D7: Restore returns for any input. If it returns a view, the view equals the one that is restored
+// from its snapshot.
 func FuzzRestore(f *testing.F) {
 	b, err := someView(f).Snapshot()
 	require.NoError(f, err)
@@ -95,11 +96,12 @@ func FuzzRestore(f *testing.F) {
 	})
 }
 
-// Rows that a snapshot has told of lost events name these at their next write, while others
-// read the view before: for the race detector.
-func TestAdoptSnapshot_ThenWritesBesideReaders(t *testing.T) {
+// A snapshot has rows of lost events. The next events of these migrations are linked to the lost
+// events. Applying them does not change the old view, which others read at the same time. The race
+// detector must run for this test to mean anything.
+func TestAdoptSnapshot_WritesDuringReads(t *testing.T) {
 	id := func(n int) checkpoint.MigrationID { return checkpoint.MigrationID{1, byte(n), byte(n >> 8)} }
-	step := func(n int, p checkpoint.Payload) checkpoint.Event {
+	upsert := func(n int, p checkpoint.Payload) checkpoint.Event {
 		c, err := checkpoint.New(id(n), 0, p, 0)
 		require.NoError(t, err)
 		return checkpoint.Upserted{Checkpoint: c}
@@ -107,24 +109,24 @@ func TestAdoptSnapshot_ThenWritesBesideReaders(t *testing.T) {
 	const rows = 300
 	before := projection.New()
 	for n := range rows {
-		before.Apply(uint64(n+1), 0, step(n, checkpoint.AddLearner{}))
+		before.Apply(uint64(n+1), 0, upsert(n, checkpoint.AddLearner{}))
 	}
 	body, err := before.Snapshot()
 	require.NoError(t, err)
 
 	v := projection.New()
 	v.MarkLost(1, rows-1)
-	v.Apply(rows, 0, step(rows-1, checkpoint.AddLearner{}))
+	v.Apply(rows, 0, upsert(rows-1, checkpoint.AddLearner{}))
 	snapshot, err := projection.Restore(rows, body)
 	require.NoError(t, err)
 	v.AdoptSnapshot(snapshot)
 	v.MarkLost(rows+1, rows+1)
-	v.Apply(rows+2, rows, step(rows-1, checkpoint.CatchUp{}))
+	v.Apply(rows+2, rows, upsert(rows-1, checkpoint.CatchUp{}))
 	require.Equal(t, projection.Superseded, v.Doubt(id(rows-1)))
 
 	var batch projection.Batch
 	batch.Begin(v)
-	add(&batch, rows+3, step(0, checkpoint.CatchUp{}))
+	add(&batch, rows+3, upsert(0, checkpoint.CatchUp{}))
 	v = batch.Fold()
 	var reader sync.WaitGroup
 	reader.Go(func() {
@@ -134,7 +136,7 @@ func TestAdoptSnapshot_ThenWritesBesideReaders(t *testing.T) {
 	})
 	batch.Begin(v)
 	for n := 1; n < rows-1; n++ {
-		require.EqualValues(t, n+1, add(&batch, uint64(rows+3+n), step(n, checkpoint.CatchUp{})))
+		require.EqualValues(t, n+1, add(&batch, uint64(rows+3+n), upsert(n, checkpoint.CatchUp{})))
 	}
 	next := batch.Fold()
 	reader.Wait()

@@ -13,8 +13,8 @@ type number int
 
 func (n number) hash() uint64 { return maphash.Comparable(trieSeed, n) }
 
-// Versions of a trie against maps: each shows what it showed when the next was begun,
-// whatever happened to those after it.
+// A trie equals a model, a map. An old version of a trie equals the map at the time when the next
+// version was made, whatever changes were made to later versions.
 func TestTrie_EqualsModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	type version struct {
@@ -33,9 +33,9 @@ func TestTrie_EqualsModel(t *testing.T) {
 			now.trie.set(key, n)
 			now.model[key] = n
 		}
-		want, there := now.model[key]
+		want, present := now.model[key]
 		got, found := now.trie.get(key)
-		require.Equal(t, there, found)
+		require.Equal(t, present, found)
 		require.Equal(t, want, got)
 		if n%5000 == 0 {
 			kept = append(kept, version{now.trie, maps.Clone(now.model)})
@@ -48,7 +48,7 @@ func TestTrie_EqualsModel(t *testing.T) {
 	}
 }
 
-// A read allocates nothing.
+// A lookup does not allocate memory.
 func TestTrie_GetAllocatesNothing(t *testing.T) {
 	var v trie[idKey, *state]
 	v.set(idKey{1}, &state{})
