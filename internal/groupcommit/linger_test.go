@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// queueWith returns a queue with that many pending writes, fewer than it expects.
+// queueWith returns a queue that has the given number of pending writes and expects more.
 func queueWith(pending, expected int) *Queue[*write] {
 	q := New(new(recorder).commit)
 	q.expected = expected
@@ -21,8 +21,8 @@ func queueWith(pending, expected int) *Queue[*write] {
 	return q
 }
 
-// If the expected writers stay away repeatedly, batches start without a delay for a while. If most
-// of them arrive, the next batches wait as before.
+// If at most half of the expected writers arrive, and this happens twice, the next batches start
+// without a delay. If more of them arrive, the next batches wait as before.
 func TestLinger_SkipsTheDelayAfterMisses(t *testing.T) {
 	for _, tc := range []struct {
 		pending, expected int
@@ -48,8 +48,8 @@ func TestLinger_SkipsTheDelayAfterMisses(t *testing.T) {
 	}
 }
 
-// After misses, as many batches as skipDelay says start without a delay. Then the queue waits again
-// for the writers that it has seen.
+// After misses, skipDelay batches start without a delay. After them, the queue waits again for the
+// number of recent writers.
 func TestLinger_SkippedBatchesAreCounted(t *testing.T) {
 	q := queueWith(1, 2)
 	q.skipDelay = 4
@@ -66,8 +66,9 @@ func TestLinger_SkippedBatchesAreCounted(t *testing.T) {
 	require.Equal(t, 6, q.expected)
 }
 
-// A batch waits for all writers up to maxWaitedWriters. If there were more than twice as many, it
-// waits for half of them, also for a while after they stopped.
+// A batch waits for all writers, but for at most maxWaitedWriters. If there were more than twice as
+// many recent writers, it waits for half of them. This continues for a while after they have
+// stopped.
 func TestLinger_ExpectedWriters(t *testing.T) {
 	for _, tc := range []struct{ recent, writers, expected int }{
 		{0, 1, 1},
@@ -87,11 +88,11 @@ func TestLinger_ExpectedWriters(t *testing.T) {
 	}
 }
 
-// linger wakes nobody if the next batch already started.
+// linger wakes no caller if the next batch has already started.
 func TestLinger_AfterTheBatchStarted(t *testing.T) {
 	for name, start := range map[string]func(q *Queue[*write]){
-		"its leader is active":    func(q *Queue[*write]) { q.leaderActive = true },
-		"it was committed before": func(q *Queue[*write]) { q.batchNo++ },
+		"its leader is active":     func(q *Queue[*write]) { q.leaderActive = true },
+		"it was committed already": func(q *Queue[*write]) { q.batchNo++ },
 	} {
 		q := queueWith(1, 2)
 		start(q)
@@ -104,7 +105,7 @@ func TestLinger_AfterTheBatchStarted(t *testing.T) {
 	}
 }
 
-// If no write is queued, linger leaves an idle queue. The next write does not wait.
+// If no write is queued, the queue is idle after linger. The next write does not wait.
 func TestLinger_NoWriteArrives(t *testing.T) {
 	q := queueWith(0, 2)
 	q.linger(0, 0)
@@ -113,8 +114,8 @@ func TestLinger_NoWriteArrives(t *testing.T) {
 	q.Close()
 }
 
-// A write that waits for other writers is acknowledged soon on a busy machine too, where linger
-// runs only between the turns of goroutines that compute for long.
+// D1: a write that waits for other writers is acknowledged soon even on a busy machine. There,
+// linger gets the CPU only between the long time slices of other goroutines.
 func TestD1_WaitingOnABusyMachine(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	stop := make(chan struct{})
@@ -135,5 +136,5 @@ func TestD1_WaitingOnABusyMachine(t *testing.T) {
 	runtime.Gosched()
 	queueWith(1, 2).linger(0, time.Second)
 	close(stop)
-	require.Less(t, turns.Load(), int32(20), "turns of another goroutine, of 1 ms each")
+	require.Less(t, turns.Load(), int32(20), "number of 1 ms time slices of the other goroutine")
 }

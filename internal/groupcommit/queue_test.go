@@ -12,17 +12,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// write is a write of the tests.
+// write is the type of the writes in the tests.
 type write struct {
 	Call
 	id      int
-	commits int // how often it was committed; owned as the write is
+	commits int // number of commits of this write; has the same owner as the write
 }
 
 // recorder is a commit function that records its batches.
 type recorder struct {
 	running atomic.Int32
-	overlap atomic.Bool // two calls of commit ran at a time
+	overlap atomic.Bool // two calls of commit ran at the same time
 	batches [][]*write
 }
 
@@ -31,7 +31,7 @@ func (r *recorder) commit(batch []*write) (afterWake func()) {
 		r.overlap.Store(true)
 		return nil
 	}
-	runtime.Gosched() // another leader would get here
+	runtime.Gosched() // if there is another leader, it now calls commit as well
 	for _, w := range batch {
 		w.commits++
 	}
@@ -40,7 +40,7 @@ func (r *recorder) commit(batch []*write) (afterWake func()) {
 	return nil
 }
 
-// ids returns the writes of each batch.
+// ids returns the ids of the writes of each batch.
 func (r *recorder) ids() (batches [][]int) {
 	for _, batch := range r.batches {
 		var ids []int
@@ -60,8 +60,8 @@ type callers struct {
 	next int // the id of the next write
 }
 
-// join starts a caller and returns when its write is queued behind all earlier ones. None of them
-// may be committed before that.
+// join starts a caller and returns when its write is queued after all earlier writes. The queue
+// must not commit any of them in the meantime.
 func (c *callers) join(chain bool) {
 	w := &write{id: c.next}
 	c.next++
@@ -77,9 +77,9 @@ func (c *callers) awaitPending(n int) {
 	require.Eventually(c.t, func() bool { return c.q.Pending() == n }, time.Minute, 10*time.Microsecond)
 }
 
-// Every write is committed exactly once before Do returns, and by one leader at a time, whatever
-// the number of writers. Under the race detector this test also shows that a write passes from its
-// caller to the leader and back without a race.
+// Every write is committed exactly once before Do returns, and only one leader is active at a time,
+// for any number of writers. Under the race detector this test also shows that a write passes from
+// its caller to the leader and back without a race.
 func TestQueue_CommitsEveryWriteOnce(t *testing.T) {
 	for _, writers := range []int{1, 2, 16, 200} {
 		var r recorder
@@ -129,8 +129,8 @@ func TestQueue_KeepsTheOrderOfJoining(t *testing.T) {
 	require.Equal(t, [][]int{want}, r.ids())
 }
 
-// A batch has at most one call with many writes, the first that joined. The others go with later
-// batches, in order, and delay no single write.
+// A batch has at most one chain, the first that joined. The other chains stay for later batches, in
+// order, and do not delay single writes.
 func TestQueue_OneChainPerBatch(t *testing.T) {
 	var r recorder
 	c := callers{t: t, q: New(r.commit)}
@@ -143,8 +143,8 @@ func TestQueue_OneChainPerBatch(t *testing.T) {
 	require.Equal(t, [][]int{{0, 1, 4}, {2}, {3}}, r.ids())
 }
 
-// Single writes that join after a call with many writes was left for a later batch are in that
-// batch, behind it.
+// If a chain is left for a later batch, single writes that join later are in the same batch, after
+// the chain.
 func TestQueue_LeftOverChainComesFirst(t *testing.T) {
 	var r recorder
 	q := New(r.commit)
@@ -165,8 +165,8 @@ func TestQueue_LeftOverChainComesFirst(t *testing.T) {
 	require.Empty(t, q.take())
 }
 
-// If the call that completes a batch is not part of it, because another call with many writes is
-// before it, the first caller leads.
+// If a chain completes a batch but is not part of it, because another chain joined earlier, the
+// first caller leads.
 func TestQueue_ChainThatCompletesAnothersBatch(t *testing.T) {
 	q := New(new(recorder).commit)
 	q.expected = 2
@@ -183,7 +183,7 @@ func TestQueue_ChainThatCompletesAnothersBatch(t *testing.T) {
 	require.Equal(t, []*write{first}, q.take())
 }
 
-// The last of the expected writers leads the batch, with no switch to another goroutine.
+// The last of the expected writers leads the batch, without a switch to another goroutine.
 func TestQueue_LastExpectedWriterLeads(t *testing.T) {
 	q := New(new(recorder).commit)
 	q.expected = 3
@@ -196,8 +196,8 @@ func TestQueue_LastExpectedWriterLeads(t *testing.T) {
 	}
 }
 
-// closing calls Close, and returns when later writes are refused. The channel then gets the number
-// of committed writes at the time at which Close returned.
+// closing calls Close in another goroutine, and returns when the queue refuses later writes. When
+// Close has returned, the channel gets the number of writes that were committed by then.
 func closing(t *testing.T, q *Queue[*write], committed *atomic.Int32) <-chan int32 {
 	require.False(t, q.Closed())
 	atReturn := make(chan int32, 1)
@@ -209,7 +209,7 @@ func closing(t *testing.T, q *Queue[*write], committed *atomic.Int32) <-chan int
 	return atReturn
 }
 
-// Close returns after all queued writes were committed, and Do commits nothing after it.
+// Close returns after all queued writes were committed. Later calls of Do commit nothing.
 func TestQueue_CloseWaitsForAll(t *testing.T) {
 	var committed atomic.Int32
 	started, proceed := make(chan struct{}), make(chan struct{})
@@ -314,7 +314,7 @@ func TestQueue_AfterMayClose(t *testing.T) {
 	}
 }
 
-// A call that is used again takes nothing from the heap.
+// Do does not allocate memory for a write that is used again.
 func TestQueue_Allocations(t *testing.T) {
 	q, w := New(func([]*write) func() { return nil }), new(write)
 	require.Zero(t, testing.AllocsPerRun(500, func() {
@@ -324,8 +324,8 @@ func TestQueue_Allocations(t *testing.T) {
 	}))
 }
 
-// Writes per second of a number of writers. The commit computes a checksum for each write and then
-// does nothing more, or sleeps as it would for a device.
+// BenchmarkQueue measures the time per write for several numbers of writers. commit computes a
+// checksum for each write, and may then sleep to simulate a device.
 func BenchmarkQueue(b *testing.B) {
 	for _, device := range []time.Duration{0, 100 * time.Microsecond} {
 		for _, writers := range []int{1, 64, 256} {

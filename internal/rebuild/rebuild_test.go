@@ -21,10 +21,11 @@ var log = uuid.UUID{7}
 
 var x, y = checkpoint.MigrationID{1}, checkpoint.MigrationID{2}
 
-// frame is an event and the number of the event that its frame names as its predecessor.
+// frame is the content of a frame: an event and its link, the seq of the migration's previous
+// event.
 type frame struct {
 	prevSeq uint64
-	event   any // a checkpoint.Event, or the body
+	event   any // a checkpoint.Event, or an encoded body
 }
 
 func upsert(id checkpoint.MigrationID, p checkpoint.Payload) checkpoint.Event {
@@ -35,13 +36,14 @@ func upsert(id checkpoint.MigrationID, p checkpoint.Payload) checkpoint.Event {
 	return checkpoint.Upserted{Checkpoint: c}
 }
 
-// unknown is the body of an event of a kind that no version has.
+// unknown returns the body of an event whose kind no version of the format defines.
 func unknown(id checkpoint.MigrationID) []byte {
 	b := detcbor.AppendUint(detcbor.AppendHead(nil, detcbor.MajorMap, 3), 1, 20)
 	return detcbor.AppendUint(detcbor.AppendBytes(b, 2, id[:]), 3, 5)
 }
 
-// write adds segments to a log, each with its frames, from firstSeq on, and returns the last frame.
+// write adds segments to a log. The first frame gets firstSeq. write returns the id of the last
+// frame.
 func write(t testing.TB, fsys fstest.MapFS, firstSeq uint64, segments ...[]frame) (last segment.FrameID) {
 	seq := firstSeq
 	for _, frames := range segments {
@@ -64,7 +66,7 @@ func write(t testing.TB, fsys fstest.MapFS, firstSeq uint64, segments ...[]frame
 	return last
 }
 
-// source returns the log, and counts how often all of it is read frame by frame.
+// source returns the Source of a log, and a counter of the full scans.
 func source(fsys fstest.MapFS, snapshots ...segment.Snapshot) (rebuild.Source, *int) {
 	scans := new(int)
 	dir := segment.Directory{Manifest: segment.Manifest{UUID: log, Revision: 1}}
@@ -85,15 +87,15 @@ func snapshotOf(t testing.TB, view *projection.View, last segment.FrameID) segme
 	return segment.Snapshot{Version: segment.SnapshotVersion, Last: last, Synced: true, Body: body}
 }
 
-// D8: an opening returns the view of all frames in order, however they are linked. It reads the
-// log frame by frame only if a link is not to the last event of its migration.
+// D8: Fold returns the same view as FoldAll, for any links between the events. It does a full scan
+// only if an event is not linked to the last event of its migration, or if a body is not an event.
 func TestD8_FoldEqualsFoldAll(t *testing.T) {
 	for name, tc := range map[string]struct {
 		segments [][]frame
-		full     bool // all frames have to be read
+		full     bool // Fold must do a full scan
 	}{
 		"empty": {segments: [][]frame{{}}},
-		"lives that go on and end": {segments: [][]frame{
+		"incarnations that continue and end": {segments: [][]frame{
 			{{0, upsert(x, checkpoint.AddLearner{TargetNode: 3})}, {0, upsert(y, checkpoint.AddLearner{})}, {1, upsert(x, checkpoint.CatchUp{})}},
 			{{2, checkpoint.Removed{MigrationID: y}}, {0, upsert(y, checkpoint.CatchUp{})}},
 			{{3, upsert(x, checkpoint.PromoteLearner{TargetNode: 4})}},
@@ -118,7 +120,7 @@ func TestD8_FoldEqualsFoldAll(t *testing.T) {
 		"a link to an event before the last": {full: true, segments: [][]frame{
 			{{0, upsert(x, checkpoint.AddLearner{})}, {1, upsert(x, checkpoint.CatchUp{})}, {1, upsert(x, checkpoint.PromoteLearner{})}},
 		}},
-		"a body that is no event": {full: true, segments: [][]frame{
+		"a body that is not an event": {full: true, segments: [][]frame{
 			{{0, upsert(x, checkpoint.AddLearner{})}, {0, []byte{0xA1, 1, 1}}},
 		}},
 	} {
@@ -146,8 +148,8 @@ func requireEqual(t testing.TB, want, got *replay.Fold) {
 	}
 }
 
-// D8: an opening from a snapshot returns the view of all frames. It falls back to an older
-// snapshot, and at last to all frames, if the newer one does not match.
+// D8: Fold from a snapshot returns the same view as FoldAll. If a snapshot does not match the log,
+// Fold uses the next older one. Without any, it reads all frames.
 func TestD8_FoldFromASnapshot(t *testing.T) {
 	fsys := fstest.MapFS{}
 	first := write(t, fsys, 1, []frame{{0, upsert(x, checkpoint.AddLearner{TargetNode: 3})}, {0, upsert(y, checkpoint.AddLearner{})}})
@@ -169,12 +171,12 @@ func TestD8_FoldFromASnapshot(t *testing.T) {
 	version1.Version = 1
 	for name, tc := range map[string]struct {
 		snapshots []segment.Snapshot
-		from      uint64
+		from      uint64 // seq of the snapshot that Fold must use, 0 for none
 	}{
 		"the newest":              {[]segment.Snapshot{newer, older}, 4},
-		"of another frame":        {[]segment.Snapshot{another, older}, 2},
-		"a body that is not rows": {[]segment.Snapshot{damaged, older}, 2},
-		"version 1":               {[]segment.Snapshot{version1}, 0},
+		"newest of another frame": {[]segment.Snapshot{another, older}, 2},
+		"newest body truncated":   {[]segment.Snapshot{damaged, older}, 2},
+		"only version 1":          {[]segment.Snapshot{version1}, 0},
 		"none":                    {nil, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -190,11 +192,12 @@ func TestD8_FoldFromASnapshot(t *testing.T) {
 	}
 }
 
-// D1: a snapshot of version 1 may lack what its frames have. No opening begins with it.
+// D1: a snapshot of version 1 may lack rows that its frames have. Fold never starts from it, and
+// FoldAll uses it only if events before it were lost.
 func TestD1_NoOpeningBeginsWithVersion1(t *testing.T) {
 	fsys := fstest.MapFS{}
 	last := write(t, fsys, 1, []frame{{0, upsert(x, checkpoint.AddLearner{})}})
-	log, _ := source(fsys, segment.Snapshot{Version: 1, Last: last}) // it has no rows
+	log, _ := source(fsys, segment.Snapshot{Version: 1, Last: last}) // without rows
 	fold, err := log.Fold()
 	require.NoError(t, err)
 	require.Equal(t, 1, fold.View.Len())
@@ -204,7 +207,7 @@ func TestD1_NoOpeningBeginsWithVersion1(t *testing.T) {
 	requireEqual(t, all, fold)
 }
 
-// D8: events that do not follow on a snapshot's rows are not added to them.
+// D8: if the events after a snapshot are not linked to its rows, Fold does a full scan.
 func TestD8_SnapshotThatTheEventsDoNotFollow(t *testing.T) {
 	fsys := fstest.MapFS{}
 	last := write(t, fsys, 1, []frame{{0, upsert(x, checkpoint.AddLearner{})}, {1, upsert(x, checkpoint.CatchUp{})}})
@@ -220,8 +223,8 @@ func TestD8_SnapshotThatTheEventsDoNotFollow(t *testing.T) {
 	require.Zero(t, fold.View.Len())
 }
 
-// D5: a snapshot whose rows are not those of the frames before it is reported, and its rows count,
-// as they do for an opening that begins with it.
+// D5: if the rows of a snapshot differ from the frames before it, FoldAll reports the snapshot as
+// damaged, but returns its rows. Fold, which starts from the snapshot, returns the same rows.
 func TestD5_SnapshotOfOtherFrames(t *testing.T) {
 	fsys := fstest.MapFS{}
 	last := write(t, fsys, 1, []frame{{0, upsert(x, checkpoint.AddLearner{})}}, []frame{{0, upsert(y, checkpoint.AddLearner{})}}, []frame{{1, upsert(x, checkpoint.CatchUp{})}})
@@ -242,6 +245,6 @@ func TestD5_SnapshotOfOtherFrames(t *testing.T) {
 	fold, err = log.Fold()
 	require.NoError(t, err)
 	requireEqual(t, all, fold)
-	_, there := fold.View.Get(y)
-	require.True(t, there)
+	_, found := fold.View.Get(y)
+	require.True(t, found)
 }
