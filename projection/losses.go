@@ -35,7 +35,7 @@ func (l *losses) add(first, last uint64) {
 }
 
 // attribute records that an intact event is linked to event seq. It reports whether seq is lost and
-// not resolved. If it is, attribute changes the losses. A writer's new event can be linked to a
+// not resolved. If it is, attribute may change the losses. A writer's new event can be linked to a
 // lost event only if that event is resolved. The views of a writer may therefore share the losses.
 func (l *losses) attribute(seq uint64) (lost bool) {
 	if seq <= l.resolvedThrough || !l.any() {

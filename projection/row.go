@@ -35,9 +35,9 @@ type Facts struct {
 // state is everything that a view knows about one migration. A state in a view never changes. A new
 // event makes a new state.
 type state struct {
-	Row                // without the effect of lost events, see View.withLosses
-	last        uint64 // seq of the migration's last event, of any kind
-	recordedSeq [partRow]uint64
+	Row                         // without the effect of lost events, see View.withLosses
+	last        uint64          // seq of the migration's last event, of any kind
+	recordedSeq [partRow]uint64 // for all parts before partRow, see recordedAt
 	gapSince    [partCount]bool
 	status      rowStatus
 }

@@ -20,9 +20,9 @@ type Source struct {
 	Scan func(scope segment.Scope) iter.Seq2[segment.Item, error]
 }
 
-// errNeedsFullScan is returned by foldFrom if the log or the snapshot is not intact. Fold then
-// tries the next older snapshot, and after the last one the log without a snapshot. If that also
-// fails, only FoldAll can interpret the log.
+// errNeedsFullScan is returned by foldFrom if the log or the snapshot is not intact, or if an event
+// is not linked to its migration's last event. Fold then tries the next older snapshot, and after
+// the last one the log without a snapshot. If that also fails, only FoldAll can interpret the log.
 var errNeedsFullScan = errors.New("the log must be read frame by frame")
 
 // FoldAll decodes every frame. If events were lost and there is a snapshot after them, the rows are
@@ -40,8 +40,8 @@ func (s Source) FoldAll() (*replay.Fold, error) {
 }
 
 // Fold returns the same rows as FoldAll, but usually reads less. It tries the snapshots from the
-// newest to the oldest, then the log from its first frame. If the log is not intact in any of these
-// attempts, Fold calls FoldAll. If Fold returns an error, it is an I/O error.
+// newest to the oldest, then the log from its first frame. If every attempt fails with
+// errNeedsFullScan, Fold calls FoldAll. If Fold returns an error, it is an I/O error.
 //
 // Fold verifies the checksum of every frame that it reads, but decodes only the events of the
 // migrations that are live at the end. It does not notice damage before the snapshot.
