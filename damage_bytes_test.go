@@ -15,9 +15,8 @@ import (
 	"migrationlog/replay"
 )
 
-// D2, D3, D5, D7: with any one bit of any file flipped, Open succeeds, at most the
-// frame of that bit is gone, the report names it, no number is given again, and
-// the next Open tells the same.
+// D2, D3, D5, D7: if any one bit of any file is flipped, Open succeeds, loses at most the frame of
+// that bit, and reports it. No number is used again. The next Open reports the same.
 func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 	if testing.Short() {
 		t.Skip("thousands of openings by one goroutine")
@@ -75,10 +74,10 @@ func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 	})
 }
 
-// D2, D4, D5, D7: with the log cut at any byte, Open succeeds with the whole
-// frames before the cut, and the rest is in quarantine. What the watermark says
-// was there is reported as lost and acknowledged, also where the cut is between
-// two frames, and its numbers are not given again; the rest is a torn write.
+// D2, D4, D5, D7: if the log is cut at any byte, Open succeeds with the intact frames before the
+// cut, and the bytes after them are in quarantine. Frames up to the watermark are reported as
+// acknowledged and lost, even if the cut is between two frames, and their numbers are not used
+// again. Frames beyond it are a torn write.
 func TestD4_OpenWithEveryCut(t *testing.T) {
 	if testing.Short() {
 		t.Skip("thousands of openings by one goroutine")
@@ -142,9 +141,9 @@ func TestD4_OpenWithEveryCut(t *testing.T) {
 	t.Logf("%d cuts", 3*(len(whole)+1))
 }
 
-// D2, D3, D5, D7: with any file cut, zeroed or overwritten with garbage from any byte
-// on, Open succeeds with the whole frames before that, and says of all others that
-// they are lost and had been acknowledged.
+// D2, D3, D5, D7: if any file is cut, zeroed or overwritten with garbage from any byte on, Open
+// succeeds with the intact frames before that byte. It reports all later frames as acknowledged and
+// lost.
 func TestD2_OpenWithEveryEndDestroyed(t *testing.T) {
 	if testing.Short() {
 		t.Skip("thousands of openings by one goroutine")
@@ -182,7 +181,7 @@ func TestD2_OpenWithEveryEndDestroyed(t *testing.T) {
 				require.NotEmpty(t, report.Damage, "%s: %s from %d", name, how, at)
 				require.Nil(t, report.TornTail)
 				require.Equal(t, lost, report.AcknowledgedLost, "%s: %s from %d", name, how, at)
-				// Garbage may look like more frames than there were; their numbers are passed over.
+				// Garbage may look like more frames than there were. Their numbers are skipped.
 				require.GreaterOrEqual(t, upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp).Seq, uint64(6))
 				require.NoError(t, s.Close())
 				got := eventsIn(t, damaged)
@@ -199,7 +198,7 @@ func TestD2_OpenWithEveryEndDestroyed(t *testing.T) {
 	})
 }
 
-// eachFile tries each file of the small log, beside other tests.
+// eachFile runs a parallel subtest for each file of the small log.
 func eachFile(t *testing.T, try func(t *testing.T, name string)) {
 	for _, name := range []string{"wal/" + firstSegment, "MANIFEST", "wal/MANIFEST", "WATERMARK", "wal/WATERMARK", "snapshots/00000000000000000005"} {
 		t.Run(name, func(t *testing.T) {

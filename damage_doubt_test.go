@@ -13,8 +13,8 @@ import (
 	"migrationlog/replay"
 )
 
-// D5: a lost event puts those migrations in doubt whose last event it may have
-// been; those that it may have been of, and that went on, are superseded.
+// D5: a lost event puts a migration in doubt if it may have been the last event of that migration.
+// If a later event of the migration exists, the migration is superseded.
 func TestD5_InDoubt(t *testing.T) {
 	dir, events, ends := smallLog(t) // upsert a, upsert b, upsert a, abort b, upsert a
 	a, b := events[0].Migration(), events[1].Migration()
@@ -48,7 +48,7 @@ func TestD5_InDoubt(t *testing.T) {
 	}
 }
 
-// A doubt ends with a write of what is true, also where that changes nothing.
+// A write with Confirm ends a doubt, even if the write changes nothing.
 func TestD5_ConfirmEndsADoubt(t *testing.T) {
 	dir, events, ends := smallLog(t)
 	a, b := events[0].Migration(), events[1].Migration()
@@ -78,7 +78,7 @@ func TestD5_ConfirmEndsADoubt(t *testing.T) {
 	require.Empty(t, s.Report().InDoubt)
 }
 
-// What earlier phases told is marked where an abort in between may be lost.
+// Facts from earlier phases are marked as uncertain if an abort in between may be lost.
 func TestD5_FactsAfterALossAreUncertain(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	id := checkpoint.NewMigrationID()
@@ -110,9 +110,8 @@ func TestD5_FactsAfterALossAreUncertain(t *testing.T) {
 	require.False(t, r.Facts.SourceUncertain, "it told anew")
 }
 
-// D2, D4, D5: a log that is copied while a writer runs, and damaged in three places,
-// opens and serves, names the three and the migrations in doubt, and keeps the
-// damaged bytes.
+// D2, D4, D5: a log is copied while a writer runs, and damaged in three places. Open succeeds,
+// reports the three places and the migrations in doubt, and keeps the damaged bytes.
 func TestD5_CopyBesideAWriter(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	s := open(t, dir, &migrationlog.Options{SegmentSize: 4000})
@@ -175,8 +174,8 @@ func TestD5_CopyBesideAWriter(t *testing.T) {
 	upsert(t, opened, checkpoint.NewMigrationID(), 0, catchUp)
 }
 
-// D5: a reader of a log whose segments are gone says what was there, and one that was
-// there before a writer came goes by what that has written down.
+// D5: a reader of a log whose segments are missing reports the lost events. A reader that opened
+// the log before the writer started uses the values that the writer wrote.
 func TestD5_ReadersKnowWhatIsGone(t *testing.T) {
 	dir, events, ends := smallLog(t)
 	require.NoError(t, os.Remove(segmentPath(dir, firstSegment)))

@@ -12,8 +12,7 @@ import (
 	"migrationlog/replay"
 )
 
-// D4: what is damaged has its original bytes in quarantine/, once for each damage,
-// with a report that names it.
+// D4: quarantine/ has the original bytes of each damaged range once, with a report that names it.
 func TestD4_DamagedSegmentsAreKept(t *testing.T) {
 	dir, _, ends := smallLog(t)
 	flip(t, segmentPath(dir, firstSegment), ends[1]-1)
@@ -39,7 +38,7 @@ func TestD4_DamagedSegmentsAreKept(t *testing.T) {
 	require.Equal(t, []string{"quarantine/" + firstSegment + ".1"}, s.Report().Quarantined, "there is more")
 }
 
-// D4: where a damaged segment's end is cut off, quarantine/ has all of it as it was.
+// D4: if the end of a damaged segment is cut off, quarantine/ has the whole original segment.
 func TestD4_DamagedAndTorn(t *testing.T) {
 	dir, _, ends := smallLog(t)
 	path := segmentPath(dir, firstSegment)

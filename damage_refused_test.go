@@ -12,7 +12,7 @@ import (
 	"migrationlog/replay"
 )
 
-// RefuseDamage leaves the directory as it is.
+// RefuseDamage leaves the directory unchanged.
 func TestRefuseDamage(t *testing.T) {
 	dir, _, ends := smallLog(t)
 	flip(t, segmentPath(dir, firstSegment), ends[2]-1)
@@ -26,7 +26,7 @@ func TestRefuseDamage(t *testing.T) {
 	open(t, dir, nil)
 }
 
-// D4: a manifest that cannot be read is never replaced by that of a new log.
+// D4: an unreadable manifest is never replaced by the manifest of a new log.
 func TestD4_NoNewLogOverAnother(t *testing.T) {
 	foreign := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(foreign, "MANIFEST"), []byte("precious"), 0o600))
@@ -62,7 +62,7 @@ func TestD4_NoNewLogOverAnother(t *testing.T) {
 	require.Empty(t, segments(t, older))
 }
 
-// D4: a log whose segments are gone is refused: they may be on a volume that is not
+// D4: Open refuses a log whose segments are all missing: they may be on a volume that is not
 // mounted.
 func TestD4_SegmentsGone(t *testing.T) {
 	dir, _, _ := smallLog(t)

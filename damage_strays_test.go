@@ -14,7 +14,8 @@ import (
 	"migrationlog/checkpoint"
 )
 
-// A file that tidwall/wal would delete segments for is set aside before it sees it.
+// Open moves a file away before tidwall/wal sees it, if tidwall/wal would delete segments because
+// of it.
 func TestD4_StrayFilesAreSetAside(t *testing.T) {
 	dir, events, _ := smallLog(t)
 	for _, name := range []string{"00000000000000000003.START", "00000000000000000001.END", "00000000000000000000", "notes"} {
@@ -34,7 +35,7 @@ func TestD4_StrayFilesAreSetAside(t *testing.T) {
 	s = reopen(t, s, dir)
 	require.True(t, s.Report().Clean())
 
-	// Also one that is a second name of what quarantine/ has.
+	// The stray may also be a hard link to a file in quarantine/.
 	require.NoError(t, s.Close())
 	flip(t, segmentPath(dir, firstSegment), 60)
 	require.NoError(t, open(t, dir, nil).Close())
@@ -43,7 +44,7 @@ func TestD4_StrayFilesAreSetAside(t *testing.T) {
 	require.NoFileExists(t, segmentPath(dir, firstSegment+".END"))
 	require.Len(t, eventsIn(t, dir), len(events)-1)
 
-	// What has a segment's name and is none is for a person to decide.
+	// A directory with the name of a segment needs a person.
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "elsewhere"), nil, 0o600))
 	require.NoError(t, os.Symlink("../elsewhere", segmentPath(dir, "00000000000000000009")))
 	before := hashes(t, dir)
@@ -52,8 +53,8 @@ func TestD4_StrayFilesAreSetAside(t *testing.T) {
 	require.Equal(t, before, hashes(t, dir))
 }
 
-// D4, D6: what comes among the segments while a store is open ends its writing,
-// before tidwall/wal looks at the directory again and deletes segments for it.
+// D4, D6: a stray file that appears while the store is open stops the writer before tidwall/wal
+// reads the directory again and deletes segments.
 func TestD4_StrayFileBesideAWriter(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	s := open(t, dir, &migrationlog.Options{SegmentSize: 200})
@@ -78,7 +79,7 @@ func TestD4_StrayFileBesideAWriter(t *testing.T) {
 	require.GreaterOrEqual(t, s.Len(), acknowledged)
 }
 
-// D3: files with wrong names neither hide frames nor make numbers be given twice.
+// D3: files with wrong names hide no frame, and no number is used twice.
 func TestD3_SegmentsUnderWrongNames(t *testing.T) {
 	whole := filepath.Join(memDir(t), "log")
 	s := open(t, whole, &migrationlog.Options{SegmentSize: 200})
@@ -123,8 +124,7 @@ func TestD3_SegmentsUnderWrongNames(t *testing.T) {
 	require.Equal(t, before[names[0]], hashes(t, dir)[names[0]])
 }
 
-// D3, D5, D6: a writer whose files were replaced notices, and says no more of what
-// is durable.
+// D3, D5, D6: a writer notices that its files were replaced, and acknowledges nothing more.
 func TestD6_FilesReplacedBesideAWriter(t *testing.T) {
 	replace := func(path string) error {
 		b, err := os.ReadFile(path)
@@ -145,8 +145,7 @@ func TestD6_FilesReplacedBesideAWriter(t *testing.T) {
 	}
 }
 
-// D7: what lies in the place of a file, and cannot be read or saved under its name,
-// does not keep a log from opening.
+// D7: if a file name belongs to something that can be neither read nor saved, Open still succeeds.
 func TestD7_OddFiles(t *testing.T) {
 	for _, name := range []string{"MANIFEST", "wal/MANIFEST", "WATERMARK", "wal/WATERMARK"} {
 		for kind, put := range map[string]func(path string) error{

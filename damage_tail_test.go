@@ -12,8 +12,8 @@ import (
 	"migrationlog/replay"
 )
 
-// D5: a loss beyond the watermark stays one of which it cannot be known whether
-// it had been acknowledged, whatever later writers append, or lose in their turn.
+// D5: whether a lost event beyond the watermark was acknowledged stays unknown, even after later
+// writes and later losses.
 func TestD5_NobodyVouchesForALostTail(t *testing.T) {
 	dir, _, ends := smallLog(t)
 	flip(t, segmentPath(dir, firstSegment), ends[4]-1)
@@ -41,8 +41,7 @@ func TestD5_NobodyVouchesForALostTail(t *testing.T) {
 	}
 }
 
-// D3, D5: a last segment that is gone was durable, and is reported; its numbers are
-// not given again.
+// D3, D5: a missing last segment that was durable is reported, and its numbers are not used again.
 func TestD3_LastSegmentMissing(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	s := open(t, dir, &migrationlog.Options{SegmentSize: 200})

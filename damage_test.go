@@ -12,7 +12,7 @@ import (
 	"migrationlog/replay"
 )
 
-// smallLog is a closed log of five events, and their entries' end positions.
+// smallLog returns a closed log of five events, and the end offsets of their entries.
 func smallLog(t testing.TB) (dir string, events []checkpoint.Event, ends []int) {
 	dir = filepath.Join(memDir(t), "log")
 	s := open(t, dir, nil)
@@ -35,7 +35,7 @@ func smallLog(t testing.TB) (dir string, events []checkpoint.Event, ends []int) 
 	return dir, events, ends
 }
 
-// eventsIn are the whole events of a log by their numbers.
+// eventsIn returns the intact events of a log by their numbers.
 func eventsIn(t testing.TB, dir string) map[uint64]checkpoint.Event {
 	reader, err := replay.Open(dir)
 	require.NoError(t, err)
@@ -50,8 +50,7 @@ func eventsIn(t testing.TB, dir string) map[uint64]checkpoint.Event {
 	return events
 }
 
-// setWatermark makes the watermark one that has not reached the disk since it
-// said seq.
+// setWatermark sets both watermark files to seq, as if later updates had not reached the disk.
 func setWatermark(t testing.TB, dir string, seq uint64) {
 	require.NoError(t, os.RemoveAll(filepath.Join(dir, "snapshots"))) // a snapshot proves more
 	reader, err := replay.Open(dir)

@@ -36,8 +36,8 @@ func fenced(t *testing.T, file, language string) []string {
 	return blocks
 }
 
-// The README's first command does what it says, on a machine that has only Go.
-// (The second is what runs this test.)
+// The first command of the README works on a machine that has only Go. (The second command runs
+// this test.)
 func TestReadme_Commands(t *testing.T) {
 	blocks := fenced(t, "README.md", "sh")
 	require.Len(t, blocks, 1)
@@ -50,7 +50,7 @@ func TestReadme_Commands(t *testing.T) {
 	for _, want := range []string{"was killed (SIGKILL)", "2 migrations in flight", "vshard 21: was at CatchUp", "finished and removed", "What to try next"} {
 		require.Contains(t, string(out), want)
 	}
-	// What it tells to try next works as printed.
+	// The commands that it suggests work as printed.
 	tries := regexp.MustCompile(`(?m)^  go run (.*)$`).FindAllStringSubmatch(string(out), -1)
 	require.Len(t, tries, 4)
 	for _, try := range tries {
@@ -61,7 +61,7 @@ func TestReadme_Commands(t *testing.T) {
 	}
 }
 
-// The README's program is the one that Example runs.
+// The program in the README is the body of Example.
 func TestReadme_ProgramIsTheExample(t *testing.T) {
 	blocks := fenced(t, "README.md", "go")
 	require.Len(t, blocks, 1)
@@ -77,8 +77,8 @@ func TestReadme_ProgramIsTheExample(t *testing.T) {
 	require.Equal(t, body, blocks[0])
 }
 
-// The hex dump in docs/FORMAT.md is an entry of the golden log, and says of it
-// what the code reads.
+// The hex dump in docs/FORMAT.md is an entry of the golden log, and its notes match the values that
+// the code reads.
 func TestFormat_HexDump(t *testing.T) {
 	blocks := fenced(t, "docs/FORMAT.md", "hexdump")
 	require.Len(t, blocks, 1)
@@ -134,8 +134,8 @@ func TestFormat_HexDump(t *testing.T) {
 	require.EqualValues(t, 115, second.Offset, "behind the length prefix")
 }
 
-// Logs of format version 1 read as they did when they were written: what they
-// hold, what is damaged, and where each migration stands.
+// Logs of format version 1 read as on the day when they were written: the same events, damage, and
+// rows.
 func TestGoldenLogs(t *testing.T) {
 	for _, name := range []string{"clean", "torn", "bitflip", "gap", "cut", "skipped"} {
 		dir := filepath.Join("testdata/golden/v1", name)
@@ -151,12 +151,12 @@ func TestGoldenLogs(t *testing.T) {
 		var want, got map[string]any
 		require.NoError(t, json.Unmarshal([]byte(read("verify.json")), &want))
 		require.NoError(t, json.Unmarshal(report, &got))
-		for key, value := range want { // a later version may tell more
+		for key, value := range want { // a later version may add keys
 			require.Equal(t, value, got[key], "%s: %s", name, key)
 		}
 		require.Equal(t, before, hashes(t, dir))
 
-		// The store serves the same rows, and leaves a log that it can go on with.
+		// The store serves the same rows and leaves a log that it can continue.
 		copied := copyDir(t, filepath.Join(dir, "log"))
 		s := open(t, copied, nil)
 		require.JSONEq(t, read("state.json"), stateJSON(t, s), name)

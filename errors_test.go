@@ -13,8 +13,8 @@ import (
 	"migrationlog/replay"
 )
 
-// A caller of Open needs only this package's errors: each way in which Open refuses a directory is
-// one of them, and no other. What Open refused it has not changed.
+// A caller of Open needs only the errors of this package. Each refusal of a directory is exactly
+// one of them, and leaves the directory unchanged.
 func TestOpen_Errors(t *testing.T) {
 	all := []error{
 		migrationlog.ErrInvalid, fs.ErrNotExist, migrationlog.ErrLocked, migrationlog.ErrDamaged, migrationlog.ErrNeedsRepair,

@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// layer is what a package must not import, and what to do instead. The order is
-// from top to bottom: a package may import only those below it.
+// layer lists the packages that a package must not import, and the alternative. The order is from
+// top to bottom: a package may import only packages below it.
 type layer struct {
 	dir     string
 	never   []string
@@ -43,8 +43,7 @@ var layers = []layer{
 	{"internal/detcbor", []string{"os", "io", "github.com/fxamacker/cbor"}, "leave other forms than the deterministic one to fxamacker/cbor"},
 }
 
-// notBelow are the packages of this module that a package must not import though
-// they stand below it.
+// notBelow lists packages that a package must not import although they are below it.
 var notBelow = map[string][]string{
 	"internal/rebuild": {"eventlog"},
 	"replay":           {"eventlog"},
@@ -53,7 +52,7 @@ var notBelow = map[string][]string{
 	"eventlog/segment": {"checkpoint"},
 }
 
-// The layers of the project are what its imports say.
+// The imports of the code follow the table of layers.
 func TestLayers(t *testing.T) {
 	order := make([]string, len(layers))
 	for i, l := range layers {
@@ -113,8 +112,7 @@ func importsOf(t *testing.T, file string) (paths []string) {
 	return paths
 }
 
-// Package replay imports os to open a directory, and calls nothing of it that
-// could write.
+// Package replay imports os to open a directory, and calls no function of it that could write.
 func TestLayers_ReplayCannotWrite(t *testing.T) {
 	files, err := filepath.Glob("replay/*.go")
 	require.NoError(t, err)
@@ -127,8 +125,8 @@ func TestLayers_ReplayCannotWrite(t *testing.T) {
 	require.Equal(t, map[string]bool{"Stat": true, "DirFS": true}, used, "replay reads through fs.FS; what writes belongs in eventlog")
 }
 
-// tidwall/wal is opened, appended to and closed. It is not asked to read,
-// to truncate, or to look at what may be damaged.
+// tidwall/wal is used to open, append and close. It is never used to read, to truncate, or to look
+// at files that may be damaged.
 func TestLayers_WALIsOnlyAppendedTo(t *testing.T) {
 	used := map[string]bool{}
 	selected(t, "eventlog/wal.go", "wal", used)
@@ -139,8 +137,7 @@ func TestLayers_WALIsOnlyAppendedTo(t *testing.T) {
 		"its Read, TruncateFront and TruncateBack destroy or invent entries on a damaged log")
 }
 
-// selected adds what a file selects from something of that name: a package, a
-// variable, or a field.
+// selected adds the selectors that a file uses on this name: a package, a variable, or a field.
 func selected(t *testing.T, file, name string, used map[string]bool) {
 	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 	require.NoError(t, err)

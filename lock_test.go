@@ -18,7 +18,7 @@ import (
 
 const holdLockEnv = "MIGRATIONLOG_TEST_HOLD"
 
-// holdLock is another process: it opens the log, says so, and waits to be killed.
+// holdLock runs in another process: it opens the log, prints a line, and waits to be killed.
 func holdLock(dir string) {
 	s, err := migrationlog.Open(dir, nil)
 	if err != nil {
@@ -45,8 +45,8 @@ func startHolder(t *testing.T, dir string) *exec.Cmd {
 	return child
 }
 
-// A second process is told who has the log, at once; readers are not hindered;
-// and the lock ends with its process.
+// A second process gets an error that names the holder of the lock. Readers need no lock. The lock
+// ends with its process.
 func TestD10_SecondProcess(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, nil)
@@ -78,7 +78,7 @@ func TestD10_SecondProcess(t *testing.T) {
 	require.NoError(t, <-waited, "who waits gets the lock")
 }
 
-// Two stores of one process exclude each other as well.
+// Two stores in one process exclude each other as well.
 func TestD10_SecondStoreOfThisProcess(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, nil)

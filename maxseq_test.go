@@ -14,8 +14,8 @@ import (
 	"migrationlog/replay"
 )
 
-// D3: a log gives its numbers up to the last one, and no number beyond it. A write without a number
-// returns an error and appends nothing. The store stays usable for reads, and opens again.
+// D3: a log uses the numbers up to the last valid one, and none beyond it. A write without a number
+// returns an error and appends nothing. Reads still work, and the store opens again.
 func TestD3_LastNumbers(t *testing.T) {
 	for name, opts := range map[string]*migrationlog.Options{"one segment": nil, "a segment for each event": {SegmentSize: 1}} {
 		dir, events, _ := smallLog(t)
@@ -53,9 +53,10 @@ func TestD3_LastNumbers(t *testing.T) {
 	}
 }
 
-// D3: if a watermark or a frame says that the last number was given, Open refuses the log and
-// leaves it as it is. A higher number is damage: the log goes on behind its last frame. The name of an
-// empty segment counts only up to half of the bound, so a made-up name does not use up the numbers.
+// D3: if a watermark or a frame shows that the last number was used, Open refuses the log and
+// leaves it unchanged. A higher number is damage, and the log continues after its last frame. The
+// name of an empty segment counts only up to half of the bound, so that a made-up name does not use
+// up the numbers.
 func TestD3_NumbersAboutTheLast(t *testing.T) {
 	withFrame := func(dir string, seq uint64) {
 		reader, err := replay.Open(dir)

@@ -13,7 +13,7 @@ import (
 	"migrationlog/replay"
 )
 
-// model is the simplest thing that obeys the contract.
+// model is the simplest implementation of the contract.
 type model struct {
 	rows   map[checkpoint.MigrationID]checkpoint.Checkpoint
 	seqs   map[checkpoint.MigrationID]uint64 // of the rows
@@ -50,8 +50,8 @@ func (m *model) append(e checkpoint.Event) migrationlog.Receipt {
 	return migrationlog.Receipt{Seq: uint64(len(m.events))}
 }
 
-// D8: after any operations, with the store closed and opened at any point among
-// them, it equals the model; and so does the state at every point of its history.
+// D8: after any operations, with the store closed and reopened at any point, the store equals the
+// model, and so does the state at every point of its history.
 func TestD8_EqualsModel(t *testing.T) {
 	dir := memDir(t)
 	rapid.Check(t, func(t *rapid.T) {
@@ -118,8 +118,7 @@ func drawPayload(t *rapid.T) checkpoint.Payload {
 	}).Draw(t, "payload")
 }
 
-// checkHistory holds the log's events, and the state after each, against the
-// model's.
+// checkHistory compares the events of the log, and the state after each event, with the model.
 func checkHistory(t *rapid.T, dir string, m *model) {
 	reader, err := replay.Open(dir)
 	require.NoError(t, err)

@@ -18,8 +18,7 @@ import (
 	"migrationlog/replay"
 )
 
-// D7: whatever a crash leaves of the making of a log, the next Open makes or
-// opens it.
+// D7: whatever a crash leaves while a log is created, the next Open creates or opens it.
 func TestD7_CrashWhileCreating(t *testing.T) {
 	whole := filepath.Join(memDir(t), "log")
 	require.NoError(t, open(t, whole, nil).Close())
@@ -49,7 +48,7 @@ func TestD7_CrashWhileCreating(t *testing.T) {
 	}
 }
 
-// D4, D5: a log from before there was a watermark gets one when it is opened.
+// D4, D5: a log without a watermark, from an older version, gets one in Open.
 func TestWatermark_OfAnOlderLog(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	require.NoError(t, os.CopyFS(dir, os.DirFS("testdata/golden/v1/clean/log")))
@@ -62,7 +61,7 @@ func TestWatermark_OfAnOlderLog(t *testing.T) {
 	require.Equal(t, []replay.SeqRange{{First: 33, Last: 42}}, verify(t, dir).AcknowledgedLost)
 }
 
-// A kind that a newer version wrote is kept and counted, and changes no row.
+// An event of a kind from a newer version is kept and counted, and changes no row.
 func TestUnknownKind(t *testing.T) {
 	dir, _, ends := smallLog(t)
 	reader, err := replay.Open(dir)
@@ -90,8 +89,8 @@ func TestUnknownKind(t *testing.T) {
 	require.EqualValues(t, 7, upsert(t, s, id, 0, catchUp).Seq)
 }
 
-// fallbackLog returns a closed log of nine events in three segments, with snapshots of the ends of
-// the first two. It also returns where each event lies, and the rows.
+// fallbackLog returns a closed log of nine events in three segments, with snapshots at the ends of
+// the first two. It also returns the position of each event, and the rows.
 func fallbackLog(t testing.TB) (dir string, places map[uint64]replay.Record, rows []projection.Row) {
 	dir = filepath.Join(memDir(t), "log")
 	kept := map[string][]byte{} // snapshots
@@ -145,7 +144,7 @@ func snapshotPath(dir string, seq uint64) string {
 	return filepath.Join(dir, segment.SnapshotDir, segment.Name(seq))
 }
 
-// changeSnapshot puts a sound snapshot in the place of another.
+// changeSnapshot replaces a snapshot by another intact one.
 func changeSnapshot(t testing.TB, dir string, seq uint64, change func(s *segment.Snapshot)) {
 	reader, err := replay.Open(dir)
 	require.NoError(t, err)
@@ -171,9 +170,9 @@ type fallbackCase struct {
 	lacks    int // rows
 }
 
-// An opening begins with the newest snapshot that fits. If it does not fit, Open tries the older
-// one, then the whole log from its end, and then frame by frame. The rows are always the same,
-// except for lost events that no snapshot has.
+// Open starts from the newest snapshot that fits. If it does not fit, Open tries the older one,
+// then the whole log without a snapshot, and last the log frame by frame. The rows are always the
+// same, except for lost events that no snapshot has.
 func TestOpen_Fallbacks(t *testing.T) {
 	whole, places, rows := fallbackLog(t)
 	destroy := func(t testing.TB, dir string, seq uint64) {
@@ -202,10 +201,10 @@ func TestOpen_Fallbacks(t *testing.T) {
 	}
 }
 
-// anotherHistory makes a snapshot one of a log that went another way.
+// anotherHistory replaces a snapshot by one of a diverged copy of the log.
 func anotherHistory(s *segment.Snapshot) { s.Last.HeaderCRC32C++ }
 
-// snapshotsThatDoNotFit are logs without damage of an event.
+// snapshotsThatDoNotFit are logs in which all events are intact.
 func snapshotsThatDoNotFit() []fallbackCase {
 	return []fallbackCase{
 		{name: "the newest snapshot", snapshot: 6, firstSeq: 4, framesOK: 6},
@@ -266,7 +265,7 @@ func snapshotsThatDoNotFit() []fallbackCase {
 	}
 }
 
-// lossesAndSnapshots are logs that have lost events before, between or behind the snapshots.
+// lossesAndSnapshots are logs that lost events before, between or after the snapshots.
 func lossesAndSnapshots(destroy func(t testing.TB, dir string, seq uint64)) []fallbackCase {
 	type ranges = []replay.SeqRange
 	return []fallbackCase{
@@ -317,7 +316,7 @@ func lossesAndSnapshots(destroy func(t testing.TB, dir string, seq uint64)) []fa
 	}
 }
 
-// appendUnknown appends an event of a kind that is not known to a segment.
+// appendUnknown appends an event of an unknown kind to a segment.
 func appendUnknown(t testing.TB, dir, name string, seq uint64) {
 	reader, err := replay.Open(dir)
 	require.NoError(t, err)
@@ -332,8 +331,8 @@ func appendUnknown(t testing.TB, dir, name string, seq uint64) {
 	require.NoError(t, os.WriteFile(segmentPath(dir, name), b, 0o600))
 }
 
-// If the log has an event of an unknown kind behind the snapshot, Open reads every frame. The event
-// changes no row.
+// If an event of an unknown kind follows the snapshot, Open reads every frame. The event changes no
+// row.
 func TestOpen_UnknownKindBehindASnapshot(t *testing.T) {
 	dir, _, rows := fallbackLog(t)
 	appendUnknown(t, dir, segment.Name(7), 10)
@@ -346,7 +345,7 @@ func TestOpen_UnknownKindBehindASnapshot(t *testing.T) {
 	require.Equal(t, rows, slices.Collect(s.Rows()))
 }
 
-// Open begins with a snapshot even if the last write was cut short.
+// Open starts from a snapshot even if the last write is torn.
 func TestOpen_TornTailBehindASnapshot(t *testing.T) {
 	dir, places, rows := fallbackLog(t)
 	path := segmentPath(dir, segment.Name(7))

@@ -10,8 +10,8 @@ import (
 	"migrationlog/checkpoint"
 )
 
-// No option is ignored: a call refuses one that does not apply to it, names both, and writes
-// nothing. All other options apply to it.
+// No option is ignored. If an option does not apply to a call, the call returns ErrInvalid, names
+// both, and appends nothing. All other options apply.
 func TestOptions_AreNotIgnored(t *testing.T) {
 	s, id := open(t, t.TempDir(), nil), checkpoint.NewMigrationID()
 	upsert(t, s, id, 0, addLearner)
@@ -90,7 +90,8 @@ func TestWriteAll_StrictAmongOthers(t *testing.T) {
 	require.EqualValues(t, 2, receipts[0].Seq)
 }
 
-// Options that have no meaning are refused before anything is made, and a nil WriteOption is none.
+// Options without a meaning are refused before a file is created. A nil WriteOption changes
+// nothing.
 func TestOptions_WithoutMeaning(t *testing.T) {
 	for _, opts := range []*migrationlog.Options{{OnDamage: 9}, {SegmentSize: -1}, {ScrubRate: -1}, {LockTimeout: -1}} {
 		dir := filepath.Join(memDir(t), "log")

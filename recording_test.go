@@ -59,8 +59,8 @@ func stateJSON(t testing.TB, s *migrationlog.Store) string {
 	return string(b)
 }
 
-// D1 and D8: the recorded migrations lead to the rows that an independent model
-// computed, each made by the event with the same number; also after a reload.
+// D1, D8: the recorded migrations lead to the rows that an independent model computed. Each row has
+// the number of the same event, also after a reload.
 func TestD8_RecordedMigrations(t *testing.T) {
 	b, err := os.ReadFile("testdata/raft-moves.expected.json")
 	require.NoError(t, err)

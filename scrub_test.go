@@ -16,8 +16,8 @@ import (
 	"migrationlog/replay"
 )
 
-// D2, D5: a store in use finds the damage of its files before a restart depends on
-// them, while writers go on, and goes on serving what it knows.
+// D2, D5: Scrub finds damage of the files while writers continue, before a restart depends on them.
+// The store continues to serve its rows from memory.
 func TestD5_Scrub(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	s := open(t, dir, &migrationlog.Options{SegmentSize: 500, ScrubRate: 1 << 30})
@@ -57,7 +57,7 @@ func TestD5_Scrub(t *testing.T) {
 	}
 	close(stop)
 	writer.Wait()
-	s.AwaitSnapshot() // a file that comes beside what follows
+	s.AwaitSnapshot() // its file would be part of the comparison
 
 	flip(t, segmentPath(dir, firstSegment), 60)
 	before := hashes(t, dir)
@@ -70,7 +70,7 @@ func TestD5_Scrub(t *testing.T) {
 	require.True(t, ok, "memory has it")
 	require.NoError(t, s.Health())
 
-	// What is lost is written once more, as the doc comment says, before the writer is killed.
+	// Write the lost rows again, as the doc comment of Scrub says, before the writer is killed.
 	lost, _ := s.Row(first)
 	_, err = s.Upsert(lost.Checkpoint, migrationlog.Confirm(), migrationlog.Strict(), migrationlog.IfSeq(lost.Seq))
 	require.NoError(t, err)
@@ -94,7 +94,7 @@ func TestD5_Scrub(t *testing.T) {
 	require.ErrorIs(t, err, migrationlog.ErrClosed)
 }
 
-// A scrub reads at its rate and ends with its context.
+// Scrub obeys its rate and its context.
 func TestScrub_Paced(t *testing.T) {
 	s := open(t, t.TempDir(), &migrationlog.Options{ScrubRate: 1})
 	upsert(t, s, checkpoint.NewMigrationID(), 0, addLearner)

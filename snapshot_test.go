@@ -17,8 +17,8 @@ import (
 	"migrationlog/replay"
 )
 
-// D8: a snapshot and the tail, the last frame of each migration, and every frame from the first on
-// show the same rows, also after a kill, and whichever snapshot is left.
+// D8: a snapshot and the events after it, the last frame of each migration, and all frames from the
+// first on lead to the same rows, also after a kill, and with either snapshot.
 func TestD8_SnapshotAndTail(t *testing.T) {
 	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
@@ -46,7 +46,7 @@ func TestD8_SnapshotAndTail(t *testing.T) {
 	require.Positive(t, begun[false], "openings without one")
 }
 
-// randomWrite moves one of a few migrations a step, wherever it stands.
+// randomWrite writes the next step of a random migration.
 func randomWrite(t testing.TB, s *migrationlog.Store, rng *rand.Rand) {
 	id := checkpoint.MigrationID{1, byte(rng.IntN(12))}
 	var err error
@@ -67,8 +67,8 @@ func randomWrite(t testing.TB, s *migrationlog.Store, rng *rand.Rand) {
 	require.NoError(t, err)
 }
 
-// equalOpenings opens copies of a log in every way there is, and reports whether the
-// first began with a snapshot.
+// equalOpenings opens copies of a log in every possible way, and reports whether the first way
+// started from a snapshot.
 func equalOpenings(t testing.TB, dir string) (withSnapshot bool) {
 	want := rowsAfter(t, copyDir(t, dir), &migrationlog.Options{VerifyAll: true})
 	snapshots, err := segment.SnapshotNames(os.DirFS(dir))
@@ -106,8 +106,8 @@ func rowsAfter(t testing.TB, dir string, opts *migrationlog.Options) (o opened) 
 	return o
 }
 
-// D8: of two snapshots the older serves where the newer is damaged, and the log where
-// both are.
+// D8: if the newer of two snapshots is damaged, Open uses the older one. If both are damaged, it
+// uses the log alone.
 func TestD8_DamagedSnapshots(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	s := open(t, dir, &migrationlog.Options{SegmentSize: 1000})
@@ -139,8 +139,8 @@ func TestD8_DamagedSnapshots(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// D3: a snapshot that tells of more than the log has, as a power cut without syncs or a
-// backup may leave it, is set aside before its numbers are given to other events.
+// D3: a snapshot can be newer than the log after a power cut without syncs, or in a backup. Open
+// moves it away before its numbers are given to other events.
 func TestD3_SnapshotBeyondTheLog(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	s := open(t, dir, &migrationlog.Options{NoSync: true})
@@ -170,8 +170,8 @@ func TestD3_SnapshotBeyondTheLog(t *testing.T) {
 	}
 }
 
-// D2, D5: events that are lost before a snapshot cost no row and put none in doubt,
-// however the log is read; that they are lost is told each time all of it is.
+// D2, D5: events that are lost before a snapshot cost no row and put no migration in doubt, however
+// the log is read. Every full read reports the loss.
 func TestD5_LostBeforeASnapshot(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	s := open(t, dir, &migrationlog.Options{SegmentSize: 1})
@@ -220,8 +220,8 @@ func TestD5_LostBeforeASnapshot(t *testing.T) {
 	require.NoFileExists(t, newest, "it would not tell of the loss")
 }
 
-// D3, D8: what was written by somebody who did not see what a snapshot has does not
-// follow on it. Its rows are not shown then.
+// D3, D8: a snapshot is not used if the events after it were written by a writer that had not seen
+// its last events.
 func TestD8_WrittenWithoutWhatASnapshotHas(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	s := open(t, dir, &migrationlog.Options{SegmentSize: 1})
@@ -250,7 +250,7 @@ func TestD8_WrittenWithoutWhatASnapshotHas(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// D7: whatever is in the place of the snapshots, the log opens.
+// D7: whatever is stored under the names of the snapshots, Open succeeds.
 func TestD7_OddSnapshots(t *testing.T) {
 	for name, put := range map[string]func(path string) error{
 		"a file":      func(path string) error { return os.WriteFile(path, []byte("file"), 0o600) },
@@ -273,7 +273,7 @@ func TestD7_OddSnapshots(t *testing.T) {
 	}
 }
 
-// D2: where a segment is missing, what follows on it is not read as if it were not.
+// D2: if a segment is missing, the events after it are not applied as if nothing was missing.
 func TestD2_SegmentMissingBehindASnapshot(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	s := open(t, dir, &migrationlog.Options{SegmentSize: 300})
@@ -288,7 +288,7 @@ func TestD2_SegmentMissingBehindASnapshot(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// A Close writes the snapshot that is missing, also where the last segment has no frame yet.
+// Close writes a missing snapshot, even if the last segment has no frame yet.
 func TestSnapshot_OfALogThatEndsWithAnEmptySegment(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	opts := &migrationlog.Options{SegmentSize: 2000}
@@ -310,8 +310,8 @@ func TestSnapshot_OfALogThatEndsWithAnEmptySegment(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// D5: that the beginning of a log is gone is seen from the names of its segments, also
-// where a snapshot has the rows.
+// D5: the names of the segments show that the first segment is missing, even if a snapshot has the
+// rows.
 func TestD5_FirstSegmentMissingBehindASnapshot(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	s := open(t, dir, &migrationlog.Options{SegmentSize: 300})
@@ -327,8 +327,7 @@ func TestD5_FirstSegmentMissingBehindASnapshot(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// D2, D5: without a snapshot every checksum is compared, also that of a frame which no
-// row depends on any more.
+// D2, D5: without a snapshot, Open verifies every checksum, even of frames that no row depends on.
 func TestD2_SupersededFrameDamaged(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	s := open(t, dir, &migrationlog.Options{SegmentSize: 300})
@@ -344,8 +343,8 @@ func TestD2_SupersededFrameDamaged(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// D5: a log that has lost an event gets no snapshot, which would hide the loss from the
-// next opening.
+// D5: a log that lost an event gets no new snapshot, because the snapshot would hide the loss from
+// the next Open.
 func TestD5_NoSnapshotAfterALoss(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	s := open(t, dir, &migrationlog.Options{SegmentSize: 300})
@@ -366,8 +365,7 @@ func TestD5_NoSnapshotAfterALoss(t *testing.T) {
 	}
 }
 
-// D3: a snapshot of a log that went another way, or was longer, is not taken for this
-// one's.
+// D3: a snapshot of a diverged or longer copy of the log is not used.
 func TestD3_SnapshotOfAnotherHistory(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	s := open(t, dir, nil)
@@ -395,7 +393,7 @@ func TestD3_SnapshotOfAnotherHistory(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(other, "snapshots"), 0o700))
 	require.NoError(t, os.Link(filepath.Join(dir, newest), filepath.Join(other, newest)))
 	flip(t, segmentPath(other, firstSegment), 60)
-	s = open(t, other, nil) // what seq 1 told is not taken from it either
+	s = open(t, other, nil) // the facts of seq 1 are not taken from it either
 	require.Zero(t, s.Report().SnapshotSeq)
 	_, ok = s.Get(ids[0])
 	require.False(t, ok)

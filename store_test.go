@@ -41,7 +41,7 @@ var (
 	complete = checkpoint.Complete{VShardID: 22, ActualPauseUS: 138, GhostStubInstalled: true}
 )
 
-// The five behaviours that a table of latest rows has too.
+// The five behaviors that a table of latest rows has too.
 
 func TestD1_UpsertThenReload(t *testing.T) {
 	dir, id := t.TempDir(), checkpoint.NewMigrationID()
@@ -102,8 +102,8 @@ func TestD1_RemoveSurvivesAReload(t *testing.T) {
 	require.Equal(t, migrationlog.Receipt{Seq: 4}, upsert(t, s, id, 0, complete), "a new life of the id")
 }
 
-// (The fourth and fifth, the payload's CRC and its round trip, are package
-// checkpoint's: TestD1_FlippedPayloadBitChangesCRC, TestGoldenVectors.)
+// Package checkpoint tests the fourth and fifth, the CRC of the payload and its round trip:
+// TestD1_FlippedPayloadBitChangesCRC, TestGoldenVectors.
 
 func TestD1_AbortKeepsReasonAndOrder(t *testing.T) {
 	dir, id := t.TempDir(), checkpoint.NewMigrationID()
@@ -127,7 +127,8 @@ func TestD1_AbortKeepsReasonAndOrder(t *testing.T) {
 	require.EqualValues(t, 1, history[1].PrevSeq)
 }
 
-// A CatchUp row names neither group nor target: the row keeps what AddLearner told.
+// A CatchUp row contains neither the group nor the target. The row keeps both as facts from
+// AddLearner.
 func TestRow_KeepsWhatEarlierPhasesTold(t *testing.T) {
 	dir, id := t.TempDir(), checkpoint.NewMigrationID()
 	s := open(t, dir, nil)
@@ -145,7 +146,7 @@ func TestRow_KeepsWhatEarlierPhasesTold(t *testing.T) {
 	}
 }
 
-// Input that must be refused gives its typed error and appends nothing.
+// Invalid input returns its typed error and appends nothing.
 func TestD3_BadInputAppendsNothing(t *testing.T) {
 	dir, id := t.TempDir(), checkpoint.NewMigrationID()
 	s := open(t, dir, nil)
@@ -216,7 +217,7 @@ func TestGuards(t *testing.T) {
 	require.EqualValues(t, 3, s.Stats().LastSeq)
 }
 
-// One vShard is moved by one migration at a time, whoever else begins meanwhile.
+// Only one of several concurrent migrations of a vShard starts with IfVShardFree.
 func TestGuards_VShard(t *testing.T) {
 	s := open(t, t.TempDir(), nil)
 	begin := func() checkpoint.Checkpoint { return row(t, checkpoint.NewMigrationID(), 0, addLearner) }
@@ -238,7 +239,7 @@ func TestGuards_VShard(t *testing.T) {
 	_, err = s.Remove(first.MigrationID)
 	require.NoError(t, err)
 
-	// Also of those that are decided together one begins.
+	// Also if both are in the same batch.
 	resume := s.HoldCommits()
 	const writers = 20
 	errs := make(chan error)
@@ -263,8 +264,8 @@ func TestGuards_VShard(t *testing.T) {
 	require.Len(t, s.RowsByVShard(addLearner.VShardID), 1)
 }
 
-// Writers of the same step append one event, and everything acknowledged by any
-// of many writers is there after a reload, in the order of its numbers.
+// Concurrent writers of the same step append one event. After a reload, all events that any writer
+// saw acknowledged exist, in the order of their numbers.
 func TestD1_ConcurrentWriters(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, &migrationlog.Options{SegmentSize: 4 << 10})
@@ -324,8 +325,7 @@ func segments(t testing.TB, dir string) []string {
 	return paths
 }
 
-// Close decides every write that has begun: it is acknowledged and there, or
-// refused and not.
+// Each write that started before Close is either acknowledged and recovered, or refused and absent.
 func TestD1_CloseWhileWriting(t *testing.T) {
 	for range 20 {
 		dir := memDir(t)
@@ -362,8 +362,8 @@ func TestD1_CloseWhileWriting(t *testing.T) {
 	}
 }
 
-// D6: after a failed write nothing more is acknowledged, reads go on, and the
-// next Open tells what is there.
+// D6: after a failed write nothing more is acknowledged, reads still work, and the next Open shows
+// the outcome.
 func TestD6_FailedWriteIsSticky(t *testing.T) {
 	for name, spoil := range map[string]func(dir string) error{
 		"another writer's bytes": func(dir string) error {
@@ -409,7 +409,7 @@ func TestD6_FailedWriteIsSticky(t *testing.T) {
 	}
 }
 
-// askingHandler asks the store how it is whenever the store logs an error.
+// askingHandler calls the store whenever the store logs an error.
 type askingHandler struct {
 	slog.Handler
 	store    *migrationlog.Store
@@ -451,7 +451,7 @@ func TestOpen_IsNotADirectory(t *testing.T) {
 	require.Error(t, err)
 }
 
-// NoSync acknowledges before durable; Close makes it so.
+// With NoSync, a write is acknowledged before it is durable. Close makes all writes durable.
 func TestNoSync_CloseIsDurable(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, &migrationlog.Options{NoSync: true, SegmentSize: 8 << 10})
@@ -490,7 +490,7 @@ func TestReadsDoNotWaitForAWrite(t *testing.T) {
 	require.Equal(t, catchUp, got.Payload)
 }
 
-// Readers beside a live writer never see damage, and no event out of order.
+// Readers next to a live writer see no damage, and no event out of order.
 func TestD10_ReadersBesideAWriter(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, &migrationlog.Options{SegmentSize: 16 << 10, NoSync: true})
@@ -523,7 +523,7 @@ func TestD10_ReadersBesideAWriter(t *testing.T) {
 	wg.Wait()
 }
 
-// A handler may close the store, wherever it is called from.
+// A log handler may close the store, whichever call it runs in.
 func TestLoggerMayClose(t *testing.T) {
 	for name, do := range map[string]func(s *migrationlog.Store, dir string){
 		"a snapshot beside writers": func(s *migrationlog.Store, _ string) {

@@ -15,8 +15,8 @@ import (
 	"migrationlog/replay"
 )
 
-// memDir is a directory in memory where the system has one, for tests that open
-// thousands of logs and do not depend on a disk.
+// memDir returns a directory in memory if the system has one, for tests that open thousands of logs
+// and do not depend on a disk.
 func memDir(t testing.TB) string {
 	dir, err := os.MkdirTemp("/dev/shm", "migrationlog-")
 	if err != nil {
@@ -77,7 +77,7 @@ func verify(t testing.TB, dir string) replay.Report {
 	return report
 }
 
-// hashes are the contents of every file below dir.
+// hashes returns a hash of the content of every file below dir.
 func hashes(t testing.TB, dir string) map[string][32]byte {
 	sums := map[string][32]byte{}
 	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -92,7 +92,7 @@ func hashes(t testing.TB, dir string) map[string][32]byte {
 	return sums
 }
 
-// copyDir copies a log, which may be open: then a snapshot may come or go meanwhile.
+// copyDir copies a log. If the log is open, a snapshot may appear or disappear during the copy.
 func copyDir(t testing.TB, from string) string {
 	for tries := 0; ; tries++ {
 		to := filepath.Join(memDir(t), "log")

@@ -14,8 +14,8 @@ import (
 	"migrationlog/replay"
 )
 
-// setVersion makes the frame at that offset of a segment one of another format version, as a
-// writer of that version does: the header's CRC32C covers the version byte.
+// setVersion changes the format version of the frame at an offset. As a writer of that version
+// does, it includes the version byte in the CRC32C of the header.
 func setVersion(t testing.TB, dir, path string, at int64, version byte) {
 	reader, err := replay.Open(dir)
 	require.NoError(t, err)
@@ -29,8 +29,8 @@ func setVersion(t testing.TB, dir, path string, at int64, version byte) {
 	require.NoError(t, os.WriteFile(path, b, 0o600))
 }
 
-// A log with a frame of a newer version is refused by its version, by Open and by every reader.
-// The refused Open changes no file.
+// Open and every reader refuse a log with a frame of a newer version, and name the version. The
+// refused Open changes no file.
 func TestNewerFormat(t *testing.T) {
 	for name, segmentSize := range map[string]int{"one segment": 0, "many segments": 200} {
 		whole := filepath.Join(memDir(t), "log")
@@ -39,7 +39,7 @@ func TestNewerFormat(t *testing.T) {
 			upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
 		}
 		require.NoError(t, s.Close())
-		// A snapshot of an older writer is from before the newer frames. This log has none.
+		// A snapshot may hide the newer frames from Open. This log has none.
 		require.NoError(t, os.RemoveAll(filepath.Join(whole, "snapshots")))
 		for seq := uint64(1); seq <= 9; seq++ {
 			dir := copyDir(t, whole)
@@ -83,7 +83,7 @@ func recordAt(t testing.TB, dir string, seq uint64) (found replay.Record) {
 	return found
 }
 
-// With a snapshot of it, the last segment is still read as a whole.
+// If there is a snapshot, Open still reads the whole last segment.
 func TestNewerFormat_WithASnapshot(t *testing.T) {
 	dir, events, _ := smallLog(t)
 	record := recordAt(t, dir, uint64(len(events)))

@@ -14,7 +14,7 @@ import (
 	"migrationlog/checkpoint"
 )
 
-// moves are the AddLearners of so many migrations.
+// moves returns the AddLearner events of n migrations.
 func moves(t testing.TB, n int) []checkpoint.Event {
 	events := make([]checkpoint.Event, n)
 	for i := range events {
@@ -23,8 +23,8 @@ func moves(t testing.TB, n int) []checkpoint.Event {
 	return events
 }
 
-// D1: many events at once are durable and visible, in their order, with a few appends for all;
-// another call's events may stand between them, and beside all of them other writers go on.
+// D1: the events of one call are durable and visible in their order, with a few appends for all.
+// Events of concurrent calls may lie between them.
 func TestD1_WriteAll(t *testing.T) {
 	const callers, events = 3, 1100
 	dir := t.TempDir()
@@ -67,8 +67,8 @@ func TestD1_WriteAll(t *testing.T) {
 	require.Equal(t, len(want), s.Len())
 }
 
-// D3: it ends with the first event that is refused, whatever for: those before it are written,
-// and none after it.
+// D3: WriteAll stops at the first rejected event, whatever the reason. The events before it are
+// written, and none after it.
 func TestD3_WriteAllEndsWhereItIsRefused(t *testing.T) {
 	changed := addLearner
 	changed.TargetNode++
@@ -106,8 +106,8 @@ func TestD3_WriteAllEndsWhereItIsRefused(t *testing.T) {
 	}
 }
 
-// D6: where a write fails there are receipts of what went before it, and what failed is
-// not visible.
+// D6: if an append fails, WriteAll returns the receipts of the events before it, and the events of
+// the failed append are not visible.
 func TestD6_WriteAllFails(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, nil)
@@ -136,7 +136,7 @@ func TestD6_WriteAllFails(t *testing.T) {
 	require.Empty(t, receipts)
 }
 
-// Events that change nothing have receipts that say so, and do not end it.
+// An event that changes nothing has a receipt that shows it, and does not stop WriteAll.
 func TestWriteAll_Duplicates(t *testing.T) {
 	s := open(t, t.TempDir(), nil)
 	move := moves(t, 1)[0]
