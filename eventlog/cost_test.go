@@ -67,7 +67,7 @@ func BenchmarkCost(b *testing.B) {
 	b.Run("lock_is_ours", func(b *testing.B) {
 		log := beginLog(b, b.TempDir(), Options{})
 		for b.Loop() {
-			_, err := log.lock.stillThere()
+			_, err := log.lock.isCurrent()
 			require.NoError(b, err)
 		}
 	})

@@ -7,7 +7,7 @@
 // tidwall/wal neither checks what it reads nor survives what it does not expect.
 //
 // The way of a start is a Recovery: [Begin] locks and judges the directory,
-// [Recovery.Items] reads it, [Recovery.Finish] repairs it and returns the [Log].
+// [Recovery.Scan] reads it, [Recovery.Finish] repairs it and returns the [Log].
 // Where there is a log, nothing but the lock file is written before Finish.
 //
 // A repair never changes what a segment says. A torn write at the end of the log is

@@ -41,7 +41,7 @@ func lock(dir string, timeout time.Duration) (*heldLock, error) {
 		ours := false
 		var id fileID
 		if got {
-			if id, _, err = look(path); err == nil || errors.Is(err, fs.ErrNotExist) {
+			if id, _, err = statID(path); err == nil || errors.Is(err, fs.ErrNotExist) {
 				ours, err = isHeld(l)
 			}
 		}
@@ -78,13 +78,13 @@ func isHeld(l *flock.Flock) (bool, error) {
 	return err == nil && os.SameFile(held, named), err
 }
 
-// stillThere reports whether the path names the locked file.
-func (l *heldLock) stillThere() (bool, error) {
-	id, _, err := look(l.Path())
+// isCurrent reports whether the path names the locked file.
+func (l *heldLock) isCurrent() (bool, error) {
+	id, _, err := statID(l.Path())
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	return err == nil && id.is(l.id), err
+	return err == nil && id.equal(l.id), err
 }
 
 func holder(path string) int {
@@ -100,7 +100,7 @@ func holder(path string) int {
 // unlock clears the PID, unless the file is another's by now, and lets go of the
 // lock.
 func unlock(l *heldLock) error {
-	ours, err := l.stillThere()
+	ours, err := l.isCurrent()
 	if ours {
 		err = os.Truncate(l.Path(), 0)
 	}

@@ -37,7 +37,7 @@ func TestLock_Held(t *testing.T) {
 
 // Every way to end a writer or a recovery releases the lock and empties its file, a failed opening
 // among them.
-func TestLock_LetGoOf(t *testing.T) {
+func TestLock_Released(t *testing.T) {
 	whole := closedLog(t, 3, Options{})
 	for name, end := range map[string]func(t *testing.T, dir string){
 		"close":   func(t *testing.T, dir string) { require.NoError(t, openLog(t, dir, Options{}).Close()) },
@@ -162,13 +162,13 @@ func TestLock_ReplacedWhileWaiting(t *testing.T) {
 		}()
 		second, err := lock(dir, time.Minute)
 		require.NoError(t, err)
-		current, err := second.stillThere()
+		current, err := second.isCurrent()
 		require.NoError(t, err)
 		require.True(t, current)
 		_, err = lock(dir, 0)
 		require.ErrorIs(t, err, ErrLocked)
 
-		current, err = first.stillThere()
+		current, err = first.isCurrent()
 		require.NoError(t, err)
 		require.False(t, current)
 		require.NoError(t, unlock(first))
@@ -179,7 +179,7 @@ func TestLock_ReplacedWhileWaiting(t *testing.T) {
 
 // If the lock file of a writer is removed or replaced, the writer writes nothing more and leaves
 // the new file alone.
-func TestLock_TakenFromAWriter(t *testing.T) {
+func TestLock_RemovedOrReplaced(t *testing.T) {
 	for name, take := range map[string]func(t *testing.T, path string){
 		"removed": func(t *testing.T, path string) { require.NoError(t, os.Remove(path)) },
 		"replaced": func(t *testing.T, path string) {

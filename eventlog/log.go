@@ -25,7 +25,7 @@ type Log struct {
 	nextSeq        uint64
 	last           segment.FrameID
 	durableThrough uint64 // what the next frame's header says
-	pause          pause
+	spinWait       spinWait
 	failed         error
 	closed         bool
 
@@ -72,7 +72,7 @@ func (l *Log) Write(entries []Entry) error {
 		return l.fail(err)
 	}
 	for len(entries) > 0 {
-		if l.tail.room() <= 0 {
+		if l.tail.remaining() <= 0 {
 			if err := l.rotate(); err != nil {
 				return l.fail(err)
 			}
@@ -119,7 +119,7 @@ func (l *Log) fail(err error) error {
 // checkLockHeld returns an error if another writer may have the log open: LOCK is no longer the
 // file that this writer locked.
 func (l *Log) checkLockHeld() error {
-	ours, err := l.lock.stillThere()
+	ours, err := l.lock.isCurrent()
 	if err == nil && !ours { //mutant:lock-file-ours
 		err = fmt.Errorf("%s was replaced: another writer may have the log", l.lock.Path())
 	}
@@ -136,7 +136,7 @@ func (l *Log) write(entries []Entry) (int, error) {
 		if n > segment.HeaderBytes+segment.MaxBodyBytes {
 			return 0, fmt.Errorf("a frame of %d bytes, at most %d", n, segment.HeaderBytes+segment.MaxBodyBytes)
 		}
-		if sizeBytes >= l.tail.room() {
+		if sizeBytes >= l.tail.remaining() {
 			break
 		}
 		h := segment.Header{Seq: l.nextSeq + uint64(i), PrevSeq: e.PrevSeq, DurableThrough: l.durableThrough}
@@ -165,7 +165,7 @@ func (l *Log) rotate() error {
 	if err := l.markDurable(); err != nil {
 		return err
 	}
-	return l.begin()
+	return l.startSegment()
 }
 
 // markDurable notes, and syncs, that all that was written is on the device.
@@ -174,32 +174,32 @@ func (l *Log) markDurable() error {
 	return errors.Join(l.watermark.set(l.durableThrough), l.watermark.sync())
 }
 
-// begin makes an empty segment for the next frame and opens it.
-func (l *Log) begin() error {
-	path := l.next()
+// startSegment makes an empty segment for the next frame and opens it.
+func (l *Log) startSegment() error {
+	path := l.nextPath()
 	if err := createEmpty(path); err != nil {
 		return err
 	}
-	return l.openEmpty(path)
+	return l.openNewSegment(path)
 }
 
-// next is the path of the segment that the next frame would begin.
-func (l *Log) next() string {
+// nextPath is the path of the segment that the next frame would begin.
+func (l *Log) nextPath() string {
 	return filepath.Join(l.dir, segment.WALDir, segment.Name(l.nextSeq))
 }
 
-// openEmpty opens a segment that was made. Its name is durable before anything is
+// openNewSegment opens a segment that was made. Its name is durable before anything is
 // written to it.
-func (l *Log) openEmpty(path string) error {
+func (l *Log) openNewSegment(path string) error {
 	if err := syncDir(filepath.Dir(path)); err != nil { //mutant:new-segment-name-synced
 		return err
 	}
-	return l.open(path, 0)
+	return l.openSegment(path, 0)
 }
 
-// open appends to the segment at path, the last one, from its end on.
-func (l *Log) open(path string, sizeBytes int64) error {
-	t, err := openTail(path, l.nextSeq-1, sizeBytes, int64(l.opts.SegmentSize), &l.pause)
+// openSegment appends to the segment at path, the last one, from its end on.
+func (l *Log) openSegment(path string, sizeBytes int64) error {
+	t, err := openTail(path, l.nextSeq-1, sizeBytes, int64(l.opts.SegmentSize), &l.spinWait)
 	if err == nil {
 		l.tail = t
 	}

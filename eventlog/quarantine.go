@@ -35,8 +35,8 @@ type quarantineReport struct {
 	SavedAt time.Time        `json:"saved_at"`
 }
 
-// keepFile puts a file, if it is there, into quarantine/.
-func (r *Recovery) keepFile(d segment.Damage, put func(from, to string) error) error {
+// quarantineFile puts a file, if it is there, into quarantine/.
+func (r *Recovery) quarantineFile(d segment.Damage, put func(from, to string) error) error {
 	from := filepath.Join(r.dir, d.Segment)
 	_, err := os.Lstat(from)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -45,14 +45,14 @@ func (r *Recovery) keepFile(d segment.Damage, put func(from, to string) error) e
 	if err != nil {
 		return err
 	}
-	return r.save(filepath.Base(d.Segment), func(to string) error { return put(from, to) },
+	return r.quarantine(filepath.Base(d.Segment), func(to string) error { return put(from, to) },
 		quarantineReport{Segment: d.Segment, Length: d.Length, Reason: d.Reason})
 }
 
-// keepSegment gives a damaged segment a second name in quarantine/, once for what
+// quarantineSegment gives a damaged segment a second name in quarantine/, once for what
 // is wrong with it. The segment stays where it is: its whole frames are served
 // from there. Where its end will be cut off, quarantine/ gets a copy.
-func (r *Recovery) keepSegment(name string, damage []segment.Damage) error {
+func (r *Recovery) quarantineSegment(name string, damage []segment.Damage) error {
 	from := filepath.Join(r.dir, segment.WALDir, name)
 	info, err := os.Lstat(from)
 	if _, ok := segment.ParseName(name); !ok || errors.Is(err, fs.ErrNotExist) {
@@ -61,19 +61,19 @@ func (r *Recovery) keepSegment(name string, damage []segment.Damage) error {
 	if err != nil {
 		return err
 	}
-	if kept, err := r.isKept(name, damage); err != nil || kept {
+	if kept, err := r.alreadyQuarantined(name, damage); err != nil || kept {
 		return errors.Join(err, r.syncQuarantine())
 	}
 	put := linkFile
 	if tail := r.scan.Tail(); tail.Segment == name && tail.Beyond > 0 { //mutant:cut-segment-copied
 		put = copyFile
 	}
-	return r.save(name, func(to string) error { return put(from, to) }, quarantineReport{Segment: name, Length: info.Size(), Reason: "damaged", Damage: damage})
+	return r.quarantine(name, func(to string) error { return put(from, to) }, quarantineReport{Segment: name, Length: info.Size(), Reason: "damaged", Damage: damage})
 }
 
-// save puts a file into quarantine/ under a name that is free there, and makes it
+// quarantine puts a file into quarantine/ under a name that is free there, and makes it
 // and its report durable.
-func (r *Recovery) save(name string, put func(to string) error, report quarantineReport) error {
+func (r *Recovery) quarantine(name string, put func(to string) error, report quarantineReport) error {
 	dir := filepath.Join(r.dir, QuarantineDir)
 	if err := makeDir(dir); err != nil {
 		return err
@@ -93,7 +93,7 @@ func (r *Recovery) save(name string, put func(to string) error, report quarantin
 	if err := put(to); err != nil { // the disk may be full: no attempt leaves more on it
 		return errors.Join(err, os.Remove(to+reportSuffix))
 	}
-	r.saved = append(r.saved, filepath.Join(QuarantineDir, filepath.Base(to)))
+	r.quarantined = append(r.quarantined, filepath.Join(QuarantineDir, filepath.Base(to)))
 	return syncDir(dir) //mutant:quarantine-synced
 }
 
@@ -122,9 +122,9 @@ func (r *Recovery) isLinked(d segment.Damage) (bool, error) {
 	return false, err
 }
 
-// isKept reports whether an earlier opening has kept the segment for the same
+// alreadyQuarantined reports whether an earlier opening has kept the segment for the same
 // damage.
-func (r *Recovery) isKept(name string, damage []segment.Damage) (bool, error) {
+func (r *Recovery) alreadyQuarantined(name string, damage []segment.Damage) (bool, error) {
 	dir := filepath.Join(r.dir, QuarantineDir)
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -223,7 +223,7 @@ func TestQuarantine_DamagedFilesStayUntilTheyAreReplaced(t *testing.T) {
 func TestQuarantine_Fails(t *testing.T) {
 	r := begin(t, closedLog(t, 1, Options{}), Options{})
 	full := errors.New("no space left on the device")
-	err := r.save("x", func(string) error { return full }, quarantineReport{})
+	err := r.quarantine("x", func(string) error { return full }, quarantineReport{})
 	require.ErrorIs(t, err, full)
 	require.Empty(t, names(t, filepath.Join(r.dir, QuarantineDir)))
 	require.Empty(t, r.Quarantined())

@@ -18,9 +18,9 @@ import (
 // one is held in memory while a log is opened.
 const DefaultSegmentBytes = 4 << 20
 
-// worthReading is the part of a segment up to which an opening goes on in the last one:
+// maxReuseFraction is the part of a segment up to which an opening goes on in the last one:
 // tidwall/wal reads all of it, and has no use for that.
-const worthReading = 16
+const maxReuseFraction = 16
 
 // Options are the choices of a Log's owner. The zero value is sound.
 type Options struct {
@@ -34,16 +34,16 @@ type Options struct {
 // Recovery is a log on its way from whatever state its directory is in to one
 // that can be appended to. Its owner holds the lock.
 type Recovery struct {
-	dir       string
-	opts      Options
-	lock      *heldLock
-	found     segment.Directory
-	snapshots []segment.Snapshot
-	lastName  string // of the segment that tidwall/wal takes for the last
-	scan      *segment.Scan
-	scanned   bool
-	damage    map[string][]segment.Damage // by segment, where there are bytes that are no frame; torn tails aside
-	saved     []string
+	dir         string
+	opts        Options
+	lock        *heldLock
+	found       segment.Directory
+	snapshots   []segment.Snapshot
+	lastName    string // of the segment that tidwall/wal takes for the last
+	scan        *segment.Scan
+	scanned     bool
+	damage      map[string][]segment.Damage // by segment, where there are bytes that are no frame; torn tails aside
+	quarantined []string
 }
 
 // Begin locks the directory and judges it, making a new log where there is
@@ -75,14 +75,14 @@ func Begin(dir string, opts Options) (*Recovery, error) {
 		return nil, err
 	}
 	r := &Recovery{dir: dir, opts: opts, lock: l}
-	if err := r.judge(fsys); err != nil {
+	if err := r.inspect(fsys); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", dir, err), unlock(l))
 	}
 	return r, nil
 }
 
-// judge reads what the directory says of itself, once the lock is held.
-func (r *Recovery) judge(fsys fs.FS) (err error) {
+// inspect reads what the directory says of itself, once the lock is held.
+func (r *Recovery) inspect(fsys fs.FS) (err error) {
 	r.found, err = segment.ReadDirectory(fsys)
 	if errors.Is(err, segment.ErrNotALog) {
 		if err = r.create(); err == nil {
@@ -222,7 +222,7 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 			return nil, err
 		}
 	}
-	if err := r.setAsideSnapshots(); err != nil {
+	if err := r.quarantineSnapshots(); err != nil {
 		return nil, err
 	}
 	if err := r.repair(); err != nil {
@@ -237,14 +237,14 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 		dir: r.dir, opts: r.opts, uuid: r.found.Manifest.UUID, lock: r.lock, watermark: watermark,
 		last: last, nextSeq: tail.NextSeq, durableThrough: tail.NextSeq - 1,
 	}
-	switch next := log.next(); {
+	switch next := log.nextPath(); {
 	case tail.Dirty: //mutant:dirty-tail
-		err = log.begin()
-	case tail.Bytes > int64(r.opts.SegmentSize/worthReading) && tail.NextSeq <= segment.MaxSeq &&
+		err = log.startSegment()
+	case tail.Bytes > int64(r.opts.SegmentSize/maxReuseFraction) && tail.NextSeq <= segment.MaxSeq &&
 		createEmpty(next) == nil: // else the disk may be full
-		err = log.openEmpty(next)
+		err = log.openNewSegment(next)
 	default:
-		err = log.open(filepath.Join(r.dir, segment.WALDir, tail.Segment), tail.Bytes)
+		err = log.openSegment(filepath.Join(r.dir, segment.WALDir, tail.Segment), tail.Bytes)
 	}
 	if err != nil {
 		return nil, errors.Join(err, watermark.close())
@@ -254,4 +254,4 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 
 // Quarantined returns the paths, relative to the log's directory, of what Finish put
 // into quarantine/.
-func (r *Recovery) Quarantined() []string { return r.saved }
+func (r *Recovery) Quarantined() []string { return r.quarantined }

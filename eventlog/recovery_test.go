@@ -238,9 +238,9 @@ func TestAbandon_LeavesTheDirectoryUnchanged(t *testing.T) {
 	}
 }
 
-// Items can read the last segment alone. Then the segment's name gives the number of its first
+// Scan can read the last segment alone. Then the segment's name gives the number of its first
 // frame.
-func TestItems_LastSegment(t *testing.T) {
+func TestScan_LastSegment(t *testing.T) {
 	dir := closedLog(t, 5, Options{SegmentSize: 2 * bodyBytes})
 	flip(t, bodyBytes-1, segmentPath(dir, 3)) // not read
 	r := begin(t, dir, Options{})

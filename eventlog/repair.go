@@ -21,22 +21,22 @@ func (r *Recovery) repair() error {
 	for _, d := range r.found.Damage { // in place until there is a sound one
 		linked, err := r.isLinked(d)
 		if err == nil && !linked {
-			err = r.keepFile(d, linkOrMove)
+			err = r.quarantineFile(d, linkOrMove)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if err := r.keepEvidence(); err != nil {
+	if err := r.raiseWatermark(); err != nil {
 		return err
 	}
 	for _, d := range r.found.Strays { //mutant:strays-moved
-		if err := r.keepFile(d, moveFile); err != nil {
+		if err := r.quarantineFile(d, moveFile); err != nil {
 			return err
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.damage)) { //mutant:damaged-segments-kept
-		if err := r.keepSegment(name, r.damage[name]); err != nil {
+		if err := r.quarantineSegment(name, r.damage[name]); err != nil {
 			return err
 		}
 	}
@@ -58,7 +58,7 @@ func (r *Recovery) repairTail() error {
 	tail := r.scan.Tail()
 	path := filepath.Join(r.dir, segment.WALDir, tail.Segment)
 	if tail.Torn > 0 { //mutant:torn-tail-saved
-		if err := r.saveTail(path, tail); err != nil {
+		if err := r.quarantineTail(path, tail); err != nil {
 			return err
 		}
 	}
@@ -118,7 +118,7 @@ func (r *Recovery) updateManifest() error {
 		return r.writeManifest(r.found.Manifest)
 	}
 	for _, name := range []string{segment.ManifestCopyName, segment.ManifestName} {
-		same, err := r.holds(name, r.found.Manifest.Encode())
+		same, err := r.hasContent(name, r.found.Manifest.Encode())
 		if err != nil {
 			return err
 		}
@@ -129,10 +129,10 @@ func (r *Recovery) updateManifest() error {
 	return nil
 }
 
-// keepEvidence raises the watermark to the highest number that is proven durable. The repair then
+// raiseWatermark raises the watermark to the highest number that is proven durable. The repair then
 // moves a damaged snapshot away and cuts off a torn write, whose headers may have been the proof. An
 // opening that is cut short in between must leave it to the next one.
-func (r *Recovery) keepEvidence() error {
+func (r *Recovery) raiseWatermark() error {
 	through, moves := r.scan.Losses().Through(), slices.ContainsFunc(r.found.Strays, segment.Damage.OfSnapshot)
 	if through <= r.found.Watermark || r.found.Manifest.Revision == 0 || !moves && r.scan.Tail().Torn == 0 {
 		return nil
@@ -149,7 +149,7 @@ func (r *Recovery) writeWatermark(seq uint64) error {
 	want := segment.AppendWatermark(nil, r.found.Manifest.UUID, seq)
 	for _, name := range segment.WatermarkNames {
 		path := filepath.Join(r.dir, name)
-		same, err := r.holds(name, want)
+		same, err := r.hasContent(name, want)
 		if err == nil && !same {
 			if _, missing := os.Lstat(path); missing != nil || r.isDamaged(name) {
 				err = replaceFile(path, want)
@@ -164,9 +164,9 @@ func (r *Recovery) writeWatermark(seq uint64) error {
 	return nil
 }
 
-// holds reports whether a file has this content. One that is damaged, and may be
+// hasContent reports whether a file has this content. One that is damaged, and may be
 // anything, is not looked into.
-func (r *Recovery) holds(name string, want []byte) (bool, error) {
+func (r *Recovery) hasContent(name string, want []byte) (bool, error) {
 	if r.isDamaged(name) {
 		return false, nil
 	}
@@ -181,9 +181,9 @@ func (r *Recovery) isDamaged(name string) bool {
 	return slices.ContainsFunc(r.found.Damage, func(d segment.Damage) bool { return d.Segment == name })
 }
 
-// saveTail copies what is behind the log's last entry, but for the zeros of space that
+// quarantineTail copies what is behind the log's last entry, but for the zeros of space that
 // was not used yet.
-func (r *Recovery) saveTail(path string, tail segment.Tail) error {
+func (r *Recovery) quarantineTail(path string, tail segment.Tail) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -191,7 +191,7 @@ func (r *Recovery) saveTail(path string, tail segment.Tail) error {
 	if int64(len(b)) != tail.Bytes+tail.Beyond {
 		return fmt.Errorf("segment %s has %d bytes where %d were read: somebody else writes to it", path, len(b), tail.Bytes+tail.Beyond)
 	}
-	return r.save(fmt.Sprintf("%s-%d.torn", tail.Segment, tail.Bytes), func(to string) error {
+	return r.quarantine(fmt.Sprintf("%s-%d.torn", tail.Segment, tail.Bytes), func(to string) error {
 		return createFile(to, b[tail.Bytes:tail.Bytes+tail.Torn])
 	}, quarantineReport{
 		Segment: tail.Segment, Offset: tail.Bytes, Length: tail.Torn, NextSeq: tail.NextSeq,

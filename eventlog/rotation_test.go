@@ -115,7 +115,7 @@ func TestPreallocation(t *testing.T) {
 func TestRemainingSpace(t *testing.T) {
 	log := beginLog(t, filepath.Join(memDir(t), "log"), Options{SegmentSize: 2*bodyBytes + 1})
 	for _, want := range []int{2*bodyBytes + 1, bodyBytes + 1, 1, 1 - bodyBytes, bodyBytes + 1} {
-		require.EqualValues(t, want, log.tail.room())
+		require.EqualValues(t, want, log.tail.remaining())
 		require.NoError(t, write(log, body))
 	}
 	list, err := segment.Names(os.DirFS(log.dir))

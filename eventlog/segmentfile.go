@@ -15,10 +15,10 @@ func awaitWriteback(*os.File, int64, int64)       {}
 // fileID tells a file from every other that is there.
 type fileID struct{ info os.FileInfo }
 
-func (id fileID) is(other fileID) bool { return os.SameFile(id.info, other.info) }
+func (id fileID) equal(other fileID) bool { return os.SameFile(id.info, other.info) }
 
-// look returns which file a path names, and its size.
-func look(path string) (id fileID, sizeBytes int64, err error) {
+// statID returns which file a path names, and its size.
+func statID(path string) (id fileID, sizeBytes int64, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return id, 0, err

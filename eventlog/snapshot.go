@@ -65,17 +65,17 @@ func removeTemporaries(dir string) error {
 	return nil
 }
 
-// setAsideSnapshots moves those to quarantine/ that tell of frames which the log has
+// quarantineSnapshots moves those to quarantine/ that tell of frames which the log has
 // not. Their numbers are about to be given to other events, and they would be taken for
 // these.
-func (r *Recovery) setAsideSnapshots() error {
+func (r *Recovery) quarantineSnapshots() error {
 	moved := false
 	for _, s := range r.snapshots {
 		if s.Last.Seq < r.scan.Tail().NextSeq { //mutant:snapshot-beyond-end
 			continue
 		}
 		moved = true
-		err := r.keepFile(segment.Damage{
+		err := r.quarantineFile(segment.Damage{
 			Segment: segment.SnapshotDir + "/" + s.Name(), Length: s.SizeBytes(),
 			Reason: "it covers frames that the log does not have",
 		}, moveFile)

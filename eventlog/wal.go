@@ -13,9 +13,9 @@ import (
 // the last segment of a directory that is known to be sound. It never rotates,
 // truncates, reads or syncs, but when it is closed.
 type appender struct {
-	log    *wal.Log
-	copies copies
-	batch  wal.Batch // empty between writes: one that failed keeps its entries, and is the last
+	log   *wal.Log
+	cache readCache
+	batch wal.Batch // empty between writes: one that failed keeps its entries, and is the last
 }
 
 // openAppender opens the directory, whose last entry must have the index
@@ -40,8 +40,8 @@ func openAppender(dir string, lastSeq uint64) (*appender, error) {
 		log.Close()
 		return nil, err
 	}
-	a := &appender{log: log, copies: copiesOf(log)}
-	a.copies.drop()
+	a := &appender{log: log, cache: readCacheOf(log)}
+	a.cache.release()
 	return a, nil
 }
 
@@ -55,14 +55,14 @@ func (a *appender) write(firstSeq uint64, frames [][]byte) error {
 	if err := a.log.WriteBatch(&a.batch); err != nil {
 		return err
 	}
-	a.copies.empty()
+	a.cache.truncate()
 	return nil
 }
 
 // close syncs and closes the last segment.
 func (a *appender) close() error { return a.log.Close() }
 
-// copies are what tidwall/wal keeps of the last segment to read from: the bytes of
+// readCache are what tidwall/wal keeps of the last segment to read from: the bytes of
 // its entries, and where each begins.
 //
 // Nothing here reads through the library, and these grow with each write by copying all
@@ -70,42 +70,42 @@ func (a *appender) close() error { return a.log.Close() }
 // percentile of an upsert is 2 ms higher so. The library has no option against it, so they are
 // emptied where they lie. What it writes depends on neither. Where it looks otherwise
 // than v1.2.1 does they are left alone, and only time and memory are lost.
-type copies struct {
+type readCache struct {
 	entries   *[]byte
 	positions reflect.Value // a slice
 }
 
-// copiesOf returns where they are, the zero copies where they are not found.
-func copiesOf(log *wal.Log) copies {
+// readCacheOf returns where they are, the zero copies where they are not found.
+func readCacheOf(log *wal.Log) readCache {
 	segments := reflect.ValueOf(log).Elem().FieldByName("segments")
 	if segments.Kind() != reflect.Slice || segments.Len() == 0 {
-		return copies{}
+		return readCache{}
 	}
 	last := reflect.Indirect(segments.Index(segments.Len() - 1))
 	if last.Kind() != reflect.Struct {
-		return copies{}
+		return readCache{}
 	}
 	entries, positions := last.FieldByName("ebuf"), last.FieldByName("epos")
 	if !entries.IsValid() || entries.Type() != reflect.TypeFor[[]byte]() || !entries.CanAddr() ||
 		positions.Kind() != reflect.Slice || !positions.CanAddr() {
-		return copies{}
+		return readCache{}
 	}
-	return copies{
+	return readCache{
 		(*[]byte)(unsafe.Pointer(entries.UnsafeAddr())),
 		reflect.NewAt(positions.Type(), unsafe.Pointer(positions.UnsafeAddr())).Elem(),
 	}
 }
 
-// drop lets go of what was read when the log was opened.
-func (c copies) drop() {
+// release lets go of what was read when the log was opened.
+func (c readCache) release() {
 	if c.entries != nil {
 		*c.entries = nil
 		c.positions.SetZero()
 	}
 }
 
-// empty keeps the memory, for the next write.
-func (c copies) empty() {
+// truncate keeps the memory, for the next write.
+func (c readCache) truncate() {
 	if c.entries != nil {
 		*c.entries = (*c.entries)[:0]
 		c.positions.SetLen(0)

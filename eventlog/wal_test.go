@@ -14,7 +14,7 @@ import (
 
 // tidwall/wal keeps no copy of what is written, nor of what was there when it was opened,
 // and writes at the end all the same.
-func TestNoCopies(t *testing.T) {
+func TestReadCacheStaysEmpty(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	log := beginLog(t, dir, Options{})
 	require.NoError(t, write(log, []byte("one")))
@@ -22,8 +22,8 @@ func TestNoCopies(t *testing.T) {
 	wal := filepath.Join(dir, segment.WALDir)
 	a, err := openAppender(wal, 1)
 	require.NoError(t, err)
-	require.NotNil(t, a.copies.entries, "tidwall/wal looks otherwise")
-	require.Zero(t, cap(*a.copies.entries))
+	require.NotNil(t, a.cache.entries, "tidwall/wal looks otherwise")
+	require.Zero(t, cap(*a.cache.entries))
 	require.NoError(t, a.write(2, [][]byte{[]byte("two"), make([]byte, 8<<10)}))
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
