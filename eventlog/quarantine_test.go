@@ -152,7 +152,7 @@ func TestQuarantine_Report(t *testing.T) {
 	torn := fmt.Sprintf("quarantine/%s-%d.torn", segment.Name(4), bodyBytes)
 	require.Equal(t, quarantineReport{
 		Segment: segment.Name(4), Offset: int64(bodyBytes), Length: int64(bodyBytes - 7), NextSeq: 5,
-		Reason: "the last write was not whole", SavedAt: noon,
+		Reason: "the last write is torn", SavedAt: noon,
 	}, reports[torn])
 
 	other := closedLog(t, 1, Options{})
@@ -212,7 +212,7 @@ func TestQuarantine_DamagedFilesStayUntilTheyAreReplaced(t *testing.T) {
 		items(t, r)
 		put(t, append(read(t, segmentPath(dir, 1)), 0xff), segmentPath(dir, 1)) // ends the repair
 		_, err := r.Finish(segment.FrameID{})
-		require.ErrorContains(t, err, "somebody else writes to it")
+		require.ErrorContains(t, err, "another process writes to it")
 		require.Equal(t, damaged, read(t, dir, name))
 		require.Equal(t, damaged, read(t, dir, QuarantineDir, filepath.Base(name)))
 	}

@@ -14,41 +14,41 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// DefaultSegmentBytes is the size at which a segment is followed by the next. The last
-// one is held in memory while a log is opened.
+// DefaultSegmentBytes is the segment size at which a log rotates. Opening a log reads the last
+// segment into memory.
 const DefaultSegmentBytes = 4 << 20
 
-// maxReuseFraction is the part of a segment up to which an opening goes on in the last one:
-// tidwall/wal reads all of it, and has no use for that.
+// Opening a log continues in the last segment only if that is at most 1/maxReuseFraction full.
+// tidwall/wal reads the whole segment that it continues in, and Recovery has read it already.
 const maxReuseFraction = 16
 
-// Options are the choices of a Log's owner. The zero value is sound.
+// Options configures Begin. The zero value selects the defaults.
 type Options struct {
-	MustExist   bool          // a directory without a log is an error, fs.ErrNotExist
-	LockTimeout time.Duration // how long to wait for another writer; 0 is not at all
-	SegmentSize int           // bytes; 0 is DefaultSegmentBytes
-	NoSync      bool          // Sync does nothing; Close makes all durable
+	MustExist   bool          // return fs.ErrNotExist if the directory has no log
+	LockTimeout time.Duration // how long to wait for another writer; 0 means no wait
+	SegmentSize int           // bytes; 0 means DefaultSegmentBytes
+	NoSync      bool          // Sync does nothing; Close makes everything durable
 	Now         func() time.Time
 }
 
-// Recovery is a log on its way from whatever state its directory is in to one
-// that can be appended to. Its owner holds the lock.
+// Recovery opens a log: Begin starts it, Scan reads the log, and Finish repairs the log and returns
+// it. The lock is held until Abandon, until Finish returns an error, or until the Log is closed.
 type Recovery struct {
 	dir         string
 	opts        Options
 	lock        *heldLock
 	found       segment.Directory
 	snapshots   []segment.Snapshot
-	lastName    string // of the segment that tidwall/wal takes for the last
+	lastName    string // the highest segment name; tidwall/wal appends to that segment
 	scan        *segment.Scan
 	scanned     bool
-	damage      map[string][]segment.Damage // by segment, where there are bytes that are no frame; torn tails aside
+	damage      map[string][]segment.Damage // by segment; without torn writes and empty ranges
 	quarantined []string
 }
 
-// Begin locks the directory and judges it, making a new log where there is
-// none. It returns a *LockedError, fs.ErrNotExist with MustExist, segment.ErrIsWALDir,
-// segment.ErrManifestLost, segment.ErrNewerFormat, ErrNeedsRepair, or an I/O error.
+// Begin locks the directory and inspects it. If there is no log, Begin creates one. It returns a
+// *LockedError, fs.ErrNotExist (with MustExist), segment.ErrIsWALDir, segment.ErrManifestLost,
+// segment.ErrNewerFormat, ErrNeedsRepair, or an I/O error.
 func Begin(dir string, opts Options) (*Recovery, error) {
 	if opts.SegmentSize <= 0 {
 		opts.SegmentSize = DefaultSegmentBytes
@@ -81,7 +81,8 @@ func Begin(dir string, opts Options) (*Recovery, error) {
 	return r, nil
 }
 
-// inspect reads what the directory says of itself, once the lock is held.
+// inspect reads the manifest, the watermark, the snapshots, and the names in the directory. If
+// there is no log, it creates one. The lock must be held.
 func (r *Recovery) inspect(fsys fs.FS) (err error) {
 	r.found, err = segment.ReadDirectory(fsys)
 	if errors.Is(err, segment.ErrNotALog) {
@@ -97,43 +98,43 @@ func (r *Recovery) inspect(fsys fs.FS) (err error) {
 		return err
 	}
 	if len(names) == 0 { //mutant:segments-gone
-		return fmt.Errorf("%w: it has a manifest and not one segment in %s/: is a volume not mounted, or a copy incomplete? (if they are gone for good, keep the directory and begin a new log in another)", ErrNeedsRepair, segment.WALDir)
+		return fmt.Errorf("%w: the manifest exists, but %s/ has no segments: is a volume not mounted, or a copy incomplete? (if the segments are gone for good, keep this directory and start a new log in another one)", ErrNeedsRepair, segment.WALDir)
 	}
 	r.lastName = names[len(names)-1]
 	for _, d := range r.found.Strays {
 		if _, ok := segment.ParseName(filepath.Base(d.Segment)); ok { //mutant:segment-name-taken
-			return fmt.Errorf("%w: %s has a segment's name and is no regular file: put the segment itself in its place", ErrNeedsRepair, d.Segment)
+			return fmt.Errorf("%w: %s has a segment's name but is not a regular file: replace it with the segment itself", ErrNeedsRepair, d.Segment)
 		}
 	}
 	var damaged []segment.Damage
 	r.snapshots, damaged = segment.ReadSnapshots(fsys, r.found.Manifest.UUID, false)
 	//mutant:damaged-snapshots-moved
-	r.found.Strays = append(r.found.Strays, damaged...) // they are of no use where they are
+	r.found.Strays = append(r.found.Strays, damaged...) // Finish moves them to quarantine/
 	return nil
 }
 
-// create makes a log in an empty directory. The watermarks come before what is
-// beside them, see updateWatermark; the manifest last: where it is, a segment has
-// been.
+// create makes a log in a directory that has none. It creates each watermark file before the
+// directory or the segment next to it; writeWatermark explains why. It writes the manifest last. If
+// a log has a manifest but no segment, the segments have therefore been lost.
 func (r *Recovery) create() error {
 	id, err := uuid.NewRandom()
 	if err != nil {
 		return err
 	}
-	nothing := segment.AppendWatermark(nil, id, 0)
+	watermark := segment.AppendWatermark(nil, id, 0)
 	wal := filepath.Join(r.dir, segment.WALDir)
-	err = replaceFile(filepath.Join(r.dir, segment.WatermarkName), nothing)
+	err = replaceFile(filepath.Join(r.dir, segment.WatermarkName), watermark)
 	if err == nil {
 		err = makeDir(wal)
 	}
 	if err == nil {
-		err = replaceFile(filepath.Join(r.dir, segment.WatermarkCopyName), nothing)
+		err = replaceFile(filepath.Join(r.dir, segment.WatermarkCopyName), watermark)
 	}
 	if err != nil {
 		return err
 	}
 	err = createFile(filepath.Join(wal, segment.Name(1)), nil)
-	if err != nil && !errors.Is(err, fs.ErrExist) { // an earlier attempt was cut short
+	if err != nil && !errors.Is(err, fs.ErrExist) { // exists if an earlier attempt was interrupted
 		return err
 	}
 	if err := syncDir(wal); err != nil { //mutant:segment-name-synced
@@ -142,8 +143,8 @@ func (r *Recovery) create() error {
 	return r.writeManifest(segment.Manifest{UUID: id, Created: r.now().Truncate(time.Second), Revision: 1})
 }
 
-// now is the wall clock, as far as a text may hold it: RFC 3339 has four digits for
-// the year.
+// now returns the wall clock's time in UTC, or 1970-01-01 if the year does not fit into the four
+// digits of RFC 3339.
 func (r *Recovery) now() time.Time {
 	now := r.opts.Now().UTC()
 	if now.Year() < 0 || now.Year() > 9999 {
@@ -152,7 +153,8 @@ func (r *Recovery) now() time.Time {
 	return now
 }
 
-// writeManifest writes both copies of the manifest, each durable before the next.
+// writeManifest writes both copies of the manifest. The first is durable before it writes the
+// second.
 func (r *Recovery) writeManifest(m segment.Manifest) error {
 	for _, name := range []string{segment.ManifestCopyName, segment.ManifestName} {
 		if err := replaceFile(filepath.Join(r.dir, name), m.Encode()); err != nil {
@@ -162,13 +164,13 @@ func (r *Recovery) writeManifest(m segment.Manifest) error {
 	return nil
 }
 
-// Directory is what Begin found beside the frames.
+// Directory returns the state of the directory, without the frames, as Begin found it.
 func (r *Recovery) Directory() segment.Directory { return r.found }
 
-// FS is the log's directory.
+// FS returns the log's directory.
 func (r *Recovery) FS() fs.FS { return os.DirFS(r.dir) }
 
-// Snapshots are the sound ones, the newest first.
+// Snapshots returns the intact snapshots, newest first.
 func (r *Recovery) Snapshots() []segment.Snapshot { return r.snapshots }
 
 // Scan yields the frames and the damage of the log, or of its last segment only, in order. Damage
@@ -191,15 +193,16 @@ func (r *Recovery) Scan(scope segment.Scope) iter.Seq2[segment.Item, error] {
 	}
 }
 
-// Abandon lets go of the lock and leaves the directory as it is.
+// Abandon releases the lock and leaves the directory unchanged.
 func (r *Recovery) Abandon() error { return unlock(r.lock) }
 
-// Finish repairs what Scan found and opens the log for appending, behind that last frame:
-// zero where there is none. Scan must have been read to its end. On an error the lock is
-// let go of: ErrNeedsRepair if the last segment is named for a frame that the log has not
-// reached, or if the log has to go on in a new segment and no number is left to name it, or an
-// I/O error. A crash at any point leaves a directory that the next Recovery
-// takes from there.
+// Finish repairs the damage that Scan found and opens the log for appending. The argument is the
+// last frame, or zero if there is none. The last call of Scan must have been read to its end.
+//
+// Finish returns an I/O error or ErrNeedsRepair. It returns ErrNeedsRepair if the last segment's
+// name is beyond the end of the log, or if the log has to continue in a new segment and no
+// sequence number is left. After an error the lock is released. After a crash at any point, the
+// next Recovery completes the repair.
 func (r *Recovery) Finish(last segment.FrameID) (*Log, error) {
 	log, err := r.finish(last)
 	if err != nil {
@@ -214,10 +217,10 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 	}
 	//mutant:segment-beyond-end
 	if first, _ := segment.ParseName(r.lastName); first > r.scan.Tail().NextSeq {
-		return nil, fmt.Errorf("%w: segment %s is named for a frame that the log has not reached, seq %d: give it back the name of its first frame",
+		return nil, fmt.Errorf("%w: the name of segment %s is beyond the end of the log, which continues with seq %d: rename the segment to the seq of its first frame",
 			ErrNeedsRepair, r.lastName, r.scan.Tail().NextSeq)
 	}
-	if tail := r.scan.Tail(); tail.Dirty { // the log goes on in a new segment
+	if tail := r.scan.Tail(); tail.Dirty { // the log continues in a new segment
 		if err := CheckSeq(tail.NextSeq); err != nil {
 			return nil, err
 		}
@@ -241,9 +244,9 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 	case tail.Dirty: //mutant:dirty-tail
 		err = log.startSegment()
 	case tail.Bytes > int64(r.opts.SegmentSize/maxReuseFraction) && tail.NextSeq <= segment.MaxSeq &&
-		createEmpty(next) == nil: // else the disk may be full
+		createEmpty(next) == nil:
 		err = log.openNewSegment(next)
-	default:
+	default: // also if the file of a new segment cannot be created, as on a full disk
 		err = log.openSegment(filepath.Join(r.dir, segment.WALDir, tail.Segment), tail.Bytes)
 	}
 	if err != nil {
@@ -252,6 +255,6 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 	return log, nil
 }
 
-// Quarantined returns the paths, relative to the log's directory, of what Finish put
-// into quarantine/.
+// Quarantined returns the files that Finish put into quarantine/, as paths relative to the log's
+// directory.
 func (r *Recovery) Quarantined() []string { return r.quarantined }

@@ -156,7 +156,7 @@ func TestFinish_SegmentNamedBeyondTheEnd(t *testing.T) {
 	items(t, r)
 	_, err := r.Finish(segment.FrameID{})
 	require.ErrorIs(t, err, ErrNeedsRepair)
-	require.ErrorContains(t, err, "segment 00000000000000000009 is named for a frame that the log has not reached, seq 4")
+	require.ErrorContains(t, err, "the name of segment 00000000000000000009 is beyond the end of the log, which continues with seq 4")
 	require.Equal(t, before, tree(t, dir))
 
 	require.NoError(t, os.Rename(segmentPath(dir, 9), segmentPath(dir, 3)))

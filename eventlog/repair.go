@@ -13,12 +13,14 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// repair makes the directory one that tidwall/wal can append to: strays out of
-// its way, the last segment ending with its last entry and durable to there; and
-// it writes down what later openings could not know: which of the lost numbers
-// nobody vouches for, before the watermark goes past them.
+// repair prepares the directory for appending with tidwall/wal. It moves stray files away, cuts the
+// last segment at the end of its last entry, and makes that segment durable. If it is unknown
+// whether a lost event had been acknowledged, repair records its sequence number in the manifest.
+// It does so before it raises the watermark past that number. With the raised watermark alone, a
+// later opening would report the event as acknowledged.
 func (r *Recovery) repair() error {
-	for _, d := range r.found.Damage { // in place until there is a sound one
+	// A damaged manifest or watermark is linked, not moved: it stays until an intact file replaces it.
+	for _, d := range r.found.Damage {
 		linked, err := r.isLinked(d)
 		if err == nil && !linked {
 			err = r.quarantineFile(d, linkOrMove)
@@ -52,8 +54,8 @@ func (r *Recovery) repair() error {
 	return r.updateWatermark()
 }
 
-// repairTail cuts off what is behind the log's last entry, and makes the rest
-// durable.
+// repairTail cuts off the bytes after the log's last entry and makes the rest of the segment
+// durable. It copies a torn write to quarantine/ first.
 func (r *Recovery) repairTail() error {
 	tail := r.scan.Tail()
 	path := filepath.Join(r.dir, segment.WALDir, tail.Segment)
@@ -70,10 +72,10 @@ func (r *Recovery) repairTail() error {
 	return rewrite(path, tail.Durable, tail.Bytes) //mutant:tail-rewritten
 }
 
-// rewrite writes a part of a file over itself. What a killed writer has left may be
-// in the kernel's memory alone, and where a sync has failed the kernel may take it
-// for written all the same, and never write it again unless it is changed. From
-// here on it is served, so it has to last.
+// rewrite overwrites the bytes from offset from to offset to with themselves, and syncs the file.
+// The bytes that a killed writer has left may exist only in the kernel's page cache. After a failed
+// sync, the kernel may have marked those pages clean, and then it never writes them unless they are
+// changed. The log is about to return these frames to its readers, so they must become durable now.
 func rewrite(path string, from, to int64) error {
 	if from == to {
 		return overwrite(path, from, nil)
@@ -83,12 +85,12 @@ func rewrite(path string, from, to int64) error {
 		return err
 	}
 	if int64(len(b)) < to {
-		return fmt.Errorf("%s has %d bytes where %d were read: somebody else writes to it", path, len(b), to)
+		return fmt.Errorf("%s has %d bytes, expected at least %d: another process writes to it", path, len(b), to)
 	}
 	return overwrite(path, from, b[from:to])
 }
 
-// overwrite writes into a file that is there, and syncs it.
+// overwrite writes into an existing file and syncs it.
 func overwrite(path string, at int64, b []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
@@ -98,19 +100,20 @@ func overwrite(path string, at int64, b []byte) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// syncDirs makes the names durable that a killed writer may have left in the
-// kernel's memory.
+// syncDirs makes the names of all files durable. A killed writer may have left names that exist
+// only in the kernel's memory.
 func (r *Recovery) syncDirs() error {
 	return errors.Join(syncDir(filepath.Join(r.dir, segment.WALDir)), syncDir(r.dir), syncParent(r.dir))
 }
 
-// updateManifest writes down which numbers are skipped, and makes both copies the
-// same.
+// updateManifest adds sequence numbers to the manifest's skipped numbers if their events are lost
+// and it is unknown whether these had been acknowledged. It also writes both copies if they differ
+// or one of them is missing or damaged.
 func (r *Recovery) updateManifest() error {
-	unknowable := r.scan.Losses().UnknownIfAcknowledged() //mutant:unknowable-noted
-	if len(unknowable) > 0 || r.found.Manifest.Revision == 0 {
-		r.found.Manifest = r.found.Manifest.Skip(unknowable)
-		if r.found.Manifest.Revision == 1 { // from now on there has to be one
+	unknown := r.scan.Losses().UnknownIfAcknowledged() //mutant:unknowable-noted
+	if len(unknown) > 0 || r.found.Manifest.Revision == 0 {
+		r.found.Manifest = r.found.Manifest.Skip(unknown)
+		if r.found.Manifest.Revision == 1 { // a log with this revision or a higher one must have a watermark
 			if err := r.updateWatermark(); err != nil {
 				return err
 			}
@@ -129,22 +132,26 @@ func (r *Recovery) updateManifest() error {
 	return nil
 }
 
-// raiseWatermark raises the watermark to the highest number that is proven durable. The repair then
-// moves a damaged snapshot away and cuts off a torn write, whose headers may have been the proof. An
-// opening that is cut short in between must leave it to the next one.
+// raiseWatermark raises the watermark to the highest sequence number that was durable. The repair
+// then moves damaged snapshots away and cuts off a torn write. Their headers may be the only
+// evidence of that number. If the opening is interrupted after that, the watermark keeps the number
+// for the next opening.
 func (r *Recovery) raiseWatermark() error {
-	through, moves := r.scan.Losses().Through(), slices.ContainsFunc(r.found.Strays, segment.Damage.OfSnapshot)
-	if through <= r.found.Watermark || r.found.Manifest.Revision == 0 || !moves && r.scan.Tail().Torn == 0 {
+	through := r.scan.Losses().Through()
+	movesSnapshot := slices.ContainsFunc(r.found.Strays, segment.Damage.OfSnapshot)
+	if through <= r.found.Watermark || r.found.Manifest.Revision == 0 || !movesSnapshot && r.scan.Tail().Torn == 0 {
 		return nil
 	}
 	return r.writeWatermark(through) //mutant:evidence-kept
 }
 
-// updateWatermark makes both files say that all up to the log's end is durable.
+// updateWatermark sets both watermark files to the last sequence number of the log.
 func (r *Recovery) updateWatermark() error { return r.writeWatermark(r.scan.Tail().NextSeq - 1) }
 
-// writeWatermark writes both files. It writes into a file that is sound: a copy of the directory
-// tends to take the older inode first, and its watermark is then no newer than its frames.
+// writeWatermark writes both watermark files. It overwrites an intact file in place, and replaces
+// only a damaged or missing one. In this way each watermark file usually keeps an older inode than
+// the segments. Copy tools tend to copy older inodes first. A copy that is made while a writer runs
+// then has a watermark that is not newer than the copied frames.
 func (r *Recovery) writeWatermark(seq uint64) error {
 	want := segment.AppendWatermark(nil, r.found.Manifest.UUID, seq)
 	for _, name := range segment.WatermarkNames {
@@ -164,8 +171,8 @@ func (r *Recovery) writeWatermark(seq uint64) error {
 	return nil
 }
 
-// hasContent reports whether a file has this content. One that is damaged, and may be
-// anything, is not looked into.
+// hasContent reports whether the file has this content. It does not read a damaged file, which may
+// be a directory or of any size.
 func (r *Recovery) hasContent(name string, want []byte) (bool, error) {
 	if r.isDamaged(name) {
 		return false, nil
@@ -181,20 +188,20 @@ func (r *Recovery) isDamaged(name string) bool {
 	return slices.ContainsFunc(r.found.Damage, func(d segment.Damage) bool { return d.Segment == name })
 }
 
-// quarantineTail copies what is behind the log's last entry, but for the zeros of space that
-// was not used yet.
+// quarantineTail copies the torn write after the log's last entry to quarantine/, without the
+// preallocated zeros after it.
 func (r *Recovery) quarantineTail(path string, tail segment.Tail) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
 	if int64(len(b)) != tail.Bytes+tail.Beyond {
-		return fmt.Errorf("segment %s has %d bytes where %d were read: somebody else writes to it", path, len(b), tail.Bytes+tail.Beyond)
+		return fmt.Errorf("segment %s has %d bytes, expected %d: another process writes to it", path, len(b), tail.Bytes+tail.Beyond)
 	}
 	return r.quarantine(fmt.Sprintf("%s-%d.torn", tail.Segment, tail.Bytes), func(to string) error {
 		return createFile(to, b[tail.Bytes:tail.Bytes+tail.Torn])
 	}, quarantineReport{
 		Segment: tail.Segment, Offset: tail.Bytes, Length: tail.Torn, NextSeq: tail.NextSeq,
-		Reason: "the last write was not whole",
+		Reason: "the last write is torn",
 	})
 }

@@ -211,7 +211,7 @@ func TestRepair_SomebodyElseWrites(t *testing.T) {
 		put(t, nil, dir, LockName) // as it is when the lock has been let go of
 		before := tree(t, dir)
 		_, err := r.Finish(segment.FrameID{})
-		require.ErrorContains(t, err, "somebody else writes to it", name)
+		require.ErrorContains(t, err, "another process writes to it", name)
 		require.Equal(t, before, tree(t, dir), name)
 	}
 
@@ -220,7 +220,7 @@ func TestRepair_SomebodyElseWrites(t *testing.T) {
 	items(t, r)
 	put(t, nil, dir, "wal", segment.Name(1)+".END")
 	_, err := r.Finish(segment.FrameID{})
-	require.ErrorContains(t, err, "somebody else writes into the log's directory")
+	require.ErrorContains(t, err, "another process writes into the log's directory")
 	require.Len(t, read(t, segmentPath(dir, 1)), 3*bodyBytes)
 }
 

@@ -49,7 +49,7 @@ func openTail(path string, lastSeq uint64, sizeBytes, limit int64, w *spinWait) 
 		return nil, err
 	}
 	if len(strays) > 0 { //mutant:strays-refused
-		return nil, fmt.Errorf("%s: somebody else writes into the log's directory", strays[0])
+		return nil, fmt.Errorf("%s: another process writes into the log's directory", strays[0])
 	}
 	id, _, err := statID(path)
 	if err != nil {
@@ -77,10 +77,10 @@ func (t *tail) checkUnmodified() error {
 		return err
 	}
 	if !id.equal(t.id) { //mutant:segment-file-ours
-		return fmt.Errorf("segment %s was replaced: somebody else writes to it", t.file.Name())
+		return fmt.Errorf("segment %s was replaced: another process writes to it", t.file.Name())
 	}
 	if sizeBytes != t.fileSize { //mutant:segment-size-ours
-		return fmt.Errorf("segment %s has %d bytes where %d were written: somebody else writes to it", t.file.Name(), sizeBytes, t.fileSize)
+		return fmt.Errorf("segment %s has %d bytes where %d were written: another process writes to it", t.file.Name(), sizeBytes, t.fileSize)
 	}
 	return nil
 }

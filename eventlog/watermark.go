@@ -56,7 +56,7 @@ func (w *watermark) sync() error {
 			return err
 		}
 		if !os.SameFile(held, named) { //mutant:watermark-file-ours
-			return fmt.Errorf("%s was replaced: somebody else writes to it", file.Name())
+			return fmt.Errorf("%s was replaced: another process writes to it", file.Name())
 		}
 		if err := file.Sync(); err != nil {
 			return err
