@@ -1,17 +1,15 @@
-// Package eventlog knows files, locks, syncs and repair: it takes bodies in and
-// makes them durable frames, and it opens a directory in whatever state a crash
-// or a failing disk has left it.
+// Package eventlog knows files, locks, syncs and repair. It stores bodies as durable frames, and it
+// opens a directory in any state that a crash or a failing disk has left.
 //
-// It refuses to know what a migration is. It uses tidwall/wal to append, and for
-// nothing else: what a directory holds is found by package segment, because
-// tidwall/wal neither checks what it reads nor survives what it does not expect.
+// It refuses to know what a migration is. It uses tidwall/wal only to append. It reads directories
+// with package segment, because tidwall/wal does not verify what it reads and may panic, fail or
+// delete segments if it finds something unexpected.
 //
-// The way of a start is a Recovery: [Begin] locks and judges the directory,
-// [Recovery.Scan] reads it, [Recovery.Finish] repairs it and returns the [Log].
-// Where there is a log, nothing but the lock file is written before Finish.
+// To open a log, a [Recovery] goes through three steps: [Begin] locks and inspects the directory,
+// [Recovery.Scan] reads the log, and [Recovery.Finish] repairs it and returns the [Log]. If the
+// directory already has a log, only the lock file is written before Finish.
 //
-// A repair never changes what a segment says. A torn write at the end of the log is
-// copied to quarantine/ and cut off; damage stays where it is, and where it is in
-// the last segment the log goes on in a new one behind it. So every later scan
-// finds the same damage again from the same evidence.
+// A repair never changes a frame. It copies a torn write at the end of the log to quarantine/ and
+// cuts it off. It leaves damage in place. If the last segment is damaged, the log continues in a
+// new segment. Every later scan therefore finds the same damage from the same evidence.
 package eventlog

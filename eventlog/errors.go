@@ -8,11 +8,10 @@ import (
 )
 
 var (
-	// ErrLocked is returned, as a *LockedError, when another writer has the log open.
+	// ErrLocked is returned, as a *LockedError, if another writer has the log open.
 	ErrLocked = errors.New("log is open in another writer")
-	// ErrFailed is returned for every append after a write or sync has failed.
-	// Whether the failed append is on the device is unknown until the log is
-	// closed and opened again, which reads it anew.
+	// ErrFailed is returned by the write or sync that failed, and by every later one. It is unknown
+	// whether the failed entries are durable until the log is closed and opened again.
 	ErrFailed = errors.New("log has failed: close it and open it again")
 	// ErrNeedsRepair is returned if a log cannot go on without risking a sequence number being
 	// used twice: all segments are missing, the last segment's name is beyond the end of the log, a
@@ -20,19 +19,19 @@ var (
 	ErrNeedsRepair = errors.New("log needs repair by hand")
 )
 
-// CheckSeq returns ErrNeedsRepair if no frame may have that number.
+// CheckSeq returns ErrNeedsRepair if seq is higher than segment.MaxSeq.
 func CheckSeq(seq uint64) error {
 	if seq <= segment.MaxSeq {
 		return nil
 	}
-	return fmt.Errorf("%w: it has used all sequence numbers up to %d, and takes no more events: keep the directory and begin a new log in another",
+	return fmt.Errorf("%w: it has used all sequence numbers up to %d and accepts no more events: keep this directory and begin a new log in another",
 		ErrNeedsRepair, segment.MaxSeq)
 }
 
-// LockedError says who has the log open. errors.Is finds ErrLocked in it.
+// LockedError identifies the process that has the log open. errors.Is matches it with ErrLocked.
 type LockedError struct {
-	Path string // of the lock file
-	PID  int    // of the process that holds it; 0 if it has not said so yet
+	Path string // the lock file
+	PID  int    // the process that holds the lock; 0 if it has not written its PID yet
 }
 
 func (e *LockedError) Error() string {

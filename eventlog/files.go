@@ -14,9 +14,8 @@ const (
 	filePerm fs.FileMode = 0o640
 )
 
-// syncDir makes the entries of a directory durable: a file that was created,
-// renamed or linked may otherwise be gone after a power cut, whatever was synced
-// in it.
+// syncDir makes the entries of a directory durable. Without it, a file that was created, renamed or
+// linked may be missing after a power cut, even if its content was synced.
 func syncDir(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -25,9 +24,9 @@ func syncDir(dir string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// makeDir makes a directory, and the ones above it, where they are not there. All
-// are made durable in their parents, also those that are there: who made them may
-// have been stopped before that.
+// makeDir creates a directory and its parents if they are missing. It syncs the parent of each one,
+// also of those that exist already, because the process that created them may have been killed
+// before it synced the parent.
 func makeDir(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -48,28 +47,29 @@ func makeDir(dir string) error {
 	return syncParent(dir) //mutant:directory-name-synced
 }
 
-// syncParent makes the name of a directory durable, if its parent is ours to open.
+// syncParent makes the name of a directory durable. If this process may not open the parent, it
+// does nothing.
 func syncParent(dir string) error {
 	err := syncDir(filepath.Join(dir, ".."))
-	if errors.Is(err, fs.ErrPermission) { // then it was not made by us
+	if errors.Is(err, fs.ErrPermission) { // then this process did not create dir
 		return nil
 	}
 	return err
 }
 
-// createEmpty makes a new file, which is there for good once its directory is synced. After
-// an error it is not there.
+// createEmpty creates an empty file. After an error it has not created one. The file is durable
+// only after its directory is synced.
 func createEmpty(path string) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, filePerm)
 	if err != nil {
 		return err
 	}
-	f.Close() // nothing was written that this could lose
+	f.Close() // nothing was written, so an error loses nothing
 	return nil
 }
 
-// createFile makes a new file with this content or none, durable once its directory is
-// synced.
+// createFile creates a file and syncs its content. If writing fails, it removes the file again. The
+// file's name is durable only after its directory is synced.
 func createFile(path string, content []byte) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, filePerm)
 	if err != nil {
@@ -82,7 +82,7 @@ func createFile(path string, content []byte) error {
 	return nil
 }
 
-// replaceFile gives a file new content all at once, and makes it durable.
+// replaceFile replaces a file's content atomically and makes it durable.
 func replaceFile(path string, content []byte) error {
 	temporary := path + segment.TemporarySuffix
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {

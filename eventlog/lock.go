@@ -13,25 +13,24 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// LockName is the file that a writer holds an advisory lock on for its life. It
-// names the holder's PID, which is there for people: the lock is what counts,
-// and it ends with the process.
+// LockName is the name of the file on which a writer holds an advisory lock while it has the log
+// open. The file contains the holder's PID for people to read. Only the lock prevents a second
+// writer, and the system releases it when the process ends.
 const LockName = "LOCK"
 
 const (
 	lockPollTime = 10 * time.Millisecond
-	// A holder writes its PID just after it got the lock.
-	lockPIDTime = 50 * time.Millisecond
+	lockPIDTime  = 50 * time.Millisecond // how long to wait for a new holder to write its PID
 )
 
-// heldLock is the lock on a file that its path named when it was taken.
+// heldLock is a lock on the file that had the path of LOCK when the lock was taken.
 type heldLock struct {
 	*flock.Flock
 	id fileID
 }
 
-// lock takes the directory's lock. It tries until the timeout is over, 0 for
-// once, and then returns a *LockedError.
+// lock takes the directory's lock. If another process holds the lock until the timeout, it returns
+// a *LockedError. With a timeout of 0 it does not wait.
 func lock(dir string, timeout time.Duration) (*heldLock, error) {
 	path := filepath.Join(dir, LockName)
 	deadline := time.Now().Add(timeout)
@@ -49,14 +48,14 @@ func lock(dir string, timeout time.Duration) (*heldLock, error) {
 			return nil, errors.Join(fmt.Errorf("lock: %w", err), l.Close())
 		}
 		if ours { //mutant:second-writer
-			_ = os.WriteFile(path, fmt.Appendln(nil, os.Getpid()), filePerm) // it is there for people, and the disk may be full
+			_ = os.WriteFile(path, fmt.Appendln(nil, os.Getpid()), filePerm) // only for people, so a full disk does not matter
 			return &heldLock{l, id}, nil
 		}
 		if err := l.Close(); err != nil {
 			return nil, fmt.Errorf("lock: %w", err)
 		}
 		if !got && !time.Now().Before(deadline) {
-			return nil, &LockedError{Path: path, PID: holder(path)}
+			return nil, &LockedError{Path: path, PID: holderPID(path)}
 		}
 		if !got {
 			time.Sleep(min(lockPollTime, time.Until(deadline)))
@@ -64,8 +63,8 @@ func lock(dir string, timeout time.Duration) (*heldLock, error) {
 	}
 }
 
-// isHeld reports whether the locked file is the one that its path names:
-// somebody may have replaced it between opening and locking.
+// isHeld reports whether the locked file still has its path. Another process may have replaced it
+// after it was opened and before it was locked.
 func isHeld(l *flock.Flock) (bool, error) {
 	held, err := l.Stat()
 	if err != nil {
@@ -78,7 +77,7 @@ func isHeld(l *flock.Flock) (bool, error) {
 	return err == nil && os.SameFile(held, named), err
 }
 
-// isCurrent reports whether the path names the locked file.
+// isCurrent reports whether the locked file still has its path.
 func (l *heldLock) isCurrent() (bool, error) {
 	id, _, err := statID(l.Path())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -87,7 +86,8 @@ func (l *heldLock) isCurrent() (bool, error) {
 	return err == nil && id.equal(l.id), err
 }
 
-func holder(path string) int {
+// holderPID returns the PID in the lock file, or 0 if it has none. It waits for up to lockPIDTime.
+func holderPID(path string) int {
 	for deadline := time.Now().Add(lockPIDTime); ; time.Sleep(time.Millisecond) {
 		text, _ := os.ReadFile(path)
 		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
@@ -97,8 +97,8 @@ func holder(path string) int {
 	}
 }
 
-// unlock clears the PID, unless the file is another's by now, and lets go of the
-// lock.
+// unlock clears the PID and releases the lock. If the file was replaced, it leaves the new one
+// alone.
 func unlock(l *heldLock) error {
 	ours, err := l.isCurrent()
 	if ours {

@@ -200,7 +200,7 @@ func TestLock_RemovedOrReplaced(t *testing.T) {
 			for range 2 {
 				err := log.Write([]Entry{{Body: segment.NewBody(body)}})
 				require.ErrorIs(t, err, ErrFailed)
-				require.ErrorContains(t, err, "LOCK was replaced: another writer may have the log")
+				require.ErrorContains(t, err, "LOCK was removed or replaced: another writer may own the log")
 				require.ErrorIs(t, log.Sync(), ErrFailed)
 				require.ErrorIs(t, log.Health(), ErrFailed)
 			}

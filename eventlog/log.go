@@ -12,7 +12,7 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// Log is a log that is open for appending. One goroutine at a time may use it, but for
+// Log is a log that is open for appending. Only one goroutine at a time may use it, except for
 // SaveSnapshot.
 type Log struct {
 	dir       string
@@ -24,43 +24,44 @@ type Log struct {
 	tail           *tail
 	nextSeq        uint64
 	last           segment.FrameID
-	durableThrough uint64 // what the next frame's header says
+	durableThrough uint64 // all frames up to this number are durable
 	spinWait       spinWait
 	failed         error
 	closed         bool
 
-	// Of one write.
+	// Memory that each write reuses.
 	frames [][]byte
-	buffer []byte // what the frames lie in
+	buffer []byte // contains the frames
 	prefix [binary.MaxVarintLen64]byte
 }
 
-// Entry is what becomes one frame.
+// Entry is the content of a new frame.
 type Entry struct {
-	PrevSeq uint64 // the frame of the same migration before this one; 0 for the first of a life
+	PrevSeq uint64 // previous frame of the same migration; 0 for the first one of an incarnation
 	Body    segment.Body
 }
 
-// NextSeq is the number that the next appended entry gets. It is segment.MaxSeq+1 if no number is
+// NextSeq returns the sequence number of the next entry. It is segment.MaxSeq+1 if no number is
 // left.
 func (l *Log) NextSeq() uint64 { return l.nextSeq }
 
-// DurableThrough is the number of the last frame that is known to be on the device, with
-// all before it.
+// DurableThrough returns the highest sequence number up to which all frames are known to be
+// durable.
 func (l *Log) DurableThrough() uint64 { return l.durableThrough }
 
-// Last is the last frame that was written, or that Finish was told of; zero where there
-// is none.
+// Last returns the last written frame, or the argument of Finish if nothing was written since. It
+// is zero if there is no frame.
 func (l *Log) Last() segment.FrameID { return l.last }
 
-// Health is nil, or the ErrFailed that every write and sync returns.
+// Health returns nil, or the ErrFailed that every Write and Sync returns after the first failure.
 func (l *Log) Health() error { return l.failed }
 
-// Write writes the entries with consecutive numbers, from NextSeq on, and where that is faster
-// has the device begin with them: then what the caller does until it calls Sync takes no time. If
-// fewer numbers are left than there are entries, it writes nothing and returns ErrNeedsRepair: the
-// log stays usable. Any other error is an ErrFailed: it is unknown how many of the entries are in
-// the log, and the log takes no more.
+// Write writes the entries with consecutive sequence numbers, from NextSeq on. It may make the
+// device start to write them, so that the caller's work before Sync overlaps with the device's.
+//
+// If fewer numbers are left than there are entries, Write writes nothing and returns
+// ErrNeedsRepair. The log stays usable. Any other error is an ErrFailed. It is then unknown how
+// many of the entries are in the log, and every later Write fails.
 func (l *Log) Write(entries []Entry) error {
 	if l.failed != nil {
 		return l.failed
@@ -92,8 +93,8 @@ func (l *Log) Write(entries []Entry) error {
 	return nil
 }
 
-// Sync returns when all that was written is durable; with Options.NoSync it does nothing.
-// Its error is an ErrFailed.
+// Sync makes all written entries durable. With Options.NoSync it does nothing. Its error is an
+// ErrFailed.
 func (l *Log) Sync() error {
 	if l.failed != nil || l.opts.NoSync {
 		return l.failed
@@ -108,39 +109,38 @@ func (l *Log) Sync() error {
 	return nil
 }
 
-// fail ends the log's life: after a failed write the file holds what nobody
-// knows, and after a failed sync the kernel may have dropped what it could not
-// write and report success from then on.
+// fail makes all later writes and syncs return ErrFailed. After a failed write, the content of the
+// file is unknown. After a failed sync, the kernel may have dropped the pages that it could not
+// write, and a later sync may still report success.
 func (l *Log) fail(err error) error {
 	l.failed = fmt.Errorf("%w (%w)", ErrFailed, err) //mutant:failure-sticky
 	return l.failed
 }
 
-// checkLockHeld returns an error if another writer may have the log open: LOCK is no longer the
-// file that this writer locked.
+// checkLockHeld returns an error if LOCK is no longer the file that this writer locked. Another
+// writer may then have the log open.
 func (l *Log) checkLockHeld() error {
 	ours, err := l.lock.isCurrent()
 	if err == nil && !ours { //mutant:lock-file-ours
-		err = fmt.Errorf("%s was replaced: another writer may have the log", l.lock.Path())
+		err = fmt.Errorf("%s was removed or replaced: another writer may own the log", l.lock.Path())
 	}
 	return err
 }
 
-// write appends as many of the entries as the last segment takes, and returns
-// their number.
+// write appends entries until the last segment is full, and returns their number.
 func (l *Log) write(entries []Entry) (int, error) {
 	l.buffer, l.frames = l.buffer[:0], l.frames[:0]
 	var sizeBytes int64
 	for i, e := range entries {
 		n := e.Body.FrameBytes()
 		if n > segment.HeaderBytes+segment.MaxBodyBytes {
-			return 0, fmt.Errorf("a frame of %d bytes, at most %d", n, segment.HeaderBytes+segment.MaxBodyBytes)
+			return 0, fmt.Errorf("a frame has %d bytes, the maximum is %d", n, segment.HeaderBytes+segment.MaxBodyBytes)
 		}
 		if sizeBytes >= l.tail.remaining() {
 			break
 		}
 		h := segment.Header{Seq: l.nextSeq + uint64(i), PrevSeq: e.PrevSeq, DurableThrough: l.durableThrough}
-		l.buffer = slices.Grow(l.buffer, n) // where it moves, the frames before stay
+		l.buffer = slices.Grow(l.buffer, n) // if this reallocates, the earlier frames keep the old memory
 		l.buffer = segment.AppendFrame(l.buffer, &l.uuid, h, e.Body)
 		l.frames = append(l.frames, l.buffer[len(l.buffer)-n:])
 		sizeBytes += int64(len(binary.AppendUvarint(l.prefix[:0], uint64(n))) + n)
@@ -153,8 +153,8 @@ func (l *Log) write(entries []Entry) (int, error) {
 	return len(l.frames), nil
 }
 
-// rotate seals the last segment and begins the next. The watermark lags no more
-// than a segment.
+// rotate seals the last segment and starts the next one. It also syncs the watermark, which
+// therefore lags by at most one segment after a power cut.
 func (l *Log) rotate() error {
 	if err := l.checkLockHeld(); err != nil { //mutant:rotation-lock-checked
 		return err
@@ -168,13 +168,14 @@ func (l *Log) rotate() error {
 	return l.startSegment()
 }
 
-// markDurable notes, and syncs, that all that was written is on the device.
+// markDurable raises the watermark to the last written frame and syncs it. All frames must be
+// durable.
 func (l *Log) markDurable() error {
 	l.durableThrough = l.nextSeq - 1
 	return errors.Join(l.watermark.set(l.durableThrough), l.watermark.sync())
 }
 
-// startSegment makes an empty segment for the next frame and opens it.
+// startSegment creates an empty segment for the next frame and opens it.
 func (l *Log) startSegment() error {
 	path := l.nextPath()
 	if err := createEmpty(path); err != nil {
@@ -183,13 +184,12 @@ func (l *Log) startSegment() error {
 	return l.openNewSegment(path)
 }
 
-// nextPath is the path of the segment that the next frame would begin.
+// nextPath returns the path of a segment that starts with the next frame.
 func (l *Log) nextPath() string {
 	return filepath.Join(l.dir, segment.WALDir, segment.Name(l.nextSeq))
 }
 
-// openNewSegment opens a segment that was made. Its name is durable before anything is
-// written to it.
+// openNewSegment opens a segment that was just created. It first makes the segment's name durable.
 func (l *Log) openNewSegment(path string) error {
 	if err := syncDir(filepath.Dir(path)); err != nil { //mutant:new-segment-name-synced
 		return err
@@ -197,7 +197,7 @@ func (l *Log) openNewSegment(path string) error {
 	return l.openSegment(path, 0)
 }
 
-// openSegment appends to the segment at path, the last one, from its end on.
+// openSegment opens the last segment, at path, to append entries after its first sizeBytes.
 func (l *Log) openSegment(path string, sizeBytes int64) error {
 	t, err := openTail(path, l.nextSeq-1, sizeBytes, int64(l.opts.SegmentSize), &l.spinWait)
 	if err == nil {
@@ -206,9 +206,8 @@ func (l *Log) openSegment(path string, sizeBytes int64) error {
 	return err
 }
 
-// Close makes everything durable and lets go of the lock. After an error that is
-// an ErrFailed, what was written since the last sync may be lost. A second Close
-// does nothing.
+// Close makes everything durable and releases the lock. If it returns an ErrFailed, entries written
+// after the last successful sync may be lost. A second Close does nothing.
 func (l *Log) Close() error {
 	if l.closed {
 		return nil

@@ -11,7 +11,8 @@ import (
 )
 
 // D3: if too few numbers are left for the entries, none of them is written. That does not fail the
-// log: it takes as many entries as it has numbers for. A full log opens again without a new segment.
+// log: it takes as many entries as it has numbers for. A full log opens again without a new
+// segment.
 func TestD3_WriteBeyondMaxSeq(t *testing.T) {
 	for _, opts := range []Options{{}, {SegmentSize: 1}} {
 		dir := filepath.Join(t.TempDir(), "log")

@@ -4,20 +4,20 @@ package eventlog
 
 import "os"
 
-// datasync makes durable what is in the file. The tag portable builds it where there
-// is fdatasync as well.
+// datasync makes the file's content durable. With the build tag portable, this file is also used on
+// Linux.
 func datasync(f *os.File) error { return f.Sync() }
 
-// startWriteback and awaitWriteback leave it to datasync.
+// startWriteback and awaitWriteback do nothing here: datasync does all the work.
 func startWriteback(*os.File, int64, int64) error { return nil }
 func awaitWriteback(*os.File, int64, int64)       {}
 
-// fileID tells a file from every other that is there.
+// fileID identifies a file among all files that exist at the same time.
 type fileID struct{ info os.FileInfo }
 
 func (id fileID) equal(other fileID) bool { return os.SameFile(id.info, other.info) }
 
-// statID returns which file a path names, and its size.
+// statID returns the identity and the size of the file at path.
 func statID(path string) (id fileID, sizeBytes int64, err error) {
 	info, err := os.Stat(path)
 	if err != nil {

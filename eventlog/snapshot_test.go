@@ -38,6 +38,6 @@ func TestSaveSnapshot(t *testing.T) {
 
 	require.NoError(t, os.Remove(filepath.Join(dir, LockName)))
 	before := tree(t, dir)
-	require.ErrorContains(t, log.SaveSnapshot(segment.Snapshot{Version: segment.SnapshotVersion, Last: log.Last()}), "another writer may have the log")
+	require.ErrorContains(t, log.SaveSnapshot(segment.Snapshot{Version: segment.SnapshotVersion, Last: log.Last()}), "another writer may own the log")
 	require.Equal(t, before, tree(t, dir))
 }

@@ -2,25 +2,25 @@ package eventlog
 
 import "time"
 
-// spinWait is how a lone writer waits for the device: asleep or awake. A thread that sleeps is
-// woken some time after the device is done, on one virtual machine 12 µs of a sync's 120;
-// on another the interrupt that says so reaches a busy CPU 45 µs later than an idle one.
-// So it waits in the way that has been faster, and now and then tries the other. The zero
-// spinWait is ready for use.
+// spinWait decides how a single writer waits for a sync. The writer can block in fdatasync, or poll
+// first (see awaitWriteback). Blocking adds the time to wake the thread up, 12 of 120 µs on one
+// virtual machine. On another one polling is slower, because the completion interrupt reaches a
+// busy CPU 45 µs later than an idle one. spinWait measures both ways, uses the faster one, and
+// tests the other one again every reprobeEvery syncs. The zero spinWait is ready for use.
 type spinWait struct {
-	blocking, polling time.Duration // what an undisturbed sync takes so; 0 before the first
-	count             uint
-	started           time.Time
-	polls             bool
+	blocking, polling time.Duration // estimated time of an undisturbed sync; 0 before the first one
+	count             uint          // syncs so far
+	started           time.Time     // when the current sync started
+	polls             bool          // whether the current sync polls
 }
 
 const (
-	warmupSyncs  = 64  // so many begin, in both ways by turns
-	reprobeEvery = 256 // later, how often the other is tried
-	minGain      = 16  // awake, a sync has to take one part in so many less
+	warmupSyncs  = 64  // the first syncs alternate between the two ways
+	reprobeEvery = 256 // after the warm-up, one sync of so many tests the slower way
+	minGain      = 16  // poll only if it saves at least 1/minGain of the blocking time
 )
 
-// begin begins a sync, and reports whether it is to wait awake.
+// start starts a sync and reports whether the writer should poll.
 func (p *spinWait) start() (poll bool) {
 	p.count++
 	p.polls = p.polling < p.blocking-p.blocking/minGain
@@ -34,19 +34,20 @@ func (p *spinWait) start() (poll bool) {
 	return p.polls
 }
 
-// end ends the sync. What took less is followed soon, what took more by little at a time: what
-// else the device was busy with says nothing of the way.
+// finish ends the sync and updates the estimate for its way of waiting. The estimate follows a
+// shorter time quickly and a longer one slowly, because other work of the device can also make a
+// sync longer.
 func (p *spinWait) finish() {
-	took, usual := time.Since(p.started), &p.blocking
+	took, estimate := time.Since(p.started), &p.blocking
 	if p.polls {
-		usual = &p.polling
+		estimate = &p.polling
 	}
 	switch {
-	case *usual == 0:
-		*usual = took
-	case took < *usual:
-		*usual -= (*usual - took) / 4
+	case *estimate == 0:
+		*estimate = took
+	case took < *estimate:
+		*estimate -= (*estimate - took) / 4
 	default:
-		*usual += min(took-*usual, *usual/4) / 16
+		*estimate += min(took-*estimate, *estimate/4) / 16
 	}
 }

@@ -9,14 +9,13 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// preallocStep is how far ahead of the last entry a segment is filled with zeros. What
-// is written into space that has its place on the device already is durable with one
-// flush and no commit of the file system's journal. Larger steps cost the append that makes
-// room more than they save.
+// The last segment is filled with zeros up to preallocStep ahead. If a write overwrites allocated
+// blocks, its sync needs one device flush and no commit of the file system's journal. Larger steps
+// make the append that preallocates slower than they save.
 //
-// The zeros are written in pieces: where Linux keeps what one write brings in one folio,
-// as ext4 does since 6.16, each later sync looks through all of it, and takes 3 % less time with
-// pieces of 16 KiB than with one of 256.
+// The zeros are written in chunks of zeroChunk. Linux may cache the pages of one write in one folio
+// (ext4 does so since 6.16), and each later sync then walks the whole folio. With chunks of 16 KiB
+// a sync takes 3 % less time than with one write of 256 KiB.
 const (
 	preallocStep = 256 << 10
 	zeroChunk    = 16 << 10 //mutant:write-chunk
@@ -24,25 +23,24 @@ const (
 
 var zeros [zeroChunk]byte
 
-// tail is the last segment. tidwall/wal writes to it at an offset of its own; through
-// a second descriptor room is made ahead of that, and what was written is made
-// durable.
+// tail is the last segment of a log. tidwall/wal writes entries to it at its own file offset. A
+// second descriptor preallocates space ahead of that offset and syncs the file.
 type tail struct {
 	wal      *appender
 	file     *os.File
-	first    uint64 // the number that it is named by
+	first    uint64 // sequence number in the segment's name
 	id       fileID
-	used     int64 // where the last entry ends
-	syncedTo int64 // where the last one did that sync has made durable
-	single   bool  // one writer's entry waits for the sync
+	used     int64 // end of the last entry
+	syncedTo int64 // offset up to which the file is durable
+	fileSize int64 // includes the preallocated zeros from used on
+	limit    int64 // preallocation stops here; only the last entry may exceed it
+	single   bool  // a single writer's entry is being synced
 	spinWait *spinWait
-	fileSize int64 // of the file; from bytes on it holds zeros
-	limit    int64 // no room is made beyond it, but for the last write
 }
 
-// openTail opens the segment at path, the last one in its directory, which holds
-// sizeBytes of entries up to lastSeq. What has come into the directory since it was
-// judged may be what tidwall/wal deletes segments for.
+// openTail opens the last segment, at path. It has sizeBytes of entries, and the last one is
+// lastSeq. openTail returns an error if there are stray files, because tidwall/wal may delete
+// segments because of them. Finish has moved all earlier ones away, so another process made them.
 func openTail(path string, lastSeq uint64, sizeBytes, limit int64, w *spinWait) (*tail, error) {
 	strays, err := segment.Strays(os.DirFS(filepath.Dir(filepath.Dir(path))))
 	if err != nil {
@@ -59,7 +57,7 @@ func openTail(path string, lastSeq uint64, sizeBytes, limit int64, w *spinWait) 
 	if err != nil {
 		return nil, err
 	}
-	wal, err := openAppender(filepath.Dir(path), lastSeq) // before there is room: it would take zeros for entries
+	wal, err := openAppender(filepath.Dir(path), lastSeq) // before preallocation, because tidwall/wal would read zeros as entries
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
@@ -67,10 +65,11 @@ func openTail(path string, lastSeq uint64, sizeBytes, limit int64, w *spinWait) 
 	return &tail{wal: wal, file: file, first: first, id: id, used: sizeBytes, syncedTo: sizeBytes, fileSize: sizeBytes, limit: limit, spinWait: w}, nil
 }
 
-// remaining is how much the segment takes before the log goes on in another.
+// remaining returns the bytes that are left up to the segment's limit. If none are left, the log
+// rotates.
 func (t *tail) remaining() int64 { return t.limit - t.used }
 
-// checkUnmodified returns an error if somebody else has written to the segment or replaced it.
+// checkUnmodified returns an error if another process has replaced the segment or changed its size.
 func (t *tail) checkUnmodified() error {
 	id, sizeBytes, err := statID(t.file.Name())
 	if err != nil {
@@ -80,13 +79,13 @@ func (t *tail) checkUnmodified() error {
 		return fmt.Errorf("segment %s was replaced: another process writes to it", t.file.Name())
 	}
 	if sizeBytes != t.fileSize { //mutant:segment-size-ours
-		return fmt.Errorf("segment %s has %d bytes where %d were written: another process writes to it", t.file.Name(), sizeBytes, t.fileSize)
+		return fmt.Errorf("segment %s has %d bytes, expected %d: another process writes to it", t.file.Name(), sizeBytes, t.fileSize)
 	}
 	return nil
 }
 
-// write appends the frames, the first of which has the number firstSeq, and with
-// their prefixes are so many bytes.
+// write appends the frames. The first frame has the sequence number firstSeq. sizeBytes is the size
+// of all frames with their length prefixes.
 func (t *tail) write(firstSeq uint64, frames [][]byte, sizeBytes int64) error {
 	if err := t.checkUnmodified(); err != nil {
 		return err
@@ -101,13 +100,14 @@ func (t *tail) write(firstSeq uint64, frames [][]byte, sizeBytes int64) error {
 	return nil
 }
 
-// preallocate fills the file with zeros to at least that size, and if it has to, up to
-// preallocStep further than it was. They are durable with the entries that are written over them.
+// preallocate extends the file with zeros if it is smaller than sizeBytes. It then adds at least
+// preallocStep, except beyond the segment's limit. The sync of later entries makes the zeros
+// durable.
 func (t *tail) preallocate(sizeBytes int64) error {
 	if sizeBytes <= t.fileSize {
 		return nil
 	}
-	want := max(sizeBytes, min(t.fileSize+preallocStep, t.limit)) // the last write goes beyond the maximum
+	want := max(sizeBytes, min(t.fileSize+preallocStep, t.limit)) // the last entry may exceed the limit
 	for t.fileSize < want {
 		//mutant:zeros-behind-end
 		n, err := t.file.WriteAt(zeros[:min(want-t.fileSize, zeroChunk)], t.fileSize)
@@ -119,8 +119,8 @@ func (t *tail) preallocate(sizeBytes int64) error {
 	return nil
 }
 
-// startSync has the device begin with what sync will make durable. For one entry alone it does
-// so only where the writer will wait awake.
+// startSync makes the device start to write the bytes that sync will make durable. For a single
+// entry it does so only if the writer will poll.
 func (t *tail) startSync(single bool) error {
 	if t.single = single; single && !t.spinWait.start() {
 		return nil
@@ -128,7 +128,7 @@ func (t *tail) startSync(single bool) error {
 	return startWriteback(t.file, t.syncedTo, t.used-t.syncedTo)
 }
 
-// sync makes durable what was written.
+// sync makes all written entries durable.
 func (t *tail) sync() error {
 	if t.single && t.spinWait.polls {
 		awaitWriteback(t.file, t.syncedTo, t.used-t.syncedTo)
@@ -143,10 +143,10 @@ func (t *tail) sync() error {
 	return nil
 }
 
-// abandon closes the segment as it is, for the next opening to judge.
+// abandon closes the segment and leaves its content unchanged for the next opening to inspect.
 func (t *tail) abandon() error { return errors.Join(t.wal.close(), t.file.Close()) }
 
-// close gives the segment its true size, and makes all of it durable.
+// close cuts the preallocated zeros off and makes the segment durable.
 func (t *tail) close() error {
 	return errors.Join(t.file.Truncate(t.used), t.abandon()) //mutant:close-cuts-unused-space
 }

@@ -101,6 +101,6 @@ func TestD10_RotationWithoutTheLock(t *testing.T) {
 		return len(names)
 	}
 	before := segments()
-	require.ErrorContains(t, log.rotate(), "another writer may have the log")
+	require.ErrorContains(t, log.rotate(), "another writer may own the log")
 	require.Equal(t, before, segments())
 }
