@@ -14,28 +14,27 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// QuarantineDir holds the bytes, as they were found, of everything that a repair
-// replaced, cut off or moved away, and of every damaged segment, each beside a
-// report in JSON.
+// QuarantineDir is the directory for the original bytes of each file that a repair has replaced,
+// cut or moved, and of each damaged segment. Next to each quarantined file is a report in JSON.
 const QuarantineDir = "quarantine"
 
 const (
 	reportSuffix = ".json"
-	maxNameBytes = 200 // file systems allow 255, of which the report's suffix takes some
+	maxNameBytes = 200 // file systems allow 255; the rest is for a number and the report's suffix
 )
 
-// quarantineReport is the JSON beside a quarantined file.
+// quarantineReport is the content of the JSON report on a quarantined file.
 type quarantineReport struct {
-	Segment string           `json:"segment"` // the file that the bytes come from
+	Segment string           `json:"segment"` // the file that contained the bytes
 	Offset  int64            `json:"offset"`
 	Length  int64            `json:"length"`
-	NextSeq uint64           `json:"next_seq,omitempty"` // the number that the log went on with
+	NextSeq uint64           `json:"next_seq,omitempty"` // the sequence number with which the log continues
 	Reason  string           `json:"reason"`
-	Damage  []segment.Damage `json:"damage,omitempty"` // all that was found in the segment
+	Damage  []segment.Damage `json:"damage,omitempty"` // all damage in the segment
 	SavedAt time.Time        `json:"saved_at"`
 }
 
-// quarantineFile puts a file, if it is there, into quarantine/.
+// quarantineFile puts a file into quarantine/. If the file does not exist, it does nothing.
 func (r *Recovery) quarantineFile(d segment.Damage, put func(from, to string) error) error {
 	from := filepath.Join(r.dir, d.Segment)
 	_, err := os.Lstat(from)
@@ -49,19 +48,19 @@ func (r *Recovery) quarantineFile(d segment.Damage, put func(from, to string) er
 		quarantineReport{Segment: d.Segment, Length: d.Length, Reason: d.Reason})
 }
 
-// quarantineSegment gives a damaged segment a second name in quarantine/, once for what
-// is wrong with it. The segment stays where it is: its whole frames are served
-// from there. Where its end will be cut off, quarantine/ gets a copy.
+// quarantineSegment links a damaged segment into quarantine/, unless it has done so before for the
+// same damage. The segment also stays in wal/, because its intact frames are still in use. If the
+// repair will cut the segment's end off, quarantineSegment copies the segment and does not link it.
 func (r *Recovery) quarantineSegment(name string, damage []segment.Damage) error {
 	from := filepath.Join(r.dir, segment.WALDir, name)
 	info, err := os.Lstat(from)
 	if _, ok := segment.ParseName(name); !ok || errors.Is(err, fs.ErrNotExist) {
-		return nil // not a segment, or the damage is that it is missing
+		return nil // not a segment, or the segment is missing
 	}
 	if err != nil {
 		return err
 	}
-	if kept, err := r.alreadyQuarantined(name, damage); err != nil || kept {
+	if done, err := r.alreadyQuarantined(name, damage); err != nil || done {
 		return errors.Join(err, r.syncQuarantine())
 	}
 	put := linkFile
@@ -71,8 +70,8 @@ func (r *Recovery) quarantineSegment(name string, damage []segment.Damage) error
 	return r.quarantine(name, func(to string) error { return put(from, to) }, quarantineReport{Segment: name, Length: info.Size(), Reason: "damaged", Damage: damage})
 }
 
-// quarantine puts a file into quarantine/ under a name that is free there, and makes it
-// and its report durable.
+// quarantine puts a file into quarantine/ under an unused name, and makes the file and its report
+// durable. The function put creates the file at the given path.
 func (r *Recovery) quarantine(name string, put func(to string) error, report quarantineReport) error {
 	dir := filepath.Join(r.dir, QuarantineDir)
 	if err := makeDir(dir); err != nil {
@@ -90,18 +89,19 @@ func (r *Recovery) quarantine(name string, put func(to string) error, report qua
 	if err := createFile(to+reportSuffix, append(text, '\n')); err != nil {
 		return err
 	}
-	if err := put(to); err != nil { // the disk may be full: no attempt leaves more on it
+	if err := put(to); err != nil { // on a full disk, repeated attempts must not leave reports behind
 		return errors.Join(err, os.Remove(to+reportSuffix))
 	}
 	r.quarantined = append(r.quarantined, filepath.Join(QuarantineDir, filepath.Base(to)))
 	return syncDir(dir) //mutant:quarantine-synced
 }
 
-// syncQuarantine makes durable what an opening that was cut short has put there.
+// syncQuarantine makes the names in quarantine/ durable. An interrupted opening may not have done
+// so.
 func (r *Recovery) syncQuarantine() error { return syncDir(filepath.Join(r.dir, QuarantineDir)) }
 
-// isLinked reports whether the file has a name in quarantine/ already: an earlier
-// opening that gave it one was cut short.
+// isLinked reports whether the file already has a link in quarantine/. This is so if an earlier
+// opening was interrupted after it had linked the file and before it had replaced it.
 func (r *Recovery) isLinked(d segment.Damage) (bool, error) {
 	file, err := os.Lstat(filepath.Join(r.dir, d.Segment))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -122,8 +122,8 @@ func (r *Recovery) isLinked(d segment.Damage) (bool, error) {
 	return false, err
 }
 
-// alreadyQuarantined reports whether an earlier opening has kept the segment for the same
-// damage.
+// alreadyQuarantined reports whether an earlier opening has put the segment into quarantine/ for
+// the same damage.
 func (r *Recovery) alreadyQuarantined(name string, damage []segment.Damage) (bool, error) {
 	dir := filepath.Join(r.dir, QuarantineDir)
 	entries, err := os.ReadDir(dir)
@@ -131,8 +131,8 @@ func (r *Recovery) alreadyQuarantined(name string, damage []segment.Damage) (boo
 		return false, nil
 	}
 	for _, e := range entries {
-		kept, isReport := strings.CutSuffix(e.Name(), reportSuffix)
-		if !isReport || !strings.HasPrefix(kept, name) {
+		file, isReport := strings.CutSuffix(e.Name(), reportSuffix)
+		if !isReport || !strings.HasPrefix(file, name) {
 			continue
 		}
 		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
@@ -140,8 +140,8 @@ func (r *Recovery) alreadyQuarantined(name string, damage []segment.Damage) (boo
 			return false, err
 		}
 		var report quarantineReport
-		_, lost := os.Lstat(filepath.Join(dir, kept))
-		if json.Unmarshal(text, &report) == nil && lost == nil && slices.EqualFunc(report.Damage, damage, sameDamage) {
+		_, missing := os.Lstat(filepath.Join(dir, file))
+		if json.Unmarshal(text, &report) == nil && missing == nil && slices.EqualFunc(report.Damage, damage, sameDamage) {
 			return true, nil
 		}
 	}
@@ -153,8 +153,8 @@ func sameDamage(a, b segment.Damage) bool {
 	return a == b
 }
 
-// freeName returns the path, numbered if need be, that neither a file nor its
-// report has yet.
+// freeName returns the path if neither it nor its report exists. Otherwise it appends the lowest
+// number that makes both names unused.
 func freeName(path string) (string, error) {
 	for i, name := 1, path; ; i, name = i+1, fmt.Sprintf("%s.%d", path, i) {
 		free := true
@@ -171,8 +171,8 @@ func freeName(path string) (string, error) {
 	}
 }
 
-// moveFile gives a file another name. wal/ may be on another file system than
-// quarantine/: then it is copied first.
+// moveFile renames a file. If that fails, it copies the file and then removes the original, because
+// wal/ may be on another file system than quarantine/.
 func moveFile(from, to string) error {
 	err := os.Rename(from, to)
 	if err == nil {
@@ -184,7 +184,7 @@ func moveFile(from, to string) error {
 	return errors.Join(syncDir(filepath.Dir(to)), os.Remove(from))
 }
 
-// linkOrMove gives a file a second name, or, where it is a directory, another.
+// linkOrMove links a file. A directory cannot be linked, so linkOrMove renames it.
 func linkOrMove(from, to string) error {
 	info, err := os.Lstat(from)
 	switch {
@@ -196,7 +196,7 @@ func linkOrMove(from, to string) error {
 	return linkFile(from, to)
 }
 
-// linkFile gives a file a second name, or, where the file system cannot, copies it.
+// linkFile links a file. If that fails, it copies the file.
 func linkFile(from, to string) error {
 	err := os.Link(from, to)
 	if err == nil {
@@ -214,7 +214,7 @@ func copyFile(from, to string) error {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is no regular file", from)
+		return fmt.Errorf("%s is not a regular file", from)
 	}
 	b, err := os.ReadFile(from)
 	if err != nil {

@@ -267,6 +267,6 @@ func TestQuarantine_Copies(t *testing.T) {
 		require.Equal(t, "other", string(read(t, from)), name)
 	}
 	require.NoError(t, os.Symlink("from", filepath.Join(memory, "link")))
-	require.ErrorContains(t, copyFile(filepath.Join(memory, "link"), filepath.Join(disk, "of a link")), "is no regular file")
+	require.ErrorContains(t, copyFile(filepath.Join(memory, "link"), filepath.Join(disk, "of a link")), "is not a regular file")
 	require.NoFileExists(t, filepath.Join(disk, "of a link"))
 }

@@ -26,7 +26,8 @@ func startWriteback(f *os.File, from, sizeBytes int64) error {
 }
 
 // awaitWriteback polls until the kernel has no page of the range under writeback, or until maxSpin
-// has passed. The range is then in the device's cache, but it is not durable yet.
+// has passed. A range that is no longer under writeback is in the device's cache, but it is not
+// durable yet.
 func awaitWriteback(f *os.File, from, sizeBytes int64) {
 	part := unix.CachestatRange{Off: uint64(from), Len: uint64(sizeBytes)}
 	var pages unix.Cachestat_t

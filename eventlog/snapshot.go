@@ -10,12 +10,13 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// keptSnapshots is how many there are: one more than is needed, should that be damaged.
+// keptSnapshots is the number of snapshots that a log keeps. The second one is used if the first
+// one is damaged.
 const keptSnapshots = 2
 
-// SaveSnapshot puts a snapshot into the log's directory and takes away the oldest. It
-// may run beside Write and Sync, and after an error the log is as good as before. One call at
-// a time.
+// SaveSnapshot writes a snapshot into the log's directory and removes older ones. It may run
+// concurrently with Write and Sync, but not with another SaveSnapshot. An error does not affect the
+// log.
 func (l *Log) SaveSnapshot(s segment.Snapshot) error {
 	if err := l.checkLockHeld(); err != nil {
 		return err
@@ -49,7 +50,7 @@ func (l *Log) SaveSnapshot(s segment.Snapshot) error {
 	return nil
 }
 
-// removeTemporaries takes away what crashes have left of files on their way.
+// removeTemporaries removes the temporary files that crashes have left.
 func removeTemporaries(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -65,9 +66,9 @@ func removeTemporaries(dir string) error {
 	return nil
 }
 
-// quarantineSnapshots moves those to quarantine/ that tell of frames which the log has
-// not. Their numbers are about to be given to other events, and they would be taken for
-// these.
+// quarantineSnapshots moves snapshots to quarantine/ if they cover frames beyond the end of the
+// log. New events will get the numbers of these frames, and a later opening must not accept such a
+// snapshot for them.
 func (r *Recovery) quarantineSnapshots() error {
 	moved := false
 	for _, s := range r.snapshots {

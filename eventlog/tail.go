@@ -57,7 +57,8 @@ func openTail(path string, lastSeq uint64, sizeBytes, limit int64, w *spinWait) 
 	if err != nil {
 		return nil, err
 	}
-	wal, err := openAppender(filepath.Dir(path), lastSeq) // before preallocation, because tidwall/wal would read zeros as entries
+	// Nothing is preallocated yet. tidwall/wal would read zeros as entries.
+	wal, err := openAppender(filepath.Dir(path), lastSeq)
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}

@@ -11,9 +11,9 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// watermark records, beside the frames, up to which number they are on the
-// device. A killed process leaves it exact: the kernel has it. It is not synced
-// with each append, so that after a power cut it may lag; never does it run ahead.
+// watermark records up to which sequence number the frames are durable. After the process is killed
+// it is exact, because the kernel still writes it. It is not synced with each append, so it can lag
+// after a power cut. It is never higher than the last durable frame.
 type watermark struct {
 	files []*os.File
 	log   uuid.UUID
@@ -32,7 +32,7 @@ func openWatermark(dir string, log uuid.UUID) (*watermark, error) {
 	return w, nil
 }
 
-// set notes that every frame up to seq is on the device.
+// set writes the sequence number to both files. All frames up to seq must be durable.
 func (w *watermark) set(seq uint64) error {
 	w.line = segment.AppendWatermark(w.line[:0], w.log, seq)
 	for _, file := range w.files {
@@ -43,8 +43,8 @@ func (w *watermark) set(seq uint64) error {
 	return nil
 }
 
-// sync makes durable what was set. It returns an error where a file was replaced:
-// nobody will find what was written to it.
+// sync makes the last set number durable. It returns an error if a file was removed or replaced,
+// because later openings would not read the old file.
 func (w *watermark) sync() error {
 	for _, file := range w.files {
 		held, err := file.Stat()
