@@ -14,7 +14,7 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// beginLog is a log that is open until the test ends.
+// beginLog opens a log that is closed when the test ends.
 func beginLog(t testing.TB, dir string, opts Options) *Log {
 	log := openLog(t, dir, opts)
 	t.Cleanup(func() { log.Close() })
@@ -32,7 +32,7 @@ func openLog(t testing.TB, dir string, opts Options) *Log {
 	return log
 }
 
-// write writes one frame for each body, and returns when they are durable.
+// write writes one frame for each body and syncs the log.
 func write(log *Log, bodies ...[]byte) error {
 	var entries []Entry
 	for _, b := range bodies {
@@ -43,8 +43,8 @@ func write(log *Log, bodies ...[]byte) error {
 
 var body = bytes.Repeat([]byte{0xa5}, 90) // an event's usual size
 
-// What one durable append costs, and what of that each defence does: the parts are
-// those that Write and Sync run once for each batch, or for each frame.
+// BenchmarkCost measures one durable append and the parts of it that each check takes. Write and
+// Sync run these parts once per batch or once per frame.
 func BenchmarkCost(b *testing.B) {
 	b.Run("append", func(b *testing.B) {
 		log := beginLog(b, b.TempDir(), Options{})
@@ -64,14 +64,14 @@ func BenchmarkCost(b *testing.B) {
 			require.NoError(b, log.watermark.set(42))
 		}
 	})
-	b.Run("lock_is_ours", func(b *testing.B) {
+	b.Run("check_lock", func(b *testing.B) {
 		log := beginLog(b, b.TempDir(), Options{})
 		for b.Loop() {
 			_, err := log.lock.isCurrent()
 			require.NoError(b, err)
 		}
 	})
-	b.Run("segment_is_ours", func(b *testing.B) {
+	b.Run("check_segment", func(b *testing.B) {
 		log := beginLog(b, b.TempDir(), Options{})
 		for b.Loop() {
 			require.NoError(b, log.tail.checkUnmodified())
@@ -92,8 +92,8 @@ func BenchmarkCost(b *testing.B) {
 	})
 }
 
-// What an opening costs after a clean close and after a kill, by the size of the
-// last segment.
+// BenchmarkCost_Open measures an opening after a clean close and after a kill, with last segments
+// of different sizes.
 func BenchmarkCost_Open(b *testing.B) {
 	for _, events := range []int{0, 1000, 30000} {
 		for _, ending := range []string{"closed", "killed"} {
@@ -105,7 +105,7 @@ func BenchmarkCost_Open(b *testing.B) {
 				}
 				require.NoError(b, log.Close())
 				for b.Loop() {
-					if ending == "killed" { // before any watermark reached the disk
+					if ending == "killed" { // and no watermark has reached the disk
 						b.StopTimer()
 						for _, name := range segment.WatermarkNames {
 							require.NoError(b, os.WriteFile(filepath.Join(dir, name), segment.AppendWatermark(nil, log.uuid, 0), 0o600))

@@ -13,7 +13,7 @@ var (
 	// ErrFailed is returned by the write or sync that failed, and by every later one. It is unknown
 	// whether the failed entries are durable until the log is closed and opened again.
 	ErrFailed = errors.New("log has failed: close it and open it again")
-	// ErrNeedsRepair is returned if a log cannot go on without risking a sequence number being
+	// ErrNeedsRepair is returned if a log cannot continue without risking a sequence number being
 	// used twice: all segments are missing, the last segment's name is beyond the end of the log, a
 	// segment's name belongs to a non-regular file, or no number is left. A person has to fix it.
 	ErrNeedsRepair = errors.New("log needs repair by hand")

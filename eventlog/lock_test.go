@@ -30,13 +30,13 @@ func TestLock_Held(t *testing.T) {
 		require.EqualError(t, locked, fmt.Sprintf("log is open in another writer: process %d holds %s", os.Getpid(), locked.Path))
 	}
 	require.Equal(t, before, tree(t, dir))
-	require.NoError(t, write(first, body), "the first goes on")
+	require.NoError(t, write(first, body), "the first writer continues")
 	require.NoError(t, first.Close())
 	beginLog(t, dir, Options{})
 }
 
-// Every way to end a writer or a recovery releases the lock and empties its file, a failed opening
-// among them.
+// Every way to end a writer or a recovery, even a failed opening, releases the lock and empties
+// LOCK.
 func TestLock_Released(t *testing.T) {
 	whole := closedLog(t, 3, Options{})
 	for name, end := range map[string]func(t *testing.T, dir string){
@@ -61,7 +61,7 @@ func TestLock_Released(t *testing.T) {
 			log := openLog(t, dir, Options{})
 			require.Equal(t, fmt.Sprintln(os.Getpid()), string(read(t, dir, LockName)))
 			require.NoError(t, log.Close())
-			require.NoError(t, log.Close(), "a second close does nothing")
+			require.NoError(t, log.Close(), "a second Close does nothing")
 		})
 	}
 }
@@ -77,11 +77,11 @@ func TestLock_Stale(t *testing.T) {
 	}
 }
 
-// The error names the PID in the lock file. If the holder has not written it yet, the error waits a
-// moment for it and then has none.
+// The error has the PID from the lock file. If the holder has not written it yet, lock waits a
+// moment for it, and then returns an error without a PID.
 func TestLock_PIDOfTheHolder(t *testing.T) {
 	for _, tc := range []struct {
-		first, later string // what the file says, and what it says soon after
+		first, later string // the content of the file, and its content a moment later
 		pid          int
 		text         string
 	}{
@@ -91,7 +91,7 @@ func TestLock_PIDOfTheHolder(t *testing.T) {
 		{"x", "", 0, "LOCK is held"},
 		{"", "4712\n", 4712, "process 4712 holds "},
 	} {
-		synctest.Test(t, func(t *testing.T) { // its clock does not wait
+		synctest.Test(t, func(t *testing.T) { // fake clock: the test does not wait
 			dir := memDir(t)
 			path := filepath.Join(dir, LockName)
 			put(t, []byte(tc.first), path)
@@ -121,7 +121,7 @@ func TestLock_Timeout(t *testing.T) {
 	}{
 		{0, time.Minute, false},
 		{time.Second, time.Minute, false},
-		{time.Second + 5*time.Millisecond, time.Minute, false}, // no whole number of tries
+		{time.Second + 5*time.Millisecond, time.Minute, false}, // not a whole number of tries
 		{time.Minute, time.Second, true},
 		{time.Second + 5*time.Millisecond, time.Second + time.Millisecond, true}, // between two tries
 	} {
@@ -129,12 +129,12 @@ func TestLock_Timeout(t *testing.T) {
 			dir := memDir(t)
 			first, err := lock(dir, 0)
 			require.NoError(t, err)
-			letGo := make(chan error, 1)
+			released := make(chan error, 1)
 			go func() {
 				time.Sleep(tc.held)
-				letGo <- unlock(first)
+				released <- unlock(first)
 			}()
-			begun := time.Now()
+			started := time.Now()
 			second, err := lock(dir, tc.timeout)
 			if tc.gets {
 				require.NoError(t, err)
@@ -142,9 +142,9 @@ func TestLock_Timeout(t *testing.T) {
 				require.NoError(t, unlock(second))
 			} else {
 				require.ErrorIs(t, err, ErrLocked)
-				require.Equal(t, tc.timeout, time.Since(begun), "by the bubble's clock")
+				require.Equal(t, tc.timeout, time.Since(started), "on the fake clock")
 			}
-			require.NoError(t, <-letGo)
+			require.NoError(t, <-released)
 		})
 	}
 }
@@ -172,7 +172,7 @@ func TestLock_ReplacedWhileWaiting(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, current)
 		require.NoError(t, unlock(first))
-		require.Equal(t, fmt.Sprintln(os.Getpid()), string(read(t, dir, LockName)), "the second's PID is left to it")
+		require.Equal(t, fmt.Sprintln(os.Getpid()), string(read(t, dir, LockName)), "unlock of the old file does not clear the PID of the second writer")
 		require.NoError(t, unlock(second))
 	})
 }

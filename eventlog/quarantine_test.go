@@ -16,25 +16,25 @@ import (
 
 // A stray file gets a name in quarantine/ that no file and no report has yet. Files that are
 // already there do not change.
-func TestQuarantine_NamesThatAreTaken(t *testing.T) {
-	long := strings.Repeat("n", 255) // what a file system allows
+func TestQuarantine_NameTaken(t *testing.T) {
+	long := strings.Repeat("n", 255) // the longest name that a file system allows
 	for name, tc := range map[string]struct {
 		stray string
 		taken []string
 		want  string
 	}{
-		"free":                   {"x.END", nil, "x.END"},
-		"taken":                  {"x.END", []string{"x.END"}, "x.END.1"},
-		"its report's is taken":  {"x.END", []string{"x.END.json"}, "x.END.1"},
-		"taken twice":            {"x.END", []string{"x.END", "x.END.1.json"}, "x.END.2"},
-		"taken, with a gap":      {"x.END", []string{"x.END", "x.END.2"}, "x.END.1"},
-		"a directory has it":     {"x.END", []string{"x.END/file"}, "x.END.1"},
-		"of a report":            {"x.json", []string{"x"}, "x.json"},
-		"the report of another":  {"x", []string{"x.json"}, "x.1"},
-		"too long for a report":  {long, nil, long[:200]},
-		"too long, and taken":    {long, []string{long[:200]}, long[:200] + ".1"},
-		"just not too long":      {long[:200], nil, long[:200]},
-		"not of one line or set": {"a\nb\xff", nil, "a\nb\xff"},
+		"free":                            {"x.END", nil, "x.END"},
+		"taken":                           {"x.END", []string{"x.END"}, "x.END.1"},
+		"the name of its report is taken": {"x.END", []string{"x.END.json"}, "x.END.1"},
+		"taken twice":                     {"x.END", []string{"x.END", "x.END.1.json"}, "x.END.2"},
+		"taken, with a gap":               {"x.END", []string{"x.END", "x.END.2"}, "x.END.1"},
+		"a directory has the name":        {"x.END", []string{"x.END/file"}, "x.END.1"},
+		"a name like a report":            {"x.json", []string{"x"}, "x.json"},
+		"the report of another":           {"x", []string{"x.json"}, "x.1"},
+		"too long for a report":           {long, nil, long[:200]},
+		"too long, and taken":             {long, []string{long[:200]}, long[:200] + ".1"},
+		"just not too long":               {long[:200], nil, long[:200]},
+		"two lines, and not UTF-8":        {"a\nb\xff", nil, "a\nb\xff"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := closedLog(t, 1, Options{})
@@ -58,8 +58,8 @@ func TestQuarantine_NamesThatAreTaken(t *testing.T) {
 	}
 }
 
-// If the long names of two strays begin alike, neither replaces the other.
-func TestQuarantine_NamesThatBeginAlike(t *testing.T) {
+// If the long names of strays have the same prefix, no stray replaces another.
+func TestQuarantine_LongNamesWithTheSamePrefix(t *testing.T) {
 	dir := closedLog(t, 1, Options{})
 	prefix := strings.Repeat("n", 250)
 	for _, end := range []string{"a", "b", "c"} {
@@ -73,16 +73,16 @@ func TestQuarantine_NamesThatBeginAlike(t *testing.T) {
 	}
 }
 
-// A repair moves strays, and links damaged segments. It copies the last segment if it will cut that
-// off, and links a damaged file that it will replace.
+// A repair moves stray files and links damaged segments. It copies the last segment if it will cut
+// its end off. It links a damaged file that it will replace.
 func TestQuarantine_LinkCopyOrMove(t *testing.T) {
 	opts := Options{SegmentSize: 2 * bodyBytes}
 	for name, tc := range map[string]struct {
 		file     string
 		change   func(t *testing.T, path string)
-		isThere  bool // under its name as well, after the repair
-		isSame   bool // and is the file that quarantine/ has
-		wasMoved bool // to quarantine/, and is not a copy there
+		isThere  bool // after the repair, a file still has the old path
+		isSame   bool // it is the same file as in quarantine/
+		wasMoved bool // quarantine/ has the original file, not a copy
 	}{
 		"a stray":            {"wal/x.START", func(t *testing.T, path string) { put(t, []byte("x"), path) }, false, false, true},
 		"a damaged snapshot": {"snapshots/" + segment.Name(1), func(t *testing.T, path string) { put(t, []byte("x"), path) }, false, false, true},
@@ -96,7 +96,7 @@ func TestQuarantine_LinkCopyOrMove(t *testing.T) {
 		"the copy of it": {"wal/MANIFEST", func(t *testing.T, path string) { flip(t, 30, path) }, true, false, true},
 		"a watermark":    {"WATERMARK", func(t *testing.T, path string) { flip(t, 3, path) }, true, false, true},
 		"a directory":    {"WATERMARK", func(t *testing.T, path string) { require.NoError(t, os.Remove(path)); put(t, nil, path, "file") }, true, false, true},
-		"a link that goes away": {"wal/MANIFEST", func(t *testing.T, path string) {
+		"a symbolic link": {"wal/MANIFEST", func(t *testing.T, path string) {
 			require.NoError(t, os.Remove(path))
 			require.NoError(t, os.Symlink("nowhere", path))
 		}, true, false, true},
@@ -119,7 +119,7 @@ func TestQuarantine_LinkCopyOrMove(t *testing.T) {
 			if tc.isThere {
 				require.Equal(t, tc.isSame, isSame(t, path, filepath.Join(dir, saved[0])))
 			}
-			require.Empty(t, repaired(t, dir, opts), "it is kept once")
+			require.Empty(t, repaired(t, dir, opts), "the second repair adds nothing")
 		})
 	}
 }
@@ -158,7 +158,7 @@ func TestQuarantine_Report(t *testing.T) {
 	other := closedLog(t, 1, Options{})
 	put(t, nil, other, "wal", "x")
 	late := func() time.Time { return time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC) }
-	require.Equal(t, time.Unix(0, 0).UTC(), reportOf(t, other, repaired(t, other, Options{Now: late})[0]).SavedAt, "no text holds that year")
+	require.Equal(t, time.Unix(0, 0).UTC(), reportOf(t, other, repaired(t, other, Options{Now: late})[0]).SavedAt, "RFC 3339 cannot represent that year")
 }
 
 // A damaged segment is kept once for the same damage. It is kept again if there is more damage, or
@@ -173,23 +173,23 @@ func TestQuarantine_OnceForTheSameDamage(t *testing.T) {
 		require.Empty(t, repaired(t, dir, opts))
 	}
 	flip(t, 2*bodyBytes-1, segmentPath(dir, 1))
-	require.Equal(t, []string{kept + ".1"}, repaired(t, dir, opts), "there is more")
+	require.Equal(t, []string{kept + ".1"}, repaired(t, dir, opts), "there is more damage")
 	require.Empty(t, repaired(t, dir, opts))
 
 	require.NoError(t, os.Remove(filepath.Join(dir, kept+".1")))
-	require.Equal(t, []string{kept + ".2"}, repaired(t, dir, opts), "what was kept is gone")
+	require.Equal(t, []string{kept + ".2"}, repaired(t, dir, opts), "the quarantined file is gone")
 	put(t, []byte("{"), dir, kept+".2.json")
-	require.Equal(t, []string{kept + ".3"}, repaired(t, dir, opts), "the report is no report")
+	require.Equal(t, []string{kept + ".3"}, repaired(t, dir, opts), "the report is not valid JSON")
 	require.Empty(t, repaired(t, dir, opts))
 
-	put(t, []byte("another's"), dir, QuarantineDir, segment.Name(4)+".json") // in which nothing is said of it
+	put(t, []byte("another's"), dir, QuarantineDir, segment.Name(4)+".json") // not a report on this damage
 	flip(t, bodyBytes-1, segmentPath(dir, 4))
 	require.Equal(t, []string{filepath.Join(QuarantineDir, segment.Name(4)+".1")}, repaired(t, dir, opts))
 }
 
-// If an earlier opening was cut short after it had linked a damaged file, the next one does not
-// link it again.
-func TestQuarantine_AfterAnOpeningThatWasCutShort(t *testing.T) {
+// If an earlier opening was interrupted after it had linked a damaged file, the next opening does
+// not link it again.
+func TestQuarantine_AfterAnInterruptedOpening(t *testing.T) {
 	for _, name := range []string{"MANIFEST", "wal/MANIFEST", "WATERMARK", "wal/WATERMARK"} {
 		dir := closedLog(t, 1, Options{})
 		flip(t, 5, dir, name)
@@ -200,8 +200,8 @@ func TestQuarantine_AfterAnOpeningThatWasCutShort(t *testing.T) {
 	}
 }
 
-// A damaged file stays in its place until a sound one replaces it. If an opening ends in between,
-// the next one finds the file again.
+// A damaged file stays in its place until an intact one replaces it. If an opening is interrupted
+// before that, the next one finds the damaged file again.
 func TestQuarantine_DamagedFilesStayUntilTheyAreReplaced(t *testing.T) {
 	for _, name := range []string{"MANIFEST", "wal/MANIFEST", "WATERMARK", "wal/WATERMARK"} {
 		dir := closedLog(t, 3, Options{})
@@ -210,7 +210,7 @@ func TestQuarantine_DamagedFilesStayUntilTheyAreReplaced(t *testing.T) {
 		damaged := read(t, dir, name)
 		r := begin(t, dir, Options{})
 		items(t, r)
-		put(t, append(read(t, segmentPath(dir, 1)), 0xff), segmentPath(dir, 1)) // ends the repair
+		put(t, append(read(t, segmentPath(dir, 1)), 0xff), segmentPath(dir, 1)) // makes the repair fail
 		_, err := r.Finish(segment.FrameID{})
 		require.ErrorContains(t, err, "another process writes to it")
 		require.Equal(t, damaged, read(t, dir, name))
@@ -233,7 +233,7 @@ func TestQuarantine_Fails(t *testing.T) {
 	put(t, []byte("a file"), dir, QuarantineDir)
 	put(t, append(read(t, segmentPath(dir, 1)), 0xff), segmentPath(dir, 1))
 	before := tree(t, dir)
-	for range 2 { // the lock is let go of
+	for range 2 { // the lock is released each time
 		r := begin(t, dir, Options{})
 		items(t, r)
 		_, err := r.Finish(segment.FrameID{})
@@ -243,19 +243,19 @@ func TestQuarantine_Fails(t *testing.T) {
 	}
 }
 
-// If a file cannot be linked or renamed, it is copied: as a whole or not at all, and never over
-// another file.
+// If a file cannot be linked or renamed, it is copied completely or not at all. The copy never
+// replaces another file.
 func TestQuarantine_Copies(t *testing.T) {
 	memory, disk := memDir(t), t.TempDir()
 	put(t, []byte("content"), memory, "from")
 	from := filepath.Join(memory, "from")
 	probe := os.Link(from, filepath.Join(disk, "probe"))
 	if probe == nil {
-		t.Skip("one file system")
+		t.Skip("both directories are on one file system")
 	}
 	require.NoError(t, linkFile(from, filepath.Join(disk, "linked")))
 	require.Equal(t, "content", string(read(t, disk, "linked")))
-	require.Equal(t, "content", string(read(t, from)), "it is there as well")
+	require.Equal(t, "content", string(read(t, from)), "the original remains")
 	require.NoError(t, moveFile(from, filepath.Join(disk, "moved")))
 	require.Equal(t, "content", string(read(t, disk, "moved")))
 	require.NoFileExists(t, from)

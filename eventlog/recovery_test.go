@@ -13,15 +13,15 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// Begin makes a log in a directory that has none: two manifests, two watermarks, and an empty
-// segment for the first frame. Other files there do not change.
+// Begin creates a log in a directory that has none. The log has two manifests, two watermarks, and
+// an empty segment for the first frame. Other files there do not change.
 func TestBegin_NewLog(t *testing.T) {
 	for name, prepare := range map[string]func(t *testing.T, above string){
 		"no directory": func(*testing.T, string) {},
 		"an empty directory": func(t *testing.T, above string) {
 			require.NoError(t, os.MkdirAll(filepath.Join(above, "a", "log"), 0o700))
 		},
-		"somebody's files": func(t *testing.T, above string) { put(t, []byte("hello"), above, "a", "log", "README") },
+		"unrelated files": func(t *testing.T, above string) { put(t, []byte("hello"), above, "a", "log", "README") },
 		"an empty wal/": func(t *testing.T, above string) {
 			require.NoError(t, os.MkdirAll(filepath.Join(above, "a", "log", "wal"), 0o700))
 		},
@@ -51,7 +51,7 @@ func TestBegin_NewLog(t *testing.T) {
 			m := r.Directory().Manifest
 			require.Equal(t, atNoon().Truncate(time.Second).UTC(), m.Created)
 			require.EqualValues(t, 1, m.Revision)
-			if name == "somebody's files" {
+			if name == "unrelated files" {
 				require.Equal(t, "hello", string(read(t, dir, "README")))
 			}
 			again := begin(t, dir, Options{})
@@ -84,10 +84,10 @@ func TestBegin_Identity(t *testing.T) {
 // With MustExist, Begin makes no log and writes nothing if there is none.
 func TestBegin_MustExist(t *testing.T) {
 	for name, prepare := range map[string]func(t *testing.T, dir string){
-		"no directory":     func(*testing.T, string) {},
-		"an empty one":     func(t *testing.T, dir string) { require.NoError(t, os.Mkdir(dir, 0o700)) },
-		"somebody's files": func(t *testing.T, dir string) { put(t, []byte("hello"), dir, "README") },
-		"a log whose making was cut short": func(t *testing.T, dir string) {
+		"no directory":    func(*testing.T, string) {},
+		"an empty one":    func(t *testing.T, dir string) { require.NoError(t, os.Mkdir(dir, 0o700)) },
+		"unrelated files": func(t *testing.T, dir string) { put(t, []byte("hello"), dir, "README") },
+		"a log whose creation was interrupted": func(t *testing.T, dir string) {
 			require.NoError(t, os.CopyFS(dir, os.DirFS(closedLog(t, 0, Options{}))))
 			require.NoError(t, os.Remove(filepath.Join(dir, "MANIFEST")))
 		},
@@ -146,8 +146,8 @@ func TestBegin_Refuses(t *testing.T) {
 	}
 }
 
-// Finish refuses a segment that is named for a frame beyond the end of the log. Otherwise the
-// numbers up to that frame could be used twice.
+// Finish refuses a segment whose name is beyond the end of the log. Otherwise the numbers up to
+// that name could be used twice.
 func TestFinish_SegmentNamedBeyondTheEnd(t *testing.T) {
 	dir := closedLog(t, 3, Options{SegmentSize: 1})
 	require.NoError(t, os.Rename(segmentPath(dir, 3), segmentPath(dir, 9)))
@@ -163,7 +163,7 @@ func TestFinish_SegmentNamedBeyondTheEnd(t *testing.T) {
 	require.Empty(t, repaired(t, dir, Options{}))
 }
 
-// Finish uses the latest reading, which must have reached the end. If it has not, Finish repairs
+// Finish uses the last Scan, which must have been read to its end. If it was not, Finish repairs
 // nothing and releases the lock.
 func TestFinish_NotReadToTheEnd(t *testing.T) {
 	whole := closedLog(t, 3, Options{})
@@ -176,13 +176,13 @@ func TestFinish_NotReadToTheEnd(t *testing.T) {
 		read func(t *testing.T, r *Recovery)
 		ok   bool
 	}{
-		"not read":               {func(*testing.T, *Recovery) {}, false},
-		"asked for and not read": {func(t *testing.T, r *Recovery) { r.Scan(segment.ScanAll) }, false},
-		"left":                   {func(t *testing.T, r *Recovery) { leave(r) }, false},
-		"read, then left":        {func(t *testing.T, r *Recovery) { items(t, r); leave(r) }, false},
-		"left, then read":        {func(t *testing.T, r *Recovery) { leave(r); items(t, r) }, true},
-		"read":                   {func(t *testing.T, r *Recovery) { items(t, r) }, true},
-		"read twice":             {func(t *testing.T, r *Recovery) { items(t, r); items(t, r) }, true},
+		"not read":                 {func(*testing.T, *Recovery) {}, false},
+		"Scan called and not read": {func(t *testing.T, r *Recovery) { r.Scan(segment.ScanAll) }, false},
+		"interrupted":              {func(t *testing.T, r *Recovery) { leave(r) }, false},
+		"read, then interrupted":   {func(t *testing.T, r *Recovery) { items(t, r); leave(r) }, false},
+		"interrupted, then read":   {func(t *testing.T, r *Recovery) { leave(r); items(t, r) }, true},
+		"read":                     {func(t *testing.T, r *Recovery) { items(t, r) }, true},
+		"read twice":               {func(t *testing.T, r *Recovery) { items(t, r); items(t, r) }, true},
 	} {
 		dir := filepath.Join(memDir(t), "log")
 		require.NoError(t, os.CopyFS(dir, os.DirFS(whole)))
@@ -204,10 +204,10 @@ func TestFinish_NotReadToTheEnd(t *testing.T) {
 	}
 }
 
-// Reading a log and abandoning it changes no file, however much there is to repair.
+// Scan and Abandon change no file, even if there is something to repair.
 func TestAbandon_LeavesTheDirectoryUnchanged(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, dir string){
-		"sound": func(*testing.T, string) {},
+		"intact": func(*testing.T, string) {},
 		"torn": func(t *testing.T, dir string) {
 			require.NoError(t, os.Truncate(segmentPath(dir, 1), int64(3*bodyBytes-5)))
 		},

@@ -12,15 +12,14 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// A repair cuts off the bytes behind the last entry. If they are a write that was cut short, it
-// copies them to quarantine/ first, without the zeros behind them. Zeros alone are preallocated
-// space.
+// A repair cuts off the bytes after the last entry. If they are a torn write, it copies them to
+// quarantine/ first, without the zeros after them. Zeros alone are preallocated space.
 func TestRepair_Tail(t *testing.T) {
 	const sector = 512
-	inSector := sector - 3*bodyBytes // so much of the fourth entry lies in the sector of the third
+	inSector := sector - 3*bodyBytes // the bytes of the fourth entry that are in the sector of the third
 	padded := func(b []byte, size int) []byte { return append(bytes.Clone(b), make([]byte, size-len(b))...) }
 	for name, tc := range map[string]struct {
-		behind func(entry []byte) []byte // the three entries that are whole
+		behind func(entry []byte) []byte // the bytes after the three intact entries
 		torn   func(entry []byte) []byte
 	}{
 		"nothing":        {func([]byte) []byte { return nil }, nil},
@@ -45,7 +44,7 @@ func TestRepair_Tail(t *testing.T) {
 			path := segmentPath(dir, 1)
 			four := read(t, path)
 			whole, entry := four[:3*bodyBytes], four[3*bodyBytes:]
-			setWatermark(t, dir, 3) // of a writer that was killed before the fourth was durable
+			setWatermark(t, dir, 3) // as after a writer was killed before the fourth entry was durable
 			put(t, append(bytes.Clone(whole), tc.behind(entry)...), path)
 			if tc.torn == nil {
 				require.Empty(t, repaired(t, dir, Options{}))
@@ -62,13 +61,13 @@ func TestRepair_Tail(t *testing.T) {
 			require.Equal(t, whole, read(t, path))
 			require.Empty(t, repaired(t, dir, Options{}))
 			log := openLog(t, dir, Options{})
-			require.EqualValues(t, 4, log.NextSeq(), "the number is given again")
+			require.EqualValues(t, 4, log.NextSeq(), "the sequence number is used again")
 			require.NoError(t, log.Close())
 		})
 	}
 }
 
-// If writes are cut short at the same place again and again, quarantine/ keeps each of them.
+// If several writes are torn at the same offset, quarantine/ keeps each of them.
 func TestRepair_TornTwice(t *testing.T) {
 	dir := closedLog(t, 2, Options{})
 	path := segmentPath(dir, 1)
@@ -105,11 +104,11 @@ func TestRepair_Strays(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "nowhere", target)
 	require.Equal(t, []string{segment.Name(1), "MANIFEST", "MANIFEST.new", "WATERMARK", "WATERMARK.new", "directory"}, names(t, filepath.Join(dir, "wal")))
-	require.Equal(t, "stays", string(read(t, dir, "x")), "nobody looks at it there")
+	require.Equal(t, "stays", string(read(t, dir, "x")), "a repair ignores files outside wal/")
 }
 
-// A repair moves a snapshot to quarantine/ if it is damaged, or if it is of a frame that the log
-// has not reached. That number is then free for another frame.
+// A repair moves a snapshot to quarantine/ if it is damaged, or if its frame is beyond the end of
+// the log. Another frame will get that sequence number.
 func TestRepair_Snapshots(t *testing.T) {
 	dir := closedLog(t, 2, Options{})
 	m, _, err := segment.ReadManifest(os.DirFS(dir))
@@ -168,8 +167,8 @@ func TestRepair_Manifest(t *testing.T) {
 	}
 }
 
-// If nobody knows whether a lost frame had been durable, a repair notes its number in the manifest
-// before the watermark passes it. It does so once.
+// If it is unknown whether a lost frame had been durable, a repair adds its number to the manifest
+// before it raises the watermark past it. It does so only once.
 func TestRepair_SkippedNumbers(t *testing.T) {
 	dir := closedLog(t, 3, Options{})
 	setWatermark(t, dir, 1)
@@ -187,17 +186,17 @@ func TestRepair_SkippedNumbers(t *testing.T) {
 	require.NoError(t, log.Close())
 }
 
-// If the last segment changes between its reading and its repair, the repair fails and leaves it as
-// it is.
-func TestRepair_SomebodyElseWrites(t *testing.T) {
+// If the last segment changes between Scan and its repair, the repair fails and leaves the segment
+// as it is.
+func TestRepair_AnotherProcessWrites(t *testing.T) {
 	torn := func(t *testing.T, dir string) {
 		put(t, append(read(t, segmentPath(dir, 1)), 0xff), segmentPath(dir, 1))
 	}
 	for name, tc := range map[string]struct {
 		before, meanwhile func(t *testing.T, dir string)
 	}{
-		"longer, behind a torn write":  {torn, torn},
-		"shorter, behind a torn write": {torn, func(t *testing.T, dir string) { require.NoError(t, os.Truncate(segmentPath(dir, 1), int64(bodyBytes))) }},
+		"longer, after a torn write":  {torn, torn},
+		"shorter, after a torn write": {torn, func(t *testing.T, dir string) { require.NoError(t, os.Truncate(segmentPath(dir, 1), int64(bodyBytes))) }},
 		"shorter, and not all durable": {
 			func(t *testing.T, dir string) { setWatermark(t, dir, 1) },
 			func(t *testing.T, dir string) { require.NoError(t, os.Truncate(segmentPath(dir, 1), int64(bodyBytes))) },
@@ -208,7 +207,7 @@ func TestRepair_SomebodyElseWrites(t *testing.T) {
 		r := begin(t, dir, Options{})
 		items(t, r)
 		tc.meanwhile(t, dir)
-		put(t, nil, dir, LockName) // as it is when the lock has been let go of
+		put(t, nil, dir, LockName) // as Finish leaves it when it releases the lock
 		before := tree(t, dir)
 		_, err := r.Finish(segment.FrameID{})
 		require.ErrorContains(t, err, "another process writes to it", name)
@@ -224,7 +223,7 @@ func TestRepair_SomebodyElseWrites(t *testing.T) {
 	require.Len(t, read(t, segmentPath(dir, 1)), 3*bodyBytes)
 }
 
-// A file is made or replaced as a whole or not at all.
+// A file is created or replaced completely or not at all.
 func TestFiles(t *testing.T) {
 	dir := memDir(t)
 	path := filepath.Join(dir, "file")
@@ -245,6 +244,6 @@ func TestFiles(t *testing.T) {
 	require.NoError(t, makeDir(filepath.Join(dir, "a", "b", "c")))
 	require.NoError(t, makeDir(filepath.Join(dir, "a", "b", "c")), "again")
 	require.Error(t, makeDir(filepath.Join(path, "below a file")))
-	require.Error(t, overwrite(filepath.Join(dir, "nowhere"), 0, nil), "it has to be there")
+	require.Error(t, overwrite(filepath.Join(dir, "nowhere"), 0, nil), "the file must exist")
 	require.NoFileExists(t, filepath.Join(dir, "nowhere"))
 }

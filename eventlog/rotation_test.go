@@ -23,13 +23,13 @@ func segmentSizes(t testing.TB, dir string) (sizes map[string]int64) {
 	return sizes
 }
 
-// A segment takes entries until it is full, and its last entry may exceed the limit. The next
-// segment is named by its first frame. A full segment has no zeros behind its entries.
+// The log appends to a segment until it is full, and the last entry may exceed the limit. The next
+// segment is named after its first frame. A full segment has no zeros after its entries.
 func TestRotation(t *testing.T) {
 	entry := int64(bodyBytes)
 	for name, tc := range map[string]struct {
 		segmentBytes int
-		batches      []int // so many entries each
+		batches      []int // the number of entries in each batch
 		want         map[string]int64
 	}{
 		"one entry fills it": {1, []int{1, 1, 1}, map[string]int64{segment.Name(1): entry, segment.Name(2): entry, segment.Name(3): entry}},
@@ -40,9 +40,9 @@ func TestRotation(t *testing.T) {
 		"a batch over several": {3*bodyBytes - 1, []int{2, 8}, map[string]int64{
 			segment.Name(1): 3 * entry, segment.Name(4): 3 * entry, segment.Name(7): 3 * entry, segment.Name(10): entry,
 		}},
-		"a batch that goes on behind a full segment": {3 * bodyBytes, []int{4}, map[string]int64{segment.Name(1): 3 * entry, segment.Name(4): entry}},
-		"a batch that ends with the segment":         {3 * bodyBytes, []int{3, 3}, map[string]int64{segment.Name(1): 3 * entry, segment.Name(4): 3 * entry}},
-		"the usual size":                             {0, []int{100, 100}, map[string]int64{segment.Name(1): 200 * entry}},
+		"a batch that continues after a full segment": {3 * bodyBytes, []int{4}, map[string]int64{segment.Name(1): 3 * entry, segment.Name(4): entry}},
+		"a batch that ends with the segment":          {3 * bodyBytes, []int{3, 3}, map[string]int64{segment.Name(1): 3 * entry, segment.Name(4): 3 * entry}},
+		"the usual size":                              {0, []int{100, 100}, map[string]int64{segment.Name(1): 200 * entry}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(memDir(t), "log")
@@ -78,8 +78,8 @@ func TestRotation(t *testing.T) {
 	}
 }
 
-// The space behind the last entry is preallocated in steps of 256 KiB up to the limit of the
-// segment. Only an entry exceeds the limit. Closing cuts the rest off.
+// The space after the last entry is preallocated in steps of 256 KiB up to the limit of the
+// segment. Only an entry may exceed the limit. Closing the log cuts the unused space off.
 func TestPreallocation(t *testing.T) {
 	const step = 256 << 10
 	large := make([]byte, segment.MaxBodyBytes)
@@ -94,7 +94,7 @@ func TestPreallocation(t *testing.T) {
 		"as many as fit into a step":          {0, 3, step},
 		"one more":                            {0, 4, 2 * step},
 		"a segment that is less than a step":  {100_000, 1, 100_000},
-		"an entry that goes beyond it":        {100_000, 2, 2 * entry},
+		"an entry that exceeds it":            {100_000, 2, 2 * entry},
 		"a segment that is less than entries": {1, 1, entry},
 	} {
 		dir := filepath.Join(memDir(t), "log")
@@ -123,18 +123,18 @@ func TestRemainingSpace(t *testing.T) {
 	require.Equal(t, []string{segment.Name(1), segment.Name(4)}, list)
 }
 
-// A reopened log goes on in its last segment if that is at most a sixteenth full. Otherwise it
-// begins a new one.
-func TestReopening_SegmentThatItGoesOnIn(t *testing.T) {
+// A reopened log continues in its last segment if that is at most a sixteenth full. Otherwise it
+// starts a new one.
+func TestReopening_ReusesSegment(t *testing.T) {
 	for name, tc := range map[string]struct {
 		segmentBytes int
 		want         []string
 	}{
-		"a sixteenth":       {16 * bodyBytes, []string{segment.Name(1)}},
-		"a byte more":       {16*bodyBytes - 1, []string{segment.Name(1), segment.Name(2)}},
-		"full":              {bodyBytes, []string{segment.Name(1), segment.Name(2)}},
-		"more than it may":  {1, []string{segment.Name(1), segment.Name(2)}},
-		"of the usual size": {0, []string{segment.Name(1)}},
+		"a sixteenth":           {16 * bodyBytes, []string{segment.Name(1)}},
+		"a byte more":           {16*bodyBytes - 1, []string{segment.Name(1), segment.Name(2)}},
+		"full":                  {bodyBytes, []string{segment.Name(1), segment.Name(2)}},
+		"fuller than the limit": {1, []string{segment.Name(1), segment.Name(2)}},
+		"of the usual size":     {0, []string{segment.Name(1)}},
 	} {
 		opts := Options{SegmentSize: tc.segmentBytes}
 		dir := closedLog(t, 1, opts)
@@ -149,12 +149,12 @@ func TestReopening_SegmentThatItGoesOnIn(t *testing.T) {
 	for range 3 {
 		require.NoError(t, openLog(t, dir, Options{SegmentSize: 1}).Close())
 	}
-	require.Equal(t, map[string]int64{segment.Name(1): 0}, segmentSizes(t, dir), "an empty segment is not left for another")
+	require.Equal(t, map[string]int64{segment.Name(1): 0}, segmentSizes(t, dir), "a log does not replace an empty segment")
 }
 
 // If the file of the next segment is already there, the write fails, and so does every later one.
 // The file does not change.
-func TestRotation_NameThatIsTaken(t *testing.T) {
+func TestRotation_NameTaken(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	log := beginLog(t, dir, Options{SegmentSize: 1})
 	require.NoError(t, write(log, body))

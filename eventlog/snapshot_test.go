@@ -34,7 +34,7 @@ func TestSaveSnapshot(t *testing.T) {
 
 	put(t, []byte("of a later one"), dir, "snapshots", segment.Name(8))
 	require.NoError(t, log.SaveSnapshot(segment.Snapshot{Version: segment.SnapshotVersion, Last: log.Last()}))
-	require.Equal(t, []string{segment.Name(5), segment.Name(8), segment.Name(9)}, names(t, filepath.Join(dir, "snapshots")), "nor the one that is saved")
+	require.Equal(t, []string{segment.Name(5), segment.Name(8), segment.Name(9)}, names(t, filepath.Join(dir, "snapshots")), "nor the saved one")
 
 	require.NoError(t, os.Remove(filepath.Join(dir, LockName)))
 	before := tree(t, dir)

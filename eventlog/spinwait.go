@@ -16,7 +16,7 @@ type spinWait struct {
 
 const (
 	warmupSyncs  = 64  // the first syncs alternate between the two ways
-	reprobeEvery = 256 // after the warm-up, one sync of so many tests the slower way
+	reprobeEvery = 256 // after the warm-up, one of this many syncs tests the slower way
 	minGain      = 16  // poll only if it saves at least 1/minGain of the blocking time
 )
 

@@ -8,8 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A lone writer comes to wait in the way that makes its syncs shorter, and keeps CPU time
-// where it makes no difference; also where the machine changes, and some syncs take long.
+// A single writer learns to wait in the way that makes its syncs shorter. If there is no
+// difference, it blocks and saves CPU time. It also learns this if the machine changes or if some
+// syncs take long.
 func TestSpinWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p spinWait
@@ -28,14 +29,14 @@ func TestSpinWait(t *testing.T) {
 			}
 			return n
 		}
-		polledOf(1, 9000, 9000) // the first makes room as well
+		polledOf(1, 9000, 9000) // the first sync also writes the preallocated zeros
 		polledOf(12000, 120, 108)
-		require.Greater(t, polledOf(1000, 120, 108), 950, "of 1,000 syncs that being awake spares 12 of 120 µs")
+		require.Greater(t, polledOf(1000, 120, 108), 950, "polls, of 1,000 syncs, if polling saves 12 of 120 µs")
 		polledOf(12000, 175, 220)
-		require.Less(t, polledOf(1000, 175, 220), 50, "of 1,000 that take 45 µs more so")
+		require.Less(t, polledOf(1000, 175, 220), 50, "polls, of 1,000 syncs, if polling adds 45 µs")
 		polledOf(12000, 120, 118)
-		require.Less(t, polledOf(1000, 120, 118), 50, "of 1,000 that it spares next to nothing")
+		require.Less(t, polledOf(1000, 120, 118), 50, "polls, of 1,000 syncs, if polling saves almost nothing")
 		polledOf(12000, 120, 108)
-		require.Greater(t, polledOf(1000, 120, 108), 950, "of 1,000 on the first machine again")
+		require.Greater(t, polledOf(1000, 120, 108), 950, "polls, of 1,000 syncs, on the first machine again")
 	})
 }

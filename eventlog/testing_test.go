@@ -16,7 +16,7 @@ import (
 // bodyBytes is the size of the entry that body makes: length prefix, header and body.
 var bodyBytes = 2 + segment.NewBody(body).FrameBytes()
 
-// memDir is a directory in memory, if the system has one.
+// memDir returns a directory in memory, if the system has one.
 func memDir(t testing.TB) string {
 	dir, err := os.MkdirTemp("/dev/shm", "migrationlog-")
 	if err != nil {
@@ -126,7 +126,7 @@ func segmentPath(dir string, first uint64) string {
 	return filepath.Join(dir, segment.WALDir, segment.Name(first))
 }
 
-// isSame reports whether two names are of one file.
+// isSame reports whether two paths have the same file.
 func isSame(t testing.TB, a, b string) bool {
 	first, err := os.Lstat(a)
 	require.NoError(t, err)
@@ -160,11 +160,11 @@ func watermarks(t testing.TB, dir string) (seqs [2]uint64) {
 	return seqs
 }
 
-// reportOf is the report beside a file in quarantine/.
+// reportOf returns the report on a file in quarantine/.
 func reportOf(t testing.TB, dir, saved string) (r quarantineReport) {
 	require.NoError(t, json.Unmarshal(read(t, dir, saved+".json"), &r))
 	return r
 }
 
-// atNoon is a clock that stands still.
+// atNoon is a clock that always returns the same time.
 func atNoon() time.Time { return time.Date(2026, 11, 23, 12, 0, 0, 5, time.FixedZone("", 3600)) }

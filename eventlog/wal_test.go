@@ -12,8 +12,8 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// tidwall/wal keeps no copy of what is written, nor of what was there when it was opened,
-// and writes at the end all the same.
+// tidwall/wal caches neither the entries that it writes nor those that it read when it opened the
+// segment. It still appends at the end.
 func TestReadCacheStaysEmpty(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	log := beginLog(t, dir, Options{})
@@ -22,7 +22,7 @@ func TestReadCacheStaysEmpty(t *testing.T) {
 	wal := filepath.Join(dir, segment.WALDir)
 	a, err := openAppender(wal, 1)
 	require.NoError(t, err)
-	require.NotNil(t, a.cache.entries, "tidwall/wal looks otherwise")
+	require.NotNil(t, a.cache.entries, "the structs of tidwall/wal have changed")
 	require.Zero(t, cap(*a.cache.entries))
 	require.NoError(t, a.write(2, [][]byte{[]byte("two"), make([]byte, 8<<10)}))
 	var before, after runtime.MemStats
@@ -31,7 +31,7 @@ func TestReadCacheStaysEmpty(t *testing.T) {
 		require.NoError(t, a.write(4+seq, [][]byte{make([]byte, 8<<10)}))
 	}
 	runtime.ReadMemStats(&after)
-	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20+1<<18), "of 1 MiB that the test makes; with copies it takes 6 MiB")
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20+1<<18), "the test itself allocates 1 MiB; with the cache it would be 6 MiB")
 	require.NoError(t, a.close())
 
 	a, err = openAppender(wal, 131)
@@ -42,8 +42,8 @@ func TestReadCacheStaysEmpty(t *testing.T) {
 	require.Contains(t, string(written), "one\x03two")
 }
 
-// D4, D6: when a write has failed nobody knows whose the bytes behind the last sound
-// entry are, and closing the log leaves them there.
+// D4, D6: after a failed write, another process may have written the bytes after the last intact
+// entry. Closing the log does not cut them off.
 func TestD4_NothingIsCutOffAfterAFailure(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	log := beginLog(t, dir, Options{})
@@ -62,7 +62,8 @@ func TestD4_NothingIsCutOffAfterAFailure(t *testing.T) {
 	require.Equal(t, before, after)
 }
 
-// D3: tidwall/wal is not appended to where it counts otherwise than the frames do.
+// D3: the log does not open for appending if tidwall/wal's last index differs from the last frame's
+// sequence number.
 func TestD3_WALEndsWhereTheFramesDo(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	log := beginLog(t, dir, Options{})
@@ -87,8 +88,8 @@ func TestD3_WALEndsWhereTheFramesDo(t *testing.T) {
 	require.Equal(t, before, after)
 }
 
-// D6, D10: a write that goes over several segments looks at the lock again before each: in the
-// time that it takes another may have come to hold it.
+// D6, D10: if a write fills several segments, it checks the lock again before each one. Another
+// writer may have taken the lock since the write started.
 func TestD10_RotationWithoutTheLock(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	log := beginLog(t, dir, Options{SegmentSize: 1})

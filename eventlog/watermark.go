@@ -13,7 +13,8 @@ import (
 
 // watermark records up to which sequence number the frames are durable. After the process is killed
 // it is exact, because the kernel still writes it. It is not synced with each append, so it can lag
-// after a power cut. It is never higher than the last durable frame.
+// after a power cut. It is raised only
+// after the frames are durable.
 type watermark struct {
 	files []*os.File
 	log   uuid.UUID

@@ -17,7 +17,7 @@ func TestWatermark_FollowsTheSync(t *testing.T) {
 	log := beginLog(t, dir, Options{SegmentSize: 2 * bodyBytes})
 	require.Equal(t, [2]uint64{0, 0}, watermarks(t, dir))
 	entries := []Entry{{Body: segment.NewBody(body)}}
-	for seq := range uint64(5) { // over two rotations, which make durable what is before them
+	for seq := range uint64(5) { // over two rotations, which make the earlier frames durable
 		require.NoError(t, log.Write(entries))
 		require.Equal(t, [2]uint64{seq, seq}, watermarks(t, dir), "seq %d is not durable", seq+1)
 		require.Equal(t, seq, log.DurableThrough())
@@ -27,7 +27,7 @@ func TestWatermark_FollowsTheSync(t *testing.T) {
 	}
 	require.NoError(t, log.Write(entries))
 	require.NoError(t, log.Close())
-	require.Equal(t, [2]uint64{6, 6}, watermarks(t, dir), "a close makes all durable")
+	require.Equal(t, [2]uint64{6, 6}, watermarks(t, dir), "Close makes everything durable")
 }
 
 // Without syncs a watermark lags by at most one segment. Closing the log raises it to the end.
@@ -43,13 +43,13 @@ func TestWatermark_NoSync(t *testing.T) {
 	require.Equal(t, [2]uint64{5, 5}, watermarks(t, dir))
 }
 
-// An opening sets both watermarks to the number of the last frame. It writes into a sound file, and
-// replaces a damaged one.
+// An opening sets both watermarks to the number of the last frame. It overwrites an intact file in
+// place and replaces a damaged one.
 func TestWatermark_AfterAnOpening(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(t *testing.T, dir string)
 		want   uint64
-		stays  [2]bool // the file that it was
+		stays  [2]bool // whether each file was overwritten in place
 	}{
 		"exact":            {func(*testing.T, string) {}, 3, [2]bool{true, true}},
 		"too low":          {func(t *testing.T, dir string) { setWatermark(t, dir, 0) }, 3, [2]bool{true, true}},
@@ -64,7 +64,7 @@ func TestWatermark_AfterAnOpening(t *testing.T) {
 		}, 3, [2]bool{false, false}},
 		"one empty":    {func(t *testing.T, dir string) { put(t, nil, dir, "WATERMARK") }, 3, [2]bool{false, true}},
 		"one too long": {func(t *testing.T, dir string) { put(t, append(line(t, dir, 3), 'x'), dir, "WATERMARK") }, 3, [2]bool{false, true}},
-		"one of other logs": {func(t *testing.T, dir string) {
+		"one of another log": {func(t *testing.T, dir string) {
 			put(t, read(t, closedLog(t, 3, Options{}), "WATERMARK"), dir, "WATERMARK")
 		}, 3, [2]bool{false, true}},
 	} {
@@ -100,9 +100,9 @@ func line(t testing.TB, dir string, seq uint64) []byte {
 	return segment.AppendWatermark(nil, m.UUID, seq)
 }
 
-// If a watermark file is removed or replaced beside a writer, the next rotation and Close fail. A
-// write to the old file would reach nobody.
-func TestWatermark_ReplacedBesideAWriter(t *testing.T) {
+// If a watermark file is removed or replaced while a writer runs, the next rotation and Close fail.
+// Later openings would not read the old file.
+func TestWatermark_ReplacedWhileAWriterRuns(t *testing.T) {
 	for _, name := range segment.WatermarkNames {
 		for how, take := range map[string]func(path string) error{
 			"removed":  os.Remove,
