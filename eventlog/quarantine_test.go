@@ -124,7 +124,7 @@ func TestQuarantine_LinkCopyOrMove(t *testing.T) {
 	}
 }
 
-// The report beside a file has its origin, its offset and length, the reason, and the time.
+// The report on a file has its origin, its offset and length, the reason, and the time.
 func TestQuarantine_Report(t *testing.T) {
 	dir := closedLog(t, 5, Options{SegmentSize: 3 * bodyBytes})
 	flip(t, bodyBytes-1, segmentPath(dir, 1))

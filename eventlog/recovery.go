@@ -18,8 +18,9 @@ import (
 // segment into memory.
 const DefaultSegmentBytes = 4 << 20
 
-// Opening a log continues in the last segment only if that is at most 1/maxReuseFraction full.
-// tidwall/wal reads the whole segment that it continues in, and Recovery has read it already.
+// maxReuseFraction is a denominator. An opened log continues in its last segment only if that is at
+// most 1/maxReuseFraction full. tidwall/wal would read the whole segment, which takes time and has
+// no use here. If the segment is fuller, the log starts a new one.
 const maxReuseFraction = 16
 
 // Options configures Begin. The zero value selects the defaults.

@@ -9,9 +9,9 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// The last segment is filled with zeros up to preallocStep ahead. If a write overwrites allocated
-// blocks, its sync needs one device flush and no commit of the file system's journal. Larger steps
-// make the append that preallocates slower than they save.
+// The last segment is filled with zeros up to preallocStep bytes ahead. If a write overwrites
+// allocated blocks, its sync needs one device flush and no commit of the file system's journal.
+// Larger steps make the append that preallocates slower than they save.
 //
 // The zeros are written in chunks of zeroChunk. Linux may cache the pages of one write in one folio
 // (ext4 does so since 6.16), and each later sync then walks the whole folio. With chunks of 16 KiB
@@ -101,9 +101,9 @@ func (t *tail) write(firstSeq uint64, frames [][]byte, sizeBytes int64) error {
 	return nil
 }
 
-// preallocate extends the file with zeros if it is smaller than sizeBytes. It then adds at least
-// preallocStep, except beyond the segment's limit. The sync of later entries makes the zeros
-// durable.
+// preallocate extends the file with zeros if it is smaller than sizeBytes. It adds preallocStep
+// bytes if the limit allows, and more if sizeBytes needs it. The sync of later entries makes the
+// zeros durable.
 func (t *tail) preallocate(sizeBytes int64) error {
 	if sizeBytes <= t.fileSize {
 		return nil

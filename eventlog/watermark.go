@@ -13,8 +13,7 @@ import (
 
 // watermark records up to which sequence number the frames are durable. After the process is killed
 // it is exact, because the kernel still writes it. It is not synced with each append, so it can lag
-// after a power cut. It is raised only
-// after the frames are durable.
+// after a power cut. It is raised only after the frames are durable.
 type watermark struct {
 	files []*os.File
 	log   uuid.UUID
