@@ -50,5 +50,5 @@ func readDirectory(fsys fs.FS) (d Directory, err error) {
 
 // Losses returns the losses of a log of which no frame was read yet.
 func (d Directory) Losses() Losses {
-	return Losses{through: max(d.Watermark, d.Snapshots), skipped: d.Manifest.Skipped}
+	return Losses{durableThrough: max(d.Watermark, d.Snapshots), skipped: d.Manifest.Skipped}
 }

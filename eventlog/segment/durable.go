@@ -25,18 +25,18 @@ func (r *SeqRange) UnmarshalJSON(b []byte) error {
 // Losses tells of the frames that a log has lost whether they had been durable.
 // A writer acknowledges nothing before it is.
 type Losses struct {
-	through uint64 // every frame up to this one was on the device, but for the skipped
-	skipped []SeqRange
-	lost    []SeqRange
+	durableThrough uint64 // every frame up to this one was on the device, but for the skipped
+	skipped        []SeqRange
+	lost           []SeqRange
 }
 
 // RaiseDurable notes that every frame up to that number was on the device at some
 // moment, as a watermark or a sound header says.
-func (l *Losses) RaiseDurable(through uint64) { l.through = max(l.through, through) }
+func (l *Losses) RaiseDurable(through uint64) { l.durableThrough = max(l.durableThrough, through) }
 
 // Through is the highest number up to which every frame is proven to have been durable, but for the
 // skipped.
-func (l *Losses) Through() uint64 { return l.through }
+func (l *Losses) Through() uint64 { return l.durableThrough }
 
 // SetSkipped notes that a later opening has passed these numbers over.
 func (l *Losses) SetSkipped(ranges []SeqRange) { l.skipped = ranges }
@@ -50,8 +50,8 @@ func (l *Losses) Lost() []SeqRange { return l.lost }
 // Acknowledged are those of the lost numbers that had been on the device.
 func (l *Losses) Acknowledged() (ranges []SeqRange) {
 	for _, lost := range l.lost {
-		if lost.First <= l.through {
-			lost.Last = min(lost.Last, l.through)
+		if lost.First <= l.durableThrough {
+			lost.Last = min(lost.Last, l.durableThrough)
 			ranges = append(ranges, without(lost, l.skipped)...) //mutant:skipped-not-acknowledged
 		}
 	}
@@ -62,8 +62,8 @@ func (l *Losses) Acknowledged() (ranges []SeqRange) {
 // not say so yet.
 func (l *Losses) UnknownIfAcknowledged() (ranges []SeqRange) {
 	for _, lost := range l.lost {
-		if lost.Last > l.through {
-			lost.First = max(lost.First, l.through+1)
+		if lost.Last > l.durableThrough {
+			lost.First = max(lost.First, l.durableThrough+1)
 			ranges = append(ranges, without(lost, l.skipped)...)
 		}
 	}

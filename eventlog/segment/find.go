@@ -14,19 +14,19 @@ import (
 // placed is a whole frame and where it lies.
 type placed struct {
 	Frame
-	before int // where the frame before it in the file ends
-	start  int // where its entry starts: at its length prefix, if that is sound
+	prevEnd int // where the frame before it in the file ends
+	start   int // where its entry starts: at its length prefix, if that is sound
 }
 
 func (p placed) end() int { return int(p.Offset + p.Length()) }
 
-// find returns the whole frames at or after pos whose numbers are still to come, in
+// findFrames returns the whole frames at or after pos whose numbers are still to come, in
 // the order of the file. At a frame of a newer version it stops, and returns ErrNewerFormat with
 // the frames before that one.
-func (s *Scan) find(p part, data []byte, pos int) (found []placed, newer error) {
-	before := pos
-	for at := range frameStarts(data[pos:]) {
-		if at += pos; at < before { // in the body of one
+func (s *Scan) findFrames(p part, data []byte, pos int) (found []placed, newer error) {
+	prevEnd := pos
+	for at := range magicOffsets(data[pos:]) {
+		if at += pos; at < prevEnd { // in the body of one
 			continue
 		}
 		if version := newerVersion(data[at:], &s.log); version != 0 {
@@ -36,18 +36,18 @@ func (s *Scan) find(p part, data []byte, pos int) (found []placed, newer error) 
 		if !ok {
 			continue
 		}
-		s.named = max(s.named, h.Seq)
-		if h.Seq < s.expect || h.Seq >= s.end || !isWhole(data[at:], bodyBytes) {
+		s.maxHeaderSeq = max(s.maxHeaderSeq, h.Seq)
+		if h.Seq < s.nextSeq || h.Seq >= s.limitSeq || !isBodyIntact(data[at:], bodyBytes) {
 			continue
 		}
-		f := placed{before: before, start: at}
+		f := placed{prevEnd: prevEnd, start: at}
 		f.Frame = newFrame(h, data[at:at+HeaderBytes+bodyBytes], at)
 		//mutant:length-prefix
-		if prefix := binary.AppendUvarint(nil, uint64(f.Length())); bytes.HasSuffix(data[before:at], prefix) {
+		if prefix := binary.AppendUvarint(nil, uint64(f.Length())); bytes.HasSuffix(data[prevEnd:at], prefix) {
 			f.start -= len(prefix)
 		} // else its length is damaged, and costs nothing
 		found = append(found, f)
-		before = f.end()
+		prevEnd = f.end()
 	}
 	return found, nil
 }
@@ -74,7 +74,7 @@ func (s *Scan) inOrder(found []placed) []placed {
 	follows := func(i int) bool { return i > 0 && found[i-1].Seq+1 == found[i].Seq }
 	chosen := map[uint64]int{}
 	for i, f := range found {
-		if first, again := chosen[f.Seq]; !again || follows(i) && !follows(first) {
+		if first, seen := chosen[f.Seq]; !seen || follows(i) && !follows(first) {
 			chosen[f.Seq] = i
 		}
 	}
@@ -82,7 +82,7 @@ func (s *Scan) inOrder(found []placed) []placed {
 	for i, f := range found {
 		if chosen[f.Seq] != i { // its bytes belong to no frame
 			if i+1 < len(found) {
-				found[i+1].before = found[i].before
+				found[i+1].prevEnd = found[i].prevEnd
 			}
 			continue
 		}
@@ -93,8 +93,8 @@ func (s *Scan) inOrder(found []placed) []placed {
 	return ordered
 }
 
-// frameStarts yields the offsets at which the magic is.
-func frameStarts(b []byte) iter.Seq[int] {
+// magicOffsets yields the offsets at which the magic is.
+func magicOffsets(b []byte) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for at := 0; at < len(b); at++ {
 			skip := bytes.Index(b[at:], magic[:])
@@ -108,10 +108,10 @@ func frameStarts(b []byte) iter.Seq[int] {
 	}
 }
 
-// headers yields the sound headers among the bytes, and where they begin.
-func headers(b []byte, log *uuid.UUID) iter.Seq2[int, Header] {
+// intactHeaders yields the sound headers among the bytes, and where they begin.
+func intactHeaders(b []byte, log *uuid.UUID) iter.Seq2[int, Header] {
 	return func(yield func(int, Header) bool) {
-		for at := range frameStarts(b) {
+		for at := range magicOffsets(b) {
 			if h, _, ok := parseHeader(b[at:], log); ok && !yield(at, h) {
 				return
 			}
@@ -120,7 +120,7 @@ func headers(b []byte, log *uuid.UUID) iter.Seq2[int, Header] {
 }
 
 func firstHeader(b []byte, log *uuid.UUID) (at int, h Header, ok bool) {
-	for at, h := range headers(b, log) {
+	for at, h := range intactHeaders(b, log) {
 		return at, h, true
 	}
 	return 0, Header{}, false

@@ -32,8 +32,8 @@ var magic = [3]byte{0xF7, 'M', 'L'}
 // header have the same layout in all versions.
 const FormatVersion = 1
 
-// plainStart is how a frame of this version begins.
-var plainStart = [4]byte{magic[0], magic[1], magic[2], FormatVersion}
+// magicAndVersion is how a frame of this version begins.
+var magicAndVersion = [4]byte{magic[0], magic[1], magic[2], FormatVersion}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -60,7 +60,7 @@ func (b Body) FrameBytes() int { return HeaderBytes + len(b.bytes) }
 // AppendFrame appends a frame to dst.
 func AppendFrame(dst []byte, log *uuid.UUID, h Header, body Body) []byte {
 	at := len(dst)
-	dst = append(dst, plainStart[:]...)
+	dst = append(dst, magicAndVersion[:]...)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(body.bytes)))
 	dst = binary.LittleEndian.AppendUint64(dst, h.Seq)
 	dst = binary.LittleEndian.AppendUint64(dst, h.PrevSeq)
@@ -80,7 +80,7 @@ func headerCRC(header []byte, log *uuid.UUID) uint32 {
 // frame of this log in this version.
 func parseHeader(b []byte, log *uuid.UUID) (h Header, bodyBytes int, ok bool) {
 	//mutant:header-checksum
-	if len(b) < HeaderBytes || [4]byte(b) != plainStart ||
+	if len(b) < HeaderBytes || [4]byte(b) != magicAndVersion ||
 		binary.LittleEndian.Uint32(b[36:]) != headerCRC(b, log) {
 		return Header{}, 0, false
 	}
@@ -109,9 +109,9 @@ func newerVersion(b []byte, log *uuid.UUID) (version byte) {
 	return 0
 }
 
-// isWhole reports whether the frame at the start of b, whose header was
+// isBodyIntact reports whether the frame at the start of b, whose header was
 // believed, has the body that was written.
-func isWhole(b []byte, bodyBytes int) bool {
+func isBodyIntact(b []byte, bodyBytes int) bool {
 	//mutant:body-checksum
 	return len(b) >= HeaderBytes+bodyBytes && crc32.Checksum(b[HeaderBytes:HeaderBytes+bodyBytes], castagnoli) == binary.LittleEndian.Uint32(b[32:])
 }

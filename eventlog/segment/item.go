@@ -14,7 +14,7 @@ type Frame struct {
 	Segment string // file name
 	Offset  int64  // of the frame's header in the segment
 
-	named        uint64 // the number that the segment is named by
+	segmentSeq   uint64 // the number that the segment is named by
 	headerCRC32C uint32
 }
 
@@ -25,7 +25,7 @@ func newFrame(h Header, frame []byte, offset int) Frame {
 
 // ID is the frame's.
 func (f Frame) ID() FrameID {
-	return FrameID{Seq: f.Seq, Segment: f.named, HeaderCRC32C: f.headerCRC32C}
+	return FrameID{Seq: f.Seq, Segment: f.segmentSeq, HeaderCRC32C: f.headerCRC32C}
 }
 
 // Length is the frame's size in bytes, header and body.

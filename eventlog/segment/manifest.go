@@ -206,7 +206,7 @@ func isWALDir(fsys fs.FS) bool {
 // segment, and then the manifest's copy.
 func nothingWritten(fsys fs.FS) (bool, error) {
 	b, err := readSmall(fsys, WatermarkName, watermarkBytes)
-	if errors.Is(err, errNotSmall) {
+	if errors.Is(err, errForeignFile) {
 		return false, nil
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -232,23 +232,23 @@ func nothingWritten(fsys fs.FS) (bool, error) {
 
 func readManifestCopy(fsys fs.FS, name string) (Manifest, int64, error) {
 	b, err := readSmall(fsys, name, maxManifestBytes)
-	if err != nil && !errors.Is(err, errNotSmall) && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !errors.Is(err, errForeignFile) && !errors.Is(err, fs.ErrNotExist) {
 		return Manifest{}, 0, fmt.Errorf("%w: %w", errIO, err)
 	}
 	if err != nil {
-		return Manifest{}, int64(len(b)), errors.New(reasonOf(err))
+		return Manifest{}, int64(len(b)), errors.New(damageReason(err))
 	}
 	m, err := DecodeManifest(b)
 	return m, int64(len(b)), err
 }
 
 var (
-	errIO       = errors.New("cannot read")
-	errNotSmall = errors.New("not a file of this log")
+	errIO          = errors.New("cannot read")
+	errForeignFile = errors.New("not a file of this log")
 )
 
 // readSmall reads a file that must be a regular one of at most that size; else
-// errNotSmall. What it returns with that is of the file's size, as far as the
+// errForeignFile. What it returns with that is of the file's size, as far as the
 // maximum.
 func readSmall(fsys fs.FS, name string, maxBytes int) ([]byte, error) {
 	info, err := fs.Stat(fsys, name)
@@ -256,7 +256,7 @@ func readSmall(fsys fs.FS, name string, maxBytes int) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, errNotSmall
+		return nil, errForeignFile
 	}
 	f, err := fsys.Open(name)
 	if err != nil {
@@ -265,13 +265,13 @@ func readSmall(fsys fs.FS, name string, maxBytes int) ([]byte, error) {
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, int64(maxBytes)+1))
 	if err == nil && len(b) > maxBytes {
-		err = errNotSmall
+		err = errForeignFile
 	}
 	return b, err
 }
 
-// reasonOf says why a file could not be read, when that is damage.
-func reasonOf(err error) string {
+// damageReason says why a file could not be read, when that is damage.
+func damageReason(err error) string {
 	if errors.Is(err, fs.ErrNotExist) {
 		return "missing"
 	}

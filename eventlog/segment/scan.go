@@ -27,13 +27,13 @@ type Scan struct {
 	opts  ScanOptions
 	yield func(Item, error) bool
 
-	losses Losses
-	expect uint64 // the seq that comes next
-	end    uint64 // the first seq of the segments after this one; no frame of theirs is expected here
-	count  uint64 // of whole frames in this segment
-	named  uint64 // the highest seq that any sound header names so far
-	sealed uint64 // that of the segments before the last
-	tail   Tail
+	losses       Losses
+	nextSeq      uint64 // the seq that comes next
+	limitSeq     uint64 // the first seq of the segments after this one; no frame of theirs is expected here
+	frameCount   uint64 // of whole frames in this segment
+	maxHeaderSeq uint64 // the highest seq that any sound header names so far
+	maxSealedSeq uint64 // that of the segments before the last
+	tail         Tail
 
 	tornThrough uint64 // durable through, in the header of a torn write
 }
@@ -56,7 +56,7 @@ type ScanOptions struct {
 
 // NewScan returns a scan of the log in fsys, whose directory holds dir.
 func NewScan(fsys fs.FS, dir Directory, opts ScanOptions) *Scan {
-	return &Scan{fsys: fsys, dir: dir, log: dir.Manifest.UUID, opts: opts, losses: dir.Losses(), expect: 1}
+	return &Scan{fsys: fsys, dir: dir, log: dir.Manifest.UUID, opts: opts, losses: dir.Losses(), nextSeq: 1}
 }
 
 // Tail is where the log ends, once Items has been read to its end.
@@ -85,7 +85,7 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 		}
 		if len(names) == 0 {
 			d := Damage{Segment: WALDir, Reason: "not one segment is there"}
-			if n := s.losses.through; n > 0 { //mutant:no-segment-lost
+			if n := s.losses.durableThrough; n > 0 { //mutant:no-segment-lost
 				d.FirstSeq, d.LastSeq = 1, n
 				s.losses.AddLost(SeqRange{1, n})
 			}
@@ -94,7 +94,7 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 		}
 		if s.opts.Scope == ScanTail {
 			names = names[len(names)-1:]
-			s.expect, _ = ParseName(names[0])
+			s.nextSeq, _ = ParseName(names[0])
 		}
 		parts, err := s.survey(names)
 		if err != nil {
@@ -103,16 +103,16 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 		}
 		for i, p := range parts {
 			last := i+1 == len(parts)
-			if !last && parts[i+1].named != 0 && parts[i+1].named <= s.opts.From {
-				s.expect = max(s.expect, parts[i+1].first)
+			if !last && parts[i+1].headSeq != 0 && parts[i+1].headSeq <= s.opts.From {
+				s.nextSeq = max(s.nextSeq, parts[i+1].minSeq)
 				continue
 			}
-			s.tail, s.count, s.end = Tail{Segment: p.name}, 0, end(parts[i:])
-			if last && !s.lastSegment(p) || !last && !s.sealedSegment(p, parts[i+1].first) {
+			s.tail, s.frameCount, s.limitSeq = Tail{Segment: p.name}, 0, limitSeq(parts[i:])
+			if last && !s.scanLast(p) || !last && !s.scanSealed(p, parts[i+1].minSeq) {
 				return
 			}
 		}
-		s.tail.NextSeq = s.expect
+		s.tail.NextSeq = s.nextSeq
 	}
 }
 
@@ -132,23 +132,23 @@ func (s *Scan) names() ([]string, error) {
 
 // part is a segment and what is known of it before it is read.
 type part struct {
-	name   string
-	number uint64 // that it is named by
-	first  uint64 // at most the number of its first frame
-	named  uint64 // the first number that a sound header in it names, if its name agrees; else 0
+	name    string
+	nameSeq uint64 // that it is named by
+	minSeq  uint64 // at most the number of its first frame
+	headSeq uint64 // the first number that a sound header in it names, if its name agrees; else 0
 }
 
-// end is the number at which the frames of the parts after the first begin. A
+// limitSeq is the number at which the frames of the parts after the first begin. A
 // frame with a higher one is not in its place before them, and must not hide
 // them.
-func end(parts []part) uint64 {
-	end := uint64(math.MaxUint64)
+func limitSeq(parts []part) uint64 {
+	limit := uint64(math.MaxUint64)
 	for _, later := range parts[1:] {
-		if later.named != 0 {
-			end = min(end, later.named)
+		if later.headSeq != 0 {
+			limit = min(limit, later.headSeq)
 		}
 	}
-	return end
+	return limit
 }
 
 // survey looks at the head of each segment.
@@ -156,18 +156,18 @@ func (s *Scan) survey(names []string) ([]part, error) {
 	parts := make([]part, len(names))
 	for i, name := range names {
 		first, _ := ParseName(name)
-		parts[i] = part{name: name, number: first, first: first}
+		parts[i] = part{name: name, nameSeq: first, minSeq: first}
 		head, err := s.head(name)
 		if err != nil {
 			return nil, err
 		}
 		switch _, h, ok := firstHeader(head, &s.log); {
 		case ok && h.Seq >= first:
-			parts[i].named = h.Seq
+			parts[i].headSeq = h.Seq
 		case ok:
-			parts[i].first = h.Seq
+			parts[i].minSeq = h.Seq
 		case first > maxBareName:
-			parts[i].first = 0
+			parts[i].minSeq = 0
 		}
 	}
 	return parts, nil
@@ -192,125 +192,125 @@ func (s *Scan) head(name string) ([]byte, error) {
 	return append(head, more...), err
 }
 
-// sealedSegment reads a segment that another follows, whose frames begin with
+// scanSealed reads a segment that another follows, whose frames begin with
 // next or later.
-func (s *Scan) sealedSegment(p part, next uint64) bool {
+func (s *Scan) scanSealed(p part, next uint64) bool {
 	data, err := s.read(p.name)
 	if err != nil {
 		return s.fail(err)
 	}
-	pos, ok := s.frames(p, data, 0)
+	pos, ok := s.emitAll(p, data, 0)
 	if !ok {
 		return false
 	}
 	rest := data[pos:]
-	for _, h := range headers(rest, &s.log) { // a sound header says what was there even if its body does not
-		if h.Seq < s.end {
+	for _, h := range intactHeaders(rest, &s.log) { // a sound header says what was there even if its body does not
+		if h.Seq < s.limitSeq {
 			next = max(next, h.Seq+1)
 		}
 	}
-	if allZero(rest) && s.expect >= next { //mutant:sealed-segment-whole
+	if allZero(rest) && s.nextSeq >= next { //mutant:sealed-segment-whole
 		return true
 	}
-	return s.lose(p.name, pos, rest, max(next, s.expect))
+	return s.emitDamage(p.name, pos, rest, max(next, s.nextSeq))
 }
 
-// lastSegment reads the segment that no other follows. A writer that has it open may be
+// scanLast reads the segment that no other follows. A writer that has it open may be
 // writing: what is no whole frame at its end is read again until it rests. A read takes its
 // parts one after another, so that it may have the end of a write behind space that was not
 // used yet when that was read: what is no whole frame before others is damage if it is
 // so in the next read.
-func (s *Scan) lastSegment(p part) bool {
-	s.sealed = s.named
+func (s *Scan) scanLast(p part) bool {
+	s.maxSealedSeq = s.maxHeaderSeq
 	var data []byte
 	pos := 0
 	for {
-		again, err := s.read(p.name)
+		current, err := s.read(p.name)
 		if err != nil {
 			return s.fail(err)
 		}
-		if len(again) < pos {
+		if len(current) < pos {
 			return s.fail(fmt.Errorf("segment %s became shorter while it was read: a repair is under way, try again", p.name))
 		}
-		rests := data != nil && bytes.Equal(again, data) //mutant:tail-rests
+		stable := data != nil && bytes.Equal(current, data) //mutant:tail-rests
 		before, ok := pos, false
-		if pos, ok = s.soundFrames(p, again, pos); !ok {
+		if pos, ok = s.emitConsecutive(p, current, pos); !ok {
 			return false
 		}
 		if s.opts.Locked || data != nil && pos == before {
-			if pos, ok = s.frames(p, again, pos); !ok {
+			if pos, ok = s.emitAll(p, current, pos); !ok {
 				return false
 			}
 		}
-		data = again
-		if rests || s.opts.Locked || allZero(data[pos:]) {
-			return s.endLog(p, data, pos)
+		data = current
+		if stable || s.opts.Locked || allZero(data[pos:]) {
+			return s.emitTail(p, data, pos)
 		}
-		time.Sleep(restTime)
+		time.Sleep(rereadDelay)
 	}
 }
 
-// restTime is how long a tail has to stay the same to be taken for torn. A
+// rereadDelay is how long a tail has to stay the same to be taken for torn. A
 // write in progress takes microseconds to become visible.
-const restTime = 2 * time.Millisecond
+const rereadDelay = 2 * time.Millisecond
 
-// soundFrames yields the frames of a segment from pos on as far as it is as it was
+// emitConsecutive yields the frames of a segment from pos on as far as it is as it was
 // written, and returns the position behind them.
-func (s *Scan) soundFrames(p part, data []byte, pos int) (int, bool) {
-	if s.expect < p.first && !s.lose(p.name, 0, nil, p.first) {
+func (s *Scan) emitConsecutive(p part, data []byte, pos int) (int, bool) {
+	if s.nextSeq < p.minSeq && !s.emitDamage(p.name, 0, nil, p.minSeq) {
 		return pos, false
 	}
 	for {
-		h, frame := wholeEntry(data[pos:], &s.log)
-		if frame == nil || h.Seq != s.expect || h.Seq >= s.end { //mutant:plain-frame-order
+		h, frame := intactEntry(data[pos:], &s.log)
+		if frame == nil || h.Seq != s.nextSeq || h.Seq >= s.limitSeq { //mutant:plain-frame-order
 			return pos, true
 		}
 		at := pos + prefixBytes(len(frame))
-		if !s.pass(p, newFrame(h, frame, at)) {
+		if !s.emitFrame(p, newFrame(h, frame, at)) {
 			return pos, false
 		}
 		pos = at + len(frame)
 	}
 }
 
-// frames yields the whole frames of a segment from pos on, in the order of their
+// emitAll yields the whole frames of a segment from pos on, in the order of their
 // numbers, with the damage between them, and returns the position behind the last. A frame of a
 // newer version ends the scan with ErrNewerFormat.
-func (s *Scan) frames(p part, data []byte, pos int) (int, bool) {
-	behind, ok := s.soundFrames(p, data, pos)
+func (s *Scan) emitAll(p part, data []byte, pos int) (int, bool) {
+	end, ok := s.emitConsecutive(p, data, pos)
 	if !ok {
-		return behind, false
+		return end, false
 	}
-	found, newer := s.find(p, data, behind)
+	found, newer := s.findFrames(p, data, end)
 	for _, f := range s.inOrder(found) {
-		if f.before < f.start || f.Seq > s.expect || int64(f.start) == f.Offset { // the last: it has no prefix
+		if f.prevEnd < f.start || f.Seq > s.nextSeq || int64(f.start) == f.Offset { // the last: it has no prefix
 			s.tail.Dirty = true
-			if !s.lose(p.name, f.before, data[f.before:f.start], f.Seq) {
-				return behind, false
+			if !s.emitDamage(p.name, f.prevEnd, data[f.prevEnd:f.start], f.Seq) {
+				return end, false
 			}
 		}
-		if f.start < behind && !s.yield(Item{Damage: &Damage{
+		if f.start < end && !s.yield(Item{Damage: &Damage{
 			Segment: p.name, Offset: int64(f.start), Length: int64(f.end() - f.start), Reason: outOfPlace(f.Seq),
 		}}, nil) {
-			return behind, false
+			return end, false
 		}
-		behind = max(behind, f.end())
-		if !s.pass(p, f.Frame) {
-			return behind, false
+		end = max(end, f.end())
+		if !s.emitFrame(p, f.Frame) {
+			return end, false
 		}
 	}
 	if newer != nil {
-		return behind, s.fail(newer)
+		return end, s.fail(newer)
 	}
-	return behind, true
+	return end, true
 }
 
 // pass yields the frame that comes next.
-func (s *Scan) pass(p part, f Frame) bool {
-	f.Segment, f.named = p.name, p.number
-	s.named = max(s.named, f.Seq)
-	s.expect = f.Seq + 1
-	s.count++
+func (s *Scan) emitFrame(p part, f Frame) bool {
+	f.Segment, f.segmentSeq = p.name, p.nameSeq
+	s.maxHeaderSeq = max(s.maxHeaderSeq, f.Seq)
+	s.nextSeq = f.Seq + 1
+	s.frameCount++
 	if f.Seq <= s.dir.Watermark && !s.tail.Dirty {
 		s.tail.Durable = f.Offset + f.Length()
 	}
@@ -320,25 +320,25 @@ func (s *Scan) pass(p part, f Frame) bool {
 
 // lose yields damage: these bytes at pos stand where the frames before next
 // should be.
-func (s *Scan) lose(name string, pos int, b []byte, next uint64) bool {
+func (s *Scan) emitDamage(name string, pos int, b []byte, next uint64) bool {
 	d := &Damage{Segment: name, Offset: int64(pos), Length: int64(len(b)), Reason: s.reason(b, next)}
-	for _, h := range headers(b, &s.log) {
+	for _, h := range intactHeaders(b, &s.log) {
 		d.DurableThrough = max(d.DurableThrough, h.DurableThrough)
 	}
 	s.losses.RaiseDurable(d.DurableThrough)
-	if s.expect < next {
-		d.FirstSeq, d.LastSeq = s.expect, next-1
-		s.expect = next
+	if s.nextSeq < next {
+		d.FirstSeq, d.LastSeq = s.nextSeq, next-1
+		s.nextSeq = next
 		s.losses.AddLost(SeqRange{d.FirstSeq, d.LastSeq})
 	}
 	return s.yield(Item{Damage: d}, nil)
 }
 
 // reason says what is wrong with the bytes that stand where the frames from
-// s.expect to before next should be.
+// s.nextSeq to before next should be.
 func (s *Scan) reason(b []byte, next uint64) string {
 	switch {
-	case len(b) == 0 && next <= s.expect:
+	case len(b) == 0 && next <= s.nextSeq:
 		return "length prefix missing"
 	case len(b) == 0:
 		return "frames missing"
@@ -348,13 +348,13 @@ func (s *Scan) reason(b []byte, next uint64) string {
 	for k := 0; k <= maxPrefixBytes && k < len(b); k++ {
 		h, _, ok := parseHeader(b[k:], &s.log)
 		switch {
-		case ok && h.Seq >= s.expect && h.Seq < next:
+		case ok && h.Seq >= s.nextSeq && h.Seq < next:
 			return "body does not match its CRC32C"
 		case ok:
 			return outOfPlace(h.Seq)
 		}
 	}
-	if next <= s.expect {
+	if next <= s.nextSeq {
 		return "damaged length prefix or stray bytes"
 	}
 	return "header does not match its CRC32C"

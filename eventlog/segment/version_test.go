@@ -98,8 +98,8 @@ func TestScan_NewerFormat(t *testing.T) {
 	fsys := logOf(map[uint64][]byte{1: slices.Concat(entries(1, 2), newer(3))})
 	_, _, err := scanAll(fsys, segment.ScanOptions{Scope: segment.ScanTail})
 	require.ErrorContains(t, err, "segment 00000000000000000001, byte 102: the frame with seq 3 has format version 2, but this program reads only version 1")
-	next, sound := segment.Walk(fsys["wal/"+segment.Name(1)].Data, testLog, 1, func(segment.Header, []byte) {})
-	require.False(t, sound)
+	next, intact := segment.Walk(fsys["wal/"+segment.Name(1)].Data, testLog, 1, func(segment.Header, []byte) {})
+	require.False(t, intact)
 	require.EqualValues(t, 3, next)
 }
 

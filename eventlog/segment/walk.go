@@ -12,9 +12,9 @@ import (
 // returns the number behind the last, and whether the segment is such a one to its
 // end. What was visited before the place where it is not is whole. Walk tells less
 // than a Scan, and is faster: a frame of a newer version is not sound to it.
-func Walk(data []byte, log uuid.UUID, first uint64, visit func(h Header, frame []byte)) (next uint64, sound bool) {
+func Walk(data []byte, log uuid.UUID, first uint64, visit func(h Header, frame []byte)) (next uint64, intact bool) {
 	for next = first; len(data) > 0; next++ {
-		h, frame := wholeEntry(data, &log)
+		h, frame := intactEntry(data, &log)
 		if frame == nil {
 			return next, allZero(data)
 		}
@@ -27,9 +27,9 @@ func Walk(data []byte, log uuid.UUID, first uint64, visit func(h Header, frame [
 	return next, true
 }
 
-// wholeEntry returns the frame of the entry at the start of b, nil where that is not as it
+// intactEntry returns the frame of the entry at the start of b, nil where that is not as it
 // was written.
-func wholeEntry(b []byte, log *uuid.UUID) (h Header, frame []byte) {
+func intactEntry(b []byte, log *uuid.UUID) (h Header, frame []byte) {
 	length, k := binary.Uvarint(b)
 	if k <= 0 || length < HeaderBytes || length > uint64(len(b)-k) || k != prefixBytes(int(length)) {
 		return Header{}, nil
@@ -37,7 +37,7 @@ func wholeEntry(b []byte, log *uuid.UUID) (h Header, frame []byte) {
 	frame = b[k : k+int(length)]
 	h, bodyBytes, ok := parseHeader(frame, log)
 	//mutant:walk-checksums
-	if !ok || HeaderBytes+bodyBytes != len(frame) || !isWhole(frame, bodyBytes) {
+	if !ok || HeaderBytes+bodyBytes != len(frame) || !isBodyIntact(frame, bodyBytes) {
 		return Header{}, nil
 	}
 	return h, frame

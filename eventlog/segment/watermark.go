@@ -80,8 +80,8 @@ func readWatermarkFile(fsys fs.FS, name string, log uuid.UUID) (uint64, *Damage,
 	var before []byte
 	for {
 		b, err := readSmall(fsys, name, watermarkBytes)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotSmall) {
-			return 0, &Damage{Segment: name, Length: int64(len(b)), Reason: reasonOf(err)}, nil
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errForeignFile) {
+			return 0, &Damage{Segment: name, Length: int64(len(b)), Reason: damageReason(err)}, nil
 		}
 		if err != nil {
 			return 0, nil, err
@@ -98,7 +98,7 @@ func readWatermarkFile(fsys fs.FS, name string, log uuid.UUID) (uint64, *Damage,
 			return 0, &Damage{Segment: name, Length: int64(len(b)), Reason: reason}, nil
 		}
 		before = b
-		time.Sleep(restTime)
+		time.Sleep(rereadDelay)
 	}
 }
 
