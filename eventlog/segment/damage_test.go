@@ -165,7 +165,7 @@ func damagedAtTheEnd() map[string]damageCase {
 		},
 		"a copy of an earlier frame at the end": {
 			map[uint64][]byte{1: append(slices.Clone(one), entries(2, 2)...)}, seqs(1, 5),
-			[]segment.Damage{{FirstSeq: 6, LastSeq: 6, Segment: name1, Offset: int64(at(6)), Length: int64(len(entries(2, 2))), DurableThrough: 1, Reason: "a frame out of its place, seq 2"}}, 7,
+			[]segment.Damage{{FirstSeq: 6, LastSeq: 6, Segment: name1, Offset: int64(at(6)), Length: int64(len(entries(2, 2))), DurableThrough: 1, Reason: "misplaced frame, seq 2"}}, 7,
 		},
 	}
 }
@@ -177,38 +177,38 @@ func framesOutOfPlace() map[string]damageCase {
 		"frames exchanged": {
 			map[uint64][]byte{1: slices.Concat(entries(1, 1), entries(4, 4), entries(3, 3), entries(2, 2), entries(5, 5))}, seqs(1, 5),
 			[]segment.Damage{
-				{Segment: name1, Offset: int64(len(entries(1, 1)) + len(entries(4, 4))), Length: int64(len(entries(3, 3))), Reason: "a frame out of its place, seq 3"},
-				{Segment: name1, Offset: int64(len(entries(1, 1))), Length: int64(len(entries(4, 4))), Reason: "a frame out of its place, seq 4"},
+				{Segment: name1, Offset: int64(len(entries(1, 1)) + len(entries(4, 4))), Length: int64(len(entries(3, 3))), Reason: "misplaced frame, seq 3"},
+				{Segment: name1, Offset: int64(len(entries(1, 1))), Length: int64(len(entries(4, 4))), Reason: "misplaced frame, seq 4"},
 			}, 6,
 		},
 		"frames exchanged, and one of them damaged": {
 			map[uint64][]byte{1: slices.Concat(entries(1, 1), entries(4, 4), with(entries(3, 3), func(b []byte) { b[len(b)-1] ^= 1 }), entries(2, 2), entries(5, 5))},
 			seqs(1, 2, 4, 5),
 			[]segment.Damage{
-				{Segment: name1, Offset: int64(len(entries(1, 1)) + len(entries(4, 4))), Length: int64(len(entries(3, 3))), DurableThrough: 2, Reason: "a frame out of its place, seq 3"},
+				{Segment: name1, Offset: int64(len(entries(1, 1)) + len(entries(4, 4))), Length: int64(len(entries(3, 3))), DurableThrough: 2, Reason: "misplaced frame, seq 3"},
 				{FirstSeq: 3, LastSeq: 3, Segment: name1, Offset: int64(len(entries(1, 1))), Reason: "frames missing"},
-				{Segment: name1, Offset: int64(len(entries(1, 1))), Length: int64(len(entries(4, 4))), Reason: "a frame out of its place, seq 4"},
+				{Segment: name1, Offset: int64(len(entries(1, 1))), Length: int64(len(entries(4, 4))), Reason: "misplaced frame, seq 4"},
 			}, 6,
 		},
 		"a copy of a later frame over another": {
 			map[uint64][]byte{1: with(one, func(b []byte) { copy(b[at(2):], slices.Clone(b[at(5):at(6)])) })}, seqs(1, 1, 4, 5),
-			[]segment.Damage{{FirstSeq: 2, LastSeq: 3, Segment: name1, Offset: int64(at(2)), Length: int64(at(4) - at(2)), DurableThrough: 4, Reason: "a frame out of its place, seq 5"}}, 6,
+			[]segment.Damage{{FirstSeq: 2, LastSeq: 3, Segment: name1, Offset: int64(at(2)), Length: int64(at(4) - at(2)), DurableThrough: 4, Reason: "misplaced frame, seq 5"}}, 6,
 		},
 		"a last segment of copies": {
 			map[uint64][]byte{1: one, 6: entries(2, 3)}, seqs(1, 5),
-			[]segment.Damage{{FirstSeq: 6, LastSeq: 7, Segment: name6, Length: int64(len(entries(2, 3))), DurableThrough: 2, Reason: "a frame out of its place, seq 2"}}, 8,
+			[]segment.Damage{{FirstSeq: 6, LastSeq: 7, Segment: name6, Length: int64(len(entries(2, 3))), DurableThrough: 2, Reason: "misplaced frame, seq 2"}}, 8,
 		},
 		"a last segment that begins with a copy": {
 			map[uint64][]byte{1: one, 6: entries(6, 8), 9: append(entries(2, 2), entries(9, 9)[:20]...)}, seqs(1, 8),
 			[]segment.Damage{
-				{FirstSeq: 9, LastSeq: 9, Segment: name9, Length: int64(len(entries(2, 2))), DurableThrough: 1, Reason: "a frame out of its place, seq 2"},
+				{FirstSeq: 9, LastSeq: 9, Segment: name9, Length: int64(len(entries(2, 2))), DurableThrough: 1, Reason: "misplaced frame, seq 2"},
 				{FirstSeq: 10, LastSeq: 10, Segment: name9, Offset: int64(len(entries(2, 2))), Length: 20, Torn: true, Reason: "the last write is not whole"},
 			}, 10,
 		},
 		"renamed to a lower number": {
 			map[uint64][]byte{1: one, 6: entries(6, 8), 4: entries(9, 9)}, seqs(1, 8),
 			[]segment.Damage{
-				{Segment: segment.Name(4), Length: int64(len(entries(9, 9))), DurableThrough: 8, Reason: "a frame out of its place, seq 9"},
+				{Segment: segment.Name(4), Length: int64(len(entries(9, 9))), DurableThrough: 8, Reason: "misplaced frame, seq 9"},
 				{FirstSeq: 9, LastSeq: 9, Segment: name6, Offset: int64(len(entries(6, 8))), Reason: "frames missing"},
 			}, 10,
 		},
@@ -237,8 +237,8 @@ func damagedSegments() map[string]damageCase {
 		},
 		"segment twice": {
 			map[uint64][]byte{1: one, 6: one, 9: entries(9, 9)}, seqs(1, 5, 9, 9),
-			[]segment.Damage{{FirstSeq: 6, LastSeq: 8, Segment: name6, Length: int64(len(one)), DurableThrough: 4, Reason: "a frame out of its place, seq 1"}}, 10,
+			[]segment.Damage{{FirstSeq: 6, LastSeq: 8, Segment: name6, Length: int64(len(one)), DurableThrough: 4, Reason: "misplaced frame, seq 1"}}, 10,
 		},
-		"no segment": {nil, nil, []segment.Damage{{Segment: "wal", Reason: "not one segment is there"}}, 0},
+		"no segment": {nil, nil, []segment.Damage{{Segment: "wal", Reason: "no segment files"}}, 0},
 	}
 }

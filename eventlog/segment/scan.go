@@ -15,11 +15,11 @@ import (
 	"github.com/google/uuid"
 )
 
-// Scan reads a log from its first frame to its last, past any damage.
+// Scan reads a log from its first frame to its last and does not stop at damage.
 //
-// Frames are found by their own headers. What tidwall/wal puts between them (a
-// uvarint with the frame's length) is compared and not relied on, so that a
-// damaged length costs nothing and a damaged frame only itself.
+// It finds frames by their own headers. tidwall/wal writes a uvarint with the frame's length before
+// each frame. Scan checks this length but does not depend on it. A damaged length therefore loses
+// no frame, and a damaged frame does not affect its neighbors.
 type Scan struct {
 	fsys  fs.FS
 	dir   Directory
@@ -28,48 +28,48 @@ type Scan struct {
 	yield func(Item, error) bool
 
 	losses       Losses
-	nextSeq      uint64 // the seq that comes next
-	limitSeq     uint64 // the first seq of the segments after this one; no frame of theirs is expected here
-	frameCount   uint64 // of whole frames in this segment
-	maxHeaderSeq uint64 // the highest seq that any sound header names so far
-	maxSealedSeq uint64 // that of the segments before the last
+	nextSeq      uint64 // the seq of the next frame in order
+	limitSeq     uint64 // frames with this seq or a higher one belong to later segments
+	frameCount   uint64 // number of intact frames in this segment
+	maxHeaderSeq uint64 // highest seq in any intact header so far
+	maxSealedSeq uint64 // maxHeaderSeq without the last segment
 	tail         Tail
 
-	tornThrough uint64 // durable through, in the header of a torn write
+	tornThrough uint64 // DurableThrough in the header of a torn write
 }
 
-// Scope is the part of a log that a scan reads.
+// Scope selects the part of a log that a scan reads.
 type Scope bool
 
 const (
-	ScanAll  Scope = false
-	ScanTail Scope = true // the last segment only; its name gives the number of its first frame
+	ScanAll  Scope = false // all segments
+	ScanTail Scope = true  // the last segment only; its file name gives the seq of its first frame
 )
 
-// ScanOptions are the choices of who scans. The zero value reads all of a log
-// that a writer may have open.
+// ScanOptions configures a scan. The zero value reads all segments and allows a writer to have the
+// log open.
 type ScanOptions struct {
-	From   uint64 // segments that end before the frame with this number are passed over unread
+	From   uint64 // skip segments that end before this seq
 	Scope  Scope
-	Locked bool // no writer has the log open: its end is no write in progress
+	Locked bool // no writer has the log open, so no write is in progress at the end
 }
 
-// NewScan returns a scan of the log in fsys, whose directory holds dir.
+// NewScan returns a scan of the log in fsys. The caller has read dir with ReadDirectory.
 func NewScan(fsys fs.FS, dir Directory, opts ScanOptions) *Scan {
 	return &Scan{fsys: fsys, dir: dir, log: dir.Manifest.UUID, opts: opts, losses: dir.Losses(), nextSeq: 1}
 }
 
-// Tail is where the log ends, once Items has been read to its end.
+// Tail describes the end of the log. It is valid once Items has yielded its last item.
 func (s *Scan) Tail() Tail { return s.tail }
 
-// Losses are those of the frames that Items has come by.
+// Losses returns the losses among the frames that Items has covered so far.
 func (s *Scan) Losses() *Losses { return &s.losses }
 
-// Items yields frames and damage in the order of their numbers, after the damage
-// outside the segments. Damage is an item. An error ends the sequence: it is a failure to
-// read, or ErrNewerFormat. A segment is held in memory while it is read. The sequence
-// may be used once, also beside a live writer: it then ends with the segments
-// that were there when it began.
+// Items yields frames and damage. The damage outside the segments comes first. Frames and the
+// damage between them follow in the order of their numbers. Damage is an item, not an error. An
+// error ends the sequence. It is an I/O error or ErrNewerFormat. Items holds one segment at a time
+// in memory. The sequence can be used once. If a writer has the log open, the sequence ends with
+// the last segment that existed when it started.
 func (s *Scan) Items() iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		s.yield = yield
@@ -84,7 +84,7 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 			return
 		}
 		if len(names) == 0 {
-			d := Damage{Segment: WALDir, Reason: "not one segment is there"}
+			d := Damage{Segment: WALDir, Reason: "no segment files"}
 			if n := s.losses.durableThrough; n > 0 { //mutant:no-segment-lost
 				d.FirstSeq, d.LastSeq = 1, n
 				s.losses.AddLost(SeqRange{1, n})
@@ -116,10 +116,10 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 	}
 }
 
-// names returns the names of the segments. A directory that is read in pieces while a writer goes
-// on may show a segment, and not the one before it, which was made in the same time. So
-// beside a writer it is read a second time, for those up to the last that the first
-// reading had: all of them were there when that ended.
+// names returns the names of the segments. Reading a directory is not atomic. If a writer creates
+// two segments meanwhile, the listing may have only the second. If the log is not locked, names
+// therefore lists the directory twice. It returns the second listing up to the last segment of the
+// first one. All these segments existed before the second listing started.
 func (s *Scan) names() ([]string, error) {
 	names, err := Names(s.fsys)
 	if err != nil || len(names) == 0 || s.opts.Locked { //mutant:names-read-twice
@@ -130,17 +130,17 @@ func (s *Scan) names() ([]string, error) {
 	return slices.DeleteFunc(names, func(name string) bool { return name > last }), err
 }
 
-// part is a segment and what is known of it before it is read.
+// part is a segment with the facts that survey found in its name and its first bytes.
 type part struct {
 	name    string
-	nameSeq uint64 // that it is named by
-	minSeq  uint64 // at most the number of its first frame
-	headSeq uint64 // the first number that a sound header in it names, if its name agrees; else 0
+	nameSeq uint64 // the number in its file name
+	minSeq  uint64 // lower bound of its first frame's seq
+	headSeq uint64 // seq of its first intact header; 0 if there is none or if it is below nameSeq
 }
 
-// limitSeq is the number at which the frames of the parts after the first begin. A
-// frame with a higher one is not in its place before them, and must not hide
-// them.
+// limitSeq returns the lowest number of a frame in the segments after parts[0]. If parts[0] holds a
+// frame with this number or a higher one, that frame is misplaced. It must not hide the frames of
+// the later segments.
 func limitSeq(parts []part) uint64 {
 	limit := uint64(math.MaxUint64)
 	for _, later := range parts[1:] {
@@ -151,7 +151,7 @@ func limitSeq(parts []part) uint64 {
 	return limit
 }
 
-// survey looks at the head of each segment.
+// survey reads the first bytes of each segment.
 func (s *Scan) survey(names []string) ([]part, error) {
 	parts := make([]part, len(names))
 	for i, name := range names {
@@ -173,7 +173,8 @@ func (s *Scan) survey(names []string) ([]part, error) {
 	return parts, nil
 }
 
-// head reads the start of a segment, as far as a header may lie from it.
+// head reads the start of a segment. If no intact header is there, it reads as far as the header of
+// the second frame can be.
 func (s *Scan) head(name string) ([]byte, error) {
 	f, err := s.fsys.Open(path.Join(WALDir, name))
 	if err != nil {
@@ -192,8 +193,8 @@ func (s *Scan) head(name string) ([]byte, error) {
 	return append(head, more...), err
 }
 
-// scanSealed reads a segment that another follows, whose frames begin with
-// next or later.
+// scanSealed reads a segment that is not the last one. The next segment's first frame has the
+// number next or a higher one.
 func (s *Scan) scanSealed(p part, next uint64) bool {
 	data, err := s.read(p.name)
 	if err != nil {
@@ -204,7 +205,7 @@ func (s *Scan) scanSealed(p part, next uint64) bool {
 		return false
 	}
 	rest := data[pos:]
-	for _, h := range intactHeaders(rest, &s.log) { // a sound header says what was there even if its body does not
+	for _, h := range intactHeaders(rest, &s.log) { // the frame existed even if its body is damaged
 		if h.Seq < s.limitSeq {
 			next = max(next, h.Seq+1)
 		}
@@ -215,11 +216,12 @@ func (s *Scan) scanSealed(p part, next uint64) bool {
 	return s.emitDamage(p.name, pos, rest, max(next, s.nextSeq))
 }
 
-// scanLast reads the segment that no other follows. A writer that has it open may be
-// writing: what is no whole frame at its end is read again until it rests. A read takes its
-// parts one after another, so that it may have the end of a write behind space that was not
-// used yet when that was read: what is no whole frame before others is damage if it is
-// so in the next read.
+// scanLast reads the last segment. If the log is not locked, a writer may be appending to it.
+// scanLast then rereads the segment until the bytes after the last intact frame stop changing.
+//
+// A read is not atomic. It can contain the end of a write after a range that was still zero when it
+// was copied. Bytes before an intact frame therefore count as damage only if a second read also
+// finds no intact frame in them.
 func (s *Scan) scanLast(p part) bool {
 	s.maxSealedSeq = s.maxHeaderSeq
 	var data []byte
@@ -230,7 +232,7 @@ func (s *Scan) scanLast(p part) bool {
 			return s.fail(err)
 		}
 		if len(current) < pos {
-			return s.fail(fmt.Errorf("segment %s became shorter while it was read: a repair is under way, try again", p.name))
+			return s.fail(fmt.Errorf("segment %s became shorter during the scan: a repair is running, try again", p.name))
 		}
 		stable := data != nil && bytes.Equal(current, data) //mutant:tail-rests
 		before, ok := pos, false
@@ -250,13 +252,15 @@ func (s *Scan) scanLast(p part) bool {
 	}
 }
 
-// rereadDelay is how long a tail has to stay the same to be taken for torn. A
-// write in progress takes microseconds to become visible.
+// rereadDelay is the time between two reads of a file that a writer may be changing. If both reads
+// return the same bytes, no write is in progress, because a write becomes visible within
+// microseconds.
 const rereadDelay = 2 * time.Millisecond
 
-// emitConsecutive yields the frames of a segment from pos on as far as it is as it was
-// written, and returns the position behind them.
-func (s *Scan) emitConsecutive(p part, data []byte, pos int) (int, bool) {
+// emitConsecutive yields frames from pos on and stops at the first one that is damaged or not the
+// next in order. It returns the offset after the last yielded frame. The result ok is false if the
+// consumer stopped the sequence.
+func (s *Scan) emitConsecutive(p part, data []byte, pos int) (end int, ok bool) {
 	if s.nextSeq < p.minSeq && !s.emitDamage(p.name, 0, nil, p.minSeq) {
 		return pos, false
 	}
@@ -273,24 +277,25 @@ func (s *Scan) emitConsecutive(p part, data []byte, pos int) (int, bool) {
 	}
 }
 
-// emitAll yields the whole frames of a segment from pos on, in the order of their
-// numbers, with the damage between them, and returns the position behind the last. A frame of a
-// newer version ends the scan with ErrNewerFormat.
-func (s *Scan) emitAll(p part, data []byte, pos int) (int, bool) {
-	end, ok := s.emitConsecutive(p, data, pos)
+// emitAll yields all intact frames from pos on in the order of their numbers, and the damage
+// between them. It returns the offset after the last frame. The result ok is false if the consumer
+// stopped the sequence, or if a frame of a newer version ended it with ErrNewerFormat.
+func (s *Scan) emitAll(p part, data []byte, pos int) (end int, ok bool) {
+	end, ok = s.emitConsecutive(p, data, pos)
 	if !ok {
 		return end, false
 	}
 	found, newer := s.findFrames(p, data, end)
 	for _, f := range s.inOrder(found) {
-		if f.prevEnd < f.start || f.Seq > s.nextSeq || int64(f.start) == f.Offset { // the last: it has no prefix
+		missingPrefix := int64(f.start) == f.Offset
+		if f.prevEnd < f.start || f.Seq > s.nextSeq || missingPrefix {
 			s.tail.Dirty = true
 			if !s.emitDamage(p.name, f.prevEnd, data[f.prevEnd:f.start], f.Seq) {
 				return end, false
 			}
 		}
 		if f.start < end && !s.yield(Item{Damage: &Damage{
-			Segment: p.name, Offset: int64(f.start), Length: int64(f.end() - f.start), Reason: outOfPlace(f.Seq),
+			Segment: p.name, Offset: int64(f.start), Length: int64(f.end() - f.start), Reason: misplaced(f.Seq),
 		}}, nil) {
 			return end, false
 		}
@@ -305,7 +310,7 @@ func (s *Scan) emitAll(p part, data []byte, pos int) (int, bool) {
 	return end, true
 }
 
-// pass yields the frame that comes next.
+// emitFrame yields the next frame in order.
 func (s *Scan) emitFrame(p part, f Frame) bool {
 	f.Segment, f.segmentSeq = p.name, p.nameSeq
 	s.maxHeaderSeq = max(s.maxHeaderSeq, f.Seq)
@@ -318,8 +323,8 @@ func (s *Scan) emitFrame(p part, f Frame) bool {
 	return s.yield(Item{Frame: f}, nil)
 }
 
-// lose yields damage: these bytes at pos stand where the frames before next
-// should be.
+// emitDamage yields the bytes b at pos as damage. The frames from s.nextSeq up to, but not
+// including, next are missing there and count as lost.
 func (s *Scan) emitDamage(name string, pos int, b []byte, next uint64) bool {
 	d := &Damage{Segment: name, Offset: int64(pos), Length: int64(len(b)), Reason: s.reason(b, next)}
 	for _, h := range intactHeaders(b, &s.log) {
@@ -334,8 +339,7 @@ func (s *Scan) emitDamage(name string, pos int, b []byte, next uint64) bool {
 	return s.yield(Item{Damage: d}, nil)
 }
 
-// reason says what is wrong with the bytes that stand where the frames from
-// s.nextSeq to before next should be.
+// reason describes the fault of the bytes b for people. See emitDamage for next.
 func (s *Scan) reason(b []byte, next uint64) string {
 	switch {
 	case len(b) == 0 && next <= s.nextSeq:
@@ -351,7 +355,7 @@ func (s *Scan) reason(b []byte, next uint64) string {
 		case ok && h.Seq >= s.nextSeq && h.Seq < next:
 			return "body does not match its CRC32C"
 		case ok:
-			return outOfPlace(h.Seq)
+			return misplaced(h.Seq)
 		}
 	}
 	if next <= s.nextSeq {
@@ -360,7 +364,7 @@ func (s *Scan) reason(b []byte, next uint64) string {
 	return "header does not match its CRC32C"
 }
 
-func outOfPlace(seq uint64) string { return fmt.Sprintf("a frame out of its place, seq %d", seq) }
+func misplaced(seq uint64) string { return fmt.Sprintf("misplaced frame, seq %d", seq) }
 
 func (s *Scan) read(name string) ([]byte, error) {
 	return fs.ReadFile(s.fsys, path.Join(WALDir, name))

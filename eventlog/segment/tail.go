@@ -5,33 +5,34 @@ import (
 	"encoding/binary"
 )
 
-// emitTail reports what is left of the last segment behind its last whole frame, and
-// decides where the log goes on: behind every number that may have been given, and
-// in a new segment unless this one is, from its name on, one frame after another.
+// emitTail yields the damage after the last intact frame of the log and sets s.tail. The next
+// number of the log is higher than every number that a frame may have had. A writer can append to
+// this segment only if it is a run of consecutive intact frames that starts with the number in its
+// name. Otherwise emitTail sets Dirty, and the writer starts a new segment.
 func (s *Scan) emitTail(p part, data []byte, pos int) bool {
 	end, next := s.leftover(data, pos)
 	maxSeq := s.maxHeaderSeq
-	if s.tail.Torn > 0 { // it names itself
+	if s.tail.Torn > 0 { // ignore the torn write's own header: its number is free
 		maxSeq = s.maxSealedSeq
 		for _, h := range intactHeaders(data[:end], &s.log) {
 			maxSeq = max(maxSeq, h.Seq)
 		}
 	}
 	//mutant:named-number-taken
-	if maxSeq >= next { // by a frame out of its place: it is not free
+	if maxSeq >= next { // a misplaced frame has this number
 		next = maxSeq + 1
 	}
 	//mutant:watermark-beyond-end
-	if next <= s.losses.durableThrough { // there were more
+	if next <= s.losses.durableThrough { // frames up to durableThrough existed and are lost
 		next, end = s.losses.durableThrough+1, len(data)
 	}
 	first, _ := ParseName(p.name)
 	s.tail.Dirty = s.tail.Dirty || end > pos || first+s.frameCount != next
 	if s.frameCount == 0 && first <= maxBareName {
-		next = max(next, first) // no frame speaks against the name
+		next = max(next, first) // without a frame, the name is the only evidence
 	}
 	if s.tail.Dirty && next == first {
-		next = first + 1 // the name is taken
+		next = first + 1 // this segment already has the name
 	}
 	s.tail.Bytes, s.tail.Beyond = int64(end), int64(len(data)-end)
 	if (end > pos || next > s.nextSeq) && !s.emitDamage(p.name, pos, data[pos:end], next) {
@@ -46,12 +47,12 @@ func (s *Scan) emitTail(p part, data []byte, pos int) bool {
 	}}, nil)
 }
 
-// leftover returns where the entries end that were written behind pos, and the
-// number that comes next. Zeros are space not used yet; the strict beginning of an
-// entry, with nothing or with sectors of zeros behind it, is a write that was cut
-// short. All else was written and is damaged. Where
-// nothing tells how many frames it held, it is taken for one, so that its number is
-// not given again.
+// leftover examines the bytes after pos, the end of the last intact frame. It returns the end of
+// the entries in them and the next free number.
+//
+// Zeros are unused space. A proper prefix of an entry, followed by the end of the file or by zeroed
+// sectors, is a torn write. Any other bytes are damaged entries. If the number of frames in them is
+// unknown, leftover counts one frame, so that its number is not reused.
 func (s *Scan) leftover(data []byte, pos int) (end int, next uint64) {
 	end, next = pos, s.nextSeq
 	written := writtenEnd(data) //mutant:written-sectors
@@ -70,15 +71,16 @@ func (s *Scan) leftover(data []byte, pos int) (end int, next uint64) {
 		minLength := min(n, maxPrefixBytes+1)
 		at, _, found := firstHeader(data[end+minLength:end+n], &s.log)
 		switch {
-		case h.Seq == 0 && found: // that will say what these bytes were
+		case h.Seq == 0 && found: // end before that header: the next iteration reads it
 			n = minLength + at
 		case h.Seq >= next:
 			next = h.Seq + 1
-		default: // also a copy of an earlier frame, in the place of one
+		default: // no intact header, or only a copy of an earlier frame: count one frame
 			next = min(next+1, MaxSeq+1) // no frame has a number above MaxSeq
 		}
-		// Where the length alone says where the entry ends, and leaves less than tells an
-		// entry's beginning, that is the entry's end: its length is damaged too.
+		// If the header is damaged, the end comes from the length prefix. If too few bytes remain
+		// after it to recognize another entry, the prefix is damaged too, and they belong to this
+		// entry.
 		if end += n; h.Seq == 0 && len(data)-end < maxPrefixBytes+len(magicAndVersion) {
 			end = len(data)
 		}
@@ -86,8 +88,8 @@ func (s *Scan) leftover(data []byte, pos int) (end int, next uint64) {
 	return end, next
 }
 
-// writtenEnd is where the last sector ends of which anything was written: a device writes
-// whole sectors, and space that is not used yet is zeros.
+// writtenEnd returns the end of the last sector that has a nonzero byte. A device writes whole
+// sectors, and unused space is zeros.
 func writtenEnd(data []byte) int {
 	written := len(bytes.TrimRight(data, "\x00"))
 	return min(len(data), (written+sectorBytes-1)/sectorBytes*sectorBytes)
@@ -95,12 +97,12 @@ func writtenEnd(data []byte) int {
 
 const sectorBytes = 512 //mutant:sector-size
 
-// tornEntry reports whether b is the beginning of an entry whose write was cut short: a proper prefix
-// of it, intact as far as it goes. It returns the header of the entry's frame. If b does not hold all
-// of that, it returns only the number next, which the frame probably had.
+// tornEntry reports whether b is the beginning of a torn entry, that is, an intact proper prefix of
+// it. It returns the frame's header. If b does not contain the complete header, it returns a Header
+// with only Seq set. This Seq is next, which the frame probably had.
 func (s *Scan) tornEntry(b []byte, next uint64) (h Header, torn bool) {
 	length, k := binary.Uvarint(b)
-	if k == 0 { // not even the prefix is whole
+	if k == 0 { // b ends within the length prefix
 		return Header{Seq: next}, len(b) < maxPrefixBytes
 	}
 	if k < 0 || length < HeaderBytes || length > HeaderBytes+MaxBodyBytes || uint64(len(b)-k) >= length {
@@ -115,9 +117,9 @@ func (s *Scan) tornEntry(b []byte, next uint64) (h Header, torn bool) {
 	return h, ok && h.Seq >= next && uint64(HeaderBytes+bodyBytes) == length
 }
 
-// damagedEntry reads the damaged entry at the start of b: its header, if that can be
-// believed, and its length with the prefix, 0 where b does not hold it to its
-// end. A sound header is believed before the prefix is.
+// damagedEntry returns the header of the damaged entry at the start of b, if the header is intact,
+// and the entry's length n, which includes the length prefix. n is 0 if the entry ends after b. If
+// the header is intact, n comes from the header and not from the prefix.
 func (s *Scan) damagedEntry(b []byte) (h Header, n int) {
 	for k := 0; k <= maxPrefixBytes && k < len(b); k++ {
 		if h, bodyBytes, ok := parseHeader(b[k:], &s.log); ok {
