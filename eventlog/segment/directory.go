@@ -2,18 +2,18 @@ package segment
 
 import "io/fs"
 
-// Directory is what a log's directory holds beside its frames.
+// Directory is the content of a log's directory without its frames.
 type Directory struct {
 	Manifest  Manifest
-	Watermark uint64   // every frame up to this one was on the device, but for Manifest.Skipped
-	Snapshots uint64   // every frame up to this one was on the device, as a snapshot proves
-	Damage    []Damage // of the manifest's copies and of the watermark
-	Strays    []Damage // what lies among the segments and must not
+	Watermark uint64   // every frame up to this one was durable, except those in Manifest.Skipped
+	Snapshots uint64   // every frame up to this one was durable: a synced snapshot proves it
+	Damage    []Damage // damage of the manifest copies and the watermark files
+	Strays    []Damage // stray files among the segments: see Strays
 }
 
-// ReadDirectory reads it. It is read before the frames are: beside a live writer
-// the watermark then tells of none that the segments do not hold yet. Its errors
-// are ReadManifest's.
+// ReadDirectory reads the directory of a log. Call it before reading the frames. If a writer has
+// the log open, the watermark is then never ahead of the segments. ReadDirectory returns the errors
+// of ReadManifest.
 func ReadDirectory(fsys fs.FS) (Directory, error) {
 	for {
 		d, err := readDirectory(fsys)
@@ -24,7 +24,9 @@ func ReadDirectory(fsys fs.FS) (Directory, error) {
 		if err != nil {
 			return Directory{}, err
 		}
-		if again.Revision == d.Manifest.Revision { // else the watermark may be of after an opening that the manifest is of before
+		// If the revision changed, a writer opened the log meanwhile, and the watermark may be
+		// newer than the manifest.
+		if again.Revision == d.Manifest.Revision {
 			return d, nil
 		}
 	}
@@ -48,7 +50,7 @@ func readDirectory(fsys fs.FS) (d Directory, err error) {
 	return d, err
 }
 
-// Losses returns the losses of a log of which no frame was read yet.
+// Losses returns the Losses to start a scan with. It has no lost frames yet.
 func (d Directory) Losses() Losses {
 	return Losses{durableThrough: max(d.Watermark, d.Snapshots), skipped: d.Manifest.Skipped}
 }

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// SeqRange is the numbers from First to Last, both included.
+// SeqRange is the sequence numbers from First to Last, inclusive.
 type SeqRange struct{ First, Last uint64 }
 
 // MarshalJSON writes a range as [first,last].
@@ -22,32 +22,33 @@ func (r *SeqRange) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Losses tells of the frames that a log has lost whether they had been durable.
-// A writer acknowledges nothing before it is.
+// Losses collects the lost frames of a log and the evidence whether they had been durable. A writer
+// acknowledges an event only after its frame is durable. A lost frame counts as acknowledged if it
+// had been durable.
 type Losses struct {
-	durableThrough uint64 // every frame up to this one was on the device, but for the skipped
+	durableThrough uint64 // every frame up to this one was on the device, except the skipped ones
 	skipped        []SeqRange
 	lost           []SeqRange
 }
 
-// RaiseDurable notes that every frame up to that number was on the device at some
-// moment, as a watermark or a sound header says.
+// RaiseDurable records that every frame up to through had been durable at some time. The evidence
+// is a watermark or an intact header.
 func (l *Losses) RaiseDurable(through uint64) { l.durableThrough = max(l.durableThrough, through) }
 
-// Through is the highest number up to which every frame is proven to have been durable, but for the
-// skipped.
+// Through returns the highest number up to which every frame is proven to have been durable.
+// Skipped numbers are excepted.
 func (l *Losses) Through() uint64 { return l.durableThrough }
 
-// SetSkipped notes that a later opening has passed these numbers over.
+// SetSkipped replaces the skipped numbers. See Manifest.Skipped.
 func (l *Losses) SetSkipped(ranges []SeqRange) { l.skipped = ranges }
 
-// AddLost notes that these frames are lost.
+// AddLost records that these frames are lost.
 func (l *Losses) AddLost(lost SeqRange) { l.lost = append(l.lost, lost) }
 
-// Lost are the lost numbers.
+// Lost returns the lost numbers.
 func (l *Losses) Lost() []SeqRange { return l.lost }
 
-// Acknowledged are those of the lost numbers that had been on the device.
+// Acknowledged returns the lost numbers whose frames had been durable.
 func (l *Losses) Acknowledged() (ranges []SeqRange) {
 	for _, lost := range l.lost {
 		if lost.First <= l.durableThrough {
@@ -58,8 +59,8 @@ func (l *Losses) Acknowledged() (ranges []SeqRange) {
 	return ranges
 }
 
-// UnknownIfAcknowledged are those of which it cannot be known, and of which the manifest does
-// not say so yet.
+// UnknownIfAcknowledged returns the lost numbers whose frames may or may not have been durable. It
+// leaves out the numbers that the manifest already lists as skipped.
 func (l *Losses) UnknownIfAcknowledged() (ranges []SeqRange) {
 	for _, lost := range l.lost {
 		if lost.Last > l.durableThrough {
@@ -70,7 +71,7 @@ func (l *Losses) UnknownIfAcknowledged() (ranges []SeqRange) {
 	return ranges
 }
 
-// without returns what is left of a range when others, ascending, are taken out.
+// without returns the parts of r that are in none of the others. The others must be ascending.
 func without(r SeqRange, others []SeqRange) (left []SeqRange) {
 	for _, o := range others {
 		if o.Last < r.First || o.First > r.Last {
@@ -87,7 +88,7 @@ func without(r SeqRange, others []SeqRange) (left []SeqRange) {
 	return append(left, r)
 }
 
-// merged returns the ranges in order, those that touch made one.
+// merged returns the ranges in ascending order. It joins ranges that overlap or touch.
 func merged(ranges []SeqRange) (all []SeqRange) {
 	sorted := slices.Clone(ranges)
 	slices.SortFunc(sorted, func(a, b SeqRange) int { return cmp.Compare(a.First, b.First) })

@@ -11,22 +11,22 @@ import (
 	"github.com/google/uuid"
 )
 
-// placed is a whole frame and where it lies.
+// placed is an intact frame with its position in the segment.
 type placed struct {
 	Frame
-	prevEnd int // where the frame before it in the file ends
-	start   int // where its entry starts: at its length prefix, if that is sound
+	prevEnd int // end of the previous frame in the file
+	start   int // start of its entry: the length prefix if that is intact, otherwise the header
 }
 
 func (p placed) end() int { return int(p.Offset + p.Length()) }
 
-// findFrames returns the whole frames at or after pos whose numbers are still to come, in
-// the order of the file. At a frame of a newer version it stops, and returns ErrNewerFormat with
-// the frames before that one.
+// findFrames returns the intact frames at or after pos in the order of the file. It leaves out
+// frames with a number below s.nextSeq or not below s.limitSeq. If it finds a frame of a newer
+// version, it returns the frames before that one and ErrNewerFormat.
 func (s *Scan) findFrames(p part, data []byte, pos int) (found []placed, newer error) {
 	prevEnd := pos
 	for at := range magicOffsets(data[pos:]) {
-		if at += pos; at < prevEnd { // in the body of one
+		if at += pos; at < prevEnd { // within the body of the previous frame
 			continue
 		}
 		if version := newerVersion(data[at:], &s.log); version != 0 {
@@ -45,23 +45,23 @@ func (s *Scan) findFrames(p part, data []byte, pos int) (found []placed, newer e
 		//mutant:length-prefix
 		if prefix := binary.AppendUvarint(nil, uint64(f.Length())); bytes.HasSuffix(data[prevEnd:at], prefix) {
 			f.start -= len(prefix)
-		} // else its length is damaged, and costs nothing
+		} // otherwise the length prefix is damaged, but no frame is lost
 		found = append(found, f)
 		prevEnd = f.end()
 	}
 	return found, nil
 }
 
-// newerFrameError returns an ErrNewerFormat for the frame at the start of b, which lies at that
-// offset. The seq is at the same offset in every version.
+// newerFrameError returns an ErrNewerFormat for the frame at the start of b. Its offset is relative
+// to the segment. The seq has the same position in the headers of all versions.
 func newerFrameError(p part, offset int, b []byte, version byte) error {
 	return fmt.Errorf("%w: segment %s, byte %d: the frame with seq %d has format version %d, but this program reads only version %d: use a newer program",
 		ErrNewerFormat, p.name, offset, binary.LittleEndian.Uint64(b[8:]), version, FormatVersion)
 }
 
-// inOrder returns the frames in the order of their numbers. They lie in it, unless
-// the device has put some into the place of others: then none hides another, and
-// of two that are the same the one in its place is taken.
+// inOrder returns the frames in the order of their numbers. Normally they already are in this
+// order. If the device misplaced writes, inOrder sorts them. If it finds two frames with the same
+// number, it keeps the one that directly follows its predecessor, or else the first.
 func (s *Scan) inOrder(found []placed) []placed {
 	ascending := true
 	for i := range found[min(1, len(found)):] {
@@ -80,7 +80,7 @@ func (s *Scan) inOrder(found []placed) []placed {
 	}
 	var ordered []placed
 	for i, f := range found {
-		if chosen[f.Seq] != i { // its bytes belong to no frame
+		if chosen[f.Seq] != i { // the bytes of the other copy count as damage
 			if i+1 < len(found) {
 				found[i+1].prevEnd = found[i].prevEnd
 			}
@@ -93,7 +93,7 @@ func (s *Scan) inOrder(found []placed) []placed {
 	return ordered
 }
 
-// magicOffsets yields the offsets at which the magic is.
+// magicOffsets yields the offsets of the magic in b.
 func magicOffsets(b []byte) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for at := 0; at < len(b); at++ {
@@ -108,7 +108,7 @@ func magicOffsets(b []byte) iter.Seq[int] {
 	}
 }
 
-// intactHeaders yields the sound headers among the bytes, and where they begin.
+// intactHeaders yields the intact headers in b with their offsets.
 func intactHeaders(b []byte, log *uuid.UUID) iter.Seq2[int, Header] {
 	return func(yield func(int, Header) bool) {
 		for at := range magicOffsets(b) {

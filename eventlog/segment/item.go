@@ -7,48 +7,48 @@ import (
 	"strings"
 )
 
-// Frame is a whole frame: header and body are as they were written.
+// Frame is an intact frame. The checksums of its header and body match.
 type Frame struct {
 	Header
-	Body    []byte // shares memory with its whole segment: copy it to keep it
+	Body    []byte // shares memory with the segment: copy it to keep it longer than the segment
 	Segment string // file name
-	Offset  int64  // of the frame's header in the segment
+	Offset  int64  // offset of the header in the segment
 
-	segmentSeq   uint64 // the number that the segment is named by
+	segmentSeq   uint64 // the number in the segment's file name
 	headerCRC32C uint32
 }
 
-// newFrame returns a whole frame, which lies at that offset.
+// newFrame returns the intact frame whose header is at that offset of its segment.
 func newFrame(h Header, frame []byte, offset int) Frame {
 	return Frame{Header: h, Body: frame[HeaderBytes:], Offset: int64(offset), headerCRC32C: binary.LittleEndian.Uint32(frame[36:])}
 }
 
-// ID is the frame's.
+// ID returns the frame's identity.
 func (f Frame) ID() FrameID {
 	return FrameID{Seq: f.Seq, Segment: f.segmentSeq, HeaderCRC32C: f.headerCRC32C}
 }
 
-// Length is the frame's size in bytes, header and body.
+// Length returns the frame's size in bytes, including its header.
 func (f Frame) Length() int64 { return HeaderBytes + int64(len(f.Body)) }
 
-// Damage is a place in a log where frames should be and are not whole.
+// Damage is a range of bytes in a log that belongs to no intact frame, or a place where frames are
+// missing, or a damaged or stray file.
 type Damage struct {
-	FirstSeq uint64 `json:"first_seq"` // the frames lost, inclusive; 0 and 0 when none is
-	LastSeq  uint64 `json:"last_seq"`
-	Segment  string `json:"segment"` // file name; for damage outside the segments, that file's path
-	Offset   int64  `json:"offset"`  // the bytes that belong to no whole frame
-	Length   int64  `json:"length"`  // may be 0, where frames are missing
+	FirstSeq uint64 `json:"first_seq"` // first lost frame, or 0 if none is lost
+	LastSeq  uint64 `json:"last_seq"`  // last lost frame, inclusive
+	Segment  string `json:"segment"`   // file name of the segment; path of the file if it is not a segment
+	Offset   int64  `json:"offset"`    // start of the damaged bytes
+	Length   int64  `json:"length"`    // number of damaged bytes; 0 if frames are missing and no bytes are in their place
 	Reason   string `json:"reason"`
-	// DurableThrough is the highest that a sound header among the bytes says: see
-	// Header.
+	// DurableThrough is the highest Header.DurableThrough of the intact headers in the bytes.
 	DurableThrough uint64 `json:"-"`
-	// Torn says that this is the last write, cut short. FirstSeq is the number that
-	// its first frame not whole would have had.
+	// Torn is true if the bytes are a torn write at the end of the log. FirstSeq is then the number
+	// of the first incomplete frame.
 	Torn bool `json:"torn,omitempty"`
 }
 
-// Lost is the number of frames that the damage cost. A torn tail costs none:
-// it never was a frame.
+// Lost returns the number of lost frames. It is 0 for a torn tail, because the write of that frame
+// never completed.
 func (d Damage) Lost() uint64 {
 	if d.Torn || d.FirstSeq == 0 {
 		return 0
@@ -56,8 +56,7 @@ func (d Damage) Lost() uint64 {
 	return d.LastSeq - d.FirstSeq + 1
 }
 
-// OfSnapshot reports whether it is a snapshot that is damaged: the log is as good
-// without it.
+// OfSnapshot reports whether the damage is in a snapshot. The log is complete without snapshots.
 func (d Damage) OfSnapshot() bool { return strings.HasPrefix(d.Segment, SnapshotDir) }
 
 func (d Damage) String() string {
@@ -66,7 +65,7 @@ func (d Damage) String() string {
 	switch {
 	case d.Torn:
 		return "torn tail: " + at
-	case d.Lost() == 0 && len(name) != nameDigits: // another file
+	case d.Lost() == 0 && len(name) != nameDigits: // not a segment
 		return at
 	case d.Lost() == 0:
 		return at + "; no frame lost"
@@ -76,19 +75,19 @@ func (d Damage) String() string {
 	return fmt.Sprintf("%s; lost seq %d to %d", at, d.FirstSeq, d.LastSeq)
 }
 
-// Item is one thing found in a log: a frame, or, where Damage is set, damage.
+// Item is a frame, or damage if Damage is not nil.
 type Item struct {
 	Frame  Frame
 	Damage *Damage
 }
 
-// Tail says where a log ends.
+// Tail describes the end of a log.
 type Tail struct {
-	Segment string // the last segment's file name; "" in a log without segments
-	NextSeq uint64 // the number that no frame has had yet
-	Durable int64  // up to where the watermark says that the segment was on the device
-	Bytes   int64  // where the last entry, whole or damaged, ends
-	Beyond  int64  // what follows there: a torn write, or zeros of unused space
-	Torn    int64  // how much of that is a torn write; the zeros after it are space not used yet
-	Dirty   bool   // up to Bytes it is not, from its name to NextSeq, one whole frame after another
+	Segment string // file name of the last segment; "" if there are no segments
+	NextSeq uint64 // the next free number
+	Durable int64  // the segment was on the device up to this offset, according to the watermark
+	Bytes   int64  // offset of the end of the last entry, intact or damaged
+	Beyond  int64  // number of bytes after that: a torn write or zeros of unused space, or both
+	Torn    int64  // number of bytes of Beyond that are a torn write
+	Dirty   bool   // the segment is not a run of consecutive intact frames up to Bytes: do not append to it
 }

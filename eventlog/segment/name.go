@@ -9,24 +9,25 @@ import (
 	"strings"
 )
 
-// nameDigits is fixed by tidwall/wal, which names a segment by its first index.
+// nameDigits is the length of a segment's file name. tidwall/wal defines it.
 const nameDigits = 20
 
-// MaxSeq is the highest number of a frame. It is the one bound of all numbers on the device: those
-// in frame headers, watermarks, the names of segments and snapshots, and a manifest's skipped
-// ranges. A higher number was not written by a writer. MaxSeq+1 stands for the next number of a log
-// that has given all of them. At a million events a second that takes 146,000 years.
+// MaxSeq is the highest number of a frame. The limit applies to all numbers on the device: in frame
+// headers, watermarks, the names of segments and snapshots, and the skipped ranges of a manifest. A
+// higher number is damage. If a log has used all numbers, its next number is MaxSeq+1. At a million
+// events per second this takes 146,000 years.
 const MaxSeq uint64 = 1 << 62
 
-// maxBareName is the highest name that counts for a segment without a frame. A name has no
-// checksum. A made-up one that is higher would leave the log few numbers.
+// maxBareName is the highest file name that is accepted for a segment without an intact frame. A
+// name has no checksum. If a wrong name were accepted and close to MaxSeq, the log would have few
+// numbers left.
 const maxBareName = MaxSeq / 2
 
 // Name returns the file name of the segment whose first frame is firstSeq.
 func Name(firstSeq uint64) string { return fmt.Sprintf("%0*d", nameDigits, firstSeq) }
 
-// ParseName returns the first seq that a segment's file name gives, and
-// whether it is the name of a segment at all.
+// ParseName returns the first seq in a segment's file name. ok is false if the name is not the name
+// of a segment.
 func ParseName(name string) (firstSeq uint64, ok bool) {
 	if len(name) != nameDigits {
 		return 0, false
@@ -35,10 +36,10 @@ func ParseName(name string) (firstSeq uint64, ok bool) {
 	return firstSeq, err == nil && firstSeq > 0 && firstSeq <= MaxSeq
 }
 
-// Names returns the names of a log's segment files in the order of their first
-// seqs. What else lies in the directory is passed over.
+// Names returns the names of a log's segment files in the order of their first seqs. It ignores all
+// other files.
 func Names(fsys fs.FS) ([]string, error) {
-	entries, err := fs.ReadDir(fsys, WALDir) // sorted by name, which is by seq
+	entries, err := fs.ReadDir(fsys, WALDir) // sorted by name, and therefore by seq
 	if err != nil {
 		return nil, err
 	}
@@ -51,9 +52,9 @@ func Names(fsys fs.FS) ([]string, error) {
 	return names, nil
 }
 
-// Strays returns what lies among the segments and is neither a segment nor a copy
-// of the manifest or the watermark. tidwall/wal may take it for its own: at the sight of a name that
-// ends in .START or .END it deletes segments.
+// Strays returns the stray files among the segments. A stray file is neither a segment nor a copy
+// of the manifest or the watermark. Stray files are dangerous: if a name ends in .START or .END,
+// tidwall/wal deletes segments when it opens the log.
 func Strays(fsys fs.FS) ([]Damage, error) {
 	entries, err := fs.ReadDir(fsys, WALDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -67,8 +68,8 @@ func Strays(fsys fs.FS) ([]Damage, error) {
 		name := path.Join(WALDir, e.Name())
 		final := strings.TrimSuffix(name, TemporarySuffix)
 		ours := final == ManifestCopyName || final == WatermarkCopyName
-		_, named := ParseName(e.Name())
-		if ours || named && e.Type().IsRegular() || !named && e.IsDir() { // tidwall/wal passes over directories
+		_, isName := ParseName(e.Name())
+		if ours || isName && e.Type().IsRegular() || !isName && e.IsDir() { // tidwall/wal ignores directories
 			continue
 		}
 		d := Damage{Segment: name, Reason: "not a file of this log"}
