@@ -1,8 +1,6 @@
-// Package segment knows the bytes of a log: the frame, the segment file, the
-// manifest, the watermark, and how to find every whole frame in files that may be
-// damaged anywhere.
+// Package segment encodes and reads the files of a log: frames, segments, the manifest, the
+// watermark and snapshots. It finds every intact frame in files that may be damaged anywhere.
 //
-// It refuses to write a file or to know what a frame's body means. It reads
-// through fs.FS alone, so that what is built on it cannot change a log. The
-// byte map is docs/FORMAT.md.
+// It refuses to write a file or to know what a frame's body means. It reads only through fs.FS, so
+// that it cannot change a log. docs/FORMAT.md has the byte map.
 package segment

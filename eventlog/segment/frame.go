@@ -15,9 +15,9 @@ import (
 //	│version │ of body│                │                │ through        │ CRC32C │ CRC32C │      │
 //	└────────┴────────┴────────────────┴────────────────┴────────────────┴────────┴────────┴──────┘
 //
-// The header's CRC32C is computed over its first 36 bytes followed by the 16
-// bytes of the log's UUID: a header is believed on its own, and a frame of
-// another log is not taken for one of this.
+// The header's CRC32C is computed over its first 36 bytes followed by the 16 bytes of the log's
+// UUID. A header can therefore be verified without its body, and a frame of another log is not
+// mistaken for one of this log.
 const (
 	HeaderBytes  = 40
 	MaxBodyBytes = 64 << 10
@@ -25,36 +25,36 @@ const (
 
 // magic is the first three bytes of a frame. The fourth is the frame's format version. The
 // first byte begins neither UTF-8 text nor a CBOR item of an event, so text inside a body is
-// never tried as a header.
+// never mistaken for a header.
 var magic = [3]byte{0xF7, 'M', 'L'}
 
 // FormatVersion is the version of the frames and of the manifest. The 40 bytes of a frame's
 // header have the same layout in all versions.
 const FormatVersion = 1
 
-// magicAndVersion is how a frame of this version begins.
+// magicAndVersion is the first four bytes of a frame of this version.
 var magicAndVersion = [4]byte{magic[0], magic[1], magic[2], FormatVersion}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Header is what a frame says of itself beside its body.
+// Header contains the fields of a frame without its body and checksums.
 type Header struct {
-	Seq            uint64 // 1 for a log's first frame; also its index in the WAL
-	PrevSeq        uint64 // the frame of the same migration before this one; 0 for the first of a life
+	Seq            uint64 // the frame's number; 1 for a log's first frame; also the index in tidwall/wal
+	PrevSeq        uint64 // number of the previous frame of the same incarnation; 0 for its first frame
 	DurableThrough uint64 // every frame up to this one was on the device when this one was written
 }
 
-// Body is a frame's body with its checksum, which needs none of the header.
+// Body is a frame's body with its checksum. The checksum does not depend on the header.
 type Body struct {
 	bytes  []byte
 	crc32c uint32
 }
 
-// NewBody checksums a body of at most MaxBodyBytes. The bytes must not change as long as
-// the Body is used.
+// NewBody computes the checksum of b, which has at most MaxBodyBytes. The caller must not change b
+// while the Body is in use.
 func NewBody(b []byte) Body { return Body{b, crc32.Checksum(b, castagnoli)} }
 
-// FrameBytes is the length of the frame that the body makes.
+// FrameBytes returns the length of the frame with this body, including the header.
 func (b Body) FrameBytes() int { return HeaderBytes + len(b.bytes) }
 
 // AppendFrame appends a frame to dst.
@@ -70,7 +70,8 @@ func AppendFrame(dst []byte, log *uuid.UUID, h Header, body Body) []byte {
 	return append(dst, body.bytes...)
 }
 
-// headerCRC takes the UUID where it lies: one on the stack would be moved to the heap.
+// headerCRC returns the checksum of a header. It takes a pointer to the UUID, because slicing a
+// copy would allocate it on the heap.
 func headerCRC(header []byte, log *uuid.UUID) uint32 {
 	//mutant:log-uuid
 	return crc32.Update(crc32.Checksum(header[:36], castagnoli), castagnoli, log[:])
@@ -109,8 +110,8 @@ func newerVersion(b []byte, log *uuid.UUID) (version byte) {
 	return 0
 }
 
-// isBodyIntact reports whether the frame at the start of b, whose header was
-// believed, has the body that was written.
+// isBodyIntact reports whether the body of the frame at the start of b is complete and matches its
+// checksum. The header must be intact.
 func isBodyIntact(b []byte, bodyBytes int) bool {
 	//mutant:body-checksum
 	return len(b) >= HeaderBytes+bodyBytes && crc32.Checksum(b[HeaderBytes:HeaderBytes+bodyBytes], castagnoli) == binary.LittleEndian.Uint32(b[32:])

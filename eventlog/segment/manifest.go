@@ -16,44 +16,41 @@ import (
 	"github.com/google/uuid"
 )
 
-// Names inside a log directory, as fs.FS spells them. The manifest is kept
-// twice, so that no single damage separates the frames from the UUID that
-// their headers are mixed with.
+// Paths in a log directory for use with fs.FS. The manifest has two copies, because its UUID is
+// needed to verify the headers of all frames. Damage to one copy does not lose the UUID.
 const (
 	WALDir             = "wal"
 	ManifestName       = "MANIFEST"
 	ManifestCopyName   = WALDir + "/MANIFEST"
-	TemporarySuffix    = ".new" // of a file on its way to replacing another
+	TemporarySuffix    = ".new" // suffix of a new file before it replaces the old one
 	maxManifestBytes   = 1 << 20
 	manifestTimeLayout = time.RFC3339
 )
 
 var (
-	// ErrNotALog is returned for a directory in which no log was ever made.
+	// ErrNotALog is returned if no log was ever created in the directory.
 	ErrNotALog = errors.New("not a migrationlog directory")
 	// ErrIsWALDir is returned for the wal/ directory of a log. The log is the directory above it.
 	ErrIsWALDir = errors.New("give the directory above this one")
-	// ErrManifestLost is returned when neither copy of the manifest can be read:
-	// without the log's UUID no frame can be believed.
+	// ErrManifestLost is returned if both copies of the manifest are missing or damaged. Without
+	// the log's UUID no frame can be verified.
 	ErrManifestLost = errors.New("both copies of the manifest are missing or damaged")
 	// ErrNewerFormat is returned if a newer version wrote the log's manifest or one of its frames.
 	ErrNewerFormat = errors.New("log is in a newer format")
 )
 
-// Manifest is the identity of a log, and what an opening had to decide for all
-// later ones.
+// Manifest is the identity of a log, with the numbers that Open decided to skip.
 type Manifest struct {
 	UUID    uuid.UUID
-	Created time.Time // seconds; for people
-	// Revision is higher in the newer of two copies. From 1 on the log keeps a
-	// watermark.
+	Created time.Time // in seconds; for information only
+	// Revision is higher in the newer of two copies. If it is at least 1, the log has a watermark.
 	Revision uint64
-	// Skipped are the numbers, ascending and at most MaxSeq, that an opening passed over because
-	// their frames were lost and nobody knew that these had been durable.
+	// Skipped lists the numbers of lost frames of which it is unknown whether they had been
+	// durable. Open skipped these numbers. The ranges are ascending and at most MaxSeq.
 	Skipped []SeqRange
 }
 
-// Encode returns the manifest file's text.
+// Encode returns the text of the manifest file.
 func (m Manifest) Encode() []byte {
 	text := fmt.Appendf(nil, "migrationlog format %d\nuuid %s\ncreated %s\n",
 		FormatVersion, m.UUID, m.Created.UTC().Format(manifestTimeLayout))
@@ -66,8 +63,7 @@ func (m Manifest) Encode() []byte {
 	return fmt.Appendf(text, "crc32c %08x\n", crc32.Checksum(text, castagnoli))
 }
 
-// Skip returns the manifest's next revision, with these numbers added to the
-// skipped.
+// Skip returns the manifest's next revision, with the ranges added to Skipped.
 func (m Manifest) Skip(ranges []SeqRange) Manifest {
 	m.Revision++
 	m.Skipped = merged(slices.Concat(m.Skipped, ranges))
@@ -78,12 +74,12 @@ func (m Manifest) Skip(ranges []SeqRange) Manifest {
 	return m
 }
 
-// maxSkipped bounds the manifest's size. What is more is taken together: of the
-// numbers between it cannot be known any more either.
+// maxSkipped limits the number of ranges, and with it the manifest's size. If there are more, Skip
+// joins the lowest ranges into one. The numbers between them then count as skipped too.
 const maxSkipped = 10_000
 
-// DecodeManifest reads a manifest file's text. It returns ErrNewerFormat for
-// an intact manifest of a newer version.
+// DecodeManifest parses the text of a manifest file. It returns ErrNewerFormat for an intact
+// manifest of a newer version.
 func DecodeManifest(b []byte) (Manifest, error) {
 	text := b[:max(bytes.LastIndex(b, []byte("crc32c ")), 0)]
 	if string(b[len(text):]) != fmt.Sprintf("crc32c %08x\n", crc32.Checksum(text, castagnoli)) {
@@ -95,7 +91,7 @@ func DecodeManifest(b []byte) (Manifest, error) {
 	case err != nil || version < 1:
 		return Manifest{}, fmt.Errorf("manifest begins with %q", first)
 	case version > FormatVersion:
-		return Manifest{}, fmt.Errorf("%w: it is version %d, this program reads version %d: use a newer one", ErrNewerFormat, version, FormatVersion)
+		return Manifest{}, fmt.Errorf("%w: the manifest has version %d, but this program reads only version %d: use a newer program", ErrNewerFormat, version, FormatVersion)
 	}
 	m, err := decodeManifestLines(rest)
 	if err != nil {
@@ -104,8 +100,8 @@ func DecodeManifest(b []byte) (Manifest, error) {
 	return m, nil
 }
 
-// decodeManifestLines reads what follows the first line. A line that begins with
-// a word it does not know is of a later version, and passed over.
+// decodeManifestLines parses the lines after the first one. It ignores a line that begins with an
+// unknown word, because a later version may have added it.
 func decodeManifestLines(text string) (m Manifest, err error) {
 	for line := range strings.Lines(text) {
 		word, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
@@ -134,16 +130,15 @@ func decodeManifestLines(text string) (m Manifest, err error) {
 	return m, nil
 }
 
-// ReadManifest reads the manifest of a log directory from whichever copy is
-// sound, the newer of two that are, and returns what is wrong with the other as
-// damage. It returns ErrNotALog where nothing was ever written (a log whose making
-// was cut short among them), ErrIsWALDir, ErrManifestLost, ErrNewerFormat, or an
-// I/O error.
+// ReadManifest reads the manifest of a log directory. If both copies are intact, it returns the
+// newer one. If one copy is missing or damaged, it returns the other one and reports the damage. It
+// returns ErrNotALog if nothing was ever written, also if the creation of the log was interrupted.
+// Other errors are ErrIsWALDir, ErrManifestLost, ErrNewerFormat, or an I/O error.
 func ReadManifest(fsys fs.FS) (Manifest, []Damage, error) {
 	_, before := fs.Stat(fsys, ManifestName)
 	m, damage, err := readManifest(fsys)
 	if errors.Is(err, ErrManifestLost) && errors.Is(before, fs.ErrNotExist) {
-		if _, now := fs.Stat(fsys, ManifestName); now == nil { // a log was made meanwhile
+		if _, now := fs.Stat(fsys, ManifestName); now == nil { // a log was created meanwhile
 			return readManifest(fsys)
 		}
 	}
@@ -166,13 +161,13 @@ func readManifest(fsys fs.FS) (Manifest, []Damage, error) {
 		case found == nil:
 			found = &m
 		case found.UUID != m.UUID:
-			return Manifest{}, nil, fmt.Errorf("%w: %s and %s name different logs, %s and %s: put the one back that belongs here",
+			return Manifest{}, nil, fmt.Errorf("%w: %s and %s belong to different logs, %s and %s: restore the copy that belongs to this log",
 				ErrManifestLost, ManifestName, name, found.UUID, m.UUID)
 		case found.Revision < m.Revision: //mutant:newer-manifest
 			found = &m
 		}
 	}
-	// The manifest comes last when a log is made, and is never half there.
+	// Creating a log writes the manifest last and atomically.
 	if _, err := fs.Stat(fsys, ManifestName); errors.Is(err, fs.ErrNotExist) {
 		nothing, err := nothingWritten(fsys)
 		if err != nil {
@@ -188,8 +183,8 @@ func readManifest(fsys fs.FS) (Manifest, []Damage, error) {
 	return *found, damage, nil
 }
 
-// isWALDir reports whether the directory is itself the wal/ of a log. The copies of
-// the manifest and the watermark in it make it look like one.
+// isWALDir reports whether the directory is the wal/ directory of a log. It contains copies of the
+// manifest and the watermark and therefore looks like a log.
 func isWALDir(fsys fs.FS) bool {
 	if _, err := fs.Stat(fsys, WALDir); !errors.Is(err, fs.ErrNotExist) {
 		return false
@@ -201,9 +196,9 @@ func isWALDir(fsys fs.FS) bool {
 	})
 }
 
-// nothingWritten reports whether a directory without a manifest is one in which
-// at most the making of a log has begun: it makes a watermark of nothing, an empty
-// segment, and then the manifest's copy.
+// nothingWritten reports whether a directory without a manifest never held a frame. The creation of
+// a log may have been interrupted there. Creation writes a watermark of 0, an empty segment, the
+// manifest's copy, and finally the manifest.
 func nothingWritten(fsys fs.FS) (bool, error) {
 	b, err := readSmall(fsys, WatermarkName, watermarkBytes)
 	if errors.Is(err, errForeignFile) {
@@ -216,7 +211,7 @@ func nothingWritten(fsys fs.FS) (bool, error) {
 	if err == nil && !bytes.HasPrefix(b, fmt.Appendf(nil, "%0*d ", nameDigits, 0)) {
 		return false, nil
 	}
-	_, noCopy := fs.Stat(fsys, ManifestCopyName) // before the names: the segment is made first
+	_, noCopy := fs.Stat(fsys, ManifestCopyName) // check the copy before the names, because the segment is created first
 	names, err := Names(fsys)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
@@ -247,9 +242,8 @@ var (
 	errForeignFile = errors.New("not a file of this log")
 )
 
-// readSmall reads a file that must be a regular one of at most that size; else
-// errForeignFile. What it returns with that is of the file's size, as far as the
-// maximum.
+// readSmall reads a regular file of at most maxBytes. For any other file it returns errForeignFile.
+// If the file is too large, it also returns the first maxBytes+1 bytes.
 func readSmall(fsys fs.FS, name string, maxBytes int) ([]byte, error) {
 	info, err := fs.Stat(fsys, name)
 	if err != nil {
@@ -270,7 +264,7 @@ func readSmall(fsys fs.FS, name string, maxBytes int) ([]byte, error) {
 	return b, err
 }
 
-// damageReason says why a file could not be read, when that is damage.
+// damageReason returns the Damage.Reason for an error of readSmall.
 func damageReason(err error) string {
 	if errors.Is(err, fs.ErrNotExist) {
 		return "missing"

@@ -32,7 +32,7 @@ const SnapshotDir = "snapshots"
 // versions, so that a reader can distinguish a newer snapshot from a damaged one.
 const (
 	snapshotHeaderBytes = HeaderBytes
-	snapshotMagicBytes  = 3 // the byte behind it is the version
+	snapshotMagicBytes  = 3 // the byte after it is the version
 	lengthBits          = 56
 	syncedFlag          = 1 << lengthBits
 )
@@ -42,14 +42,16 @@ const SnapshotVersion = 2
 
 var snapshotMagic = [snapshotMagicBytes]byte{0xF7, 'M', 'S'}
 
-// FrameID tells a frame from every other that the log may have had.
+// FrameID identifies a frame. If a number was used again for another event, the two frames have
+// different FrameIDs.
 type FrameID struct {
 	Seq          uint64
-	Segment      uint64 // the number that its segment is named by
+	Segment      uint64 // the number in its segment's file name
 	HeaderCRC32C uint32
 }
 
-// FrameIDOf returns the id of a frame, as AppendFrame made it, in a segment.
+// FrameIDOf returns the FrameID of a frame that AppendFrame encoded. segment is the number in its
+// segment's file name.
 func FrameIDOf(frame []byte, segment uint64) FrameID {
 	return FrameID{
 		Seq: binary.LittleEndian.Uint64(frame[8:]), Segment: segment, HeaderCRC32C: binary.LittleEndian.Uint32(frame[36:]),
@@ -63,17 +65,17 @@ type Snapshot struct {
 	Synced  bool // written without NoSync: every event up to Last was durable
 	Body    []byte
 
-	fsys      fs.FS // where the body is, if it was not read yet
+	fsys      fs.FS // set if the body was not read yet: Load reads it from here
 	log       uuid.UUID
 	bodyBytes int64
 }
 
-// SizeBytes is the size of the snapshot's file in bytes.
+// SizeBytes returns the size of the snapshot's file in bytes.
 func (s Snapshot) SizeBytes() int64 {
 	return snapshotHeaderBytes + max(s.bodyBytes, int64(len(s.Body)))
 }
 
-// Load returns the snapshot with its body. It returns an error if the file is damaged, or gone.
+// Load returns the snapshot with its body. It returns an error if the file is damaged or missing.
 func (s Snapshot) Load() (Snapshot, error) {
 	if s.fsys == nil {
 		return s, nil
@@ -81,10 +83,10 @@ func (s Snapshot) Load() (Snapshot, error) {
 	return readSnapshot(s.fsys, s.Name(), s.log)
 }
 
-// Name is the snapshot's file name.
+// Name returns the snapshot's file name.
 func (s Snapshot) Name() string { return Name(s.Last.Seq) }
 
-// Encode returns the file's bytes.
+// Encode returns the content of the snapshot file.
 func (s Snapshot) Encode(log uuid.UUID) []byte {
 	length := uint64(len(s.Body))
 	if s.Synced {
@@ -100,8 +102,8 @@ func (s Snapshot) Encode(log uuid.UUID) []byte {
 	return append(b, s.Body...)
 }
 
-// DecodeSnapshot reads what Encode returned. The body shares its memory. It returns
-// ErrNewerFormat for an intact snapshot of a later version.
+// DecodeSnapshot decodes the result of Encode. The snapshot's body shares memory with b.
+// DecodeSnapshot returns ErrNewerFormat for an intact snapshot of a later version.
 func DecodeSnapshot(b []byte, log uuid.UUID) (Snapshot, error) {
 	s, length, err := decodeSnapshotHeader(b, log)
 	if err != nil {
@@ -172,8 +174,8 @@ func snapshotsThrough(fsys fs.FS, log uuid.UUID) (seq uint64, err error) {
 	return seq, nil
 }
 
-// SnapshotNames returns the names of a log's snapshots, the newest first. A log may
-// have none.
+// SnapshotNames returns the file names of a log's snapshots, newest first. It is not an error if
+// the log has none.
 func SnapshotNames(fsys fs.FS) ([]string, error) {
 	entries, err := fs.ReadDir(fsys, SnapshotDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -195,7 +197,7 @@ func SnapshotNames(fsys fs.FS) ([]string, error) {
 func ReadSnapshots(fsys fs.FS, log uuid.UUID, all bool) (found []Snapshot, damage []Damage) {
 	names, err := SnapshotNames(fsys)
 	if err != nil {
-		return nil, []Damage{{Segment: SnapshotDir, Reason: "not a directory that can be read: " + err.Error()}}
+		return nil, []Damage{{Segment: SnapshotDir, Reason: "directory cannot be read: " + err.Error()}}
 	}
 	for _, name := range names {
 		read := readSnapshot
@@ -210,7 +212,7 @@ func ReadSnapshots(fsys fs.FS, log uuid.UUID, all bool) (found []Snapshot, damag
 		switch {
 		case err == nil:
 			found = append(found, s)
-		case errors.As(err, &unreadable), errors.Is(err, ErrNewerFormat): // or a writer has just removed it
+		case errors.As(err, &unreadable), errors.Is(err, ErrNewerFormat): // a writer may have just removed it
 		default:
 			d := Damage{Segment: path.Join(SnapshotDir, name), Reason: err.Error()}
 			if info, err := fs.Stat(fsys, d.Segment); err == nil {
@@ -231,7 +233,7 @@ func readSnapshot(fsys fs.FS, name string, log uuid.UUID) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{}, err
 	}
-	if info.Size() != s.SizeBytes() { // a file that was blown up may not fit into memory
+	if info.Size() != s.SizeBytes() { // a file with a wrong size may not fit into memory
 		return Snapshot{}, fmt.Errorf("the file has %d bytes, and the header says %d", info.Size(), s.SizeBytes())
 	}
 	b, err := fs.ReadFile(fsys, path.Join(SnapshotDir, name))
@@ -241,7 +243,7 @@ func readSnapshot(fsys fs.FS, name string, log uuid.UUID) (Snapshot, error) {
 	return DecodeSnapshot(b, log)
 }
 
-// readSnapshotHeader returns a snapshot whose body was not read.
+// readSnapshotHeader returns a snapshot without its body. Load reads the body.
 func readSnapshotHeader(fsys fs.FS, name string, log uuid.UUID) (Snapshot, error) {
 	f, err := fsys.Open(path.Join(SnapshotDir, name))
 	if err != nil {
@@ -258,7 +260,7 @@ func readSnapshotHeader(fsys fs.FS, name string, log uuid.UUID) (Snapshot, error
 	return s, err
 }
 
-// checkName returns an error if the file has the name of another snapshot.
+// checkName returns an error if the file name does not match the seq in the header.
 func (s Snapshot) checkName(name string) error {
 	if s.Name() != name {
 		return fmt.Errorf("the file name and the header disagree: the header has seq %d", s.Last.Seq)

@@ -7,11 +7,13 @@ import (
 	"github.com/google/uuid"
 )
 
-// Walk visits the frames of a segment that is as a writer makes it: from the number
-// that it is named by, one whole entry after another, and perhaps unused space. It
-// returns the number behind the last, and whether the segment is such a one to its
-// end. What was visited before the place where it is not is whole. Walk tells less
-// than a Scan, and is faster: a frame of a newer version is not sound to it.
+// Walk visits the frames of an intact segment. An intact segment is a run of consecutive intact
+// frames that starts with number first, optionally followed by unused space. If Walk meets anything
+// else, it stops and returns intact = false. All frames that it visited are intact. It returns the
+// number after the last visited frame.
+//
+// Walk is faster than a Scan, but reports no reasons. A frame of a newer version is not intact for
+// Walk.
 func Walk(data []byte, log uuid.UUID, first uint64, visit func(h Header, frame []byte)) (next uint64, intact bool) {
 	for next = first; len(data) > 0; next++ {
 		h, frame := intactEntry(data, &log)
@@ -27,8 +29,7 @@ func Walk(data []byte, log uuid.UUID, first uint64, visit func(h Header, frame [
 	return next, true
 }
 
-// intactEntry returns the frame of the entry at the start of b, nil where that is not as it
-// was written.
+// intactEntry returns the frame of the entry at the start of b, or nil if the entry is not intact.
 func intactEntry(b []byte, log *uuid.UUID) (h Header, frame []byte) {
 	length, k := binary.Uvarint(b)
 	if k <= 0 || length < HeaderBytes || length > uint64(len(b)-k) || k != prefixBytes(int(length)) {
@@ -43,5 +44,5 @@ func intactEntry(b []byte, log *uuid.UUID) (h Header, frame []byte) {
 	return h, frame
 }
 
-// prefixBytes is how long the uvarint of a frame's length is.
+// prefixBytes returns the length of the uvarint that encodes a frame's length.
 func prefixBytes(frameBytes int) int { return (bits.Len(uint(frameBytes)) + 6) / 7 }

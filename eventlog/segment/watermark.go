@@ -13,13 +13,13 @@ import (
 	"github.com/google/uuid"
 )
 
-// The watermark is the number up to which every frame is on the device, and
-// outlives the frames: without it, a log that was cut between two frames, or has
-// lost its last segment, looks like a shorter one.
+// The watermark is a number. Every frame up to it was on the device. It detects losses at the end
+// of the log. Without it, a log that was cut between two frames, or that lost its last segment,
+// looks like an intact shorter log.
 //
-// It is kept twice, as the manifest is: a line of text in each of two files, with
-// the number, and the CRC32C of its digits followed by the log's UUID. The line
-// lies in one sector, so that it is written whole or not at all.
+// Like the manifest, the watermark has two copies. Each file holds one line of text. The line
+// contains the number and the CRC32C of its digits followed by the log's UUID. The line fits into
+// one sector, so that a write of it is atomic.
 const (
 	WatermarkName     = "WATERMARK"
 	WatermarkCopyName = WALDir + "/WATERMARK"
@@ -27,10 +27,10 @@ const (
 	watermarkBytes    = nameDigits + len(" ") + crcDigits + len("\n")
 )
 
-// WatermarkNames are the names of both files.
+// WatermarkNames lists both watermark files.
 var WatermarkNames = [2]string{WatermarkName, WatermarkCopyName}
 
-// AppendWatermark appends the line that says seq.
+// AppendWatermark appends the line of a watermark file with the number seq.
 func AppendWatermark(dst []byte, log uuid.UUID, seq uint64) []byte {
 	at := len(dst)
 	dst = appendDigits(dst, seq, 10, nameDigits)
@@ -39,8 +39,8 @@ func AppendWatermark(dst []byte, log uuid.UUID, seq uint64) []byte {
 	return append(dst, '\n')
 }
 
-// appendDigits appends a number with that many digits, of which it needs no more. It is
-// done at each write, where fmt takes 2 µs.
+// appendDigits appends n, padded with zeros to the given number of digits. n must not need more
+// digits. It is called for each write, and fmt would take 2 µs.
 func appendDigits(dst []byte, n uint64, base, digits int) []byte {
 	var b [nameDigits]byte
 	significant := strconv.AppendUint(b[:0], n, base)
@@ -48,10 +48,10 @@ func appendDigits(dst []byte, n uint64, base, digits int) []byte {
 	return append(dst, significant...)
 }
 
-// ReadWatermark returns the lower number of the two files, and what is wrong with
-// them. A writer writes both before it acknowledges, so that every frame that was
-// acknowledged is counted; and where the files were copied one after the other
-// beside a writer, the lower is of the time of the first.
+// ReadWatermark returns the lower number of the two files, and their damage. The lower number still
+// covers every acknowledged frame, because a writer writes both files before it acknowledges. If
+// the directory was copied while a writer was running, the lower number is from the file that was
+// copied first.
 func ReadWatermark(fsys fs.FS, log uuid.UUID) (seq uint64, damage []Damage, err error) {
 	seq = math.MaxUint64
 	for _, name := range WatermarkNames {
@@ -74,8 +74,8 @@ func ReadWatermark(fsys fs.FS, log uuid.UUID) (seq uint64, damage []Damage, err 
 	return seq, damage, nil
 }
 
-// readWatermarkFile reads one. A file that is being written is read again until it
-// rests.
+// readWatermarkFile reads one watermark file. If the file is not valid, a write may be in progress.
+// readWatermarkFile then rereads it until it is valid or stops changing.
 func readWatermarkFile(fsys fs.FS, name string, log uuid.UUID) (uint64, *Damage, error) {
 	var before []byte
 	for {
