@@ -21,7 +21,7 @@ type damageCase struct {
 // D2: what is lost is what the damage overlaps, and D5: the report names it.
 func TestD2_Damage(t *testing.T) {
 	for _, table := range []map[string]damageCase{
-		soundLogs(), damagedInPlace(), damagedBySize(), damagedAtTheEnd(), framesOutOfPlace(), damagedSegments(),
+		undamagedLogs(), damagedInPlace(), damagedBySize(), damagedAtTheEnd(), misplacedFrames(), damagedSegments(),
 	} {
 		for name, tc := range table {
 			t.Run(name, func(t *testing.T) {
@@ -44,8 +44,8 @@ func with(b []byte, change func([]byte)) []byte {
 	return b
 }
 
-// soundLogs have no damage, though some lack what a writer would have gone on with.
-func soundLogs() map[string]damageCase {
+// undamagedLogs have no damage, though some lack what a writer would have gone on with.
+func undamagedLogs() map[string]damageCase {
 	one := entries(1, 5)
 	return map[string]damageCase{
 		"clean":           {map[uint64][]byte{1: one, 6: entries(6, 8), 9: {}}, seqs(1, 8), nil, 9},
@@ -170,8 +170,8 @@ func damagedAtTheEnd() map[string]damageCase {
 	}
 }
 
-// framesOutOfPlace are logs in which a device has put whole frames into the place of others.
-func framesOutOfPlace() map[string]damageCase {
+// misplacedFrames are logs in which a device has put whole frames into the place of others.
+func misplacedFrames() map[string]damageCase {
 	one, name1, name6, name9, at := entries(1, 5), segment.Name(1), segment.Name(6), segment.Name(9), startOf
 	return map[string]damageCase{
 		"frames exchanged": {

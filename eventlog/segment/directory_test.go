@@ -58,7 +58,7 @@ func TestReadDirectory(t *testing.T) {
 
 // A log from before the watermark has none and lacks none. Files in the watermark's place are
 // ignored.
-func TestReadDirectory_BeforeThereWasAWatermark(t *testing.T) {
+func TestReadDirectory_WithoutWatermark(t *testing.T) {
 	fsys := watched(map[uint64][]byte{1: entries(1, 4)}, segment.Manifest{UUID: testLog}, 9)
 	for range 2 {
 		d, err := segment.ReadDirectory(fsys)
@@ -85,7 +85,7 @@ func (o opening) Open(name string) (fs.File, error) {
 
 // The manifest and the watermark are of the same opening. Otherwise numbers that the opening
 // skipped would count as acknowledged.
-func TestReadDirectory_BesideAWriterThatOpens(t *testing.T) {
+func TestReadDirectory_WriterOpensMeanwhile(t *testing.T) {
 	older := segment.Manifest{UUID: testLog, Revision: 1}
 	newer := older.Skip(ranges{{First: 4, Last: 6}})
 	fsys := watched(map[uint64][]byte{1: entries(1, 3)}, older, 3)

@@ -18,9 +18,9 @@ type ranges = []segment.SeqRange
 // cannot be known. A skipped number counts as neither, wherever the skipped range begins and ends.
 func TestLosses_SkippedRanges(t *testing.T) {
 	for name, tc := range map[string]struct {
-		through, skipped                 string
-		lost                             string
-		wantAcknowledged, wantUnknowable string
+		through, skipped              string
+		lost                          string
+		wantAcknowledged, wantUnknown string
 	}{
 		"nothing lost":                    {"20", "5-6", "", "", ""},
 		"before the watermark":            {"20", "", "3-4", "3-4", ""},
@@ -61,7 +61,7 @@ func TestLosses_SkippedRanges(t *testing.T) {
 			l.RaiseDurable(through / 3) // a lower one takes nothing back
 			require.Equal(t, parse(t, tc.lost), l.Lost(), name)
 			require.Equal(t, parse(t, tc.wantAcknowledged), l.Acknowledged(), "%s, by %s", name, how)
-			require.Equal(t, parse(t, tc.wantUnknowable), l.UnknownIfAcknowledged(), "%s, by %s", name, how)
+			require.Equal(t, parse(t, tc.wantUnknown), l.UnknownIfAcknowledged(), "%s, by %s", name, how)
 		}
 	}
 }

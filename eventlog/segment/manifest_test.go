@@ -48,7 +48,7 @@ func TestManifest_RoundTrip(t *testing.T) {
 	require.Equal(t, m, got)
 }
 
-func TestReadManifest_WhatIsNoLog(t *testing.T) {
+func TestReadManifest_NotALogOrLost(t *testing.T) {
 	_, _, err := segment.ReadManifest(fstest.MapFS{})
 	require.ErrorIs(t, err, segment.ErrNotALog)
 

@@ -71,7 +71,7 @@ func TestDecodeManifest_SkippedIsARange(t *testing.T) {
 
 // Behind the highest number no frame can have been: whatever is there costs none, and the next
 // number is the one that no frame may have.
-func TestScan_BehindMaxSeq(t *testing.T) {
+func TestScan_AfterMaxSeq(t *testing.T) {
 	last := slices.Concat(entries(1, 1), entry(segment.Header{Seq: segment.MaxSeq - 1}, "a"), entry(segment.Header{Seq: segment.MaxSeq}, "b"))
 	for name, behind := range map[string][]byte{
 		"nothing":          nil,

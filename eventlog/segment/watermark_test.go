@@ -109,8 +109,8 @@ func TestD5_Losses(t *testing.T) {
 	type ranges = []segment.SeqRange
 	dir := segment.Directory{Watermark: 20, Manifest: segment.Manifest{Skipped: ranges{{5, 6}, {9, 9}, {30, 31}}}}
 	for _, tc := range []struct {
-		lost                     segment.SeqRange
-		acknowledged, unknowable ranges
+		lost                  segment.SeqRange
+		acknowledged, unknown ranges
 	}{
 		{segment.SeqRange{1, 2}, ranges{{1, 2}}, nil},
 		{segment.SeqRange{5, 6}, nil, nil},
@@ -123,7 +123,7 @@ func TestD5_Losses(t *testing.T) {
 		l := dir.Losses()
 		l.AddLost(tc.lost)
 		require.Equal(t, tc.acknowledged, l.Acknowledged(), "%v", tc.lost)
-		require.Equal(t, tc.unknowable, l.UnknownIfAcknowledged(), "%v", tc.lost)
+		require.Equal(t, tc.unknown, l.UnknownIfAcknowledged(), "%v", tc.lost)
 		l.RaiseDurable(41)
 		require.Empty(t, l.UnknownIfAcknowledged(), "%v", tc.lost)
 	}
