@@ -10,15 +10,15 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// damageCase is a log, and the result of a scan of it.
+// damageCase is a log and the expected result of its scan.
 type damageCase struct {
 	segments map[uint64][]byte // by first seq
-	seqs     []uint64          // of the whole frames
+	seqs     []uint64          // of the intact frames
 	damage   []segment.Damage
 	nextSeq  uint64
 }
 
-// D2: what is lost is what the damage overlaps, and D5: the report names it.
+// D2, D5: only frames that overlap the damage are lost, and the report has their numbers.
 func TestD2_Damage(t *testing.T) {
 	for _, table := range []map[string]damageCase{
 		undamagedLogs(), damagedInPlace(), damagedBySize(), damagedAtTheEnd(), misplacedFrames(), damagedSegments(),
@@ -34,17 +34,17 @@ func TestD2_Damage(t *testing.T) {
 	}
 }
 
-// startOf returns where an entry of entries(1, …) starts.
+// startOf returns the offset of an entry in entries(1, …).
 func startOf(seq uint64) int { return len(entries(1, seq-1)) }
 
-// with returns a changed copy.
+// with returns a copy of b to which change was applied.
 func with(b []byte, change func([]byte)) []byte {
 	b = slices.Clone(b)
 	change(b)
 	return b
 }
 
-// undamagedLogs have no damage, though some lack what a writer would have gone on with.
+// undamagedLogs returns logs without damage. Some of them lack their last frames or segments.
 func undamagedLogs() map[string]damageCase {
 	one := entries(1, 5)
 	return map[string]damageCase{
@@ -55,13 +55,13 @@ func undamagedLogs() map[string]damageCase {
 		"renamed to a higher number": {
 			map[uint64][]byte{1: one, 9: entries(6, 7)}, seqs(1, 7), nil, 8,
 		},
-		"an empty segment out of place": {
+		"empty segment with too low a name": {
 			map[uint64][]byte{1: one, 3: {}}, seqs(1, 5), nil, 6,
 		},
 	}
 }
 
-// damagedInPlace are logs in which other bytes stand in the place of some.
+// damagedInPlace returns logs in which some bytes were overwritten.
 func damagedInPlace() map[string]damageCase {
 	one, name1, at := entries(1, 5), segment.Name(1), startOf
 	return map[string]damageCase{
@@ -77,7 +77,7 @@ func damagedInPlace() map[string]damageCase {
 			map[uint64][]byte{1: with(one, func(b []byte) { b[at(2)+20] ^= 1 })}, seqs(1, 1, 3, 5),
 			[]segment.Damage{{FirstSeq: 2, LastSeq: 2, Segment: name1, Offset: int64(at(2)), Length: int64(at(3) - at(2)), Reason: "header does not match its CRC32C"}}, 6,
 		},
-		"two neighbours": {
+		"two adjacent headers": {
 			map[uint64][]byte{1: with(one, func(b []byte) { b[at(2)+20] ^= 1; b[at(3)+20] ^= 1 })}, seqs(1, 1, 4, 5),
 			[]segment.Damage{{FirstSeq: 2, LastSeq: 3, Segment: name1, Offset: int64(at(2)), Length: int64(at(4) - at(2)), Reason: "header does not match its CRC32C"}}, 6,
 		},
@@ -89,11 +89,11 @@ func damagedInPlace() map[string]damageCase {
 			map[uint64][]byte{1: with(one, func(b []byte) { b[at(5)+3] ^= 1 })}, seqs(1, 4),
 			[]segment.Damage{{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: int64(at(6) - at(5)), Reason: "header does not match its CRC32C"}}, 6,
 		},
-		"last frame, its prefix and header": {
+		"last frame's prefix and header": {
 			map[uint64][]byte{1: with(one, func(b []byte) { b[at(5)] ^= 0x40; b[at(5)+20] ^= 1 })}, seqs(1, 4),
 			[]segment.Damage{{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: int64(at(6) - at(5)), Reason: "header does not match its CRC32C"}}, 6,
 		},
-		"a last frame whose header is damaged, and its length falls short": {
+		"last frame's header damaged, and its length prefix too small": {
 			map[uint64][]byte{1: with(entries(1, 1), func(b []byte) { b[0]--; b[20] ^= 1 })}, nil,
 			[]segment.Damage{{FirstSeq: 1, LastSeq: 1, Segment: name1, Length: int64(len(entries(1, 1))), Reason: "header does not match its CRC32C"}}, 2,
 		},
@@ -101,22 +101,22 @@ func damagedInPlace() map[string]damageCase {
 			map[uint64][]byte{1: with(one, func(b []byte) { clear(b[at(2):at(4)]) })}, seqs(1, 1, 4, 5),
 			[]segment.Damage{{FirstSeq: 2, LastSeq: 3, Segment: name1, Offset: int64(at(2)), Length: int64(at(4) - at(2)), Reason: "overwritten with zeros"}}, 6,
 		},
-		"a sound header behind one that is not": {
+		"intact header after a damaged one": {
 			map[uint64][]byte{1: with(one, func(b []byte) { copy(b[at(4):], "overwritten"); b[len(b)-1] ^= 1 })}, seqs(1, 3),
 			[]segment.Damage{{FirstSeq: 4, LastSeq: 5, Segment: name1, Offset: int64(at(4)), Length: int64(at(6) - at(4)), DurableThrough: 4, Reason: "header does not match its CRC32C"}}, 6,
 		},
-		"a prefix that swallows two frames": {
+		"length prefix extends over two more frames": {
 			map[uint64][]byte{1: with(one, func(b []byte) { b[at(3)] = byte(at(5) - at(3) - 1); b[at(3)+20] ^= 1; b[at(5)-1] ^= 1; b[at(6)-1] ^= 1 })}, seqs(1, 2),
 			[]segment.Damage{{FirstSeq: 3, LastSeq: 5, Segment: name1, Offset: int64(at(3)), Length: int64(at(6) - at(3)), DurableThrough: 4, Reason: "header does not match its CRC32C"}}, 6,
 		},
-		"a prefix that reaches into a sound header": {
+		"length prefix extends into an intact header": {
 			map[uint64][]byte{1: with(one, func(b []byte) { b[at(4)] = byte(len(b) - at(4) - 3); b[at(4)+20] ^= 1; b[len(b)-1] ^= 1 })}, seqs(1, 3),
 			[]segment.Damage{{FirstSeq: 4, LastSeq: 5, Segment: name1, Offset: int64(at(4)), Length: int64(at(6) - at(4)), DurableThrough: 4, Reason: "header does not match its CRC32C"}}, 6,
 		},
 	}
 }
 
-// damagedBySize are logs with bytes too many or too few between whole frames.
+// damagedBySize returns logs with inserted or removed bytes between intact frames.
 func damagedBySize() map[string]damageCase {
 	one, name1, at := entries(1, 5), segment.Name(1), startOf
 	return map[string]damageCase{
@@ -124,18 +124,19 @@ func damagedBySize() map[string]damageCase {
 			map[uint64][]byte{1: slices.Insert(slices.Clone(one), at(3), []byte("stray")...)}, seqs(1, 5),
 			[]segment.Damage{{Segment: name1, Offset: int64(at(3)), Length: 5, Reason: "damaged length prefix or stray bytes"}}, 6,
 		},
-		"a frame cut out": {
+		"frame removed": {
 			map[uint64][]byte{1: slices.Delete(slices.Clone(one), at(3), at(4))}, seqs(1, 2, 4, 5),
 			[]segment.Damage{{FirstSeq: 3, LastSeq: 3, Segment: name1, Offset: int64(at(3)), Reason: "frames missing"}}, 6,
 		},
-		"a length prefix cut out": {
+		"length prefix removed": {
 			map[uint64][]byte{1: slices.Delete(slices.Clone(one), at(4), at(4)+1)}, seqs(1, 5),
 			[]segment.Damage{{Segment: name1, Offset: int64(at(4)), Reason: "length prefix missing"}}, 6,
 		},
 	}
 }
 
-// damagedAtTheEnd are logs whose last write was cut short, or that end with what is no write of theirs.
+// damagedAtTheEnd returns logs that end with a torn write or with bytes that their writer did not
+// write.
 func damagedAtTheEnd() map[string]damageCase {
 	one, name1, at := entries(1, 5), segment.Name(1), startOf
 	foreign := segment.AppendFrame(nil, &uuid.UUID{9}, segment.Header{Seq: 6}, segment.NewBody([]byte("of another log")))
@@ -151,7 +152,7 @@ func damagedAtTheEnd() map[string]damageCase {
 				{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: int64(at(6) - at(5) - 3), DurableThrough: 4, Torn: true, Reason: "the last write is not whole"},
 			}, 5,
 		},
-		"a sound header behind one that is not, cut": {
+		"intact header after a damaged one, body cut": {
 			map[uint64][]byte{1: with(one[:at(6)-3], func(b []byte) { clear(b[at(4) : at(4)+45]) })}, seqs(1, 3),
 			[]segment.Damage{{FirstSeq: 4, LastSeq: 5, Segment: name1, Offset: int64(at(4)), Length: int64(at(6) - 3 - at(4)), DurableThrough: 4, Reason: "header does not match its CRC32C"}}, 6,
 		},
@@ -163,25 +164,25 @@ func damagedAtTheEnd() map[string]damageCase {
 			map[uint64][]byte{1: append(append(slices.Clone(one), byte(len(foreign))), foreign...)}, seqs(1, 5),
 			[]segment.Damage{{FirstSeq: 6, LastSeq: 6, Segment: name1, Offset: int64(at(6)), Length: int64(len(foreign) + 1), Reason: "header does not match its CRC32C"}}, 7,
 		},
-		"a copy of an earlier frame at the end": {
+		"copy of an earlier frame at the end": {
 			map[uint64][]byte{1: append(slices.Clone(one), entries(2, 2)...)}, seqs(1, 5),
 			[]segment.Damage{{FirstSeq: 6, LastSeq: 6, Segment: name1, Offset: int64(at(6)), Length: int64(len(entries(2, 2))), DurableThrough: 1, Reason: "misplaced frame, seq 2"}}, 7,
 		},
 	}
 }
 
-// misplacedFrames are logs in which a device has put whole frames into the place of others.
+// misplacedFrames returns logs in which the device wrote intact frames to wrong places.
 func misplacedFrames() map[string]damageCase {
 	one, name1, name6, name9, at := entries(1, 5), segment.Name(1), segment.Name(6), segment.Name(9), startOf
 	return map[string]damageCase{
-		"frames exchanged": {
+		"two frames swapped": {
 			map[uint64][]byte{1: slices.Concat(entries(1, 1), entries(4, 4), entries(3, 3), entries(2, 2), entries(5, 5))}, seqs(1, 5),
 			[]segment.Damage{
 				{Segment: name1, Offset: int64(len(entries(1, 1)) + len(entries(4, 4))), Length: int64(len(entries(3, 3))), Reason: "misplaced frame, seq 3"},
 				{Segment: name1, Offset: int64(len(entries(1, 1))), Length: int64(len(entries(4, 4))), Reason: "misplaced frame, seq 4"},
 			}, 6,
 		},
-		"frames exchanged, and one of them damaged": {
+		"frames swapped, and the one between them damaged": {
 			map[uint64][]byte{1: slices.Concat(entries(1, 1), entries(4, 4), with(entries(3, 3), func(b []byte) { b[len(b)-1] ^= 1 }), entries(2, 2), entries(5, 5))},
 			seqs(1, 2, 4, 5),
 			[]segment.Damage{
@@ -190,15 +191,15 @@ func misplacedFrames() map[string]damageCase {
 				{Segment: name1, Offset: int64(len(entries(1, 1))), Length: int64(len(entries(4, 4))), Reason: "misplaced frame, seq 4"},
 			}, 6,
 		},
-		"a copy of a later frame over another": {
+		"copy of a later frame over an earlier one": {
 			map[uint64][]byte{1: with(one, func(b []byte) { copy(b[at(2):], slices.Clone(b[at(5):at(6)])) })}, seqs(1, 1, 4, 5),
 			[]segment.Damage{{FirstSeq: 2, LastSeq: 3, Segment: name1, Offset: int64(at(2)), Length: int64(at(4) - at(2)), DurableThrough: 4, Reason: "misplaced frame, seq 5"}}, 6,
 		},
-		"a last segment of copies": {
+		"last segment contains only copies": {
 			map[uint64][]byte{1: one, 6: entries(2, 3)}, seqs(1, 5),
 			[]segment.Damage{{FirstSeq: 6, LastSeq: 7, Segment: name6, Length: int64(len(entries(2, 3))), DurableThrough: 2, Reason: "misplaced frame, seq 2"}}, 8,
 		},
-		"a last segment that begins with a copy": {
+		"last segment begins with a copy": {
 			map[uint64][]byte{1: one, 6: entries(6, 8), 9: append(entries(2, 2), entries(9, 9)[:20]...)}, seqs(1, 8),
 			[]segment.Damage{
 				{FirstSeq: 9, LastSeq: 9, Segment: name9, Length: int64(len(entries(2, 2))), DurableThrough: 1, Reason: "misplaced frame, seq 2"},
@@ -215,7 +216,7 @@ func misplacedFrames() map[string]damageCase {
 	}
 }
 
-// damagedSegments are logs of several segments, of which one is short, missing, or there twice.
+// damagedSegments returns logs in which a segment is cut, empty, missing, or duplicated.
 func damagedSegments() map[string]damageCase {
 	one, name1, name6, name9, at := entries(1, 5), segment.Name(1), segment.Name(6), segment.Name(9), startOf
 	return map[string]damageCase{
@@ -235,7 +236,7 @@ func damagedSegments() map[string]damageCase {
 			map[uint64][]byte{9: entries(9, 9)}, seqs(9, 9),
 			[]segment.Damage{{FirstSeq: 1, LastSeq: 8, Segment: name9, Reason: "frames missing"}}, 10,
 		},
-		"segment twice": {
+		"segment duplicated": {
 			map[uint64][]byte{1: one, 6: one, 9: entries(9, 9)}, seqs(1, 5, 9, 9),
 			[]segment.Damage{{FirstSeq: 6, LastSeq: 8, Segment: name6, Length: int64(len(one)), DurableThrough: 4, Reason: "misplaced frame, seq 1"}}, 10,
 		},

@@ -12,7 +12,7 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// watched is logOf, with watermarks.
+// watched returns a log directory with this manifest and watermark.
 func watched(segments map[uint64][]byte, m segment.Manifest, watermark uint64) fstest.MapFS {
 	fsys := logOf(segments)
 	setManifest(fsys, m)
@@ -56,8 +56,8 @@ func TestReadDirectory(t *testing.T) {
 	require.Equal(t, []segment.Damage{{Segment: "wal/x", Length: 5, Reason: "not a file of this log"}}, d.Strays)
 }
 
-// A log from before the watermark has none and lacks none. Files in the watermark's place are
-// ignored.
+// A log of revision 0 has no watermark. Missing watermark files are not damage, and existing ones
+// are ignored.
 func TestReadDirectory_WithoutWatermark(t *testing.T) {
 	fsys := watched(map[uint64][]byte{1: entries(1, 4)}, segment.Manifest{UUID: testLog}, 9)
 	for range 2 {
@@ -71,7 +71,7 @@ func TestReadDirectory_WithoutWatermark(t *testing.T) {
 	}
 }
 
-// opening is a log that a writer opens between the readings of its manifest and its watermark.
+// opening is a log whose files change after a read, as if a writer opened it.
 type opening struct {
 	fstest.MapFS
 	after func(name string)
@@ -83,8 +83,8 @@ func (o opening) Open(name string) (fs.File, error) {
 	return f, err
 }
 
-// The manifest and the watermark are of the same opening. Otherwise numbers that the opening
-// skipped would count as acknowledged.
+// If a writer opens the log between the reads of the manifest and the watermark, both are read
+// again. Otherwise numbers that the writer skipped would count as acknowledged.
 func TestReadDirectory_WriterOpensMeanwhile(t *testing.T) {
 	older := segment.Manifest{UUID: testLog, Revision: 1}
 	newer := older.Skip(ranges{{First: 4, Last: 6}})
@@ -107,7 +107,7 @@ func TestReadDirectory_WriterOpensMeanwhile(t *testing.T) {
 	require.Empty(t, l.Acknowledged())
 }
 
-// broken is a directory in which one file fails to be read.
+// broken is a log in which one file or directory cannot be read.
 type broken struct {
 	fstest.MapFS
 	name string
@@ -129,7 +129,7 @@ func (b broken) ReadDir(name string) ([]fs.DirEntry, error) {
 	return b.MapFS.ReadDir(name)
 }
 
-// A file that the device cannot read is an error, and is not reported as damage.
+// If the device cannot read a file, ReadDirectory returns the I/O error and does not report damage.
 func TestReadDirectory_IOError(t *testing.T) {
 	for _, name := range []string{segment.ManifestName, segment.ManifestCopyName, segment.WatermarkName, segment.WatermarkCopyName, segment.WALDir} {
 		_, err := segment.ReadDirectory(broken{watched(map[uint64][]byte{1: nil}, segment.Manifest{UUID: testLog, Revision: 1}, 0), name})
@@ -137,8 +137,8 @@ func TestReadDirectory_IOError(t *testing.T) {
 	}
 }
 
-// A segment's name has the 20 digits of the number of its first frame, and its order is that of
-// the numbers.
+// A segment's name is the number of its first frame in 20 digits. Names sort in the order of the
+// numbers.
 func TestName(t *testing.T) {
 	for name, want := range map[string]uint64{
 		"00000000000000000001": 1,
@@ -171,8 +171,8 @@ func TestName(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
-// The text of a damage has its file, its place and its cost, on one line even if the file has an
-// odd name.
+// The text of a Damage is one line with the file, the offset and the lost frames, even if the file
+// name contains control characters.
 func TestDamage_String(t *testing.T) {
 	for _, tc := range []struct {
 		damage segment.Damage

@@ -14,8 +14,8 @@ import (
 
 type ranges = []segment.SeqRange
 
-// A lost frame had been acknowledged if its number is at most the watermark. Of a higher one it
-// cannot be known. A skipped number counts as neither, wherever the skipped range begins and ends.
+// A lost frame counts as acknowledged if its number is at most the watermark. If the number is
+// higher, it is unknown whether it was acknowledged. A skipped number counts as neither.
 func TestLosses_SkippedRanges(t *testing.T) {
 	for name, tc := range map[string]struct {
 		through, skipped              string
@@ -25,7 +25,7 @@ func TestLosses_SkippedRanges(t *testing.T) {
 		"nothing lost":                    {"20", "5-6", "", "", ""},
 		"before the watermark":            {"20", "", "3-4", "3-4", ""},
 		"the watermark itself":            {"20", "", "20-20", "20-20", ""},
-		"behind the watermark":            {"20", "", "21-21", "", "21-21"},
+		"after the watermark":             {"20", "", "21-21", "", "21-21"},
 		"across the watermark":            {"20", "", "19-22", "19-20", "21-22"},
 		"no watermark":                    {"0", "", "1-3", "", "1-3"},
 		"all of it skipped":               {"20", "3-4", "3-4", "", ""},
@@ -35,9 +35,9 @@ func TestLosses_SkippedRanges(t *testing.T) {
 		"its middle skipped":              {"20", "4-4", "3-5", "3-3 5-5", ""},
 		"several parts skipped":           {"20", "1-3 5-5 7-8 10-12", "2-11", "4-4 6-6 9-9", ""},
 		"skipped up to it":                {"20", "1-2", "3-4", "3-4", ""},
-		"skipped from behind it":          {"20", "5-6", "3-4", "3-4", ""},
+		"skipped after it":                {"20", "5-6", "3-4", "3-4", ""},
 		"skipped across the watermark":    {"20", "19-22", "18-23", "18-18", "23-23"},
-		"skipped behind the watermark":    {"20", "22-22", "21-23", "", "21-21 23-23"},
+		"skipped after the watermark":     {"20", "22-22", "21-23", "", "21-21 23-23"},
 		"several lost":                    {"20", "4-4 25-25", "3-5 19-21 24-26", "3-3 5-5 19-20", "21-21 24-24 26-26"},
 		"the highest number":              {fmt.Sprint(uint64(math.MaxUint64)), "", fmt.Sprintf("1-%d", uint64(math.MaxUint64)), fmt.Sprintf("1-%d", uint64(math.MaxUint64)), ""},
 		"all but the highest is durable":  {fmt.Sprint(uint64(math.MaxUint64 - 1)), "", fmt.Sprintf("%d-%d", uint64(math.MaxUint64), uint64(math.MaxUint64)), "", fmt.Sprintf("%d-%d", uint64(math.MaxUint64), uint64(math.MaxUint64))},
@@ -58,7 +58,7 @@ func TestLosses_SkippedRanges(t *testing.T) {
 			}
 			l.RaiseDurable(through / 2)
 			l.RaiseDurable(through)
-			l.RaiseDurable(through / 3) // a lower one takes nothing back
+			l.RaiseDurable(through / 3) // a lower number has no effect
 			require.Equal(t, parse(t, tc.lost), l.Lost(), name)
 			require.Equal(t, parse(t, tc.wantAcknowledged), l.Acknowledged(), "%s, by %s", name, how)
 			require.Equal(t, parse(t, tc.wantUnknown), l.UnknownIfAcknowledged(), "%s, by %s", name, how)
@@ -82,7 +82,7 @@ func parse(t testing.TB, text string) (all ranges) {
 	return all
 }
 
-// Numbers that a writer skips after a reader began are skipped for the reader, too.
+// If a writer skips numbers after a reader started, SetSkipped makes the reader skip them too.
 func TestLosses_SkippedMeanwhile(t *testing.T) {
 	l := segment.Directory{Watermark: 9, Manifest: segment.Manifest{Skipped: ranges{{First: 1, Last: 1}}}}.Losses()
 	l.AddLost(segment.SeqRange{First: 1, Last: 3})
@@ -96,9 +96,9 @@ func TestLosses_SkippedMeanwhile(t *testing.T) {
 func TestManifest_Skip(t *testing.T) {
 	for name, tc := range map[string]struct{ before, added, want string }{
 		"the first":            {"", "3-4", "3-4"},
-		"behind":               {"3-4", "6-7", "3-4 6-7"},
+		"after":                {"3-4", "6-7", "3-4 6-7"},
 		"before":               {"6-7", "3-4", "3-4 6-7"},
-		"touching behind":      {"3-4", "5-7", "3-7"},
+		"touching after":       {"3-4", "5-7", "3-7"},
 		"touching before":      {"5-7", "3-4", "3-7"},
 		"between two":          {"1-2 6-7", "3-5", "1-7"},
 		"overlapping":          {"3-5", "4-9", "3-9"},
@@ -120,8 +120,8 @@ func TestManifest_Skip(t *testing.T) {
 	}
 }
 
-// A manifest lists at most 10,000 ranges, so that it can be read again. The lowest ranges are
-// joined into one beyond that, and no skipped number is dropped.
+// A manifest lists at most 10,000 ranges, so that it stays small enough to read. If there are more,
+// the lowest ranges are joined into one. No skipped number is dropped.
 func TestManifest_SkipIsBounded(t *testing.T) {
 	const most = 10_000
 	m := segment.Manifest{UUID: testLog, Created: time.Unix(0, 0).UTC()}
@@ -130,12 +130,12 @@ func TestManifest_SkipIsBounded(t *testing.T) {
 		m.Skipped = append(m.Skipped, segment.SeqRange{First: seq, Last: seq + 1})
 	}
 	full := m.Skip(nil)
-	require.Equal(t, m.Skipped, full.Skipped, "just as many as there may be")
+	require.Equal(t, m.Skipped, full.Skipped, "exactly the maximum number of ranges")
 
 	first, last := m.Skipped[0], m.Skipped[most-1]
 	more := m.Skip(ranges{{First: 5, Last: 6}, {First: 1, Last: 2}, {First: last.Last + 9, Last: last.Last + 9}})
 	require.Len(t, more.Skipped, most)
-	require.Equal(t, segment.SeqRange{First: 1, Last: m.Skipped[1].Last}, more.Skipped[0], "three taken together with the fourth")
+	require.Equal(t, segment.SeqRange{First: 1, Last: m.Skipped[1].Last}, more.Skipped[0], "the lowest ranges are joined into one")
 	require.Equal(t, m.Skipped[2:], more.Skipped[1:most-1])
 	require.Equal(t, last.Last+9, more.Skipped[most-1].First)
 	l := segment.Directory{Watermark: math.MaxUint64, Manifest: more}.Losses()
@@ -150,7 +150,7 @@ func TestManifest_SkipIsBounded(t *testing.T) {
 	require.Equal(t, more.Skipped, again.Skipped)
 }
 
-// A range is a pair in JSON, and comes back as it was.
+// A range is a pair in JSON and survives a round trip.
 func TestSeqRange_JSON(t *testing.T) {
 	b, err := json.Marshal(ranges{{First: 1, Last: math.MaxUint64}, {}})
 	require.NoError(t, err)

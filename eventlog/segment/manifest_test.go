@@ -16,8 +16,8 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// D1: no bit and no cut in one copy of the manifest costs the log its identity,
-// and the report names the copy.
+// D1: if one copy of the manifest has a flipped bit or is cut, the log keeps its UUID. The damage
+// report has the copy's name.
 func TestD1_ManifestEveryBitAndCut(t *testing.T) {
 	whole := logOf(nil)[segment.ManifestName].Data
 	try := func(name string, b []byte) {
@@ -63,7 +63,7 @@ func TestReadManifest_NotALogOrLost(t *testing.T) {
 	_, _, err = segment.ReadManifest(two)
 	require.ErrorIs(t, err, segment.ErrManifestLost)
 
-	gone := logOf(nil) // the copy, and no segment: they were there
+	gone := logOf(nil) // the copy without any segment: the segments are lost
 	delete(gone, segment.ManifestName)
 	_, damaged, err := segment.ReadManifest(gone)
 	require.NoError(t, err)
@@ -76,7 +76,7 @@ func TestReadManifest_NotALogOrLost(t *testing.T) {
 	require.Len(t, damage, 1)
 }
 
-// A newer format is refused by its number, not taken for damage.
+// A newer format is refused with its version. It does not count as damage.
 func TestReadManifest_NewerFormat(t *testing.T) {
 	text := strings.Replace(string(segment.Manifest{UUID: testLog}.Encode()), "format 1", "format 2", 1)
 	text, _, _ = strings.Cut(text, "crc32c ")

@@ -12,11 +12,11 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// aboutMax are the numbers around the bound, and which of them are within it.
+// aboutMax lists numbers near MaxSeq. The value is true if the number is at most MaxSeq.
 var aboutMax = map[uint64]bool{segment.MaxSeq - 1: true, segment.MaxSeq: true, segment.MaxSeq + 1: false, ^uint64(0): false}
 
-// One bound holds for all numbers on the device. What is above it is not read, and what is not
-// above it is read as it was written.
+// MaxSeq limits all numbers on the device. A higher number is rejected. Any other number reads back
+// as it was written.
 func TestMaxSeq(t *testing.T) {
 	for seq, within := range aboutMax {
 		first, ok := segment.ParseName(segment.Name(seq))
@@ -59,7 +59,7 @@ func TestMaxSeq(t *testing.T) {
 	}
 }
 
-// A manifest's skipped ranges are ranges: one that is not is the damage of that copy.
+// A manifest with an empty or invalid skipped range is rejected.
 func TestDecodeManifest_SkippedIsARange(t *testing.T) {
 	m := segment.Manifest{UUID: testLog, Revision: 2}
 	for r, ok := range map[segment.SeqRange]bool{{First: 1, Last: 1}: true, {First: 0, Last: 3}: false, {First: 3, Last: 2}: false, {}: false} {
@@ -69,8 +69,8 @@ func TestDecodeManifest_SkippedIsARange(t *testing.T) {
 	}
 }
 
-// Behind the highest number no frame can have been: whatever is there costs none, and the next
-// number is the one that no frame may have.
+// No frame can follow the one with number MaxSeq. Bytes after it lose no frame, and the next number
+// is MaxSeq+1.
 func TestScan_AfterMaxSeq(t *testing.T) {
 	last := slices.Concat(entries(1, 1), entry(segment.Header{Seq: segment.MaxSeq - 1}, "a"), entry(segment.Header{Seq: segment.MaxSeq}, "b"))
 	for name, behind := range map[string][]byte{

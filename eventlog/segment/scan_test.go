@@ -20,13 +20,13 @@ import (
 
 var testLog = uuid.MustParse("6f1d9f9e-40c1-4d5e-9a39-6f0b6a1c2d3e")
 
-// entry is a frame as tidwall/wal stores it, its length before it.
+// entry returns a frame as tidwall/wal stores it, that is, after its length.
 func entry(h segment.Header, body string) []byte {
 	frame := segment.AppendFrame(nil, &testLog, h, segment.NewBody([]byte(body)))
 	return append(binary.AppendUvarint(nil, uint64(len(frame))), frame...)
 }
 
-// entries are frames with consecutive numbers; every body is different in length.
+// entries returns frames with consecutive numbers. Each body has a different length.
 func entries(first, last uint64) (b []byte) {
 	for seq := first; seq <= last; seq++ {
 		b = append(b, entry(segment.Header{Seq: seq, DurableThrough: seq - 1}, fmt.Sprintf("body of %0*d", seq, seq))...)
@@ -34,7 +34,7 @@ func entries(first, last uint64) (b []byte) {
 	return b
 }
 
-// logOf is a log directory with these segments, by first seq.
+// logOf returns a log directory with these segments. The keys are their first seqs.
 func logOf(segments map[uint64][]byte) fstest.MapFS {
 	manifest := segment.Manifest{UUID: testLog, Created: time.Unix(1795399697, 0).UTC()}.Encode()
 	fsys := fstest.MapFS{
@@ -51,12 +51,12 @@ func dirOf(log uuid.UUID) segment.Directory {
 	return segment.Directory{Manifest: segment.Manifest{UUID: log}}
 }
 
-// found is what a scan yields, in a form that can be compared.
+// found is the result of a scan in a comparable form.
 type found struct {
-	seqs   []uint64 // of whole frames
+	seqs   []uint64 // of intact frames
 	damage []segment.Damage
 	tail   segment.Tail
-	inLast bool // the last segment holds a whole frame
+	inLast bool // the last segment has an intact frame
 }
 
 func scan(t testing.TB, fsys fstest.MapFS) (f found) {
@@ -85,8 +85,8 @@ func seqs(ranges ...uint64) (all []uint64) {
 	return all
 }
 
-// D2 and D5 for every single flipped bit of a log of two segments: at most the
-// frame that holds the bit is lost, it is named, and nothing is torn.
+// D2, D5: if any single bit of a log of two segments is flipped, at most the frame with that bit is
+// lost. The report has its number, and nothing counts as torn.
 func TestD2_EveryBitOfEverySegment(t *testing.T) {
 	segments := map[uint64][]byte{1: entries(1, 4), 5: entries(5, 8)}
 	flips, lostFlips := 0, 0
@@ -114,11 +114,11 @@ func TestD2_EveryBitOfEverySegment(t *testing.T) {
 			require.Equal(t, want, got.seqs, "segment %d bit %d", first, bit)
 		}
 	}
-	t.Logf("%d bits flipped, %d of them cost a frame", flips, lostFlips)
+	t.Logf("%d bits flipped, %d of them lost a frame", flips, lostFlips)
 }
 
-// D2 for a log that ends at every byte: the whole frames before the cut are
-// there, and what is left of the next is torn.
+// D2: if a log is cut at any byte, all frames before the cut are found, and the rest of the next
+// frame is a torn write.
 func TestD2_EveryCut(t *testing.T) {
 	whole := entries(1, 6)
 	for size := range len(whole) + 1 {
@@ -136,11 +136,10 @@ func TestD2_EveryCut(t *testing.T) {
 	}
 }
 
-// D2, D5 for a write that was cut short in space that was zeros: of what the device
-// writes at once, a sector, it is there or not. What is not a whole sector short was
-// written, and is damaged.
+// D2, D5: if a write into zeroed space is cut, the device has written each sector completely or not
+// at all. The entry is torn only if a complete sector of it is missing. Otherwise it is damaged.
 func TestD2_EveryCutOfUnusedSpace(t *testing.T) {
-	synctest.Test(t, everyCutOfUnusedSpace) // the scan waits for a tail to rest
+	synctest.Test(t, everyCutOfUnusedSpace) // the scan waits until the tail stops changing
 }
 
 func everyCutOfUnusedSpace(t *testing.T) {
@@ -151,7 +150,7 @@ func everyCutOfUnusedSpace(t *testing.T) {
 		data := make([]byte, len(whole)+4*sector)
 		copy(data, whole[:size])
 		got := scan(t, logOf(map[uint64][]byte{1: data}))
-		n := uint64(frames) // whole ones
+		n := uint64(frames) // number of intact frames
 		for n > 0 && !bytes.HasPrefix(data, entries(1, n)) {
 			n--
 		}
@@ -162,7 +161,7 @@ func everyCutOfUnusedSpace(t *testing.T) {
 		switch {
 		case written <= start:
 			require.Empty(t, got.damage, "cut at %d", size)
-		case arrived < end && !bytes.Equal(data[:arrived], whole[:arrived]): // within a sector: no device does that
+		case arrived < end && !bytes.Equal(data[:arrived], whole[:arrived]): // within a sector: does not happen on a real device
 			require.Len(t, got.damage, 1)
 		case arrived < end:
 			require.Len(t, got.damage, 1)
@@ -175,21 +174,21 @@ func everyCutOfUnusedSpace(t *testing.T) {
 		default:
 			require.Len(t, got.damage, 1)
 			require.False(t, got.damage[0].Torn, "cut at %d", size)
-			require.Equal(t, n+2, got.tail.NextSeq, "its number is not given again")
+			require.Equal(t, n+2, got.tail.NextSeq, "its number is not reused")
 		}
 	}
 	require.Greater(t, torn, 10)
 	t.Logf("%d cuts, %d of them torn", len(whole)+1, torn)
 }
 
-// growing is a log whose last segment is being written: each time it is opened,
-// more of it is there.
+// growing is a log whose last segment is being written. Each time the segment is opened, it
+// contains more of the final bytes.
 type growing struct {
 	fstest.MapFS
 	whole []byte
 	step  int
 	shown int
-	hole  [2]int // what the reads of the last step do not have yet
+	hole  [2]int // range that the first two reads of the complete segment show as zeros
 	reads int
 }
 
@@ -198,7 +197,7 @@ func (g *growing) Open(name string) (fs.File, error) {
 		g.shown = min(g.shown+g.step, len(g.whole))
 		data := bytes.Clone(g.whole[:g.shown])
 		if g.shown == len(g.whole) && g.reads < 2 {
-			g.reads++ // the survey's, and the first of all of it
+			g.reads++ // the read by survey, and the first full read
 			clear(data[g.hole[0]:g.hole[1]])
 		}
 		g.MapFS[name] = &fstest.MapFile{Data: data}
@@ -214,13 +213,14 @@ func (g *growing) ReadFile(name string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// A write in progress is not taken for a torn one: the tail is read until it rests.
+// D10: a write in progress is not mistaken for a torn write. The tail is reread until it stops
+// changing.
 func TestD10_TailThatIsBeingWritten(t *testing.T) {
 	whole := entries(1, 6)
 	frame := len(entries(1, 1))
 	for _, g := range []*growing{
 		{step: 7}, {step: 30}, {step: 55},
-		{step: 1 << 20, hole: [2]int{2 * frame, 4 * frame}}, // the first read had these pages before the write
+		{step: 1 << 20, hole: [2]int{2 * frame, 4 * frame}}, // these pages were copied before the write
 		{step: 1 << 20, hole: [2]int{2*frame + 9, 3*frame + 9}},
 		{step: 1 << 20, hole: [2]int{0, frame}},
 	} {
@@ -236,8 +236,8 @@ func TestD10_TailThatIsBeingWritten(t *testing.T) {
 	}
 }
 
-// listing shows a segment before the one that was made before it, as a directory may that is
-// read in pieces meanwhile, and later all that are there, and one more.
+// listing is a log whose first directory listing lacks two segments: one from the middle, as if it
+// was created during the listing, and the last one. Later listings are complete.
 type listing struct {
 	fstest.MapFS
 	reads *int
@@ -251,7 +251,7 @@ func (l listing) ReadDir(name string) ([]fs.DirEntry, error) {
 	return entries, err
 }
 
-// D5, D10: a segment that is made while the directory is read is not missing.
+// D5, D10: a segment that is created while the directory is read does not count as missing.
 func TestD10_SegmentsThatAreBeingMade(t *testing.T) {
 	fsys := listing{logOf(map[uint64][]byte{1: entries(1, 4), 5: entries(5, 8), 9: entries(9, 12), 13: entries(13, 14)}), new(int)}
 	var got []uint64
@@ -263,10 +263,10 @@ func TestD10_SegmentsThatAreBeingMade(t *testing.T) {
 	require.Equal(t, seqs(1, 12), got)
 }
 
-// A scan from a seq on reads the segment that holds it and those after.
+// With From, a scan starts with the segment that contains that seq.
 func TestScan_From(t *testing.T) {
 	fsys := logOf(map[uint64][]byte{1: entries(1, 4), 5: entries(5, 8), 9: entries(9, 10)})
-	fsys["wal/"+segment.Name(1)].Data[10] ^= 1 // not read
+	fsys["wal/"+segment.Name(1)].Data[10] ^= 1 // this segment is not read
 	for from, want := range map[uint64][]uint64{5: seqs(5, 10), 8: seqs(5, 10), 9: seqs(9, 10), 99: seqs(9, 10)} {
 		var got []uint64
 		for item, err := range segment.NewScan(fsys, dirOf(testLog), segment.ScanOptions{From: from}).Items() {
@@ -278,8 +278,8 @@ func TestScan_From(t *testing.T) {
 	}
 }
 
-// D2: a segment's head that names an earlier frame does not make a scan from a seq on
-// pass over the segment before.
+// D2: if a segment begins with a misplaced earlier frame, a scan with From does not skip the
+// segment before it.
 func TestD2_FromPastAHeadOutOfPlace(t *testing.T) {
 	third := entries(9, 12)
 	copy(third, entries(3, 3))
@@ -294,8 +294,8 @@ func TestD2_FromPastAHeadOutOfPlace(t *testing.T) {
 	require.Equal(t, seqs(5, 8, 10, 12), got)
 }
 
-// D3 and D7: whatever bytes two segments hold, the scan ends, what it yields is in
-// order, numbers are not given twice, and every byte of the last is accounted for.
+// D3, D7: for any bytes in two segments, the scan ends, its frames are in order, no number is used
+// twice, and Tail accounts for every byte of the last segment.
 func FuzzScan(f *testing.F) {
 	f.Add(entries(1, 3), entries(4, 6))
 	f.Add(entries(1, 3)[:50], append(entries(4, 6), 0, 0, 0))
@@ -308,14 +308,14 @@ func FuzzScan(f *testing.F) {
 			next = seq + 1
 		}
 		require.GreaterOrEqual(t, got.tail.NextSeq, next)
-		if !got.inLast { // else the last segment was renamed, and is refused for writing
+		if !got.inLast { // otherwise the last segment was renamed, and Open refuses to write to the log
 			require.GreaterOrEqual(t, got.tail.NextSeq, uint64(4))
 		}
 		require.EqualValues(t, len(b), got.tail.Bytes+got.tail.Beyond)
 	})
 }
 
-// A frame reads back as it was written, and no other log's UUID reads it.
+// A frame reads back as it was written. With another log's UUID it is damage.
 func FuzzFrame(f *testing.F) {
 	f.Add(uint64(1), uint64(0), uint64(0), []byte("body"))
 	f.Fuzz(func(t *testing.T, seq, prev, durable uint64, body []byte) {

@@ -12,8 +12,8 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// D2, D3: of a snapshot with any bit flipped, or cut anywhere, or of another log, nothing is
-// believed.
+// D2, D3: a snapshot is rejected if any bit is flipped, if it is cut anywhere, or if it is from
+// another log.
 func TestD2_SnapshotEveryBitAndCut(t *testing.T) {
 	want := segment.Snapshot{
 		Version: segment.SnapshotVersion, Last: segment.FrameID{Seq: 1234, Segment: 1000, HeaderCRC32C: 0xfeed}, Synced: true, Body: []byte("rows"),
@@ -38,7 +38,7 @@ func TestD2_SnapshotEveryBitAndCut(t *testing.T) {
 	require.Error(t, err)
 }
 
-// A snapshot of a later version is neither read nor damage, if its checksums hold.
+// A snapshot of a later version is ignored if its checksums match. It is not damage.
 func TestSnapshot_OfALaterVersion(t *testing.T) {
 	s := segment.Snapshot{Version: segment.SnapshotVersion + 1, Last: segment.FrameID{Seq: 5, Segment: 1}, Synced: true, Body: []byte("rows")}
 	whole := s.Encode(testLog)
@@ -56,7 +56,7 @@ func TestSnapshot_OfALaterVersion(t *testing.T) {
 	require.Len(t, damage, 1)
 }
 
-// D7: a snapshot whose file was blown up is damage, and not read into memory.
+// D7: a snapshot whose file is far too large is damage, and it is not read into memory.
 func TestD7_BlownUpSnapshot(t *testing.T) {
 	s := segment.Snapshot{Version: segment.SnapshotVersion, Last: segment.FrameID{Seq: 5, Segment: 1}, Body: []byte("rows")}
 	dir := t.TempDir()
@@ -70,8 +70,7 @@ func TestD7_BlownUpSnapshot(t *testing.T) {
 	require.Contains(t, damage[0].Reason, "the header says 44")
 }
 
-// D7: whatever a snapshot's bytes are, reading them ends, and what is believed is what
-// would be written.
+// D7: decoding ends for any bytes. If they are accepted, encoding returns the same bytes.
 func FuzzSnapshot(f *testing.F) {
 	f.Add(segment.Snapshot{Version: segment.SnapshotVersion, Last: segment.FrameID{Seq: 1, Segment: 1}, Body: []byte("rows")}.Encode(testLog))
 	f.Add([]byte("\xf7MS\x01"))

@@ -12,10 +12,9 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-const versionOffset = 3 // of the format version in a frame
+const versionOffset = 3 // offset of the format version in a frame
 
-// inVersion returns an entry as a writer of that format version makes it: the header's CRC32C
-// is computed with the version.
+// inVersion returns the entry with that format version. The header's CRC32C covers the version.
 func inVersion(entry []byte, version byte) []byte {
 	b := slices.Clone(entry)
 	_, prefix := binary.Uvarint(b)
@@ -42,13 +41,13 @@ func scanAll(fsys fstest.MapFS, opts segment.ScanOptions) (seqs []uint64, damage
 	return seqs, damage, nil
 }
 
-// D2: a flipped bit in a frame's version byte costs that frame alone. It does not make the log
-// one of a newer version.
+// D2: if a bit in a frame's version byte is flipped, only that frame is lost. The log does not
+// count as one of a newer version.
 func TestD2_EveryBitOfEveryVersionByte(t *testing.T) {
 	segments := map[uint64][]byte{1: entries(1, 4), 5: entries(5, 8)}
 	for seq := uint64(1); seq <= 8; seq++ {
 		first := (seq-1)/4*4 + 1
-		at := len(entries(first, seq-1)) + 1 + versionOffset // behind a prefix of one byte
+		at := len(entries(first, seq-1)) + 1 + versionOffset // after a prefix of one byte
 		for bit := range 8 {
 			segments[first][at] ^= 1 << bit
 			got, damage, err := scanAll(logOf(segments), segment.ScanOptions{Locked: true})
@@ -81,12 +80,12 @@ func TestScan_NewerFormat(t *testing.T) {
 		"the first of the next":       {map[uint64][]byte{1: entries(1, 4), 5: newer(5)}, seqs(1, 4)},
 		"the first of a sealed one":   {map[uint64][]byte{1: entries(1, 4), 5: newer(5), 6: entries(6, 7)}, seqs(1, 4)},
 		"the last of a sealed one":    {map[uint64][]byte{1: slices.Concat(entries(1, 3), newer(4)), 5: entries(5, 6)}, seqs(1, 3)},
-		"out of its place":            {map[uint64][]byte{1: entries(1, 4), 5: slices.Concat(entries(5, 6), newer(2))}, seqs(1, 6)},
-		"behind damage":               {map[uint64][]byte{1: slices.Concat(entries(1, 2), flipped(entries(3, 3)), newer(4))}, seqs(1, 2)},
+		"misplaced":                   {map[uint64][]byte{1: entries(1, 4), 5: slices.Concat(entries(5, 6), newer(2))}, seqs(1, 6)},
+		"after damage":                {map[uint64][]byte{1: slices.Concat(entries(1, 2), flipped(entries(3, 3)), newer(4))}, seqs(1, 2)},
 		"before damage":               {map[uint64][]byte{1: slices.Concat(entries(1, 2), newer(3), flipped(entries(4, 4)))}, seqs(1, 2)},
 		"among stray bytes":           {map[uint64][]byte{1: slices.Concat(entries(1, 2), []byte("stray"), newer(3), []byte("stray"))}, seqs(1, 2)},
 		"in the body of a lost frame": {map[uint64][]byte{1: slices.Concat(entries(1, 2), inside)}, seqs(1, 2)},
-		"behind damage and frames":    {map[uint64][]byte{1: slices.Concat(entries(1, 1), flipped(entries(2, 2)), entries(3, 4), newer(5))}, slices.Concat(seqs(1, 1), seqs(3, 4))},
+		"after damage and frames":     {map[uint64][]byte{1: slices.Concat(entries(1, 1), flipped(entries(2, 2)), entries(3, 4), newer(5))}, slices.Concat(seqs(1, 1), seqs(3, 4))},
 		"of a version far ahead":      {map[uint64][]byte{1: slices.Concat(entries(1, 1), inVersion(entries(2, 2), 255))}, seqs(1, 1)},
 	} {
 		for _, locked := range []bool{true, false} {
@@ -103,8 +102,8 @@ func TestScan_NewerFormat(t *testing.T) {
 	require.EqualValues(t, 3, next)
 }
 
-// A frame is of a newer version only if its CRC32C says so and the version is above ours. All
-// other version bytes are damage of that frame. So is a newer frame of another log.
+// A frame is of a newer version only if its version is above FormatVersion and its header's CRC32C
+// matches. Otherwise the frame is damaged. A newer frame of another log also counts as damage.
 func TestScan_VersionsThatAreNotNewer(t *testing.T) {
 	foreign := inVersion(entries(3, 3), 2)
 	copy(foreign[37:], "\x01\x02\x03\x04")
@@ -121,13 +120,13 @@ func TestScan_VersionsThatAreNotNewer(t *testing.T) {
 	}
 	whole := entry(segment.Header{Seq: 3}, string(inVersion(entries(3, 3), 2)))
 	got, damage, err := scanAll(logOf(map[uint64][]byte{1: slices.Concat(entries(1, 2), []byte{1}, whole)}), segment.ScanOptions{Locked: true})
-	require.NoError(t, err, "the body of a whole frame is not searched")
+	require.NoError(t, err, "the body of an intact frame is not searched")
 	require.Equal(t, seqs(1, 3), got)
 	require.Len(t, damage, 1, "the stray byte before it")
 }
 
-// A reader beside a writer of a newer version shows the frames before the newer one, and no
-// damage.
+// If a newer program is writing to the log, a reader yields the frames before the first newer one,
+// and no damage.
 func TestScan_BesideANewerWriter(t *testing.T) {
 	whole := slices.Concat(entries(1, 3), inVersion(entries(4, 4), 2), make([]byte, 100))
 	for _, step := range []int{7, 30, 1 << 20} {

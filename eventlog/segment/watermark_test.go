@@ -12,8 +12,8 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// D5: no bit and no cut of one watermark file hides what the other says, and the
-// report names it.
+// D5: if one watermark file has a flipped bit or is cut, the other one's number is used, and the
+// damage report has the file's name.
 func TestD5_WatermarkEveryBitAndCut(t *testing.T) {
 	whole := segment.AppendWatermark(nil, testLog, 42)
 	read := func(name string, b []byte) (uint64, []segment.Damage) {
@@ -28,7 +28,7 @@ func TestD5_WatermarkEveryBitAndCut(t *testing.T) {
 		require.EqualValues(t, 42, seq)
 		require.Empty(t, damage)
 		seq, damage = read(name, segment.AppendWatermark(nil, testLog, 41))
-		require.EqualValues(t, 41, seq, "the lower counts")
+		require.EqualValues(t, 41, seq, "the lower number is used")
 		require.Empty(t, damage)
 
 		bad := [][]byte{append(bytes.Clone(whole), 0), make([]byte, len(whole)), segment.AppendWatermark(nil, uuid.UUID{9}, 7)}
@@ -54,8 +54,7 @@ func TestD5_WatermarkEveryBitAndCut(t *testing.T) {
 	require.Equal(t, "missing; whether frames after the last are gone cannot be known", damage[0].Reason)
 }
 
-// D3, D5: frames that the watermark says were there, and are not, are lost, whatever
-// stands in their place.
+// D3, D5: missing frames up to the watermark are lost, whatever bytes are in their place.
 func TestD3_ShorterThanTheWatermark(t *testing.T) {
 	one := entries(1, 5)
 	at := func(seq uint64) int { return len(entries(1, seq-1)) }
@@ -66,7 +65,7 @@ func TestD3_ShorterThanTheWatermark(t *testing.T) {
 	}{
 		"all there":        {map[uint64][]byte{1: entries(1, 6)}, 0, 0, false},
 		"more":             {map[uint64][]byte{1: entries(1, 8)}, 0, 0, false},
-		"torn behind it":   {map[uint64][]byte{1: entries(1, 7)[:len(entries(1, 7))-1]}, 0, 0, true},
+		"torn after it":    {map[uint64][]byte{1: entries(1, 7)[:len(entries(1, 7))-1]}, 0, 0, true},
 		"on a boundary":    {map[uint64][]byte{1: one[:at(4)]}, 4, 6, false},
 		"within a frame":   {map[uint64][]byte{1: one[:at(4)+20]}, 4, 6, false},
 		"within its last":  {map[uint64][]byte{1: entries(1, 6)[:len(entries(1, 6))-1]}, 6, 6, false},
@@ -103,8 +102,8 @@ func TestD3_ShorterThanTheWatermark(t *testing.T) {
 	}
 }
 
-// D5: what is lost is acknowledged up to the watermark, but for what an opening
-// skipped; and what nobody vouches for is named once.
+// D5: lost numbers up to the watermark count as acknowledged, except the numbers that Open skipped.
+// Above the watermark it is unknown. Those numbers are reported only once.
 func TestD5_Losses(t *testing.T) {
 	type ranges = []segment.SeqRange
 	dir := segment.Directory{Watermark: 20, Manifest: segment.Manifest{Skipped: ranges{{5, 6}, {9, 9}, {30, 31}}}}
@@ -144,8 +143,8 @@ func TestD5_Losses(t *testing.T) {
 	require.Equal(t, last, m.Skipped[len(m.Skipped)-1])
 }
 
-// D5, D7: of two manifests the newer counts, and that is no damage: an opening was
-// cut short while it wrote them.
+// D5, D7: if the two manifests have different revisions, the newer one is used. This is no damage,
+// because Open may have been interrupted between the two writes.
 func TestD7_ManifestOfTwoRevisions(t *testing.T) {
 	older := segment.Manifest{UUID: testLog, Created: time.Unix(1795399697, 0).UTC(), Revision: 1}
 	newer := older.Skip([]segment.SeqRange{{First: 2, Last: 3}})
