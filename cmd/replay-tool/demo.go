@@ -21,7 +21,7 @@ func (t *tool) demo() *cobra.Command {
 	return &cobra.Command{
 		Use:   "demo [DIR]",
 		Short: "Run migrations through a real store, kill the coordinator, resume, tell the story",
-		Args:  args(0, 1),
+		Args:  argCount(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			dir := ""
 			if len(args) > 0 {
@@ -37,13 +37,13 @@ func (t *tool) coordinator() *cobra.Command {
 	return &cobra.Command{
 		Use:    "demo-coordinator DIR",
 		Hidden: true,
-		Args:   args(1, 1),
+		Args:   argCount(1, 1),
 		RunE:   func(c *cobra.Command, args []string) error { return t.runCoordinator(c.Context(), args[0]) },
 	}
 }
 
-// parked is the line with which the coordinator says that it waits for its end.
-const parked = "parked"
+// readyLine is the line with which the coordinator says that it waits for its end.
+const readyLine = "ready"
 
 func (t *tool) runDemo(ctx context.Context, dir string) error {
 	dir, err := demoDir(dir)
@@ -61,11 +61,11 @@ func (t *tool) runDemo(ctx context.Context, dir string) error {
 	}
 	fmt.Fprintf(t.stdout, "\n3. The whole history, from the files (replay-tool log):\n\n")
 	if code := run(ctx, []string{"log", dir}, t.stdin, t.stdout, t.stderr); code != exitClean {
-		return verdict{code}
+		return silentExit{code}
 	}
 	fmt.Fprintf(t.stdout, "\n4. One of the interrupted ones (replay-tool show):\n\n")
 	if code := run(ctx, []string{"show", dir, interrupted.String()}, t.stdin, t.stdout, t.stderr); code != exitClean {
-		return verdict{code}
+		return silentExit{code}
 	}
 	fmt.Fprintf(t.stdout, `
 What to try next (the log stays where it is):
@@ -109,21 +109,21 @@ func (t *tool) killCoordinator(ctx context.Context, dir string) error {
 	if err := child.Start(); err != nil {
 		return err
 	}
-	isParked := false
+	isReady := false
 	lines := bufio.NewScanner(out)
-	for !isParked && lines.Scan() {
-		if isParked = lines.Text() == parked; !isParked {
+	for !isReady && lines.Scan() {
+		if isReady = lines.Text() == readyLine; !isReady {
 			fmt.Fprintln(t.stdout, lines.Text())
 		}
 	}
-	if isParked {
+	if isReady {
 		err = child.Process.Kill()
 	}
 	waitErr := child.Wait()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if !isParked {
+	if !isReady {
 		return errors.Join(errors.New("it ended before it was killed"), lines.Err(), waitErr)
 	}
 	return err
@@ -176,8 +176,8 @@ func (m move) payload(phase checkpoint.Phase) checkpoint.Payload {
 	return checkpoint.Complete{VShardID: m.vshard, ActualPauseUS: m.pauseUS, GhostStubInstalled: true}
 }
 
-// stepTime is how long a phase of the demo takes.
-const stepTime = 15 * time.Millisecond
+// stepDuration is how long a phase of the demo takes.
+const stepDuration = 15 * time.Millisecond
 
 // record takes the move through the phases from first to last.
 func (m move) record(store *migrationlog.Store, first, last checkpoint.Phase) error {
@@ -189,7 +189,7 @@ func (m move) record(store *migrationlog.Store, first, last checkpoint.Phase) er
 		if _, err := store.Upsert(c); err != nil {
 			return err
 		}
-		time.Sleep(stepTime)
+		time.Sleep(stepDuration)
 	}
 	return nil
 }
@@ -202,7 +202,7 @@ func (t *tool) runCoordinator(ctx context.Context, dir string) error {
 	defer store.Close()
 
 	finished, aborted := newMove(7, 1, 4), newMove(12, 2, 5)
-	cut, late := newMove(21, 3, 6), newMove(30, 1, 5)
+	atCatchUp, atCutover := newMove(21, 3, 6), newMove(30, 1, 5)
 	if err := finished.record(store, checkpoint.PhaseAddLearner, checkpoint.PhaseComplete); err != nil {
 		return err
 	}
@@ -220,15 +220,15 @@ func (t *tool) runCoordinator(ctx context.Context, dir string) error {
 	}
 	fmt.Fprintln(t.stdout, "   vshard 12: node 2 -> 5  aborted in CatchUp, its learner removed")
 
-	if err := cut.record(store, checkpoint.PhaseAddLearner, checkpoint.PhaseCatchUp); err != nil {
+	if err := atCatchUp.record(store, checkpoint.PhaseAddLearner, checkpoint.PhaseCatchUp); err != nil {
 		return err
 	}
 	fmt.Fprintln(t.stdout, "   vshard 21: node 3 -> 6  has reached CatchUp")
-	if err := late.record(store, checkpoint.PhaseAddLearner, checkpoint.PhaseCutover); err != nil {
+	if err := atCutover.record(store, checkpoint.PhaseAddLearner, checkpoint.PhaseCutover); err != nil {
 		return err
 	}
 	fmt.Fprintln(t.stdout, "   vshard 30: node 1 -> 5  has reached Cutover")
-	fmt.Fprintln(t.stdout, parked)
+	fmt.Fprintln(t.stdout, readyLine)
 	<-ctx.Done()
 	return ctx.Err()
 }

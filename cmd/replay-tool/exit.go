@@ -33,22 +33,22 @@ func usageErrorf(format string, args ...any) error {
 }
 
 var (
-	errNoMatch = errors.New("nothing matched")
-	errDamaged = errors.New("nothing matched in what is whole")
+	errNoMatch        = errors.New("nothing matched")
+	errMatchMayBeLost = errors.New("nothing matched in what is whole")
 )
 
 // verdict is the error of a command that did its work and found the log not
 // clean.
-type verdict struct{ code int }
+type silentExit struct{ code int }
 
-func (verdict) Error() string { return "the log is not clean" }
+func (silentExit) Error() string { return "the log is not clean" }
 
-func verdictOf(r replay.Report) error {
+func reportExit(r replay.Report) error {
 	switch {
 	case len(r.Damage) > 0:
-		return verdict{exitDamage}
+		return silentExit{exitDamage}
 	case r.TornTail != nil:
-		return verdict{exitTornTail}
+		return silentExit{exitTornTail}
 	}
 	return nil
 }
@@ -56,7 +56,7 @@ func verdictOf(r replay.Report) error {
 // messageOf is what is said of an error; the commands themselves say what they
 // found in a log.
 func messageOf(err error) string {
-	if err == nil || errors.As(err, new(verdict)) {
+	if err == nil || errors.As(err, new(silentExit)) {
 		return ""
 	}
 	if errors.Is(err, context.Canceled) {
@@ -66,7 +66,7 @@ func messageOf(err error) string {
 }
 
 func exitCode(err error) int {
-	var v verdict
+	var v silentExit
 	switch {
 	case err == nil:
 		return exitClean
@@ -82,7 +82,7 @@ func exitCode(err error) int {
 		return exitLocked
 	case errors.Is(err, migrationlog.ErrNewerFormat):
 		return exitNewerFormat
-	case errors.Is(err, errDamaged), errors.Is(err, migrationlog.ErrManifestLost), errors.Is(err, migrationlog.ErrDamaged),
+	case errors.Is(err, errMatchMayBeLost), errors.Is(err, migrationlog.ErrManifestLost), errors.Is(err, migrationlog.ErrDamaged),
 		errors.Is(err, migrationlog.ErrNeedsRepair):
 		return exitDamage
 	case errors.Is(err, errNoMatch):

@@ -28,7 +28,7 @@ type filters struct {
 func (f *filters) register(c *cobra.Command) {
 	flags := c.Flags()
 	f.flags = flags
-	flags.StringVar(&f.since, "since", "", "only records from this `time` on ("+timeForms+")")
+	flags.StringVar(&f.since, "since", "", "only records from this `time` on ("+timeFormats+")")
 	flags.StringVar(&f.until, "until", "", "only records up to this `time`")
 	flags.Uint64Var(&f.from, "from", 0, "only records from this `seq` on")
 	flags.Uint64Var(&f.to, "to", 0, "only records up to this `seq`")
@@ -65,8 +65,8 @@ func (f *filters) query(ctx context.Context, reader *replay.Reader) (q replay.Qu
 			return q, err
 		}
 	}
-	for _, typed := range f.migrations {
-		id, err := resolve(ctx, reader, typed)
+	for _, idPrefix := range f.migrations {
+		id, err := resolve(ctx, reader, idPrefix)
 		if err != nil {
 			return q, err
 		}
@@ -75,7 +75,7 @@ func (f *filters) query(ctx context.Context, reader *replay.Reader) (q replay.Qu
 	for _, name := range f.kinds {
 		kind := replay.Kind(name)
 		if !slices.Contains(replay.Kinds, kind) {
-			return q, usageErrorf("--kind %s: the kinds are %s", name, listed(replay.Kinds))
+			return q, usageErrorf("--kind %s: the kinds are %s", name, joinKinds(replay.Kinds))
 		}
 		q.Kinds = append(q.Kinds, kind)
 	}
@@ -102,12 +102,12 @@ func (f *filters) query(ctx context.Context, reader *replay.Reader) (q replay.Qu
 	return q, nil
 }
 
-const timeForms = "2026-11-23T14:05:00Z, '2026-11-23 14:05:00' in UTC, or Unix milliseconds"
+const timeFormats = "2026-11-23T14:05:00Z, '2026-11-23 14:05:00' in UTC, or Unix milliseconds"
 
 // parseTime reads a time as Unix milliseconds.
 func parseTime(text string) (ms uint64, err error) {
 	ms, err = strconv.ParseUint(text, 10, 64)
-	if err == nil && ms < oldestMS {
+	if err == nil && ms < minTimeMS {
 		return 0, usageErrorf("%q is a time before there were migrations, in Unix milliseconds: were seconds meant, append 000", text)
 	}
 	if err == nil {
@@ -115,18 +115,18 @@ func parseTime(text string) (ms uint64, err error) {
 	}
 	for _, layout := range []string{time.RFC3339Nano, time.DateTime, "2006-01-02 15:04", "2006-01-02T15:04:05", "2006-01-02T15:04", time.DateOnly} {
 		at, err := time.Parse(layout, text)
-		if err == nil && at.UnixMilli() < oldestMS {
+		if err == nil && at.UnixMilli() < minTimeMS {
 			return 0, usageErrorf("%q is a time before there were migrations", text)
 		}
 		if err == nil {
 			return uint64(at.UnixMilli()), nil
 		}
 	}
-	return 0, usageErrorf("%q is not a time: write %s", text, timeForms)
+	return 0, usageErrorf("%q is not a time: write %s", text, timeFormats)
 }
 
-// oldestMS is the year 2001: a smaller number was not meant as Unix milliseconds.
-const oldestMS = 1_000_000_000_000
+// minTimeMS is the year 2001: a smaller number was not meant as Unix milliseconds.
+const minTimeMS = 1_000_000_000_000
 
 // parsePoint reads a moment in a history: a time, or #SEQ.
 func parsePoint(text string) (replay.Point, error) {
@@ -145,7 +145,7 @@ func parsePoint(text string) (replay.Point, error) {
 }
 
 // listed names kinds in a sentence.
-func listed(kinds []replay.Kind) string {
+func joinKinds(kinds []replay.Kind) string {
 	names := make([]string, len(kinds))
 	for i, k := range kinds {
 		names[i] = string(k)

@@ -10,8 +10,8 @@ import (
 	"migrationlog/replay"
 )
 
-// fold reads a whole history, calling each with every record.
-func (t *tool) fold(ctx context.Context, dir string, each func(replay.Record)) (*replay.Fold, error) {
+// fold reads a whole history, calling visit with every record.
+func (t *tool) fold(ctx context.Context, dir string, visit func(replay.Record)) (*replay.Fold, error) {
 	reader, err := replay.Open(dir)
 	if err != nil {
 		return nil, err
@@ -25,21 +25,21 @@ func (t *tool) fold(ctx context.Context, dir string, each func(replay.Record)) (
 			return nil, err
 		}
 		fold.Add(r)
-		if each != nil {
-			each(r)
+		if visit != nil {
+			visit(r)
 		}
 		n++
-		p.at(n)
+		p.update(n)
 	}
 	return fold, nil
 }
 
 // resolve finds the one migration in a history whose id is, or begins with, what
 // was typed.
-func resolve(ctx context.Context, reader *replay.Reader, typed string) (checkpoint.MigrationID, error) {
-	typed = strings.ToLower(typed)
-	if strings.Trim(typed, "0123456789abcdef-") != "" || typed == "" {
-		return checkpoint.MigrationID{}, usageErrorf("%q is not a migration id, nor the beginning of one", typed)
+func resolve(ctx context.Context, reader *replay.Reader, idPrefix string) (checkpoint.MigrationID, error) {
+	idPrefix = strings.ToLower(idPrefix)
+	if strings.Trim(idPrefix, "0123456789abcdef-") != "" || idPrefix == "" {
+		return checkpoint.MigrationID{}, usageErrorf("%q is not a migration id, nor the beginning of one", idPrefix)
 	}
 	var found []checkpoint.MigrationID
 	var lost uint64
@@ -51,19 +51,19 @@ func resolve(ctx context.Context, reader *replay.Reader, typed string) (checkpoi
 			lost += r.Damage.Lost()
 		}
 		id, ok := r.Migration()
-		if ok && strings.HasPrefix(id.String(), typed) && !slices.Contains(found, id) {
+		if ok && strings.HasPrefix(id.String(), idPrefix) && !slices.Contains(found, id) {
 			found = append(found, id)
 		}
 		if len(found) > 1 {
-			return checkpoint.MigrationID{}, usageErrorf("%q is the beginning of %s and of %s: type more of it", typed, found[0], found[1])
+			return checkpoint.MigrationID{}, usageErrorf("%q is the beginning of %s and of %s: type more of it", idPrefix, found[0], found[1])
 		}
 	}
 	if len(found) == 0 && lost > 0 {
 		return checkpoint.MigrationID{}, fmt.Errorf("%w: the log has no migration %s left, but %s lost that may have been its (see 'replay-tool verify')",
-			errDamaged, typed, count(lost, "event"))
+			errMatchMayBeLost, idPrefix, count(lost, "event"))
 	}
 	if len(found) == 0 {
-		return checkpoint.MigrationID{}, fmt.Errorf("%w: the log has no migration %s", errNoMatch, typed)
+		return checkpoint.MigrationID{}, fmt.Errorf("%w: the log has no migration %s", errNoMatch, idPrefix)
 	}
 	return found[0], nil
 }

@@ -36,7 +36,7 @@ its phase and attempt have no other payload. Where the cluster has been asked, a
 what the log shows of a migration in doubt is true, this ends the doubt:
 
   replay-tool state DIR MIGRATION -o ndjson | replay-tool import --confirm DIR -`,
-		Args: args(2, 2),
+		Args: argCount(2, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			return t.runImport(c.Context(), args[0], args[1], confirm)
 		},
@@ -51,9 +51,9 @@ const maxLineBytes = 1 << 20
 
 // importer counts what became of the lines.
 type importer struct {
-	store   *migrationlog.Store
-	opts    []migrationlog.WriteOption
-	through uint64 // all lines up to this one are done with
+	store     *migrationlog.Store
+	opts      []migrationlog.WriteOption
+	doneLines uint64 // all lines up to this one are done with
 
 	Lines      uint64 `json:"lines"`
 	Appended   uint64 `json:"appended"`
@@ -73,18 +73,18 @@ func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) er
 		defer f.Close()
 		in = f
 	}
-	_, noLog := replay.Open(dir)
+	_, readErr := replay.Open(dir)
 	store, err := migrationlog.Open(dir, &migrationlog.Options{MustExist: confirm})
 	if err != nil {
 		return err
 	}
-	if noLog != nil {
-		t.say("began a new log in %s", dir)
+	if readErr != nil {
+		t.statusf("began a new log in %s", dir)
 	}
 	report := store.Report()
 	t.reportFindings(report)
 	for _, file := range report.Quarantined {
-		t.say("set aside in %s", filepath.Join(dir, file))
+		t.statusf("set aside in %s", filepath.Join(dir, file))
 	}
 	m := &importer{store: store}
 	if confirm {
@@ -97,20 +97,20 @@ func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) er
 		err = errors.Join(err, closeErr)
 	}
 	if errors.Is(err, migrationlog.ErrFailed) {
-		t.say("%s before that: in the log and durable; of the lines from %d on, up to %d are in it perhaps: see 'replay-tool log %s -n %d' before you go on",
-			count(m.Appended, "event"), m.through+1, importLines, quoted(dir), importLines)
+		t.statusf("%s before that: in the log and durable; of the lines from %d on, up to %d are in it perhaps: see 'replay-tool log %s -n %d' before you go on",
+			count(m.Appended, "event"), m.doneLines+1, maxBatchLines, quoted(dir), maxBatchLines)
 		return err
 	}
 	if err != nil {
-		t.say("%s before that: in the log and durable; go on with line %d", count(m.Appended, "event"), m.through+1)
+		t.statusf("%s before that: in the log and durable; go on with line %d", count(m.Appended, "event"), m.doneLines+1)
 		return err
 	}
 	if err := t.importSummary(m, dir); err != nil {
 		return err
 	}
 	if m.Damage > 0 {
-		t.say("%s for damage in the log that they come from: what was lost there is not here either", count(m.Damage, "line"))
-		return verdict{exitDamage}
+		t.statusf("%s for damage in the log that they come from: what was lost there is not here either", count(m.Damage, "line"))
+		return silentExit{exitDamage}
 	}
 	return nil
 }
@@ -151,7 +151,7 @@ func (t *tool) importSummary(m *importer, dir string) error {
 	}
 	_, err := fmt.Fprintf(t.stdout, "%s: %s appended, %s (%d with another payload), %d aborts or removals of nothing\n",
 		count(m.Lines, "line"), count(m.Appended, "event"), count(m.Duplicates, "duplicate"), m.Differs, m.Absent)
-	t.say("next: replay-tool info %s", quoted(dir))
+	t.statusf("next: replay-tool info %s", quoted(dir))
 	return err
 }
 
@@ -162,9 +162,9 @@ func (m *importer) lines(ctx context.Context, in io.Reader, p *progress) error {
 		var numbers []uint64 // of their lines
 		for _, line := range lines {
 			number++
-			event, refused := m.read(line)
-			if refused != nil {
-				err = fmt.Errorf("line %d: %w", number, refused)
+			event, parseErr := m.read(line)
+			if parseErr != nil {
+				err = fmt.Errorf("line %d: %w", number, parseErr)
 				number--
 				break
 			}
@@ -175,25 +175,25 @@ func (m *importer) lines(ctx context.Context, in io.Reader, p *progress) error {
 		if errors.Is(err, bufio.ErrTooLong) {
 			err = usageErrorf("line %d: longer than %d bytes", number+1, maxLineBytes)
 		}
-		receipts, failure := m.store.WriteAll(events, m.opts...)
+		receipts, writeErr := m.store.WriteAll(events, m.opts...)
 		m.count(receipts)
-		if failure != nil {
-			m.through = numbers[len(receipts)] - 1
-			return fmt.Errorf("line %d: %w", m.through+1, failure)
+		if writeErr != nil {
+			m.doneLines = numbers[len(receipts)] - 1
+			return fmt.Errorf("line %d: %w", m.doneLines+1, writeErr)
 		}
-		if m.through = number; err != nil {
+		if m.doneLines = number; err != nil {
 			return err
 		}
-		p.at(number)
+		p.update(number)
 	}
 	return nil
 }
 
 // At most so many lines are written together. So many more wait meanwhile.
 const (
-	importLines  = 1000
-	importBytes  = 1 << 20
-	waitingLines = 128
+	maxBatchLines = 1000
+	maxBatchBytes = 1 << 20
+	bufferedLines = 128
 )
 
 // readLines yields the lines of in, those together that have come meanwhile, and ends with
@@ -207,7 +207,7 @@ func readLines(ctx context.Context, in io.Reader) iter.Seq2[[][]byte, error] {
 	return func(yield func([][]byte, error) bool) {
 		ctx, stop := context.WithCancel(ctx)
 		defer stop()
-		results := make(chan result, waitingLines)
+		results := make(chan result, bufferedLines)
 		go func() {
 			defer close(results)
 			scanner := bufio.NewScanner(in)
@@ -238,7 +238,7 @@ func readLines(ctx context.Context, in io.Reader) iter.Seq2[[][]byte, error] {
 			}
 			for more && r.err == nil {
 				lines = append(lines, r.line)
-				if sizeBytes += len(r.line); len(lines) == importLines || sizeBytes >= importBytes || len(results) == 0 {
+				if sizeBytes += len(r.line); len(lines) == maxBatchLines || sizeBytes >= maxBatchBytes || len(results) == 0 {
 					break
 				}
 				r, more = <-results

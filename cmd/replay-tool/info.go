@@ -21,7 +21,7 @@ func (t *tool) info() *cobra.Command {
 	return &cobra.Command{
 		Use:   "info DIR",
 		Short: "Show one screen: range, times, sizes, health, what to ask next",
-		Args:  args(1, 1),
+		Args:  argCount(1, 1),
 		RunE:  func(c *cobra.Command, args []string) error { return t.runInfo(c.Context(), args[0]) },
 	}
 }
@@ -81,7 +81,7 @@ func (t *tool) runInfo(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	return verdictOf(s.Report)
+	return reportExit(s.Report)
 }
 
 func (s *infoScreen) count(r replay.Record) {
@@ -153,9 +153,9 @@ func (t *tool) infoText(s infoScreen) {
 	switch {
 	case len(r.Damage) > 0:
 		fmt.Fprintf(w, "health     DAMAGED in %s: %s lost, %s in doubt%s\n",
-			count(len(r.Damage), "place"), count(r.LostCount(), "event"), count(len(r.InDoubt), "migration"), unnamed(r))
+			count(len(r.Damage), "place"), count(r.LostCount(), "event"), count(len(r.InDoubt), "migration"), unnamedInDoubt(r))
 	case r.TornTail != nil:
-		fmt.Fprintf(w, "health     torn tail, %d bytes: %s\n", r.TornTail.Length, tornMeans)
+		fmt.Fprintf(w, "health     torn tail, %d bytes: %s\n", r.TornTail.Length, tornExplanation)
 	default:
 		fmt.Fprintf(w, "health     clean\n")
 	}
@@ -165,7 +165,7 @@ func (t *tool) infoText(s infoScreen) {
 	fmt.Fprintf(w, "next       %s\n", s.SuggestedNext)
 }
 
-func unnamed(r replay.Report) string {
+func unnamedInDoubt(r replay.Report) string {
 	if r.UnnamedInDoubt {
 		return ", and perhaps some that have no row"
 	}

@@ -25,10 +25,10 @@ type logCommand struct {
 
 	matcher *replay.Matcher
 
-	clock *clock
-	fold  *replay.Fold
-	table *tabwriter.Writer
-	wrote int
+	clock   *clock
+	fold    *replay.Fold
+	table   *tabwriter.Writer
+	printed int
 }
 
 func (t *tool) log() *cobra.Command {
@@ -36,7 +36,7 @@ func (t *tool) log() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "log DIR",
 		Short: "List the history, with damage in its place",
-		Args:  args(1, 1),
+		Args:  argCount(1, 1),
 		RunE:  func(c *cobra.Command, args []string) error { return l.run(c.Context(), args[0]) },
 	}
 	l.filters.register(c)
@@ -71,21 +71,21 @@ func (l *logCommand) run(ctx context.Context, dir string) error {
 	if l.follow {
 		return l.followFrom(ctx, dir)
 	}
-	if l.wrote == 0 && l.output != outputJSON {
-		l.say("no record matches")
+	if l.printed == 0 && l.output != outputJSON {
+		l.statusf("no record matches")
 	}
 	report := l.fold.Report()
 	l.reportFindings(report)
-	if err := verdictOf(report); err != nil {
+	if err := reportExit(report); err != nil {
 		return err
 	}
-	if l.wrote == 0 && l.filters.set() {
-		return verdict{exitNoMatch}
+	if l.printed == 0 && l.filters.anySet() {
+		return silentExit{exitNoMatch}
 	}
 	return nil
 }
 
-func (f *filters) set() bool {
+func (f *filters) anySet() bool {
 	for _, name := range []string{"since", "until", "from", "to", "migration", "kind", "phase", "vshard", "node"} {
 		if f.flags.Changed(name) {
 			return true
@@ -97,8 +97,8 @@ func (f *filters) set() bool {
 // list prints what is there now: at once, or, where the end decides what comes
 // first, once all is read.
 func (l *logCommand) list(ctx context.Context, reader *replay.Reader) error {
-	var held []replay.Record
-	hold := l.reverse || l.last > 0 || l.output == outputJSON
+	var buffered []replay.Record
+	bufferAll := l.reverse || l.last > 0 || l.output == outputJSON
 	p := l.progress("events read:")
 	var n uint64
 	for r, err := range reader.Records(ctx, replay.Query{}) { // all: the verdict is the log's
@@ -108,33 +108,33 @@ func (l *logCommand) list(ctx context.Context, reader *replay.Reader) error {
 		}
 		l.fold.Add(r)
 		n++
-		p.at(n)
+		p.update(n)
 		if !l.matcher.Match(r) {
 			continue
 		}
-		if !hold {
+		if !bufferAll {
 			if err := l.print(r); err != nil {
 				return err
 			}
 			continue
 		}
-		held = append(held, r)
-		if l.last > 0 && len(held) >= 2*l.last+1024 {
-			held = slices.Clone(held[len(held)-l.last:])
+		buffered = append(buffered, r)
+		if l.last > 0 && len(buffered) >= 2*l.last+1024 {
+			buffered = slices.Clone(buffered[len(buffered)-l.last:])
 		}
 	}
 	p.end()
-	if l.last > 0 && len(held) > l.last {
-		held = held[len(held)-l.last:]
+	if l.last > 0 && len(buffered) > l.last {
+		buffered = buffered[len(buffered)-l.last:]
 	}
 	if l.reverse {
-		slices.Reverse(held)
+		slices.Reverse(buffered)
 	}
 	if l.output == outputJSON {
-		l.wrote = len(held)
-		return writeLines(l.tool, held)
+		l.printed = len(buffered)
+		return writeLines(l.tool, buffered)
 	}
-	for _, r := range held {
+	for _, r := range buffered {
 		if err := l.print(r); err != nil {
 			return err
 		}
@@ -142,7 +142,7 @@ func (l *logCommand) list(ctx context.Context, reader *replay.Reader) error {
 	return l.flush()
 }
 
-const followTime = 200 * time.Millisecond
+const followInterval = 200 * time.Millisecond
 
 // followFrom prints what is appended from now on.
 func (l *logCommand) followFrom(ctx context.Context, dir string) error {
@@ -150,7 +150,7 @@ func (l *logCommand) followFrom(ctx context.Context, dir string) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(followTime):
+		case <-time.After(followInterval):
 		}
 		reader, err := replay.Open(dir)
 		if err != nil {
@@ -179,7 +179,7 @@ func (l *logCommand) followFrom(ctx context.Context, dir string) error {
 }
 
 func (l *logCommand) print(r replay.Record) error {
-	l.wrote++
+	l.printed++
 	if l.output == outputNDJSON {
 		return writeLine(l.stdout, r)
 	}
@@ -187,7 +187,7 @@ func (l *logCommand) print(r replay.Record) error {
 		l.table = recordTable(l.stdout)
 	}
 	recordRow(l.table, l.clock, r)
-	if l.wrote%tablePageRows == 0 {
+	if l.printed%tablePageRows == 0 {
 		return l.flush()
 	}
 	return nil

@@ -76,11 +76,11 @@ Exit codes:
 	root.SetErr(stderr)
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		what, _, notANumber := strings.Cut(err.Error(), ": strconv.")
+		message, _, notANumber := strings.Cut(err.Error(), ": strconv.")
 		if notANumber {
-			what += ": give a number from 0 on"
+			message += ": give a number from 0 on"
 		}
-		return usageErrorf("%s (see '%s --help')", what, c.CommandPath())
+		return usageErrorf("%s (see '%s --help')", message, c.CommandPath())
 	})
 	flags := root.PersistentFlags()
 	flags.StringVarP(&t.output, "output", "o", outputTable, "`format` of the output: table, json or ndjson")
@@ -119,10 +119,10 @@ func (s *stickyWriter) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// args checks the number of a command's arguments.
-func args(least, most int) cobra.PositionalArgs {
+// argCount checks the number of a command's arguments.
+func argCount(minArgs, maxArgs int) cobra.PositionalArgs {
 	return func(c *cobra.Command, given []string) error {
-		if len(given) < least || len(given) > most {
+		if len(given) < minArgs || len(given) > maxArgs {
 			return usageErrorf("usage: %s", c.UseLine())
 		}
 		return nil
@@ -130,7 +130,7 @@ func args(least, most int) cobra.PositionalArgs {
 }
 
 // say prints a line for people, unless they asked for quiet.
-func (t *tool) say(format string, args ...any) {
+func (t *tool) statusf(format string, args ...any) {
 	if !t.quiet {
 		fmt.Fprintf(t.stderr, format+"\n", args...)
 	}

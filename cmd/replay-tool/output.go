@@ -198,19 +198,19 @@ func compensationDetail(c checkpoint.Compensation) string {
 	return fmt.Sprintf("%s(group %d, node %d)", c.Kind, c.GroupID, c.PeerID)
 }
 
-// tornMeans is what can be known of a torn tail.
-const tornMeans = "a write that was cut short; it had not been acknowledged, unless the disk dropped what it had synced"
+// tornExplanation is what can be known of a torn tail.
+const tornExplanation = "a write that was cut short; it had not been acknowledged, unless the disk dropped what it had synced"
 
 // reportFindings says on stderr what a report has to say, if anything.
 func (t *tool) reportFindings(r replay.Report) {
 	for _, d := range r.Damage {
-		t.say("damage: %s", d)
+		t.statusf("damage: %s", d)
 	}
 	if r.TornTail != nil {
-		t.say("%s (%s)", r.TornTail, tornMeans)
+		t.statusf("%s (%s)", r.TornTail, tornExplanation)
 	}
 	if len(r.InDoubt) > 0 {
-		t.say("in doubt: %s whose last event may be among the lost (see 'replay-tool verify')", count(len(r.InDoubt), "migration"))
+		t.statusf("in doubt: %s whose last event may be among the lost (see 'replay-tool verify')", count(len(r.InDoubt), "migration"))
 	}
 }
 

@@ -11,17 +11,17 @@ import (
 
 // progress shows on a terminal how far something is that takes over a second.
 type progress struct {
-	w      io.Writer // nil: nobody watches
-	what   string
-	next   time.Time
-	calls  uint64
-	showed bool
+	w     io.Writer // nil: nobody watches
+	label string
+	next  time.Time
+	calls uint64
+	shown bool
 }
 
-const progressTime = time.Second
+const progressDelay = time.Second
 
-func (t *tool) progress(what string) *progress {
-	p := &progress{what: what, next: time.Now().Add(progressTime)}
+func (t *tool) progress(label string) *progress {
+	p := &progress{label: label, next: time.Now().Add(progressDelay)}
 	if f, ok := t.stderr.(*os.File); ok && !t.quiet && term.IsTerminal(int(f.Fd())) {
 		p.w = f
 	}
@@ -29,19 +29,19 @@ func (t *tool) progress(what string) *progress {
 }
 
 // at tells how many of the things have been done.
-func (p *progress) at(done uint64) {
+func (p *progress) update(done uint64) {
 	p.calls++
 	if p.w == nil || p.calls%16 != 0 || time.Now().Before(p.next) {
 		return
 	}
-	p.next = time.Now().Add(progressTime / 4)
-	p.showed = true
-	fmt.Fprintf(p.w, "\r%s %d", p.what, done)
+	p.next = time.Now().Add(progressDelay / 4)
+	p.shown = true
+	fmt.Fprintf(p.w, "\r%s %d", p.label, done)
 }
 
 // end clears the line.
 func (p *progress) end() {
-	if p.showed {
+	if p.shown {
 		fmt.Fprint(p.w, "\r\x1b[K")
 	}
 }

@@ -21,13 +21,13 @@ func (t *tool) show() *cobra.Command {
 		Use:   "show DIR MIGRATION",
 		Short: "Tell one migration's story: every step, how long it took, what it added",
 		Long:  "Tell one migration's story: every step, how long it took, what it added.\nMIGRATION is an id, or as much of its beginning as no other id has.",
-		Args:  args(2, 2),
+		Args:  argCount(2, 2),
 		RunE:  func(c *cobra.Command, args []string) error { return t.runShow(c.Context(), args[0], args[1]) },
 	}
 }
 
 // story is one migration's records, and what they told.
-type story struct {
+type migrationHistory struct {
 	id      checkpoint.MigrationID
 	vshard  uint32
 	facts   projection.Facts
@@ -37,16 +37,16 @@ type story struct {
 	row     *projection.Row // nil for none
 }
 
-func (t *tool) runShow(ctx context.Context, dir, typed string) error {
+func (t *tool) runShow(ctx context.Context, dir, idPrefix string) error {
 	reader, err := replay.Open(dir)
 	if err != nil {
 		return err
 	}
-	id, err := resolve(ctx, reader, typed)
+	id, err := resolve(ctx, reader, idPrefix)
 	if err != nil {
 		return err
 	}
-	s := story{id: id}
+	s := migrationHistory{id: id}
 	fold := reader.NewFold()
 	for r, err := range reader.Records(ctx, replay.Query{}) {
 		if err != nil {
@@ -68,24 +68,24 @@ func (t *tool) runShow(ctx context.Context, dir, typed string) error {
 	case outputJSON:
 		err = t.writeJSON(s)
 	default:
-		err = t.storyText(s)
+		err = t.historyText(s)
 	}
 	if err != nil {
 		return err
 	}
 	t.reportFindings(report)
-	return verdictOf(report)
+	return reportExit(report)
 }
 
 // setRow sets the row after the last record. A snapshot may have it though its event is lost.
-func (s *story) setRow(row projection.Row) {
+func (s *migrationHistory) setRow(row projection.Row) {
 	s.row, s.facts = &row, row.Facts
 	if n := len(s.records); n > 0 && s.records[n-1].Seq < row.Seq {
 		s.lost = append(s.lost, row.Seq)
 	}
 }
 
-func (s *story) add(r replay.Record, view *projection.View) {
+func (s *migrationHistory) add(r replay.Record, view *projection.View) {
 	if n := len(s.records); r.PrevSeq != 0 && (n == 0 || s.records[n-1].Seq < r.PrevSeq) {
 		s.lost = append(s.lost, r.PrevSeq)
 	}
@@ -96,7 +96,7 @@ func (s *story) add(r replay.Record, view *projection.View) {
 }
 
 // MarshalJSON writes the story with the facts that are known.
-func (s story) MarshalJSON() ([]byte, error) {
+func (s migrationHistory) MarshalJSON() ([]byte, error) {
 	out := struct {
 		MigrationID checkpoint.MigrationID `json:"migration_id"`
 		VShardID    uint32                 `json:"vshard_id"`
@@ -108,7 +108,7 @@ func (s story) MarshalJSON() ([]byte, error) {
 	return json.Marshal(out)
 }
 
-func (t *tool) storyText(s story) error {
+func (t *tool) historyText(s migrationHistory) error {
 	from, to, group := factCells(s.facts)
 	fmt.Fprintf(t.stdout, "migration %s\nvshard %d, node %s -> %s, group %s", s.id, s.vshard, from, to, group)
 	if s.facts.HasSource {
@@ -129,13 +129,13 @@ func (t *tool) storyText(s story) error {
 		if slices.Contains(s.lost, r.PrevSeq) {
 			row(tw, strconv.FormatUint(r.PrevSeq, 10), "", "LOST", "", "", fmt.Sprintf("seq %d names it as the one before", r.Seq))
 		}
-		row(tw, strconv.FormatUint(r.Seq, 10), clock.show(r.WallMS()), stepOf(r), attempt, s.took(i), detailOf(r))
+		row(tw, strconv.FormatUint(r.Seq, 10), clock.show(r.WallMS()), stepOf(r), attempt, s.sincePrevious(i), detailOf(r))
 	}
 	return tw.Flush()
 }
 
 // outcome says in words where the migration stands.
-func (s story) outcome() string {
+func (s migrationHistory) outcome() string {
 	last := s.records[len(s.records)-1]
 	doubt := ""
 	if s.inDoubt {
@@ -163,7 +163,7 @@ func (s story) outcome() string {
 }
 
 // took is the time from the record before to this one, by their wall clocks.
-func (s story) took(i int) string {
+func (s migrationHistory) sincePrevious(i int) string {
 	if i == 0 {
 		return ""
 	}

@@ -19,7 +19,7 @@ func (t *tool) state() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "state DIR [MIGRATION]",
 		Short: "Show the latest row of each migration, now or at a point in the past",
-		Args:  args(1, 2),
+		Args:  argCount(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			if c.Flags().Changed("at") && at == "" {
 				return usageErrorf("--at: it has no value")
@@ -33,13 +33,13 @@ func (t *tool) state() *cobra.Command {
 			return t.runState(c.Context(), args[0], args[1:], at)
 		},
 	}
-	c.Flags().StringVar(&at, "at", "", "the state at this `point`: #SEQ, or a time ("+timeForms+")")
+	c.Flags().StringVar(&at, "at", "", "the state at this `point`: #SEQ, or a time ("+timeFormats+")")
 	c.Flags().BoolVar(&snapshot, "snapshot", false, "the rows of the newest snapshot, also of events that the log has lost")
 	return c
 }
 
 // runSnapshot shows what a snapshot has. It does not look at the log.
-func (t *tool) runSnapshot(dir string, typed []string) error {
+func (t *tool) runSnapshot(dir string, idPrefix []string) error {
 	reader, err := replay.Open(dir)
 	if err != nil {
 		return err
@@ -49,17 +49,17 @@ func (t *tool) runSnapshot(dir string, typed []string) error {
 		return fmt.Errorf("%s: %w", dir, err)
 	}
 	rows := view.All()
-	if len(typed) > 0 {
+	if len(idPrefix) > 0 {
 		rows = slices.DeleteFunc(rows, func(r projection.Row) bool {
-			return !strings.HasPrefix(r.Checkpoint.MigrationID.String(), strings.ToLower(typed[0]))
+			return !strings.HasPrefix(r.Checkpoint.MigrationID.String(), strings.ToLower(idPrefix[0]))
 		})
 	}
 	if err := t.showRows(rows); err != nil {
 		return err
 	}
-	t.say("as of #%d: what the log has after that is not in it", view.LastSeq())
-	if len(rows) == 0 && len(typed) > 0 {
-		return verdict{exitNoMatch}
+	t.statusf("as of #%d: what the log has after that is not in it", view.LastSeq())
+	if len(rows) == 0 && len(idPrefix) > 0 {
+		return silentExit{exitNoMatch}
 	}
 	return nil
 }
@@ -76,7 +76,7 @@ func (t *tool) showRows(rows []projection.Row) error {
 	return writeLines(t, lines)
 }
 
-func (t *tool) runState(ctx context.Context, dir string, typed []string, at string) error {
+func (t *tool) runState(ctx context.Context, dir string, idPrefix []string, at string) error {
 	var point replay.Point
 	if at != "" {
 		var err error
@@ -93,8 +93,8 @@ func (t *tool) runState(ctx context.Context, dir string, typed []string, at stri
 		return err
 	}
 	rows := fold.View.All()
-	if len(typed) > 0 {
-		id, err := resolve(ctx, reader, typed[0])
+	if len(idPrefix) > 0 {
+		id, err := resolve(ctx, reader, idPrefix[0])
 		if err != nil {
 			return err
 		}
@@ -104,25 +104,25 @@ func (t *tool) runState(ctx context.Context, dir string, typed []string, at stri
 		return usageErrorf("--at %s: the log ends with #%d", at, last)
 	}
 	report := fold.Report()
-	if t.output != outputTable || len(rows) > 0 || len(typed) == 0 { // else that is said below
+	if t.output != outputTable || len(rows) > 0 || len(idPrefix) == 0 { // else that is said below
 		if err := t.showRows(rows); err != nil {
 			return err
 		}
 	}
 	t.reportFindings(report)
-	if err := verdictOf(report); err != nil {
+	if err := reportExit(report); err != nil {
 		return err
 	}
-	if len(typed) > 0 && len(rows) == 0 {
-		t.say("migration %s has no row there: it was aborted or removed, or had not begun, or its events are lost (see 'replay-tool show')", typed[0])
-		return verdict{exitNoMatch}
+	if len(idPrefix) > 0 && len(rows) == 0 {
+		t.statusf("migration %s has no row there: it was aborted or removed, or had not begun, or its events are lost (see 'replay-tool show')", idPrefix[0])
+		return silentExit{exitNoMatch}
 	}
 	return nil
 }
 
 func (t *tool) stateTable(rows []projection.Row) error {
 	if len(rows) == 0 {
-		t.say("no migration has a row")
+		t.statusf("no migration has a row")
 		return nil
 	}
 	clock := t.clock()
@@ -145,16 +145,16 @@ func (t *tool) stateTable(rows []projection.Row) error {
 func factCells(f projection.Facts) (from, to, group string) {
 	from, to, group = "?", "?", "?"
 	if f.HasSource {
-		from = strconv.FormatUint(f.SourceNode, 10) + questioned(f.SourceUncertain)
+		from = strconv.FormatUint(f.SourceNode, 10) + questionMark(f.SourceUncertain)
 	}
 	if f.HasTarget {
-		to = strconv.FormatUint(f.TargetNode, 10) + questioned(f.TargetUncertain)
-		group = strconv.FormatUint(f.SourceGroup, 10) + questioned(f.TargetUncertain)
+		to = strconv.FormatUint(f.TargetNode, 10) + questionMark(f.TargetUncertain)
+		group = strconv.FormatUint(f.SourceGroup, 10) + questionMark(f.TargetUncertain)
 	}
 	return from, to, group
 }
 
-func questioned(uncertain bool) string {
+func questionMark(uncertain bool) string {
 	if uncertain {
 		return "?"
 	}

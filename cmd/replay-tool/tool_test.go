@@ -92,10 +92,10 @@ func codeOf(err error) int {
 
 func unchanged(ts *testscript.TestScript, neg bool, args []string) {
 	dir := ts.MkAbs(args[0])
-	before, err := sum(dir)
+	before, err := hashDir(dir)
 	ts.Check(err)
 	_ = ts.Exec("replay-tool", args[1:]...)
-	after, err := sum(dir)
+	after, err := hashDir(dir)
 	ts.Check(err)
 	if before != after {
 		ts.Fatalf("replay-tool %s changed %s", strings.Join(args[1:], " "), dir)
@@ -103,7 +103,7 @@ func unchanged(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // sum is a hash of every name, size, time and content below dir.
-func sum(dir string) (string, error) {
+func hashDir(dir string) (string, error) {
 	h := sha256.New()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {

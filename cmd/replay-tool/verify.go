@@ -14,7 +14,7 @@ func (t *tool) verify() *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify DIR",
 		Short: "Check every frame: where the damage is and what it puts in doubt",
-		Args:  args(1, 1),
+		Args:  argCount(1, 1),
 		RunE:  func(c *cobra.Command, args []string) error { return t.runVerify(c.Context(), args[0]) },
 	}
 }
@@ -32,12 +32,12 @@ func (t *tool) runVerify(ctx context.Context, dir string) error {
 		err = writeLine(t.stdout, report)
 	default:
 		t.verifyText(report)
-		t.sayWhatASnapshotHas(dir, report)
+		t.suggestSnapshot(dir, report)
 	}
 	if err != nil {
 		return err
 	}
-	return verdictOf(report)
+	return reportExit(report)
 }
 
 func (t *tool) verifyText(r replay.Report) {
@@ -76,14 +76,14 @@ func (t *tool) verifyText(r replay.Report) {
 	case len(r.Damage) > 0:
 		fmt.Fprintln(w, "verdict: damaged, and no migration is in doubt: what is damaged costs no row")
 	case r.TornTail != nil:
-		fmt.Fprintf(w, "verdict: torn at its end: %s\n", tornMeans)
+		fmt.Fprintf(w, "verdict: torn at its end: %s\n", tornExplanation)
 	default:
 		fmt.Fprintln(w, "verdict: clean")
 	}
 }
 
-// sayWhatASnapshotHas says where the newest snapshot ends with an event that the log has lost.
-func (t *tool) sayWhatASnapshotHas(dir string, r replay.Report) {
+// suggestSnapshot says where the newest snapshot ends with an event that the log has lost.
+func (t *tool) suggestSnapshot(dir string, r replay.Report) {
 	if len(r.Lost) == 0 {
 		return
 	}
@@ -93,6 +93,6 @@ func (t *tool) sayWhatASnapshotHas(dir string, r replay.Report) {
 	}
 	view, err := reader.Snapshot()
 	if err == nil && slices.ContainsFunc(r.Lost, func(l replay.SeqRange) bool { return l.First <= view.LastSeq() && view.LastSeq() <= l.Last }) {
-		t.say("a snapshot has the rows as of #%d: replay-tool state %s --snapshot", view.LastSeq(), quoted(dir))
+		t.statusf("a snapshot has the rows as of #%d: replay-tool state %s --snapshot", view.LastSeq(), quoted(dir))
 	}
 }

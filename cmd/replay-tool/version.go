@@ -13,7 +13,7 @@ func (t *tool) version() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this program and of the format it writes",
-		Args:  args(0, 0),
+		Args:  argCount(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			v := struct {
 				Version string `json:"version"`

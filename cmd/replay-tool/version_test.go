@@ -24,7 +24,7 @@ func TestNewerFormat_ExitCode(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "log")
 		require.Zero(t, run(t.Context(), []string{"import", "-q", dir, "-"}, bytes.NewReader(lines), io.Discard, io.Discard))
 		id := makeNewer(t, dir, seq)
-		before, err := sum(filepath.Join(dir, "wal")) // import touches LOCK beside it
+		before, err := hashDir(filepath.Join(dir, "wal")) // import touches LOCK beside it
 		require.NoError(t, err)
 		for _, args := range [][]string{
 			{"verify", dir}, {"info", dir}, {"log", dir}, {"state", dir}, {"show", dir, id}, {"import", dir, "-"},
@@ -33,7 +33,7 @@ func TestNewerFormat_ExitCode(t *testing.T) {
 			require.Equal(t, exitNewerFormat, run(t.Context(), args, bytes.NewReader(lines), io.Discard, &stderr), "seq %d: %v", seq, args)
 			require.Contains(t, stderr.String(), "has format version 2", "seq %d: %v", seq, args)
 		}
-		after, err := sum(filepath.Join(dir, "wal"))
+		after, err := hashDir(filepath.Join(dir, "wal"))
 		require.NoError(t, err)
 		require.Equal(t, before, after, "seq %d", seq)
 	}
