@@ -20,7 +20,7 @@ import (
 func (t *tool) demo() *cobra.Command {
 	return &cobra.Command{
 		Use:   "demo [DIR]",
-		Short: "Run migrations through a real store, kill the coordinator, resume, tell the story",
+		Short: "Run migrations in a new log, kill their coordinator, resume them, and show the history",
 		Args:  argCount(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			dir := ""
@@ -32,7 +32,7 @@ func (t *tool) demo() *cobra.Command {
 	}
 }
 
-// coordinator is the process that the demo kills.
+// coordinator returns the hidden command whose process the demo kills.
 func (t *tool) coordinator() *cobra.Command {
 	return &cobra.Command{
 		Use:    "demo-coordinator DIR",
@@ -42,7 +42,7 @@ func (t *tool) coordinator() *cobra.Command {
 	}
 }
 
-// readyLine is the line with which the coordinator says that it waits for its end.
+// readyLine is the last line that the coordinator prints. Then it waits until the demo kills it.
 const readyLine = "ready"
 
 func (t *tool) runDemo(ctx context.Context, dir string) error {
@@ -63,21 +63,21 @@ func (t *tool) runDemo(ctx context.Context, dir string) error {
 	if code := run(ctx, []string{"log", dir}, t.stdin, t.stdout, t.stderr); code != exitClean {
 		return silentExit{code}
 	}
-	fmt.Fprintf(t.stdout, "\n4. One of the interrupted ones (replay-tool show):\n\n")
+	fmt.Fprintf(t.stdout, "\n4. One of the interrupted migrations (replay-tool show):\n\n")
 	if code := run(ctx, []string{"show", dir, interrupted.String()}, t.stdin, t.stdout, t.stderr); code != exitClean {
 		return silentExit{code}
 	}
 	fmt.Fprintf(t.stdout, `
-What to try next (the log stays where it is):
+What to try next (the demo does not delete its log):
   go run ./cmd/replay-tool info   %[1]s
-  go run ./cmd/replay-tool state  %[1]s --at '#9'  # what the coordinator believed then
+  go run ./cmd/replay-tool state  %[1]s --at '#9'  # the rows after event 9
   go run ./cmd/replay-tool verify %[1]s
   go run ./cmd/replay-tool log    %[1]s -o ndjson
 `, dir)
 	return nil
 }
 
-// demoDir returns a directory for a new log, and refuses one that has a log.
+// demoDir returns the directory for the new log. It returns an error if dir is not empty.
 func demoDir(dir string) (string, error) {
 	if dir == "" {
 		parent, err := os.MkdirTemp("", "migrationlog-demo-")
@@ -88,13 +88,13 @@ func demoDir(dir string) (string, error) {
 		return "", err
 	}
 	if len(entries) > 0 {
-		return "", usageErrorf("%s is not empty: the demo makes a log of its own, name a new directory", dir)
+		return "", usageErrorf("%s is not empty: the demo creates a new log, give a new or empty directory", dir)
 	}
 	return dir, nil
 }
 
-// killCoordinator starts the coordinator, shows what it says, and kills it once
-// it is in the middle of things.
+// killCoordinator starts the coordinator, prints its output, and kills it in the middle of two
+// migrations.
 func (t *tool) killCoordinator(ctx context.Context, dir string) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -124,7 +124,7 @@ func (t *tool) killCoordinator(ctx context.Context, dir string) error {
 		return ctx.Err()
 	}
 	if !isReady {
-		return errors.Join(errors.New("it ended before it was killed"), lines.Err(), waitErr)
+		return errors.Join(errors.New("the process ended before the demo killed it"), lines.Err(), waitErr)
 	}
 	return err
 }
@@ -146,7 +146,7 @@ func newMove(vshard uint32, source, target uint64) move {
 	}
 }
 
-// moveOf is the move that a row is about, as far as its history tells.
+// moveOf returns the move of a migration, from its row and its facts.
 func moveOf(store *migrationlog.Store, id checkpoint.MigrationID) move {
 	row, _ := store.Row(id)
 	vshard, f := row.Checkpoint.Payload.Shard(), row.Facts
@@ -156,7 +156,7 @@ func moveOf(store *migrationlog.Store, id checkpoint.MigrationID) move {
 	}
 }
 
-// payload is what the move's coordinator records at a phase.
+// payload returns the payload that the coordinator records for a phase.
 func (m move) payload(phase checkpoint.Phase) checkpoint.Payload {
 	switch phase {
 	case checkpoint.PhaseAddLearner:
@@ -176,10 +176,10 @@ func (m move) payload(phase checkpoint.Phase) checkpoint.Payload {
 	return checkpoint.Complete{VShardID: m.vshard, ActualPauseUS: m.pauseUS, GhostStubInstalled: true}
 }
 
-// stepDuration is how long a phase of the demo takes.
+// stepDuration is the time between two phases in the demo.
 const stepDuration = 15 * time.Millisecond
 
-// record takes the move through the phases from first to last.
+// record writes a checkpoint for each phase from first to last.
 func (m move) record(store *migrationlog.Store, first, last checkpoint.Phase) error {
 	for phase := first; phase <= last; phase++ {
 		c, err := checkpoint.New(m.id, 0, m.payload(phase), uint64(time.Now().UnixMilli()))
@@ -233,9 +233,8 @@ func (t *tool) runCoordinator(ctx context.Context, dir string) error {
 	return ctx.Err()
 }
 
-// resume does what a coordinator does after a crash: it opens the log, and takes
-// each migration that has a row on from its next phase. It returns the one that
-// had the longest way to go.
+// resume does the work of a coordinator after a crash. It opens the log and continues each migration
+// that has a row with its next phase. It returns the migration that was in the earliest phase.
 func (t *tool) resume(dir string) (earliest checkpoint.MigrationID, err error) {
 	store, err := migrationlog.Open(dir, &migrationlog.Options{MustExist: true})
 	if err != nil {
@@ -248,7 +247,7 @@ func (t *tool) resume(dir string) (earliest checkpoint.MigrationID, err error) {
 	lowest := checkpoint.PhaseComplete
 	for _, c := range store.All() {
 		m := moveOf(store, c.MigrationID)
-		fmt.Fprintf(t.stdout, "   vshard %d: was at %s; its AddLearner event names nodes %d -> %d of group %d; resuming\n",
+		fmt.Fprintf(t.stdout, "   vshard %d: was at %s; from node %d to %d, group %d (known from its AddLearner event); resuming\n",
 			m.vshard, c.Phase(), m.source, m.target, m.group)
 		if err := m.record(store, c.Phase()+1, checkpoint.PhaseComplete); err != nil {
 			return earliest, err

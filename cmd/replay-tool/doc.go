@@ -1,6 +1,6 @@
-// Command replay-tool knows how people and scripts ask a migration log what
-// happened: flags, output and exit codes. It refuses to know how a log is stored.
+// Command replay-tool shows people and scripts the history, the state and the damage of a migration
+// log: it defines flags, output and exit codes. It refuses to know how a log is stored.
 //
-// Data goes to stdout, everything else to stderr. No command but demo and import
-// writes to a log. docs/TOOL.md describes it.
+// Data goes to stdout, everything else to stderr. Only demo and import write to a log. The manual is
+// docs/TOOL.md.
 package main

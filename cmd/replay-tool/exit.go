@@ -9,7 +9,7 @@ import (
 	"migrationlog/replay"
 )
 
-// The exit codes. The table in docs/TOOL.md says the same.
+// The exit codes. A test compares them with docs/TOOL.md and with --help.
 const (
 	exitClean       = 0
 	exitIO          = 1
@@ -22,8 +22,7 @@ const (
 	exitInterrupted = 130
 )
 
-// usageError is the caller's mistake: in the arguments, or in what was given to
-// be imported.
+// usageError is a mistake in the arguments or in the input of import.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -34,15 +33,16 @@ func usageErrorf(format string, args ...any) error {
 
 var (
 	errNoMatch        = errors.New("nothing matched")
-	errMatchMayBeLost = errors.New("nothing matched in what is whole")
+	errMatchMayBeLost = errors.New("no intact event matched")
 )
 
-// verdict is the error of a command that did its work and found the log not
-// clean.
+// silentExit sets the exit code of a command that has already printed its result, such as the
+// damage of the log. run prints no message for it.
 type silentExit struct{ code int }
 
-func (silentExit) Error() string { return "the log is not clean" }
+func (silentExit) Error() string { return "the log is damaged, or nothing matched" }
 
+// reportExit returns nil if the log is clean, or else the silentExit for its damage or torn tail.
 func reportExit(r replay.Report) error {
 	switch {
 	case len(r.Damage) > 0:
@@ -53,8 +53,8 @@ func reportExit(r replay.Report) error {
 	return nil
 }
 
-// messageOf is what is said of an error; the commands themselves say what they
-// found in a log.
+// messageOf returns the message that run prints for an error. It is empty if err is nil or a
+// silentExit.
 func messageOf(err error) string {
 	if err == nil || errors.As(err, new(silentExit)) {
 		return ""

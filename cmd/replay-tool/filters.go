@@ -14,7 +14,7 @@ import (
 	"migrationlog/replay"
 )
 
-// filters are the flags that choose records.
+// filters has the flags that select records.
 type filters struct {
 	since, until  string
 	from, to      uint64
@@ -28,32 +28,32 @@ type filters struct {
 func (f *filters) register(c *cobra.Command) {
 	flags := c.Flags()
 	f.flags = flags
-	flags.StringVar(&f.since, "since", "", "only records from this `time` on ("+timeFormats+")")
-	flags.StringVar(&f.until, "until", "", "only records up to this `time`")
-	flags.Uint64Var(&f.from, "from", 0, "only records from this `seq` on")
-	flags.Uint64Var(&f.to, "to", 0, "only records up to this `seq`")
-	flags.StringSliceVar(&f.migrations, "migration", nil, "only these migrations: `id`, or its beginning")
-	flags.StringSliceVar(&f.kinds, "kind", nil, "only this `kind`: checkpoint, abort, remove, unknown or damage")
-	flags.StringSliceVar(&f.phases, "phase", nil, "only checkpoints of this `phase`")
-	flags.UintSliceVar(&f.vshards, "vshard", nil, "only migrations of this vShard `number`")
-	flags.StringSliceVar(&f.nodes, "node", nil, "only migrations from or to this node `number`")
+	flags.StringVar(&f.since, "since", "", "only records at or after this `time` ("+timeFormats+")")
+	flags.StringVar(&f.until, "until", "", "only records at or before this `time`")
+	flags.Uint64Var(&f.from, "from", 0, "only records with this `seq` or a higher one")
+	flags.Uint64Var(&f.to, "to", 0, "only records with this `seq` or a lower one")
+	flags.StringSliceVar(&f.migrations, "migration", nil, "only records of the migration with this `id` (or a beginning that only one id has)")
+	flags.StringSliceVar(&f.kinds, "kind", nil, "only records of this `kind`: checkpoint, abort, remove, unknown or damage")
+	flags.StringSliceVar(&f.phases, "phase", nil, "only checkpoints of this `phase`, such as CatchUp")
+	flags.UintSliceVar(&f.vshards, "vshard", nil, "only records of migrations of the vShard with this `number`")
+	flags.StringSliceVar(&f.nodes, "node", nil, "only records of migrations from or to the node with this `number`")
 }
 
-// query reads the flags. Migration ids that were typed in part are looked up.
+// query returns the query of the flags. It completes shortened migration ids from the log.
 func (f *filters) query(ctx context.Context, reader *replay.Reader) (q replay.Query, err error) {
 	q.FromSeq, q.ToSeq = f.from, f.to
 	for name, value := range map[string]string{"since": f.since, "until": f.until} {
 		if f.flags.Changed(name) && value == "" {
-			return q, usageErrorf("--%s: it has no value", name)
+			return q, usageErrorf("--%s needs a value", name)
 		}
 	}
 	for name, values := range map[string][]string{"migration": f.migrations, "kind": f.kinds, "phase": f.phases, "node": f.nodes} {
 		if f.flags.Changed(name) && len(values) == 0 {
-			return q, usageErrorf("--%s: it has no value", name)
+			return q, usageErrorf("--%s needs a value", name)
 		}
 	}
 	if f.flags.Changed("to") && f.to < max(f.from, 1) {
-		return q, usageErrorf("--to %d: give a seq from %d on", f.to, max(f.from, 1))
+		return q, usageErrorf("--to %d: give a seq of at least %d", f.to, max(f.from, 1))
 	}
 	if f.since != "" {
 		if q.SinceMS, err = parseTime(f.since); err != nil {
@@ -75,7 +75,7 @@ func (f *filters) query(ctx context.Context, reader *replay.Reader) (q replay.Qu
 	for _, name := range f.kinds {
 		kind := replay.Kind(name)
 		if !slices.Contains(replay.Kinds, kind) {
-			return q, usageErrorf("--kind %s: the kinds are %s", name, joinKinds(replay.Kinds))
+			return q, usageErrorf("--kind %s: unknown kind, the kinds are %s", name, joinKinds(replay.Kinds))
 		}
 		q.Kinds = append(q.Kinds, kind)
 	}
@@ -88,14 +88,14 @@ func (f *filters) query(ctx context.Context, reader *replay.Reader) (q replay.Qu
 	}
 	for _, v := range f.vshards {
 		if v > math.MaxUint32 {
-			return q, usageErrorf("--vshard %d: a vShard number has 32 bits", v)
+			return q, usageErrorf("--vshard %d: give a number of at most %d", v, uint32(math.MaxUint32))
 		}
 		q.VShards = append(q.VShards, uint32(v))
 	}
 	for _, text := range f.nodes {
 		node, err := strconv.ParseUint(text, 10, 64)
 		if err != nil {
-			return q, usageErrorf("--node %s: not a node number", text)
+			return q, usageErrorf("--node %s: give the number of a node, such as 7", text)
 		}
 		q.Nodes = append(q.Nodes, node)
 	}
@@ -108,7 +108,7 @@ const timeFormats = "2026-11-23T14:05:00Z, '2026-11-23 14:05:00' in UTC, or Unix
 func parseTime(text string) (ms uint64, err error) {
 	ms, err = strconv.ParseUint(text, 10, 64)
 	if err == nil && ms < minTimeMS {
-		return 0, usageErrorf("%q is a time before there were migrations, in Unix milliseconds: were seconds meant, append 000", text)
+		return 0, usageErrorf("%q is too small for a time in Unix milliseconds. If you meant seconds, append 000", text)
 	}
 	if err == nil {
 		return ms, nil
@@ -116,35 +116,35 @@ func parseTime(text string) (ms uint64, err error) {
 	for _, layout := range []string{time.RFC3339Nano, time.DateTime, "2006-01-02 15:04", "2006-01-02T15:04:05", "2006-01-02T15:04", time.DateOnly} {
 		at, err := time.Parse(layout, text)
 		if err == nil && at.UnixMilli() < minTimeMS {
-			return 0, usageErrorf("%q is a time before there were migrations", text)
+			return 0, usageErrorf("%q is too early: give a time after 2001-09-09", text)
 		}
 		if err == nil {
 			return uint64(at.UnixMilli()), nil
 		}
 	}
-	return 0, usageErrorf("%q is not a time: write %s", text, timeFormats)
+	return 0, usageErrorf("%q is not a time: give %s", text, timeFormats)
 }
 
-// minTimeMS is the year 2001: a smaller number was not meant as Unix milliseconds.
+// minTimeMS is in September 2001. A smaller number was hardly meant as Unix milliseconds.
 const minTimeMS = 1_000_000_000_000
 
-// parsePoint reads a moment in a history: a time, or #SEQ.
+// parsePoint reads a point in a history, which is a time or #SEQ.
 func parsePoint(text string) (replay.Point, error) {
 	if number, ok := strings.CutPrefix(text, "#"); ok {
 		seq, err := strconv.ParseUint(number, 10, 64)
 		if err != nil || seq == 0 {
-			return replay.Point{}, usageErrorf("%q is not a seq: write # and a number from 1 on", text)
+			return replay.Point{}, usageErrorf("%q is not a seq: give # and a number of at least 1", text)
 		}
 		return replay.Point{Seq: seq}, nil
 	}
 	ms, err := parseTime(text)
 	if seq, notASeq := strconv.ParseUint(text, 10, 64); err != nil && notASeq == nil {
-		err = usageErrorf("%w; for a seq write '#%d', with the quotes", err, seq)
+		err = usageErrorf("%w. If you meant a seq, give '#%d' with the quotes", err, seq)
 	}
 	return replay.Point{TimeMS: ms}, err
 }
 
-// listed names kinds in a sentence.
+// joinKinds lists kinds in a sentence.
 func joinKinds(kinds []replay.Kind) string {
 	names := make([]string, len(kinds))
 	for i, k := range kinds {

@@ -10,7 +10,7 @@ import (
 	"migrationlog/replay"
 )
 
-// fold reads a whole history, calling visit with every record.
+// fold reads the whole log and folds all records. It calls visit, unless that is nil, with each.
 func (t *tool) fold(ctx context.Context, dir string, visit func(replay.Record)) (*replay.Fold, error) {
 	reader, err := replay.Open(dir)
 	if err != nil {
@@ -34,12 +34,12 @@ func (t *tool) fold(ctx context.Context, dir string, visit func(replay.Record)) 
 	return fold, nil
 }
 
-// resolve finds the one migration in a history whose id is, or begins with, what
-// was typed.
+// resolve returns the id that begins with idPrefix. It returns an error if the log has no such id or
+// more than one.
 func resolve(ctx context.Context, reader *replay.Reader, idPrefix string) (checkpoint.MigrationID, error) {
 	idPrefix = strings.ToLower(idPrefix)
 	if strings.Trim(idPrefix, "0123456789abcdef-") != "" || idPrefix == "" {
-		return checkpoint.MigrationID{}, usageErrorf("%q is not a migration id, nor the beginning of one", idPrefix)
+		return checkpoint.MigrationID{}, usageErrorf("%q is not a migration id or the beginning of one: give the digits 0-9 and a-f, and hyphens", idPrefix)
 	}
 	var found []checkpoint.MigrationID
 	var lost uint64
@@ -55,15 +55,15 @@ func resolve(ctx context.Context, reader *replay.Reader, idPrefix string) (check
 			found = append(found, id)
 		}
 		if len(found) > 1 {
-			return checkpoint.MigrationID{}, usageErrorf("%q is the beginning of %s and of %s: type more of it", idPrefix, found[0], found[1])
+			return checkpoint.MigrationID{}, usageErrorf("%q is the beginning of %s and of %s: give more characters", idPrefix, found[0], found[1])
 		}
 	}
 	if len(found) == 0 && lost > 0 {
-		return checkpoint.MigrationID{}, fmt.Errorf("%w: the log has no migration %s left, but %s lost that may have been its (see 'replay-tool verify')",
+		return checkpoint.MigrationID{}, fmt.Errorf("%w: migration %s is not in the log, but the log lost %s that may belong to it. To see the damage, run 'replay-tool verify'",
 			errMatchMayBeLost, idPrefix, count(lost, "event"))
 	}
 	if len(found) == 0 {
-		return checkpoint.MigrationID{}, fmt.Errorf("%w: the log has no migration %s", errNoMatch, idPrefix)
+		return checkpoint.MigrationID{}, fmt.Errorf("%w: migration %s is not in the log. To list all events, run 'replay-tool log'", errNoMatch, idPrefix)
 	}
 	return found[0], nil
 }

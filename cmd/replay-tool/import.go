@@ -23,44 +23,51 @@ func (t *tool) importCommand() *cobra.Command {
 	var confirm bool
 	c := &cobra.Command{
 		Use:   "import DIR FILE|-",
-		Short: "Append NDJSON events to a log, through the store",
-		Long: `Append NDJSON events, as 'log -o ndjson' prints them, to the log in DIR, which is
-made if it is not there. Lines take new numbers, and those that come together are
-made durable together. A line that cannot be read ends the import with its number;
-what came before it is durable. A line is a duplicate
-if the latest row has its phase and attempt, no more: importing a file twice
-writes again what was overwritten since, and moves rows back until it is through.
+		Short: "Append NDJSON events to a log, which is created if it does not exist",
+		Long: `Append NDJSON events, in the form that 'log -o ndjson' prints, to the log in DIR.
+If DIR does not exist, import creates it with a new log. The events get new
+sequence numbers. Events that arrive together are made durable together.
 
-With --confirm the log must be there already, and a line may repeat a row, but for
-its phase and attempt have no other payload. Where the cluster has been asked, and
-what the log shows of a migration in doubt is true, this ends the doubt:
+If a line is invalid or the store rejects it, import stops and prints the number
+of the line. All events before that line are durable.
 
+A line is a duplicate if the latest row of its migration has the same phase and
+attempt. Import does not append it, and does not compare the payloads. If you
+import a file twice, the second import appends events of older phases again, so
+that rows move back until the import is complete.
+
+With --confirm, the log must exist, and import also appends a line that repeats
+the latest row. It rejects such a line if its payload differs from the row's. Use
+--confirm to clear a doubt. First ask the cluster for the true state of the
+migration. If the row in the log is right, append it again, as in the example. If
+it is wrong, import the right row, abort or removal.`,
+		Example: `  replay-tool log OLD -o ndjson | replay-tool import NEW -
   replay-tool state DIR MIGRATION -o ndjson | replay-tool import --confirm DIR -`,
 		Args: argCount(2, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			return t.runImport(c.Context(), args[0], args[1], confirm)
 		},
 	}
-	c.Flags().BoolVar(&confirm, "confirm", false, "write lines that change nothing, too: they say that what the log shows is true, and end a doubt")
+	c.Flags().BoolVar(&confirm, "confirm", false, "also append lines that repeat the latest row, or end a migration that has no row, to clear a doubt")
 	return c
 }
 
-// maxLineBytes bounds a line. The largest event is 64 KiB of CBOR, of which JSON
-// may need six characters a byte.
+// maxLineBytes bounds a line. The largest event has 64 KiB of CBOR, and JSON
+// may need six characters per byte.
 const maxLineBytes = 1 << 20
 
-// importer counts what became of the lines.
+// importer appends lines to a store and counts the results.
 type importer struct {
 	store     *migrationlog.Store
 	opts      []migrationlog.WriteOption
-	doneLines uint64 // all lines up to this one are done with
+	doneLines uint64 // every line up to this one is handled
 
 	Lines      uint64 `json:"lines"`
 	Appended   uint64 `json:"appended"`
 	Duplicates uint64 `json:"duplicates"`
 	Differs    uint64 `json:"differs"` // duplicates with another payload
-	Absent     uint64 `json:"absent"`  // aborts and removals of migrations without a row
-	Damage     uint64 `json:"damage"`  // lines that stand for damage
+	Absent     uint64 `json:"absent"`  // aborts and removals of migrations without a row, which append nothing
+	Damage     uint64 `json:"damage"`  // damage lines: places where the source log lost events
 }
 
 func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) error {
@@ -79,12 +86,12 @@ func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) er
 		return err
 	}
 	if readErr != nil {
-		t.statusf("began a new log in %s", dir)
+		t.statusf("created a new log in %s", dir)
 	}
 	report := store.Report()
 	t.reportFindings(report)
 	for _, file := range report.Quarantined {
-		t.statusf("set aside in %s", filepath.Join(dir, file))
+		t.statusf("quarantined: the repair kept the original bytes in %s", filepath.Join(dir, file))
 	}
 	m := &importer{store: store}
 	if confirm {
@@ -93,37 +100,37 @@ func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) er
 	p := t.progress("lines imported:")
 	err = m.lines(ctx, in, p)
 	p.end()
-	if closeErr := store.Close(); !errors.Is(err, migrationlog.ErrFailed) { // else it is the same
+	if closeErr := store.Close(); !errors.Is(err, migrationlog.ErrFailed) { // after ErrFailed, Close returns the same error
 		err = errors.Join(err, closeErr)
 	}
 	if errors.Is(err, migrationlog.ErrFailed) {
-		t.statusf("%s before that: in the log and durable; of the lines from %d on, up to %d are in it perhaps: see 'replay-tool log %s -n %d' before you go on",
-			count(m.Appended, "event"), m.doneLines+1, maxBatchLines, quoted(dir), maxBatchLines)
+		t.statusf("import stopped: a write failed after %s, which are durable. Up to %d lines from line %d on may also be in the log. Find the last one with 'replay-tool log %s -n %d', and import the lines after it",
+			count(m.Appended, "appended event"), maxBatchLines, m.doneLines+1, quoted(dir), maxBatchLines)
 		return err
 	}
 	if err != nil {
-		t.statusf("%s before that: in the log and durable; go on with line %d", count(m.Appended, "event"), m.doneLines+1)
+		t.statusf("import stopped: %s appended and durable. To resume, import the input from line %d on", count(m.Appended, "event"), m.doneLines+1)
 		return err
 	}
 	if err := t.importSummary(m, dir); err != nil {
 		return err
 	}
 	if m.Damage > 0 {
-		t.statusf("%s for damage in the log that they come from: what was lost there is not here either", count(m.Damage, "line"))
+		t.statusf("the input has %s: the events that its log lost are missing in this log too. To see which migrations are in doubt, run 'replay-tool verify' on that log", count(m.Damage, "damage line"))
 		return silentExit{exitDamage}
 	}
 	return nil
 }
 
-// openInput opens a file to be read. Of a named pipe that waits for a writer, for ever
-// perhaps; until ctx ends.
+// openInput opens a file for reading. Opening a named pipe blocks until it has a writer, so
+// openInput returns early if ctx is canceled.
 func openInput(ctx context.Context, file string) (*os.File, error) {
 	info, err := os.Stat(file)
 	if err != nil {
 		return nil, err
 	}
 	if info.IsDir() {
-		return nil, usageErrorf("%s: a directory; give a file of NDJSON", file)
+		return nil, usageErrorf("%s is a directory: give a file of NDJSON lines", file)
 	}
 	type result struct {
 		file *os.File
@@ -149,17 +156,19 @@ func (t *tool) importSummary(m *importer, dir string) error {
 	case outputNDJSON:
 		return writeLine(t.stdout, m)
 	}
-	_, err := fmt.Fprintf(t.stdout, "%s: %s appended, %s (%d with another payload), %d aborts or removals of nothing\n",
+	_, err := fmt.Fprintf(t.stdout, "%s: %s appended, %s (%d with another payload), %d aborts or removals of migrations without a row\n",
 		count(m.Lines, "line"), count(m.Appended, "event"), count(m.Duplicates, "duplicate"), m.Differs, m.Absent)
 	t.statusf("next: replay-tool info %s", quoted(dir))
 	return err
 }
 
+// lines imports in. If it returns an error, doneLines is the number of the last line before the
+// failure.
 func (m *importer) lines(ctx context.Context, in io.Reader, p *progress) error {
 	var number uint64
 	for lines, err := range readLines(ctx, in) {
 		var events []checkpoint.Event
-		var numbers []uint64 // of their lines
+		var numbers []uint64 // per event, the number of its line
 		for _, line := range lines {
 			number++
 			event, parseErr := m.read(line)
@@ -173,7 +182,7 @@ func (m *importer) lines(ctx context.Context, in io.Reader, p *progress) error {
 			}
 		}
 		if errors.Is(err, bufio.ErrTooLong) {
-			err = usageErrorf("line %d: longer than %d bytes", number+1, maxLineBytes)
+			err = usageErrorf("line %d: it is longer than %d bytes, so it is not an event", number+1, maxLineBytes)
 		}
 		receipts, writeErr := m.store.WriteAll(events, m.opts...)
 		m.count(receipts)
@@ -189,16 +198,17 @@ func (m *importer) lines(ctx context.Context, in io.Reader, p *progress) error {
 	return nil
 }
 
-// At most so many lines are written together. So many more wait meanwhile.
 const (
+	// A batch of lines, written with one call of WriteAll, ends at the first of these limits.
 	maxBatchLines = 1000
 	maxBatchBytes = 1 << 20
+	// bufferedLines is the number of lines that are read ahead while a batch is written.
 	bufferedLines = 128
 )
 
-// readLines yields the lines of in, those together that have come meanwhile, and ends with
-// an error of reading, beside the lines before it, or with ctx's: also when a read is
-// waiting, as one of standard input may for ever.
+// readLines yields the lines of in, in batches. A batch ends at a limit, or if no further line has
+// been read yet. If reading fails, readLines yields the lines before the failure with the error. If
+// ctx is canceled, it yields ctx's error at once, even if a read of in is blocked.
 func readLines(ctx context.Context, in io.Reader) iter.Seq2[[][]byte, error] {
 	type result struct {
 		line []byte
@@ -211,7 +221,7 @@ func readLines(ctx context.Context, in io.Reader) iter.Seq2[[][]byte, error] {
 		go func() {
 			defer close(results)
 			scanner := bufio.NewScanner(in)
-			scanner.Buffer(nil, maxLineBytes+2) // with its end
+			scanner.Buffer(nil, maxLineBytes+2) // the line and its line break
 			for more := true; more; {
 				more = scanner.Scan()
 				r := result{bytes.Clone(scanner.Bytes()), scanner.Err()}
@@ -250,7 +260,7 @@ func readLines(ctx context.Context, in io.Reader) iter.Seq2[[][]byte, error] {
 	}
 }
 
-// read returns the event of a line, nil for none.
+// read returns the event of a line. It returns nil if the line is empty or reports damage.
 func (m *importer) read(line []byte) (checkpoint.Event, error) {
 	if len(bytes.TrimSpace(line)) == 0 {
 		return nil, nil
@@ -258,18 +268,18 @@ func (m *importer) read(line []byte) (checkpoint.Event, error) {
 	m.Lines++
 	var r replay.Record
 	if err := json.Unmarshal(line, &r); errors.As(err, new(*json.SyntaxError)) {
-		return nil, usageErrorf("%w: a line is one JSON object, as 'log -o ndjson' prints them", err)
+		return nil, usageErrorf("%w: each line must be one JSON object, as 'log -o ndjson' prints it", err)
 	} else if err != nil {
 		return nil, usageError{err}
 	}
 	if r.Damage != nil {
-		if !r.Damage.Torn { // a torn write never was an event
+		if !r.Damage.Torn { // a torn write loses no event
 			m.Damage++
 		}
 		return nil, nil
 	}
 	if r.Unknown != nil {
-		return nil, usageErrorf("an event of kind %d, which a newer version wrote: import it with that version", r.Unknown.Kind)
+		return nil, usageErrorf("the event has kind %d, which a newer version wrote: import it with that version", r.Unknown.Kind)
 	}
 	return r.Event, nil
 }

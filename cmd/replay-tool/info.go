@@ -20,7 +20,7 @@ import (
 func (t *tool) info() *cobra.Command {
 	return &cobra.Command{
 		Use:   "info DIR",
-		Short: "Show one screen: range, times, sizes, health, what to ask next",
+		Short: "Show a summary: size, events, times, rows, health and the next command to run",
 		Args:  argCount(1, 1),
 		RunE:  func(c *cobra.Command, args []string) error { return t.runInfo(c.Context(), args[0]) },
 	}
@@ -39,8 +39,8 @@ type infoScreen struct {
 	LatestMS     uint64                 `json:"latest_ms"`
 	Rows         int                    `json:"rows"`
 	RowsByPhase  map[string]int         `json:"rows_by_phase"`
-	LockNamesPID string                 `json:"lock_names_pid"` // a writer's that runs or was killed
-	// QuarantinedFiles were set aside by repairs, now and earlier.
+	LockNamesPID string                 `json:"lock_names_pid"` // of the writer that has the log open, or was killed while it had
+	// QuarantinedFiles is the number of files in quarantine/, from all repairs so far.
 	QuarantinedFiles int `json:"quarantined_files"`
 
 	Report        replay.Report `json:"report"`
@@ -148,7 +148,7 @@ func (t *tool) infoText(s infoScreen) {
 	}
 	fmt.Fprintln(w)
 	if s.LockNamesPID != "" {
-		fmt.Fprintf(w, "writer     process %s has it open, or was killed\n", s.LockNamesPID)
+		fmt.Fprintf(w, "writer     process %s has the log open, or was killed while it had\n", s.LockNamesPID)
 	}
 	switch {
 	case len(r.Damage) > 0:
@@ -160,14 +160,14 @@ func (t *tool) infoText(s infoScreen) {
 		fmt.Fprintf(w, "health     clean\n")
 	}
 	if s.QuarantinedFiles > 0 {
-		fmt.Fprintf(w, "quarantine %s in quarantine/ that repairs set aside, each with a report beside it\n", count(s.QuarantinedFiles, "file"))
+		fmt.Fprintf(w, "quarantine %s in quarantine/, kept by repairs, each with a report (.json)\n", count(s.QuarantinedFiles, "file"))
 	}
 	fmt.Fprintf(w, "next       %s\n", s.SuggestedNext)
 }
 
 func unnamedInDoubt(r replay.Report) string {
 	if r.UnnamedInDoubt {
-		return ", and perhaps some that have no row"
+		return ", possibly also migrations without a row"
 	}
 	return ""
 }

@@ -15,7 +15,7 @@ import (
 	"migrationlog/replay"
 )
 
-// logCommand lists records.
+// logCommand is one run of the command log.
 type logCommand struct {
 	*tool
 	filters filters
@@ -35,25 +35,25 @@ func (t *tool) log() *cobra.Command {
 	l := &logCommand{tool: t}
 	c := &cobra.Command{
 		Use:   "log DIR",
-		Short: "List the history, with damage in its place",
+		Short: "List all events in order, with the damage between them",
 		Args:  argCount(1, 1),
 		RunE:  func(c *cobra.Command, args []string) error { return l.run(c.Context(), args[0]) },
 	}
 	l.filters.register(c)
-	c.Flags().BoolVarP(&l.follow, "follow", "f", false, "go on with what is appended, until interrupted")
-	c.Flags().IntVarP(&l.last, "last", "n", 0, "only the last `N` records")
-	c.Flags().BoolVar(&l.reverse, "reverse", false, "newest first")
+	c.Flags().BoolVarP(&l.follow, "follow", "f", false, "wait for new events and print them, until interrupted")
+	c.Flags().IntVarP(&l.last, "last", "n", 0, "print only the last `N` records")
+	c.Flags().BoolVar(&l.reverse, "reverse", false, "print the newest record first")
 	return c
 }
 
 func (l *logCommand) run(ctx context.Context, dir string) error {
 	switch {
 	case l.last < 0 || l.last == 0 && l.filters.flags.Changed("last"):
-		return usageErrorf("--last %d: give a number from 1 on", l.last)
+		return usageErrorf("--last %d: give a number of at least 1", l.last)
 	case l.follow && l.reverse:
-		return usageErrorf("--follow and --reverse do not go together")
+		return usageErrorf("--follow and --reverse cannot be used together: remove one of them")
 	case l.follow && l.output == outputJSON:
-		return usageErrorf("--follow has no end, and a JSON array has: use -o ndjson")
+		return usageErrorf("--follow cannot print a JSON array, because its output has no end: use -o ndjson")
 	}
 	reader, err := replay.Open(dir)
 	if err != nil {
@@ -94,14 +94,14 @@ func (f *filters) anySet() bool {
 	return false
 }
 
-// list prints what is there now: at once, or, where the end decides what comes
-// first, once all is read.
+// list prints the matching records that are in the log now. It prints each at once, unless --last,
+// --reverse or -o json needs all of them first.
 func (l *logCommand) list(ctx context.Context, reader *replay.Reader) error {
 	var buffered []replay.Record
 	bufferAll := l.reverse || l.last > 0 || l.output == outputJSON
 	p := l.progress("events read:")
 	var n uint64
-	for r, err := range reader.Records(ctx, replay.Query{}) { // all: the verdict is the log's
+	for r, err := range reader.Records(ctx, replay.Query{}) { // the exit code is about the whole log
 		if err != nil {
 			p.end()
 			return err
@@ -144,7 +144,7 @@ func (l *logCommand) list(ctx context.Context, reader *replay.Reader) error {
 
 const followInterval = 200 * time.Millisecond
 
-// followFrom prints what is appended from now on.
+// followFrom prints the records that are appended after those in l.fold.
 func (l *logCommand) followFrom(ctx context.Context, dir string) error {
 	for {
 		select {
@@ -162,7 +162,7 @@ func (l *logCommand) followFrom(ctx context.Context, dir string) error {
 				return err
 			}
 			if r.Damage != nil && (r.Damage.Torn || r.Damage.FirstSeq < next) {
-				continue // shown already, or a write in progress
+				continue // already shown, or a write in progress
 			}
 			l.fold.Add(r)
 			if !l.matcher.Match(r) {
@@ -193,8 +193,8 @@ func (l *logCommand) print(r replay.Record) error {
 	return nil
 }
 
-// tablePageRows is how many rows are aligned with each other: a table of millions
-// must not wait for its end.
+// tablePageRows is the number of rows that are aligned together. It is bounded because rows are
+// printed only after all of them are known.
 const tablePageRows = 1000
 
 func (l *logCommand) flush() error {

@@ -18,13 +18,13 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run is the whole program: it returns the exit code.
+// run runs the command in args and returns the exit code of the process.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	out := &stickyWriter{w: stdout}
 	root := newRoot(stdin, out, stderr)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	if out.err != nil { // then what was to be told was not
+	if out.err != nil { // the output is incomplete, so success must not be reported
 		err = out.err
 	}
 	if message := messageOf(err); message != "" {
@@ -33,7 +33,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return exitCode(err)
 }
 
-// tool is what all commands share.
+// tool has the streams and the flags that all commands share.
 type tool struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
@@ -46,26 +46,26 @@ func newRoot(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	t := &tool{stdin: stdin, stdout: stdout, stderr: stderr}
 	root := &cobra.Command{
 		Use:   "replay-tool",
-		Short: "Ask a migration log what happened",
-		Long: `Ask a migration log what happened.
+		Short: "Show the history, the state and the damage of a migration log",
+		Long: `Show the history, the state and the damage of a migration log.
 
-DIR is the directory of a log. Reading takes no lock and writes nothing: it is
-safe beside a running coordinator.
+DIR is the directory of a log. Only demo and import write to it. All other
+commands take no lock and are safe while a coordinator has the log open.
 
 Exit codes:
   0  clean                   5  another writer has the log open
   1  I/O error               6  nothing matched
   2  wrong usage or input    8  the log is in a newer format
   3  the log is damaged      130  interrupted
-  4  only its tail is torn`,
+  4  only a torn tail`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usageErrorf("name a command (see 'replay-tool --help')")
+				return usageErrorf("no command given: choose one from 'replay-tool --help'")
 			}
-			return usageErrorf("there is no command %q (see 'replay-tool --help')", args[0])
+			return usageErrorf("unknown command %q: choose one from 'replay-tool --help'", args[0])
 		},
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			return t.checkFlags()
@@ -78,14 +78,14 @@ Exit codes:
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		message, _, notANumber := strings.Cut(err.Error(), ": strconv.")
 		if notANumber {
-			message += ": give a number from 0 on"
+			message += ": give a number of at least 0"
 		}
 		return usageErrorf("%s (see '%s --help')", message, c.CommandPath())
 	})
 	flags := root.PersistentFlags()
-	flags.StringVarP(&t.output, "output", "o", outputTable, "`format` of the output: table, json or ndjson")
-	flags.StringVar(&t.timeStyle, "time", timeISO, "how tables show times: iso (UTC), relative (to the first shown) or raw (Unix ms)")
-	flags.BoolVarP(&t.quiet, "quiet", "q", false, "no summaries and no progress on stderr")
+	flags.StringVarP(&t.output, "output", "o", outputTable, "output `format`: table, json or ndjson")
+	flags.StringVar(&t.timeStyle, "time", timeISO, "`style` of the times in tables: iso (UTC), relative (to the first time shown) or raw (Unix ms)")
+	flags.BoolVarP(&t.quiet, "quiet", "q", false, "print no summaries and no progress to stderr")
 	root.AddCommand(t.demo(), t.coordinator(), t.info(), t.log(), t.show(), t.state(), t.verify(), t.importCommand(), t.version())
 	return root
 }
@@ -94,17 +94,17 @@ func (t *tool) checkFlags() error {
 	switch t.output {
 	case outputTable, outputJSON, outputNDJSON:
 	default:
-		return usageErrorf("--output %s: the formats are table, json and ndjson", t.output)
+		return usageErrorf("--output %s: unknown format, use table, json or ndjson", t.output)
 	}
 	switch t.timeStyle {
 	case timeISO, timeRelative, timeRaw:
 	default:
-		return usageErrorf("--time %s: the styles are iso, relative and raw", t.timeStyle)
+		return usageErrorf("--time %s: unknown style, use iso, relative or raw", t.timeStyle)
 	}
 	return nil
 }
 
-// stickyWriter remembers that writing failed.
+// stickyWriter keeps the first write error and returns it from all later writes.
 type stickyWriter struct {
 	w   io.Writer
 	err error
@@ -119,17 +119,17 @@ func (s *stickyWriter) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// argCount checks the number of a command's arguments.
+// argCount returns a check that a command has minArgs to maxArgs arguments.
 func argCount(minArgs, maxArgs int) cobra.PositionalArgs {
 	return func(c *cobra.Command, given []string) error {
 		if len(given) < minArgs || len(given) > maxArgs {
-			return usageErrorf("usage: %s", c.UseLine())
+			return usageErrorf("wrong number of arguments (usage: %s)", c.UseLine())
 		}
 		return nil
 	}
 }
 
-// say prints a line for people, unless they asked for quiet.
+// statusf prints a line for people to stderr, unless --quiet is set.
 func (t *tool) statusf(format string, args ...any) {
 	if !t.quiet {
 		fmt.Fprintf(t.stderr, format+"\n", args...)

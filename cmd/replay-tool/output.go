@@ -35,7 +35,7 @@ func (t *tool) writeJSON(v any) error {
 	return err
 }
 
-// writeLines writes each value as one line of JSON, or all as one array.
+// writeLines writes one line of JSON per value, or one array of all values with -o json.
 func writeLines[T any](t *tool, values []T) error {
 	if t.output == outputJSON {
 		return t.writeJSON(append([]T{}, values...))
@@ -57,7 +57,7 @@ func writeLine(w io.Writer, v any) error {
 	return err
 }
 
-// factsJSON is what a row's history tells of the move, null where it does not.
+// factsJSON has the facts of a migration. A fact that is not known is null.
 type factsJSON struct {
 	SourceNode         *uint64         `json:"source_node"`
 	TargetNode         *uint64         `json:"target_node"`
@@ -79,7 +79,7 @@ func factsOf(f projection.Facts) factsJSON {
 	return out
 }
 
-// stateRow is a row as `state -o json` prints it, and import reads it.
+// stateRow is a row in the form that `state -o json` prints and import reads.
 type stateRow struct {
 	Kind        replay.Kind            `json:"kind"`
 	MigrationID checkpoint.MigrationID `json:"migration_id"`
@@ -102,7 +102,7 @@ func stateRowOf(r projection.Row) stateRow {
 	return stateRow{replay.KindCheckpoint, c.MigrationID, c.Attempt, c.Phase(), c.Payload, c.CRC32C, c.TimestampMS, r.Seq, doubt, factsOf(r.Facts)}
 }
 
-// table aligns cells that are separated by tabs.
+// table starts a table with a heading. Flush aligns its columns and prints them.
 func table(w io.Writer, heading ...string) *tabwriter.Writer {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row(tw, heading...)
@@ -113,10 +113,10 @@ func row(w io.Writer, cells ...string) {
 	fmt.Fprintln(w, strings.Join(cells, "\t"))
 }
 
-// clock shows Unix milliseconds in the style that was asked for.
+// clock formats Unix milliseconds in the style of --time.
 type clock struct {
 	style   string
-	firstMS *uint64
+	firstMS *uint64 // the first time shown, nil before that
 }
 
 func (t *tool) clock() *clock { return &clock{style: t.timeStyle} }
@@ -140,7 +140,7 @@ func (c *clock) show(ms uint64) string {
 // maxShownMS is the last millisecond of the year 9999.
 const maxShownMS = 253402300799999
 
-// stepOf names what a record did: a phase, "abort" or "remove".
+// stepOf returns the STEP column of a record: a phase, "abort" or "remove".
 func stepOf(r replay.Record) string {
 	if u, ok := r.Event.(checkpoint.Upserted); ok {
 		return u.Checkpoint.Phase().String()
@@ -148,7 +148,7 @@ func stepOf(r replay.Record) string {
 	return string(r.Kind())
 }
 
-// detailOf says what a record adds, for people.
+// detailOf returns the DETAIL column of a record.
 func detailOf(r replay.Record) string {
 	switch e := r.Event.(type) {
 	case checkpoint.Upserted:
@@ -162,7 +162,7 @@ func detailOf(r replay.Record) string {
 	case checkpoint.Removed:
 		return ""
 	}
-	return fmt.Sprintf("event kind %d of a newer version", r.Unknown.Kind)
+	return fmt.Sprintf("event kind %d, written by a newer version", r.Unknown.Kind)
 }
 
 func payloadDetail(p checkpoint.Payload) string {
@@ -198,10 +198,10 @@ func compensationDetail(c checkpoint.Compensation) string {
 	return fmt.Sprintf("%s(group %d, node %d)", c.Kind, c.GroupID, c.PeerID)
 }
 
-// tornExplanation is what can be known of a torn tail.
-const tornExplanation = "a write that was cut short; it had not been acknowledged, unless the disk dropped what it had synced"
+// tornExplanation follows the position of a torn tail in the messages of several commands.
+const tornExplanation = "an interrupted write, which was not acknowledged unless the disk lost data after a successful sync"
 
-// reportFindings says on stderr what a report has to say, if anything.
+// reportFindings prints the damage, the torn tail and the doubts of a report to stderr.
 func (t *tool) reportFindings(r replay.Report) {
 	for _, d := range r.Damage {
 		t.statusf("damage: %s", d)
@@ -210,11 +210,11 @@ func (t *tool) reportFindings(r replay.Report) {
 		t.statusf("%s (%s)", r.TornTail, tornExplanation)
 	}
 	if len(r.InDoubt) > 0 {
-		t.statusf("in doubt: %s whose last event may be among the lost (see 'replay-tool verify')", count(len(r.InDoubt), "migration"))
+		t.statusf("in doubt: %s whose last event may be lost. To list them, run 'replay-tool verify'", count(len(r.InDoubt), "migration"))
 	}
 }
 
-// count says how many of a thing there are: "1 event", "2 events".
+// count returns a number with its noun: "1 event", "2 events".
 func count[N int | uint64](n N, thing string) string {
 	if n == 1 {
 		return "1 " + thing
@@ -222,7 +222,7 @@ func count[N int | uint64](n N, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
-// quoted is a path as a shell takes it.
+// quoted returns a path in the form in which a shell reads it as one word.
 func quoted(path string) string {
 	if strings.ContainsFunc(path, func(r rune) bool {
 		return !strings.ContainsRune("/._-+,:@%", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)

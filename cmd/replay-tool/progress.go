@@ -9,9 +9,9 @@ import (
 	"golang.org/x/term"
 )
 
-// progress shows on a terminal how far something is that takes over a second.
+// progress shows a counter on a terminal if a command takes longer than progressDelay.
 type progress struct {
-	w     io.Writer // nil: nobody watches
+	w     io.Writer // nil if stderr is not a terminal or --quiet is set
 	label string
 	next  time.Time
 	calls uint64
@@ -28,7 +28,7 @@ func (t *tool) progress(label string) *progress {
 	return p
 }
 
-// at tells how many of the things have been done.
+// update sets the counter.
 func (p *progress) update(done uint64) {
 	p.calls++
 	if p.w == nil || p.calls%16 != 0 || time.Now().Before(p.next) {
@@ -39,7 +39,7 @@ func (p *progress) update(done uint64) {
 	fmt.Fprintf(p.w, "\r%s %d", p.label, done)
 }
 
-// end clears the line.
+// end clears the counter from the terminal.
 func (p *progress) end() {
 	if p.shown {
 		fmt.Fprint(p.w, "\r\x1b[K")

@@ -19,20 +19,20 @@ import (
 func (t *tool) show() *cobra.Command {
 	return &cobra.Command{
 		Use:   "show DIR MIGRATION",
-		Short: "Tell one migration's story: every step, how long it took, what it added",
-		Long:  "Tell one migration's story: every step, how long it took, what it added.\nMIGRATION is an id, or as much of its beginning as no other id has.",
+		Short: "Show the history of one migration: each step, its duration and its details",
+		Long:  "Show the history of one migration: each step, its duration and its details.\nMIGRATION is an id, or a beginning that only one id has.",
 		Args:  argCount(2, 2),
 		RunE:  func(c *cobra.Command, args []string) error { return t.runShow(c.Context(), args[0], args[1]) },
 	}
 }
 
-// story is one migration's records, and what they told.
+// migrationHistory has the records of one migration, and the facts and the row that follow from them.
 type migrationHistory struct {
 	id      checkpoint.MigrationID
 	vshard  uint32
 	facts   projection.Facts
 	records []replay.Record
-	lost    []uint64 // numbers of its events that are lost: a record, or a snapshot's row, names them
+	lost    []uint64 // lost events of it whose numbers are known from a later record or from a snapshot
 	inDoubt bool
 	row     *projection.Row // nil for none
 }
@@ -77,7 +77,7 @@ func (t *tool) runShow(ctx context.Context, dir, idPrefix string) error {
 	return reportExit(report)
 }
 
-// setRow sets the row after the last record. A snapshot may have it though its event is lost.
+// setRow sets the final row. If the row comes from a snapshot, its event may be lost.
 func (s *migrationHistory) setRow(row projection.Row) {
 	s.row, s.facts = &row, row.Facts
 	if n := len(s.records); n > 0 && s.records[n-1].Seq < row.Seq {
@@ -95,7 +95,7 @@ func (s *migrationHistory) add(r replay.Record, view *projection.View) {
 	}
 }
 
-// MarshalJSON writes the story with the facts that are known.
+// MarshalJSON writes the object that `show -o json` prints.
 func (s migrationHistory) MarshalJSON() ([]byte, error) {
 	out := struct {
 		MigrationID checkpoint.MigrationID `json:"migration_id"`
@@ -115,7 +115,7 @@ func (t *tool) historyText(s migrationHistory) error {
 		fmt.Fprintf(t.stdout, ", pause budget %d us", s.facts.WritePauseBudgetUS)
 	}
 	if s.facts.SourceUncertain || s.facts.TargetUncertain {
-		fmt.Fprint(t.stdout, "\n(what has a ? may be of an earlier life of the id: an event since it was told may be lost)")
+		fmt.Fprint(t.stdout, "\n(a value with ? may belong to an earlier incarnation of the id, because a later event may be lost)")
 	}
 	fmt.Fprintf(t.stdout, "\n%s\n\n", s.outcome())
 
@@ -127,26 +127,26 @@ func (t *tool) historyText(s migrationHistory) error {
 			attempt = strconv.FormatUint(uint64(u.Checkpoint.Attempt), 10)
 		}
 		if slices.Contains(s.lost, r.PrevSeq) {
-			row(tw, strconv.FormatUint(r.PrevSeq, 10), "", "LOST", "", "", fmt.Sprintf("seq %d names it as the one before", r.Seq))
+			row(tw, strconv.FormatUint(r.PrevSeq, 10), "", "LOST", "", "", fmt.Sprintf("seq %d links to it as the previous event", r.Seq))
 		}
 		row(tw, strconv.FormatUint(r.Seq, 10), clock.show(r.WallMS()), stepOf(r), attempt, s.sincePrevious(i), detailOf(r))
 	}
 	return tw.Flush()
 }
 
-// outcome says in words where the migration stands.
+// outcome describes the state of the migration in words.
 func (s migrationHistory) outcome() string {
 	last := s.records[len(s.records)-1]
 	doubt := ""
 	if s.inDoubt {
-		doubt = " - in doubt: an event lost since may have been its last"
+		doubt = " (in doubt: a lost event may have been its last)"
 	}
 	took := "over " + span(s.records[0].WallMS(), last.WallMS())
 	if s.row != nil && s.row.Seq > last.Seq {
-		return fmt.Sprintf("at %s, from a snapshot: event %d itself is lost%s", s.row.Checkpoint.Phase(), s.row.Seq, doubt)
+		return fmt.Sprintf("at %s, according to a snapshot. The event itself, seq %d, is lost%s", s.row.Checkpoint.Phase(), s.row.Seq, doubt)
 	}
 	if _, isCheckpoint := last.Event.(checkpoint.Upserted); isCheckpoint && s.row == nil {
-		return "without a row, from a snapshot: the event that ended it is lost" + doubt
+		return "without a row, according to a snapshot. The event that ended it is lost" + doubt
 	}
 	switch e := last.Event.(type) {
 	case checkpoint.Aborted:
@@ -159,10 +159,10 @@ func (s migrationHistory) outcome() string {
 		}
 		return fmt.Sprintf("in flight at %s, %s%s", e.Checkpoint.Phase(), took, doubt)
 	}
-	return "last recorded by a newer version, " + took
+	return "last event written by a newer version, " + took
 }
 
-// took is the time from the record before to this one, by their wall clocks.
+// sincePrevious returns the time from the previous record to record i, by their wall clocks.
 func (s migrationHistory) sincePrevious(i int) string {
 	if i == 0 {
 		return ""
@@ -177,5 +177,5 @@ func span(fromMS, toMS uint64) string {
 	return (time.Duration(min(toMS-fromMS, maxSpanMS)) * time.Millisecond).String()
 }
 
-// maxSpanMS is the longest time that a Duration has.
+// maxSpanMS is the longest time that a time.Duration can hold.
 const maxSpanMS = uint64(math.MaxInt64 / time.Millisecond)

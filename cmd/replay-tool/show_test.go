@@ -16,8 +16,8 @@ import (
 // show agrees with state if a snapshot has what the log has lost: the row, or that there is none.
 func TestShow_ALostEventThatASnapshotCovers(t *testing.T) {
 	for kind, want := range map[replay.Kind]string{
-		replay.KindCheckpoint: "from a snapshot: event",
-		replay.KindRemove:     "the event that ended it is lost",
+		replay.KindCheckpoint: "according to a snapshot. The event itself, seq",
+		replay.KindRemove:     "according to a snapshot. The event that ended it is lost",
 	} {
 		dir := filepath.Join(t.TempDir(), "log")
 		require.Zero(t, run(t.Context(), []string{"import", "-q", dir, "testdata/kinds.ndjson"}, nil, io.Discard, io.Discard))

@@ -22,23 +22,23 @@ func (t *tool) state() *cobra.Command {
 		Args:  argCount(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			if c.Flags().Changed("at") && at == "" {
-				return usageErrorf("--at: it has no value")
+				return usageErrorf("--at needs a value: #SEQ or a time")
 			}
 			if snapshot {
 				if at != "" {
-					return usageErrorf("--at and --snapshot do not go together")
+					return usageErrorf("--at and --snapshot cannot be used together: remove one of them")
 				}
 				return t.runSnapshot(args[0], args[1:])
 			}
 			return t.runState(c.Context(), args[0], args[1:], at)
 		},
 	}
-	c.Flags().StringVar(&at, "at", "", "the state at this `point`: #SEQ, or a time ("+timeFormats+")")
-	c.Flags().BoolVar(&snapshot, "snapshot", false, "the rows of the newest snapshot, also of events that the log has lost")
+	c.Flags().StringVar(&at, "at", "", "show the state at this `point`: #SEQ, or a time ("+timeFormats+")")
+	c.Flags().BoolVar(&snapshot, "snapshot", false, "show the rows of the newest snapshot, even if the log has lost their events")
 	return c
 }
 
-// runSnapshot shows what a snapshot has. It does not look at the log.
+// runSnapshot shows the rows of the newest intact snapshot. It does not read the segments.
 func (t *tool) runSnapshot(dir string, idPrefix []string) error {
 	reader, err := replay.Open(dir)
 	if err != nil {
@@ -57,14 +57,14 @@ func (t *tool) runSnapshot(dir string, idPrefix []string) error {
 	if err := t.showRows(rows); err != nil {
 		return err
 	}
-	t.statusf("as of #%d: what the log has after that is not in it", view.LastSeq())
+	t.statusf("these rows are as of #%d. They do not include later events of the log", view.LastSeq())
 	if len(rows) == 0 && len(idPrefix) > 0 {
 		return silentExit{exitNoMatch}
 	}
 	return nil
 }
 
-// showRows prints rows in the format that was asked for.
+// showRows prints rows in the format of --output.
 func (t *tool) showRows(rows []projection.Row) error {
 	if t.output == outputTable {
 		return t.stateTable(rows)
@@ -101,10 +101,10 @@ func (t *tool) runState(ctx context.Context, dir string, idPrefix []string, at s
 		rows = slices.DeleteFunc(rows, func(r projection.Row) bool { return r.Checkpoint.MigrationID != id })
 	}
 	if last := fold.View.LastSeq(); point.Seq > last {
-		return usageErrorf("--at %s: the log ends with #%d", at, last)
+		return usageErrorf("--at %s: the log ends with #%d, give that or an earlier number", at, last)
 	}
 	report := fold.Report()
-	if t.output != outputTable || len(rows) > 0 || len(idPrefix) == 0 { // else that is said below
+	if t.output != outputTable || len(rows) > 0 || len(idPrefix) == 0 { // otherwise the message below replaces the table
 		if err := t.showRows(rows); err != nil {
 			return err
 		}
@@ -114,7 +114,7 @@ func (t *tool) runState(ctx context.Context, dir string, idPrefix []string, at s
 		return err
 	}
 	if len(idPrefix) > 0 && len(rows) == 0 {
-		t.statusf("migration %s has no row there: it was aborted or removed, or had not begun, or its events are lost (see 'replay-tool show')", idPrefix[0])
+		t.statusf("migration %s has no row at this point: it was aborted or removed, had not started, or its events are lost. To see its history, run: replay-tool show %s %s", idPrefix[0], quoted(dir), idPrefix[0])
 		return silentExit{exitNoMatch}
 	}
 	return nil
@@ -140,8 +140,8 @@ func (t *tool) stateTable(rows []projection.Row) error {
 	return tw.Flush()
 }
 
-// factCells are source node, target node and source group: "?" where the history
-// does not tell, and with a "?" behind them where they may be of an earlier life.
+// factCells returns the source node, the target node and the source group. A fact that is not known
+// is "?". A fact that may belong to an earlier incarnation ends with "?".
 func factCells(f projection.Facts) (from, to, group string) {
 	from, to, group = "?", "?", "?"
 	if f.HasSource {

@@ -288,7 +288,7 @@ func FuzzImport(f *testing.F) {
 		case exitUsage:
 			require.Contains(t, errs.String(), "line ")
 		case exitDamage:
-			require.Contains(t, errs.String(), "for damage in the log")
+			require.Contains(t, errs.String(), "damage line")
 		default:
 			require.Equal(t, exitClean, code, errs.String())
 		}

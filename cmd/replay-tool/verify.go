@@ -13,7 +13,7 @@ import (
 func (t *tool) verify() *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify DIR",
-		Short: "Check every frame: where the damage is and what it puts in doubt",
+		Short: "Check every frame, and list the damage and the migrations in doubt",
 		Args:  argCount(1, 1),
 		RunE:  func(c *cobra.Command, args []string) error { return t.runVerify(c.Context(), args[0]) },
 	}
@@ -42,13 +42,13 @@ func (t *tool) runVerify(ctx context.Context, dir string) error {
 
 func (t *tool) verifyText(r replay.Report) {
 	w := t.stdout
-	fmt.Fprintf(w, "%s whole", count(r.FramesOK, "frame"))
+	fmt.Fprintf(w, "%s intact", count(r.FramesOK, "frame"))
 	if r.FramesOK > 0 {
 		fmt.Fprintf(w, ", seq %d to %d", r.FirstSeq, r.LastSeq)
 	}
 	fmt.Fprintln(w)
 	if r.UnknownKinds > 0 {
-		fmt.Fprintf(w, "%d of them of a kind that a newer version wrote\n", r.UnknownKinds)
+		fmt.Fprintf(w, "%d of them have a kind of event that only a newer version knows\n", r.UnknownKinds)
 	}
 	for _, d := range r.Damage {
 		fmt.Fprintf(w, "damage: %s\n", d)
@@ -60,7 +60,7 @@ func (t *tool) verifyText(r replay.Report) {
 		fmt.Fprintf(w, "lost: %s, %d of them known to have been acknowledged\n", count(r.LostCount(), "event"), replay.CountSeqs(r.AcknowledgedLost))
 	}
 	for _, id := range r.Superseded {
-		fmt.Fprintf(w, "superseded: %s (it lost, or may have lost, an event that a later one supersedes)\n", id)
+		fmt.Fprintf(w, "superseded: %s (an event of it is or may be lost, but a later event supersedes it)\n", id)
 	}
 	for _, id := range r.InDoubt {
 		fmt.Fprintf(w, "in doubt: %s (a lost event may have been its last)\n", id)
@@ -70,19 +70,20 @@ func (t *tool) verifyText(r replay.Report) {
 	}
 	switch {
 	case len(r.Damage) > 0 && r.UnnamedInDoubt && len(r.InDoubt) == 0:
-		fmt.Fprintln(w, "verdict: damaged: no row is in doubt, but the log may have lost migrations without a row. Compare them with the cluster once. This line stays")
+		fmt.Fprintln(w, "verdict: damaged. No row is in doubt, but the log may have lost events of migrations without a row. Compare the log with the cluster once. This message remains even after that")
 	case len(r.Damage) > 0 && len(r.InDoubt) > 0:
-		fmt.Fprintln(w, "verdict: damaged: ask the cluster what is true of the migrations in doubt, and write that (see 'replay-tool import --help')")
+		fmt.Fprintln(w, "verdict: damaged. Ask the cluster for the true state of each migration in doubt, and write it to the log (see 'replay-tool import --help')")
 	case len(r.Damage) > 0:
-		fmt.Fprintln(w, "verdict: damaged, and no migration is in doubt: what is damaged costs no row")
+		fmt.Fprintln(w, "verdict: damaged. No row is lost and no migration is in doubt")
 	case r.TornTail != nil:
-		fmt.Fprintf(w, "verdict: torn at its end: %s\n", tornExplanation)
+		fmt.Fprintf(w, "verdict: torn tail, %s. The next writer repairs it\n", tornExplanation)
 	default:
 		fmt.Fprintln(w, "verdict: clean")
 	}
 }
 
-// suggestSnapshot says where the newest snapshot ends with an event that the log has lost.
+// suggestSnapshot prints how to show the newest snapshot if the log has lost the snapshot's last
+// event. Openings ignore such a snapshot, although it may have rows that the log has lost.
 func (t *tool) suggestSnapshot(dir string, r replay.Report) {
 	if len(r.Lost) == 0 {
 		return
@@ -93,6 +94,6 @@ func (t *tool) suggestSnapshot(dir string, r replay.Report) {
 	}
 	view, err := reader.Snapshot()
 	if err == nil && slices.ContainsFunc(r.Lost, func(l replay.SeqRange) bool { return l.First <= view.LastSeq() && view.LastSeq() <= l.Last }) {
-		t.statusf("a snapshot has the rows as of #%d: replay-tool state %s --snapshot", view.LastSeq(), quoted(dir))
+		t.statusf("a snapshot has the rows as of #%d, which is lost. To see them, run: replay-tool state %s --snapshot", view.LastSeq(), quoted(dir))
 	}
 }

@@ -12,7 +12,7 @@ import (
 func (t *tool) version() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Print the version of this program and of the format it writes",
+		Short: "Print the version of this program and of the log format that it writes",
 		Args:  argCount(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			v := struct {
