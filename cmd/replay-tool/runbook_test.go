@@ -77,13 +77,19 @@ var runbookVariables = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[0-9.]*Z`), "TIME"},
 }
 
-// normalized replaces the parts of an output that differ from run to run.
+// normalized replaces the parts of an output that differ from run to run, and removes the spaces at the
+// ends of lines.
 func normalized(text string) string {
+	text = withoutTrailingSpaces(text)
 	for _, v := range runbookVariables {
 		text = v.pattern.ReplaceAllString(text, v.name)
 	}
 	return text
 }
+
+func withoutTrailingSpaces(text string) string { return trailingSpaces.ReplaceAllString(text, "") }
+
+var trailingSpaces = regexp.MustCompile(`(?m) +$`)
 
 // runSection runs the shared set-up and then the blocks of a section in one shell, in a new directory.
 // It returns the output of each block. The set-up stops at the first command that fails.
@@ -188,7 +194,7 @@ func TestRunbook_Commands(t *testing.T) {
 						}
 						if *updateRunbook {
 							mu.Lock()
-							updates[b.line] = outputs[i-1]
+							updates[b.line] = withoutTrailingSpaces(outputs[i-1])
 							mu.Unlock()
 							continue
 						}
