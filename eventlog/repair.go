@@ -202,6 +202,6 @@ func (r *Recovery) quarantineTail(path string, tail segment.Tail) error {
 		return createFile(to, b[tail.Bytes:tail.Bytes+tail.Torn])
 	}, quarantineReport{
 		Segment: tail.Segment, Offset: tail.Bytes, Length: tail.Torn, NextSeq: tail.NextSeq,
-		Reason: "the last write is torn",
+		Reason: "the last write is not whole",
 	})
 }
