@@ -31,14 +31,14 @@ func (f Frame) ID() FrameID {
 // Length returns the frame's size in bytes, including its header.
 func (f Frame) Length() int64 { return HeaderBytes + int64(len(f.Body)) }
 
-// Damage is a range of bytes in a log that belongs to no intact frame, or a place where frames are
-// missing, or a damaged or stray file.
+// Damage is a range of bytes in a segment that belongs to no intact frame, or a gap without bytes, or
+// a damaged or stray file.
 type Damage struct {
 	FirstSeq uint64 `json:"first_seq"` // first lost frame, or 0 if none is lost
 	LastSeq  uint64 `json:"last_seq"`  // last lost frame, inclusive
 	Segment  string `json:"segment"`   // file name of the segment; path of the file if it is not a segment
 	Offset   int64  `json:"offset"`    // start of the damaged bytes
-	Length   int64  `json:"length"`    // number of damaged bytes; 0 if frames are missing and no bytes are in their place
+	Length   int64  `json:"length"`    // number of damaged bytes; 0 if frames are just missing
 	Reason   string `json:"reason"`
 	// DurableThrough is the highest Header.DurableThrough of the intact headers in the bytes.
 	DurableThrough uint64 `json:"-"`
@@ -89,5 +89,5 @@ type Tail struct {
 	Bytes   int64  // offset of the end of the last entry, intact or damaged
 	Beyond  int64  // number of bytes after that: a torn write or zeros of unused space, or both
 	Torn    int64  // number of bytes of Beyond that are a torn write
-	Dirty   bool   // the segment is not a run of consecutive intact frames up to Bytes: do not append to it
+	Dirty   bool   // not a run of consecutive intact frames up to Bytes: do not append
 }

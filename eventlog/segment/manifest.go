@@ -211,7 +211,8 @@ func nothingWritten(fsys fs.FS) (bool, error) {
 	if err == nil && !bytes.HasPrefix(b, fmt.Appendf(nil, "%0*d ", nameDigits, 0)) {
 		return false, nil
 	}
-	_, noCopy := fs.Stat(fsys, ManifestCopyName) // check the copy before the names, because the segment is created first
+	// Check the copy before the names, because the segment is created before the copy.
+	_, noCopy := fs.Stat(fsys, ManifestCopyName)
 	names, err := Names(fsys)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
