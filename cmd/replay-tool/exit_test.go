@@ -12,7 +12,7 @@ import (
 	"migrationlog"
 )
 
-// The reason for which a log cannot be opened for writing decides import's exit code.
+// If a log cannot be opened for writing, the exit code of import depends on the reason.
 func TestImport_ExitCodesOfOpen(t *testing.T) {
 	first := filepath.Join("wal", "00000000000000000001")
 	for name, tc := range map[string]struct {
@@ -25,7 +25,7 @@ func TestImport_ExitCodesOfOpen(t *testing.T) {
 			t.Cleanup(func() { s.Close() })
 			return dir
 		}},
-		"no segment": {exitDamage, func(dir string) string {
+		"all segments missing": {exitDamage, func(dir string) string {
 			require.NoError(t, os.Remove(filepath.Join(dir, first)))
 			return dir
 		}},
@@ -33,13 +33,13 @@ func TestImport_ExitCodesOfOpen(t *testing.T) {
 			require.NoError(t, os.Rename(filepath.Join(dir, first), filepath.Join(dir, "wal", "00000000000000000999")))
 			return dir
 		}},
-		"both manifests gone": {exitDamage, func(dir string) string {
+		"both manifests missing": {exitDamage, func(dir string) string {
 			require.NoError(t, os.Remove(filepath.Join(dir, "MANIFEST")))
 			require.NoError(t, os.Remove(filepath.Join(dir, "wal", "MANIFEST")))
 			return dir
 		}},
-		"a segment's directory": {exitUsage, func(dir string) string { return filepath.Join(dir, "wal") }},
-		"no directory is named": {exitUsage, func(string) string { return "" }},
+		"the wal directory":       {exitUsage, func(dir string) string { return filepath.Join(dir, "wal") }},
+		"an empty directory name": {exitUsage, func(string) string { return "" }},
 	} {
 		dir := filepath.Join(t.TempDir(), "log")
 		event := []byte(`{"kind":"checkpoint","migration_id":"01a20629-44f1-75f5-8bf1-d9e9fef8b7a5","attempt":0,"phase":"CatchUp","payload":{"vshard_id":22,"learner_log_index_at_add":23},"ts_ms":1795399697649}`)

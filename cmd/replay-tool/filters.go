@@ -104,7 +104,8 @@ func (f *filters) query(ctx context.Context, reader *replay.Reader) (q replay.Qu
 
 const timeFormats = "2026-11-23T14:05:00Z, '2026-11-23 14:05:00' in UTC, or Unix milliseconds"
 
-// parseTime reads a time as Unix milliseconds.
+// parseTime returns a time in Unix milliseconds. It returns an error if the text has none of the
+// timeFormats, or if the time is before minTimeMS.
 func parseTime(text string) (ms uint64, err error) {
 	ms, err = strconv.ParseUint(text, 10, 64)
 	if err == nil && ms < minTimeMS {
@@ -125,7 +126,7 @@ func parseTime(text string) (ms uint64, err error) {
 	return 0, usageErrorf("%q is not a time: give %s", text, timeFormats)
 }
 
-// minTimeMS is in September 2001. A smaller number was hardly meant as Unix milliseconds.
+// minTimeMS is in September 2001. If a number is smaller, it probably is in seconds.
 const minTimeMS = 1_000_000_000_000
 
 // parsePoint reads a point in a history, which is a time or #SEQ.

@@ -52,8 +52,8 @@ it is wrong, import the right row, abort or removal.`,
 	return c
 }
 
-// maxLineBytes bounds a line. The largest event has 64 KiB of CBOR, and JSON
-// may need six characters per byte.
+// maxLineBytes limits the length of a line. The largest event has 64 KiB of CBOR, and JSON may need
+// six characters per byte.
 const maxLineBytes = 1 << 20
 
 // importer appends lines to a store and counts the results.
@@ -100,7 +100,8 @@ func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) er
 	p := t.progress("lines imported:")
 	err = m.lines(ctx, in, p)
 	p.end()
-	if closeErr := store.Close(); !errors.Is(err, migrationlog.ErrFailed) { // after ErrFailed, Close returns the same error
+	// If a write failed, Close returns the same error again.
+	if closeErr := store.Close(); !errors.Is(err, migrationlog.ErrFailed) {
 		err = errors.Join(err, closeErr)
 	}
 	if errors.Is(err, migrationlog.ErrFailed) {

@@ -12,7 +12,7 @@ import (
 	"migrationlog/replay"
 )
 
-// The tool shows, counts and filters records of every kind of event.
+// log, show and info handle every kind of event, and --kind filters by it.
 func TestKinds_AreShown(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	require.Zero(t, run(t.Context(), []string{"import", "-q", dir, "testdata/kinds.ndjson"}, nil, io.Discard, io.Discard))

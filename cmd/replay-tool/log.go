@@ -193,8 +193,8 @@ func (l *logCommand) print(r replay.Record) error {
 	return nil
 }
 
-// tablePageRows is the number of rows that are aligned together. It is bounded because rows are
-// printed only after all of them are known.
+// tablePageRows is the number of rows that are aligned together. Rows are printed only if all rows of
+// the page are known, so a long table needs pages.
 const tablePageRows = 1000
 
 func (l *logCommand) flush() error {

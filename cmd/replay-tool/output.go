@@ -102,7 +102,7 @@ func stateRowOf(r projection.Row) stateRow {
 	return stateRow{replay.KindCheckpoint, c.MigrationID, c.Attempt, c.Phase(), c.Payload, c.CRC32C, c.TimestampMS, r.Seq, doubt, factsOf(r.Facts)}
 }
 
-// table starts a table with a heading. Flush aligns its columns and prints them.
+// table starts a table with a heading. Cells are separated by tabs, and Flush aligns the columns.
 func table(w io.Writer, heading ...string) *tabwriter.Writer {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row(tw, heading...)

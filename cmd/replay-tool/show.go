@@ -26,15 +26,15 @@ func (t *tool) show() *cobra.Command {
 	}
 }
 
-// migrationHistory has the records of one migration, and the facts and the row that follow from them.
+// migrationHistory has the records of one migration, with its facts and its final row.
 type migrationHistory struct {
 	id      checkpoint.MigrationID
 	vshard  uint32
 	facts   projection.Facts
 	records []replay.Record
-	lost    []uint64 // lost events of it whose numbers are known from a later record or from a snapshot
+	lost    []uint64 // numbers of lost events, if a later record or a snapshot's row has the number
 	inDoubt bool
-	row     *projection.Row // nil for none
+	row     *projection.Row // nil if the migration has no row
 }
 
 func (t *tool) runShow(ctx context.Context, dir, idPrefix string) error {

@@ -13,7 +13,8 @@ import (
 	"migrationlog/replay"
 )
 
-// show agrees with state if a snapshot has what the log has lost: the row, or that there is none.
+// If the log has lost an event, but a later snapshot includes its effect, show takes the row, or the
+// absence of a row, from the snapshot.
 func TestShow_ALostEventThatASnapshotCovers(t *testing.T) {
 	for kind, want := range map[replay.Kind]string{
 		replay.KindCheckpoint: "according to a snapshot. The event itself, seq",
@@ -21,7 +22,8 @@ func TestShow_ALostEventThatASnapshotCovers(t *testing.T) {
 	} {
 		dir := filepath.Join(t.TempDir(), "log")
 		require.Zero(t, run(t.Context(), []string{"import", "-q", dir, "testdata/kinds.ndjson"}, nil, io.Discard, io.Discard))
-		if kind == replay.KindCheckpoint { // the log ends with one
+		if kind == replay.KindCheckpoint {
+			// Add one that is not the last event, because the last event must stay intact.
 			more := filepath.Join(t.TempDir(), "more.ndjson")
 			require.NoError(t, os.WriteFile(more, []byte(`{"kind":"checkpoint","migration_id":"01a20629-44f1-75f5-8bf1-d9e9fef8b7aa","attempt":0,"phase":"AddLearner","payload":{"vshard_id":1,"source_node":1,"target_node":2,"source_group":3,"write_pause_budget_us":4,"started_at_hlc":{"wall_ns":5,"logical":6}},"ts_ms":7}
 {"kind":"checkpoint","migration_id":"01a20629-44f1-75f5-8bf1-d9e9fef8b7aa","attempt":0,"phase":"CatchUp","payload":{"vshard_id":1,"learner_log_index_at_add":2},"ts_ms":8}

@@ -104,7 +104,8 @@ func (t *tool) runState(ctx context.Context, dir string, idPrefix []string, at s
 		return usageErrorf("--at %s: the log ends with #%d, give that or an earlier number", at, last)
 	}
 	report := fold.Report()
-	if t.output != outputTable || len(rows) > 0 || len(idPrefix) == 0 { // otherwise the message below replaces the table
+	// If the migration has no row, the message below replaces the table.
+	if t.output != outputTable || len(rows) > 0 || len(idPrefix) == 0 {
 		if err := t.showRows(rows); err != nil {
 			return err
 		}

@@ -30,13 +30,13 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"replay-tool": main})
 }
 
-// The scripts run the real program. Beside testscript's commands they have:
+// The scripts run the real program. In addition to testscript's commands they have:
 //
-//	exits CODE ARGS…       runs replay-tool, keeps its output for stdout and stderr, and checks the exit code
+//	exits CODE ARGS…       runs replay-tool and checks the exit code; the commands stdout and stderr check the output
 //	unchanged DIR ARGS…    runs replay-tool and checks that it changed no byte below DIR
 //	flip FILE OFFSET       flips a bit
-//	cut FILE BYTES         takes bytes off the end
-//	watermark DIR SEQ      sets a log's watermark back, as a power cut may, and removes its snapshots
+//	cut FILE BYTES         removes bytes from the end
+//	watermark DIR SEQ      sets both watermarks to SEQ, as after a power cut, and removes the snapshots
 func TestScripts(t *testing.T) {
 	root, err := filepath.Abs("../../testdata")
 	require.NoError(t, err)
@@ -72,7 +72,7 @@ func setWatermark(dir string, seq uint64) error {
 	if err != nil {
 		return err
 	}
-	err = os.RemoveAll(filepath.Join(dir, segment.SnapshotDir)) // a snapshot proves more
+	err = os.RemoveAll(filepath.Join(dir, segment.SnapshotDir)) // a snapshot also proves that events were durable
 	for _, name := range segment.WatermarkNames {
 		line := segment.AppendWatermark(nil, reader.Manifest().UUID, seq)
 		err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), line, 0o600))
@@ -102,7 +102,7 @@ func unchanged(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// sum is a hash of every name, size, time and content below dir.
+// hashDir returns a hash of the name, size, mode, time and content of every file below dir.
 func hashDir(dir string) (string, error) {
 	h := sha256.New()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -147,7 +147,7 @@ func cut(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.Truncate(file, info.Size()-n))
 }
 
-// The codes of exit.go are those of docs/TOOL.md and of --help.
+// exit.go, docs/TOOL.md and --help have the same exit codes.
 func TestExitCodes_AsDocumented(t *testing.T) {
 	source, err := os.ReadFile("exit.go")
 	require.NoError(t, err)
@@ -175,12 +175,12 @@ func numbers(text, pattern string) (all []int) {
 	return all
 }
 
-// D5: verify exits 3 for every single bit that is flipped in a small log, and for
-// every cut; where the watermark does not say what was there, 4, or 0 between two
-// frames.
+// D5: verify exits with 3 if any bit of a small log is flipped, or if the segment is cut at any byte.
+// If the watermark is 0, a cut leaves no evidence of the lost frames. Then verify exits with 4, or
+// with 0 if the cut is between two frames.
 func TestD5_VerifyExitCodes(t *testing.T) {
 	if testing.Short() {
-		t.Skip("thousands of readings by one goroutine")
+		t.Skip("reads the log thousands of times in one goroutine")
 	}
 	dir := filepath.Join(t.TempDir(), "log")
 	events := filepath.Join(t.TempDir(), "events.ndjson")
@@ -194,27 +194,27 @@ func TestD5_VerifyExitCodes(t *testing.T) {
 	path := filepath.Join(dir, "wal", "00000000000000000001")
 	flips := 0
 	for _, file := range []string{path, filepath.Join(dir, "MANIFEST"), filepath.Join(dir, "wal", "MANIFEST")} {
-		whole, err := os.ReadFile(file)
+		intact, err := os.ReadFile(file)
 		require.NoError(t, err)
-		for bit := range len(whole) * 8 {
-			flipped := slices.Clone(whole)
+		for bit := range len(intact) * 8 {
+			flipped := slices.Clone(intact)
 			flipped[bit/8] ^= 1 << (bit % 8)
 			require.NoError(t, os.WriteFile(file, flipped, 0o600))
 			require.Equal(t, exitDamage, verify(), "%s bit %d", file, bit)
 			flips++
 		}
-		require.NoError(t, os.WriteFile(file, whole, 0o600))
+		require.NoError(t, os.WriteFile(file, intact, 0o600))
 	}
-	whole, err := os.ReadFile(path)
+	intact, err := os.ReadFile(path)
 	require.NoError(t, err)
-	for size := len(whole) - 1; size >= 0; size-- {
+	for size := len(intact) - 1; size >= 0; size-- {
 		require.NoError(t, os.Truncate(path, int64(size)))
 		require.Equal(t, exitDamage, verify(), "cut at %d", size)
 	}
 	require.NoError(t, setWatermark(dir, 0))
 	clean := 0
-	for size := range len(whole) + 1 {
-		require.NoError(t, os.WriteFile(path, whole[:size], 0o600))
+	for size := range len(intact) + 1 {
+		require.NoError(t, os.WriteFile(path, intact[:size], 0o600))
 		code := verify()
 		if code == exitClean {
 			clean++
@@ -223,11 +223,10 @@ func TestD5_VerifyExitCodes(t *testing.T) {
 		require.Equal(t, exitTornTail, code, "cut at %d", size)
 	}
 	require.Equal(t, 5, clean, "cuts between frames")
-	t.Logf("%d flips, %d cuts", flips, len(whole)+1)
+	t.Logf("%d flips, %d cuts", flips, len(intact)+1)
 }
 
-// log -f goes on with what is appended, and with what the filters choose of it,
-// until it is interrupted.
+// log -f prints new records as they are appended, if the filters select them, until it is interrupted.
 func TestLog_Follow(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	all, err := os.ReadFile("../../testdata/raft-moves.ndjson")
@@ -258,20 +257,20 @@ func TestLog_Follow(t *testing.T) {
 	require.Equal(t, exitInterrupted, <-code)
 }
 
-// An import that waits for a pipe's writer can be interrupted.
+// An import can be interrupted while it waits for the writer of a named pipe.
 func TestImport_PipeWithoutAWriter(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
 	ctx, interrupt := context.WithCancel(t.Context())
 	time.AfterFunc(20*time.Millisecond, interrupt)
 	require.Equal(t, exitInterrupted, run(ctx, []string{"import", filepath.Join(t.TempDir(), "log"), pipe}, nil, io.Discard, io.Discard))
-	w, err := os.OpenFile(pipe, os.O_RDWR, 0) // lets who waited go
+	w, err := os.OpenFile(pipe, os.O_RDWR, 0) // unblocks the goroutine that still opens the pipe
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
 }
 
-// Whatever is imported, the tool ends with an error that names the line or with a
-// log that is clean and holds what it said.
+// For any input, import stops with the number of the invalid line, or it imports all of it. The log
+// is clean in both cases.
 func FuzzImport(f *testing.F) {
 	all, err := os.ReadFile("../../testdata/raft-moves.ndjson")
 	require.NoError(f, err)

@@ -14,8 +14,8 @@ import (
 	"migrationlog/replay"
 )
 
-// Every command that reads a log with a frame of a newer version exits with 8, and so does import.
-// All of them leave the frames as they are.
+// If a frame has a newer format version, every reading command and import exit with 8 and change no
+// segment.
 func TestNewerFormat_ExitCode(t *testing.T) {
 	lines, err := os.ReadFile("../../testdata/raft-moves.ndjson")
 	require.NoError(t, err)
@@ -24,7 +24,7 @@ func TestNewerFormat_ExitCode(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "log")
 		require.Zero(t, run(t.Context(), []string{"import", "-q", dir, "-"}, bytes.NewReader(lines), io.Discard, io.Discard))
 		id := makeNewer(t, dir, seq)
-		before, err := hashDir(filepath.Join(dir, "wal")) // import touches LOCK beside it
+		before, err := hashDir(filepath.Join(dir, "wal")) // import changes LOCK, which is outside wal/
 		require.NoError(t, err)
 		for _, args := range [][]string{
 			{"verify", dir}, {"info", dir}, {"log", dir}, {"state", dir}, {"show", dir, id}, {"import", dir, "-"},
@@ -39,7 +39,7 @@ func TestNewerFormat_ExitCode(t *testing.T) {
 	}
 }
 
-// makeNewer makes the frame with that number one of version 2. It returns the frame's migration.
+// makeNewer changes the format version of the frame seq to 2. It returns the id of its migration.
 func makeNewer(t *testing.T, dir string, seq uint64) (id string) {
 	reader, err := replay.Open(dir)
 	require.NoError(t, err)
