@@ -25,12 +25,12 @@ type mark struct {
 
 // migration is the state of a migration: of its current incarnation, or of one that has ended.
 type migration struct {
-	row                         *Event // nil for none
-	rowSeq, rowPrev             uint64
-	last                        uint64
-	facts                       Facts
-	begin, told, target, source mark // told is the row's
-	ended                       bool
+	row                              *Event // nil for none
+	rowSeq, rowPrev                  uint64
+	last                             uint64
+	facts                            Facts
+	begin, rowSource, target, source mark // rowSource is the row's
+	ended                            bool
 }
 
 // Row is the latest checkpoint of a migration.
@@ -93,7 +93,7 @@ func (s *State) equals(snapshot Snapshot) bool {
 	return maps.EqualFunc(s.migrations, snapshot.states, func(a, b *migration) bool {
 		sameRow := (a.row == nil) == (b.row == nil) && (a.row == nil || string(a.row.Body) == string(b.row.Body))
 		return sameRow && a.rowSeq == b.rowSeq && a.rowPrev == b.rowPrev && a.last == b.last && a.facts == b.facts &&
-			a.begin.broken == b.begin.broken && a.told.broken == b.told.broken &&
+			a.begin.broken == b.begin.broken && a.rowSource.broken == b.rowSource.broken &&
 			a.target.broken == b.target.broken && a.source.broken == b.source.broken
 	})
 }
@@ -105,7 +105,7 @@ func (s *State) adopt(snapshot Snapshot) {
 	s.migrations = map[uuid.UUID]*migration{}
 	for id, m := range snapshot.states {
 		adopted := *m
-		for _, mark := range []*mark{&adopted.begin, &adopted.told, &adopted.target, &adopted.source} {
+		for _, mark := range []*mark{&adopted.begin, &adopted.rowSource, &adopted.target, &adopted.source} {
 			mark.seq = snapshot.Seq // no loss up to it counts any more
 		}
 		s.migrations[id] = &adopted
@@ -125,7 +125,7 @@ func (s *State) apply(e Event) {
 		s.unattributed = Without(s.unattributed, Range{e.Prev, e.Prev})
 	}
 	if e.Prev != known && (e.Prev > known || lostPrev) {
-		m.begin.broken, m.told.broken, m.target.broken, m.source.broken = true, true, true, true
+		m.begin.broken, m.rowSource.broken, m.target.broken, m.source.broken = true, true, true, true
 	}
 	switch {
 	case e.Kind == KindUpserted:
@@ -150,7 +150,7 @@ func (s *State) upsert(m *migration, e Event, known uint64, isNew bool) {
 	if isNew && e.Phase == phaseAddLearner {
 		m.begin.seq = e.Seq
 	}
-	m.row, m.rowSeq, m.rowPrev, m.told = &e, e.Seq, e.Prev, mark{seq: e.Seq}
+	m.row, m.rowSeq, m.rowPrev, m.rowSource = &e, e.Seq, e.Prev, mark{seq: e.Seq}
 	facts, target, source := m.facts.after(e)
 	m.facts = facts
 	if target {
@@ -172,7 +172,7 @@ func (s *State) Doubt(id uuid.UUID) Doubt {
 		m = &migration{ended: true}
 	}
 	switch {
-	case Overlap(s.unattributed, m.last, maxSeq), !m.ended && s.uncertain(m, m.told):
+	case Overlap(s.unattributed, m.last, maxSeq), !m.ended && s.uncertain(m, m.rowSource):
 		return InDoubt
 	case s.uncertain(m, m.begin):
 		return Superseded

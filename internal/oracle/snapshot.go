@@ -139,7 +139,7 @@ func decodeRowsV2(body []byte) (map[uuid.UUID]*migration, bool) {
 		if len(id) != 16 {
 			return nil, false
 		}
-		m.begin.broken, m.told.broken = number(6)&1 != 0, number(6)&2 != 0
+		m.begin.broken, m.rowSource.broken = number(6)&1 != 0, number(6)&2 != 0
 		facts, _ := row[5].(map[any]any)
 		fact := func(key uint64) uint64 { n, _ := facts[key].(uint64); return n }
 		m.facts = Facts{fact(2), fact(3), fact(4), fact(5), fact(6), fact(7), fact(1)&1 != 0, fact(1)&2 != 0}
@@ -156,7 +156,7 @@ func (s Snapshot) EncodeV1(log uuid.UUID) ([]byte, bool) {
 	ids := slices.SortedFunc(maps.Keys(s.states), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
 	for _, id := range ids {
 		m, f := s.states[id], s.states[id].facts
-		if m.row == nil || m.begin.broken || m.told.broken || m.target.broken || m.source.broken {
+		if m.row == nil || m.begin.broken || m.rowSource.broken || m.target.broken || m.source.broken {
 			return nil, false
 		}
 		row, err := cbor.Marshal([]any{m.rowSeq, m.rowPrev, m.last, m.row.Body, []any{

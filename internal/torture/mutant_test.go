@@ -140,16 +140,16 @@ func TestOperations(t *testing.T) {
 		{"if", condition(false), "if err := g(1, h(2)); (false && (err != nil || a && !b)) { //mutant:if"},
 		{"if", terms(true, 2), "if err := g(1, h(2)); err != nil || a && (true || (!b)) { //mutant:if"},
 		{"if", call(1, "$0(-$1)"), "if err := g(1, h(-2)); err != nil || a && !b { //mutant:if"},
-		{"if", otherwise("panic(1)"), "\t\treturn err\n\t} else { panic(1) }\n"},
+		{"if", addElse("panic(1)"), "\t\treturn err\n\t} else { panic(1) }\n"},
 		{"if", remove, "if false { if err := g(1, h(2)); err != nil || a && !b { //mutant:if\n\t\treturn err\n\t} }\n"},
 		{"if", swapCalls, "if err := g(3, 4); err != nil || a && !b { //mutant:if\n\t\treturn err\n\t}\n\t//mutant:above\n\terr = g(1, h(2))\n"},
-		{"above", later(1), "\t\t_ = n\n\t}\nerr = g(3, 4)\n"},
-		{"above", value("nil"), "//mutant:above\n\terr = nil\n"},
-		{"above", forgotten, "err = g(3, 4); defer func() { err = nil }()\n"},
+		{"above", moveDown(1), "\t\t_ = n\n\t}\nerr = g(3, 4)\n"},
+		{"above", setValue("nil"), "//mutant:above\n\terr = nil\n"},
+		{"above", resetOnReturn, "err = g(3, 4); defer func() { err = nil }()\n"},
 		{"above", before("x($2)"), "x(4); err = g(3, 4)\n"},
-		{"loop", atMost(1), "range (list)[:min(1, len(list))] {"},
+		{"loop", truncateList(1), "range (list)[:min(1, len(list))] {"},
 		{"return", call(0, "$X.only($2)"), "return t.only(y) //mutant:return"},
-		{"constant", value("1"), "const size = 1 //mutant:constant"},
+		{"constant", setValue("1"), "const size = 1 //mutant:constant"},
 	} {
 		changed, err := Marked{c.marker, c.change}.apply([]byte(statements))
 		require.NoError(t, err)
@@ -165,7 +165,7 @@ func TestOperations_ThatDoNotFit(t *testing.T) {
 		change operation
 	}{
 		{"elsewhere", remove}, {"above", condition(true)}, {"if", terms(false, 3)}, {"if", call(2, "$0")}, {"if", call(0, "$3")},
-		{"above", otherwise("panic(1)")}, {"return", later(1)}, {"return", swapCalls}, {"if", atMost(0)}, {"if", value("1")}, {"loop", forgotten}, {"loop", before("x()")},
+		{"above", addElse("panic(1)")}, {"return", moveDown(1)}, {"return", swapCalls}, {"if", truncateList(0)}, {"if", setValue("1")}, {"loop", resetOnReturn}, {"loop", before("x()")},
 	} {
 		_, err := Marked{c.marker, c.change}.apply([]byte(statements))
 		require.Error(t, err, c.marker)

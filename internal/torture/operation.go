@@ -111,8 +111,8 @@ func remove(s *statement) ([]edit, error) {
 	return []edit{s.insertBefore(s.node, "if false { "), s.insertAfter(s.node, " }")}, nil
 }
 
-// otherwise gives an if without an else this one.
-func otherwise(text string) operation {
+// addElse gives an if without an else this one.
+func addElse(text string) operation {
 	return func(s *statement) ([]edit, error) {
 		n, ok := s.node.(*ast.IfStmt)
 		if !ok || n.Else != nil {
@@ -122,8 +122,8 @@ func otherwise(text string) operation {
 	}
 }
 
-// later runs the statement after this number of the statements that follow it.
-func later(following int) operation {
+// moveDown runs the statement after this number of the statements that follow it.
+func moveDown(following int) operation {
 	return func(s *statement) ([]edit, error) {
 		if len(s.next) < following {
 			return nil, fmt.Errorf("%d statements follow, and must be %d", len(s.next), following)
@@ -203,8 +203,8 @@ func callsIn(n ast.Node) (calls []*ast.CallExpr) {
 	return calls
 }
 
-// atMost leaves at most the first items of the list that the statement goes through or assigns.
-func atMost(items int) operation {
+// truncateList leaves at most the first items of the list that the statement goes through or assigns.
+func truncateList(items int) operation {
 	return func(s *statement) ([]edit, error) {
 		var list ast.Expr
 		switch n := s.node.(type) {
@@ -220,8 +220,8 @@ func atMost(items int) operation {
 	}
 }
 
-// value assigns another value, or gives a constant another.
-func value(text string) operation {
+// setValue assigns another value, or gives a constant another.
+func setValue(text string) operation {
 	return func(s *statement) ([]edit, error) {
 		var values []ast.Expr
 		switch n := s.node.(type) {
@@ -237,8 +237,8 @@ func value(text string) operation {
 	}
 }
 
-// forgotten sets what the statement assigns to nil again, as soon as the function has returned.
-func forgotten(s *statement) ([]edit, error) {
+// resetOnReturn sets what the statement assigns to nil again, as soon as the function has returned.
+func resetOnReturn(s *statement) ([]edit, error) {
 	n, ok := s.node.(*ast.AssignStmt)
 	if !ok || len(n.Lhs) != 1 {
 		return nil, errors.New("the statement must assign one value")

@@ -80,7 +80,7 @@ func NewOverlay(dir string, changes []Change) (*Overlay, error) {
 }
 
 // smallChunks preallocates a segment, which is small there, in several writes.
-var smallChunks = Marked{"write-chunk", value("1000")}
+var smallChunks = Marked{"write-chunk", setValue("1000")}
 
 // NewPatched writes copies into dir in which the changes are made, for a build on
 // the real disk.

@@ -89,14 +89,14 @@ type child struct {
 	in   io.WriteCloser
 	over chan struct{} // closed when all that it said was read
 
-	mu     sync.Mutex
-	told   *sync.Cond
-	ended  bool
-	lines  int
-	issued []string          // bodies that it was about to write
-	acked  map[uint64]string // bodies by the number that was acknowledged
-	words  []string          // all else
-	wrong  string            // what it must not have said
+	mu      sync.Mutex
+	replied *sync.Cond
+	ended   bool
+	lines   int
+	issued  []string          // bodies that it was about to write
+	acked   map[uint64]string // bodies by the number that was acknowledged
+	words   []string          // all else
+	wrong   string            // what it must not have said
 }
 
 func startChild(t testing.TB, o order) *child {
@@ -105,7 +105,7 @@ func startChild(t testing.TB, o order) *child {
 	text, err := json.Marshal(o)
 	require.NoError(t, err)
 	c := &child{cmd: exec.Command(self), over: make(chan struct{}), acked: map[uint64]string{}}
-	c.told = sync.NewCond(&c.mu)
+	c.replied = sync.NewCond(&c.mu)
 	c.cmd.Env = append(os.Environ(), orderEnv+"="+string(text))
 	c.cmd.Stderr = os.Stderr
 	c.in, err = c.cmd.StdinPipe()
@@ -128,7 +128,7 @@ func (c *child) listen(out io.Reader) {
 		} else {
 			c.hear(strings.TrimSuffix(line, "\n"))
 		}
-		c.told.Broadcast()
+		c.replied.Broadcast()
 		c.mu.Unlock()
 		if err != nil {
 			return
@@ -167,7 +167,7 @@ func (c *child) await(lines int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.lines < lines && !c.ended {
-		c.told.Wait()
+		c.replied.Wait()
 	}
 }
 

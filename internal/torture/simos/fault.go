@@ -41,8 +41,8 @@ const (
 	callClose    callKind = "close"
 )
 
-// whatFillsADisk are the calls that a full disk fails.
-var whatFillsADisk = []callKind{callCreate, callWrite, callRename, callLink, callMkdir}
+// failsIfFull are the calls that a full disk fails.
+var failsIfFull = []callKind{callCreate, callWrite, callRename, callLink, callMkdir}
 
 // FailAt makes the n-th call from the beginning, counted from 1, fail with errno,
 // and with sticky all after it until Heal. ENOSPC fails only what needs space,
@@ -98,7 +98,7 @@ func (d *Disk) call(kind callKind, path string) error {
 		panic(EndlessError{string(kind) + " /" + d.relative(path)})
 	}
 	hit := d.failAt != 0 && (d.calls == d.failAt || d.sticky && d.calls > d.failAt)
-	if !hit || d.err == syscall.ENOSPC && !slices.Contains(whatFillsADisk, kind) {
+	if !hit || d.err == syscall.ENOSPC && !slices.Contains(failsIfFull, kind) {
 		return nil
 	}
 	d.fired++
