@@ -120,7 +120,7 @@ func TestD3_SegmentsUnderWrongNames(t *testing.T) {
 	before := hashes(t, dir)
 	_, err := migrationlog.Open(dir, nil)
 	require.ErrorIs(t, err, migrationlog.ErrNeedsRepair, "tidwall/wal would go on from 1000")
-	require.ErrorContains(t, err, "give it back the name of its first frame")
+	require.ErrorContains(t, err, "rename the segment to the seq of its first frame")
 	require.Equal(t, before[names[0]], hashes(t, dir)[names[0]])
 }
 

@@ -2,7 +2,7 @@ package checkpoint
 
 import "fmt"
 
-// Checkpoint is one row: how far one migration got.
+// Checkpoint is one row: the progress of one migration.
 type Checkpoint struct {
 	MigrationID MigrationID
 	Attempt     uint32 // how often this phase has been tried; only ever compared
@@ -24,14 +24,13 @@ func New(id MigrationID, attempt uint32, p Payload, timestampMS uint64) (Checkpo
 	return Checkpoint{MigrationID: id, Attempt: attempt, Payload: p, CRC32C: crc, TimestampMS: timestampMS}, nil
 }
 
-// Phase returns the payload's phase, or 0 for a checkpoint without a sound
-// payload.
+// Phase returns the payload's phase, or 0 if the payload is nil or not one of the six types.
 func (c Checkpoint) Phase() Phase {
 	phase, _ := phaseOf(c.Payload)
 	return phase
 }
 
-// Verify holds CRC32C against the payload. It returns a *CRCMismatchError, or
+// Verify compares CRC32C with the checksum of the payload. It returns a *CRCMismatchError,
 // ErrNilPayload or ErrUnknownPayload.
 func (c Checkpoint) Verify() error {
 	want, err := PayloadCRC32C(c.Payload)

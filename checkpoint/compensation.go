@@ -2,11 +2,10 @@ package checkpoint
 
 import "fmt"
 
-// CompensationKind is one way of undoing a step. The zero value is none.
+// CompensationKind is the kind of a step that undoes a migration. The zero value is invalid.
 type CompensationKind uint8
 
-// The compensations. Which fields of a Compensation each one uses is said
-// behind it.
+// These are the compensations, each with the fields of Compensation that it uses.
 const (
 	RemoveLearner     CompensationKind = iota + 1 // GroupID, PeerID: the target
 	RemoveVoter                                   // GroupID, PeerID: the target
@@ -50,8 +49,8 @@ func (k *CompensationKind) UnmarshalText(text []byte) error {
 	return fmt.Errorf("%w: %q (the kinds are RemoveLearner, RemoveVoter, RestoreLeaderHint, RemoveGhostStub)", ErrUnknownCompensation, text)
 }
 
-// Compensation is one step of undoing a migration. An abort lists them in the
-// order in which they are to be done.
+// Compensation is one step that undoes a migration. An abort lists the steps in the order in which
+// they are carried out.
 type Compensation struct {
 	Kind     CompensationKind
 	GroupID  uint64

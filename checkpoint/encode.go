@@ -27,7 +27,7 @@ const (
 	keyCompensations byte = 9 // aborted: each [kind, group id, peer id, vShard id]
 )
 
-// How many keys an event of each kind has, and how many elements a compensation.
+// The number of keys of an event of each kind, and the number of elements of a compensation.
 const (
 	upsertedKeys         = 7
 	abortedKeys          = 5
@@ -35,7 +35,7 @@ const (
 	compensationElements = 4
 )
 
-// How long encodings may be, for the memory that they need.
+// The maximum lengths of encodings, used to allocate memory.
 const (
 	minCompensationBytes = 5                    // all of whose values are small
 	maxPayloadBytes      = 65                   // an AddLearner, all of whose values are large

@@ -5,37 +5,36 @@ import (
 	"fmt"
 )
 
-// The ways in which a checkpoint or an event can be unfit to be written or
-// read. Each is returned wrapped, with the offending value in its message.
+// These errors describe a checkpoint or an event that must not be written or cannot be read. Each
+// is returned wrapped, with the invalid value in its message.
 var (
-	// ErrNilMigrationID is returned when a migration id is the nil UUID.
+	// ErrNilMigrationID is returned if a migration id is the nil UUID.
 	ErrNilMigrationID = errors.New("migration id is the nil UUID")
-	// ErrNilPayload is returned when a checkpoint carries no payload.
+	// ErrNilPayload is returned if a checkpoint has no payload.
 	ErrNilPayload = errors.New("payload is nil")
-	// ErrUnknownPayload is returned for a payload that is none of the six
-	// payload types passed as values (a pointer to one is not).
+	// ErrUnknownPayload is returned if a payload is not one of the six payload types passed as
+	// values. A pointer to one is not allowed.
 	ErrUnknownPayload = errors.New("unknown payload type")
 	// ErrUnknownPhase is returned for a phase outside the six.
 	ErrUnknownPhase = errors.New("unknown phase")
-	// ErrCRCMismatch is returned, as a *CRCMismatchError, when a checkpoint's
-	// CRC32C is not its payload's.
+	// ErrCRCMismatch is returned, as a *CRCMismatchError, if a checkpoint's CRC32C differs from the
+	// checksum of its payload.
 	ErrCRCMismatch = errors.New("payload CRC32C mismatch")
-	// ErrInvalidUTF8 is returned when an abort's reason is not valid UTF-8.
+	// ErrInvalidUTF8 is returned if an abort's reason is not valid UTF-8.
 	ErrInvalidUTF8 = errors.New("reason is not valid UTF-8")
 	// ErrUnknownCompensation is returned for a compensation kind outside the four.
 	ErrUnknownCompensation = errors.New("unknown compensation kind")
-	// ErrTooLarge is returned when an event encodes to more than MaxEventBytes.
+	// ErrTooLarge is returned if an encoded event is longer than MaxEventBytes.
 	ErrTooLarge = errors.New("event too large")
 	// ErrNotUpserted is returned by DecodeUpserted for an event of another kind.
 	ErrNotUpserted = errors.New("event is not upserted")
-	// ErrMalformed is returned when bytes are not the CBOR of an event or
-	// payload: not CBOR, a required key missing, or a payload not in the one
-	// encoding that its checksum stands for.
+	// ErrMalformed is returned if bytes are not the CBOR of an event or a payload, if a required
+	// key is missing, or if a payload is not in the one encoding that its checksum covers.
 	ErrMalformed = errors.New("malformed CBOR")
 )
 
-// CRCMismatchError says which checksum a checkpoint carried and which its
-// payload has. errors.Is finds ErrCRCMismatch in it.
+// CRCMismatchError has the checksum of a checkpoint and the different checksum of its payload.
+// errors.Is finds ErrCRCMismatch in it.
 type CRCMismatchError struct {
 	MigrationID MigrationID
 	Got, Want   uint32 // carried by the checkpoint; computed from the payload
@@ -48,9 +47,8 @@ func (e *CRCMismatchError) Error() string {
 // Unwrap returns ErrCRCMismatch.
 func (e *CRCMismatchError) Unwrap() error { return ErrCRCMismatch }
 
-// UnknownKindError is returned by DecodeEvent for an event of a kind that this
-// version does not know, written by a newer one. The part that all events
-// share is readable.
+// UnknownKindError is returned by DecodeEvent if a newer version wrote an event of a kind that this
+// version does not know. The keys that all events share are decoded.
 type UnknownKindError struct {
 	Kind        uint64
 	MigrationID MigrationID

@@ -8,11 +8,11 @@ type Event interface {
 	sealedEvent()
 }
 
-// Upserted says that a checkpoint became the latest row of its migration.
+// Upserted makes a checkpoint the latest row of its migration.
 type Upserted struct{ Checkpoint Checkpoint }
 
-// Aborted says that a migration was given up, why, and what undoes it, in that
-// order. After it the migration has no row.
+// Aborted ends a migration that was undone, with the reason and the compensations in order. After
+// it the migration has no row.
 type Aborted struct {
 	MigrationID   MigrationID
 	Reason        string // valid UTF-8
@@ -20,8 +20,7 @@ type Aborted struct {
 	TimestampMS   uint64
 }
 
-// Removed says that a finished migration was cleaned up. After it the
-// migration has no row.
+// Removed ends a finished migration that was cleaned up. After it the migration has no row.
 type Removed struct {
 	MigrationID MigrationID
 	TimestampMS uint64

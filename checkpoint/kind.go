@@ -19,7 +19,7 @@ const (
 	KindRemoved  Kind = 3
 )
 
-// Effect says what an event of a kind does to the row of its migration.
+// Effect is the effect of an event of a kind on the row of its migration.
 type Effect uint8
 
 // The effects.
@@ -75,8 +75,8 @@ func KindOf(e Event) Kind {
 	return 0
 }
 
-// Effect returns what an event of the kind does to its migration. It returns EffectUnknown for
-// a kind that this version does not know.
+// Effect returns the effect of an event of the kind. If this version does not know the kind, it
+// returns EffectUnknown.
 func (k Kind) Effect() Effect {
 	if int(k) >= len(kinds) {
 		return EffectUnknown

@@ -7,17 +7,16 @@ import (
 	"sync"
 )
 
-// Payload is what a coordinator records at one phase boundary: exactly one of
-// AddLearner, CatchUp, PromoteLearner, LeadershipTransfer, Cutover and
-// Complete, passed as a value.
+// Payload is the record of one phase boundary: exactly one of AddLearner, CatchUp, PromoteLearner,
+// LeadershipTransfer, Cutover and Complete, passed as a value.
 type Payload interface {
 	Phase() Phase  // the phase that this payload is recorded at
 	Shard() uint32 // the vShard that moves
 	sealed()
 }
 
-// AddLearner is recorded before the target is proposed as a learner of the
-// source group. It is the only payload that names the source node.
+// AddLearner is recorded before the target is proposed as a learner of the source group. It is the
+// only payload that contains the source node.
 type AddLearner struct {
 	VShardID           uint32 `cbor:"1,keyasint" json:"vshard_id"`
 	SourceNode         uint64 `cbor:"2,keyasint" json:"source_node"`
@@ -27,14 +26,14 @@ type AddLearner struct {
 	StartedAtHLC       HLC    `cbor:"6,keyasint" json:"started_at_hlc"`
 }
 
-// CatchUp is recorded once the learner is a member. A coordinator that resumes
-// uses the index to skip a learner that is there already.
+// CatchUp is recorded after the learner was added. If a coordinator resumes, it uses the index to
+// skip a learner that was already added.
 type CatchUp struct {
 	VShardID             uint32 `cbor:"1,keyasint" json:"vshard_id"`
 	LearnerLogIndexAtAdd uint64 `cbor:"2,keyasint" json:"learner_log_index_at_add"`
 }
 
-// PromoteLearner is recorded once the learner is a voter.
+// PromoteLearner is recorded after the promotion has committed.
 type PromoteLearner struct {
 	VShardID    uint32 `cbor:"1,keyasint" json:"vshard_id"`
 	TargetNode  uint64 `cbor:"2,keyasint" json:"target_node"`
@@ -85,8 +84,8 @@ func (LeadershipTransfer) sealed() {}
 func (Cutover) sealed()            {}
 func (Complete) sealed()           {}
 
-// phaseOf is Payload.Phase for payloads that are not yet known to be sound: a
-// nil pointer to a payload type satisfies the interface and would panic.
+// phaseOf is like Payload.Phase, but returns an error if the payload is nil, of an unknown type, or
+// a pointer. A nil pointer to a payload type satisfies the interface and would panic.
 func phaseOf(p Payload) (Phase, error) {
 	switch p := p.(type) {
 	case nil:
@@ -108,8 +107,8 @@ func EncodePayload(p Payload) ([]byte, error) {
 	return bytes.Clone(b), nil
 }
 
-// ReadPayload returns the payload of a phase once read has filled in the pointer
-// to it that it is given, or ErrUnknownPhase.
+// ReadPayload returns the payload of a phase. It calls read with a pointer to a zero payload, which
+// read must fill in. It returns the error of read, or ErrUnknownPhase.
 func ReadPayload(phase Phase, read func(into any) error) (Payload, error) {
 	switch phase {
 	case PhaseAddLearner:

@@ -133,7 +133,8 @@ func (w *eventWire) aborted() (Event, error) {
 	return e, nil
 }
 
-// decodeWirePayload is DecodePayload for any form of CBOR, all of which but one it refuses.
+// decodeWirePayload is DecodePayload for any form of CBOR. It accepts the one valid form and
+// returns the error for all others.
 func decodeWirePayload(phase Phase, b []byte) (Payload, error) {
 	p, err := ReadPayload(phase, func(into any) error { return decMode.Unmarshal(b, into) })
 	if errors.Is(err, ErrUnknownPhase) {

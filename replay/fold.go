@@ -15,16 +15,16 @@ type Fold struct {
 	snapshots []segment.Snapshot
 }
 
-// NewFold returns the fold of no records of a log whose directory holds dir. At the
-// last frame of a snapshot it continues with the snapshot's rows.
+// NewFold returns an empty fold for the log with this directory. If the last frame of a snapshot is
+// added, the fold continues with the snapshot's rows.
 func NewFold(dir segment.Directory, snapshots []segment.Snapshot) *Fold {
 	return &Fold{View: projection.New(), losses: dir.Losses(), snapshots: snapshots}
 }
 
-// Last is the log's last whole frame, zero for none.
+// Last returns the log's last intact frame, or zero if there is none.
 func (f *Fold) Last() segment.FrameID { return f.last }
 
-// Add folds in the next record.
+// Add applies the next record.
 func (f *Fold) Add(r Record) {
 	if r.Damage != nil {
 		f.AddDamage(*r.Damage)
@@ -60,8 +60,8 @@ func (f *Fold) Count(firstSeq uint64, last segment.FrameID, frames uint64) {
 // opening does that starts from the snapshot. If nothing was lost, the view must already have these
 // rows. If not, adoptSnapshot reports damage.
 //
-// A snapshot of version 1 counts only after a loss. No opening begins with it: its writer may have
-// taken rows into it that an abort had ended.
+// A snapshot of version 1 is used only after a loss. Open never starts from it, because its writer
+// may have kept rows that an abort had ended.
 func (f *Fold) adoptSnapshot(s segment.Snapshot) {
 	whole := f.View.Complete()
 	if s.Version == 1 && whole {
@@ -102,7 +102,7 @@ func Restore(s segment.Snapshot) (*projection.View, error) {
 	return projection.Restore(s.Last.Seq, s.Body)
 }
 
-// AddDamage notes the next damage of the log.
+// AddDamage adds the next damage of the log to the report and to the view.
 func (f *Fold) AddDamage(d Damage) {
 	f.losses.RaiseDurable(d.DurableThrough)
 	if d.Torn {

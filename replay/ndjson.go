@@ -14,7 +14,7 @@ import (
 	"migrationlog/checkpoint"
 )
 
-// The lines of NDJSON, one record each. docs/TOOL.md says what they mean.
+// These types are the lines of NDJSON, one record each. docs/TOOL.md describes them.
 type (
 	checkpointLine struct {
 		Seq         uint64                  `json:"seq,omitempty"`
@@ -26,7 +26,7 @@ type (
 		CRC32C      *uint32                 `json:"crc32c,omitempty"`
 		TSMS        *uint64                 `json:"ts_ms"`
 
-		// A row of the latest state has these beside it; they are not read.
+		// A row of the latest state also has these keys. They are ignored here.
 		Doubt json.RawMessage `json:"doubt,omitempty"`
 		Facts json.RawMessage `json:"facts,omitempty"`
 	}
@@ -63,7 +63,7 @@ type (
 	}
 )
 
-// MarshalJSON writes the record as one line of NDJSON, without its end.
+// MarshalJSON returns the record as one line of NDJSON, without the line end.
 func (r Record) MarshalJSON() ([]byte, error) {
 	switch e := r.Event.(type) {
 	case checkpoint.Upserted:
@@ -96,9 +96,9 @@ func (r Record) MarshalJSON() ([]byte, error) {
 	return json.Marshal(damageLine{KindDamage, *r.Damage})
 }
 
-// UnmarshalJSON reads a line that MarshalJSON wrote or a program like it. Every
-// key but seq and crc32c is required and, but for doubt and facts of a row, no other is
-// allowed, so that a misspelt one is not read as a zero. Without crc32c the payload's is computed.
+// UnmarshalJSON reads a line as MarshalJSON returns it. Every key except seq and crc32c is
+// required. No other key is allowed, except doubt and facts of a row, so that a misspelled key is
+// not read as zero. If crc32c is missing, it is computed from the payload.
 func (r *Record) UnmarshalJSON(line []byte) error {
 	if !utf8.Valid(line) {
 		return errors.New("not valid UTF-8")
@@ -202,8 +202,8 @@ func readPayload(phase checkpoint.Phase, b []byte) (checkpoint.Payload, error) {
 	return checkpoint.ReadPayload(phase, func(into any) error { return strict(b, into) })
 }
 
-// strict reads one JSON object that has the keys of what into points at, which is zero
-// before, and no others. Keys that are left out when a zero is written are optional.
+// strict reads one JSON object into the zero value that into points at. It returns an error for a
+// missing or an unknown key. A key may be missing if its zero value is omitted in the output.
 func strict(b []byte, into any) error {
 	want, err := json.Marshal(into)
 	if err != nil {
@@ -220,11 +220,9 @@ func strict(b []byte, into any) error {
 	return requireKeys(b, want, "")
 }
 
-// plainKeys reads one JSON value and returns an error for a key that is given twice, or has
-// another letter than the small ones of the format: package json would take "Attempt" for
-// "attempt", and the later of two.
-//
-// Values may be nested as deep as depth.
+// plainKeys reads one JSON value and returns an error if a key occurs twice or has other letters
+// than the small ones of the format. Package json would accept "Attempt" as "attempt", and the
+// later of two equal keys. Values may be nested up to depth.
 func plainKeys(d *json.Decoder, depth int) error {
 	token, err := d.Token()
 	switch {
@@ -270,10 +268,11 @@ func plainKeys(d *json.Decoder, depth int) error {
 	return err
 }
 
-// maxDepth is more than any line needs.
+// maxDepth is deeper than any valid line.
 const maxDepth = 32
 
-// inPlainWords says which value is of the wrong type without the names of Go's.
+// inPlainWords returns the error with the name of the key of the wrong type, and without names of
+// Go types.
 func inPlainWords(err error) error {
 	var wrong *json.UnmarshalTypeError
 	switch {
@@ -285,7 +284,7 @@ func inPlainWords(err error) error {
 	return fmt.Errorf("%q: %s does not fit", wrong.Field, wrong.Value)
 }
 
-// requireKeys checks that have has a value for every key of want.
+// requireKeys returns an error if have lacks a key of want.
 func requireKeys(have, want []byte, path string) error {
 	var h, w map[string]json.RawMessage
 	if json.Unmarshal(want, &w) != nil || w == nil {

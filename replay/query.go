@@ -7,7 +7,7 @@ import (
 	"migrationlog/projection"
 )
 
-// Kind is the kind of a record, spelled as NDJSON spells it.
+// Kind is the kind of a record, as in NDJSON.
 type Kind string
 
 // The kinds of record.
@@ -19,17 +19,17 @@ const (
 	KindDamage     Kind = "damage"
 )
 
-// Kinds are all kinds of record.
+// Kinds lists all kinds of record.
 var Kinds = []Kind{KindCheckpoint, KindAbort, KindRemove, KindUnknown, KindDamage}
 
-// eventKinds are the kinds of records that hold an event.
+// eventKinds maps the kinds of events to the kinds of their records.
 var eventKinds = map[checkpoint.Kind]Kind{
 	checkpoint.KindUpserted: KindCheckpoint,
 	checkpoint.KindAborted:  KindAbort,
 	checkpoint.KindRemoved:  KindRemove,
 }
 
-// Kind is the record's kind.
+// Kind returns the record's kind.
 func (r Record) Kind() Kind {
 	switch {
 	case r.Event != nil:
@@ -40,9 +40,9 @@ func (r Record) Kind() Kind {
 	return KindDamage
 }
 
-// Query chooses records. The zero value chooses all; what is set must all hold.
-// Damage is chosen unless Kinds leaves it out or its numbers are outside
-// FromSeq and ToSeq: it may have been any migration's.
+// Query selects records. A record must meet every condition that is set; the zero value selects all
+// records. Damage may have hit any migration. It is therefore selected unless Kinds excludes it or
+// its numbers are outside FromSeq and ToSeq.
 type Query struct {
 	FromSeq, ToSeq   uint64 // inclusive; ToSeq 0 is no bound
 	SinceMS, UntilMS uint64 // the record's wall clock, Unix ms, inclusive; UntilMS 0 is no bound
@@ -53,21 +53,20 @@ type Query struct {
 	Nodes            []uint64           // the migration's source or target
 }
 
-// Matcher holds records, in order, against a query. It folds the history as it
-// goes, for an abort does not say which vShard it was about.
+// Matcher compares records with a query, in order. It folds the history meanwhile, because an abort
+// does not contain its vShard.
 type Matcher struct {
 	q    Query
 	view *projection.View
 }
 
-// NewMatcher returns a matcher that has seen no record.
+// NewMatcher returns a matcher at the start of a history.
 func NewMatcher(q Query) *Matcher { return &Matcher{q: q, view: projection.New()} }
 
-// needsRows reports whether the query asks for what only a row tells.
+// needsRows reports whether the query has a condition that only a row can answer.
 func (q Query) needsRows() bool { return len(q.VShards) > 0 || len(q.Nodes) > 0 }
 
-// excludes reports whether an encoded event is another migration's, and tells nothing that
-// the query asks for.
+// excludes reports whether an encoded event is of another migration and irrelevant for the query.
 func (q Query) excludes(event []byte) bool {
 	if len(q.Migrations) == 0 || q.needsRows() {
 		return false
@@ -76,7 +75,7 @@ func (q Query) excludes(event []byte) bool {
 	return ok && !slices.Contains(q.Migrations, id)
 }
 
-// firstSeq is where reading has to begin.
+// firstSeq returns the sequence number from which the log must be read.
 func (q Query) firstSeq() uint64 {
 	if q.needsRows() {
 		return 0
@@ -84,7 +83,7 @@ func (q Query) firstSeq() uint64 {
 	return q.FromSeq
 }
 
-// Match reports whether the query chooses the next record of the history.
+// Match reports whether the query selects the record, which must be the next one of the history.
 func (m *Matcher) Match(r Record) bool {
 	if r.Damage != nil {
 		return m.matchDamage(r)

@@ -11,17 +11,17 @@ import (
 	"migrationlog/projection"
 )
 
-// Reader reads the history in one log directory. It holds nothing open and is
-// safe for concurrent use.
+// Reader reads the history in one log directory. It keeps no file open and is safe for concurrent
+// use.
 type Reader struct {
 	fsys fs.FS
 	dir  segment.Directory // as it was when the reader was opened
 }
 
-// Open returns a reader of the log in dir, without taking a lock or writing
-// anything. It returns fs.ErrNotExist for a missing directory,
-// segment.ErrNotALog, segment.ErrIsWALDir, segment.ErrManifestLost, segment.ErrNewerFormat, or an
-// I/O error. If a frame is of a newer version, reading it returns segment.ErrNewerFormat.
+// Open returns a reader of the log in dir. It takes no lock and writes nothing. It returns
+// fs.ErrNotExist if the directory is missing, segment.ErrNotALog, segment.ErrIsWALDir,
+// segment.ErrManifestLost, segment.ErrNewerFormat, or an I/O error. If a frame has a newer format,
+// reading it returns segment.ErrNewerFormat.
 func Open(dir string) (*Reader, error) {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -37,7 +37,7 @@ func Open(dir string) (*Reader, error) {
 	return r, nil
 }
 
-// OpenFS is Open for a log in any file system, such as an archive.
+// OpenFS is like Open for a log in any file system, such as an archive.
 func OpenFS(fsys fs.FS) (*Reader, error) {
 	dir, err := segment.ReadDirectory(fsys)
 	if err != nil {
@@ -46,11 +46,10 @@ func OpenFS(fsys fs.FS) (*Reader, error) {
 	return &Reader{fsys: fsys, dir: dir}, nil
 }
 
-// Manifest is the log's identity.
+// Manifest returns the log's manifest, which identifies the log.
 func (r *Reader) Manifest() segment.Manifest { return r.dir.Manifest }
 
-// NewFold returns the fold of none of the log's records. It has read the snapshots, and
-// reports those that are damaged.
+// NewFold returns an empty fold of the log. It reads the snapshots and reports the damaged ones.
 func (r *Reader) NewFold() *Fold {
 	snapshots, damaged := segment.ReadSnapshots(r.fsys, r.dir.Manifest.UUID, true)
 	fold := NewFold(r.dir, snapshots)
@@ -60,9 +59,9 @@ func (r *Reader) NewFold() *Fold {
 	return fold
 }
 
-// Records yields the records that the query chooses, in the order of their
-// numbers. Damage is a record in that order; damage outside the segments comes
-// first. An error, the last thing yielded, is a failure to read or ctx's.
+// Records yields the records that the query selects, in the order of their numbers. Damage is
+// yielded at its position, and damage outside the segments first. If reading fails or ctx is
+// canceled, the error is yielded last.
 func (r *Reader) Records(ctx context.Context, q Query) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		m := NewMatcher(q)
@@ -81,7 +80,7 @@ func (r *Reader) Records(ctx context.Context, q Query) iter.Seq2[Record, error] 
 	}
 }
 
-// all yields all records from about that number on, but for whole frames whose bodies
+// all yields all records from a position at or before fromSeq, except intact frames whose bodies
 // are excluded.
 func (r *Reader) all(ctx context.Context, fromSeq uint64, excludes func(body []byte) bool) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
@@ -103,12 +102,12 @@ func (r *Reader) all(ctx context.Context, fromSeq uint64, excludes func(body []b
 	}
 }
 
-// Point is a moment in a history. The zero value is its end.
+// Point is a moment in a history. The zero value is the end of the history.
 type Point struct {
 	Seq uint64 // after the record with this number
-	// TimeMS is just before the first record whose wall clock is later than this,
-	// in Unix milliseconds. Numbers order the history, and clocks do not: a record
-	// behind that one belongs to the future even if its clock says otherwise.
+	// TimeMS, in Unix milliseconds, is the moment before the first record with a later wall clock.
+	// Sequence numbers order the history, and clocks do not: every record after that one is later,
+	// even if its clock shows an earlier time.
 	TimeMS uint64
 }
 
@@ -120,8 +119,8 @@ func (p Point) before(r Record) bool {
 	return p.Seq != 0 && seq > p.Seq || p.TimeMS != 0 && r.WallMS() > p.TimeMS
 }
 
-// StateAt returns the view at a point in the history. It returns an I/O error
-// or ctx's; damage is noted in the view.
+// StateAt returns the view at a point in the history. The view accounts for damage. StateAt returns
+// an I/O error or ctx's error.
 func (r *Reader) StateAt(ctx context.Context, p Point) (*projection.View, error) {
 	fold, err := r.FoldTo(ctx, p)
 	if err != nil {
@@ -130,8 +129,8 @@ func (r *Reader) StateAt(ctx context.Context, p Point) (*projection.View, error)
 	return fold.View, nil
 }
 
-// FoldTo returns the view at a point in the history with the report of what
-// was read up to there. Its errors are StateAt's.
+// FoldTo returns the fold at a point in the history: the view, and the report of the records before
+// the point. It returns the same errors as StateAt.
 func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
 	fold := r.NewFold()
 	defer func() {
@@ -152,9 +151,9 @@ func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
 	return fold, nil
 }
 
-// Snapshot returns the view of the newest sound snapshot, also where the log has lost the event
-// that it ends with, or never had it on the device: then nobody goes by it but who asks for
-// it. It returns fs.ErrNotExist where there is none.
+// Snapshot returns the view of the newest intact snapshot, or fs.ErrNotExist if there is none. It
+// is returned even if the log has lost the snapshot's last event. Open ignores such a snapshot;
+// this method is for manual recovery.
 func (r *Reader) Snapshot() (*projection.View, error) {
 	snapshots, _ := segment.ReadSnapshots(r.fsys, r.dir.Manifest.UUID, false)
 	for _, s := range snapshots {
@@ -165,8 +164,8 @@ func (r *Reader) Snapshot() (*projection.View, error) {
 	return nil, fmt.Errorf("no intact snapshot in %s/ (verify lists the damaged ones): %w", segment.SnapshotDir, fs.ErrNotExist)
 }
 
-// Verify reads every frame of the log, and its snapshots, and reports what is damaged. It returns
-// an I/O error or ctx's.
+// Verify reads every frame and every snapshot of the log, and reports all damage. It returns an I/O
+// error or ctx's error.
 func (r *Reader) Verify(ctx context.Context) (Report, error) {
 	fold, err := r.FoldTo(ctx, Point{})
 	if err != nil {

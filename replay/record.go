@@ -7,11 +7,10 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// Damage is a place in the log where records should be and are not whole.
+// Damage is a range of a file whose records are missing or not intact.
 type Damage = segment.Damage
 
-// Record is one entry of the history. Exactly one of Event, Unknown and Damage
-// is set.
+// Record is one entry of the history. Exactly one of Event, Unknown and Damage is set.
 type Record struct {
 	Seq     uint64 // 0 for damage
 	PrevSeq uint64 // the migration's record before this one; 0 for the first of a life
@@ -25,8 +24,8 @@ type Record struct {
 	HeaderCRC32C   uint32 // of the frame
 }
 
-// Decode returns the record that a scanned item is. A whole frame whose body is
-// not an event is damage as well.
+// Decode returns the record of a scanned item. If the body of an intact frame is not an event, the
+// record is damage.
 func Decode(item segment.Item) Record {
 	if item.Damage != nil {
 		return Record{Damage: item.Damage, Segment: item.Damage.Segment, Offset: item.Damage.Offset, Length: item.Damage.Length}
@@ -56,7 +55,7 @@ func (r Record) frameID() segment.FrameID {
 	return segment.FrameID{Seq: r.Seq, Segment: first, HeaderCRC32C: r.HeaderCRC32C}
 }
 
-// Migration is the migration that the record is about, if it is known.
+// Migration returns the migration of the record, if it is known.
 func (r Record) Migration() (checkpoint.MigrationID, bool) {
 	switch {
 	case r.Event != nil:
@@ -67,7 +66,7 @@ func (r Record) Migration() (checkpoint.MigrationID, bool) {
 	return checkpoint.MigrationID{}, false
 }
 
-// WallMS is the record's wall clock in Unix milliseconds, 0 for damage.
+// WallMS returns the record's wall clock in Unix milliseconds, or 0 for damage.
 func (r Record) WallMS() uint64 {
 	switch {
 	case r.Event != nil:

@@ -8,38 +8,39 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// SeqRange is the numbers from First to Last, both included.
+// SeqRange is a range of sequence numbers, both ends included.
 type SeqRange = segment.SeqRange
 
-// Report says how much of a log is whole, what is damaged, and what follows
-// from that. Its JSON is what `replay-tool verify -o json` prints.
+// Report describes the intact part of a log, its damage, and the effects of lost events. `replay-
+// tool verify -o json` prints its JSON.
 type Report struct {
 	FirstSeq uint64 `json:"first_seq"` // of the whole frames; 0 in an empty log
 	LastSeq  uint64 `json:"last_seq"`
 	FramesOK uint64 `json:"frames_ok"`
-	// SnapshotSeq is the number of the last event of a snapshot that the rows were taken
-	// from, 0 for none: the events before FirstSeq were not read, or some up to it are
-	// lost, and cost no row.
+	// SnapshotSeq is the last event of the snapshot that the rows come from, or 0. If it is set,
+	// either the events before FirstSeq were not read, or events up to SnapshotSeq are lost without
+	// a lost row.
 	SnapshotSeq uint64 `json:"snapshot_seq,omitempty"`
-	// UnknownKinds counts whole frames of a kind that a newer version wrote. They
-	// are among FramesOK, and change no row.
+	// UnknownKinds counts the intact frames with an event of a kind from a newer version. FramesOK
+	// includes them. They change no row.
 	UnknownKinds uint64     `json:"unknown_kinds"`
 	Lost         []SeqRange `json:"lost"`
-	// AcknowledgedLost are the lost numbers that the watermark, the durable through of a valid
-	// header, or a synced snapshot proves to have been durable. Of the others it cannot be known.
+	// AcknowledgedLost lists the lost numbers that were certainly durable, by the evidence of the
+	// watermark, of the durable-through of an intact header, or of a synced snapshot. For the other
+	// lost numbers it cannot be known.
 	AcknowledgedLost []SeqRange `json:"acknowledged_lost"`
 	Damage           []Damage   `json:"damage"`
 	TornTail         *Damage    `json:"torn_tail"`
-	// InDoubt are the migrations whose row may not be their last, Superseded those whose
-	// history has or may have a hole before it: see projection.Doubt. Only
-	// migrations with a row are listed; all others of these are untouched.
+	// InDoubt lists the migrations whose row may not be their latest. Superseded lists those whose
+	// earlier history lost, or may have lost, an event (see projection.Doubt). Both lists contain
+	// only migrations with a row.
 	InDoubt    []checkpoint.MigrationID `json:"in_doubt"`
 	Superseded []checkpoint.MigrationID `json:"superseded"`
-	// UnnamedInDoubt says that there may be migrations in doubt of which the log has
-	// no event left, or none since they ended: nobody knows whose a lost event was.
+	// UnnamedInDoubt is true if a lost event cannot be attributed to a migration. Then migrations
+	// without a row may be in doubt too.
 	UnnamedInDoubt bool `json:"unnamed_in_doubt"`
-	// Quarantined are the files, relative to the log directory, into which opening
-	// the log for writing put what it replaced or cut off.
+	// Quarantined lists the files to which Open moved or copied the bytes that it cut off or
+	// replaced. The names are relative to the log directory.
 	Quarantined []string `json:"quarantined,omitempty"`
 }
 
@@ -58,10 +59,10 @@ func (r Report) Clone() Report {
 	return r
 }
 
-// LostCount is the number of frames lost.
+// LostCount returns the number of lost frames.
 func (r Report) LostCount() uint64 { return CountSeqs(r.Lost) }
 
-// CountSeqs is how many numbers the ranges hold.
+// CountSeqs returns the number of sequence numbers in the ranges.
 func CountSeqs(ranges []SeqRange) (n uint64) {
 	for _, r := range ranges {
 		n += r.Last - r.First + 1
@@ -69,11 +70,12 @@ func CountSeqs(ranges []SeqRange) (n uint64) {
 	return n
 }
 
-// Clean reports whether neither damage nor a torn tail was found. Of what lies before a
-// snapshot, an opening finds only that the first segment is gone: see SnapshotSeq.
+// Clean reports whether there is neither damage nor a torn tail. The report of an Open that started
+// from a snapshot covers the part before the snapshot only if the first segment is missing (see
+// SnapshotSeq).
 func (r Report) Clean() bool { return len(r.Damage) == 0 && r.TornTail == nil }
 
-// MarshalJSON writes the report with empty lists as [].
+// MarshalJSON returns the report with empty lists as [].
 func (r Report) MarshalJSON() ([]byte, error) {
 	type plain Report // without this method
 	p := plain(r)

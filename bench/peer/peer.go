@@ -12,7 +12,7 @@ import (
 // ID is the id of a migration, and the key of its row.
 type ID = checkpoint.MigrationID
 
-// What a peer keeps of the events.
+// The part of the events that a peer keeps.
 const (
 	KeepsHistoryAndRows = "history, rows"
 	KeepsHistory        = "history; rows in a Go map beside it"

@@ -23,7 +23,7 @@ type tidwallLog struct {
 
 func openTidwall(dir string, o Options) (Store, error) {
 	opts := *wal.DefaultOptions
-	opts.NoSync, opts.NoCopy = o.Bulk, true // what is read is copied once, below
+	opts.NoSync, opts.NoCopy = o.Bulk, true // each entry that is read is copied once, below
 	log, err := wal.Open(filepath.Join(dir, "wal"), &opts)
 	if err != nil {
 		return nil, err

@@ -52,8 +52,8 @@ type Style uint8
 // The styles.
 const (
 	Plain     Style = iota
-	Subject         // what the chart is about: a thick solid line
-	Reference       // what the others are compared with: gray
+	Subject         // the subject of the chart: a thick solid line
+	Reference       // the others are compared with this line: gray
 	Variant         // of the subject: thin, in its colour
 )
 

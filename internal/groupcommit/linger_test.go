@@ -66,7 +66,7 @@ func TestLinger_SkippedBatchesAreCounted(t *testing.T) {
 	require.Equal(t, 6, q.expected)
 }
 
-// A batch waits for all writers, but for at most maxWaitedWriters. If there were more than twice as
+// A batch waits for all writers, up to maxWaitedWriters. If there were more than twice as
 // many recent writers, it waits for half of them. This continues for a while after they have
 // stopped.
 func TestLinger_ExpectedWriters(t *testing.T) {

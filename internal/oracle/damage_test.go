@@ -77,7 +77,7 @@ func (h *history) heal() error {
 }
 
 // change rewrites one file of the log, and notes how to take that back: as long as the file begins
-// like the changed one, but for bytes that a repair has cut off.
+// like the changed one, except for bytes that a repair has cut off.
 func (h *history) change(name, what string, changed []byte) error {
 	h.note("%s %s", what, name)
 	path := filepath.Join(h.dir, name)

@@ -136,7 +136,7 @@ func UnknownBody(kind uint64, id uuid.UUID, timeMS uint64) []byte {
 	return b
 }
 
-// Facts are what the phases of one incarnation have named so far.
+// Facts are the fields that the phases of one incarnation have recorded so far.
 type Facts struct {
 	SourceNode, TargetNode, SourceGroup, WritePauseBudgetUS, WallNS, Logical uint64
 	HasTarget, HasSource                                                     bool

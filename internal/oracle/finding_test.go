@@ -391,8 +391,8 @@ func TestD5_OlderSegmentsBesideANewerSnapshot(t *testing.T) {
 	require.EqualValues(t, 5, f.upsert(s, z, addLearner(3)))
 }
 
-// D5: how a migration ended is told alike by an opening that begins with a snapshot and by one that
-// reads a loss before it.
+// D5: an Open that starts from a snapshot and an Open that reads a loss before it return the same
+// doubt for a migration that ended.
 func TestD5_EndBehindASnapshotOfABrokenIncarnation(t *testing.T) {
 	f := newFixture(t)
 	s := f.open()

@@ -6,7 +6,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Doubt is what the lost numbers mean for one migration.
+// Doubt is the effect of the lost numbers on one migration.
 type Doubt uint8
 
 // The doubts, in the order of the store's.
@@ -16,7 +16,7 @@ const (
 	InDoubt                 // a lost event may have been the migration's last
 )
 
-// mark is the event that told something. Broken means that an event of the migration is known to
+// mark is the event that recorded a fact. Broken means that an event of the migration is known to
 // be missing after it.
 type mark struct {
 	seq    uint64
@@ -35,14 +35,14 @@ type migration struct {
 
 // Row is the latest checkpoint of a migration.
 type Row struct {
-	Event                            Event // of which only what the body holds counts
+	Event                            Event // only the fields of the body are used
 	Seq, Prev                        uint64
 	Facts                            Facts
 	TargetUncertain, SourceUncertain bool
 	Doubt                            Doubt
 }
 
-// State is what the events of a log lead to.
+// State is the result of folding the events of a log.
 type State struct {
 	SnapshotSeq uint64   // of the last snapshot that was adopted
 	Mismatched  []uint64 // snapshots whose state is not that of the events before, although none was lost
@@ -165,7 +165,7 @@ func (s *State) uncertain(m *migration, told mark) bool {
 	return told.broken || Overlap(s.unattributed, told.seq, m.last)
 }
 
-// Doubt returns what the lost numbers mean for a migration, which the log need not name.
+// Doubt returns the effect of the lost numbers on a migration, which may be unknown to the log.
 func (s *State) Doubt(id uuid.UUID) Doubt {
 	m := s.migrations[id]
 	if m == nil {

@@ -19,7 +19,7 @@ import (
 // ErrNoLog is returned by Read for a directory without a sound manifest or without a segment.
 var ErrNoLog = errors.New("no log, or one without segments")
 
-// Log is what the files of a log hold.
+// Log is the content of the files of a log.
 type Log struct {
 	UUID         uuid.UUID
 	Skipped      []Range // of the manifest
@@ -288,7 +288,7 @@ func (l *Log) takeFrames(s segment) (end int) {
 	return end
 }
 
-// finish decides what stands behind the last intact frame of the last segment, and how far the log
+// finish classifies the bytes after the last intact frame of the last segment, and how far the log
 // has reached.
 func (l *Log) finish(segments []segment, end int) {
 	s := segments[len(segments)-1]

@@ -149,7 +149,7 @@ func decodeRowsV2(body []byte) (map[uuid.UUID]*migration, bool) {
 	return states, uint64(len(states)) == asNumber(store[1])
 }
 
-// EncodeV1 returns the snapshot's file as version 1 of the format has it, or false if it holds what
+// EncodeV1 returns the snapshot's file as version 1 of the format has it, or false if it contains a value that
 // that version cannot.
 func (s Snapshot) EncodeV1(log uuid.UUID) ([]byte, bool) {
 	var body []byte

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// changedMutants returns the mutants whose source file, or a file of whose tests, is another than
-// at the base: a commit of which git knows. If git cannot say what has changed, as in a shallow
+// changedMutants returns the mutants whose source file, or a file of whose tests, differs
+// from the base, a commit. If git cannot list the changes, as in a shallow
 // clone, it returns all of them.
 func changedMutants(all []mutant, base string) ([]mutant, error) {
 	root, err := moduleDir("migrationlog")

@@ -3,7 +3,7 @@ package main
 // mutants are the code under test, each without one of its defences. Several entries may
 // share a marker: each changes the statement in another way.
 var mutants = []mutant{
-	// What a disk may do to the frames.
+	// Faults of the disk that change frames.
 	{"the body's checksum is compared",
 		Marked{"body-checksum", terms(true, 1)}, "./", "TestD2_OpenWithEveryBitFlipped/wal/0"},
 	{"a scan's fast path ends before a frame out of its place",
@@ -39,7 +39,7 @@ var mutants = []mutant{
 	{"the newer of two manifests is used",
 		Marked{"newer-manifest", condition(false)}, "./eventlog/segment", "TestD7_ManifestOfTwoRevisions"},
 
-	// What lies in a directory.
+	// Files in a directory.
 	{"no log is created where one was",
 		Marked{"log-was-made", condition(true)}, "./", "TestD4_NoNewLogOverAnother"},
 	{"no log is created beside a watermark above zero",
@@ -57,7 +57,7 @@ var mutants = []mutant{
 	{"the WAL must end where the frames do",
 		Marked{"wal-end-checked", condition(false)}, "./eventlog", "TestD3_WALEndsWhereTheFramesDo"},
 
-	// What a repair does.
+	// Repairs.
 	{"a torn tail is saved",
 		Marked{"torn-tail-saved", condition(false)}, "./", "TestD4_OpenWithEveryCut"},
 	{"a torn tail is cut off",
@@ -83,7 +83,7 @@ var mutants = []mutant{
 	{"quarantine/ is synced",
 		Marked{"quarantine-synced", call(0, "nil")}, "", "TestD4_|TestD7_"},
 
-	// What an append does.
+	// Appends.
 	{"an append is synced",
 		Marked{"append-synced", remove}, "", "TestD1_PowerCut"},
 	{"a failed sync fails the append",
@@ -148,13 +148,13 @@ var mutants = []mutant{
 	{"a rotation checks the lock",
 		Marked{"rotation-lock-checked", condition(false)}, "./eventlog", "TestD10_RotationWithoutTheLock"},
 
-	// What is reported.
+	// Reports.
 	{"the frames of missing segments count as lost",
 		Marked{"no-segment-lost", condition(false)}, "./", "TestD5_ReadersKnowWhatIsGone"},
 	{"skipped numbers are not reported as acknowledged",
 		Marked{"skipped-not-acknowledged", call(1, "$0($1, nil)")}, "./", "TestD5_NobodyVouchesForALostTail"},
 
-	// What an opening takes from snapshots and from links between frames.
+	// Snapshots in Open, and links between frames.
 	{"a snapshot is a snapshot of this history",
 		Marked{"snapshot-last-frame", condition(false)}, "./", "TestD3_SnapshotOfAnotherHistory"},
 	{"a snapshot's last frame is the very one",
@@ -212,7 +212,7 @@ var mutants = []mutant{
 	{"the next version of a view does not change the one before",
 		Marked{"node-owned", condition(true)}, "./projection", "TestTrie_EqualsModel"},
 
-	// What a loss means.
+	// Effects of a loss.
 	{"a loss that may be a migration's last event puts it in doubt",
 		Marked{"in-doubt", condition(false)}, "./", "TestD5_InDoubt"},
 	{"a superseded loss is reported",

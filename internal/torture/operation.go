@@ -144,9 +144,9 @@ func swapCalls(s *statement) ([]edit, error) {
 	return []edit{s.replace(here[0], s.text(next[0])), s.replace(next[0], s.text(here[0]))}, nil
 }
 
-// call replaces a call in the statement's head, which is all of it but for the blocks. Calls are
+// call replaces a call in the statement's head, without its blocks. Calls are
 // numbered from 0 in the order of the source, an outer one before those in its arguments. In the
-// text $0 stands for the function, $1 and so on for the arguments, and $X for what a method is
+// text $0 stands for the function, $1 and so on for the arguments, and $X for the value that a method is
 // called on.
 func call(number int, text string) operation {
 	return func(s *statement) ([]edit, error) {
@@ -237,7 +237,7 @@ func setValue(text string) operation {
 	}
 }
 
-// resetOnReturn sets what the statement assigns to nil again, as soon as the function has returned.
+// resetOnReturn sets the variable that the statement assigns to nil when the function returns.
 func resetOnReturn(s *statement) ([]edit, error) {
 	n, ok := s.node.(*ast.AssignStmt)
 	if !ok || len(n.Lhs) != 1 {

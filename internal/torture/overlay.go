@@ -50,7 +50,7 @@ type Patch struct {
 type Overlay struct {
 	root    string            // of the module
 	dir     string            // where the copies are
-	Replace map[string]string // as go's -overlay wants it: the path, and what is there instead
+	Replace map[string]string // for go's -overlay: the path of a file, and the path of its replacement
 }
 
 func (p Patch) String() string                   { return p.File }
@@ -185,7 +185,7 @@ func (o *Overlay) addWAL() error {
 	return o.put(to, file, text, replaceImports(text, imports, map[string]string{"os": simosPath, "io/ioutil": simosPath}))
 }
 
-// put replaces what is at path in the build, if it is another text than before.
+// put replaces the file at path in the build, if its text has changed.
 func (o *Overlay) put(path, from string, before, after []byte) error {
 	if path == from && string(before) == string(after) {
 		return nil

@@ -18,7 +18,7 @@ import (
 	"migrationlog"
 )
 
-// order is what a child, this test's program in a process of its own, is told to do.
+// order is the task of a child, which is this test's program in a process of its own.
 type order struct {
 	Role   string // writer or contender
 	Dir    string

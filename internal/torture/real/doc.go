@@ -1,4 +1,4 @@
-// Package real knows what must hold of a log on real file systems, among real
+// Package real knows the promises that a log must keep on real file systems, among real
 // processes that are killed, and after random damage. It refuses to know how the
 // log works: it has tests only.
 package real

@@ -19,9 +19,9 @@ import (
 
 const contenders = 8
 
-// D10: of eight processes that open one log at the same moment exactly one
-// succeeds, and the others are told which; then all of them take turns, and no two
-// ever hold it together or give the same number.
+// D10: if eight processes open one log at the same moment, exactly one succeeds, and the others get
+// an error that names it. Then all of them take turns. No two processes ever hold the log together
+// or use the same number.
 func TestD10_DoubleOpen(t *testing.T) {
 	openTogether(t, func(dir string) {
 		s, err := migrationlog.Open(dir, nil)

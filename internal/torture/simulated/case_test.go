@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 func draw(n int) *rand.Rand { return rand.New(rand.NewPCG(uint64(*seedFlag), uint64(n))) }
 
 // eachCase tries n cases, or the one of the -case flag, several at a time. A case
-// that fails is told with the command that runs it alone.
+// that fails is reported with the command that runs it alone.
 func eachCase(t *testing.T, n int, try func(n int, dir string) error) {
 	base := memDir(t)
 	next := make(chan int)

@@ -211,7 +211,7 @@ func (w *writer) stop() error {
 		}
 	}
 	if w.store != nil {
-		w.close() // which lets go of the lock, as the system does for the dead
+		w.close() // releases the lock, as the system does for a dead process
 	}
 	w.disk.Heal()
 	return w.open()
