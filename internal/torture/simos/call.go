@@ -11,7 +11,8 @@ import (
 	"syscall"
 )
 
-// on makes one call on the path's disk, holding its lock, or fails it.
+// on runs do with the disk's lock held. If the call must fail, it returns that error and does not
+// run do.
 func on(d *Disk, kind callKind, path string, do func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -21,10 +22,10 @@ func on(d *Disk, kind callKind, path string, do func() error) error {
 	return do()
 }
 
-// Stat is os.Stat.
+// Stat is like os.Stat.
 func Stat(path string) (info FileInfo, err error) { return stat(path, os.Stat) }
 
-// Lstat is os.Lstat.
+// Lstat is like os.Lstat.
 func Lstat(path string) (info FileInfo, err error) { return stat(path, os.Lstat) }
 
 func stat(path string, real func(string) (FileInfo, error)) (info FileInfo, err error) {
@@ -39,7 +40,7 @@ func stat(path string, real func(string) (FileInfo, error)) (info FileInfo, err 
 	return info, err
 }
 
-// ReadFile is os.ReadFile.
+// ReadFile is like os.ReadFile.
 func ReadFile(path string) ([]byte, error) {
 	f, err := Open(path)
 	if err != nil {
@@ -49,7 +50,7 @@ func ReadFile(path string) ([]byte, error) {
 	return b, errors.Join(err, f.Close())
 }
 
-// ReadDir is os.ReadDir.
+// ReadDir is like os.ReadDir.
 func ReadDir(path string) ([]DirEntry, error) {
 	f, err := Open(path)
 	if err != nil {
@@ -60,7 +61,7 @@ func ReadDir(path string) ([]DirEntry, error) {
 	return entries, errors.Join(err, f.Close())
 }
 
-// WriteFile is os.WriteFile.
+// WriteFile is like os.WriteFile.
 func WriteFile(path string, b []byte, perm FileMode) error {
 	f, err := OpenFile(path, O_WRONLY|O_CREATE|O_TRUNC, perm)
 	if err != nil {
@@ -70,7 +71,7 @@ func WriteFile(path string, b []byte, perm FileMode) error {
 	return errors.Join(err, f.Close())
 }
 
-// Mkdir is os.Mkdir.
+// Mkdir is like os.Mkdir.
 func Mkdir(path string, perm FileMode) error {
 	d := diskOf(path)
 	if d == nil {
@@ -85,7 +86,7 @@ func Mkdir(path string, perm FileMode) error {
 	})
 }
 
-// MkdirAll is os.MkdirAll.
+// MkdirAll is like os.MkdirAll.
 func MkdirAll(path string, perm FileMode) error {
 	info, err := Stat(path)
 	if err == nil {
@@ -108,7 +109,7 @@ func MkdirAll(path string, perm FileMode) error {
 
 var temporaries atomic.Int64
 
-// MkdirTemp is os.MkdirTemp, with names that are counted.
+// MkdirTemp is like os.MkdirTemp. On a disk, the names contain a counter and are not random.
 func MkdirTemp(dir, pattern string) (string, error) {
 	if diskOf(dir) == nil {
 		return os.MkdirTemp(dir, pattern)
@@ -122,7 +123,7 @@ func MkdirTemp(dir, pattern string) (string, error) {
 	}
 }
 
-// Remove is os.Remove.
+// Remove is like os.Remove.
 func Remove(path string) error {
 	d := diskOf(path)
 	if d == nil {
@@ -141,7 +142,7 @@ func Remove(path string) error {
 	})
 }
 
-// RemoveAll is os.RemoveAll.
+// RemoveAll is like os.RemoveAll.
 func RemoveAll(path string) error {
 	if diskOf(path) == nil {
 		return os.RemoveAll(path)
@@ -164,7 +165,7 @@ func RemoveAll(path string) error {
 	return Remove(path)
 }
 
-// Rename is os.Rename. Both paths must be on the same disk.
+// Rename is like os.Rename. Both paths must be on the same disk.
 func Rename(from, to string) error {
 	d := diskOf(to)
 	if d == nil {
@@ -173,7 +174,7 @@ func Rename(from, to string) error {
 	return on(d, callRename, to, func() error {
 		node, over := d.find(from), d.find(to)
 		if err := os.Rename(from, to); err != nil || node == over {
-			return err // two names of one file stay
+			return err // os.Rename does nothing if both names belong to one file
 		}
 		d.record(Op{Kind: OpRename, Path: d.relative(to)})
 		d.change(&change{to: d.place(to), node: node, from: d.place(from)})
@@ -181,7 +182,7 @@ func Rename(from, to string) error {
 	})
 }
 
-// Link is os.Link. Both paths must be on the same disk.
+// Link is like os.Link. Both paths must be on the same disk.
 func Link(from, to string) error {
 	d := diskOf(to)
 	if d == nil {
@@ -198,7 +199,7 @@ func Link(from, to string) error {
 	})
 }
 
-// Truncate is os.Truncate.
+// Truncate is like os.Truncate.
 func Truncate(path string, sizeBytes int64) error {
 	d := diskOf(path)
 	if d == nil {
@@ -214,5 +215,5 @@ func Truncate(path string, sizeBytes int64) error {
 	})
 }
 
-// Chmod is os.Chmod. Modes are not recorded.
+// Chmod is like os.Chmod. Modes are not recorded.
 func Chmod(path string, mode FileMode) error { return os.Chmod(path, mode) }

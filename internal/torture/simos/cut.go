@@ -6,17 +6,16 @@ import (
 	"slices"
 )
 
-// Luck is how much of what was not synced a power cut leaves. The zero value
-// is none of it.
+// Luck decides which of the unsynced changes survive a power cut. With the zero value, none do.
 type Luck struct {
-	names, sectors, sizes float64 // how likely a change is there; 1 is certain
+	names, sectors, sizes float64 // probability that a change survives; 1 is certain
 	rng                   *rand.Rand
 }
 
-// FullLuck leaves all of it.
+// FullLuck returns the Luck with which all unsynced changes survive.
 func FullLuck() Luck { return Luck{names: 1, sectors: 1, sizes: 1} }
 
-// DrawLuck draws how much of each kind is left, none and all of it among them.
+// DrawLuck returns a random Luck. Some draws keep no change, and some keep all changes.
 func DrawLuck(rng *rand.Rand) Luck {
 	if rng.IntN(8) == 0 {
 		return Luck{}
@@ -43,7 +42,7 @@ func (l Luck) holds(chance float64) bool {
 	return chance == 1 || chance > 0 && l.rng.Float64() < chance
 }
 
-// pick chooses one of n versions, of which the first was synced.
+// pick returns the index of one of n versions. The first version is the synced one.
 func (l Luck) pick(n int, chance float64) int {
 	if n == 1 || chance == 0 {
 		return 0
@@ -54,7 +53,7 @@ func (l Luck) pick(n int, chance float64) int {
 	return l.rng.IntN(n)
 }
 
-// Cut returns what the disk holds if the power is cut right after the first at
+// Cut returns a possible content of the disk if the power is cut right after the first at
 // recorded operations.
 func (d *Disk) Cut(at int, luck Luck) *Image {
 	d.mu.Lock()
@@ -73,7 +72,8 @@ func (d *Disk) Cut(at int, luck Luck) *Image {
 	return cutter{at, luck, entries, map[*inode]*Image{}}.image(d.root)
 }
 
-// arrived are the changes that reached the device: of each name the first ones.
+// arrived returns the changes that reached the device. If a change is missing, all later changes of
+// the same name are missing too.
 func (l Luck) arrived(pending []*change) (arrived []*change) {
 	var missing []*change
 	for _, c := range pending {
@@ -109,7 +109,7 @@ func (c cutter) image(n *inode) *Image {
 		return i
 	}
 	i.Entries = map[string]*Image{}
-	for _, name := range sortedNames(c.entries[n]) { // in order: a seed tells the same state again
+	for _, name := range sortedNames(c.entries[n]) { // sorted, so that a seed repeats
 		i.Entries[name] = c.image(c.entries[n][name])
 	}
 	return i

@@ -12,22 +12,22 @@ import (
 	"sync/atomic"
 )
 
-// Disk is a directory, and all below it, whose changes are recorded and whose
-// calls can be failed. It is safe for concurrent use; one call at a time is made.
+// Disk is a watched directory with everything below it. It records all changes and can make calls
+// fail. It is safe for concurrent use, but runs only one call at a time.
 type Disk struct {
 	dir string
 
 	mu    sync.Mutex
 	ops   []Op
 	root  *inode
-	trees []tree // by the number of ops after which they hold
+	trees []tree // in the order of tree.at
 	fault
 }
 
 // OpKind is the kind of a recorded operation.
 type OpKind string
 
-// The kinds of operation. A mark is the caller's own.
+// The kinds of operation. A mark is added by the test: see Disk.Mark.
 const (
 	OpCreate   OpKind = "create"
 	OpMkdir    OpKind = "mkdir"
@@ -41,13 +41,13 @@ const (
 	OpMark     OpKind = "mark"
 )
 
-// Op is one recorded operation that changed what is, or what lasts.
+// Op is one recorded operation. It changed the content of the disk, or made content durable.
 type Op struct {
 	Kind   OpKind
-	Path   string // relative to the disk's directory; of a rename or a link, the new name
-	Offset int64  // of a write; the new size of a truncate
-	Length int64  // of a write
-	Failed bool   // of a sync
+	Path   string // relative to the disk's directory; the new name if the operation is a rename or a link
+	Offset int64  // of a write; for a truncate, the new size
+	Length int64  // of a write; for a truncate, the change of the size
+	Failed bool   // true if a sync failed
 	Mark   any
 }
 
@@ -64,20 +64,20 @@ func (o Op) String() string {
 	return fmt.Sprintf("%s %s", o.Kind, o.Path)
 }
 
-// disks are the watched directories. The map is replaced, never changed, so that
-// looking into it takes no lock.
+// disks has the watched directories. The map is replaced and never changed, so that a lookup needs
+// no lock.
 var (
 	disks   atomic.Pointer[map[string]*Disk]
 	disksMu sync.Mutex
 )
 
-// Watch begins to record what is done below dir, which must exist. What is there
-// is taken for durable. It panics for what it cannot represent, such as symbolic
-// links.
+// Watch starts to record all operations below dir, which must exist. It assumes that the present
+// content is durable. It panics if it finds a file that it cannot represent, such as a symbolic
+// link.
 func Watch(dir string) *Disk { return WatchImage(dir, ReadImage(dir)) }
 
-// WatchImage is Watch for a directory into which the image has just been
-// written.
+// WatchImage is like Watch, but does not read the directory. The caller must just have written the
+// image into it.
 func WatchImage(dir string, image *Image) *Disk {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -91,7 +91,7 @@ func WatchImage(dir string, image *Image) *Disk {
 	return d
 }
 
-// Stop ends the watch. The record stays.
+// Stop stops the recording. The operations recorded so far stay available.
 func (d *Disk) Stop() { register(d.dir, nil) }
 
 func register(dir string, d *Disk) {
@@ -109,7 +109,7 @@ func register(dir string, d *Disk) {
 	disks.Store(&next)
 }
 
-// diskOf is the disk that a path is on, nil where nobody watches.
+// diskOf returns the disk that contains the path, or nil if the path is not watched.
 func diskOf(path string) *Disk {
 	watched := disks.Load()
 	if watched == nil || len(*watched) == 0 {
@@ -132,14 +132,14 @@ func diskOf(path string) *Disk {
 	}
 }
 
-// Ops is the record so far. It must not be changed.
+// Ops returns the operations recorded so far. The caller must not change them.
 func (d *Disk) Ops() []Op {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.ops[:len(d.ops):len(d.ops)]
 }
 
-// Mark puts a mark into the record.
+// Mark adds a mark to the recorded operations.
 func (d *Disk) Mark(v any) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -148,10 +148,10 @@ func (d *Disk) Mark(v any) {
 
 func (d *Disk) record(op Op) { d.ops = append(d.ops, op) }
 
-// tree is what the directories hold: what is durable, and the changes since, in
-// their order. The maps are replaced, never changed.
+// tree is the content of the directories: the durable names, and the later changes in their order.
+// The maps are replaced and never changed.
 type tree struct {
-	at      int // number of recorded operations after which it holds
+	at      int // the tree is valid after this number of recorded operations
 	durable map[*inode]map[string]*inode
 	pending []*change
 }
@@ -162,19 +162,19 @@ type place struct {
 	name string
 }
 
-// change is one change to the directories: node is now at to, or nothing is, and
-// nothing is at from.
+// change is one change to the directories. Afterwards the name to belongs to node, or is removed if
+// node is nil. The name from is removed.
 type change struct {
 	to   place
 	node *inode
-	from place // of a rename; else zero
+	from place // the zero value unless the change is a rename
 }
 
-// touches reports whether the change is one of this name.
+// touches reports whether the change changes this name.
 func (c *change) touches(p place) bool { return c.to == p || c.from == p }
 
-// apply makes the change in entries, of which the directories' maps may be
-// changed.
+// apply makes the change in entries. It changes the directories' maps in place, so the caller must
+// have cloned them.
 func (c *change) apply(entries map[*inode]map[string]*inode) {
 	if c.from.dir != nil {
 		delete(entries[c.from.dir], c.from.name)
@@ -189,13 +189,13 @@ func (c *change) apply(entries map[*inode]map[string]*inode) {
 	entries[c.to.dir][c.to.name] = c.node
 }
 
-// treeAt is what the directories held after that many operations.
+// treeAt returns the content of the directories after the first at operations.
 func (d *Disk) treeAt(at int) tree {
 	i := sort.Search(len(d.trees), func(i int) bool { return d.trees[i].at > at })
 	return d.trees[i-1]
 }
 
-// change notes a change to the directories that has just been recorded.
+// change applies a change of the directories. Its operation must be the last recorded one.
 func (d *Disk) change(c *change) {
 	if c.from.dir != nil {
 		delete(c.from.dir.entries, c.from.name)
@@ -210,8 +210,8 @@ func (d *Disk) change(c *change) {
 	d.trees = append(d.trees, tree{at: len(d.ops), durable: last.durable, pending: pending})
 }
 
-// settle makes a directory's names durable. With a rename from or to another one
-// goes what happened to its other name before.
+// settle makes the names in a directory durable. If one of its names was renamed from or to another
+// directory, the earlier changes of the name there become durable too.
 func (d *Disk) settle(dir *inode) {
 	last := d.trees[len(d.trees)-1]
 	settled := map[*change]bool{}
@@ -240,8 +240,8 @@ func (d *Disk) settle(dir *inode) {
 	d.trees = append(d.trees, next)
 }
 
-// find is the inode that a path names. One that was made past this package, as
-// lock files are, is taken for made now.
+// find returns the inode of a path, or nil if there is none. If a file was made without this
+// package, as lock files are, find records its creation now.
 func (d *Disk) find(path string) *inode {
 	at, below := d.root, d.dir
 	for _, name := range d.names(path) {
@@ -257,7 +257,7 @@ func (d *Disk) find(path string) *inode {
 	return at
 }
 
-// place is where a path's last name is; its directory exists.
+// place returns the directory and the last name of a path. The directory must exist.
 func (d *Disk) place(path string) place {
 	return place{d.find(filepath.Dir(d.abs(path))), filepath.Base(path)}
 }
@@ -278,12 +278,13 @@ func (d *Disk) abs(path string) string {
 	return abs
 }
 
-// relative is a path below the disk's directory, "" for that itself.
+// relative returns the path relative to the disk's directory, or "" for that directory itself.
 func (d *Disk) relative(path string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(d.abs(path), d.dir), string(filepath.Separator))
 }
 
-// adopt notes what is new at a place. It returns nil where nothing is.
+// adopt records the creation of a file or directory that it finds at path. It returns nil if
+// nothing is there.
 func (d *Disk) adopt(at place, path string) *inode {
 	info, err := os.Lstat(path)
 	if err != nil {

@@ -1,24 +1,23 @@
-// Package simos knows what a program does to a disk, what the disk may do to the
-// program, and what may be on it after a power cut. It refuses to know the program.
+// Package simos knows the operations of a program on a disk, the faults of the disk, and the possible
+// contents of the disk after a power cut. It refuses to know the program.
 //
-// It has the names and signatures of package os, as far as the log needs them,
-// and passes every call on to the real file system. Below a directory that is
-// watched, a [Disk] records what changes and fails the calls that it is told to
-// fail: see [Watch], [Disk.FailAt] and [Disk.Cut].
+// It has those functions and types of package os that the log needs, with the same signatures, and
+// passes every call on to the real file system. If the path is below a watched directory, a [Disk]
+// also records the changes, and can make a call fail. See [Watch], [Disk.FailAt] and [Disk.Cut].
 //
-// # What a power cut leaves
+// # The disk after a power cut
 //
 // The rules are those of POSIX, not those of one file system:
 //
-//   - Sectors of 512 bytes are atomic. One that was written since its file was last
-//     synced holds what the device had, or what it was after any write since.
-//   - A file's size is the one that was synced, or that after any change since.
-//   - A name in a directory is as it was when the directory was last synced, or as
-//     after any change since. Names are independent of each other, and of what is in
-//     the files. A rename changes both its names or neither, and is durable as soon
-//     as one of the two directories is synced.
-//   - A failed sync of a file leaves what was unsynced readable and no longer
-//     unsynced: no later sync writes it, unless it is written to again. That is what
-//     Linux does. A failed sync of a directory changes nothing: a file system that
-//     cannot write its journal stops, and does not forget.
+//   - Sectors of 512 bytes are atomic. If a sector was written after the last sync of its file, it
+//     has the synced content or the content after any later write.
+//   - The size of a file is the synced size or the size after any later change.
+//   - A name in a directory has the state of the directory's last sync or the state after any later
+//     change of the name. Names are independent of each other and of the content of the files. A
+//     rename changes both names or neither. It is durable as soon as one of the two directories is
+//     synced.
+//   - If the sync of a file fails, the unsynced bytes stay readable, but no later sync writes them
+//     unless they are written again. Linux behaves in this way. If the sync of a directory fails,
+//     nothing changes, because a file system that cannot write its journal stops and loses nothing
+//     from memory.
 package simos

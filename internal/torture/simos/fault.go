@@ -7,22 +7,22 @@ import (
 	"syscall"
 )
 
-// maxCalls ends a program that tries for ever. It is far above what any test
-// needs between two changes of what fails.
+// maxCalls is the limit of calls between two changes of the faults. It stops a program that retries
+// for ever. No test needs nearly as many calls.
 const maxCalls = 100_000
 
-// fault is which calls fail, and with what.
+// fault selects the calls that fail, and their error.
 type fault struct {
 	calls  int
 	armed  int // number of calls when the faults were last changed
-	failAt int // 0: none
+	failAt int // number of the call that fails; 0 if none does
 	err    error
 	sticky bool
 	fired  int
 	last   string
 }
 
-// callKind is what a call does, which decides what may fail it.
+// callKind is the kind of a call. It decides which faults apply to the call.
 type callKind string
 
 const (
@@ -41,25 +41,26 @@ const (
 	callClose    callKind = "close"
 )
 
-// failsIfFull are the calls that a full disk fails.
+// failsIfFull has the calls that fail if the disk is full.
 var failsIfFull = []callKind{callCreate, callWrite, callRename, callLink, callMkdir}
 
-// FailAt makes the n-th call from the beginning, counted from 1, fail with errno,
-// and with sticky all after it until Heal. ENOSPC fails only what needs space,
-// and lets half of a write through.
+// FailAt makes the n-th call since the start of the watch fail with errno, counted from 1. If
+// sticky is set, all later calls fail too, until Heal. ENOSPC applies only to calls that need space.
+// If the call is a write, about half of it is still written.
 func (d *Disk) FailAt(n int, errno syscall.Errno, sticky bool) {
 	d.arm(n, errno, sticky)
 }
 
-// ErrKilled is what a program is told that has been killed, and tells nobody.
+// ErrKilled is returned by every call of a program after KillAt has killed it. A real killed program
+// would not run any more, so tests ignore the results of that program.
 var ErrKilled = errors.New("the program was killed")
 
-// KillAt ends the program at the n-th call: that one, if it writes, does half of
-// it, and nothing after it does anything, until Heal. What was done stays in the
-// kernel's memory, and is lost only with the power.
+// KillAt simulates that the program is killed at the n-th call. If that call is a write, about half
+// of it is still written. No later call has any effect, until Heal. The earlier changes stay in the
+// kernel's memory and are lost only if the power is cut.
 func (d *Disk) KillAt(n int) { d.arm(n, ErrKilled, true) }
 
-// Heal ends all faults.
+// Heal removes all faults. Later calls succeed.
 func (d *Disk) Heal() { d.arm(0, nil, false) }
 
 func (d *Disk) arm(n int, err error, sticky bool) {
@@ -68,30 +69,28 @@ func (d *Disk) arm(n int, err error, sticky bool) {
 	d.failAt, d.err, d.sticky, d.armed = n, err, sticky, d.calls
 }
 
-// Calls is the number of calls made so far that can fail.
+// Calls returns the number of calls so far that could have failed.
 func (d *Disk) Calls() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.calls
 }
 
-// Fired is the number of calls that were failed, and the last of them.
+// Fired returns the number of calls that failed because of a fault, and a description of the last.
 func (d *Disk) Fired() (n int, last string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.fired, d.last
 }
 
-// EndlessError is what a Disk panics with when a program makes calls without
-// end.
+// EndlessError is the value with which a Disk panics if a program makes more than maxCalls calls.
 type EndlessError struct{ Last string }
 
 func (e EndlessError) Error() string {
 	return fmt.Sprintf("the program made %d calls and does not end; the last is %s", maxCalls, e.Last)
 }
 
-// call counts a call and returns the error that it is to fail with. Its caller
-// holds the lock.
+// call counts a call. It returns an error if the call must fail. The caller must hold the lock.
 func (d *Disk) call(kind callKind, path string) error {
 	d.calls++
 	if d.calls-d.armed > maxCalls {

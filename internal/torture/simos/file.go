@@ -6,22 +6,22 @@ import (
 	"syscall"
 )
 
-// File is an os.File on a disk, if it is on one.
+// File is an open file. If it is on a Disk, its changes are recorded and its calls can fail.
 type File struct {
 	real   *os.File
-	disk   *Disk  // nil where nobody watches
-	node   *inode // what was opened, whatever its name is now
+	disk   *Disk  // nil if the file is not on a watched disk
+	node   *inode // stays the same if the file is renamed
 	offset int64
 	append bool
 }
 
-// Open is os.Open.
+// Open is like os.Open.
 func Open(path string) (*File, error) { return OpenFile(path, O_RDONLY, 0) }
 
-// Create is os.Create.
+// Create is like os.Create.
 func Create(path string) (*File, error) { return OpenFile(path, O_RDWR|O_CREATE|O_TRUNC, 0o666) }
 
-// OpenFile is os.OpenFile.
+// OpenFile is like os.OpenFile.
 func OpenFile(path string, flag int, perm FileMode) (*File, error) {
 	d := diskOf(path)
 	if d == nil {
@@ -52,7 +52,7 @@ func OpenFile(path string, flag int, perm FileMode) (*File, error) {
 	return file, err
 }
 
-// on makes one call on the file, or fails it.
+// on runs do. If the call must fail, it returns that error and does not run do.
 func (f *File) on(kind callKind, do func() error) error {
 	if f.disk == nil {
 		return do()
@@ -60,13 +60,13 @@ func (f *File) on(kind callKind, do func() error) error {
 	return on(f.disk, kind, f.real.Name(), do)
 }
 
-// Name is os.File's.
+// Name is like the method of os.File.
 func (f *File) Name() string { return f.real.Name() }
 
-// Fd is os.File's. What is done with it is not recorded.
+// Fd is like the method of os.File. Calls on it are not recorded.
 func (f *File) Fd() uintptr { return f.real.Fd() }
 
-// Stat is os.File's.
+// Stat is like the method of os.File.
 func (f *File) Stat() (info FileInfo, err error) {
 	err = f.on(callStat, func() error {
 		info, err = f.real.Stat()
@@ -75,10 +75,10 @@ func (f *File) Stat() (info FileInfo, err error) {
 	return info, err
 }
 
-// Chmod is os.File's. Modes are not recorded.
+// Chmod is like the method of os.File. Modes are not recorded.
 func (f *File) Chmod(mode FileMode) error { return f.real.Chmod(mode) }
 
-// Read is os.File's.
+// Read is like the method of os.File.
 func (f *File) Read(b []byte) (n int, err error) {
 	err = f.on(callRead, func() error {
 		n, err = f.real.Read(b)
@@ -88,7 +88,7 @@ func (f *File) Read(b []byte) (n int, err error) {
 	return n, err
 }
 
-// ReadAt is os.File's.
+// ReadAt is like the method of os.File.
 func (f *File) ReadAt(b []byte, offset int64) (n int, err error) {
 	err = f.on(callRead, func() error {
 		n, err = f.real.ReadAt(b, offset)
@@ -105,7 +105,7 @@ func (f *File) readAll() (b []byte, err error) {
 	return b, err
 }
 
-// ReadDir is os.File's.
+// ReadDir is like the method of os.File.
 func (f *File) ReadDir(n int) (entries []DirEntry, err error) {
 	err = f.on(callReadDir, func() error {
 		entries, err = f.real.ReadDir(n)
@@ -119,7 +119,7 @@ func (f *File) ReadDir(n int) (entries []DirEntry, err error) {
 	return entries, err
 }
 
-// dirEntry is a name whose file may fail to be looked at.
+// dirEntry is a directory entry whose Info can be made to fail.
 type dirEntry struct {
 	DirEntry
 	dir *File
@@ -133,7 +133,7 @@ func (e dirEntry) Info() (info FileInfo, err error) {
 	return info, err
 }
 
-// Seek is os.File's.
+// Seek is like the method of os.File.
 func (f *File) Seek(offset int64, whence int) (int64, error) {
 	at, err := f.real.Seek(offset, whence)
 	if err == nil {
@@ -142,7 +142,7 @@ func (f *File) Seek(offset int64, whence int) (int64, error) {
 	return at, err
 }
 
-// Write is os.File's.
+// Write is like the method of os.File.
 func (f *File) Write(b []byte) (int, error) {
 	return f.write(b, func() int64 {
 		if f.append && f.disk != nil {
@@ -156,19 +156,19 @@ func (f *File) Write(b []byte) (int, error) {
 	})
 }
 
-// WriteString is os.File's.
+// WriteString is like the method of os.File.
 func (f *File) WriteString(s string) (int, error) { return f.Write([]byte(s)) }
 
-// WriteAt is os.File's.
+// WriteAt is like the method of os.File.
 func (f *File) WriteAt(b []byte, offset int64) (int, error) {
 	return f.write(b, func() int64 { return offset }, func(part []byte) (int, error) {
 		return f.real.WriteAt(part, offset)
 	})
 }
 
-// write makes one call that writes. Of one that a full disk or a kill cuts short,
-// about half is written: where there are bytes already to the end of a sector, as the
-// kernel takes them in pages.
+// write writes b with put, at the offset that at returns. If the disk is full or the program is
+// killed at this call, about half of b is written. If that half ends inside the file, it ends at a
+// sector boundary, because the kernel overwrites whole pages.
 func (f *File) write(b []byte, at func() int64, put func([]byte) (int, error)) (int, error) {
 	if f.disk == nil {
 		at()
@@ -197,7 +197,7 @@ func (f *File) write(b []byte, at func() int64, put func([]byte) (int, error)) (
 	return n, err
 }
 
-// Truncate is os.File's.
+// Truncate is like the method of os.File.
 func (f *File) Truncate(sizeBytes int64) error {
 	return f.on(callTruncate, func() error {
 		err := f.real.Truncate(sizeBytes)
@@ -208,7 +208,8 @@ func (f *File) Truncate(sizeBytes int64) error {
 	})
 }
 
-// Sync is os.File's, and costs nothing: what it makes durable is in the record.
+// Sync is like the method of os.File. On a disk it does not sync the real file. It only records
+// that the content is durable, so it is fast.
 func (f *File) Sync() error {
 	if f.disk == nil {
 		return f.real.Sync()
@@ -233,7 +234,7 @@ func (f *File) Sync() error {
 	return nil
 }
 
-// Close is os.File's. One that fails has closed the file all the same.
+// Close is like the method of os.File. The file is closed even if Close returns an error.
 func (f *File) Close() error {
 	err := f.real.Close()
 	if err != nil || f.disk == nil {

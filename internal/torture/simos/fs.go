@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 )
 
-// DirFS is os.DirFS.
+// DirFS is like os.DirFS.
 func DirFS(dir string) fs.FS { return dirFS(dir) }
 
 type dirFS string
@@ -17,7 +17,7 @@ func (d dirFS) path(op, name string) (string, error) {
 	return filepath.Join(string(d), filepath.FromSlash(name)), nil
 }
 
-// Open is fs.FS's.
+// Open implements fs.FS.
 func (d dirFS) Open(name string) (fs.File, error) {
 	path, err := d.path("open", name)
 	if err != nil {
@@ -25,12 +25,12 @@ func (d dirFS) Open(name string) (fs.File, error) {
 	}
 	f, err := Open(path)
 	if err != nil {
-		return nil, err // not a File that is nil
+		return nil, err // not f: a nil *File is not a nil fs.File
 	}
 	return f, nil
 }
 
-// ReadFile is fs.ReadFileFS's.
+// ReadFile implements fs.ReadFileFS.
 func (d dirFS) ReadFile(name string) ([]byte, error) {
 	path, err := d.path("readfile", name)
 	if err != nil {
@@ -39,7 +39,7 @@ func (d dirFS) ReadFile(name string) ([]byte, error) {
 	return ReadFile(path)
 }
 
-// ReadDir is fs.ReadDirFS's.
+// ReadDir implements fs.ReadDirFS.
 func (d dirFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	path, err := d.path("readdir", name)
 	if err != nil {
@@ -48,7 +48,7 @@ func (d dirFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	return ReadDir(path)
 }
 
-// Stat is fs.StatFS's.
+// Stat implements fs.StatFS.
 func (d dirFS) Stat(name string) (fs.FileInfo, error) {
 	path, err := d.path("stat", name)
 	if err != nil {
@@ -57,7 +57,7 @@ func (d dirFS) Stat(name string) (fs.FileInfo, error) {
 	return Stat(path)
 }
 
-// Lstat is fs.ReadLinkFS's.
+// Lstat implements fs.ReadLinkFS.
 func (d dirFS) Lstat(name string) (fs.FileInfo, error) {
 	path, err := d.path("lstat", name)
 	if err != nil {

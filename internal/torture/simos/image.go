@@ -11,15 +11,15 @@ import (
 	"strings"
 )
 
-// Image is a directory, or a file, as a value. Two names of one file are the
-// same *Image. It is not changed once it is made.
+// Image is the content of a directory or of a file. If one file has two names, both have the same
+// *Image. An Image is never changed after it is made.
 type Image struct {
 	Entries map[string]*Image // of a directory; nil for a file
 	Bytes   []byte            // of a file
 }
 
-// ReadImage is what is in a directory. It panics where that cannot be read, or
-// is neither a file nor a directory.
+// ReadImage returns the content of a directory. It panics if an entry cannot be read, or if it is
+// neither a regular file nor a directory.
 func ReadImage(dir string) *Image {
 	seen := map[string]os.FileInfo{}
 	images := map[string]*Image{}
@@ -61,7 +61,7 @@ func readImage(dir string, file func(string, fs.FileInfo) *Image) *Image {
 	return image
 }
 
-// Write makes a new directory that holds the image. It must not exist.
+// Write creates the directory dir with the content of the image. It fails if dir exists.
 func (i *Image) Write(dir string) error { return i.put(dir, map[*Image]string{}) }
 
 func (i *Image) put(path string, made map[*Image]string) error {
@@ -83,7 +83,7 @@ func (i *Image) put(path string, made map[*Image]string) error {
 	return nil
 }
 
-// File is the bytes of the file at a path of slashes, nil where none is.
+// File returns the bytes of the file at a slash-separated path, or nil if there is none.
 func (i *Image) File(path string) []byte {
 	for _, name := range strings.Split(path, "/") {
 		if i = i.Entries[name]; i == nil {
@@ -95,7 +95,7 @@ func (i *Image) File(path string) []byte {
 
 var imageSeed = maphash.MakeSeed()
 
-// Hash is equal for images that hold the same, in this process.
+// Hash returns a hash of the content. Hashes can only be compared within one process.
 func (i *Image) Hash() uint64 {
 	var h maphash.Hash
 	h.SetSeed(imageSeed)
@@ -113,7 +113,7 @@ func (i *Image) hash(h *maphash.Hash) {
 	}
 }
 
-// Hash is equal for disks that hold the same, and of which the same is durable.
+// Hash returns a hash of the disk's content and of the durable part of it.
 func (d *Disk) Hash() uint64 {
 	var h maphash.Hash
 	h.SetSeed(imageSeed)
@@ -123,7 +123,7 @@ func (d *Disk) Hash() uint64 {
 	return h.Sum64()
 }
 
-// plant makes the inodes of an image, all of it durable.
+// plant returns the inodes of an image. It adds their names to durable.
 func plant(i *Image, durable map[*inode]map[string]*inode, made map[*Image]*inode) *inode {
 	return plantAt("", i, durable, made)
 }

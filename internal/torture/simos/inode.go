@@ -4,34 +4,34 @@ import (
 	"sort"
 )
 
-// SectorBytes is what a device writes all at once.
+// SectorBytes is the number of bytes that a device writes atomically.
 const SectorBytes = 512
 
-// inode is a file or a directory, whatever names it has.
+// inode is a file or a directory. It does not depend on its names.
 type inode struct {
-	path    string            // its first one, for the record
-	entries map[string]*inode // of a directory, as they are; nil for a file
-	history []content         // of a file, by the number of operations after which it holds
-	bytes   [][]byte          // of a file, after each change; a content names them by position
+	path    string            // the first path, for the recorded operations
+	entries map[string]*inode // the present entries of a directory; nil for a file
+	history []content         // of a file, in the order of content.at
+	bytes   [][]byte          // content of a file after each change
 }
 
-// content is what is in a file, and what of it may be on the device. It is
-// replaced, never changed.
+// content is the content of a file, and the versions of it that may be on the device. It is
+// replaced and never changed.
 type content struct {
-	at        int // number of recorded operations after which it holds
-	sizes     []int64
-	unsynced  bool // the size is to be written by the next sync
+	at        int     // the content is valid after this number of recorded operations
+	sizes     []int64 // any of them may be on the device; the first was synced
+	unsynced  bool    // the next sync writes the size
 	sectors   []sector
-	sizeBytes int64 // as a reader sees it
+	sizeBytes int64 // as a read returns it
 }
 
 // sector is a sector of a file.
 type sector struct {
-	versions []int // positions in the inode's bytes, of which any may be on the device; the first was synced
-	unsynced bool  // the last is to be written by the next sync
+	versions []int // indexes into inode.bytes; any of them may be on the device; the first was synced
+	unsynced bool  // the next sync writes the last version
 }
 
-// newFile is a file with durable bytes.
+// newFile returns a file with durable bytes.
 func newFile(path string, b []byte) *inode {
 	c := content{sizes: []int64{int64(len(b))}, sizeBytes: int64(len(b)), sectors: make([]sector, sectorsIn(int64(len(b))))}
 	for i := range c.sectors {
@@ -46,13 +46,13 @@ func (n *inode) isDir() bool { return n.entries != nil }
 
 func (n *inode) last() content { return n.history[len(n.history)-1] }
 
-// contentAt is the file's content after that many operations.
+// contentAt returns the content of the file after the first at operations.
 func (n *inode) contentAt(at int) content {
 	i := sort.Search(len(n.history), func(i int) bool { return n.history[i].at > at })
 	return n.history[max(0, i-1)]
 }
 
-// write notes bytes that were written to a file.
+// write records that b was written to a file.
 func (d *Disk) write(n *inode, offset int64, b []byte) {
 	if len(b) == 0 {
 		return
@@ -61,7 +61,7 @@ func (d *Disk) write(n *inode, offset int64, b []byte) {
 	before := n.latest()
 	var after []byte
 	if offset == int64(len(before)) {
-		after = append(before, b...) // what is behind before is nobody's
+		after = append(before, b...) // no other version uses the capacity after before
 	} else {
 		after = make([]byte, max(int64(len(before)), offset+int64(len(b))))
 		copy(after, before)
@@ -70,7 +70,7 @@ func (d *Disk) write(n *inode, offset int64, b []byte) {
 	d.revise(n, after, offset, offset+int64(len(b)))
 }
 
-// truncate notes a file's new size. What is cut off counts as written, with
+// truncate records a new size of a file. The bytes that it removes count as overwritten with
 // zeros.
 func (d *Disk) truncate(n *inode, sizeBytes int64) {
 	before := n.latest()
@@ -83,7 +83,7 @@ func (d *Disk) truncate(n *inode, sizeBytes int64) {
 	d.revise(n, after, min(sizeBytes, int64(len(before))), int64(len(before)))
 }
 
-// latest is what a reader sees. Only an appender may use what is behind it.
+// latest returns the bytes that a read returns. Only an append may use the capacity after them.
 func (n *inode) latest() []byte {
 	if len(n.bytes) == 0 {
 		n.bytes = [][]byte{nil}
@@ -91,8 +91,8 @@ func (n *inode) latest() []byte {
 	return n.bytes[len(n.bytes)-1]
 }
 
-// revise notes a file's new bytes, which differ from the last between from and
-// to.
+// revise adds a new version of a file's bytes. It differs from the last version only between from
+// and to.
 func (d *Disk) revise(n *inode, after []byte, from, to int64) {
 	version := len(n.bytes)
 	n.bytes = append(n.bytes, after)
@@ -105,7 +105,7 @@ func (d *Disk) revise(n *inode, after []byte, from, to int64) {
 	c.sectors = make([]sector, max(len(last.sectors), sectorsIn(c.sizeBytes)))
 	copy(c.sectors, last.sectors)
 	for i := len(last.sectors); i < len(c.sectors); i++ {
-		c.sectors[i].versions = []int{0} // zeros: nothing was ever there
+		c.sectors[i].versions = []int{0} // reads as zeros, because nothing was written here
 	}
 	for i := int(from / SectorBytes); i < min(sectorsIn(to), len(c.sectors)); i++ {
 		v := c.sectors[i].versions
@@ -114,8 +114,8 @@ func (d *Disk) revise(n *inode, after []byte, from, to int64) {
 	n.history = append(n.history, c)
 }
 
-// sync notes that a file was synced, or that it failed: then nothing of it will
-// be tried again.
+// sync records a sync of a file. If it failed, later syncs do not write its unsynced sectors
+// again.
 func (d *Disk) sync(n *inode, failed bool) {
 	d.record(Op{Kind: OpSync, Path: n.path, Failed: failed})
 	last := n.last()

@@ -5,7 +5,7 @@ import (
 	"os"
 )
 
-// What package os has and no disk is needed for.
+// The types of package os that do not depend on the disk.
 type (
 	FileInfo     = fs.FileInfo  // os.FileInfo
 	FileMode     = fs.FileMode  // os.FileMode
@@ -43,23 +43,23 @@ var (
 	ErrClosed     = os.ErrClosed
 )
 
-// Getpid is os.Getpid.
+// Getpid is like os.Getpid.
 func Getpid() int { return os.Getpid() }
 
-// Getenv is os.Getenv.
+// Getenv is like os.Getenv.
 func Getenv(key string) string { return os.Getenv(key) }
 
-// Hostname is os.Hostname.
+// Hostname is like os.Hostname.
 func Hostname() (string, error) { return os.Hostname() }
 
-// TempDir is os.TempDir.
+// TempDir is like os.TempDir.
 func TempDir() string { return os.TempDir() }
 
-// IsExist is os.IsExist.
+// IsExist is like os.IsExist.
 func IsExist(err error) bool { return os.IsExist(err) }
 
-// IsNotExist is os.IsNotExist.
+// IsNotExist is like os.IsNotExist.
 func IsNotExist(err error) bool { return os.IsNotExist(err) }
 
-// SameFile is os.SameFile.
+// SameFile is like os.SameFile.
 func SameFile(a, b FileInfo) bool { return os.SameFile(a, b) }
