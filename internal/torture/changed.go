@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// changedMutants returns the mutants whose source file, or a file of whose tests, differs
-// from the base, a commit. If git cannot list the changes, as in a shallow
-// clone, it returns all of them.
+// changedMutants returns the mutants whose source file or test files differ from those of the base,
+// which is a commit. If git cannot compare them, for example in a shallow clone, it returns all
+// mutants.
 func changedMutants(all []mutant, base string) ([]mutant, error) {
 	root, err := moduleDir("migrationlog")
 	if err != nil {
@@ -21,7 +21,7 @@ func changedMutants(all []mutant, base string) ([]mutant, error) {
 	}
 	changed, err := changedFiles(root, base)
 	if err != nil {
-		fmt.Printf("What has changed since %s is unknown, so that every mutant counts as changed: %v\n", base, err)
+		fmt.Printf("The changes since %s are unknown, so every mutant counts as changed: %v\n", base, err)
 		return all, nil
 	}
 	var chosen []mutant
@@ -34,11 +34,11 @@ func changedMutants(all []mutant, base string) ([]mutant, error) {
 			chosen = append(chosen, m)
 		}
 	}
-	fmt.Printf("%d of %d mutants have changed since %s: their source file, or a file of their tests\n", len(chosen), len(all), base)
+	fmt.Printf("%d of %d mutants have a source file or a test file that has changed since %s\n", len(chosen), len(all), base)
 	return chosen, nil
 }
 
-// files returns the mutant's source file and those that declare its tests, relative to the root.
+// files returns the mutant's source file and the files that declare its tests, relative to the root.
 func (m mutant) files(root string) ([]string, error) {
 	source, err := m.change.file(root)
 	if err != nil {
@@ -68,13 +68,13 @@ func (m mutant) files(root string) ([]string, error) {
 	return files, nil
 }
 
-// subtests is the part of a -run pattern that a test's name does not have.
+// subtests matches the parts of a -run pattern that select subtests.
 var subtests = regexp.MustCompile(`/[^|]*`)
 
 var testDeclaration = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
 
-// changedFiles returns the files that differ from the commit at which the current branch left the
-// base, relative to the root.
+// changedFiles returns the files, relative to the root, that differ from the commit at which the
+// current branch was forked from the base.
 func changedFiles(root, base string) ([]string, error) {
 	fork, err := git(root, "merge-base", base, "HEAD")
 	if err != nil {
@@ -84,7 +84,7 @@ func changedFiles(root, base string) ([]string, error) {
 	return strings.Fields(out), err
 }
 
-// currentCommit is the hash of the commit that is checked out; empty without git.
+// currentCommit returns the hash of the commit that is checked out, or "" if git cannot find it.
 func currentCommit() string {
 	hash, _ := git(".", "rev-parse", "HEAD")
 	return hash

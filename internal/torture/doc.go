@@ -1,6 +1,6 @@
-// Command torture runs the log's own code, and tidwall/wal's, on a disk that loses what was not
-// synced and fails any call it is told to. It refuses to know what must hold then: that is package
-// simulated.
+// Command torture runs the code of the log and of tidwall/wal on a simulated disk, which loses
+// unsynced data and can make any call fail. It refuses to know the properties that must hold then:
+// they are in package simulated.
 //
 //	go run ./internal/torture
 //	go run ./internal/torture -cuts 100000 -seed 42
@@ -9,14 +9,14 @@
 //	go run ./internal/torture -mutants
 //	go run ./internal/torture -mutants -changed HEAD~1 -atmost 12
 //
-// If a case fails, torture prints the command that runs it alone. The case repeats exactly, except
-// where several goroutines run at once.
+// If a case fails, torture prints the command that runs it alone. The case repeats exactly, unless
+// several goroutines run at once.
 //
-// The code under test does not know of the disk. It is compiled from rewritten copies, in which
-// package os is package simos: see [Overlay].
+// The code under test is compiled from rewritten copies, which import package simos instead of
+// package os. See [Overlay].
 //
-// With -mutants, torture compiles the code without one of its defences after another, and returns
-// an error if that defence's tests still pass. The list is in mutants.go. A comment in the source,
-// //mutant:NAME, marks the statement that is changed. A patch does the same by hand: it is a JSON
-// list of objects with "file", "old" and "new".
+// With -mutants, torture removes one defence of the code at a time, compiles the code, and runs the
+// defence's tests. It returns an error if they still pass. The list is in mutants.go. A comment in
+// the source, //mutant:NAME, marks the statement that is changed. With -patch, other changes can be
+// tried. A patch is a JSON list of objects with "file", "old" and "new".
 package main

@@ -13,7 +13,7 @@ import (
 
 const simulated = "./internal/torture/simulated"
 
-// options are what the command line chooses.
+// options are the flags of the command line.
 type options struct {
 	seed    int64
 	cuts    int
@@ -28,15 +28,15 @@ type options struct {
 
 func main() {
 	var o options
-	flag.Int64Var(&o.seed, "seed", 0, "seed of all cases; 0 is taken from the clock")
+	flag.Int64Var(&o.seed, "seed", 0, "seed of all cases; if it is 0, the clock gives the seed")
 	flag.IntVar(&o.cuts, "cuts", 10_000, "simulated power cuts to try")
-	flag.StringVar(&o.run, "run", "", "regular expression of the tests to run, or of the mutants; empty is all")
-	flag.IntVar(&o.only, "case", -1, "the one case to run, as a failure names it; -1 is all")
-	flag.StringVar(&o.patches, "patch", "", "JSON file of changes to the code under test: its tests must fail")
+	flag.StringVar(&o.run, "run", "", "regular expression of the tests or mutants to run; if it is empty, all run")
+	flag.IntVar(&o.only, "case", -1, "number of the only case to run, as printed by a failed case; -1 runs all")
+	flag.StringVar(&o.patches, "patch", "", "JSON file of changes to the code under test; the tests must then fail")
 	flag.BoolVar(&o.race, "race", false, "run under the race detector")
-	flag.BoolVar(&o.mutants, "mutants", false, "remove each defence in turn: its tests must fail")
-	flag.StringVar(&o.changed, "changed", "", "with -mutants: only those whose source or tests have changed since this commit")
-	flag.IntVar(&o.atMost, "atmost", 0, "with -mutants: at most this many, chosen by the commit's hash; 0 is all")
+	flag.BoolVar(&o.mutants, "mutants", false, "remove one defence at a time; its tests must then fail")
+	flag.StringVar(&o.changed, "changed", "", "with -mutants: only mutants whose source or tests have changed since this commit")
+	flag.IntVar(&o.atMost, "atmost", 0, "with -mutants: the largest number of mutants to try, chosen by the commit's hash; 0 tries all")
 	flag.Parse()
 	if o.seed == 0 {
 		o.seed = time.Now().UnixNano()
@@ -54,7 +54,7 @@ func (o options) torture(arguments []string) error {
 	return o.simulated(arguments)
 }
 
-// simulated builds the tests of package simulated on a simulated disk, and runs them.
+// simulated builds the tests of package simulated for a simulated disk, and runs them.
 func (o options) simulated(arguments []string) error {
 	patches, err := readPatches(o.patches)
 	if err != nil {
@@ -98,8 +98,7 @@ func readPatches(file string) (changes []Change, err error) {
 	return changes, nil
 }
 
-// Build compiles the tests of a package from the overlay's sources, and returns
-// the path of the program.
+// Build compiles the tests of a package with the overlay. It returns the path of the test binary.
 func (o *Overlay) Build(pkg string, race bool) (string, error) {
 	file, err := o.File()
 	if err != nil {

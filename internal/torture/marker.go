@@ -13,16 +13,16 @@ import (
 	"strings"
 )
 
-// A marker is a comment, //mutant:NAME, that gives a statement a name. It stands at the end of the
-// statement's first line, or alone on the line above it. A mutant names the marker and says how
-// the statement is changed, so that a rename in the statement does not break the mutant. Several
-// mutants may change the statement of one marker.
+// markerPrefix begins a marker: a comment, //mutant:NAME, that gives a statement a name. The marker
+// is at the end of the statement's first line, or alone on the line above it. A mutant has the name
+// of a marker and a change of the statement, so that a rename in the statement does not break the
+// mutant. Several mutants may use one marker.
 const markerPrefix = "//mutant:"
 
 var markerLine = regexp.MustCompile(`(?m)` + markerPrefix + `([a-z0-9-]+)$`)
 
-// findMarkers returns, for each marker in the code under test, the files that have it, relative to
-// the module's root. A file with two equal markers is there twice.
+// findMarkers returns the files of each marker in the code under test, relative to the module's
+// root. If a file has a marker twice, the file is listed twice.
 func findMarkers(root string) (map[string][]string, error) {
 	found := map[string][]string{}
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -54,10 +54,10 @@ func findMarkers(root string) (map[string][]string, error) {
 	return found, err
 }
 
-// unmarked are the directories that have no code under test.
+// unmarked has the directories without code under test.
 var unmarked = []string{"bench", "internal/torture", "testdata"}
 
-// Marked changes the statement with this marker.
+// Marked is a change of the statement with this marker.
 type Marked struct {
 	Marker string
 	change operation
@@ -71,7 +71,7 @@ func (m Marked) file(root string) (string, error) {
 		return "", err
 	}
 	if files := found[m.Marker]; len(files) != 1 {
-		return "", fmt.Errorf("%s: the marker must be in the source once, and is in %q", m, files)
+		return "", fmt.Errorf("%s: the marker must occur exactly once in the source, but it is in the files %q", m, files)
 	}
 	return found[m.Marker][0], nil
 }
@@ -88,16 +88,16 @@ func (m Marked) apply(text []byte) ([]byte, error) {
 	return applyEdits(text, edits), nil
 }
 
-// statement is the marked one, in the text of its file.
+// statement is a marked statement in the source of its file.
 type statement struct {
 	source []byte
 	tokens *token.File
-	node   ast.Node // an ast.Stmt or an *ast.ValueSpec
-	next   []ast.Stmt
+	node   ast.Node   // an ast.Stmt or an *ast.ValueSpec
+	next   []ast.Stmt // the statements after it in the same block
 }
 
-// parseStatement finds the outermost statement, or constant or variable declaration, that begins
-// on the marked line.
+// parseStatement returns the outermost statement that begins on the marked line. It may also be a
+// constant or a variable declaration.
 func parseStatement(source []byte, marker string) (*statement, error) {
 	set := token.NewFileSet()
 	parsed, err := parser.ParseFile(set, "", source, parser.ParseComments|parser.SkipObjectResolution)
@@ -127,13 +127,13 @@ func parseStatement(source []byte, marker string) (*statement, error) {
 		return s.node == nil
 	})
 	if s.node == nil {
-		return nil, fmt.Errorf("no statement begins on line %d, which is marked", line)
+		return nil, fmt.Errorf("no statement begins on the marked line %d", line)
 	}
 	return s, nil
 }
 
-// markedLine is the number of the line that the marker names: its own, or the next if it stands
-// alone.
+// markedLine returns the number of the line with the marker. If the marker is alone on its line, it
+// returns the number of the next line. If there is no such marker, it returns 0.
 func (s *statement) markedLine(parsed *ast.File, marker string) int {
 	for _, group := range parsed.Comments {
 		for _, comment := range group.List {
@@ -163,32 +163,33 @@ func statementsOf(n ast.Node) []ast.Stmt {
 	return nil
 }
 
-// text is the source of a node.
+// text returns the source of a node.
 func (s *statement) text(n ast.Node) string {
 	return string(s.source[s.tokens.Offset(n.Pos()):s.tokens.Offset(n.End())])
 }
 
-// replace is the edit that puts a text in the place of a node.
+// replace returns the edit that replaces a node by a text.
 func (s *statement) replace(n ast.Node, text string) edit {
 	return edit{s.tokens.Offset(n.Pos()), s.tokens.Offset(n.End()), text}
 }
 
-// insertBefore and insertAfter are the edits that put a text next to a node.
+// insertBefore returns the edit that inserts a text before a node.
 func (s *statement) insertBefore(n ast.Node, text string) edit {
 	return edit{s.tokens.Offset(n.Pos()), s.tokens.Offset(n.Pos()), text}
 }
 
+// insertAfter returns the edit that inserts a text after a node.
 func (s *statement) insertAfter(n ast.Node, text string) edit {
 	return edit{s.tokens.Offset(n.End()), s.tokens.Offset(n.End()), text}
 }
 
-// edit replaces the bytes from one offset to another.
+// edit replaces the bytes between two offsets by a text.
 type edit struct {
 	from, to int
 	text     string
 }
 
-// applyEdits makes the edits, which do not overlap.
+// applyEdits returns the source with the edits made. The edits must not overlap.
 func applyEdits(source []byte, edits []edit) []byte {
 	slices.SortStableFunc(edits, func(a, b edit) int { return b.from - a.from })
 	for _, e := range edits {

@@ -15,16 +15,16 @@ import (
 	"time"
 )
 
-// mutant is the code without one defence. The named tests must fail: if they pass, they would not
-// notice the loss of the defence.
+// mutant is the code under test without one defence. Its tests must fail. If they pass, they would
+// not notice the loss of the defence.
 type mutant struct {
 	defence string
 	change  Change
-	pkg     string // of the tests; "" is the simulated ones
-	run     string // regular expression of the tests' names
+	pkg     string // the package of the tests; if it is "", they are in package simulated
+	run     string // regular expression that selects the tests
 }
 
-// testPackage is the directory of the tests, relative to the module's root.
+// testPackage returns the directory of the tests, relative to the module's root.
 func (m mutant) testPackage() string { return cmp.Or(m.pkg, simulated) }
 
 // killMutants tries the chosen mutants, two at a time, and returns an error if one survives.
@@ -67,8 +67,8 @@ func killMutants(o options) error {
 	return nil
 }
 
-// chooseMutants returns the mutants that -run, -changed and -atmost select. It prints the names that
-// -atmost excludes.
+// chooseMutants returns the mutants that -run, -changed and -atmost select. If -atmost excludes some,
+// it prints their names.
 func chooseMutants(o options) (chosen []mutant, err error) {
 	pattern, err := regexp.Compile(o.run)
 	if err != nil {
@@ -91,14 +91,14 @@ func chooseMutants(o options) (chosen []mutant, err error) {
 		return chosen, nil
 	}
 	chosen = sample(chosen, currentCommit())
-	fmt.Printf("%d of %d mutants are tried, chosen by the commit's hash. Left to the nightly run:\n", o.atMost, len(chosen))
+	fmt.Printf("%d of %d mutants are tried, chosen by the commit's hash. The nightly run tries these too:\n", o.atMost, len(chosen))
 	for _, m := range chosen[o.atMost:] {
 		fmt.Printf("  %s\n", m.defence)
 	}
 	return chosen[:o.atMost], nil
 }
 
-// sample puts the mutants in an order that the salt decides.
+// sample returns the mutants in a random order that depends only on the salt.
 func sample(all []mutant, salt string) []mutant {
 	rank := func(m mutant) string {
 		sum := sha256.Sum256([]byte(salt + "\x00" + m.defence))
@@ -110,9 +110,10 @@ func sample(all []mutant, salt string) []mutant {
 }
 
 // errSurvived is returned if the tests of a mutant pass.
-var errSurvived = errors.New("these tests passed although the defence is removed, write one that fails")
+var errSurvived = errors.New("these tests passed although the defence is removed: write a test that fails")
 
-// kill builds the mutant and runs its tests. It returns which of them failed.
+// kill builds the mutant and runs its tests. If one fails, it returns a verdict with that test's
+// name. If none fails, it returns errSurvived.
 func (m mutant) kill() (verdict string, err error) {
 	dir, err := os.MkdirTemp("", "mutant-")
 	if err != nil {
@@ -130,12 +131,12 @@ func (m mutant) kill() (verdict string, err error) {
 	pkg := m.testPackage()
 	binary, err := overlay.Build(pkg, false)
 	if err != nil {
-		return "", fmt.Errorf("it does not compile, fix it in mutants.go: %w", err)
+		return "", fmt.Errorf("the mutant does not compile: fix it in mutants.go: %w", err)
 	}
 	arguments := []string{"-test.v", "-test.failfast", "-test.timeout=20m", "-test.run=" + m.run}
 	if pkg == simulated {
-		// The first failing case is enough. If only one rename can show the mutant, about 7,000
-		// cuts are needed on average, so that with this many more none survives by chance.
+		// The first failing case is enough. If only one rename can reveal the mutant, this needs
+		// about 7,000 cuts on average. With 160,000 cuts, no such mutant survives by chance.
 		arguments = append(arguments, "-failures=1", "-cuts=160000")
 	}
 	test := command(binary, arguments...)
@@ -150,9 +151,9 @@ func (m mutant) kill() (verdict string, err error) {
 	}
 	switch before, _, timedOut := bytes.Cut(output, []byte("panic: test timed out")); {
 	case timedOut:
-		return "", fmt.Errorf("no failure was found before the time ran out\n%s", before)
+		return "", fmt.Errorf("no test failed before the timeout\n%s", before)
 	case bytes.Contains(output, []byte("panic: ")):
 		return "killed by a panic", nil
 	}
-	return "", fmt.Errorf("its tests failed in another way: %w\n%s", err, output)
+	return "", fmt.Errorf("the tests ended without a failed test or a panic: %w\n%s", err, output)
 }

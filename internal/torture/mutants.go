@@ -1,9 +1,9 @@
 package main
 
-// mutants are the code under test, each without one of its defences. Several entries may
-// share a marker: each changes the statement in another way.
+// mutants has all mutants, each of which removes one defence. If several entries have the same
+// marker, each changes the statement in another way.
 var mutants = []mutant{
-	// Faults of the disk that change frames.
+	// Damage of frames by the disk.
 	{"the body's checksum is compared",
 		Marked{"body-checksum", terms(true, 1)}, "./", "TestD2_OpenWithEveryBitFlipped/wal/0"},
 	{"a scan's fast path ends before a frame out of its place",
@@ -39,7 +39,7 @@ var mutants = []mutant{
 	{"the newer of two manifests is used",
 		Marked{"newer-manifest", condition(false)}, "./eventlog/segment", "TestD7_ManifestOfTwoRevisions"},
 
-	// Files in a directory.
+	// The files of a directory.
 	{"no log is created where one was",
 		Marked{"log-was-made", condition(true)}, "./", "TestD4_NoNewLogOverAnother"},
 	{"no log is created beside a watermark above zero",
@@ -57,7 +57,7 @@ var mutants = []mutant{
 	{"the WAL must end where the frames do",
 		Marked{"wal-end-checked", condition(false)}, "./eventlog", "TestD3_WALEndsWhereTheFramesDo"},
 
-	// Repairs.
+	// Repair.
 	{"a torn tail is saved",
 		Marked{"torn-tail-saved", condition(false)}, "./", "TestD4_OpenWithEveryCut"},
 	{"a torn tail is cut off",
@@ -83,7 +83,7 @@ var mutants = []mutant{
 	{"quarantine/ is synced",
 		Marked{"quarantine-synced", call(0, "nil")}, "", "TestD4_|TestD7_"},
 
-	// Appends.
+	// Append.
 	{"an append is synced",
 		Marked{"append-synced", remove}, "", "TestD1_PowerCut"},
 	{"a failed sync fails the append",
@@ -115,7 +115,7 @@ var mutants = []mutant{
 	{"a file's content is durable before its name",
 		Marked{"content-before-name", call(0, "$0($1, $3)")}, "", "TestD1_PowerCut"},
 
-	// Space that is preallocated.
+	// Preallocated space.
 	{"a close cuts off preallocated space",
 		Marked{"close-cuts-unused-space", call(0, "$2")}, "./eventlog", "Test"},
 	{"tidwall/wal opens a segment before its preallocation",
@@ -142,7 +142,7 @@ var mutants = []mutant{
 	{"a damaged snapshot is reported and moved away",
 		Marked{"damaged-snapshots-moved", remove}, "./", "TestD8_DamagedSnapshots"},
 
-	// Who may write.
+	// The lock of the writer.
 	{"a second writer is locked out",
 		Marked{"second-writer", condition(true)}, "./", "TestD10_"},
 	{"a rotation checks the lock",
@@ -154,7 +154,7 @@ var mutants = []mutant{
 	{"skipped numbers are not reported as acknowledged",
 		Marked{"skipped-not-acknowledged", call(1, "$0($1, nil)")}, "./", "TestD5_NobodyVouchesForALostTail"},
 
-	// Snapshots in Open, and links between frames.
+	// The use of snapshots, and of links between frames, by an opening.
 	{"a snapshot is a snapshot of this history",
 		Marked{"snapshot-last-frame", condition(false)}, "./", "TestD3_SnapshotOfAnotherHistory"},
 	{"a snapshot's last frame is the very one",
@@ -212,7 +212,7 @@ var mutants = []mutant{
 	{"the next version of a view does not change the one before",
 		Marked{"node-owned", condition(true)}, "./projection", "TestTrie_EqualsModel"},
 
-	// Effects of a loss.
+	// The effect of losses on migrations.
 	{"a loss that may be a migration's last event puts it in doubt",
 		Marked{"in-doubt", condition(false)}, "./", "TestD5_InDoubt"},
 	{"a superseded loss is reported",

@@ -9,13 +9,13 @@ import (
 	"strconv"
 )
 
-// operation changes a marked statement. It keeps the names that the statement has in use, so that
-// no variable or import becomes an unused one.
+// operation returns the edits that change a marked statement. The changed statement still uses the
+// same names. Otherwise the compiler could report an unused variable or import.
 type operation func(s *statement) ([]edit, error)
 
-// condition makes the statement's condition always true or always false. It is that of an if, a
-// for or a case, or the one boolean expression that is assigned or returned. The initialization
-// of an if still runs.
+// condition makes the statement's condition always true or always false. The condition belongs to an
+// if, a for or a case, or is the only boolean expression that is assigned or returned. The
+// initialization of an if still runs.
 func condition(always bool) operation {
 	return func(s *statement) ([]edit, error) {
 		c, err := s.condition()
@@ -26,8 +26,8 @@ func condition(always bool) operation {
 	}
 }
 
-// terms does the same to single terms of a condition, whose terms are joined with && or ||.
-// Their numbers count from 0 in the order of the source.
+// terms makes single terms of a condition always true or always false. The terms are joined with &&
+// or ||. They are numbered from 0 in the order of the source.
 func terms(always bool, numbers ...int) operation {
 	return func(s *statement) ([]edit, error) {
 		c, err := s.condition()
@@ -38,7 +38,7 @@ func terms(always bool, numbers ...int) operation {
 		var edits []edit
 		for _, n := range numbers {
 			if n >= len(all) {
-				return nil, fmt.Errorf("the condition has %d terms, and no number %d", len(all), n)
+				return nil, fmt.Errorf("the condition has %d terms and no term number %d", len(all), n)
 			}
 			edits = append(edits, s.replace(all[n], constant(always, s.text(all[n]))))
 		}
@@ -95,7 +95,7 @@ func (s *statement) condition() (ast.Expr, error) {
 	return found[0], nil
 }
 
-// isBoolean reports whether the operator of an expression shows that it is boolean.
+// isBoolean reports whether an expression has an operator with a boolean result.
 func isBoolean(e ast.Expr) bool {
 	switch e := e.(type) {
 	case *ast.BinaryExpr:
@@ -106,12 +106,13 @@ func isBoolean(e ast.Expr) bool {
 	return false
 }
 
-// remove keeps the statement from running. It must declare nothing that later ones use.
+// remove stops the statement from running. The statement must not declare a name that later
+// statements use.
 func remove(s *statement) ([]edit, error) {
 	return []edit{s.insertBefore(s.node, "if false { "), s.insertAfter(s.node, " }")}, nil
 }
 
-// addElse gives an if without an else this one.
+// addElse adds an else branch with this text to an if without an else.
 func addElse(text string) operation {
 	return func(s *statement) ([]edit, error) {
 		n, ok := s.node.(*ast.IfStmt)
@@ -122,17 +123,17 @@ func addElse(text string) operation {
 	}
 }
 
-// moveDown runs the statement after this number of the statements that follow it.
+// moveDown moves the statement behind the given number of following statements.
 func moveDown(following int) operation {
 	return func(s *statement) ([]edit, error) {
 		if len(s.next) < following {
-			return nil, fmt.Errorf("%d statements follow, and must be %d", len(s.next), following)
+			return nil, fmt.Errorf("%d statements follow, but %d are needed", len(s.next), following)
 		}
 		return []edit{s.replace(s.node, ""), s.insertAfter(s.next[following-1], "\n"+s.text(s.node)+"\n")}, nil
 	}
 }
 
-// swapCalls exchanges the first call of the statement with that of the next statement.
+// swapCalls exchanges the first call of the statement and the first call of the next statement.
 func swapCalls(s *statement) ([]edit, error) {
 	if len(s.next) == 0 {
 		return nil, errors.New("no statement follows")
@@ -144,10 +145,10 @@ func swapCalls(s *statement) ([]edit, error) {
 	return []edit{s.replace(here[0], s.text(next[0])), s.replace(next[0], s.text(here[0]))}, nil
 }
 
-// call replaces a call in the statement's head, without its blocks. Calls are
-// numbered from 0 in the order of the source, an outer one before those in its arguments. In the
-// text $0 stands for the function, $1 and so on for the arguments, and $X for the value that a method is
-// called on.
+// call replaces a call in the statement's head, that is, outside its blocks. Calls are numbered from
+// 0 in the order of the source. An outer call comes before the calls in its arguments. In the text,
+// $0 stands for the function, $1 for the first argument, and so on. If the call is a method call, $X
+// stands for the receiver.
 func call(number int, text string) operation {
 	return func(s *statement) ([]edit, error) {
 		c, err := s.call(number)
@@ -162,14 +163,14 @@ func call(number int, text string) operation {
 func (s *statement) call(number int) (*ast.CallExpr, error) {
 	all := callsIn(s.node)
 	if number >= len(all) {
-		return nil, fmt.Errorf("the statement has %d calls, and no number %d", len(all), number)
+		return nil, fmt.Errorf("the statement has %d calls and no call number %d", len(all), number)
 	}
 	return all[number], nil
 }
 
 var placeholder = regexp.MustCompile(`\$[0-9A-Z]`)
 
-// fill puts the parts of a call in the place of the text's placeholders.
+// fill replaces the placeholders in the text by the parts of a call.
 func (s *statement) fill(text string, c *ast.CallExpr) (string, error) {
 	values := map[string]string{"$0": s.text(c.Fun)}
 	if method, ok := c.Fun.(*ast.SelectorExpr); ok {
@@ -182,7 +183,7 @@ func (s *statement) fill(text string, c *ast.CallExpr) (string, error) {
 	filled := placeholder.ReplaceAllStringFunc(text, func(name string) string {
 		value, ok := values[name]
 		if !ok {
-			err = fmt.Errorf("nothing stands for %s in %q", name, text)
+			err = fmt.Errorf("the call has no part for the placeholder %s in %q", name, text)
 		}
 		return value
 	})
@@ -203,7 +204,8 @@ func callsIn(n ast.Node) (calls []*ast.CallExpr) {
 	return calls
 }
 
-// truncateList leaves at most the first items of the list that the statement goes through or assigns.
+// truncateList shortens the list that the statement ranges over or assigns to at most this number of
+// items.
 func truncateList(items int) operation {
 	return func(s *statement) ([]edit, error) {
 		var list ast.Expr
@@ -213,14 +215,14 @@ func truncateList(items int) operation {
 		case *ast.AssignStmt:
 			list = n.Rhs[0]
 		default:
-			return nil, errors.New("the statement must go through a list or assign one")
+			return nil, errors.New("the statement must range over a list or assign one")
 		}
 		text := s.text(list)
 		return []edit{s.replace(list, fmt.Sprintf("(%s)[:min(%d, len(%s))]", text, items, text))}, nil
 	}
 }
 
-// setValue assigns another value, or gives a constant another.
+// setValue replaces the value that the statement assigns, or the value of a constant.
 func setValue(text string) operation {
 	return func(s *statement) ([]edit, error) {
 		var values []ast.Expr
@@ -231,13 +233,13 @@ func setValue(text string) operation {
 			values = n.Rhs
 		}
 		if len(values) != 1 {
-			return nil, fmt.Errorf("the statement has %d values, and must have one", len(values))
+			return nil, fmt.Errorf("the statement has %d values but must have one", len(values))
 		}
 		return []edit{s.replace(values[0], text)}, nil
 	}
 }
 
-// resetOnReturn sets the variable that the statement assigns to nil when the function returns.
+// resetOnReturn sets the assigned variable to nil when the function returns.
 func resetOnReturn(s *statement) ([]edit, error) {
 	n, ok := s.node.(*ast.AssignStmt)
 	if !ok || len(n.Lhs) != 1 {
@@ -246,8 +248,8 @@ func resetOnReturn(s *statement) ([]edit, error) {
 	return []edit{s.insertAfter(n, "; defer func() { "+s.text(n.Lhs[0])+" = nil }()")}, nil
 }
 
-// before runs these statements before the marked one. The placeholders stand for parts of the
-// marked statement's first call.
+// before runs the statements in text before the marked statement. The placeholders stand for parts of
+// the marked statement's first call, as in call.
 func before(text string) operation {
 	return func(s *statement) ([]edit, error) {
 		c, err := s.call(0)

@@ -20,37 +20,38 @@ const (
 	walPath    = "github.com/tidwall/wal"
 )
 
-// onDisk are the packages of this module whose files use package os for the log.
+// onDisk has the packages of this module that use package os for the files of the log.
 var onDisk = []string{"eventlog", "replay"}
 
-// pastDisk are the imports by which code could reach the disk unseen.
+// pastDisk has the imports with which code could reach the real disk without package simos.
 var pastDisk = []string{"syscall", "io/ioutil", "golang.org/x/sys/unix"}
 
-// asBuilt chooses the files of a simulated build: the disk has no fdatasync.
+// asBuilt selects the source files of a simulated build. It has the tag portable because the
+// simulated disk has no fdatasync.
 var asBuilt = func() build.Context {
 	c := build.Default
 	c.BuildTags = []string{"simulated", "portable"}
 	return c
 }()
 
-// Change is a change of one file of the code under test: a [Patch] or a [Marked].
+// Change is a change of one file of the code under test. It is a [Patch] or a [Marked].
 type Change interface {
 	file(root string) (string, error) // relative to the module's root
 	apply(text []byte) ([]byte, error)
 }
 
-// Patch changes a file of the code under test. Old must be in it exactly once.
+// Patch replaces a text in a file of the code under test. Old must be in the file exactly once.
 type Patch struct {
 	File string `json:"file"` // relative to the module's root
 	Old  string `json:"old"`
 	New  string `json:"new"`
 }
 
-// Overlay is the rewritten sources that a simulated build is made of.
+// Overlay is a set of rewritten source files for a build.
 type Overlay struct {
-	root    string            // of the module
-	dir     string            // where the copies are
-	Replace map[string]string // for go's -overlay: the path of a file, and the path of its replacement
+	root    string            // the module's directory
+	dir     string            // the directory of the rewritten files
+	Replace map[string]string // path to replacement, as in the JSON of go -overlay
 }
 
 func (p Patch) String() string                   { return p.File }
@@ -58,14 +59,14 @@ func (p Patch) file(root string) (string, error) { return p.File, nil }
 
 func (p Patch) apply(text []byte) ([]byte, error) {
 	if n := strings.Count(string(text), p.Old); n != 1 || p.Old == p.New {
-		return nil, fmt.Errorf("patch of %s: its old text is there %d times, and must be once and change: %q", p.File, n, p.Old)
+		return nil, fmt.Errorf("patch of %s: the file has the old text %d times; it must have it once, and the new text must differ: %q", p.File, n, p.Old)
 	}
 	return []byte(strings.Replace(string(text), p.Old, p.New, 1)), nil
 }
 
-// NewOverlay writes copies into dir in which package os is package simos, and the
-// changes are made. It returns an error if a file is not as expected, because the code that it
-// missed would run on the real disk.
+// NewOverlay writes copies of the sources into dir. They import package simos instead of package os,
+// and have the changes. It returns an error if a file is not as expected, because code that is not
+// rewritten would use the real disk.
 func NewOverlay(dir string, changes []Change) (*Overlay, error) {
 	o, err := NewPatched(dir, nil)
 	if err != nil {
@@ -79,11 +80,12 @@ func NewOverlay(dir string, changes []Change) (*Overlay, error) {
 	return o, o.changeAll(append([]Change{smallChunks}, changes...))
 }
 
-// smallChunks preallocates a segment, which is small there, in several writes.
+// smallChunks makes the log preallocate a segment in several writes even though the simulated tests
+// use small segments.
 var smallChunks = Marked{"write-chunk", setValue("1000")}
 
-// NewPatched writes copies into dir in which the changes are made, for a build on
-// the real disk.
+// NewPatched writes copies of the sources with the changes into dir, for a build that uses the real
+// disk.
 func NewPatched(dir string, changes []Change) (*Overlay, error) {
 	root, err := moduleDir("migrationlog")
 	if err != nil {
@@ -102,7 +104,7 @@ func (o *Overlay) changeAll(changes []Change) error {
 	return nil
 }
 
-// File writes the JSON that go's -overlay wants and returns its path.
+// File writes the JSON file for go's -overlay flag and returns its path.
 func (o *Overlay) File() (string, error) {
 	text, err := json.MarshalIndent(o, "", "  ")
 	if err != nil {
@@ -146,7 +148,7 @@ func (o *Overlay) addDisk() error {
 			for _, i := range imports {
 				found[i.path] = true
 				if slices.Contains(pastDisk, i.path) {
-					return fmt.Errorf("%s imports %s, which reaches the disk past package simos", file, i.path)
+					return fmt.Errorf("%s imports %s, which reaches the disk without package simos", file, i.path)
 				}
 			}
 			if err := o.put(file, file, text, replaceImports(text, imports, map[string]string{"os": simosPath, walPath: simwalPath})); err != nil {
@@ -154,14 +156,14 @@ func (o *Overlay) addDisk() error {
 			}
 		}
 		if !found["os"] || dir == "eventlog" && !found[walPath] {
-			return fmt.Errorf("no file of %s imports os, or tidwall/wal: has what uses the disk moved?", dir)
+			return fmt.Errorf("no file of %s imports os, or none imports tidwall/wal: did the code that uses the disk move? Then update onDisk", dir)
 		}
 	}
 	return nil
 }
 
-// addWAL makes tidwall/wal a package of this module. Its own place cannot be
-// overlaid: go build refuses that for the module cache.
+// addWAL adds a rewritten copy of tidwall/wal as a package of this module. An overlay cannot replace
+// the original files, because go build does not allow this in the module cache.
 func (o *Overlay) addWAL() error {
 	from, err := moduleDir(walPath)
 	if err != nil {
@@ -178,14 +180,15 @@ func (o *Overlay) addWAL() error {
 	}
 	for _, want := range []string{"os", "io/ioutil"} {
 		if !slices.ContainsFunc(imports, func(i imported) bool { return i.path == want }) {
-			return fmt.Errorf("%s does not import %s: is it another version?", file, want)
+			return fmt.Errorf("%s does not import %s: is it another version of tidwall/wal?", file, want)
 		}
 	}
 	to := filepath.Join(o.root, "internal", "torture", "simwal", "wal.go")
 	return o.put(to, file, text, replaceImports(text, imports, map[string]string{"os": simosPath, "io/ioutil": simosPath}))
 }
 
-// put replaces the file at path in the build, if its text has changed.
+// put makes the build use the text after instead of the file at path. If the text is unchanged and
+// from is the same path, it does nothing.
 func (o *Overlay) put(path, from string, before, after []byte) error {
 	if path == from && string(before) == string(after) {
 		return nil
@@ -195,7 +198,7 @@ func (o *Overlay) put(path, from string, before, after []byte) error {
 	return os.WriteFile(to, after, 0o600)
 }
 
-// change changes a file, rewritten or not.
+// change makes a change in a file of the build. The file may already be a rewritten one.
 func (o *Overlay) change(c Change) error {
 	file, err := c.file(o.root)
 	if err != nil {
@@ -220,7 +223,7 @@ func (o *Overlay) change(c Change) error {
 	return os.WriteFile(from, changed, 0o600)
 }
 
-// imported is an import and where it stands in the text.
+// imported is an import and its position in the text.
 type imported struct {
 	name, path string
 	from, to   int
@@ -247,8 +250,8 @@ func importsOf(file string, text []byte) ([]imported, error) {
 	return found, nil
 }
 
-// replaceImports puts other packages in the place of some, under the names that
-// the file calls them by.
+// replaceImports replaces the imports that have an entry in by. The file's names for them stay the
+// same.
 func replaceImports(text []byte, imports []imported, by map[string]string) []byte {
 	for _, i := range slices.Backward(imports) {
 		path, ok := by[i.path]

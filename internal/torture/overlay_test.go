@@ -33,7 +33,7 @@ func TestOverlay_PatchesOnce(t *testing.T) {
 	const file = "eventlog/lock.go"
 	for _, old := range []string{"not there", "return", `LockName = "LOCK"`} {
 		_, err := NewOverlay(t.TempDir(), []Change{Patch{File: file, Old: old, New: `LockName = "LOCK"`}})
-		require.ErrorContains(t, err, "must be once", old)
+		require.ErrorContains(t, err, "must have it once", old)
 	}
 	o, err := NewOverlay(t.TempDir(), []Change{
 		Patch{File: file, Old: `LockName = "LOCK"`, New: `LockName = "LATCH"`},

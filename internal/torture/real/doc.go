@@ -1,4 +1,3 @@
-// Package real knows the promises that a log must keep on real file systems, among real
-// processes that are killed, and after random damage. It refuses to know how the
-// log works: it has tests only.
+// Package real knows the properties that a log must have on real file systems, after real processes
+// are killed, and after random damage. It refuses to know how the log works: it has only tests.
 package real

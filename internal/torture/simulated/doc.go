@@ -1,8 +1,8 @@
-// Package simulated knows the promises that a log must keep after power cuts and failed calls.
-// It refuses to know how they are made: the disk is package simos.
+// Package simulated knows the properties that a log must have after power cuts and failed calls. It
+// refuses to know how these are simulated: the disk is in package simos.
 //
-// Its tests have the build tag simulated, and mean something only in a build in
-// which the log runs on package simos:
+// Its tests have the build tag simulated. They are useful only if the log is built to use package
+// simos:
 //
 //	go run ./internal/torture
 package simulated
