@@ -16,7 +16,7 @@ const (
 	KindRemoved  = 3
 )
 
-// The phases that the facts of a migration depend on.
+// The phases with payloads that change the facts of a migration.
 const (
 	phaseAddLearner         = 1
 	phasePromoteLearner     = 3
@@ -41,7 +41,7 @@ func mixedCRC(b []byte, log uuid.UUID) uint32 {
 type Event struct {
 	Seq, Prev, Durable uint64
 	HeaderCRC          uint32
-	Segment            uint64 // the number that its segment is named by
+	Segment            uint64 // the number in the name of its segment
 	Offset, Length     int    // of the frame in the segment, without the length prefix
 	Body               []byte
 
@@ -57,7 +57,7 @@ type Event struct {
 // known reports whether the event is of a kind that version 1 of the format knows.
 func (e Event) known() bool { return e.Kind >= KindUpserted && e.Kind <= KindRemoved }
 
-// decodeBody sets the fields that the body holds, and reports whether it is an event.
+// decodeBody decodes the body into the fields of the event. It reports whether the body is valid.
 func (e *Event) decodeBody() bool {
 	var m map[uint64]any
 	if cbor.Unmarshal(e.Body, &m) != nil {
@@ -82,16 +82,16 @@ func (e *Event) decodeBody() bool {
 		uint64(crc32.Checksum(e.Payload, castagnoli)) == e.PayloadCRC
 }
 
-// header is a frame's header whose checksum holds.
+// header is a valid header of a frame.
 type header struct {
-	at                 int // of its first byte
+	at                 int // offset of its first byte
 	seq, prev, durable uint64
-	body               int // bytes
-	intact             bool
+	body               int  // length of the body in bytes
+	intact             bool // the body's checksum is valid too
 	headerCRC          uint32
 }
 
-// parseHeader reads the header at data[at:], and reports whether it is sound.
+// parseHeader reads the header at data[at:]. It reports whether the header is valid.
 func parseHeader(data []byte, at int, log uuid.UUID) (h header, ok bool) {
 	b := data[at:]
 	if len(b) < headerBytes || string(b[:4]) != "\xf7ML\x01" {
@@ -112,7 +112,7 @@ func parseHeader(data []byte, at int, log uuid.UUID) (h header, ok bool) {
 
 func (h header) end() int { return h.at + headerBytes + h.body }
 
-// AppendEntry appends the entry of a frame to dst: its length prefix, its header and the body.
+// AppendEntry appends the entry of a frame to dst. An entry is a length prefix, a header and a body.
 func AppendEntry(dst []byte, log uuid.UUID, seq, prev, durable uint64, body []byte) []byte {
 	le := binary.LittleEndian
 	dst = binary.AppendUvarint(dst, uint64(headerBytes+len(body)))
@@ -131,18 +131,19 @@ func AppendEntry(dst []byte, log uuid.UUID, seq, prev, durable uint64, body []by
 func UnknownBody(kind uint64, id uuid.UUID, timeMS uint64) []byte {
 	b, err := cbor.Marshal(map[uint64]any{1: kind, 2: id[:], 3: timeMS, 4: "a key of a later version"})
 	if err != nil {
-		panic(err) // the values are all encodable
+		panic(err) // cannot happen: all values can be encoded
 	}
 	return b
 }
 
-// Facts are the fields that the phases of one incarnation have recorded so far.
+// Facts has the latest values that the checkpoints of one incarnation have set so far.
 type Facts struct {
 	SourceNode, TargetNode, SourceGroup, WritePauseBudgetUS, WallNS, Logical uint64
 	HasTarget, HasSource                                                     bool
 }
 
-// after returns the facts after a checkpoint of that phase, and which of them it names.
+// after returns the facts after a checkpoint. It also reports whether the checkpoint sets the target
+// and the source.
 func (f Facts) after(e Event) (facts Facts, target, source bool) {
 	var m map[uint64]any
 	if cbor.Unmarshal(e.Payload, &m) != nil {
@@ -165,7 +166,7 @@ func (f Facts) after(e Event) (facts Facts, target, source bool) {
 	return f, false, false
 }
 
-// AppendWatermark appends the text of a watermark file to dst.
+// AppendWatermark appends the content of a watermark file to dst.
 func AppendWatermark(dst []byte, log uuid.UUID, seq uint64) []byte {
 	digits := fmt.Appendf(nil, "%020d", seq)
 	return fmt.Appendf(append(dst, digits...), " %08x\n", mixedCRC(digits, log))

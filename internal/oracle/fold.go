@@ -9,33 +9,33 @@ import (
 // Doubt is the effect of the lost numbers on one migration.
 type Doubt uint8
 
-// The doubts, in the order of the store's.
+// The values of Doubt, in the same order as in the store.
 const (
-	None       Doubt = iota // no lost event can have been the migration's
-	Superseded              // a lost event may have been, and a later one replaces it
-	InDoubt                 // a lost event may have been the migration's last
+	None       Doubt = iota // no lost event can belong to the migration
+	Superseded              // a lost event may belong to the migration, but a later event supersedes it
+	InDoubt                 // a lost event may be the last event of the migration
 )
 
-// mark is the event that recorded a fact. Broken means that an event of the migration is known to
-// be missing after it.
+// mark is the event that last set a value. It is broken if an event of the migration is known to be
+// missing after it.
 type mark struct {
 	seq    uint64
 	broken bool
 }
 
-// migration is the state of a migration: of its current incarnation, or of one that has ended.
+// migration is the state of a migration's current incarnation, or of one that has ended.
 type migration struct {
 	row                              *Event // nil for none
 	rowSeq, rowPrev                  uint64
 	last                             uint64
 	facts                            Facts
-	begin, rowSource, target, source mark // rowSource is the row's
+	begin, rowSource, target, source mark // rowSource is the mark of the row
 	ended                            bool
 }
 
 // Row is the latest checkpoint of a migration.
 type Row struct {
-	Event                            Event // only the fields of the body are used
+	Event                            Event // only the fields from the body are meaningful
 	Seq, Prev                        uint64
 	Facts                            Facts
 	TargetUncertain, SourceUncertain bool
@@ -44,16 +44,16 @@ type Row struct {
 
 // State is the result of folding the events of a log.
 type State struct {
-	SnapshotSeq uint64   // of the last snapshot that was adopted
-	Mismatched  []uint64 // snapshots whose state is not that of the events before, although none was lost
+	SnapshotSeq uint64   // the number of the last adopted snapshot
+	Mismatched  []uint64 // snapshots that differ from the state before them, although no event was lost
 
 	migrations   map[uuid.UUID]*migration
 	lost         []Range
 	unattributed []Range
-	settled      uint64
+	resolved     uint64 // a snapshot covers the losses up to this number
 }
 
-// Fold returns the state that the events of a log lead to.
+// Fold applies the events of a log in order and returns the resulting state.
 func Fold(l *Log) *State {
 	s := &State{migrations: map[uuid.UUID]*migration{}, lost: l.Lost, unattributed: l.Lost}
 	for _, e := range l.Events {
@@ -67,8 +67,9 @@ func Fold(l *Log) *State {
 	return s
 }
 
-// meet decides about a snapshot of the event that was applied last. One of version 1 counts only
-// after a loss. If nothing was lost, a snapshot has to hold the state that the events led to.
+// meet adopts or ignores a snapshot that was taken after the event that was applied last. If no event
+// before it was lost, a snapshot of version 1 is ignored. A snapshot of version 2 is then compared
+// with the present state, and a difference is recorded in Mismatched.
 func (s *State) meet(snapshot Snapshot) {
 	if Overlap(s.lost, 0, snapshot.Seq) {
 		s.adopt(snapshot)
@@ -83,12 +84,13 @@ func (s *State) meet(snapshot Snapshot) {
 	s.adopt(snapshot)
 }
 
-// Snapshot returns the state as a snapshot of version 2 holds it, if that event was the last.
+// Snapshot returns the state as a snapshot of version 2. The last event that was applied must be
+// last.
 func (s *State) Snapshot(last Event) Snapshot {
 	return Snapshot{Seq: last.Seq, Segment: last.Segment, HeaderCRC: last.HeaderCRC, Version: 2, states: s.migrations}
 }
 
-// equals reports whether a snapshot holds the same state.
+// equals reports whether a snapshot has the same state.
 func (s *State) equals(snapshot Snapshot) bool {
 	return maps.EqualFunc(s.migrations, snapshot.states, func(a, b *migration) bool {
 		sameRow := (a.row == nil) == (b.row == nil) && (a.row == nil || string(a.row.Body) == string(b.row.Body))
@@ -98,15 +100,15 @@ func (s *State) equals(snapshot Snapshot) bool {
 	})
 }
 
-// adopt replaces the state by the snapshot's, and settles all losses before.
+// adopt replaces the state by the state of the snapshot. It resolves all losses before the snapshot.
 func (s *State) adopt(snapshot Snapshot) {
-	s.SnapshotSeq, s.settled = snapshot.Seq, snapshot.Seq
+	s.SnapshotSeq, s.resolved = snapshot.Seq, snapshot.Seq
 	s.unattributed = Without(s.unattributed, Range{1, snapshot.Seq})
 	s.migrations = map[uuid.UUID]*migration{}
 	for id, m := range snapshot.states {
 		adopted := *m
 		for _, mark := range []*mark{&adopted.begin, &adopted.rowSource, &adopted.target, &adopted.source} {
-			mark.seq = snapshot.Seq // no loss up to it counts any more
+			mark.seq = snapshot.Seq // so that no loss up to the snapshot counts any more
 		}
 		s.migrations[id] = &adopted
 	}
@@ -120,7 +122,7 @@ func (s *State) apply(e Event) {
 		s.migrations[e.Migration] = m
 	}
 	known := m.last
-	lostPrev := Overlap(s.lost, e.Prev-1, e.Prev) && e.Prev > s.settled
+	lostPrev := Overlap(s.lost, e.Prev-1, e.Prev) && e.Prev > s.resolved
 	if lostPrev {
 		s.unattributed = Without(s.unattributed, Range{e.Prev, e.Prev})
 	}
@@ -137,7 +139,7 @@ func (s *State) apply(e Event) {
 		}
 	}
 	m.last = e.Seq
-	if m.ended && !Overlap(s.lost, s.settled, e.Seq) {
+	if m.ended && !Overlap(s.lost, s.resolved, e.Seq) {
 		delete(s.migrations, e.Migration)
 	}
 }
@@ -165,7 +167,7 @@ func (s *State) uncertain(m *migration, told mark) bool {
 	return told.broken || Overlap(s.unattributed, told.seq, m.last)
 }
 
-// Doubt returns the effect of the lost numbers on a migration, which may be unknown to the log.
+// Doubt returns the effect of the lost numbers on a migration. The log need not have an event of it.
 func (s *State) Doubt(id uuid.UUID) Doubt {
 	m := s.migrations[id]
 	if m == nil {
@@ -180,7 +182,7 @@ func (s *State) Doubt(id uuid.UUID) Doubt {
 	return None
 }
 
-// Unnamed reports whether a migration that the log does not name is in doubt.
+// Unnamed reports whether a migration without any event in the log is in doubt.
 func (s *State) Unnamed() bool { return s.Doubt(uuid.Nil) == InDoubt }
 
 // Rows returns the rows of the migrations that have one.
@@ -200,8 +202,8 @@ func (s *State) Rows() map[uuid.UUID]Row {
 	return rows
 }
 
-// LatestEvents returns the number of the last event of a known kind of each migration. It uses no
-// link between events.
+// LatestEvents returns the last event of a known kind of each migration. It does not use the links
+// between events.
 func (l *Log) LatestEvents() map[uuid.UUID]Event {
 	latest := map[uuid.UUID]Event{}
 	for _, e := range l.Events {

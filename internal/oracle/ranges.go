@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// Range is the numbers from First to Last, both included.
+// Range has the numbers from First to Last. Both are included.
 type Range struct{ First, Last uint64 }
 
-// Merge returns the ranges in order. Ranges that touch or overlap become one.
+// Merge returns the ranges in order. If ranges overlap or are adjacent, it joins them.
 func Merge(ranges []Range) (merged []Range) {
 	sorted := slices.Clone(ranges)
 	slices.SortFunc(sorted, func(a, b Range) int { return cmp.Compare(a.First, b.First) })

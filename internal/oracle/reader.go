@@ -16,34 +16,34 @@ import (
 	"github.com/google/uuid"
 )
 
-// ErrNoLog is returned by Read for a directory without a sound manifest or without a segment.
-var ErrNoLog = errors.New("no log, or one without segments")
+// ErrNoLog is returned by Read if a directory has no valid manifest or no segment.
+var ErrNoLog = errors.New("the directory has no valid manifest or no segment")
 
 // Log is the content of the files of a log.
 type Log struct {
 	UUID         uuid.UUID
-	Skipped      []Range // of the manifest
-	Watermark    uint64  // the lower valid one; 0 if there is none
-	Durable      uint64  // every number up to it was durable, as any evidence says
+	Skipped      []Range // the skipped numbers in the manifest
+	Watermark    uint64  // the lower of the valid watermarks; 0 if there is none
+	Durable      uint64  // durable-through: the highest number that any file proves to be durable
 	Reached      uint64  // the highest number that the log is known to have reached
 	Events       []Event // the intact frames, in order
 	Lost         []Range
 	Acknowledged []Range    // the lost numbers that had been acknowledged
-	Snapshots    []Snapshot // the sound ones, in the order of their numbers
+	Snapshots    []Snapshot // the valid snapshots, in the order of their numbers
 
-	TailSegment uint64 // the number that the last segment is named by
-	TailEnd     int    // where its last intact frame ends
-	TailClean   bool   // nothing but zeros follows there, and no number after that frame is lost
+	TailSegment uint64 // the number in the name of the last segment
+	TailEnd     int    // the offset after its last intact frame
+	TailClean   bool   // only zeros follow that frame, and no number after it is lost
 
-	// InPlace is the log without the headers, in segments before the last, whose numbers belong into
-	// a later segment; nil if there are none. An opening that begins with a snapshot behind them does
-	// not read them.
+	// InPlace is the log without misplaced headers: headers in a segment before the last whose numbers
+	// belong to a later segment. It is nil if there are none. An opening that begins with a snapshot
+	// after those headers does not read them.
 	InPlace *Log
 
-	expect uint64 // the number that comes next
+	expect uint64 // the next number
 }
 
-// Read reads the log in a directory that no writer changes meanwhile.
+// Read reads the log in a directory. No writer may change the directory meanwhile.
 func Read(dir string) (*Log, error) {
 	l := &Log{expect: 1}
 	if err := l.readManifests(dir); err != nil {
@@ -77,8 +77,8 @@ func Read(dir string) (*Log, error) {
 	return l, nil
 }
 
-// onlyInPlace takes the headers out of the segments before the last that belong into a later one.
-// It reports whether there were any.
+// onlyInPlace removes the misplaced headers from the segments: those with numbers that belong to a
+// later segment. It reports whether there were any.
 func onlyInPlace(segments []segment) (found bool) {
 	for i, s := range segments {
 		n := len(s.headers)
@@ -88,7 +88,7 @@ func onlyInPlace(segments []segment) (found bool) {
 	return found
 }
 
-// report sets which of the lost numbers had been acknowledged.
+// report sets Acknowledged to the lost numbers that had been acknowledged.
 func (l *Log) report() {
 	l.Lost, l.Acknowledged = Merge(l.Lost), nil
 	for _, r := range l.Lost {
@@ -146,18 +146,18 @@ func (l *Log) readWatermark(file string) (uint64, bool) {
 
 // segment is a segment file.
 type segment struct {
-	number  uint64 // that it is named by
+	number  uint64 // the number in its name
 	data    []byte
-	headers []header // the sound ones
-	limit   uint64   // frames from this number on belong into a later segment
+	headers []header // the valid headers
+	limit   uint64   // frames from this number on belong to a later segment
 }
 
-// first is the number of the first frame that the segment may have had.
+// first returns the lowest number of a frame that the segment may have had.
 func (s segment) first() uint64 {
 	switch {
 	case len(s.headers) > 0:
 		return min(s.number, s.headers[0].seq)
-	case s.number > maxSeq/2: // no frame supports the name
+	case s.number > maxSeq/2: // no frame confirms this name, so ignore it
 		return 0
 	}
 	return s.number
@@ -169,7 +169,7 @@ func segmentNumber(name string) (uint64, bool) {
 }
 
 func (l *Log) readSegments(wal string) (segments []segment, err error) {
-	entries, err := os.ReadDir(wal) // in the order of the names, which is that of the numbers
+	entries, err := os.ReadDir(wal) // sorted by name, which is also the order of the numbers
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +198,7 @@ func (l *Log) readSegments(wal string) (segments []segment, err error) {
 	return segments, nil
 }
 
-// findHeaders returns the sound headers in a segment that are not inside an intact frame.
+// findHeaders returns the valid headers in a segment, except those inside the body of an intact frame.
 func (l *Log) findHeaders(data []byte) (headers []header) {
 	for at := 0; at < len(data); at++ {
 		next := bytes.IndexByte(data[at:], 0xF7)
@@ -218,7 +218,7 @@ func (l *Log) findHeaders(data []byte) (headers []header) {
 	return headers
 }
 
-// lose notes that the numbers before next are lost, as far as nothing is known of them.
+// lose records that the numbers from l.expect up to next-1 are lost, if there are any.
 func (l *Log) lose(next uint64) {
 	if l.expect < next {
 		l.Lost = append(l.Lost, Range{l.expect, next - 1})
@@ -226,7 +226,7 @@ func (l *Log) lose(next uint64) {
 	}
 }
 
-// walk goes through the segments in order, and collects events and lost numbers.
+// walk reads the segments in order and collects the events and the lost numbers.
 func (l *Log) walk(segments []segment) {
 	last := len(segments) - 1
 	for i, s := range segments {
@@ -251,8 +251,8 @@ func (l *Log) walk(segments []segment) {
 	}
 }
 
-// takeFrames takes the intact frames of a segment that are in their place, and returns where the
-// last of them ends.
+// takeFrames adds the events of the intact frames of a segment, except the frames with numbers that
+// belong to another segment. It returns the offset after the last frame that it adds.
 func (l *Log) takeFrames(s segment) (end int) {
 	taken := map[uint64]bool{}
 	var found []Event
@@ -265,7 +265,7 @@ func (l *Log) takeFrames(s segment) (end int) {
 			Offset: h.at, Length: headerBytes + h.body, Body: s.data[h.at+headerBytes : h.end()],
 		}
 		end = max(end, h.end())
-		if taken[e.Seq] { // of two frames with one number the one that follows its predecessor counts
+		if taken[e.Seq] { // if two frames have the same number, keep the one that follows its predecessor
 			at := slices.IndexFunc(found, func(other Event) bool { return other.Seq == e.Seq })
 			if i > 0 && s.headers[i-1].seq+1 == e.Seq {
 				found[at] = e
@@ -288,8 +288,8 @@ func (l *Log) takeFrames(s segment) (end int) {
 	return end
 }
 
-// finish classifies the bytes after the last intact frame of the last segment, and how far the log
-// has reached.
+// finish classifies the bytes after the last intact frame of the last segment. It also finds the
+// highest number that the log has reached.
 func (l *Log) finish(segments []segment, end int) {
 	s := segments[len(segments)-1]
 	expected := l.expect
@@ -310,8 +310,8 @@ func (l *Log) finish(segments []segment, end int) {
 	l.TailClean = l.expect == expected && allZero(s.data[end:])
 }
 
-// leftover returns where a torn write begins behind pos, -1 if there is none, and the number that
-// comes next after the damaged entries before it.
+// leftover returns the offset at which a torn write begins after pos, or -1 if there is none. It also
+// returns the next number after the damaged entries before that offset.
 func (l *Log) leftover(data []byte, pos int) (torn int, next uint64) {
 	next = l.expect
 	for !allZero(data[pos:]) {
@@ -327,8 +327,8 @@ func (l *Log) leftover(data []byte, pos int) (torn int, next uint64) {
 	return -1, next
 }
 
-// tornEntry reports whether b is the strict beginning of an entry, and the number of its frame: the
-// next one, unless its header is there and has a higher one.
+// tornEntry reports whether b is a proper prefix of an entry. It also returns the number of the
+// entry's frame, which is next unless a complete header has a higher number.
 func (l *Log) tornEntry(b []byte, next uint64) (seq uint64, torn bool) {
 	length, prefix := binary.Uvarint(b)
 	if prefix == 0 {
@@ -344,9 +344,10 @@ func (l *Log) tornEntry(b []byte, next uint64) (seq uint64, torn bool) {
 	return h.seq, ok && h.seq >= next && uint64(headerBytes+h.body) == length
 }
 
-// damagedEntry returns the number, 0 if it is unknown, and the length of the damaged entry at the
-// start of b. A sound header decides; else the length prefix does, up to the next sound header;
-// else all that is left is one entry.
+// damagedEntry returns the number and the length of the damaged entry at the start of b. If the
+// number is unknown, it is 0. If the entry has a valid header, the length comes from the header.
+// Otherwise it comes from the length prefix, but the entry ends at the next valid header. If the
+// length prefix is not valid either, the rest of b is one entry.
 func (l *Log) damagedEntry(b []byte) (seq uint64, entryBytes int) {
 	for prefix := range min(maxPrefix+1, len(b)) {
 		if h, ok := parseHeader(b, prefix, l.UUID); ok {
@@ -359,11 +360,11 @@ func (l *Log) damagedEntry(b []byte) (seq uint64, entryBytes int) {
 		entryBytes = prefix + int(length)
 	}
 	for _, h := range l.findHeaders(b[:entryBytes]) {
-		if h.at > maxPrefix { // its own bytes, and the prefix before it, begin there
+		if h.at > maxPrefix { // the header belongs to a later entry, so this one ends here
 			return 0, h.at
 		}
 	}
-	if len(b)-entryBytes < maxPrefix+4 { // less than a prefix and a magic is no entry
+	if len(b)-entryBytes < maxPrefix+4 { // a rest shorter than a prefix and a magic is not an entry
 		entryBytes = len(b)
 	}
 	return 0, entryBytes

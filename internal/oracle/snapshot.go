@@ -13,15 +13,15 @@ import (
 	"github.com/google/uuid"
 )
 
-// Snapshot is a sound snapshot file of either version.
+// Snapshot is a valid snapshot file of version 1 or 2.
 type Snapshot struct {
 	Seq, Segment uint64
-	HeaderCRC    uint32 // of the frame
+	HeaderCRC    uint32 // checksum of the header of its last frame
 	Version      int
 	states       map[uuid.UUID]*migration
 }
 
-// isOf reports whether the event is the frame that the snapshot names.
+// isOf reports whether the event is the last event of the snapshot.
 func (s Snapshot) isOf(e Event) bool {
 	return s.Seq == e.Seq && s.Segment == e.Segment && s.HeaderCRC == e.HeaderCRC
 }
@@ -37,7 +37,7 @@ func (l *Log) readSnapshots(dir string) error {
 			continue
 		}
 		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if os.IsNotExist(err) { // a writer has just removed it
+		if os.IsNotExist(err) { // a writer removed it after ReadDir
 			continue
 		}
 		if err != nil {
@@ -48,7 +48,8 @@ func (l *Log) readSnapshots(dir string) error {
 	return nil
 }
 
-// readSnapshot reads a snapshot from a file that is named by that number.
+// readSnapshot decodes the content of a snapshot file. The file's name has the number named. If the
+// snapshot is not valid, it is ignored.
 func (l *Log) readSnapshot(b []byte, named uint64) {
 	if len(b) < headerBytes || string(b[:3]) != "\xf7MS" {
 		return
@@ -149,8 +150,8 @@ func decodeRowsV2(body []byte) (map[uuid.UUID]*migration, bool) {
 	return states, uint64(len(states)) == asNumber(store[1])
 }
 
-// EncodeV1 returns the snapshot's file as version 1 of the format has it, or false if it contains a value that
-// that version cannot.
+// EncodeV1 returns the snapshot as a file of version 1 of the format. It returns false if version 1
+// cannot represent the snapshot.
 func (s Snapshot) EncodeV1(log uuid.UUID) ([]byte, bool) {
 	var body []byte
 	ids := slices.SortedFunc(maps.Keys(s.states), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
