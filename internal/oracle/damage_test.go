@@ -76,8 +76,8 @@ func (h *history) heal() error {
 	return err
 }
 
-// change rewrites one file of the log, and notes how to take that back: as long as the file begins
-// like the changed one, except for bytes that a repair has cut off.
+// change rewrites one file of the log and records how to undo that. It can be undone if the file
+// still begins with the changed content, except for bytes that a repair has cut off.
 func (h *history) change(name, what string, changed []byte) error {
 	h.note("%s %s", what, name)
 	path := filepath.Join(h.dir, name)

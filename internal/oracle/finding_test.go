@@ -391,8 +391,8 @@ func TestD5_OlderSegmentsBesideANewerSnapshot(t *testing.T) {
 	require.EqualValues(t, 5, f.upsert(s, z, addLearner(3)))
 }
 
-// D5: an Open that starts from a snapshot and an Open that reads a loss before it return the same
-// doubt for a migration that ended.
+// D5: an opening that begins with a snapshot returns the same Doubt about an ended migration as an
+// opening that reads a loss before the snapshot.
 func TestD5_EndBehindASnapshotOfABrokenIncarnation(t *testing.T) {
 	f := newFixture(t)
 	s := f.open()
@@ -418,8 +418,8 @@ func TestD5_EndBehindASnapshotOfABrokenIncarnation(t *testing.T) {
 	require.EqualValues(t, oracle.None, f.opened().Doubt(x))
 }
 
-// D5: the header of a torn tail is sound, so what it says of the events before it counts. After a
-// power cut the watermarks may be too low to do so.
+// D5: if the header of a torn tail is valid, its durable-through number counts. After a power cut the
+// watermarks may be too low to show that those events were durable.
 func TestD5_HeaderOfATornTailIsEvidence(t *testing.T) {
 	f := newFixture(t)
 	s := f.open()

@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Each marker is in the source once and some mutant changes it, and each mutant has its marker.
+// Each marker is in the source once and is used by a mutant. Each mutant has a marker.
 func TestMutants_HaveOneMarkerEach(t *testing.T) {
 	root, err := moduleDir("migrationlog")
 	require.NoError(t, err)
@@ -40,8 +40,7 @@ func TestMutants_HaveOneMarkerEach(t *testing.T) {
 	}
 }
 
-// Each mutant changes its file into one that compiles. Whether its tests fail takes minutes, this
-// does not.
+// Each mutated file compiles. This test does not run the mutants' tests, which take minutes.
 func TestMutants_Compile(t *testing.T) {
 	root, err := moduleDir("migrationlog")
 	require.NoError(t, err)
@@ -130,7 +129,7 @@ func f(list []int) (err error) {
 const size = 8 //mutant:constant
 `
 
-// Each operation changes the marked statement, and only it.
+// Each operation changes only the marked statement.
 func TestOperations(t *testing.T) {
 	for _, c := range []struct {
 		marker string
@@ -157,8 +156,8 @@ func TestOperations(t *testing.T) {
 	}
 }
 
-// An operation that does not fit its statement is an error: a mutant that changes nothing must
-// not count.
+// An operation returns an error if it does not fit its statement. Otherwise a mutant that changes
+// nothing could count.
 func TestOperations_ThatDoNotFit(t *testing.T) {
 	for _, c := range []struct {
 		marker string
@@ -172,7 +171,7 @@ func TestOperations_ThatDoNotFit(t *testing.T) {
 	}
 }
 
-// A commit tries a sample of the mutants that its hash alone decides.
+// The sample of mutants for a commit depends only on its hash.
 func TestMutants_SampleByCommit(t *testing.T) {
 	require.Equal(t, defences(sample(mutants, "a")), defences(sample(mutants, "a")))
 	require.NotEqual(t, defences(sample(mutants, "a")), defences(sample(mutants, "b")))
@@ -186,7 +185,7 @@ func defences(all []mutant) (names []string) {
 	return names
 }
 
-// A mutant counts as changed with its source file and with the files of its tests.
+// A mutant counts as changed if its source file or a file of its tests has changed.
 func TestMutants_Files(t *testing.T) {
 	root, err := moduleDir("migrationlog")
 	require.NoError(t, err)

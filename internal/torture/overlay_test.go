@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// In a simulated build nothing that touches the log's files is left with package
-// os, and tidwall/wal is its own source on package simos.
+// In a simulated build, no code that uses the log's files imports package os. tidwall/wal is built
+// from its own source with package simos.
 func TestOverlay_LeavesNoWayToTheDisk(t *testing.T) {
 	o, err := NewOverlay(t.TempDir(), nil)
 	require.NoError(t, err)
@@ -27,8 +27,8 @@ func TestOverlay_LeavesNoWayToTheDisk(t *testing.T) {
 	}
 }
 
-// A patch whose text is not there, or twice, or changes nothing, is an error: a
-// mutant must not survive because nothing was removed.
+// A patch is an error if its old text does not occur exactly once or if it changes nothing. Otherwise
+// a mutant could survive because nothing was removed.
 func TestOverlay_PatchesOnce(t *testing.T) {
 	const file = "eventlog/lock.go"
 	for _, old := range []string{"not there", "return", `LockName = "LOCK"`} {

@@ -29,7 +29,7 @@ func states(d *simos.Disk, tell func(*simos.Image) string) []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// names tells an image by its names, and the first byte of each file.
+// names describes an image by its names and the first byte of each file.
 func names(i *simos.Image) string {
 	var told []string
 	for _, name := range slices.Sorted(maps.Keys(i.Entries)) {
@@ -63,7 +63,7 @@ func write(t *testing.T, path, text string) {
 	require.NoError(t, simos.WriteFile(path, []byte(text), 0o600))
 }
 
-// sectors is a text of one character a sector.
+// sectors returns a text with one character for each sector.
 func sectors(letters string) (text string) {
 	for _, letter := range letters {
 		text += strings.Repeat(string(letter), simos.SectorBytes)
@@ -71,7 +71,7 @@ func sectors(letters string) (text string) {
 	return text
 }
 
-// letters tells a file by its sectors, none of which may be torn.
+// letters describes a file by its sectors. It fails if a sector is torn.
 func letters(t *testing.T, b []byte) (told string) {
 	for sector := range slices.Chunk(b, simos.SectorBytes) {
 		require.Equal(t, strings.Repeat(string(sector[:1]), len(sector)), string(sector), "a torn sector")
@@ -80,8 +80,7 @@ func letters(t *testing.T, b []byte) (told string) {
 	return told
 }
 
-// A cut leaves of each sector, on its own, what was synced or any later write of
-// it, and nothing else.
+// After a cut, each sector independently has the synced content or the content of any later write.
 func TestCut_SectorsAreIndependent(t *testing.T) {
 	dir, d := watch(t)
 	path := filepath.Join(dir, "f")
@@ -101,8 +100,8 @@ func TestCut_SectorsAreIndependent(t *testing.T) {
 	require.Equal(t, []string{"ce"}, states(d, file))
 }
 
-// What is appended may be there in any of its sizes, and any of its sectors may
-// be zeros.
+// After a cut, an appended file may have any of its sizes, and any of its unsynced sectors may be
+// zeros.
 func TestCut_AppendedMayBeZeros(t *testing.T) {
 	dir, d := watch(t)
 	path := filepath.Join(dir, "f")
@@ -123,8 +122,8 @@ func TestCut_AppendedMayBeZeros(t *testing.T) {
 	require.Equal(t, []string{"a"}, states(d, file))
 }
 
-// A name is in one of the states it went through; a file's own sync does not make
-// its name durable; names are independent.
+// After a cut, a name has one of its earlier states, independently of other names. The sync of a file
+// does not make its name durable.
 func TestCut_NamesKeepTheirOrder(t *testing.T) {
 	dir, d := watch(t)
 	write(t, filepath.Join(dir, "a"), "1")
@@ -138,8 +137,8 @@ func TestCut_NamesKeepTheirOrder(t *testing.T) {
 	require.Equal(t, []string{"a/() b"}, states(d, names))
 }
 
-// A rename is there or not, never by half, in one directory or over two; syncing
-// either of the two makes it durable with what it needs.
+// After a cut, a rename is never half done, even between two directories. If either directory is
+// synced, the rename and the changes that it depends on are durable.
 func TestCut_RenameIsAtomic(t *testing.T) {
 	dir, d := watch(t)
 	write(t, filepath.Join(dir, "a"), "1")
@@ -161,7 +160,7 @@ func TestCut_RenameIsAtomic(t *testing.T) {
 	require.Equal(t, []string{"x/() y/(c=1)"}, states(d, names))
 }
 
-// A directory whose name did not arrive takes all below it along, synced or not.
+// If the name of a directory is lost, everything below it is lost too, even if it was synced.
 func TestCut_DirectoryTakesAllBelow(t *testing.T) {
 	dir, d := watch(t)
 	sub := filepath.Join(dir, "sub")
@@ -172,8 +171,7 @@ func TestCut_DirectoryTakesAllBelow(t *testing.T) {
 	require.Equal(t, []string{"", "sub/(f=1)"}, states(d, names))
 }
 
-// A file that is written to after it was renamed, linked or removed is the same
-// file.
+// A file stays the same file after it is renamed, linked or removed.
 func TestCut_LinksAreOneFile(t *testing.T) {
 	dir, d := watch(t)
 	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
@@ -198,8 +196,8 @@ func TestCut_LinksAreOneFile(t *testing.T) {
 	require.Equal(t, again.Hash(), simos.ReadImage(dir).Hash(), "everything arrived")
 }
 
-// What a failed sync did not write is read, and lost with the power, whatever is
-// synced later; unless it is written again.
+// After a failed sync, the unsynced bytes can be read, but a power cut loses them. A later sync does
+// not change this unless they are written again.
 func TestCut_FailedSync(t *testing.T) {
 	dir, d := watch(t)
 	path := filepath.Join(dir, "f")
@@ -227,7 +225,7 @@ func TestCut_FailedSync(t *testing.T) {
 	require.Contains(t, states(d, func(i *simos.Image) string { return letters(t, i.File("f")) }), "cge")
 }
 
-// Every call can be failed, once or from there on, and what failed was not done.
+// Every call can be made to fail, once or permanently. A failed call has no effect.
 func TestFailAt_EveryCall(t *testing.T) {
 	run := func(dir string) (done []string, err error) {
 		a, b := filepath.Join(dir, "a"), filepath.Join(dir, "sub", "b")
@@ -283,7 +281,7 @@ func TestFailAt_EveryCall(t *testing.T) {
 	require.Len(t, failed, len(all), "%v", failed)
 }
 
-// A full disk takes half of a write, and lets through what needs no space.
+// If the disk is full, half of a write is done. Calls that need no space succeed.
 func TestFailAt_FullDisk(t *testing.T) {
 	dir, d := watch(t)
 	f, err := simos.Create(filepath.Join(dir, "f"))
@@ -305,8 +303,8 @@ func TestFailAt_FullDisk(t *testing.T) {
 	require.Equal(t, "f=1", names(d.Cut(len(d.Ops()), simos.FullLuck())))
 }
 
-// A killed program does nothing more. What it wrote is there, and is lost with the
-// power; a sync by the next program saves it.
+// After a program is killed, its calls have no effect. Its earlier writes can be read. A power cut
+// loses them unless the next program syncs them.
 func TestKillAt(t *testing.T) {
 	dir, d := watch(t)
 	path := filepath.Join(dir, "f")
@@ -331,7 +329,7 @@ func TestKillAt(t *testing.T) {
 	require.Equal(t, "123456", string(d.Cut(len(d.Ops()), simos.Luck{}).File("f")))
 }
 
-// A program that never ends is ended.
+// A program that makes calls without end is stopped.
 func TestFailAt_Endless(t *testing.T) {
 	dir, _ := watch(t)
 	require.PanicsWithError(t, "the program made 100000 calls and does not end; the last is stat /f", func() {
@@ -341,7 +339,7 @@ func TestFailAt_Endless(t *testing.T) {
 	})
 }
 
-// Marks stand in the record where they were made.
+// Marks keep their position among the recorded operations.
 func TestMark(t *testing.T) {
 	dir, d := watch(t)
 	d.Mark("before")
