@@ -45,8 +45,7 @@ func (f *Fold) Add(r Record) {
 	}
 }
 
-// Count records intact frames from firstSeq to last in the report, whether or not the view needed
-// them.
+// Count adds the intact frames from firstSeq to last to the report. It does not change the view.
 func (f *Fold) Count(firstSeq uint64, last segment.FrameID, frames uint64) {
 	if f.report.FramesOK == 0 {
 		f.report.FirstSeq = firstSeq
@@ -56,9 +55,9 @@ func (f *Fold) Count(firstSeq uint64, last segment.FrameID, frames uint64) {
 	f.last = last
 }
 
-// adoptSnapshot continues with the rows of a snapshot whose last frame is the one just added, as an
-// opening does that starts from the snapshot. If nothing was lost, the view must already have these
-// rows. If not, adoptSnapshot reports damage.
+// adoptSnapshot replaces the rows with those of a snapshot that ends with the frame just added. Open
+// has the same rows if it starts from this snapshot. If nothing was lost, the view must already have
+// these rows. If they differ, adoptSnapshot reports damage.
 //
 // A snapshot of version 1 is used only after a loss. Open never starts from it, because its writer
 // may have kept rows that an abort had ended.
@@ -84,8 +83,8 @@ func (f *Fold) adoptSnapshot(s segment.Snapshot) {
 	f.report.SnapshotSeq = s.Last.Seq
 }
 
-// SetView sets the view, if the frames were folded elsewhere. SnapshotSeq is the last event of the
-// snapshot that the view started from, 0 for none.
+// SetView sets the view if the caller folded the frames itself. The argument snapshotSeq is the last
+// event of the snapshot from which the caller started, or 0 if it used none.
 func (f *Fold) SetView(v *projection.View, unknownKinds, snapshotSeq uint64) {
 	f.View, f.report.UnknownKinds, f.report.SnapshotSeq = v, unknownKinds, snapshotSeq
 }

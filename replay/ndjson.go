@@ -159,7 +159,7 @@ func (r *Record) readAbort(line []byte) error {
 		}
 		comps = append(comps, checkpoint.Compensation{Kind: *c.Kind, GroupID: *c.GroupID, PeerID: *c.PeerID, VShardID: c.VShardID})
 	}
-	if hasHalfPair(line) { // package json makes U+FFFD of it
+	if hasHalfPair(line) { // package json would replace it by U+FFFD
 		return errors.New("reason: half of a surrogate pair is no character")
 	}
 	r.Seq = l.Seq
@@ -220,9 +220,9 @@ func strict(b []byte, into any) error {
 	return requireKeys(b, want, "")
 }
 
-// plainKeys reads one JSON value and returns an error if a key occurs twice or has other letters
-// than the small ones of the format. Package json would accept "Attempt" as "attempt", and the
-// later of two equal keys. Values may be nested up to depth.
+// plainKeys reads one JSON value. It returns an error if a key occurs twice, or has a character other
+// than a-z, 0-9 and "_". Package json would accept "Attempt" as "attempt", and would use the later
+// of two equal keys. Values may be nested up to depth.
 func plainKeys(d *json.Decoder, depth int) error {
 	token, err := d.Token()
 	switch {
@@ -271,8 +271,8 @@ func plainKeys(d *json.Decoder, depth int) error {
 // maxDepth is deeper than any valid line.
 const maxDepth = 32
 
-// inPlainWords returns the error with the name of the key of the wrong type, and without names of
-// Go types.
+// inPlainWords rewrites an error of package json for users. If a value has the wrong type, the new
+// error has the JSON key and no names of Go types.
 func inPlainWords(err error) error {
 	var wrong *json.UnmarshalTypeError
 	switch {

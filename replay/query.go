@@ -53,8 +53,8 @@ type Query struct {
 	Nodes            []uint64           // the migration's source or target
 }
 
-// Matcher compares records with a query, in order. It folds the history meanwhile, because an abort
-// does not contain its vShard.
+// Matcher compares records with a query, in order. It also folds the history, because an abort does
+// not contain its vShard.
 type Matcher struct {
 	q    Query
 	view *projection.View
@@ -66,7 +66,8 @@ func NewMatcher(q Query) *Matcher { return &Matcher{q: q, view: projection.New()
 // needsRows reports whether the query has a condition that only a row can answer.
 func (q Query) needsRows() bool { return len(q.VShards) > 0 || len(q.Nodes) > 0 }
 
-// excludes reports whether an encoded event is of another migration and irrelevant for the query.
+// excludes reports whether an encoded event can be skipped, because the query selects only other
+// migrations.
 func (q Query) excludes(event []byte) bool {
 	if len(q.Migrations) == 0 || q.needsRows() {
 		return false

@@ -152,8 +152,8 @@ func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
 }
 
 // Snapshot returns the view of the newest intact snapshot, or fs.ErrNotExist if there is none. It
-// is returned even if the log has lost the snapshot's last event. Open ignores such a snapshot;
-// this method is for manual recovery.
+// is returned even if the log has lost the snapshot's last event. Open ignores such a snapshot.
+// This method is for manual recovery.
 func (r *Reader) Snapshot() (*projection.View, error) {
 	snapshots, _ := segment.ReadSnapshots(r.fsys, r.dir.Manifest.UUID, false)
 	for _, s := range snapshots {

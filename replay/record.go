@@ -13,7 +13,7 @@ type Damage = segment.Damage
 // Record is one entry of the history. Exactly one of Event, Unknown and Damage is set.
 type Record struct {
 	Seq     uint64 // 0 for damage
-	PrevSeq uint64 // the migration's record before this one; 0 for the first of a life
+	PrevSeq uint64 // the migration's previous record; 0 for the first of an incarnation
 	Event   checkpoint.Event
 	Unknown *checkpoint.UnknownKindError // an event of a kind that a newer version wrote
 	Damage  *Damage

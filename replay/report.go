@@ -11,33 +11,36 @@ import (
 // SeqRange is a range of sequence numbers, both ends included.
 type SeqRange = segment.SeqRange
 
-// Report describes the intact part of a log, its damage, and the effects of lost events. `replay-
-// tool verify -o json` prints its JSON.
+// Report describes the intact part of a log, its damage, and the effects of lost events. Its JSON
+// form is the output of `replay-tool verify -o json`.
 type Report struct {
-	FirstSeq uint64 `json:"first_seq"` // of the whole frames; 0 in an empty log
+	FirstSeq uint64 `json:"first_seq"` // the first intact frame that was read; 0 if there is none
 	LastSeq  uint64 `json:"last_seq"`
 	FramesOK uint64 `json:"frames_ok"`
-	// SnapshotSeq is the last event of the snapshot that the rows come from, or 0. If it is set,
-	// either the events before FirstSeq were not read, or events up to SnapshotSeq are lost without
-	// a lost row.
+	// SnapshotSeq is the number of the last event in the snapshot from which the rows were taken,
+	// or 0 if no snapshot was used. If Open starts from a snapshot, it does not read the events
+	// before FirstSeq. If the whole log was read, a snapshot is used only if events before its end
+	// were lost, or if its rows differ from those of the events (see Damage). Lost events up to
+	// SnapshotSeq then change no row.
 	SnapshotSeq uint64 `json:"snapshot_seq,omitempty"`
 	// UnknownKinds counts the intact frames with an event of a kind from a newer version. FramesOK
 	// includes them. They change no row.
 	UnknownKinds uint64     `json:"unknown_kinds"`
 	Lost         []SeqRange `json:"lost"`
-	// AcknowledgedLost lists the lost numbers that were certainly durable, by the evidence of the
-	// watermark, of the durable-through of an intact header, or of a synced snapshot. For the other
-	// lost numbers it cannot be known.
+	// AcknowledgedLost lists the lost numbers whose events were certainly durable. The evidence is
+	// the watermark, the durable-through in an intact header, or a synced snapshot. The other lost
+	// events may or may not have been durable.
 	AcknowledgedLost []SeqRange `json:"acknowledged_lost"`
 	Damage           []Damage   `json:"damage"`
 	TornTail         *Damage    `json:"torn_tail"`
-	// InDoubt lists the migrations whose row may not be their latest. Superseded lists those whose
-	// earlier history lost, or may have lost, an event (see projection.Doubt). Both lists contain
-	// only migrations with a row.
-	InDoubt    []checkpoint.MigrationID `json:"in_doubt"`
+	// InDoubt lists the migrations with a row that may be wrong, because a lost event may have been
+	// the migration's last event. Migrations without a row are not listed (see UnnamedInDoubt).
+	InDoubt []checkpoint.MigrationID `json:"in_doubt"`
+	// Superseded lists the migrations with a row that is correct although the migration lost, or
+	// may have lost, an event. A later intact event supersedes the lost one. See projection.Doubt.
 	Superseded []checkpoint.MigrationID `json:"superseded"`
-	// UnnamedInDoubt is true if a lost event cannot be attributed to a migration. Then migrations
-	// without a row may be in doubt too.
+	// UnnamedInDoubt is true if a lost event cannot be attributed to any migration. If it is true,
+	// migrations without a row may be in doubt too.
 	UnnamedInDoubt bool `json:"unnamed_in_doubt"`
 	// Quarantined lists the files to which Open moved or copied the bytes that it cut off or
 	// replaced. The names are relative to the log directory.
