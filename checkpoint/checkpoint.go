@@ -5,7 +5,7 @@ import "fmt"
 // Checkpoint is one row: the progress of one migration.
 type Checkpoint struct {
 	MigrationID MigrationID
-	Attempt     uint32 // how often this phase has been tried; only ever compared
+	Attempt     uint32 // number of the try of this phase; used only for comparison
 	Payload     Payload
 	CRC32C      uint32 // of EncodePayload(Payload)
 	TimestampMS uint64 // wall clock at proposal, Unix milliseconds; orders nothing

@@ -47,12 +47,12 @@ func DecodePayload(phase Phase, b []byte) (Payload, error) {
 	return decodeWirePayload(phase, b)
 }
 
-// The read functions below decode an event or a payload only if its bytes are exactly those
-// that AppendEvent or EncodePayload writes. They return false for all other bytes. The caller
-// then uses the decoder of wire.go, which accepts more forms and returns the error.
+// The read functions below are the fast path. They decode an event or a payload only if its bytes
+// are exactly those that AppendEvent or EncodePayload writes. For all other bytes they return false.
+// The caller then uses the reference decoder in wire.go, which accepts an event in other forms of
+// CBOR too and returns the error.
 
 // readEvent decodes an event of any kind.
-
 func readEvent(b []byte) (Event, bool) {
 	kind, _ := PeekKind(b)
 	switch kind {
@@ -116,8 +116,8 @@ func readAborted(b []byte) (Aborted, bool) {
 	return e, c.Done()
 }
 
-// common reads the head of an event's map and the keys that every event has. The cursor fails
-// if the event has another number of keys, another kind, or the nil migration id.
+// common reads the head of an event's map and the keys that every event has. The cursor fails if the
+// number of keys or the kind differs from the arguments, or if the migration id is nil.
 func common(c *detcbor.Cursor, keys uint64, kind Kind) (id MigrationID, timeMS uint64) {
 	c.HeadOf(detcbor.MajorMap, keys)
 	if c.Uint(keyKind) != uint64(kind) {
@@ -169,7 +169,7 @@ func readPayload(phase Phase, b []byte) (Payload, bool) {
 	return nil, false
 }
 
-// hlc reads a pair of a map: the key and a reading of a hybrid logical clock.
+// hlc reads a key and its value, which is a reading of a hybrid logical clock.
 func hlc(c *detcbor.Cursor, key byte) HLC {
 	c.Key(key)
 	c.HeadOf(detcbor.MajorMap, 2)

@@ -35,11 +35,12 @@ const (
 	compensationElements = 4
 )
 
-// The maximum lengths of encodings, used to allocate memory.
+// The bounds of encoded lengths. The maxima are used to allocate memory. The minimum bounds the
+// number of compensations before memory for them is allocated.
 const (
-	minCompensationBytes = 5                    // all of whose values are small
-	maxPayloadBytes      = 65                   // an AddLearner, all of whose values are large
-	maxUpsertedBytes     = 48 + maxPayloadBytes // all of whose values are large
+	minCompensationBytes = 5                    // each value fits into one byte
+	maxPayloadBytes      = 65                   // an AddLearner with the largest values
+	maxUpsertedBytes     = 48 + maxPayloadBytes // with the largest values
 )
 
 // EncodeEvent checks an event and returns its CBOR in Core Deterministic Encoding. For an event
@@ -76,7 +77,7 @@ func AppendUpserted(dst []byte, c *Checkpoint) ([]byte, error) {
 	b = detcbor.AppendUint(b, keyAttempt, uint64(c.Attempt))
 	b = detcbor.AppendUint(b, keyPhase, uint64(c.Payload.Phase()))
 	b = detcbor.AppendBytes(b, keyPayload, payload)
-	// The checksum is of the copy in b, since crc32 would move scratch to the heap.
+	// Checksum the copy in b: a call with scratch would move scratch to the heap.
 	if crc := crc32.Checksum(b[len(b)-len(payload):], castagnoli); crc != c.CRC32C {
 		return dst, &CRCMismatchError{MigrationID: c.MigrationID, Got: c.CRC32C, Want: crc}
 	}

@@ -9,8 +9,8 @@ type HLC struct {
 	Logical uint32 `cbor:"2,keyasint" json:"logical"`
 }
 
-// Compare returns -1, 0 or +1 as h is before, equal to or after other: wall
-// time decides, then the counter.
+// Compare returns -1 if h is before other, 0 if they are equal, and +1 if h is after other. It
+// compares the wall times first and, if they are equal, the counters.
 func (h HLC) Compare(other HLC) int {
 	return cmp.Or(cmp.Compare(h.WallNS, other.WallNS), cmp.Compare(h.Logical, other.Logical))
 }

@@ -93,7 +93,7 @@ func (k Kind) String() string {
 }
 
 // PeekKind returns an encoded event's kind without decoding the rest, and whether this version
-// knows the kind. The kind is 0 if the event is not laid out as AppendEvent does it, or if
+// knows the kind. The kind is 0 if the event does not have the layout that AppendEvent writes, or if
 // the kind is above 23.
 func PeekKind(b []byte) (kind Kind, ok bool) {
 	if len(b) < 3 || detcbor.MajorOf(b[0]) != detcbor.MajorMap || b[1] != keyKind || b[2] > detcbor.MaxDirect {
@@ -103,9 +103,9 @@ func PeekKind(b []byte) (kind Kind, ok bool) {
 	return kind, kind.Effect() != EffectUnknown
 }
 
-// Peek returns the kind and the migration of an encoded event in one pass, also of a kind that
-// this version does not know. It returns false if the event is not laid out as AppendEvent does
-// it, or if the kind is above 23.
+// Peek returns the kind and the migration of an encoded event in one pass, even if this version
+// does not know the kind. It returns false if the event does not have the layout that
+// AppendEvent writes, or if the kind is above 23.
 func Peek(b []byte) (kind Kind, id MigrationID, ok bool) {
 	const idAt = 5
 	kind, _ = PeekKind(b)

@@ -2,8 +2,8 @@ package checkpoint
 
 import "github.com/google/uuid"
 
-// MigrationID names one run of one migration. A run that is resumed after a
-// crash keeps its id; a new run for the same vShard gets a new one.
+// MigrationID identifies one run of one migration. If a run is resumed after a crash, it keeps its
+// id. A new run for the same vShard gets a new id.
 type MigrationID = uuid.UUID
 
 // NewMigrationID returns a fresh UUIDv7 (RFC 9562), so that ids sort by the

@@ -62,7 +62,7 @@ type Complete struct {
 	GhostStubInstalled bool   `cbor:"3,keyasint" json:"ghost_stub_installed"`
 }
 
-// Each payload names its phase and its vShard.
+// Phase and Shard implement Payload.
 func (AddLearner) Phase() Phase         { return PhaseAddLearner }
 func (CatchUp) Phase() Phase            { return PhaseCatchUp }
 func (PromoteLearner) Phase() Phase     { return PhasePromoteLearner }
@@ -137,8 +137,8 @@ func readAs[P Payload](read func(into any) error) (Payload, error) {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// payloads holds memory for one encoded payload each. crc32 would move an array on the stack
-// to the heap at each call.
+// payloads is a pool of buffers, each for one encoded payload. An array on the stack would be moved
+// to the heap at each call of crc32.Checksum.
 var payloads = sync.Pool{New: func() any { return new([maxPayloadBytes]byte) }}
 
 // PayloadCRC32C returns the CRC32C (Castagnoli, RFC 3720 B.4) of the bytes that EncodePayload

@@ -12,7 +12,7 @@ const (
 	PhaseCatchUp                             // just after that change has committed
 	PhasePromoteLearner                      // just after the promotion to voter has committed
 	PhaseLeadershipTransfer                  // just before leadership is transferred
-	PhaseCutover                             // after the transfer has committed: from here only forward
+	PhaseCutover                             // after the transfer has committed; from here it can only go forward
 	PhaseComplete                            // after the forwarding stub is installed and saved
 )
 

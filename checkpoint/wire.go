@@ -9,10 +9,12 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
-// This file decodes by reflection. It is the reference: it accepts every form of CBOR that the
-// options allow, and it makes all errors. Events that AppendEvent wrote do not get here.
+// This file has the reference decoder, which decodes by reflection. It is slower than the fast path
+// in decode.go. It runs only if the fast path returns false, so never for an event that AppendEvent
+// wrote. It accepts an event in every form of CBOR that newDecMode allows, and it returns all errors
+// of decoding.
 
-// eventWire reads an event of any kind. A pointer distinguishes an absent key from a zero.
+// eventWire holds the keys of all kinds of event. A pointer is nil if the key is missing.
 type eventWire struct {
 	Kind          uint64             `cbor:"1,keyasint"`
 	ID            MigrationID        `cbor:"2,keyasint"`
@@ -33,7 +35,7 @@ type compensationWire struct {
 	VShardID uint32
 }
 
-// headWire has the keys that every event has.
+// headWire holds the keys that every event has.
 type headWire struct {
 	Kind   uint64      `cbor:"1,keyasint"`
 	ID     MigrationID `cbor:"2,keyasint"`
@@ -58,14 +60,14 @@ func newDecMode() cbor.DecMode {
 	return dec
 }
 
-// decodeWire is DecodeEvent for any form of CBOR.
+// decodeWire is the reference for DecodeEvent.
 func decodeWire(b []byte) (Event, error) {
 	if len(b) > MaxEventBytes {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(b), MaxEventBytes)
 	}
 	var w eventWire
 	if err := decMode.Unmarshal(b, &w); err != nil {
-		var head headWire // another kind's keys may be of other types
+		var head headWire // an unknown kind may use the other keys with other types
 		if decMode.Unmarshal(b, &head) == nil && head.Kind != 0 && !knownKind(head.Kind) {
 			return nil, &UnknownKindError{Kind: head.Kind, MigrationID: head.ID, TimestampMS: head.TimeMS}
 		}
@@ -90,8 +92,8 @@ func decodeWire(b []byte) (Event, error) {
 	return nil, &UnknownKindError{Kind: w.Kind, MigrationID: w.ID, TimestampMS: *w.TimeMS}
 }
 
-// knownKind reports whether this version knows the kind with that number, which may be larger
-// than any Kind.
+// knownKind reports whether this version knows the kind n. The number n comes from the event and may
+// not fit into a Kind.
 func knownKind(n uint64) bool {
 	return n < uint64(len(kinds)) && Kind(n).Effect() != EffectUnknown
 }
@@ -133,8 +135,8 @@ func (w *eventWire) aborted() (Event, error) {
 	return e, nil
 }
 
-// decodeWirePayload is DecodePayload for any form of CBOR. It accepts the one valid form and
-// returns the error for all others.
+// decodeWirePayload is the reference for DecodePayload. It encodes the decoded payload again and
+// returns ErrMalformed if the bytes differ, because a payload has only one valid encoding.
 func decodeWirePayload(phase Phase, b []byte) (Payload, error) {
 	p, err := ReadPayload(phase, func(into any) error { return decMode.Unmarshal(b, into) })
 	if errors.Is(err, ErrUnknownPhase) {
