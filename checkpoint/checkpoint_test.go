@@ -38,8 +38,8 @@ func TestD1_FlippedPayloadBitChangesCRC(t *testing.T) {
 	}
 }
 
-// A stored event in which any bit is flipped is not read as another checkpoint
-// of the same migration: its payload's CRC32C says so.
+// If any bit of a stored event is flipped, the event is not read as another checkpoint of the same
+// migration. The CRC32C of its payload detects the flip.
 func TestD3_FlippedEventBitInPayloadIsRefused(t *testing.T) {
 	for name, e := range goldenEvents(t) {
 		upserted, ok := e.(checkpoint.Upserted)
@@ -107,8 +107,8 @@ func TestD3_BadInputIsRefused(t *testing.T) {
 	require.ErrorIs(t, checkpoint.Checkpoint{}.Verify(), checkpoint.ErrNilPayload)
 }
 
-// Readers ignore keys that they do not know, keep an unknown kind's common part,
-// and refuse an event that lacks a key.
+// The decoder ignores unknown keys. For an unknown kind it returns the keys that all events share.
+// It rejects an event that lacks a key.
 func TestDecodeEvent_ForwardCompatibility(t *testing.T) {
 	event := map[int]any{1: 3, 2: goldenID[:], 3: 5, 77: []any{"later", map[int]int{1: 2}}}
 	encode := func(m map[int]any) []byte {
@@ -178,7 +178,7 @@ func TestDecodeEvent_UnknownKindWithOtherTypes(t *testing.T) {
 	}
 }
 
-// A payload has one encoding: its checksum is over that one.
+// A payload has only one valid encoding, because its checksum covers these bytes.
 func TestDecodePayload_OneEncoding(t *testing.T) {
 	for name, m := range map[string]map[int]any{
 		"a field missing":    {1: 1},
@@ -255,8 +255,8 @@ func TestNewMigrationID_SortsByCreation(t *testing.T) {
 	}
 }
 
-// Whatever bytes a frame holds, decoding ends in an event or in an error, and an
-// event that was read can be written and read again.
+// Decoding any bytes returns an event or an error. If it returns an event, that event can be encoded
+// and decoded again.
 func FuzzEvent(f *testing.F) {
 	for _, e := range goldenEvents(f) {
 		b, err := checkpoint.EncodeEvent(e)

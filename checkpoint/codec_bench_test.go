@@ -10,8 +10,8 @@ import (
 	"migrationlog/checkpoint"
 )
 
-// Encoding of one event of each kind and payload into memory that is there already. The
-// reference encodes by reflection, into new memory.
+// BenchmarkAppendEvent encodes one event of each kind and payload into memory that is already
+// allocated. The reference encodes by reflection, into new memory.
 func BenchmarkAppendEvent(b *testing.B) {
 	eachGoldenEvent(b, func(b *testing.B, e checkpoint.Event, _ []byte) {
 		var dst []byte
@@ -46,7 +46,7 @@ func BenchmarkReferenceDecodeEvent(b *testing.B) {
 	})
 }
 
-// The encoding that a store does in an upsert, and the checksum that its caller computes.
+// BenchmarkUpserted measures the encoding in Store.Upsert and the checksum that the caller computes.
 func BenchmarkUpserted(b *testing.B) {
 	c := goldenEvents(b)["Upserted AddLearner"].(checkpoint.Upserted).Checkpoint
 	b.Run("AppendUpserted", func(b *testing.B) {
@@ -70,7 +70,7 @@ func BenchmarkUpserted(b *testing.B) {
 	})
 }
 
-// The decoding of a snapshot's row.
+// BenchmarkDecodeUpserted measures the decoding of a row of a snapshot.
 func BenchmarkDecodeUpserted(b *testing.B) {
 	encoded, err := checkpoint.EncodeEvent(goldenEvents(b)["Upserted AddLearner"])
 	require.NoError(b, err)
@@ -80,7 +80,7 @@ func BenchmarkDecodeUpserted(b *testing.B) {
 	}
 }
 
-// What a rebuild does for each event that it need not decode.
+// BenchmarkPeek measures the work of a rebuild for an event that it need not decode.
 func BenchmarkPeek(b *testing.B) {
 	encoded, err := checkpoint.EncodeEvent(goldenEvents(b)["Upserted AddLearner"])
 	require.NoError(b, err)

@@ -55,8 +55,8 @@ func TestCodec_EncodesAsTheReference(t *testing.T) {
 	}
 }
 
-// The decoder returns the values and the errors of the reference for all that becomes of a
-// valid event by one mutation.
+// If a valid event is changed by any one mutation, the decoder returns the same value and the same
+// error as the reference.
 func TestCodec_DecodesMutatedEventsAsTheReference(t *testing.T) {
 	for _, e := range exampleEvents(t) {
 		b, err := checkpoint.EncodeEvent(e)
@@ -65,8 +65,8 @@ func TestCodec_DecodesMutatedEventsAsTheReference(t *testing.T) {
 	}
 }
 
-// The same for a payload, alone and in an event that has the right checksum of the mutated
-// payload.
+// If a valid payload is changed by any one mutation, the decoder agrees with the reference. This
+// holds for the payload alone and in an event with the right checksum of the mutated payload.
 func TestCodec_DecodesMutatedPayloadsAsTheReference(t *testing.T) {
 	for _, p := range examplePayloads() {
 		b, err := checkpoint.EncodePayload(p)
@@ -78,7 +78,8 @@ func TestCodec_DecodesMutatedPayloadsAsTheReference(t *testing.T) {
 	}
 }
 
-// The same for payloads of another phase, and of a phase that does not exist.
+// The decoder agrees with the reference if a payload is decoded as one of another or of an invalid
+// phase.
 func TestCodec_DecodesOtherPhasesAsTheReference(t *testing.T) {
 	for _, p := range examplePayloads() {
 		b, err := checkpoint.EncodePayload(p)
@@ -90,7 +91,8 @@ func TestCodec_DecodesOtherPhasesAsTheReference(t *testing.T) {
 	}
 }
 
-// The same for aborts that EncodeEvent refuses and whose bytes are nevertheless deterministic.
+// The decoder agrees with the reference on aborts that EncodeEvent rejects, even if their bytes are
+// in the deterministic encoding.
 func TestCodec_DecodesRefusedAbortsAsTheReference(t *testing.T) {
 	comps := func(n int, kind checkpoint.CompensationKind) []checkpoint.Compensation {
 		return slices.Repeat([]checkpoint.Compensation{{Kind: kind, PeerID: math.MaxUint64}}, n)
@@ -190,8 +192,8 @@ func TestCodec_LargestEncodings(t *testing.T) {
 	require.Equal(t, checkpoint.MaxUpsertedBytes, upsertedBytes)
 }
 
-// For whatever bytes, and for whatever becomes of an event that consists of them by a
-// mutation, the fast path and the reference return the same.
+// The fast path and the reference return the same result for any bytes, and for the encoding of an
+// event made from these bytes, changed by one mutation.
 func FuzzCodecEqualsReference(f *testing.F) {
 	names := slices.Sorted(maps.Keys(mutations))
 	for _, e := range goldenEvents(f) {
@@ -226,8 +228,8 @@ func FuzzCodecEqualsReference(f *testing.F) {
 	})
 }
 
-// eachMutation calls try with b and with all that becomes of it by one mutation, or with a part of
-// that with -short.
+// eachMutation calls try with b and with every result of one mutation of b. With -short it uses only
+// some of the mutations.
 func eachMutation(b []byte, try func([]byte)) {
 	try(b)
 	values := boundaries

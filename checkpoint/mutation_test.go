@@ -12,8 +12,9 @@ var boundaries = []uint64{
 	math.MaxUint32, math.MaxUint32 + 1, math.MaxInt64, math.MaxInt64 + 1, math.MaxUint64,
 }
 
-// mutations make of a valid encoding one that a decoder must treat with care. Each changes a
-// copy of b at a place, which n describes further. It returns nil if there is no such place.
+// mutations change a valid encoding into one that a decoder could easily misread. Each function
+// changes a copy of b at a place. The value n selects the change. The function returns nil if there
+// is no such place.
 var mutations = map[string]func(b []byte, place int, n uint64) []byte{
 	"flip a bit":   atByte(func(b []byte, at int, n uint64) []byte { b[at] ^= 1 << (n % 8); return b }),
 	"set a byte":   atByte(func(b []byte, at int, n uint64) []byte { b[at] = byte(n); return b }),

@@ -37,7 +37,7 @@ var encMode = func() cbor.EncMode {
 	return enc
 }()
 
-// The lengths for which the encoder provides memory.
+// The lengths for which the encoder allocates memory.
 const (
 	MaxPayloadBytes  = maxPayloadBytes
 	MaxUpsertedBytes = maxUpsertedBytes

@@ -40,7 +40,7 @@ func unknown(id checkpoint.MigrationID, wallMS uint64) *checkpoint.UnknownKindEr
 type destroyed struct{}
 
 // logOf returns the directory of a log. Each segment is a list of frames: an event, an event
-// of an unknown kind, raw bytes that are no event, or a destroyed one.
+// of an unknown kind, raw bytes that are not an event, or a destroyed one.
 func logOf(t testing.TB, segments ...[]any) fstest.MapFS {
 	manifest := segment.Manifest{UUID: testLog, Created: time.Unix(1795399697, 0).UTC()}.Encode()
 	fsys := fstest.MapFS{segment.ManifestName: {Data: manifest}, segment.ManifestCopyName: {Data: manifest}}
@@ -92,7 +92,7 @@ func openFS(t testing.TB, fsys fstest.MapFS) *replay.Reader {
 	return reader
 }
 
-// recordsOf returns the records that the query chooses.
+// recordsOf returns the records that the query selects.
 func recordsOf(t testing.TB, reader *replay.Reader, q replay.Query) (all []replay.Record) {
 	for r, err := range reader.Records(t.Context(), q) {
 		require.NoError(t, err)

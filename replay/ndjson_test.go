@@ -83,13 +83,13 @@ func TestNDJSON_RoundTrip(t *testing.T) {
 	require.Len(t, kinds, 5, "all kinds are tried")
 }
 
-// A record without event and damage has no line.
+// A record that has neither an event nor damage cannot be encoded as a line.
 func TestNDJSON_EmptyRecord(t *testing.T) {
 	_, err := json.Marshal(replay.Record{Seq: 1})
 	require.ErrorContains(t, err, "an empty record has no JSON")
 }
 
-// object is a JSON object whose keys keep their order, and may come twice.
+// object is a JSON object. Its keys keep their order, and a key may occur twice.
 type object []member
 
 type member struct {
@@ -156,8 +156,8 @@ func (o object) variants(path string, change func(o object, at int) (object, str
 
 const idText = `"0a000000-0000-0000-0000-000000000000"`
 
-// lines are lines of each kind, with every key that they may have. The payload is that of an
-// AddLearner, which has an object within.
+// lines returns a line of each kind, with every key that it may have. The payload is that of an
+// AddLearner, which has a nested object.
 func lines() map[string]object {
 	return map[string]object{
 		"checkpoint": {
@@ -194,7 +194,7 @@ func lines() map[string]object {
 	}
 }
 
-// refused checks that a line is no record, however it is read.
+// refused checks that both ways to read a line return an error.
 func refused(t testing.TB, line, how string) {
 	var r replay.Record
 	require.Error(t, json.Unmarshal([]byte(line), &r), "%s: %s", how, line)
@@ -206,8 +206,8 @@ func accepted(t testing.TB, line, how string) (r replay.Record) {
 	return r
 }
 
-// A line needs each of its keys and may have no others. A key that is misspelt, in capitals, null
-// or given twice is an error, also in the objects within.
+// A line needs each of its keys and may have no others. A key that is misspelled, in capitals,
+// null or given twice is an error, even in a nested object.
 func TestNDJSON_Keys(t *testing.T) {
 	without := func(o object, at int) object { return append(o[:at:at], o[at+1:]...) }
 	renamed := func(name func(string) string) func(o object, at int) (object, string) {
@@ -320,10 +320,10 @@ func TestNDJSON_OneValue(t *testing.T) {
 		"an empty object":            "{}",
 		"two values":                 whole + whole,
 		"two values and blanks":      whole + " " + whole,
-		"something behind it":        whole + "x",
-		"a comma behind it":          whole + ",",
-		"a bracket behind it":        whole + "}",
-		"null behind it":             whole + " null",
+		"text after it":              whole + "x",
+		"a comma after it":           whole + ",",
+		"a bracket after it":         whole + "}",
+		"null after it":              whole + " null",
 		"cut":                        whole[:len(whole)-1],
 		"cut in a text":              whole[:len(whole)/2],
 		"a comma too many":           whole[:len(whole)-1] + ",}",
@@ -358,7 +358,7 @@ func TestNDJSON_Surrogates(t *testing.T) {
 	}
 }
 
-// A line that is nested deeply is refused, and takes no memory for it.
+// A deeply nested line is rejected before memory is allocated for the nesting.
 func TestNDJSON_DeepNesting(t *testing.T) {
 	var r replay.Record
 	require.Error(t, r.UnmarshalJSON([]byte(`{"kind":`+strings.Repeat("[", 8<<20))))

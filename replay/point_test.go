@@ -44,7 +44,7 @@ func TestStateAt(t *testing.T) {
 		{"the first event", replay.Point{Seq: 1}, 1, ids{idA}, nil, 1},
 		{"just before the damage", replay.Point{Seq: 3}, 3, ids{idA, idB}, nil, 3},
 		{"a lost event", replay.Point{Seq: 4}, 4, ids{idA, idB}, ranges{{First: 4, Last: 4}}, 3},
-		{"behind the damage", replay.Point{Seq: 5}, 5, ids{idA, idB, idC}, ranges{{First: 4, Last: 4}}, 4},
+		{"after the damage", replay.Point{Seq: 5}, 5, ids{idA, idB, idC}, ranges{{First: 4, Last: 4}}, 4},
 		{"an abort", replay.Point{Seq: 6}, 6, ids{idB, idC}, ranges{{First: 4, Last: 4}}, 5},
 		{"an event of an unknown kind", replay.Point{Seq: 7}, 7, ids{idB, idC}, ranges{{First: 4, Last: 4}}, 6},
 		{"the last whole event", replay.Point{Seq: 8}, 8, ids{idB, idC}, ranges{{First: 4, Last: 4}}, 7},
@@ -53,7 +53,7 @@ func TestStateAt(t *testing.T) {
 		{"before all", replay.Point{TimeMS: 99}, 0, nil, nil, 0},
 		{"the very time of an event", replay.Point{TimeMS: 100}, 1, ids{idA}, nil, 1},
 		{"a time that a clock shows again later", replay.Point{TimeMS: 150}, 1, ids{idA}, nil, 1},
-		{"the time of an abort behind the future", replay.Point{TimeMS: 120}, 1, ids{idA}, nil, 1},
+		{"the time of an abort after a later record", replay.Point{TimeMS: 120}, 1, ids{idA}, nil, 1},
 		{"a time after which a clock went back", replay.Point{TimeMS: 200}, 4, ids{idA, idB}, ranges{{First: 4, Last: 4}}, 3},
 		{"just before an event", replay.Point{TimeMS: 299}, 4, ids{idA, idB}, ranges{{First: 4, Last: 4}}, 3},
 		{"just before an event of an unknown kind", replay.Point{TimeMS: 309}, 6, ids{idB, idC}, ranges{{First: 4, Last: 4}}, 5},
@@ -83,7 +83,7 @@ func TestStateAt(t *testing.T) {
 	}
 }
 
-// Damage puts a migration in doubt at the points behind it, and not at those before.
+// Damage puts a migration in doubt at every point after the damage, but not at points before it.
 func TestStateAt_Doubt(t *testing.T) {
 	reader := openFS(t, logOf(t, []any{
 		upserted(t, idA, checkpoint.AddLearner{VShardID: 1}, 100),
@@ -94,7 +94,7 @@ func TestStateAt_Doubt(t *testing.T) {
 		{Seq: 1}:      projection.None,
 		{Seq: 2}:      projection.InDoubt,
 		{Seq: 3}:      projection.InDoubt,
-		{TimeMS: 199}: projection.InDoubt, // damage has no time: it may have been of that one
+		{TimeMS: 199}: projection.InDoubt, // damage has no time, so it may have been before this point
 		{TimeMS: 99}:  projection.None,
 	} {
 		view, err := reader.StateAt(t.Context(), at)
@@ -103,7 +103,7 @@ func TestStateAt_Doubt(t *testing.T) {
 	}
 }
 
-// A whole frame whose body is no event is damage of that frame, at the points behind it.
+// If the body of an intact frame is not an event, the frame is damage at every point after it.
 func TestDecode_BodyThatIsNoEvent(t *testing.T) {
 	nonsense := bytes.Repeat([]byte{0xa5}, 30)
 	reader := openFS(t, logOf(t, []any{
@@ -119,7 +119,7 @@ func TestDecode_BodyThatIsNoEvent(t *testing.T) {
 	require.EqualValues(t, 2, d.FirstSeq)
 	require.EqualValues(t, 2, d.LastSeq)
 	require.Contains(t, d.Reason, "not an event: ")
-	require.Equal(t, records[0].Offset+records[0].Length+1, d.Offset, "of the header, behind the prefix")
+	require.Equal(t, records[0].Offset+records[0].Length+1, d.Offset, "of the header, after the prefix")
 	require.EqualValues(t, 40+len(nonsense), d.Length)
 	require.Zero(t, records[1].Seq)
 	require.Zero(t, records[1].WallMS())

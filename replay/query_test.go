@@ -13,7 +13,7 @@ import (
 	"migrationlog/replay"
 )
 
-// history is the log that the queries are asked of. One copy of its manifest is missing.
+// history is the log that the queries read. One copy of its manifest is missing.
 //
 //	 1 A AddLearner      vShard 1, 10 to 11    at 100
 //	 2 B AddLearner      vShard 2, 20 to 21    at  90
@@ -87,13 +87,13 @@ var queries = []queryCase{
 	{"from a lost number on", replay.Query{FromSeq: 5, ToSeq: 6}, []string{outside, lost, "6"}},
 	{"to a number", replay.Query{ToSeq: 3}, []string{outside, "1", "2", "3"}},
 	{"to a lost number", replay.Query{ToSeq: 4}, []string{outside, "1", "2", "3", lost}},
-	{"from behind the damage", replay.Query{FromSeq: 6, ToSeq: 7}, []string{outside, "6", "7"}},
+	{"from after the damage", replay.Query{FromSeq: 6, ToSeq: 7}, []string{outside, "6", "7"}},
 	{"one number", replay.Query{FromSeq: 8, ToSeq: 8}, []string{outside, "8"}},
-	{"from behind the end", replay.Query{FromSeq: 14}, []string{outside}},
+	{"from after the end", replay.Query{FromSeq: 14}, []string{outside}},
 	{"bounds the wrong way round", replay.Query{FromSeq: 9, ToSeq: 8}, []string{outside}},
 	{"to the highest number", replay.Query{FromSeq: 12, ToSeq: math.MaxUint64}, []string{outside, "12", "13"}},
 
-	// Damage has no time, and may have been of any.
+	// Damage has no time. It may have hit a record of any time.
 	{"since a time", replay.Query{SinceMS: 150}, []string{outside, lost, "9", "10", "11", "12"}},
 	{"until a time", replay.Query{UntilMS: 100}, []string{outside, "1", "2", lost, "13"}},
 	{"a time that only a clock which went back shows", replay.Query{SinceMS: 90, UntilMS: 99}, []string{outside, "2", lost}},
@@ -107,14 +107,14 @@ var queries = []queryCase{
 	{"aborts and removals", replay.Query{Kinds: []replay.Kind{replay.KindAbort, replay.KindRemove}}, []string{"8", "10", "13"}},
 	{"unknown kinds", replay.Query{Kinds: []replay.Kind{replay.KindUnknown}}, []string{"7", "11"}},
 	{"damage", replay.Query{Kinds: []replay.Kind{replay.KindDamage}}, []string{outside, lost}},
-	{"damage behind a number", replay.Query{Kinds: []replay.Kind{replay.KindDamage}, FromSeq: 6}, []string{outside}},
+	{"damage after a number", replay.Query{Kinds: []replay.Kind{replay.KindDamage}, FromSeq: 6}, []string{outside}},
 
 	{"a phase", replay.Query{Phases: []checkpoint.Phase{checkpoint.PhaseAddLearner}}, []string{outside, "1", "2", lost, "12"}},
 	{"phases", replay.Query{Phases: []checkpoint.Phase{checkpoint.PhaseComplete, checkpoint.PhasePromoteLearner}}, []string{outside, lost, "6", "9"}},
 
 	{"a phase that is none, as aborts and removals have", replay.Query{Phases: []checkpoint.Phase{0}}, []string{outside, lost}},
 
-	// An abort and a removal name no vShard and no node: their migration's row does.
+	// An abort and a removal contain no vShard and no node. The migration's row has them.
 	{"a vShard", replay.Query{VShards: []uint32{1}}, []string{outside, "1", "3", lost, "9", "10"}},
 	{"the vShards of two incarnations", replay.Query{VShards: []uint32{2, 3}}, []string{outside, "2", lost, "8", "12"}},
 	{"a vShard that is not there", replay.Query{VShards: []uint32{10}}, []string{outside, lost}},
@@ -123,7 +123,7 @@ var queries = []queryCase{
 	{"the target of two", replay.Query{Nodes: []uint64{11}}, []string{outside, "1", "3", lost, "9", "10", "12"}},
 	{"a source that nobody named is not node 0", replay.Query{Nodes: []uint64{0}}, []string{outside, lost}},
 
-	{"a node, from behind the checkpoint that names it", replay.Query{Nodes: []uint64{10}, FromSeq: 9}, []string{outside, "9", "10"}},
+	{"a node, from after the checkpoint that contains it", replay.Query{Nodes: []uint64{10}, FromSeq: 9}, []string{outside, "9", "10"}},
 	{"a vShard and a node", replay.Query{VShards: []uint32{3}, Nodes: []uint64{11}}, []string{outside, lost, "12"}},
 	{"a vShard and the node of another", replay.Query{VShards: []uint32{1}, Nodes: []uint64{21}}, []string{outside, lost}},
 	{"a vShard and a migration", replay.Query{VShards: []uint32{1, 2}, Migrations: []checkpoint.MigrationID{idB}}, []string{outside, "2", lost, "8"}},
@@ -140,8 +140,8 @@ var queries = []queryCase{
 	},
 }
 
-// A query chooses the records for which all of its filters hold, and the damage that may be one of
-// them.
+// A query selects the records that meet all its conditions, and damage that may have hit such a
+// record.
 func TestMatcher(t *testing.T) {
 	all := recordsOf(t, openFS(t, history(t)), replay.Query{})
 	require.Equal(t, queries[0].want, labels(all))

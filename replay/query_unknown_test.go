@@ -10,7 +10,7 @@ import (
 )
 
 // An event of an unknown kind has no vShard and no node of its own. The row of its migration
-// decides, as it does for an abort. If the migration has no row, the event is not chosen.
+// decides, as it does for an abort. If the migration has no row, the event is not selected.
 func TestMatcher_UnknownKindOfAMatchingMigration(t *testing.T) {
 	fsys := logOf(t,
 		[]any{

@@ -107,7 +107,7 @@ func TestReader_WritesNothing(t *testing.T) {
 	require.Equal(t, before, files(t, dir))
 }
 
-// A log without events is sound, and its state is empty.
+// A log without events is clean, and its state is empty.
 func TestReader_EmptyLog(t *testing.T) {
 	reader := openFS(t, logOf(t, []any{}))
 	require.Empty(t, recordsOf(t, reader, replay.Query{}))
@@ -171,7 +171,7 @@ func TestReader_Canceled(t *testing.T) {
 	require.Len(t, got, 3, "what was read before is there")
 }
 
-// unreadable is a log one of whose files fails when it is read.
+// unreadable is a log in which reading one file fails.
 type unreadable struct {
 	fstest.MapFS
 	name string
@@ -222,7 +222,7 @@ func snapshotOf(t testing.TB, view *projection.View, seq uint64) segment.Snapsho
 	return segment.Snapshot{Version: segment.SnapshotVersion, Last: segment.FrameID{Seq: seq, Segment: 1}, Body: body}
 }
 
-// Snapshot returns the rows of the newest sound snapshot even if its frame is not in the log. If
+// Snapshot returns the rows of the newest intact snapshot even if its frame is not in the log. If
 // there is none, it returns fs.ErrNotExist.
 func TestReader_Snapshot(t *testing.T) {
 	older, newer := projection.New(), projection.New()
@@ -236,7 +236,7 @@ func TestReader_Snapshot(t *testing.T) {
 	path := func(seq uint64) string { return segment.SnapshotDir + "/" + segment.Name(seq) }
 	for name, tc := range map[string]struct {
 		files map[string][]byte
-		rows  int // -1 for none that is sound
+		rows  int // -1 if no snapshot is intact
 	}{
 		"no directory":                       {nil, -1},
 		"nothing in it":                      {map[string][]byte{segment.SnapshotDir + "/x.new": nil}, -1},

@@ -157,7 +157,7 @@ func TestReport_Clean(t *testing.T) {
 	require.False(t, replay.Report{TornTail: &replay.Damage{}}.Clean())
 }
 
-// Verify counts events of unknown kinds among the whole frames, and reports lost frames and whether
+// Verify counts events of unknown kinds among the intact frames, and reports lost frames and whether
 // they had been acknowledged.
 func TestVerify(t *testing.T) {
 	report, err := openFS(t, history(t)).Verify(t.Context())
@@ -184,8 +184,8 @@ func TestVerify(t *testing.T) {
 	require.False(t, report.Clean())
 }
 
-// A writer may open the log after the reader did. The report then does not list the numbers as
-// acknowledged that the writer has skipped.
+// A writer may open the log after the reader did. Numbers that the writer has skipped are then not
+// listed as acknowledged.
 func TestVerify_NumbersThatAWriterSkippedMeanwhile(t *testing.T) {
 	fsys := history(t)
 	reader := openFS(t, fsys)
