@@ -34,7 +34,7 @@ type Store struct {
 
 	snapshots snapshots
 
-	view atomic.Pointer[projection.View] // of all durable events; a commit replaces it and never changes it
+	view atomic.Pointer[projection.View] // the view of all durable events; a view never changes, a commit stores a new one
 
 	statsMu sync.Mutex
 	stats   Stats
@@ -51,7 +51,7 @@ type Stats struct {
 	DurableThrough uint64 // all events up to this sequence number are durable
 	Appended       uint64 // writes that appended an event
 	Duplicates     uint64 // writes whose receipt is a Duplicate
-	Refused        uint64 // writes that returned an error
+	Refused        uint64 // queued writes that a guard refused, or whose batch failed
 	Batches        uint64 // batches that appended at least one event
 }
 
@@ -62,7 +62,7 @@ type Stats struct {
 // Open skips damage and describes it in Report, unless OnDamage is RefuseDamage. It returns an I/O
 // error, or one of these errors, wrapped:
 //
-//   - ErrInvalid if dir is empty, or an option has no meaning
+//   - ErrInvalid if dir is empty, or an option has an invalid value
 //   - fs.ErrNotExist if there is no log and MustExist is set
 //   - ErrLocked, as an *eventlog.LockedError, if another writer has the log open
 //   - ErrDamaged, as a *DamagedError, if the log has damage and OnDamage is RefuseDamage
@@ -116,8 +116,8 @@ func Open(dir string, opts *Options) (*Store, error) {
 	return s, nil
 }
 
-// namedInDoubt is the number of migrations in doubt that logReport logs by their ids.
-const namedInDoubt = 10
+// maxLoggedInDoubt is the maximum number of migrations in doubt that logReport logs by their ids.
+const maxLoggedInDoubt = 10
 
 func (s *Store) logReport() {
 	for _, d := range s.report.Damage {
@@ -127,7 +127,7 @@ func (s *Store) logReport() {
 		s.opts.Logger.Warn("migrationlog's last write was cut short", "dir", s.dir, "damage", d.String())
 	}
 	for i, id := range s.report.InDoubt {
-		if i == namedInDoubt {
+		if i == maxLoggedInDoubt {
 			s.opts.Logger.Warn("more migrations are in doubt: see Store.Report", "dir", s.dir, "migrations", len(s.report.InDoubt)-i)
 			break
 		}
@@ -141,7 +141,7 @@ func (s *Store) logReport() {
 // nothing and returns a Duplicate (see Confirm).
 //
 // Upsert does not check the order of phases. It accepts an earlier phase or a lower attempt, because
-// a run may be restarted. After an abort or a removal, the same id starts a new incarnation. IfSeq,
+// a coordinator may start a migration again. After an abort or a removal, the same id starts a new incarnation. IfSeq,
 // IfVShardFree and Strict are guards.
 //
 // Upsert returns ErrInvalid (with the cause, from package checkpoint), ErrTooLarge, ErrConflict,
@@ -161,8 +161,8 @@ func (s *Store) Upsert(c checkpoint.Checkpoint, opts ...WriteOption) (Receipt, e
 // still finds the row and carries them out again, so each of them must be safe to repeat. Do not
 // abort a migration at or after Cutover.
 //
-// If the migration has no row, Abort appends nothing and the receipt's Seq is 0 (see Confirm). Abort
-// returns the same errors as Upsert.
+// If the migration has no row, Abort appends nothing and the receipt's Seq is 0. To append the abort
+// anyway, use Confirm. Abort returns the same errors as Upsert.
 func (s *Store) Abort(id checkpoint.MigrationID, reason string, comps []checkpoint.Compensation, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
 	if w.err = w.options.checkEnd("Abort"); w.err == nil {
@@ -201,8 +201,8 @@ func (s *Store) write(w *write) (Receipt, error) {
 // WriteAll writes the events in order. Each is written as by Upsert, Abort or Remove with the same
 // options, but up to a thousand events share one sync. Use it for an import, or if many shards leave
 // a node at once. Each option applies to every event, except Strict, which applies only to upserts.
-// WriteAll returns ErrInvalid and appends nothing if opts has WithTimestamp, or if opts has
-// IfVShardFree and an event is not an upsert.
+// If opts has WithTimestamp, or IfVShardFree with an event that is not an upsert, WriteAll returns
+// ErrInvalid and appends nothing.
 //
 // WriteAll stops at the first rejected event. It returns that event's error (see Upsert) and the
 // receipts of the events before it, which are durable and visible. WriteAll is not a transaction.
@@ -234,8 +234,8 @@ func (s *Store) WriteAll(events []checkpoint.Event, opts ...WriteOption) ([]Rece
 	return receipts, nil
 }
 
-// Get returns a migration's latest checkpoint. If the log has lost events, call Doubt before you
-// rely on it.
+// Get returns a migration's latest checkpoint. If the log has lost events, the checkpoint may be
+// outdated: see Doubt.
 func (s *Store) Get(id checkpoint.MigrationID) (checkpoint.Checkpoint, bool) {
 	row := s.view.Load().Latest(id)
 	if row == nil {
@@ -250,8 +250,8 @@ func (s *Store) Row(id checkpoint.MigrationID) (projection.Row, bool) {
 	return s.view.Load().Get(id)
 }
 
-// Doubt returns the effect of lost events on a migration. A migration without a row is InDoubt while
-// any lost event cannot be attributed to a migration. To clear the doubt, find out the true state
+// Doubt returns the effect of lost events on a migration. A migration without a row is InDoubt if at
+// least one lost event cannot be attributed to a migration. To clear the doubt, find out the true state
 // from the cluster and write it with Confirm.
 func (s *Store) Doubt(id checkpoint.MigrationID) projection.Doubt {
 	return s.view.Load().Doubt(id)

@@ -490,6 +490,30 @@ func TestReadsDoNotWaitForAWrite(t *testing.T) {
 	require.Equal(t, catchUp, got.Payload)
 }
 
+// History ends with the error of its context, and reads nothing more after its consumer has stopped.
+func TestHistory_EndsWithItsContext(t *testing.T) {
+	dir, id := t.TempDir(), checkpoint.NewMigrationID()
+	s := open(t, dir, nil)
+	upsert(t, s, id, 0, addLearner)
+	upsert(t, s, id, 0, catchUp)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var errs []error
+	for r, err := range s.History(ctx, id) {
+		require.Zero(t, r)
+		errs = append(errs, err)
+	}
+	require.Len(t, errs, 1)
+	require.ErrorIs(t, errs[0], context.Canceled)
+
+	for r, err := range s.History(t.Context(), id) {
+		require.NoError(t, err)
+		require.EqualValues(t, 1, r.Seq)
+		break
+	}
+}
+
 // Readers next to a live writer see no damage, and no event out of order.
 func TestD10_ReadersBesideAWriter(t *testing.T) {
 	dir := t.TempDir()

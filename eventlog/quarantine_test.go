@@ -152,7 +152,7 @@ func TestQuarantine_Report(t *testing.T) {
 	torn := fmt.Sprintf("quarantine/%s-%d.torn", segment.Name(4), bodyBytes)
 	require.Equal(t, quarantineReport{
 		Segment: segment.Name(4), Offset: int64(bodyBytes), Length: int64(bodyBytes - 7), NextSeq: 5,
-		Reason: "the last write is not whole", SavedAt: noon,
+		Reason: "the last write was not whole", SavedAt: noon,
 	}, reports[torn])
 
 	other := closedLog(t, 1, Options{})

@@ -14,14 +14,14 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// DefaultSegmentBytes is the segment size at which a log rotates. Opening a log reads the last
-// segment into memory.
+// DefaultSegmentBytes is the size at which the log starts a new segment. A larger segment makes
+// opening slower and needs more memory, because opening reads the whole last segment.
 const DefaultSegmentBytes = 4 << 20
 
-// maxReuseFraction is a denominator. An opened log continues in its last segment only if that is at
-// most 1/maxReuseFraction full. tidwall/wal would read the whole segment, which takes time and has
-// no use here. If the segment is fuller, the log starts a new one.
-const maxReuseFraction = 16
+// reuseDivisor decides whether an opened log continues in its last segment. It does so if the
+// segment has at most 1/reuseDivisor of the segment size. If the segment is larger, the log starts a
+// new one, because tidwall/wal would read the whole last segment, which takes time.
+const reuseDivisor = 16
 
 // Options configures Begin. The zero value selects the defaults.
 type Options struct {
@@ -32,8 +32,8 @@ type Options struct {
 	Now         func() time.Time
 }
 
-// Recovery opens a log: Begin starts it, Scan reads the log, and Finish repairs the log and returns
-// it. The lock is held until Abandon, until Finish returns an error, or until the Log is closed.
+// Recovery opens a log in three steps. Begin locks the directory, Scan reads the log, and Finish
+// repairs it and returns the Log. The lock is held until Abandon, until Finish returns an error, or until the Log is closed.
 type Recovery struct {
 	dir         string
 	opts        Options
@@ -43,7 +43,7 @@ type Recovery struct {
 	lastName    string // the highest segment name; tidwall/wal appends to that segment
 	scan        *segment.Scan
 	scanned     bool
-	damage      map[string][]segment.Damage // by segment; without torn writes and empty ranges
+	damage      map[string][]segment.Damage // by segment name; without torn writes, and without gaps that have no bytes
 	quarantined []string
 }
 
@@ -114,9 +114,9 @@ func (r *Recovery) inspect(fsys fs.FS) (err error) {
 	return nil
 }
 
-// create makes a log in a directory that has none. It creates each watermark file before the
-// directory or the segment next to it; writeWatermark explains why. It writes the manifest last. If
-// a log has a manifest but no segment, the segments have therefore been lost.
+// create makes a log in a directory that has none. Each watermark file must be older than the
+// segments, see writeWatermark. create writes the manifest last. A manifest without any segment
+// therefore shows that the segments were lost.
 func (r *Recovery) create() error {
 	id, err := uuid.NewRandom()
 	if err != nil {
@@ -165,7 +165,7 @@ func (r *Recovery) writeManifest(m segment.Manifest) error {
 	return nil
 }
 
-// Directory returns the state of the directory, without the frames, as Begin found it.
+// Directory returns the files that Begin found in the directory, without the frames.
 func (r *Recovery) Directory() segment.Directory { return r.found }
 
 // FS returns the log's directory.
@@ -194,14 +194,14 @@ func (r *Recovery) Scan(scope segment.Scope) iter.Seq2[segment.Item, error] {
 	}
 }
 
-// Abandon releases the lock and leaves the directory unchanged.
+// Abandon releases the lock. It changes nothing in the directory.
 func (r *Recovery) Abandon() error { return unlock(r.lock) }
 
-// Finish repairs the damage that Scan found and opens the log for appending. The argument is the
-// last frame, or zero if there is none. The last call of Scan must have been read to its end.
+// Finish repairs the damage that Scan found and opens the log for appending. last is the log's
+// last frame, or the zero FrameID if there is none. The last call of Scan must have been read to its end.
 //
-// Finish returns an I/O error or ErrNeedsRepair. It returns ErrNeedsRepair if the last segment's
-// name is beyond the end of the log, or if the log has to continue in a new segment and no
+// Finish returns an I/O error or ErrNeedsRepair. It returns ErrNeedsRepair if the number
+// in the last segment's name is beyond the end of the log, or if the log has to continue in a new segment and no
 // sequence number is left. After an error the lock is released. After a crash at any point, the
 // next Recovery completes the repair.
 func (r *Recovery) Finish(last segment.FrameID) (*Log, error) {
@@ -244,10 +244,10 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 	switch next := log.nextPath(); {
 	case tail.Dirty: //mutant:dirty-tail
 		err = log.startSegment()
-	case tail.Bytes > int64(r.opts.SegmentSize/maxReuseFraction) && tail.NextSeq <= segment.MaxSeq &&
+	case tail.Bytes > int64(r.opts.SegmentSize/reuseDivisor) && tail.NextSeq <= segment.MaxSeq &&
 		createEmpty(next) == nil:
 		err = log.openNewSegment(next)
-	default: // also if the file of a new segment cannot be created, as on a full disk
+	default: // the last segment is small enough, or a new file cannot be created (the disk may be full)
 		err = log.openSegment(filepath.Join(r.dir, segment.WALDir, tail.Segment), tail.Bytes)
 	}
 	if err != nil {

@@ -14,12 +14,15 @@ import (
 )
 
 // repair prepares the directory for appending with tidwall/wal. It moves stray files away, cuts the
-// last segment at the end of its last entry, and makes that segment durable. If it is unknown
-// whether a lost event had been acknowledged, repair records its sequence number in the manifest.
-// It does so before it raises the watermark past that number. With the raised watermark alone, a
-// later opening would report the event as acknowledged.
+// last segment at the end of its last entry, and makes that segment durable.
+//
+// It is unknown of some lost events whether they had been acknowledged. repair records their numbers
+// in the manifest before updateWatermark raises the watermark past them. Otherwise a later opening
+// would report these events as acknowledged. The earlier call of raiseWatermark is safe, because it
+// stops at the last number that was certainly durable.
 func (r *Recovery) repair() error {
-	// A damaged manifest or watermark is linked, not moved: it stays until an intact file replaces it.
+	// A damaged manifest or watermark gets a hard link in quarantine/. It also keeps its own name until
+	// an intact file replaces it.
 	for _, d := range r.found.Damage {
 		linked, err := r.isLinked(d)
 		if err == nil && !linked {
@@ -72,10 +75,11 @@ func (r *Recovery) repairTail() error {
 	return rewrite(path, tail.Durable, tail.Bytes) //mutant:tail-rewritten
 }
 
-// rewrite overwrites the bytes from offset from to offset to with themselves, and syncs the file.
-// The bytes that a killed writer has left may exist only in the kernel's page cache. After a failed
-// sync, the kernel may have marked those pages clean, and then it never writes them unless they are
-// changed. The log is about to return these frames to its readers, so they must become durable now.
+// rewrite writes the bytes between two offsets again, with the same content, and syncs the file. The
+// bytes that a killed writer has left may exist only in the kernel's page cache. After a failed
+// sync, the kernel may have marked their pages as clean. It then writes them to the device only if
+// they are written again. The log is about to return these frames to its readers, so they must
+// become durable now.
 func rewrite(path string, from, to int64) error {
 	if from == to {
 		return overwrite(path, from, nil)
@@ -106,14 +110,16 @@ func (r *Recovery) syncDirs() error {
 	return errors.Join(syncDir(filepath.Join(r.dir, segment.WALDir)), syncDir(r.dir), syncParent(r.dir))
 }
 
-// updateManifest adds sequence numbers to the manifest's skipped numbers if their events are lost
-// and it is unknown whether these had been acknowledged. It also writes both copies if they differ
-// or one of them is missing or damaged.
+// updateManifest adds the numbers of lost events to the manifest's skipped numbers, if it is unknown
+// whether the events had been acknowledged. It also writes both copies if they differ or one of them
+// is missing or damaged.
 func (r *Recovery) updateManifest() error {
 	unknown := r.scan.Losses().UnknownIfAcknowledged() //mutant:unknowable-noted
 	if len(unknown) > 0 || r.found.Manifest.Revision == 0 {
 		r.found.Manifest = r.found.Manifest.Skip(unknown)
-		if r.found.Manifest.Revision == 1 { // a log with this revision or a higher one must have a watermark
+		// Readers use the watermark only if the revision is at least 1. The watermark must therefore
+		// exist before revision 1 is written.
+		if r.found.Manifest.Revision == 1 {
 			if err := r.updateWatermark(); err != nil {
 				return err
 			}
@@ -132,10 +138,10 @@ func (r *Recovery) updateManifest() error {
 	return nil
 }
 
-// raiseWatermark raises the watermark to the highest sequence number that was durable. The repair
-// then moves damaged snapshots away and cuts off a torn write. Their headers may be the only
-// evidence of that number. If the opening is interrupted after that, the watermark keeps the number
-// for the next opening.
+// raiseWatermark raises the watermark to the highest number that was certainly durable. Only the
+// header of a damaged snapshot or of a torn write may prove that number. The repair moves or cuts off
+// such a header. If the opening is interrupted after that, the next opening finds the number in the
+// watermark.
 func (r *Recovery) raiseWatermark() error {
 	through := r.scan.Losses().Through()
 	movesSnapshot := slices.ContainsFunc(r.found.Strays, segment.Damage.OfSnapshot)
@@ -149,9 +155,9 @@ func (r *Recovery) raiseWatermark() error {
 func (r *Recovery) updateWatermark() error { return r.writeWatermark(r.scan.Tail().NextSeq - 1) }
 
 // writeWatermark writes both watermark files. It overwrites an intact file in place, and replaces
-// only a damaged or missing one. In this way each watermark file usually keeps an older inode than
-// the segments. Copy tools tend to copy older inodes first. A copy that is made while a writer runs
-// then has a watermark that is not newer than the copied frames.
+// only a damaged or missing one. The watermark files are therefore usually older than the segments.
+// Tools that copy a directory tend to copy the oldest files first. If they copy while a writer runs,
+// the copied watermark is then not newer than the copied frames.
 func (r *Recovery) writeWatermark(seq uint64) error {
 	want := segment.AppendWatermark(nil, r.found.Manifest.UUID, seq)
 	for _, name := range segment.WatermarkNames {
@@ -202,6 +208,6 @@ func (r *Recovery) quarantineTail(path string, tail segment.Tail) error {
 		return createFile(to, b[tail.Bytes:tail.Bytes+tail.Torn])
 	}, quarantineReport{
 		Segment: tail.Segment, Offset: tail.Bytes, Length: tail.Torn, NextSeq: tail.NextSeq,
-		Reason: "the last write is not whole",
+		Reason: "the last write was not whole",
 	})
 }

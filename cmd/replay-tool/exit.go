@@ -33,11 +33,11 @@ func usageErrorf(format string, args ...any) error {
 
 var (
 	errNoMatch        = errors.New("nothing matched")
-	errMatchMayBeLost = errors.New("no intact event matched")
+	errMatchMayBeLost = errors.New("no intact event matched") // a lost one may match
 )
 
 // silentExit sets the exit code of a command that has already printed its result, such as the
-// damage of the log. run prints no message for it.
+// damage of the log. No further message is printed for it.
 type silentExit struct{ code int }
 
 func (silentExit) Error() string { return "the log is damaged, or nothing matched" }

@@ -23,7 +23,7 @@ func (t *tool) importCommand() *cobra.Command {
 	var confirm bool
 	c := &cobra.Command{
 		Use:   "import DIR FILE|-",
-		Short: "Append NDJSON events to a log, which is created if it does not exist",
+		Short: "Append NDJSON events to a log. If the log does not exist, create it",
 		Long: `Append NDJSON events, in the form that 'log -o ndjson' prints, to the log in DIR.
 If DIR does not exist, import creates it with a new log. The events get new
 sequence numbers. Events that arrive together are made durable together.
@@ -33,12 +33,13 @@ of the line. All events before that line are durable.
 
 A line is a duplicate if the latest row of its migration has the same phase and
 attempt. Import does not append it, and does not compare the payloads. If you
-import a file twice, the second import appends events of older phases again, so
-that rows move back until the import is complete.
+import a file twice, only lines that equal the latest row are duplicates. The
+second import appends all other lines again. During that time, rows show older
+phases than before.
 
-With --confirm, the log must exist, and import also appends a line that repeats
-the latest row. It rejects such a line if its payload differs from the row's. Use
---confirm to clear a doubt. First ask the cluster for the true state of the
+With --confirm, the log must exist, and import also appends duplicates. It
+rejects a duplicate if its payload differs from the row's. Use --confirm to clear
+a doubt. First ask the cluster for the true state of the
 migration. If the row in the log is right, append it again, as in the example. If
 it is wrong, import the right row, abort or removal.`,
 		Example: `  replay-tool log OLD -o ndjson | replay-tool import NEW -
@@ -48,7 +49,7 @@ it is wrong, import the right row, abort or removal.`,
 			return t.runImport(c.Context(), args[0], args[1], confirm)
 		},
 	}
-	c.Flags().BoolVar(&confirm, "confirm", false, "also append lines that repeat the latest row, or end a migration that has no row, to clear a doubt")
+	c.Flags().BoolVar(&confirm, "confirm", false, "to clear a doubt, also append duplicates, and aborts and removals of migrations without a row")
 	return c
 }
 
@@ -60,14 +61,14 @@ const maxLineBytes = 1 << 20
 type importer struct {
 	store     *migrationlog.Store
 	opts      []migrationlog.WriteOption
-	doneLines uint64 // every line up to this one is handled
+	doneLines uint64 // the lines up to this number are durable or need no event
 
 	Lines      uint64 `json:"lines"`
 	Appended   uint64 `json:"appended"`
 	Duplicates uint64 `json:"duplicates"`
 	Differs    uint64 `json:"differs"` // duplicates with another payload
 	Absent     uint64 `json:"absent"`  // aborts and removals of migrations without a row, which append nothing
-	Damage     uint64 `json:"damage"`  // damage lines: places where the source log lost events
+	Damage     uint64 `json:"damage"`  // damage lines: damaged places of the source log, except torn tails
 }
 
 func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) error {
@@ -100,13 +101,13 @@ func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) er
 	p := t.progress("lines imported:")
 	err = m.lines(ctx, in, p)
 	p.end()
-	// If a write failed, Close returns the same error again.
+	// After a failed write, Close returns the same error again, which must not be printed twice.
 	if closeErr := store.Close(); !errors.Is(err, migrationlog.ErrFailed) {
 		err = errors.Join(err, closeErr)
 	}
 	if errors.Is(err, migrationlog.ErrFailed) {
-		t.statusf("import stopped: a write failed after %s, which are durable. Up to %d lines from line %d on may also be in the log. Find the last one with 'replay-tool log %s -n %d', and import the lines after it",
-			count(m.Appended, "appended event"), maxBatchLines, m.doneLines+1, quoted(dir), maxBatchLines)
+		t.statusf("import stopped: a write failed. Before that, import made %s durable. Up to %d lines from line %d on may also be in the log. Find the last of these lines with 'replay-tool log %s -n %d', and import the lines after it",
+			count(m.Appended, "event"), maxBatchLines, m.doneLines+1, quoted(dir), maxBatchLines)
 		return err
 	}
 	if err != nil {
@@ -117,7 +118,7 @@ func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) er
 		return err
 	}
 	if m.Damage > 0 {
-		t.statusf("the input has %s: the events that its log lost are missing in this log too. To see which migrations are in doubt, run 'replay-tool verify' on that log", count(m.Damage, "damage line"))
+		t.statusf("the input has %s. Events that the source log has lost are missing in this log too. To see the migrations in doubt, run 'replay-tool verify' on the source log", count(m.Damage, "damage line"))
 		return silentExit{exitDamage}
 	}
 	return nil
@@ -163,8 +164,8 @@ func (t *tool) importSummary(m *importer, dir string) error {
 	return err
 }
 
-// lines imports in. If it returns an error, doneLines is the number of the last line before the
-// failure.
+// lines imports all lines of in. If it returns an error, import must continue with the line after
+// doneLines.
 func (m *importer) lines(ctx context.Context, in io.Reader, p *progress) error {
 	var number uint64
 	for lines, err := range readLines(ctx, in) {
@@ -207,8 +208,8 @@ const (
 	bufferedLines = 128
 )
 
-// readLines yields the lines of in, in batches. A batch ends at a limit, or if no further line has
-// been read yet. If reading fails, readLines yields the lines before the failure with the error. If
+// readLines yields the lines of in, in batches. A batch ends at a limit, or if the next line is not
+// available yet. If reading fails, readLines yields the lines before the failure with the error. If
 // ctx is canceled, it yields ctx's error at once, even if a read of in is blocked.
 func readLines(ctx context.Context, in io.Reader) iter.Seq2[[][]byte, error] {
 	type result struct {

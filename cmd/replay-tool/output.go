@@ -199,7 +199,7 @@ func compensationDetail(c checkpoint.Compensation) string {
 }
 
 // tornExplanation follows the position of a torn tail in the messages of several commands.
-const tornExplanation = "an interrupted write, which was not acknowledged unless the disk lost data after a successful sync"
+const tornExplanation = "an interrupted write. If the disk kept all synced data, it was never acknowledged"
 
 // reportFindings prints the damage, the torn tail and the doubts of a report to stderr.
 func (t *tool) reportFindings(r replay.Report) {

@@ -278,3 +278,50 @@ func anchorOf(title string) string {
 	title = regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(strings.ToLower(title), "")
 	return strings.ReplaceAll(title, " ", "-")
 }
+
+// Each message that the text of the runbook quotes exists in the code. A quote in backquotes that has
+// at least three words in a row without a placeholder or a colon is a message, unless it is a shell
+// command.
+func TestRunbook_QuotesPresentMessages(t *testing.T) {
+	content, err := os.ReadFile(runbookFile)
+	require.NoError(t, err)
+	source := moduleSource(t)
+	prose := regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAllString(string(content), "")
+	command := regexp.MustCompile(`^(cp|echo|replay-tool|state|log log|verify|import|info|show|sed|mv|rm|ls|df|ps|kill|go) `)
+	placeholder := regexp.MustCompile(`…|: |\b[A-Z]{1,5}\b|\blog/\S+|\d+`)
+	systemMessages := []string{"no space left on device", "file too large"}
+	checked := 0
+	for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(prose, -1) {
+		quote := strings.Join(strings.Fields(m[1]), " ")
+		if command.MatchString(quote) || slices.Contains(systemMessages, quote) {
+			continue
+		}
+		for _, part := range placeholder.Split(quote, -1) {
+			part = strings.Trim(part, " :;,.()'\"")
+			if len(strings.Fields(part)) < 3 {
+				continue
+			}
+			checked++
+			require.True(t, strings.Contains(source, part), "docs/RUNBOOK.md quotes %q, and no Go file of the module contains %q", quote, part)
+		}
+	}
+	require.Greater(t, checked, 10, "the quotes were not found")
+}
+
+// moduleSource returns the text of the Go files of the root module without its tests.
+func moduleSource(t *testing.T) string {
+	var all strings.Builder
+	for _, pattern := range []string{"../../*.go", "../../*/*.go", "../../*/*/*.go"} {
+		files, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			b, err := os.ReadFile(file)
+			require.NoError(t, err)
+			all.Write(b)
+		}
+	}
+	return all.String()
+}

@@ -29,21 +29,21 @@ type Scan struct {
 
 	losses       Losses
 	nextSeq      uint64 // the seq of the next frame in order
-	limitSeq     uint64 // frames with this seq or a higher one belong to later segments
+	limitSeq     uint64 // frames of the current segment have a lower seq than this, see limitSeq()
 	frameCount   uint64 // number of intact frames in this segment
 	maxHeaderSeq uint64 // highest seq in any intact header so far
-	maxSealedSeq uint64 // maxHeaderSeq without the last segment
+	maxSealedSeq uint64 // maxHeaderSeq before the last segment was read
 	tail         Tail
 
 	tornThrough uint64 // DurableThrough in the header of a torn write
 }
 
 // Scope selects the part of a log that a scan reads.
-type Scope bool
+type Scope uint8
 
 const (
-	ScanAll  Scope = false // all segments
-	ScanTail Scope = true  // the last segment only; its file name gives the seq of its first frame
+	ScanAll  Scope = iota // all segments
+	ScanTail              // the last segment only; its file name gives the seq of its first frame
 )
 
 // ScanOptions configures a scan. The zero value reads all segments and allows a writer to have the
@@ -59,17 +59,17 @@ func NewScan(fsys fs.FS, dir Directory, opts ScanOptions) *Scan {
 	return &Scan{fsys: fsys, dir: dir, log: dir.Manifest.UUID, opts: opts, losses: dir.Losses(), nextSeq: 1}
 }
 
-// Tail describes the end of the log. It is valid once Items has yielded its last item.
+// Tail describes the end of the log. It is valid after an iteration over all Items has ended.
 func (s *Scan) Tail() Tail { return s.tail }
 
-// Losses returns the losses among the frames that Items has covered so far.
+// Losses returns the losses that Items has found so far.
 func (s *Scan) Losses() *Losses { return &s.losses }
 
 // Items yields frames and damage. The damage outside the segments comes first. Frames and the
 // damage between them follow in the order of their numbers. Damage is an item, not an error. An
-// error ends the sequence. It is an I/O error or ErrNewerFormat. Items holds one segment at a time
-// in memory. The sequence can be used once. If a writer has the log open, the sequence ends with
-// the last segment that existed when it started.
+// error ends the sequence. It is an I/O error or ErrNewerFormat. Items holds one segment in memory,
+// and two copies of the last segment if a writer has the log open. In that case the sequence ends
+// with the last segment that existed at the start of the iteration. The sequence can be used once.
 func (s *Scan) Items() iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		s.yield = yield
@@ -118,8 +118,8 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 
 // names returns the names of the segments. Reading a directory is not atomic. If a writer creates
 // two segments meanwhile, the listing may have only the second. If the log is not locked, names
-// therefore lists the directory twice. It returns the second listing up to the last segment of the
-// first one. All these segments existed before the second listing started.
+// therefore lists the directory twice. It returns the second listing without the segments after the
+// last one of the first listing. All returned segments existed before the second listing started.
 func (s *Scan) names() ([]string, error) {
 	names, err := Names(s.fsys)
 	if err != nil || len(names) == 0 || s.opts.Locked { //mutant:names-read-twice
@@ -135,7 +135,7 @@ type part struct {
 	name    string
 	nameSeq uint64 // the number in its file name
 	minSeq  uint64 // lower bound of its first frame's seq
-	headSeq uint64 // seq of its first intact header; 0 if there is none or if it is below nameSeq
+	headSeq uint64 // seq of its first intact header; 0 without such a header, or if its seq is below nameSeq
 }
 
 // limitSeq returns the lowest number of a frame in the segments after parts[0]. If parts[0] holds a
@@ -173,8 +173,8 @@ func (s *Scan) survey(names []string) ([]part, error) {
 	return parts, nil
 }
 
-// head reads the start of a segment. If no intact header is there, it reads as far as the header of
-// the second frame can be.
+// head reads the first header of a segment. If it is not intact, head reads further, up to the
+// highest possible end of the second frame's header.
 func (s *Scan) head(name string) ([]byte, error) {
 	f, err := s.fsys.Open(path.Join(WALDir, name))
 	if err != nil {
@@ -193,8 +193,8 @@ func (s *Scan) head(name string) ([]byte, error) {
 	return append(head, more...), err
 }
 
-// scanSealed reads a segment that is not the last one. The next segment's first frame has the
-// number next or a higher one.
+// scanSealed reads a segment that is not the last one. The parameter next is a lower bound of the
+// number of the next segment's first frame.
 func (s *Scan) scanSealed(p part, next uint64) bool {
 	data, err := s.read(p.name)
 	if err != nil {
@@ -219,9 +219,9 @@ func (s *Scan) scanSealed(p part, next uint64) bool {
 // scanLast reads the last segment. If the log is not locked, a writer may be appending to it.
 // scanLast then rereads the segment until the bytes after the last intact frame stop changing.
 //
-// A read is not atomic. It can contain the end of a write after a range that was still zero when it
-// was copied. Bytes before an intact frame therefore count as damage only if a second read also
-// finds no intact frame in them.
+// A read is not atomic. The writer may write while the file is copied. The copy can then have zeros
+// in place of the start of a write, and after them the end of the same write. Bytes before an intact
+// frame therefore count as damage only if a second read also finds no intact frame in them.
 func (s *Scan) scanLast(p part) bool {
 	s.maxSealedSeq = s.maxHeaderSeq
 	var data []byte
@@ -239,7 +239,7 @@ func (s *Scan) scanLast(p part) bool {
 		if pos, ok = s.emitConsecutive(p, current, pos); !ok {
 			return false
 		}
-		if s.opts.Locked || data != nil && pos == before {
+		if s.opts.Locked || data != nil && pos == before { // this read found no frame there either
 			if pos, ok = s.emitAll(p, current, pos); !ok {
 				return false
 			}
@@ -294,6 +294,7 @@ func (s *Scan) emitAll(p part, data []byte, pos int) (end int, ok bool) {
 				return end, false
 			}
 		}
+		// The frame lies inside an earlier frame: the bytes are damage, and the frame counts.
 		if f.start < end && !s.yield(Item{Damage: &Damage{
 			Segment: p.name, Offset: int64(f.start), Length: int64(f.end() - f.start), Reason: misplaced(f.Seq),
 		}}, nil) {
@@ -323,8 +324,8 @@ func (s *Scan) emitFrame(p part, f Frame) bool {
 	return s.yield(Item{Frame: f}, nil)
 }
 
-// emitDamage yields the bytes b at pos as damage. The frames from s.nextSeq up to, but not
-// including, next are missing there and count as lost.
+// emitDamage yields the bytes b at pos as damage. The frames from number s.nextSeq to next-1 are
+// missing there and count as lost.
 func (s *Scan) emitDamage(name string, pos int, b []byte, next uint64) bool {
 	d := &Damage{Segment: name, Offset: int64(pos), Length: int64(len(b)), Reason: s.reason(b, next)}
 	for _, h := range intactHeaders(b, &s.log) {

@@ -6,13 +6,16 @@ import (
 )
 
 // emitTail yields the damage after the last intact frame of the log and sets s.tail. The next
-// number of the log is higher than every number that a frame may have had. A writer can append to
-// this segment only if it is a run of consecutive intact frames that starts with the number in its
-// name. Otherwise emitTail sets Dirty, and the writer starts a new segment.
+// number of the log is above every number that a complete frame may have had. The number of a torn
+// write may be used again, because the write was not acknowledged.
+//
+// A writer can append to this segment only if its frames are consecutive and intact, and the first
+// one has the number in the segment's name. Otherwise emitTail sets Dirty, and the writer starts a
+// new segment.
 func (s *Scan) emitTail(p part, data []byte, pos int) bool {
 	end, next := s.leftover(data, pos)
 	maxSeq := s.maxHeaderSeq
-	if s.tail.Torn > 0 { // ignore the torn write's own header: its number is free
+	if s.tail.Torn > 0 { // the number in the header of the torn write is free
 		maxSeq = s.maxSealedSeq
 		for _, h := range intactHeaders(data[:end], &s.log) {
 			maxSeq = max(maxSeq, h.Seq)
@@ -23,7 +26,7 @@ func (s *Scan) emitTail(p part, data []byte, pos int) bool {
 		next = maxSeq + 1
 	}
 	//mutant:watermark-beyond-end
-	if next <= s.losses.durableThrough { // frames up to durableThrough existed and are lost
+	if next <= s.losses.durableThrough { // frames up to durableThrough existed and are lost; the rest of the segment is damaged
 		next, end = s.losses.durableThrough+1, len(data)
 	}
 	first, _ := ParseName(p.name)
@@ -32,7 +35,7 @@ func (s *Scan) emitTail(p part, data []byte, pos int) bool {
 		next = max(next, first) // without a frame, the name is the only evidence
 	}
 	if s.tail.Dirty && next == first {
-		next = first + 1 // this segment already has the name
+		next = first + 1 // a new segment cannot have the name of this one
 	}
 	s.tail.Bytes, s.tail.Beyond = int64(end), int64(len(data)-end)
 	if (end > pos || next > s.nextSeq) && !s.emitDamage(p.name, pos, data[pos:end], next) {
@@ -48,11 +51,11 @@ func (s *Scan) emitTail(p part, data []byte, pos int) bool {
 }
 
 // leftover examines the bytes after pos, the end of the last intact frame. It returns the end of
-// the entries in them and the next free number.
+// the damaged entries, which a torn write may follow, and the next free number.
 //
 // Zeros are unused space. A proper prefix of an entry, followed by the end of the file or by zeroed
-// sectors, is a torn write. Any other bytes are damaged entries. If the number of frames in them is
-// unknown, leftover counts one frame, so that its number is not reused.
+// sectors, is a torn write. Any other bytes are damaged entries. If it is unknown how many frames
+// they held, leftover counts one frame, so that its number is not reused.
 func (s *Scan) leftover(data []byte, pos int) (end int, next uint64) {
 	end, next = pos, s.nextSeq
 	written := writtenEnd(data) //mutant:written-sectors
@@ -71,16 +74,16 @@ func (s *Scan) leftover(data []byte, pos int) (end int, next uint64) {
 		minLength := min(n, maxPrefixBytes+1)
 		at, _, found := firstHeader(data[end+minLength:end+n], &s.log)
 		switch {
-		case h.Seq == 0 && found: // end before that header: the next iteration reads it
+		case h.Seq == 0 && found: // the entry ends before the found header, which the next iteration reads
 			n = minLength + at
 		case h.Seq >= next:
 			next = h.Seq + 1
-		default: // no intact header, or only a copy of an earlier frame: count one frame
+		default: // without a usable number, count one frame
 			next = min(next+1, MaxSeq+1) // no frame has a number above MaxSeq
 		}
-		// If the header is damaged, the end comes from the length prefix. If too few bytes remain
-		// after it to recognize another entry, the prefix is damaged too, and they belong to this
-		// entry.
+		// If the header is damaged, the end of the entry comes from its length prefix, which may be
+		// damaged too. Another entry cannot be recognized in only a few more bytes. In that case
+		// these bytes count as a part of this entry.
 		if end += n; h.Seq == 0 && len(data)-end < maxPrefixBytes+len(magicAndVersion) {
 			end = len(data)
 		}
@@ -97,9 +100,9 @@ func writtenEnd(data []byte) int {
 
 const sectorBytes = 512 //mutant:sector-size
 
-// tornEntry reports whether b is the beginning of a torn entry, that is, an intact proper prefix of
-// it. It returns the frame's header. If b does not contain the complete header, it returns a Header
-// with only Seq set. This Seq is next, which the frame probably had.
+// tornEntry reports whether b can be the first part of an entry whose write was interrupted. It
+// returns the header of the entry's frame. If b does not contain the complete header, tornEntry
+// returns a Header with only Seq set. Seq is then the parameter next, the probable number.
 func (s *Scan) tornEntry(b []byte, next uint64) (h Header, torn bool) {
 	length, k := binary.Uvarint(b)
 	if k == 0 { // b ends within the length prefix
@@ -118,8 +121,9 @@ func (s *Scan) tornEntry(b []byte, next uint64) (h Header, torn bool) {
 }
 
 // damagedEntry returns the header of the damaged entry at the start of b, if the header is intact,
-// and the entry's length n, which includes the length prefix. n is 0 if the entry ends after b. If
-// the header is intact, n comes from the header and not from the prefix.
+// and the entry's length n, which includes the length prefix. n is 0 if the entry ends after b, or
+// if neither the header nor the prefix gives a valid length. An intact header takes precedence over
+// the prefix.
 func (s *Scan) damagedEntry(b []byte) (h Header, n int) {
 	for k := 0; k <= maxPrefixBytes && k < len(b); k++ {
 		if h, bodyBytes, ok := parseHeader(b[k:], &s.log); ok {

@@ -8,8 +8,8 @@ import (
 )
 
 // Walk visits the frames of an intact segment. An intact segment is a run of consecutive intact
-// frames that starts with number first, optionally followed by unused space. If Walk meets anything
-// else, it stops and returns intact = false. All frames that it visited are intact. It returns the
+// frames that starts with number first, optionally followed by unused space. At any other
+// content Walk stops and returns intact = false. All frames that it visited are intact. It returns the
 // number after the last visited frame.
 //
 // Walk is faster than a Scan, but reports no reasons. A frame of a newer version is not intact for

@@ -3,11 +3,11 @@ package groupcommit
 // Write is a pointer to a type that embeds Call.
 type Write interface{ call() *Call }
 
-// Call is the queue's part of a write. The zero value is ready to use. After Do has returned, the
+// Call has the fields of a write that the queue uses. A write embeds it. The zero value is ready to use. After Do has returned, the
 // write and its Call may be used again.
 type Call struct {
 	done  chan signal // has a buffer for one signal, so that sending it never blocks
-	chain bool        // the call stands for a chain of writes, see Do
+	chain bool        // the write is the first of a chain, see Queue.Do
 }
 
 func (c *Call) call() *Call { return c }

@@ -6,9 +6,9 @@ import (
 )
 
 const (
-	// maxWaitedWriters is the maximum number of writers for which a batch waits. If there were more
-	// than twice as many recent writers, a batch instead waits for half of them. One half of the
-	// writers then prepares its next writes while the batch of the other half is being committed.
+	// A batch waits for at most maxWaitedWriters writers. The exception is a number of recent writers
+	// above 2*maxWaitedWriters. A batch then waits for half of them, so that one half of the writers
+	// prepares its next writes while the batch of the other half is being committed.
 	maxWaitedWriters = 64
 	// maxLinger is the maximum time for which linger waits. It is enough for a caller that writes
 	// again immediately, even if an idle core must wake up first. A slow commit is therefore no
@@ -30,8 +30,8 @@ func (q *Queue[W]) expect(writers int) {
 	}
 }
 
-// recordArrival records whether more than half of the expected writes arrived for a batch. If not,
-// the batch is a miss. After two consecutive misses the next 4 batches start without a delay. Each
+// recordArrival records the number of arrived writes of a batch. If reached is false, at most half of
+// the expected writes arrived, and the batch is a miss. After two consecutive misses the next 4 batches start without a delay. Each
 // further miss doubles the number of these batches, up to 256. The caller must hold mu.
 func (q *Queue[W]) recordArrival(reached bool) {
 	q.misses++

@@ -11,13 +11,14 @@ import (
 var ErrClosed = errors.New("groupcommit: the queue is closed")
 
 // Queue batches the writes of concurrent callers. One caller of a batch, its leader, commits the
-// batch for all of them. The others are its followers. The next batch fills in the meantime. All
-// methods are safe for concurrent use.
+// batch for all of them. The others are its followers. Meanwhile the writes of the next
+// batch are queued. All methods are safe for concurrent use.
 //
 // The queue does adaptive group commit. The callers of a batch usually write again when they are
 // woken. The next batch therefore starts once the queue holds one write from each expected
-// writer. The last writer to arrive leads the batch, which saves a goroutine switch. If fewer
-// writers arrive, linger starts the batch after a bounded delay. After repeated misses the delay
+// writer. If no batch is running then, the last writer to arrive leads the batch, which saves a
+// goroutine switch. In the other cases the first queued caller leads. If fewer writers arrive,
+// linger starts the batch after a bounded delay. After repeated misses the delay
 // is skipped for a growing number of batches.
 type Queue[W Write] struct {
 	commit func(batch []W) (afterWake func())
@@ -50,9 +51,9 @@ func New[W Write](commit func(batch []W) (afterWake func())) *Queue[W] {
 // Do queues a write, and returns after a batch with the write was committed. It returns ErrClosed
 // if the queue is closed. The caller must not access the write in the meantime.
 //
-// chain must be true if w stands for a chain, that is, many writes that are committed together. The
-// queue counts a chain as one write. A batch has at most one chain, because a chain delays all
-// other writes of its batch.
+// chain must be true if w is the first of a chain: a list of writes of one caller that are queued as
+// one. The queue counts a chain as one write. A batch has at most one chain, because a chain delays
+// all other writes of its batch.
 func (q *Queue[W]) Do(w W, chain bool) error {
 	own := w.call()
 	own.prepare(chain)
@@ -73,11 +74,10 @@ func (q *Queue[W]) Do(w W, chain bool) error {
 // first.
 //
 // If the next batch is not full yet, lead starts the linger goroutine just before it wakes the last
-// follower. The Go scheduler puts a new or woken goroutine into the slot that runs next, and moves
-// the goroutine that was in this slot to the end of the run queue. The last follower therefore runs
-// first, then the other followers in wake order, and then linger. By the time linger runs, the
-// followers have usually queued their next writes. If the last write of the batch is the leader's
-// own, linger starts after all followers were woken.
+// follower. The Go scheduler runs the goroutine that was woken last first, and then the others in
+// wake order. Linger therefore runs after all followers, and by then they have usually queued their
+// next writes. If the last write of the batch is the leader's own, linger starts after all followers
+// were woken.
 func (q *Queue[W]) lead(batch []W, own *Call) {
 	start := time.Now()
 	afterWake := q.commit(batch)
@@ -115,8 +115,9 @@ func (q *Queue[W]) join(w W) (batch []W, err error) {
 	if q.expected > 1 {
 		q.recordArrival(true)
 	}
-	// A chain that is not first in the queue may come after another chain. Then startBatch leaves
-	// it for a later batch, so its caller must not lead this one. The first queued caller leads.
+	// If this chain is not first in the queue, another chain may be before it. startBatch then leaves
+	// this chain for a later batch, so its caller cannot lead the next batch. The first queued caller
+	// leads instead.
 	if own, first := w.call(), q.pending[0].call(); own.chain && own != first {
 		q.leaderActive = true
 		first.done <- becomeLeader
@@ -132,8 +133,8 @@ func (q *Queue[W]) take() (batch []W) {
 	return q.startBatch()
 }
 
-// maxChains is the maximum number of chains in a batch. With more, a single write would wait for
-// the writes of several chains.
+// maxChains is the maximum number of chains in a batch. If it was higher, a single write would wait
+// for the writes of several chains.
 const maxChains = 1 //mutant:one-chain
 
 // startBatch takes the pending writes as a batch. It takes only the first chain, and leaves the
@@ -167,7 +168,8 @@ func (q *Queue[W]) finishBatch(n int) (next *Call, mustLinger bool, batchNo uint
 }
 
 // nextLeader returns the first pending call if at least target writes are pending, and otherwise
-// nil. The caller of nextLeader must hold mu, and must then send becomeLeader to the returned call.
+// nil. It sets leaderActive accordingly, and signals idle if no write is pending. The caller of
+// nextLeader must hold mu, and must then send becomeLeader to the returned call.
 func (q *Queue[W]) nextLeader(target int) (next *Call) {
 	q.leaderActive = len(q.pending) > 0 && len(q.pending) >= target
 	if q.leaderActive {

@@ -15,15 +15,17 @@ import (
 type liveEvents struct {
 	view       *projection.View // the snapshot's view, before the collected events
 	migrations map[checkpoint.MigrationID]*incarnation
-	unused     []*incarnation // kept for their memory
-	// incarnationOf has an element for each event of the current segment. Most events are linked to
-	// an event of the same segment. For these, it replaces a lookup in migrations.
+	unused     []*incarnation // for reuse, to save allocations
+	// incarnationOf has the incarnation of each event of the current segment. Most events are linked
+	// to an event of the same segment, so their incarnation is found here, without a lookup in
+	// migrations.
 	incarnationOf []*incarnation
 	unknownKinds  uint64
 }
 
-// incarnation holds the events of a migration's current incarnation that are after the snapshot. If
-// an incarnation of the snapshot has ended, the abort or removal is kept as well.
+// incarnation holds the events of a migration that are after the snapshot and still matter: the
+// events of its current incarnation. If its incarnation in the snapshot has ended, the abort or
+// removal of that one is kept too, because it must remove the snapshot's row.
 type incarnation struct {
 	id         checkpoint.MigrationID
 	lastSeq    uint64 // seq of its last event, to which the next event must be linked; 0 if it has ended
@@ -56,15 +58,15 @@ func (l *liveEvents) addAll(f *segmentFrames, base uint64) error {
 	return nil
 }
 
-// add adds event seq and returns its incarnation, or nil if nothing of the incarnation must be
-// kept. guess is the probable incarnation, or nil.
+// add adds event seq and returns its incarnation, or nil if the event ends an incarnation that need
+// not be kept. guess is the probable incarnation, or nil.
 //
 // prevSeq must be the seq of the migration's last event. Otherwise an event between the two is
 // missing, or the writer could not read it, and add returns errNeedsFullScan.
 func (l *liveEvents) add(guess *incarnation, seq, prevSeq uint64, body []byte) (*incarnation, error) {
 	kind, id, ok := checkpoint.Peek(body)
 	if !ok {
-		return nil, fmt.Errorf("%w: the body is not in AppendEvent's form", errNeedsFullScan)
+		return nil, fmt.Errorf("%w: the body is not in the encoding of this version", errNeedsFullScan)
 	}
 	in := guess
 	if in == nil || in.id != id {
@@ -82,7 +84,7 @@ func (l *liveEvents) add(guess *incarnation, seq, prevSeq uint64, body []byte) (
 	case checkpoint.EffectEnd:
 		in.lastSeq, in.events = 0, in.events[:0]
 		//mutant:ended-in-snapshot
-		if !in.inSnapshot { // the view has no row that the event must remove
+		if !in.inSnapshot { // the snapshot has no row of it, so there is nothing to remove
 			delete(l.migrations, id)
 			l.unused = append(l.unused, in)
 			in.id = checkpoint.MigrationID{}

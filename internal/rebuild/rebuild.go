@@ -21,13 +21,14 @@ type Source struct {
 }
 
 // errNeedsFullScan is returned by foldFrom if the log or the snapshot is not intact, or if an event
-// is not linked to its migration's last event. Fold then tries the next older snapshot, and after
-// the last one the log without a snapshot. If that also fails, only FoldAll can interpret the log.
+// is not linked to its migration's previous event. Fold then tries the next older snapshot. After the
+// oldest one, it tries the log without a snapshot. If that also fails, only FoldAll can interpret
+// the log.
 var errNeedsFullScan = errors.New("the log must be read frame by frame")
 
-// FoldAll decodes every frame. If events were lost and there is a snapshot after them, the rows are
-// taken from that snapshot. Damage is not an error. If FoldAll returns an error, it is an I/O
-// error.
+// FoldAll decodes every frame. If events were lost and there is a snapshot after them, all rows are
+// taken from that snapshot. Damage is not an error. FoldAll returns an I/O error or
+// segment.ErrNewerFormat.
 func (s Source) FoldAll() (*replay.Fold, error) {
 	fold := replay.NewFold(s.Directory, s.Snapshots)
 	for item, err := range s.Scan(segment.ScanAll) {
@@ -41,10 +42,10 @@ func (s Source) FoldAll() (*replay.Fold, error) {
 
 // Fold returns the same rows as FoldAll, but usually reads less. It tries the snapshots from the
 // newest to the oldest, then the log from its first frame. If every attempt fails with
-// errNeedsFullScan, Fold calls FoldAll. If Fold returns an error, it is an I/O error.
+// errNeedsFullScan, Fold calls FoldAll. It returns the same errors as FoldAll.
 //
 // Fold verifies the checksum of every frame that it reads, but decodes only the events of the
-// migrations that are live at the end. It does not notice damage before the snapshot.
+// migrations that have a row at the end. It does not notice damage before the snapshot.
 func (s Source) Fold() (*replay.Fold, error) {
 	for _, snapshot := range s.Snapshots { //mutant:older-snapshot
 		//mutant:version-1-passed-over
@@ -94,7 +95,7 @@ func (s Source) foldFrom(snapshot *segment.Snapshot) (*replay.Fold, error) {
 			return nil, err
 		}
 		if frames.segment != next { //mutant:segments-follow
-			return nil, fmt.Errorf("%w: segment %d follows seq %d", errNeedsFullScan, frames.segment, next-1)
+			return nil, fmt.Errorf("%w: segment %d follows a segment that ends with seq %d", errNeedsFullScan, frames.segment, next-1)
 		}
 		next = frames.next()
 		//mutant:snapshot-last-frame
@@ -118,7 +119,7 @@ func (s Source) foldFrom(snapshot *segment.Snapshot) (*replay.Fold, error) {
 }
 
 // segments yields the frames from event base on, segment by segment. A yielded value is valid only
-// until the next iteration. If there is damage by which no frame was lost, such as a torn write,
+// until the next iteration. If damage has lost no frame, as a torn write has not,
 // segments adds it to the fold's report and continues.
 func (s Source) segments(fold *replay.Fold, names []string, base uint64) iter.Seq2[*segmentFrames, error] {
 	return func(yield func(*segmentFrames, error) bool) {

@@ -42,8 +42,8 @@ func (f *segmentFrames) has(id segment.FrameID) bool {
 // next returns the seq after the last frame.
 func (f *segmentFrames) next() uint64 { return f.first + uint64(len(f.list)) }
 
-// add appends the next frame. If the frame is before event base, add omits it, and moves first to
-// the seq after it.
+// add appends the next frame. A frame before event base is not needed. In that case add only
+// increments f.first.
 func (f *segmentFrames) add(h segment.Header, headerCRC32C uint32, body []byte, base uint64) {
 	if h.Seq < base {
 		f.first++

@@ -136,9 +136,8 @@ func (c *tally) String() string {
 	return strings.Join(told, "\n")
 }
 
-// The build under test is on the simulated disk: an upsert is one write and one
-// sync of its segment, the first after another write that makes room, and the record
-// has them.
+// The build under test uses the simulated disk: the disk recorded one write and one sync of the
+// segment for each upsert. Before the first upsert, another write preallocated zeros.
 func TestSimulated(t *testing.T) {
 	dir := memDir(t)
 	disk := simos.Watch(dir)
