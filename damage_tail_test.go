@@ -14,7 +14,7 @@ import (
 
 // D5: whether a lost event beyond the watermark was acknowledged stays unknown, even after later
 // writes and later losses.
-func TestD5_NobodyVouchesForALostTail(t *testing.T) {
+func TestD5_AcknowledgementOfALostTailIsUnknown(t *testing.T) {
 	dir, _, ends := smallLog(t)
 	flip(t, segmentPath(dir, firstSegment), ends[4]-1)
 	setWatermark(t, dir, 4)

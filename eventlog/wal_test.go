@@ -64,7 +64,7 @@ func TestD4_NothingIsCutOffAfterAFailure(t *testing.T) {
 
 // D3: the log does not open for appending if tidwall/wal's last index differs from the last frame's
 // sequence number.
-func TestD3_WALEndsWhereTheFramesDo(t *testing.T) {
+func TestD3_WALEndsAtTheLastFrame(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	log := beginLog(t, dir, Options{})
 	require.NoError(t, write(log, []byte("one"), []byte("two")))

@@ -55,7 +55,7 @@ var mutants = []mutant{
 	{"a segment's name on a non-regular file is refused",
 		Marked{"segment-name-taken", condition(false)}, "./", "TestD4_StrayFilesAreSetAside"},
 	{"the WAL must end where the frames do",
-		Marked{"wal-end-checked", condition(false)}, "./eventlog", "TestD3_WALEndsWhereTheFramesDo"},
+		Marked{"wal-end-checked", condition(false)}, "./eventlog", "TestD3_WALEndsAtTheLastFrame"},
 
 	// Repair.
 	{"a torn tail is saved",
@@ -67,7 +67,7 @@ var mutants = []mutant{
 	{"a segment that will be cut is copied, not linked",
 		Marked{"cut-segment-copied", condition(false)}, "./", "TestD4_DamagedAndTorn"},
 	{"losses of unknown acknowledgement go into the manifest",
-		Marked{"unknowable-noted", truncateList(0)}, "./", "TestD5_NobodyVouchesForALostTail"},
+		Marked{"unknowable-noted", truncateList(0)}, "./", "TestD5_AcknowledgementOfALostTailIsUnknown"},
 	{"the manifest names a loss before the watermark passes it",
 		Marked{"manifest-before-watermark", swapCalls}, "", "TestD7_"},
 	{"evidence of durable frames is kept before it is moved away",
@@ -152,7 +152,7 @@ var mutants = []mutant{
 	{"the frames of missing segments count as lost",
 		Marked{"no-segment-lost", condition(false)}, "./", "TestD5_ReadersKnowWhatIsGone"},
 	{"skipped numbers are not reported as acknowledged",
-		Marked{"skipped-not-acknowledged", call(1, "$0($1, nil)")}, "./", "TestD5_NobodyVouchesForALostTail"},
+		Marked{"skipped-not-acknowledged", call(1, "$0($1, nil)")}, "./", "TestD5_AcknowledgementOfALostTailIsUnknown"},
 
 	// The use of snapshots, and of links between frames, by an opening.
 	{"a snapshot is a snapshot of this history",
