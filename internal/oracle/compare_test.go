@@ -56,14 +56,14 @@ func pictureOf(l *oracle.Log, s *oracle.State, ids []uuid.UUID) picture {
 }
 
 // shown is what the store and the replay reader both have.
-type shown struct {
+type reading struct {
 	rows   iter.Seq[projection.Row]
 	row    func(checkpoint.MigrationID) (projection.Row, bool)
 	doubt  func(checkpoint.MigrationID) projection.Doubt
 	report replay.Report
 }
 
-func (v shown) picture(ids []uuid.UUID) picture {
+func (v reading) picture(ids []uuid.UUID) picture {
 	p := picture{}
 	for row := range v.rows {
 		id, c, f := row.Checkpoint.MigrationID, row.Checkpoint, row.Facts

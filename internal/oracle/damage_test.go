@@ -190,7 +190,7 @@ func (h *history) swapSegment() error {
 		return nil
 	}
 	acknowledged, notes := h.acknowledged, len(h.steps)
-	h.acknowledged = map[uint64]stamp{}
+	h.acknowledged = map[uint64]eventKey{}
 	for range 1 + h.r.IntN(8) {
 		err = errors.Join(err, h.write(s))
 	}
@@ -296,7 +296,7 @@ func (h *history) loseWatermark() error {
 	if len(names) == 0 {
 		return nil
 	}
-	h.weak = true // putting it back may make it too low
+	h.weakWatermarks = true // putting it back may make it too low
 	if h.chance(2) {
 		return h.hide("watermarks", names[:1+h.r.IntN(len(names))]...)
 	}
@@ -353,7 +353,7 @@ func (h *history) appendForeign() error {
 		}
 	}
 	h.note("append #%d of %s, %s, previous %d", seq, label(id), kind, prev)
-	h.acknowledged[seq] = stamp{id, e.WallMS()}
+	h.acknowledged[seq] = eventKey{id, e.WallMS()}
 	return appendFrame(h.dir, l, prev, body, h.chance(2))
 }
 

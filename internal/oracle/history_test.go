@@ -29,18 +29,18 @@ type history struct {
 	ids     []uuid.UUID // of which the last is never written
 	clock   uint64      // the last event's timestamp, which no other event has
 
-	steps        []string // what was done, for a person
-	acknowledged map[uint64]stamp
-	seen         map[uint64]string // the body of each number, as far as one was ever intact
-	forked       bool              // files of a diverged or older copy were put into the log
-	weak         bool              // the watermarks were lost or too low, so that a number may be given again
-	heals        []heal
-	saved        []image // of earlier moments
-	refused      bool    // an opening returned ErrNeedsRepair, and the history ended
+	steps          []string // what was done, for a person
+	acknowledged   map[uint64]eventKey
+	seen           map[uint64]string // the body of each number, as far as one was ever intact
+	forked         bool              // files of a diverged or older copy were put into the log
+	weakWatermarks bool              // the watermarks were lost or too low, so that a number may be given again
+	heals          []heal
+	saved          []image // of earlier moments
+	refused        bool    // an opening returned ErrNeedsRepair, and the history ended
 }
 
-// stamp is what identifies an event.
-type stamp struct {
+// eventKey is what identifies an event.
+type eventKey struct {
 	id     uuid.UUID
 	timeMS uint64
 }
@@ -59,7 +59,7 @@ func (d difference) Error() string { return strings.Join(d.lines, "\n") }
 func newHistory(dir string, seed, number uint64) *history {
 	h := &history{
 		r: rand.New(rand.NewPCG(seed, number)), dir: filepath.Join(dir, "log"), scratch: filepath.Join(dir, "copy"),
-		clock: 1_000, acknowledged: map[uint64]stamp{}, seen: map[uint64]string{},
+		clock: 1_000, acknowledged: map[uint64]eventKey{}, seen: map[uint64]string{},
 	}
 	h.opts = migrationlog.Options{SegmentSize: 300 + h.r.IntN(1700), NoSync: h.chance(8)}
 	for i := range 2 + h.r.IntN(4) {
@@ -139,7 +139,7 @@ func (h *history) session(s *migrationlog.Store, before image) error {
 			return err
 		}
 		if h.chance(30) {
-			if err := h.snapshotBeside(); err != nil {
+			if err := h.addSnapshot(); err != nil {
 				return err
 			}
 			now, err := loadFolders(h.scratch, "snapshots")
@@ -161,7 +161,7 @@ func (h *history) session(s *migrationlog.Store, before image) error {
 	killed := image{}
 	if kill {
 		h.note("kill")
-		h.weak = h.weak || h.opts.NoSync
+		h.weakWatermarks = h.weakWatermarks || h.opts.NoSync
 		if killed, err = load(h.dir); err != nil {
 			return err
 		}
@@ -209,9 +209,9 @@ func (h *history) keepSnapshots(before image, keep []string) error {
 	return err
 }
 
-// snapshotBeside makes a copy of the log, opens and closes it. That writes a snapshot as a store
+// addSnapshot makes a copy of the log, opens and closes it. That writes a snapshot as a store
 // does beside its writers.
-func (h *history) snapshotBeside() error {
+func (h *history) addSnapshot() error {
 	h.note("snapshot")
 	files, err := load(h.dir)
 	if err != nil {
@@ -280,7 +280,7 @@ func (h *history) write(s *migrationlog.Store) error {
 	}
 	for i, receipt := range receipts {
 		if receipt.Appended() {
-			h.acknowledged[receipt.Seq] = stamp{events[i].Migration(), events[i].WallMS()}
+			h.acknowledged[receipt.Seq] = eventKey{events[i].Migration(), events[i].WallMS()}
 		}
 		h.note("  #%d %s", receipt.Seq, describe(events[i]))
 	}
@@ -350,7 +350,7 @@ func sourceOf(opts migrationlog.Options) string {
 // checkPromises checks that a number shows one event only (D3), and that every event which was
 // acknowledged is there or reported as acknowledged and lost (D5).
 func (h *history) checkPromises(l *oracle.Log) error {
-	if h.forked || h.weak {
+	if h.forked || h.weakWatermarks {
 		return nil
 	}
 	var lines []string
@@ -366,7 +366,7 @@ func (h *history) checkPromises(l *oracle.Log) error {
 		e, intact := at[seq]
 		want := h.acknowledged[seq]
 		switch {
-		case intact && (stamp{e.Migration, e.TimeMS}) != want:
+		case intact && (eventKey{e.Migration, e.TimeMS}) != want:
 			lines = append(lines, fmt.Sprintf("files: another event: seq %d is %s %d, acknowledged was %s %d",
 				seq, label(e.Migration), e.TimeMS, label(want.id), want.timeMS))
 		case !intact && !oracle.Overlap(l.Acknowledged, seq-1, seq):
@@ -393,7 +393,7 @@ func (h *history) compareReplay(l *oracle.Log) error {
 	if err != nil {
 		return err
 	}
-	v := shown{rows: fold.View.Rows(), row: fold.View.Get, doubt: fold.View.Doubt, report: fold.Report()}
+	v := reading{rows: fold.View.Rows(), row: fold.View.Get, doubt: fold.View.Doubt, report: fold.Report()}
 	if err := h.compare("replay", v, l, false); err != nil || !h.chance(8) {
 		return err
 	}
@@ -405,18 +405,18 @@ func (h *history) compareReplay(l *oracle.Log) error {
 	if err != nil {
 		return err
 	}
-	return h.compare("verify", shown{rows: view.Rows(), row: view.Get, doubt: view.Doubt, report: report}, l, false)
+	return h.compare("verify", reading{rows: view.Rows(), row: view.Get, doubt: view.Doubt, report: report}, l, false)
 }
 
 // compareStore compares an open store with what the oracle read: before the store was opened, or
 // from the files of a store that is live.
 func (h *history) compareStore(source string, s *migrationlog.Store, l *oracle.Log) error {
-	return h.compare(source, shown{rows: s.Rows(), row: s.Row, doubt: s.Doubt, report: s.Report()}, l, source == "live")
+	return h.compare(source, reading{rows: s.Rows(), row: s.Row, doubt: s.Doubt, report: s.Report()}, l, source == "live")
 }
 
 // compare compares what a reading shows with what the oracle shows. A store that began with a
 // snapshot may not have read a header out of its place before that.
-func (h *history) compare(source string, v shown, l *oracle.Log, live bool) error {
+func (h *history) compare(source string, v reading, l *oracle.Log, live bool) error {
 	err := h.compareWith(source, v, l, live)
 	if err != nil && l.InPlace != nil && (live || source == "default open" && v.report.SnapshotSeq > 0) {
 		return h.compareWith(source, v, l.InPlace, live)
@@ -424,7 +424,7 @@ func (h *history) compare(source string, v shown, l *oracle.Log, live bool) erro
 	return err
 }
 
-func (h *history) compareWith(source string, v shown, l *oracle.Log, live bool) error {
+func (h *history) compareWith(source string, v reading, l *oracle.Log, live bool) error {
 	state := oracle.Fold(l)
 	got, want := v.picture(h.ids), pictureOf(l, state, h.ids)
 	if live { // the report is of the opening
@@ -462,7 +462,7 @@ func checkMismatched(source string, report replay.Report, l *oracle.Log, s *orac
 
 // checkLatest checks D1 without the oracle's fold: the last intact event of each migration decides
 // whether it has a row, and which, unless a snapshot replaced what the events led to.
-func (h *history) checkLatest(source string, v shown, l *oracle.Log, s *oracle.State) (lines []string) {
+func (h *history) checkLatest(source string, v reading, l *oracle.Log, s *oracle.State) (lines []string) {
 	for id, e := range l.LatestEvents() {
 		row, has := v.row(id)
 		want := e.Kind == oracle.KindUpserted

@@ -76,7 +76,7 @@ func TestD8_RandomHistories(t *testing.T) {
 // try lives through one history. It returns false if enough have failed.
 func (f *tally) try(dir string, seed uint64, number int) bool {
 	h := newHistory(dir, seed, uint64(number))
-	err := liveThrough(h)
+	err := runHistory(h)
 	err = errors.Join(err, os.RemoveAll(dir))
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -104,8 +104,8 @@ func (f *tally) try(dir string, seed uint64, number int) bool {
 	return f.failures < maxFailures
 }
 
-// liveThrough makes a panic an error: the other histories go on.
-func liveThrough(h *history) (err error) {
+// runHistory makes a panic an error: the other histories go on.
+func runHistory(h *history) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())

@@ -19,106 +19,106 @@ import (
 )
 
 // order is the task of a child, which is this test's program in a process of its own.
-type order struct {
+type task struct {
 	Role   string // writer or contender
 	Dir    string
 	Seed   uint64
-	Origin uint64 // of its authors: no two children of one log may have the same
+	Origin uint64 // of its generators: no two children of one log may have the same
 }
 
-const orderEnv = "MIGRATIONLOG_TORTURE_ORDER"
+const taskEnv = "MIGRATIONLOG_TORTURE_ORDER"
 
 func TestMain(m *testing.M) {
-	text := os.Getenv(orderEnv)
+	text := os.Getenv(taskEnv)
 	if text == "" {
 		os.Exit(m.Run())
 	}
-	var o order
+	var o task
 	if err := json.Unmarshal([]byte(text), &o); err != nil {
-		say("error", err)
+		printLine("error", err)
 		os.Exit(1)
 	}
-	map[string]func(order){"writer": beWriter, "contender": beContender}[o.Role](o)
+	map[string]func(task){"writer": runWriter, "contender": runContender}[o.Role](o)
 }
 
 // say prints a line, whole, before it returns.
-func say(words ...any) { os.Stdout.WriteString(fmt.Sprintln(words...)) }
+func printLine(words ...any) { os.Stdout.WriteString(fmt.Sprintln(words...)) }
 
-// beWriter opens the log and writes to it until it is killed.
-func beWriter(o order) {
+// runWriter opens the log and writes to it until it is killed.
+func runWriter(o task) {
 	r := rand.New(rand.NewPCG(o.Seed, o.Origin))
 	opts := &migrationlog.Options{SegmentSize: 200 + r.IntN(1<<uint(8+r.IntN(7)))}
-	say("opening")
+	printLine("opening")
 	s, err := migrationlog.Open(o.Dir, opts)
 	if err != nil {
-		say("error", err)
+		printLine("error", err)
 		os.Exit(1)
 	}
-	say("open")
+	printLine("open")
 	for g := range 1 + r.Uint64N(6) {
-		a := newAuthor(rand.New(rand.NewPCG(o.Seed, o.Origin<<8|g)), o.Origin<<8|g)
+		a := newGenerator(rand.New(rand.NewPCG(o.Seed, o.Origin<<8|g)), o.Origin<<8|g)
 		a.longEvery = 20
 		go func() {
 			for {
-				writeAloud(s, a)
+				writeAndPrint(s, a)
 			}
 		}()
 	}
 	select {}
 }
 
-// writeAloud says what it is about to write, writes it, and says under which
+// writeAndPrint says what it is about to write, writes it, and says under which
 // number it was acknowledged.
-func writeAloud(s *migrationlog.Store, a *author) {
+func writeAndPrint(s *migrationlog.Store, a *generator) {
 	e := a.event()
 	text := hex.EncodeToString([]byte(body(e)))
-	say("issue", text)
+	printLine("issue", text)
 	receipt, err := write(s, e)
 	if err != nil {
-		say("error", err)
+		printLine("error", err)
 		os.Exit(1)
 	}
 	if receipt.Appended() {
-		say("ack", receipt.Seq, text)
+		printLine("ack", receipt.Seq, text)
 	}
 }
 
 // child is a process that obeys an order, and what it has said so far.
 type child struct {
-	cmd  *exec.Cmd
-	in   io.WriteCloser
-	over chan struct{} // closed when all that it said was read
+	cmd     *exec.Cmd
+	in      io.WriteCloser
+	allRead chan struct{} // closed when all that it said was read
 
-	mu      sync.Mutex
-	replied *sync.Cond
-	ended   bool
-	lines   int
-	issued  []string          // bodies that it was about to write
-	acked   map[uint64]string // bodies by the number that was acknowledged
-	words   []string          // all else
-	wrong   string            // what it must not have said
+	mu       sync.Mutex
+	replied  *sync.Cond
+	ended    bool
+	lines    int
+	issued   []string          // bodies that it was about to write
+	acked    map[uint64]string // bodies by the number that was acknowledged
+	messages []string          // all else
+	failure  string            // what it must not have said
 }
 
-func startChild(t testing.TB, o order) *child {
+func startChild(t testing.TB, o task) *child {
 	self, err := os.Executable()
 	require.NoError(t, err)
 	text, err := json.Marshal(o)
 	require.NoError(t, err)
-	c := &child{cmd: exec.Command(self), over: make(chan struct{}), acked: map[uint64]string{}}
+	c := &child{cmd: exec.Command(self), allRead: make(chan struct{}), acked: map[uint64]string{}}
 	c.replied = sync.NewCond(&c.mu)
-	c.cmd.Env = append(os.Environ(), orderEnv+"="+string(text))
+	c.cmd.Env = append(os.Environ(), taskEnv+"="+string(text))
 	c.cmd.Stderr = os.Stderr
 	c.in, err = c.cmd.StdinPipe()
 	require.NoError(t, err)
 	out, err := c.cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, c.cmd.Start())
-	go c.listen(out)
+	go c.readLines(out)
 	return c
 }
 
-func (c *child) listen(out io.Reader) {
-	defer close(c.over)
+func (c *child) readLines(out io.Reader) {
+	defer close(c.allRead)
 	r := bufio.NewReaderSize(out, 1<<18)
 	for {
 		line, err := r.ReadString('\n')
@@ -126,7 +126,7 @@ func (c *child) listen(out io.Reader) {
 		if err != nil { // a line that was cut short was not said
 			c.ended = true
 		} else {
-			c.hear(strings.TrimSuffix(line, "\n"))
+			c.parseLine(strings.TrimSuffix(line, "\n"))
 		}
 		c.replied.Broadcast()
 		c.mu.Unlock()
@@ -136,14 +136,14 @@ func (c *child) listen(out io.Reader) {
 	}
 }
 
-func (c *child) hear(line string) {
+func (c *child) parseLine(line string) {
 	c.lines++
 	verb, rest, _ := strings.Cut(line, " ")
 	switch verb {
 	case "issue":
 		b, err := hex.DecodeString(rest)
 		if err != nil {
-			c.wrong = line
+			c.failure = line
 		}
 		c.issued = append(c.issued, string(b))
 	case "ack":
@@ -152,13 +152,13 @@ func (c *child) hear(line string) {
 		_, err := fmt.Sscan(rest, &seq, &text)
 		b, decodeErr := hex.DecodeString(text)
 		if err != nil || decodeErr != nil || c.acked[seq] != "" {
-			c.wrong = line
+			c.failure = line
 		}
 		c.acked[seq] = string(b)
 	case "error":
-		c.wrong = line
+		c.failure = line
 	default:
-		c.words = append(c.words, line)
+		c.messages = append(c.messages, line)
 	}
 }
 
@@ -179,7 +179,7 @@ func (c *child) kill() {
 }
 
 func (c *child) wait() {
-	<-c.over
+	<-c.allRead
 	c.in.Close()
 	c.cmd.Wait() // its error is that it was killed
 }

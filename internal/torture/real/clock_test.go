@@ -25,10 +25,10 @@ func TestD9_Clock(t *testing.T) {
 		defer os.RemoveAll(parent)
 		class := clockClasses[r.IntN(len(clockClasses))]
 		c.count("clocks: "+class.name, 1)
-		right := &history{dir: filepath.Join(parent, "right"), clock: &clock{r: r, now: soundTime, next: ticks}}
-		wrong := &history{dir: filepath.Join(parent, "wrong"), clock: &clock{r: r, now: soundTime, next: class.next}}
+		right := &history{dir: filepath.Join(parent, "right"), clock: &clock{r: r, now: startTime, next: ticks}}
+		wrong := &history{dir: filepath.Join(parent, "wrong"), clock: &clock{r: r, now: startTime, next: class.next}}
 		segmentSize := 200 + r.IntN(2000)
-		a := newAuthor(r, 1)
+		a := newGenerator(r, 1)
 		right.open(t, segmentSize)
 		wrong.open(t, segmentSize)
 		for range 20 + r.IntN(60) {
@@ -50,7 +50,7 @@ func TestD9_Clock(t *testing.T) {
 	})
 }
 
-var soundTime = time.UnixMilli(1795399697649)
+var startTime = time.UnixMilli(1795399697649)
 
 // clock tells a time after another.
 type clock struct {
@@ -66,7 +66,7 @@ func (c *clock) Now() time.Time {
 
 func ticks(_ *rand.Rand, now time.Time) time.Time { return now.Add(time.Millisecond) }
 
-var jumps = []time.Time{time.Unix(0, 0), time.Unix(0, math.MaxInt64), time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC), time.Unix(-1, 0), soundTime}
+var jumps = []time.Time{time.Unix(0, 0), time.Unix(0, math.MaxInt64), time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC), time.Unix(-1, 0), startTime}
 
 var clockClasses = []struct {
 	name string

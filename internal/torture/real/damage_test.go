@@ -65,7 +65,7 @@ func TestD2_RandomDamage(t *testing.T) {
 
 // damage returns the log's files with one to four damages, and says which, and
 // whether they only flipped bits and wrote zeros: noise may look like a torn write.
-func (l *sound) damage(r *rand.Rand) (damaged memory, story []string, overwritten bool) {
+func (l *intactLog) damage(r *rand.Rand) (damaged memory, story []string, overwritten bool) {
 	damaged = maps.Clone(l.files)
 	overwritten = true
 	if r.IntN(3) == 0 { // as a power cut may leave it
@@ -98,7 +98,7 @@ func (l *sound) damage(r *rand.Rand) (damaged memory, story []string, overwritte
 }
 
 // damageFile does away with a whole file's content.
-func (l *sound) damageFile(r *rand.Rand, damaged memory, name string, story *[]string) bool {
+func (l *intactLog) damageFile(r *rand.Rand, damaged memory, name string, story *[]string) bool {
 	switch r.IntN(3) {
 	case 0:
 		delete(damaged, name)
@@ -184,7 +184,7 @@ func exchange(b []byte, one, other int) []byte {
 }
 
 // checkRead reads the damaged log and holds what is found against what is left.
-func (l *sound) checkRead(t *testing.T, c *cases, n int, damaged memory) (replay.Report, error) {
+func (l *intactLog) checkRead(t *testing.T, c *cases, n int, damaged memory) (replay.Report, error) {
 	reader, err := replay.OpenFS(damaged)
 	if err != nil {
 		l.checkRefusal(t, c, damaged, err)
@@ -221,7 +221,7 @@ func (l *sound) checkRead(t *testing.T, c *cases, n int, damaged memory) (replay
 }
 
 // checkRefusal: a log may be refused only if neither copy of its manifest is left.
-func (l *sound) checkRefusal(t *testing.T, c *cases, damaged memory, err error) {
+func (l *intactLog) checkRefusal(t *testing.T, c *cases, damaged memory, err error) {
 	require.True(t, isOneOf(err, segment.ErrManifestLost, segment.ErrNotALog, segment.ErrNewerFormat), "%v", err)
 	c.count("refused by the reader", 1)
 	one, other := damaged[segment.ManifestName], damaged[segment.ManifestCopyName]
@@ -239,16 +239,16 @@ func (l *sound) checkRefusal(t *testing.T, c *cases, damaged memory, err error) 
 }
 
 // checkReport holds the report against what was found and what is left.
-func (l *sound) checkReport(t *testing.T, c *cases, damaged memory, report replay.Report, found map[uint64]bool) {
-	left := l.remains(damaged)
-	if left.disturbed {
+func (l *intactLog) checkReport(t *testing.T, c *cases, damaged memory, report replay.Report, found map[uint64]bool) {
+	left := l.surviving(damaged)
+	if left.misplaced {
 		c.count("with a sound header out of its place", 1)
 	}
-	for seq, inItsFile := range left.whole {
+	for seq, inItsFile := range left.inPlace {
 		if !inItsFile || found[seq] {
 			continue
 		}
-		if !left.crossed {
+		if !left.inEarlierSegment {
 			t.Fatalf("seq %d is whole and was not found: %v", seq, report.Damage)
 		}
 		c.count("frames hidden by a copy of a later segment's", 1)
@@ -264,7 +264,7 @@ func (l *sound) checkReport(t *testing.T, c *cases, damaged memory, report repla
 	}
 	for _, lost := range report.Lost {
 		for seq := lost.First; seq <= lost.Last; seq++ {
-			if found[seq] || left.whole[seq] && !left.crossed {
+			if found[seq] || left.inPlace[seq] && !left.inEarlierSegment {
 				t.Fatalf("seq %d is there and was reported lost", seq)
 			}
 			if seq > l.last+1000 {
@@ -295,7 +295,7 @@ func countUpTo(lost []replay.SeqRange, last uint64) (n uint64) {
 }
 
 // checkOpen opens the damaged log for writing, twice, with a write between.
-func (l *sound) checkOpen(t *testing.T, c *cases, r *rand.Rand, damaged memory, read replay.Report, readErr error) {
+func (l *intactLog) checkOpen(t *testing.T, c *cases, r *rand.Rand, damaged memory, read replay.Report, readErr error) {
 	parent := memDir(t)
 	defer os.RemoveAll(parent)
 	dir := filepath.Join(parent, "log")
@@ -321,7 +321,7 @@ func (l *sound) checkOpen(t *testing.T, c *cases, r *rand.Rand, damaged memory, 
 	require.Equal(t, withoutSnapshots(read), withoutSnapshots(report))
 	before := bodies(t, dir)
 	receipts := map[uint64]string{}
-	for a, i := newAuthor(r, 2), 0; i < 1+r.IntN(3); i++ {
+	for a, i := newGenerator(r, 2), 0; i < 1+r.IntN(3); i++ {
 		e := a.upsert()
 		receipt, err := write(s, e)
 		require.NoError(t, err)
@@ -329,7 +329,7 @@ func (l *sound) checkOpen(t *testing.T, c *cases, r *rand.Rand, damaged memory, 
 			continue
 		}
 		receipts[receipt.Seq] = body(e)
-		require.False(t, l.remains(damaged).anywhere[receipt.Seq], "seq %d is given again", receipt.Seq)
+		require.False(t, l.surviving(damaged).anywhere[receipt.Seq], "seq %d is given again", receipt.Seq)
 		require.False(t, receipt.Seq <= report.LastSeq || countUpTo(report.Lost, receipt.Seq) != replay.CountSeqs(report.Lost), "seq %d is given again", receipt.Seq)
 	}
 	require.NoError(t, s.Close())
@@ -369,7 +369,7 @@ func endsWith(file, b []byte) int {
 
 // checkKept: of the bytes that were there, none is gone but zeros behind the end
 // of the log. What was cut off or moved is in quarantine/.
-func (l *sound) checkKept(t *testing.T, before memory, after map[string][]byte) {
+func (l *intactLog) checkKept(t *testing.T, before memory, after map[string][]byte) {
 	for name, was := range before {
 		if filepath.Base(name) == segment.WatermarkName || filepath.Dir(name) != segment.WALDir && name != segment.ManifestName {
 			continue // the lock, and what a writer keeps up to date

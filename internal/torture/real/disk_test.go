@@ -44,14 +44,14 @@ func TestD6_FullDisk(t *testing.T) {
 // smallDisk is a file system of its own with a log, and a ballast that can be
 // taken away.
 type smallDisk struct {
-	r       *rand.Rand
-	path    string
-	dir     string
-	ballast string
-	opts    *migrationlog.Options
-	author  *author
-	acked   map[uint64]string
-	issued  map[string]bool
+	r         *rand.Rand
+	path      string
+	dir       string
+	ballast   string
+	opts      *migrationlog.Options
+	generator *generator
+	acked     map[uint64]string
+	issued    map[string]bool
 }
 
 func mountSmall(t *testing.T, r *rand.Rand) *smallDisk {
@@ -67,10 +67,10 @@ func mountSmall(t *testing.T, r *rand.Rand) *smallDisk {
 	}
 	d := &smallDisk{
 		r: r, path: path, dir: filepath.Join(path, "log"), ballast: filepath.Join(path, "ballast"),
-		opts: &migrationlog.Options{SegmentSize: min(pages*pageBytes/(2+r.IntN(60)), ballastFiles*pageBytes/3)}, author: newAuthor(r, 1),
+		opts: &migrationlog.Options{SegmentSize: min(pages*pageBytes/(2+r.IntN(60)), ballastFiles*pageBytes/3)}, generator: newGenerator(r, 1),
 		acked: map[uint64]string{}, issued: map[string]bool{},
 	}
-	d.author.longEvery = 1 + r.IntN(20)
+	d.generator.longEvery = 1 + r.IntN(20)
 	ballastPages := ballastFiles
 	if r.IntN(3) == 0 {
 		ballastPages = pages - 2 - r.IntN(7) // the log cannot even be made
@@ -104,7 +104,7 @@ func (d *smallDisk) fillUp(t *testing.T, c *cases) {
 		return
 	}
 	for {
-		e := d.author.event()
+		e := d.generator.event()
 		d.issued[body(e)] = true
 		var receipt migrationlog.Receipt
 		if receipt, err = write(s, e); err != nil {
@@ -125,7 +125,7 @@ func (d *smallDisk) fillUp(t *testing.T, c *cases) {
 	require.ErrorIs(t, err, migrationlog.ErrFailed)
 	require.ErrorIs(t, err, syscall.ENOSPC)
 	c.count("full at a write, at: "+place(err), 1)
-	_, err = write(s, d.author.upsert())
+	_, err = write(s, d.generator.upsert())
 	require.ErrorIs(t, err, migrationlog.ErrFailed)
 	require.ErrorIs(t, s.Health(), migrationlog.ErrFailed)
 	require.ErrorIs(t, s.Close(), migrationlog.ErrFailed)
@@ -203,7 +203,7 @@ func (d *smallDisk) recover(t *testing.T, c *cases) {
 		s, err := migrationlog.Open(d.dir, d.opts)
 		require.NoError(t, err)
 		require.Empty(t, s.Report().Damage)
-		e := d.author.upsert()
+		e := d.generator.upsert()
 		d.issued[body(e)] = true
 		receipt, err := write(s, e)
 		require.NoError(t, err)

@@ -64,7 +64,7 @@ func newMachine(t *testing.T, r *rand.Rand) *machine {
 	require.NoError(t, os.Truncate(m.image, imageBytes))
 	run(t, "mkfs.ext4", "-q", m.image)
 	mountImage(t, m.image, m.disk)
-	m.writer = startChild(t, order{Role: "writer", Dir: filepath.Join(m.disk, "log"), Seed: r.Uint64(), Origin: 1})
+	m.writer = startChild(t, task{Role: "writer", Dir: filepath.Join(m.disk, "log"), Seed: r.Uint64(), Origin: 1})
 	return m
 }
 
@@ -93,7 +93,7 @@ func run(t *testing.T, name string, args ...string) {
 func (m *machine) stop(t *testing.T) {
 	m.writer.kill()
 	unmount(t, m.disk)
-	require.Empty(t, m.writer.wrong)
+	require.Empty(t, m.writer.failure)
 	issued := map[string]bool{}
 	for _, b := range m.writer.issued {
 		issued[b] = true
@@ -107,7 +107,7 @@ func (m *machine) stop(t *testing.T) {
 // cut stops the writer at about some moment, takes the image as it is then, and
 // opens the log that is in it.
 func (m *machine) cut(t *testing.T, c *cases) {
-	m.writer.await(m.writer.heard() + m.r.IntN(60))
+	m.writer.await(m.writer.lineCount() + m.r.IntN(60))
 	time.Sleep(time.Duration(m.r.IntN(1000)) * time.Microsecond)
 	require.NoError(t, m.writer.cmd.Process.Signal(syscall.SIGSTOP))
 	acked := m.writer.acknowledged()
@@ -157,7 +157,7 @@ func (m *machine) takeImage(t *testing.T, to string) {
 }
 
 // heard is the number of lines that the child has said so far.
-func (c *child) heard() int {
+func (c *child) lineCount() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.lines

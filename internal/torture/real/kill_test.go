@@ -54,7 +54,7 @@ type lineage struct {
 func (l *lineage) round(t *testing.T) {
 	l.killWriter(t, l.r.IntN(6))
 	if l.r.IntN(3) == 0 {
-		l.cutShort(t)
+		l.tearTail(t)
 	}
 	if l.r.IntN(3) == 0 {
 		l.killWriter(t, 1)
@@ -88,7 +88,7 @@ func (l *lineage) round(t *testing.T) {
 // 1 while it opens the log, and else while it writes.
 func (l *lineage) killWriter(t *testing.T, moment int) {
 	l.kills++
-	w := startChild(t, order{Role: "writer", Dir: l.dir, Seed: l.seed, Origin: uint64(l.kills)})
+	w := startChild(t, task{Role: "writer", Dir: l.dir, Seed: l.seed, Origin: uint64(l.kills)})
 	switch moment {
 	case 0:
 		time.Sleep(time.Duration(l.r.IntN(8000)) * time.Microsecond)
@@ -100,7 +100,7 @@ func (l *lineage) killWriter(t *testing.T, moment int) {
 		time.Sleep(time.Duration(l.r.IntN(300)) * time.Microsecond)
 	}
 	w.kill()
-	require.Empty(t, w.wrong)
+	require.Empty(t, w.failure)
 	for _, b := range w.issued {
 		require.False(t, l.issued[b])
 		l.issued[b] = true
@@ -113,18 +113,18 @@ func (l *lineage) killWriter(t *testing.T, moment int) {
 		l.shown[seq] = b
 	}
 	where := "killed before it opened the log"
-	if len(w.words) == 1 {
+	if len(w.messages) == 1 {
 		where = "killed while it opened the log"
-	} else if len(w.words) == 2 {
+	} else if len(w.messages) == 2 {
 		where = "killed while it wrote"
 	}
 	l.c.count(where, 1)
 	l.c.count("events acknowledged", len(w.acked))
 }
 
-// cutShort puts the beginning of a write at the log's end, as a kill in the middle
+// tearTail puts the beginning of a write at the log's end, as a kill in the middle
 // of a write leaves it: rarely, for the kernel does small ones at once.
-func (l *lineage) cutShort(t *testing.T) {
+func (l *lineage) tearTail(t *testing.T) {
 	fsys := os.DirFS(l.dir)
 	held, err := segment.ReadDirectory(fsys)
 	if err != nil { // the log is not made yet
@@ -140,7 +140,7 @@ func (l *lineage) cutShort(t *testing.T) {
 	if tail.Beyond > 0 {
 		return
 	}
-	frame := segment.AppendFrame(nil, &held.Manifest.UUID, segment.Header{Seq: tail.NextSeq}, segment.NewBody([]byte(body(newAuthor(l.r, 0).upsert()))))
+	frame := segment.AppendFrame(nil, &held.Manifest.UUID, segment.Header{Seq: tail.NextSeq}, segment.NewBody([]byte(body(newGenerator(l.r, 0).upsert()))))
 	whole := entry(frame)
 	f, err := os.OpenFile(filepath.Join(l.dir, segment.WALDir, tail.Segment), os.O_WRONLY|os.O_APPEND, 0)
 	require.NoError(t, err)

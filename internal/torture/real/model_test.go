@@ -37,7 +37,7 @@ func TestD8_ModelWithDamage(t *testing.T) {
 		m := newModel(t, parent, c)
 		defer m.end()
 		t.Repeat(map[string]func(*rapid.T){
-			"write":  m.writes,
+			"write":  m.writeSome,
 			"reopen": m.reopen,
 			"kill":   m.kill,
 			"damage": m.damage,
@@ -55,7 +55,7 @@ type model struct {
 	dir       string
 	opts      *migrationlog.Options
 	store     *migrationlog.Store
-	left      []*migrationlog.Store // killed: another directory goes on with a copy of theirs
+	abandoned []*migrationlog.Store // killed: another directory goes on with a copy of theirs
 	events    []checkpoint.Event    // by number, from 1 on
 	destroyed map[uint64]bool
 	logs      int
@@ -73,14 +73,14 @@ func newModel(t *rapid.T, parent string, c *cases) *model {
 }
 
 func (m *model) end() {
-	for _, s := range append(m.left, m.store) {
+	for _, s := range append(m.abandoned, m.store) {
 		s.Close()
 	}
 	os.RemoveAll(m.parent)
 }
 
 // writes writes some events.
-func (m *model) writes(t *rapid.T) {
+func (m *model) writeSome(t *rapid.T) {
 	for range rapid.IntRange(1, 8).Draw(t, "events") {
 		m.write(t)
 	}
@@ -89,7 +89,7 @@ func (m *model) writes(t *rapid.T) {
 // write writes an event. The model has no rows of its own to tell a duplicate:
 // the receipt says whether there is an event, and the log has to agree.
 func (m *model) write(t *rapid.T) {
-	a := newAuthor(rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "event"), 0)), 1)
+	a := newGenerator(rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "event"), 0)), 1)
 	e := a.event()
 	before, had := m.shown()[e.Migration()]
 	receipt, err := write(m.store, e)
@@ -112,7 +112,7 @@ func (m *model) reopen(t *rapid.T) {
 
 // kill goes on with a copy of the directory as it is while the store is open.
 func (m *model) kill(t *rapid.T) {
-	m.left = append(m.left, m.store)
+	m.abandoned = append(m.abandoned, m.store)
 	m.logs++
 	next := filepath.Join(m.parent, fmt.Sprint(m.logs))
 	err := os.CopyFS(next, os.DirFS(m.dir))

@@ -45,11 +45,11 @@ func openTogether(t *testing.T, prepare func(dir string)) {
 		children := make([]*child, contenders)
 		pids := map[int]bool{0: true} // 0: the holder has not said so yet
 		for i := range children {
-			children[i] = startChild(t, order{Role: "contender", Dir: dir, Seed: r.Uint64(), Origin: uint64(i + 1)})
+			children[i] = startChild(t, task{Role: "contender", Dir: dir, Seed: r.Uint64(), Origin: uint64(i + 1)})
 			defer children[i].kill()
 			pids[children[i].cmd.Process.Pid] = true
 		}
-		contend(t, children)
+		openAtOnce(t, children)
 		takeTurns(t, c, dir, children, pids)
 		c.count("rounds", 1)
 	})
@@ -57,7 +57,7 @@ func openTogether(t *testing.T, prepare func(dir string)) {
 
 // contend lets all of them open the log at once and holds what each was told
 // against who got it.
-func contend(t *testing.T, children []*child) {
+func openAtOnce(t *testing.T, children []*child) {
 	for _, ch := range children {
 		ch.await(1)
 	}
@@ -67,17 +67,17 @@ func contend(t *testing.T, children []*child) {
 	winner := 0
 	for _, ch := range children {
 		ch.await(2)
-		require.Empty(t, ch.wrong)
-		require.Len(t, ch.words, 2)
-		if ch.words[1] == "got" {
+		require.Empty(t, ch.failure)
+		require.Len(t, ch.messages, 2)
+		if ch.messages[1] == "got" {
 			require.Zero(t, winner, "two have the log open")
 			winner = ch.cmd.Process.Pid
 		}
 	}
 	require.NotZero(t, winner, "nobody has the log open")
 	for _, ch := range children {
-		if ch.words[1] != "got" {
-			require.Contains(t, []string{fmt.Sprint("locked ", winner), "locked 0"}, ch.words[1])
+		if ch.messages[1] != "got" {
+			require.Contains(t, []string{fmt.Sprint("locked ", winner), "locked 0"}, ch.messages[1])
 		}
 	}
 }
@@ -90,9 +90,9 @@ func takeTurns(t *testing.T, c *cases, dir string, children []*child, pids map[i
 	acked := map[uint64]string{}
 	for _, ch := range children {
 		ch.wait()
-		require.Empty(t, ch.wrong)
-		require.Equal(t, "done", ch.words[len(ch.words)-1])
-		for _, word := range ch.words {
+		require.Empty(t, ch.failure)
+		require.Equal(t, "done", ch.messages[len(ch.messages)-1])
+		for _, word := range ch.messages {
 			var pid int
 			if _, err := fmt.Sscanf(word, "locked %d", &pid); err == nil {
 				require.Contains(t, pids, pid)
@@ -109,11 +109,11 @@ func takeTurns(t *testing.T, c *cases, dir string, children []*child, pids map[i
 	c.count("events", len(acked))
 }
 
-// beContender tries to open the log at a word and says what came of it; at the
+// runContender tries to open the log at a word and says what came of it; at the
 // next word it tries until it has it, writes, and ends, with or without a Close.
-func beContender(o order) {
+func runContender(o task) {
 	in := bufio.NewReader(os.Stdin)
-	say("ready")
+	printLine("ready")
 	in.ReadString('\n')
 	s := tryOpen(o)
 	in.ReadString('\n')
@@ -124,32 +124,32 @@ func beContender(o order) {
 	held := o.Dir + ".held" // proves, without the lock, that no other holds it
 	f, err := os.OpenFile(held, os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		say("error two hold the log:", err)
+		printLine("error two hold the log:", err)
 		os.Exit(1)
 	}
 	f.Close()
 	r := rand.New(rand.NewPCG(o.Seed, 0))
-	for a, n := newAuthor(r, o.Origin), 1+r.IntN(5); n > 0; n-- {
-		writeAloud(s, a)
+	for a, n := newGenerator(r, o.Origin), 1+r.IntN(5); n > 0; n-- {
+		writeAndPrint(s, a)
 	}
 	os.Remove(held)
-	say("done")
+	printLine("done")
 	if r.IntN(2) == 0 {
 		s.Close()
 	}
 	os.Exit(0)
 }
 
-func tryOpen(o order) *migrationlog.Store {
+func tryOpen(o task) *migrationlog.Store {
 	s, err := migrationlog.Open(o.Dir, &migrationlog.Options{SegmentSize: 300})
 	var locked *eventlog.LockedError
 	switch {
 	case err == nil:
-		say("got")
+		printLine("got")
 	case errors.As(err, &locked) && errors.Is(err, migrationlog.ErrLocked):
-		say("locked", locked.PID)
+		printLine("locked", locked.PID)
 	default:
-		say("error", strings.ReplaceAll(err.Error(), "\n", "; "))
+		printLine("error", strings.ReplaceAll(err.Error(), "\n", "; "))
 		os.Exit(1)
 	}
 	return s

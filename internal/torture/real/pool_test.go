@@ -20,17 +20,17 @@ import (
 )
 
 // sound is a closed log, and what is in it, to be damaged.
-type sound struct {
+type intactLog struct {
 	class  string
 	uuid   uuid.UUID
 	files  memory
 	names  []string // of the files, in order
-	frames map[uint64]soundFrame
+	frames map[uint64]intactFrame
 	last   uint64            // the highest number that was given
 	heads  map[string]uint64 // the numbers of the frames by their headers' bytes
 }
 
-type soundFrame struct {
+type intactFrame struct {
 	segment string // path
 	offset  int64
 	bytes   []byte
@@ -38,7 +38,7 @@ type soundFrame struct {
 }
 
 // pool makes closed logs of many shapes. The same r makes the same bytes.
-func pool(t *testing.T, r *rand.Rand) (logs []*sound) {
+func pool(t *testing.T, r *rand.Rand) (logs []*intactLog) {
 	uuid.SetRand(rand.NewChaCha8([32]byte{byte(r.Uint32())}))
 	defer uuid.SetRand(nil)
 	for _, p := range []struct {
@@ -59,10 +59,10 @@ func pool(t *testing.T, r *rand.Rand) (logs []*sound) {
 	} {
 		dir := memDir(t)
 		opts := &migrationlog.Options{SegmentSize: p.segmentSize}
-		a := newAuthor(r, 1)
+		a := newGenerator(r, 1)
 		a.longEvery = p.longEvery
 		fill(t, dir, opts, a, p.events)
-		log := &sound{class: p.class}
+		log := &intactLog{class: p.class}
 		if p.lossInside {
 			log.load(t, dir)
 			loseSome(t, dir, r)
@@ -75,7 +75,7 @@ func pool(t *testing.T, r *rand.Rand) (logs []*sound) {
 }
 
 // fill appends that many events.
-func fill(t *testing.T, dir string, opts *migrationlog.Options, a *author, events int) {
+func fill(t *testing.T, dir string, opts *migrationlog.Options, a *generator, events int) {
 	s, err := migrationlog.Open(dir, opts)
 	require.NoError(t, err)
 	for events > 0 {
@@ -102,10 +102,10 @@ func loseSome(t *testing.T, dir string, r *rand.Rand) {
 }
 
 // load reads what the log's directory holds, beside what is known of it already.
-func (l *sound) load(t *testing.T, dir string) {
+func (l *intactLog) load(t *testing.T, dir string) {
 	l.files = files(t, dir)
 	l.names = slices.Sorted(maps.Keys(l.files))
-	l.frames, l.heads = map[uint64]soundFrame{}, map[string]uint64{}
+	l.frames, l.heads = map[uint64]intactFrame{}, map[string]uint64{}
 	reader, err := replay.OpenFS(l.files)
 	require.NoError(t, err)
 	l.uuid = reader.Manifest().UUID
@@ -118,21 +118,21 @@ func (l *sound) load(t *testing.T, dir string) {
 		l.last = max(l.last, r.Seq)
 		name := segment.WALDir + "/" + r.Segment
 		b := l.files[name][r.Offset : r.Offset+r.Length]
-		l.frames[r.Seq] = soundFrame{segment: name, offset: r.Offset, bytes: b, event: r.Event}
+		l.frames[r.Seq] = intactFrame{segment: name, offset: r.Offset, bytes: b, event: r.Event}
 		l.heads[string(b[:segment.HeaderBytes])] = r.Seq
 	}
 }
 
 // remains is what is left of a log's frames in a directory, by its bytes alone.
-type remains struct {
-	whole     map[uint64]bool // they are whole in their own segment's file
-	anywhere  map[uint64]bool // they are whole in some segment's file
-	disturbed bool            // a sound header stands where it was not written
-	crossed   bool            // and in the file of an earlier segment than its own
+type survivors struct {
+	inPlace          map[uint64]bool // they are whole in their own segment's file
+	anywhere         map[uint64]bool // they are whole in some segment's file
+	misplaced        bool            // a sound header stands where it was not written
+	inEarlierSegment bool            // and in the file of an earlier segment than its own
 }
 
-func (l *sound) remains(damaged memory) remains {
-	left := remains{map[uint64]bool{}, map[uint64]bool{}, false, false}
+func (l *intactLog) surviving(damaged memory) survivors {
+	left := survivors{map[uint64]bool{}, map[uint64]bool{}, false, false}
 	for name, b := range damaged {
 		if _, ok := segment.ParseName(filepath.Base(name)); !ok || filepath.Dir(name) != segment.WALDir {
 			continue
@@ -152,13 +152,13 @@ func (l *sound) remains(damaged memory) remains {
 				continue
 			}
 			f := l.frames[seq]
-			left.disturbed = left.disturbed || f.segment != name || seq <= last
-			left.crossed = left.crossed || name < f.segment
+			left.misplaced = left.misplaced || f.segment != name || seq <= last
+			left.inEarlierSegment = left.inEarlierSegment || name < f.segment
 			last = seq
 			if at >= end && bytes.HasPrefix(b[at:], f.bytes) { // two frames may not share a byte
 				end = at + len(f.bytes)
 				left.anywhere[seq] = true
-				left.whole[seq] = left.whole[seq] || f.segment == name
+				left.inPlace[seq] = left.inPlace[seq] || f.segment == name
 			}
 		}
 	}

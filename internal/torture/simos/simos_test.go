@@ -19,31 +19,31 @@ import (
 )
 
 // states are what the disk may hold after its last operation, in many draws, each
-// told by tell.
-func states(d *simos.Disk, tell func(*simos.Image) string) []string {
+// parts by describe.
+func states(d *simos.Disk, describe func(*simos.Image) string) []string {
 	rng := rand.New(rand.NewPCG(1, 2))
 	found := map[string]bool{}
 	for range 4000 {
-		found[tell(d.Cut(len(d.Ops()), simos.DrawLuck(rng)))] = true
+		found[describe(d.Cut(len(d.Ops()), simos.DrawLuck(rng)))] = true
 	}
 	return slices.Sorted(maps.Keys(found))
 }
 
 // names describes an image by its names and the first byte of each file.
 func names(i *simos.Image) string {
-	var told []string
+	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(i.Entries)) {
 		entry := i.Entries[name]
 		switch {
 		case entry.Entries != nil:
-			told = append(told, name+"/("+names(entry)+")")
+			parts = append(parts, name+"/("+names(entry)+")")
 		case len(entry.Bytes) > 0:
-			told = append(told, name+"="+string(entry.Bytes[:1]))
+			parts = append(parts, name+"="+string(entry.Bytes[:1]))
 		default:
-			told = append(told, name)
+			parts = append(parts, name)
 		}
 	}
-	return strings.Join(told, " ")
+	return strings.Join(parts, " ")
 }
 
 func watch(t *testing.T) (string, *simos.Disk) {
@@ -72,12 +72,12 @@ func sectors(letters string) (text string) {
 }
 
 // letters describes a file by its sectors. It fails if a sector is torn.
-func letters(t *testing.T, b []byte) (told string) {
+func letters(t *testing.T, b []byte) (parts string) {
 	for sector := range slices.Chunk(b, simos.SectorBytes) {
 		require.Equal(t, strings.Repeat(string(sector[:1]), len(sector)), string(sector), "a torn sector")
-		told += strings.ReplaceAll(string(sector[:1]), "\x00", "0")
+		parts += strings.ReplaceAll(string(sector[:1]), "\x00", "0")
 	}
-	return told
+	return parts
 }
 
 // After a cut, each sector independently has the synced content or the content of any later write.
@@ -345,11 +345,11 @@ func TestMark(t *testing.T) {
 	d.Mark("before")
 	write(t, filepath.Join(dir, "f"), "1")
 	d.Mark("after")
-	var told []string
+	var parts []string
 	for _, op := range d.Ops() {
-		told = append(told, op.String())
+		parts = append(parts, op.String())
 	}
-	require.Equal(t, []string{"mark before", "create f", "write f at 0, 1 bytes", "mark after"}, told)
+	require.Equal(t, []string{"mark before", "create f", "write f at 0, 1 bytes", "mark after"}, parts)
 	require.Equal(t, "", names(d.Cut(1, simos.FullLuck())))
 	require.Equal(t, "f", names(d.Cut(2, simos.FullLuck())))
 }

@@ -37,7 +37,7 @@ func TestD6_EveryFaultOfABatch(t *testing.T) {
 		disk.FailAt(f.call, f.err, f.sticky)
 		acknowledged, err := appendBatches(filepath.Join(dir, "disk"))
 		disk.Heal()
-		if err != nil && inexcusable(err) {
+		if err != nil && isBug(err) {
 			return err
 		}
 		if fired, _ := disk.Fired(); fired > 0 && err == nil {

@@ -70,13 +70,13 @@ func eachCase(t *testing.T, n int, try func(n int, dir string) error) {
 		})
 	}
 	isTerminal := term.IsTerminal(int(os.Stderr.Fd()))
-	told := time.Now()
+	printed := time.Now()
 	for i := range n {
 		if (*caseFlag < 0 || *caseFlag == i) && failures.Load() < *failuresFlag {
 			next <- i
 		}
-		if isTerminal && time.Since(told) > time.Second {
-			told = time.Now()
+		if isTerminal && time.Since(printed) > time.Second {
+			printed = time.Now()
 			fmt.Fprintf(os.Stderr, "\r%s: %d of %d ", t.Name(), i, n)
 		}
 	}
@@ -125,15 +125,15 @@ func (c *tally) see(class string, hash uint64) (isNew bool) {
 }
 
 func (c *tally) String() string {
-	var told []string
+	var lines []string
 	for _, class := range sortedKeys(c.count) {
 		line := fmt.Sprintf("%9d %s", c.count[class], class)
 		if seen := c.seen[class]; seen != nil {
 			line += fmt.Sprintf(", %d distinct", len(seen))
 		}
-		told = append(told, line)
+		lines = append(lines, line)
 	}
-	return strings.Join(told, "\n")
+	return strings.Join(lines, "\n")
 }
 
 // The build under test uses the simulated disk: the disk recorded one write and one sync of the
@@ -152,13 +152,13 @@ func TestSimulated(t *testing.T) {
 		require.NoError(t, err)
 		_, err = s.Upsert(c)
 		require.NoError(t, err)
-		var told []simos.OpKind
+		var got []simos.OpKind
 		for _, op := range disk.Ops()[before:] {
 			if op.Path == "log/wal/00000000000000000001" {
-				told = append(told, op.Kind)
+				got = append(got, op.Kind)
 			}
 		}
-		require.Equal(t, want, told)
+		require.Equal(t, want, got)
 		want = want[len(want)-2:]
 	}
 	require.NoError(t, s.Close())

@@ -63,7 +63,7 @@ func TestD6_EveryFault(t *testing.T) {
 		defer disk.Stop()
 		disk.FailAt(f.call, f.err, f.sticky)
 		s := newScript(filepath.Join(dir, "disk"), disk)
-		s.tried, s.beside = tried, filepath.Join(dir, "cut")
+		s.tried, s.cutDir = tried, filepath.Join(dir, "cut")
 		err = s.run()
 		if err == nil {
 			err = s.recover(n)
@@ -90,7 +90,7 @@ func watchNew(dir string) (*simos.Disk, error) {
 type script struct {
 	*writer
 	tried  *tally
-	beside string // a directory for what a power cut leaves
+	cutDir string // a directory for what a power cut leaves
 }
 
 const scriptSegmentBytes = 300 // two or three events
@@ -108,18 +108,18 @@ func (s *script) run() error {
 	for _, writes := range []int{7, 5} {
 		if err := s.open(); err != nil {
 			s.tried.add("Open failed")
-			return s.judge(err)
+			return s.unexplained(err)
 		}
 		for range writes {
 			err := s.write(s.drawEvent())
 			if err != nil {
 				s.tried.add("a write failed")
-				return errors.Join(s.judge(err), s.failed(err))
+				return errors.Join(s.unexplained(err), s.checkAfterFailure(err))
 			}
 		}
 		if err := s.close(); err != nil {
 			s.tried.add("Close failed")
-			return s.judge(err)
+			return s.unexplained(err)
 		}
 	}
 	if fired, _ := s.disk.Fired(); fired > 0 {
@@ -130,21 +130,21 @@ func (s *script) run() error {
 	return nil
 }
 
-// judge returns the error if no fault explains it.
-func (s *script) judge(err error) error {
-	if fired, _ := s.disk.Fired(); fired == 0 || inexcusable(err) {
+// unexplained returns the error if no fault explains it.
+func (s *script) unexplained(err error) error {
+	if fired, _ := s.disk.Fired(); fired == 0 || isBug(err) {
 		return err
 	}
 	return nil
 }
 
 // failed holds a store to what it must do after a write has failed.
-func (s *script) failed(first error) error {
+func (s *script) checkAfterFailure(first error) error {
 	if !errors.Is(first, migrationlog.ErrFailed) {
 		return broken("D6: the write failed with %w, which is not ErrFailed", first)
 	}
 	for range 2 {
-		if _, err := hand(s.store, s.drawEvent()); !errors.Is(err, migrationlog.ErrFailed) {
+		if _, err := submit(s.store, s.drawEvent()); !errors.Is(err, migrationlog.ErrFailed) {
 			return broken("D6: a write after the failed one returned %v", err)
 		}
 		if err := s.store.Health(); !errors.Is(err, migrationlog.ErrFailed) {
@@ -185,7 +185,7 @@ func (s *script) recover(n int) error {
 
 // cutAndCheck cuts the power now and opens what is left.
 func (s *script) cutAndCheck(luck simos.Luck) error {
-	return checkCut(s.beside, s.disk.Cut(len(s.disk.Ops()), luck), s.known.clone())
+	return checkCut(s.cutDir, s.disk.Cut(len(s.disk.Ops()), luck), s.known.clone())
 }
 
 // checkCut opens what a power cut left, and holds it against what is known.

@@ -16,21 +16,21 @@ import (
 	"migrationlog/replay"
 )
 
-// claim is an event, encoded, at a number.
-type claim struct {
+// numberedEvent is an event, encoded, at a number.
+type numberedEvent struct {
 	seq  uint64
 	body string
 }
 
 // history is what may be in a log and what must be.
 type history struct {
-	must map[uint64]string // acknowledged, or shown by a store that was opened
-	may  map[claim]bool    // handed to the log
-	lost map[uint64]bool   // to damage, not to a power cut: a report may say they had been acknowledged
+	must map[uint64]string      // acknowledged, or shown by a store that was opened
+	may  map[numberedEvent]bool // handed to the log
+	lost map[uint64]bool        // to damage, not to a power cut: a report may say they had been acknowledged
 }
 
 func newHistory() history {
-	return history{must: map[uint64]string{}, may: map[claim]bool{}}
+	return history{must: map[uint64]string{}, may: map[numberedEvent]bool{}}
 }
 
 func (h history) clone() history {
@@ -38,7 +38,7 @@ func (h history) clone() history {
 }
 
 // hand notes an event that may be in the log from now on.
-func (h history) hand(seq uint64, body string) { h.may[claim{seq, body}] = true }
+func (h history) mayHave(seq uint64, body string) { h.may[numberedEvent{seq, body}] = true }
 
 // brokenError says which promise is broken. No fault excuses it.
 type brokenError struct{ error }
@@ -47,8 +47,8 @@ func broken(format string, arguments ...any) error {
 	return brokenError{fmt.Errorf(format, arguments...)}
 }
 
-// inexcusable reports whether an error is one that no fault explains.
-func inexcusable(err error) bool {
+// isBug reports whether an error is one that no fault explains.
+func isBug(err error) bool {
 	return errors.As(err, &brokenError{}) || errors.As(err, &simos.EndlessError{})
 }
 
@@ -56,10 +56,10 @@ func inexcusable(err error) bool {
 // the number had another event before.
 func (h history) promise(seq uint64, body string) error {
 	if had, ok := h.must[seq]; ok && had != body {
-		return broken("D3: seq %d was %s and is now %s", seq, told(had), told(body))
+		return broken("D3: seq %d was %s and is now %s", seq, describe(had), describe(body))
 	}
 	h.must[seq] = body
-	h.hand(seq, body)
+	h.mayHave(seq, body)
 	return nil
 }
 
@@ -69,14 +69,14 @@ func (h history) check(found map[uint64]string) error {
 	for _, seq := range sortedKeys(h.must) {
 		switch body, ok := found[seq]; {
 		case !ok:
-			wrong = append(wrong, broken("D1: seq %d is gone, %s", seq, told(h.must[seq])))
+			wrong = append(wrong, broken("D1: seq %d is gone, %s", seq, describe(h.must[seq])))
 		case body != h.must[seq]:
-			wrong = append(wrong, broken("D3: seq %d was %s and is now %s", seq, told(h.must[seq]), told(body)))
+			wrong = append(wrong, broken("D3: seq %d was %s and is now %s", seq, describe(h.must[seq]), describe(body)))
 		}
 	}
 	for _, seq := range sortedKeys(found) {
-		if !h.may[claim{seq, found[seq]}] {
-			wrong = append(wrong, broken("D3: seq %d is invented, %s", seq, told(found[seq])))
+		if !h.may[numberedEvent{seq, found[seq]}] {
+			wrong = append(wrong, broken("D3: seq %d is invented, %s", seq, describe(found[seq])))
 		}
 	}
 	return errors.Join(wrong...)
@@ -131,7 +131,7 @@ func encode(e checkpoint.Event) string {
 }
 
 // told is an event as a person reads it.
-func told(body string) string {
+func describe(body string) string {
 	e, err := checkpoint.DecodeEvent([]byte(body))
 	if err != nil {
 		return fmt.Sprintf("%x", body)

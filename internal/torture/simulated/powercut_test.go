@@ -50,12 +50,12 @@ type cutCase struct {
 }
 
 func (c *cutCase) try() error {
-	life, err := c.live(1, &simos.Image{Entries: map[string]*simos.Image{}}, newHistory(), 3+c.rng.IntN(10))
+	first, err := c.runSession(1, &simos.Image{Entries: map[string]*simos.Image{}}, newHistory(), 3+c.rng.IntN(10))
 	if err != nil {
 		return err
 	}
 	for range cutsPerRecord {
-		if err := c.cut(life, 1); err != nil {
+		if err := c.cut(first, 1); err != nil {
 			return err
 		}
 	}
@@ -63,7 +63,7 @@ func (c *cutCase) try() error {
 }
 
 // life is what a writer did, from the moment it opened the log.
-type life struct {
+type session struct {
 	disk   *simos.Disk
 	before history // when it began
 	after  history
@@ -71,17 +71,17 @@ type life struct {
 
 // live writes the image into a directory, opens the log in it and goes on from
 // there.
-func (c *cutCase) live(depth int, image *simos.Image, before history, steps int) (l life, err error) {
+func (c *cutCase) runSession(depth int, image *simos.Image, before history, steps int) (s session, err error) {
 	c.dirs++
 	dir := filepath.Join(c.dir, fmt.Sprint(c.dirs))
 	if err := image.Write(dir); err != nil {
-		return l, err
+		return s, err
 	}
-	l = life{disk: simos.WatchImage(dir, image), before: before}
-	w := newWriter(dir, l.disk, c.rng, before.clone())
+	s = session{disk: simos.WatchImage(dir, image), before: before}
+	w := newWriter(dir, s.disk, c.rng, before.clone())
 	defer func() {
-		l.disk.Stop()
-		l.after = w.known
+		s.disk.Stop()
+		s.after = w.known
 		if w.store != nil {
 			w.store.Close()
 		}
@@ -95,7 +95,7 @@ func (c *cutCase) live(depth int, image *simos.Image, before history, steps int)
 		begin = w.stop
 	}
 	if err := begin(); err != nil {
-		return l, err
+		return s, err
 	}
 	report := w.store.Report()
 	for range steps {
@@ -104,43 +104,43 @@ func (c *cutCase) live(depth int, image *simos.Image, before history, steps int)
 			do = w.stop
 		}
 		if err := do(); err != nil {
-			return l, err
+			return s, err
 		}
 	}
 	if err := w.close(); err != nil || depth == 1 {
-		return l, err
+		return s, err
 	}
 	c.openings++
 	if err := w.open(); err != nil {
-		return l, err
+		return s, err
 	}
 	again := w.store.Report()
 	if !reflect.DeepEqual(report.Lost, again.Lost) || !reflect.DeepEqual(report.AcknowledgedLost, again.AcknowledgedLost) {
-		return l, broken("D7: the first Open reports %v lost and %v of them acknowledged, the second %v and %v",
+		return s, broken("D7: the first Open reports %v lost and %v of them acknowledged, the second %v and %v",
 			report.Lost, report.AcknowledgedLost, again.Lost, again.AcknowledgedLost)
 	}
-	return l, w.close()
+	return s, w.close()
 }
 
 // cut cuts the power somewhere in a life, and begins the next with what is left.
-func (c *cutCase) cut(l life, depth int) error {
-	ops := l.disk.Ops()
+func (c *cutCase) cut(s session, depth int) error {
+	ops := s.disk.Ops()
 	at := c.rng.IntN(len(ops) + 1)
-	image := l.disk.Cut(at, simos.DrawLuck(c.rng))
+	image := s.disk.Cut(at, simos.DrawLuck(c.rng))
 	c.cuts++
 	kind := simos.OpKind("nothing")
 	if at > 0 {
 		kind = ops[at-1].Kind
 	}
 	c.tried.see(fmt.Sprintf("depth %d, after %s", depth, kind), image.Hash())
-	known, err := l.before.promisedAt(ops[:at])
+	known, err := s.before.promisedAt(ops[:at])
 	if err != nil {
 		return err
 	}
-	for event := range l.after.may {
+	for event := range s.after.may {
 		known.may[event] = true
 	}
-	next, err := c.live(depth+1, image, known, c.rng.IntN(3))
+	next, err := c.runSession(depth+1, image, known, c.rng.IntN(3))
 	if err != nil {
 		return fmt.Errorf("cut %d of depth %d, after operation %d (%s)%s:\n%w", c.cuts, depth, at, kind, keep(image), err)
 	}

@@ -28,7 +28,7 @@ import (
 func TestD7_FaultInRecovery(t *testing.T) {
 	tried := newTally()
 	var cases []func(n int, dir string) error
-	for _, w := range wounds(t) {
+	for _, w := range corruptions(t) {
 		calls, ops := w.observe(t)
 		for _, f := range waysToFail(calls) {
 			cases = append(cases, func(n int, dir string) error {
@@ -57,9 +57,9 @@ func TestD7_FaultInRecovery(t *testing.T) {
 
 // observe opens the wounded log. It returns how many calls that makes, and how many
 // operations.
-func (w wound) observe(t *testing.T) (calls, ops int) {
+func (w corruption) observe(t *testing.T) (calls, ops int) {
 	dir := filepath.Join(memDir(t), "disk")
-	p, err := w.admit(dir)
+	p, err := w.prepare(dir)
 	require.NoError(t, err, w.name)
 	defer p.disk.Stop()
 	s, err := openStore(p.dir, &p.opts)
@@ -70,25 +70,25 @@ func (w wound) observe(t *testing.T) (calls, ops int) {
 	return calls, ops
 }
 
-// patient is a wounded log that is being opened.
-type patient struct {
+// damagedLog is a wounded log that is being opened.
+type damagedLog struct {
 	*writer
-	wound wound
-	disk  *simos.Disk
-	hole  bool // a power cut left a part of the torn write, and zeros in place of its beginning
+	corruption corruption
+	disk       *simos.Disk
+	hole       bool // a power cut left a part of the torn write, and zeros in place of its beginning
 }
 
-func (w wound) admit(dir string) (*patient, error) {
+func (w corruption) prepare(dir string) (*damagedLog, error) {
 	if err := w.image.Write(dir); err != nil {
 		return nil, err
 	}
 	disk := simos.WatchImage(dir, w.image)
 	writer := newWriter(dir, disk, rand.New(rand.NewPCG(1, 2)), w.known.clone())
-	return &patient{writer: writer, wound: w, disk: disk}, nil
+	return &damagedLog{writer: writer, corruption: w, disk: disk}, nil
 }
 
-func (w wound) tryFault(f failure, n int, dir string, tried *tally) error {
-	p, err := w.admit(filepath.Join(dir, "disk"))
+func (w corruption) tryFault(f failure, n int, dir string, tried *tally) error {
+	p, err := w.prepare(filepath.Join(dir, "disk"))
 	if err != nil {
 		return err
 	}
@@ -100,8 +100,8 @@ func (w wound) tryFault(f failure, n int, dir string, tried *tally) error {
 	return nil
 }
 
-func (w wound) tryKill(call, n int, dir string, tried *tally) error {
-	p, err := w.admit(filepath.Join(dir, "disk"))
+func (w corruption) tryKill(call, n int, dir string, tried *tally) error {
+	p, err := w.prepare(filepath.Join(dir, "disk"))
 	if err != nil {
 		return err
 	}
@@ -112,8 +112,8 @@ func (w wound) tryKill(call, n int, dir string, tried *tally) error {
 	return nil
 }
 
-func (w wound) tryCut(at int, luck string, n int, dir string, tried *tally) error {
-	p, err := w.admit(filepath.Join(dir, "disk"))
+func (w corruption) tryCut(at int, luck string, n int, dir string, tried *tally) error {
+	p, err := w.prepare(filepath.Join(dir, "disk"))
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (w wound) tryCut(at int, luck string, n int, dir string, tried *tally) erro
 	p.disk.Stop()
 	after := w
 	after.image = p.disk.Cut(at, how)
-	next, err := after.admit(filepath.Join(dir, "next"))
+	next, err := after.prepare(filepath.Join(dir, "next"))
 	if err != nil || !tried.see(w.name, next.disk.Hash()) {
 		return err
 	}
@@ -139,8 +139,8 @@ func (w wound) tryCut(at int, luck string, n int, dir string, tried *tally) erro
 
 // hasHole reports whether the torn write lost its beginning, and not all of the rest. Then it
 // cannot be told from a damaged frame.
-func (p *patient) hasHole() (bool, error) {
-	torn := p.wound.torn
+func (p *damagedLog) hasHole() (bool, error) {
+	torn := p.corruption.torn
 	if torn == nil {
 		return false, nil
 	}
@@ -152,9 +152,9 @@ func (p *patient) hasHole() (bool, error) {
 	return rest[0] == 0 && len(bytes.Trim(rest, "\x00")) > 0, nil
 }
 
-func (p *patient) interruptAndRecover(n int, dir string, tried *tally) error {
+func (p *damagedLog) interruptAndRecover(n int, dir string, tried *tally) error {
 	defer p.disk.Stop()
-	if err := p.interrupt(); err != nil || !tried.see(p.wound.name, p.disk.Hash()) {
+	if err := p.interrupt(); err != nil || !tried.see(p.corruption.name, p.disk.Hash()) {
 		return err
 	}
 	return p.recover(filepath.Join(dir, "cut"), n)
@@ -162,9 +162,9 @@ func (p *patient) interruptAndRecover(n int, dir string, tried *tally) error {
 
 // interrupt opens the log while something may go wrong, and ends that. The log must not
 // stay locked.
-func (p *patient) interrupt() error {
+func (p *damagedLog) interrupt() error {
 	s, err := openStore(p.dir, &p.opts)
-	if err != nil && inexcusable(err) {
+	if err != nil && isBug(err) {
 		return err
 	}
 	if err == nil {
@@ -182,7 +182,7 @@ func (p *patient) interrupt() error {
 }
 
 // recover opens the log, goes on, and cuts the power.
-func (p *patient) recover(beside string, n int) error {
+func (p *damagedLog) recover(cutDir string, n int) error {
 	defer p.disk.Stop()
 	if err := p.check(); err != nil {
 		return err
@@ -196,10 +196,10 @@ func (p *patient) recover(beside string, n int) error {
 	ops := len(p.disk.Ops())
 	for _, luck := range []simos.Luck{{}, simos.DrawLuck(draw(n))} {
 		image := p.disk.Cut(ops, luck)
-		if err := p.wound.keeps(image); err != nil {
+		if err := p.corruption.checkOriginals(image); err != nil {
 			return fmt.Errorf("after a power cut: %w", err)
 		}
-		if err := checkCut(beside, image, p.known.clone()); err != nil {
+		if err := checkCut(cutDir, image, p.known.clone()); err != nil {
 			return err
 		}
 	}
@@ -210,7 +210,7 @@ func (p *patient) recover(beside string, n int) error {
 }
 
 // check opens the log and holds its report against what was inflicted.
-func (p *patient) check() error {
+func (p *damagedLog) check() error {
 	p.opts.VerifyAll = true // what a snapshot spares reading is not told of
 	defer func() { p.opts.VerifyAll = false }()
 	if err := p.open(); err != nil {
@@ -220,20 +220,20 @@ func (p *patient) check() error {
 	if err := p.close(); err != nil {
 		return err
 	}
-	if p.hole && slices.Equal(report.Lost, p.wound.withTorn) {
-		p.wound.lost = p.wound.withTorn // see docs/DURABILITY.md: a power cut can leave a hole in the last write
+	if p.hole && slices.Equal(report.Lost, p.corruption.withTorn) {
+		p.corruption.lost = p.corruption.withTorn // see docs/DURABILITY.md: a power cut can leave a hole in the last write
 	}
-	if !slices.Equal(report.Lost, p.wound.lost) {
-		return broken("D5: %v are reported as lost, and %v are", report.Lost, p.wound.lost)
+	if !slices.Equal(report.Lost, p.corruption.lost) {
+		return broken("D5: %v are reported as lost, and %v are", report.Lost, p.corruption.lost)
 	}
-	if !slices.Equal(report.AcknowledgedLost, p.wound.acknowledged) {
-		return broken("D5: %v are reported as acknowledged and lost, and %v are", report.AcknowledgedLost, p.wound.acknowledged)
+	if !slices.Equal(report.AcknowledgedLost, p.corruption.acknowledged) {
+		return broken("D5: %v are reported as acknowledged and lost, and %v are", report.AcknowledgedLost, p.corruption.acknowledged)
 	}
-	return p.wound.keeps(simos.ReadImage(filepath.Dir(filepath.Dir(p.dir))))
+	return p.corruption.checkOriginals(simos.ReadImage(filepath.Dir(filepath.Dir(p.dir))))
 }
 
 // keeps reports what of the originals is nowhere on the disk.
-func (w wound) keeps(image *simos.Image) error {
+func (w corruption) checkOriginals(image *simos.Image) error {
 	for _, original := range w.originals {
 		if !contains(image, []byte(original)) {
 			return broken("D4: nowhere on the disk is %.60q", original)

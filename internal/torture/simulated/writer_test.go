@@ -83,12 +83,12 @@ func (w *writer) drawUpsert(id checkpoint.MigrationID) checkpoint.Event {
 func (w *writer) write(e checkpoint.Event) error {
 	body := encode(e)
 	free := w.store.Stats().LastSeq + 1
-	r, err := hand(w.store, e)
+	r, err := submit(w.store, e)
 	if errors.Is(err, migrationlog.ErrFailed) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		for seq := range uint64(maxTogether) {
-			w.known.hand(free+seq, body)
+			w.known.mayHave(free+seq, body)
 		}
 	}
 	if err != nil || !r.Appended() {
@@ -114,7 +114,7 @@ func (w *writer) append(n int) error {
 	return nil
 }
 
-func hand(s *migrationlog.Store, e checkpoint.Event) (migrationlog.Receipt, error) {
+func submit(s *migrationlog.Store, e checkpoint.Event) (migrationlog.Receipt, error) {
 	switch e := e.(type) {
 	case checkpoint.Upserted:
 		return s.Upsert(e.Checkpoint)
@@ -152,7 +152,7 @@ func (w *writer) writeAll(n int) error {
 	if errors.Is(err, migrationlog.ErrFailed) {
 		for i, e := range events {
 			for seq := range uint64(i + 1) { // those before it may have changed nothing
-				w.known.hand(free+seq, encode(e))
+				w.known.mayHave(free+seq, encode(e))
 			}
 		}
 	}
@@ -203,7 +203,7 @@ func (w *writer) stop() error {
 	}
 	for range 3 {
 		err := w.step()
-		if fired, _ := w.disk.Fired(); err != nil && fired == before || inexcusable(err) {
+		if fired, _ := w.disk.Fired(); err != nil && fired == before || isBug(err) {
 			return err
 		}
 		if err != nil {

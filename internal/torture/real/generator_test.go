@@ -17,23 +17,23 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// author makes up events. No two of one author are equal, and none is equal to
-// one of an author with another origin.
-type author struct {
+// generator makes up events. No two of one generator are equal, and none is equal to
+// one of an generator with another origin.
+type generator struct {
 	r         *rand.Rand
 	clock     uint64 // the last event's timestamp: it is what makes an event unique
 	longEvery int    // one abort in so many has a long reason; 0 is none
 }
 
-func newAuthor(r *rand.Rand, origin uint64) *author {
-	return &author{r: r, clock: origin << 32}
+func newGenerator(r *rand.Rand, origin uint64) *generator {
+	return &generator{r: r, clock: origin << 32}
 }
 
-func (a *author) id() checkpoint.MigrationID {
+func (a *generator) id() checkpoint.MigrationID {
 	return checkpoint.MigrationID{byte(1 + a.r.IntN(8))}
 }
 
-func (a *author) event() checkpoint.Event {
+func (a *generator) event() checkpoint.Event {
 	a.clock++
 	switch k := a.r.IntN(20); {
 	case k < 3:
@@ -44,7 +44,7 @@ func (a *author) event() checkpoint.Event {
 	return a.upsert()
 }
 
-func (a *author) upsert() checkpoint.Event {
+func (a *generator) upsert() checkpoint.Event {
 	n := a.r.Uint64N(1 << uint(1+a.r.IntN(60)))
 	payloads := []checkpoint.Payload{
 		checkpoint.AddLearner{VShardID: uint32(n), SourceNode: n, TargetNode: n / 2, SourceGroup: n / 3},
@@ -61,7 +61,7 @@ func (a *author) upsert() checkpoint.Event {
 	return checkpoint.Upserted{Checkpoint: c}
 }
 
-func (a *author) reason() string {
+func (a *generator) reason() string {
 	sizeBytes := a.r.IntN(60)
 	if a.longEvery > 0 && a.r.IntN(a.longEvery) == 0 {
 		sizeBytes = a.r.IntN(40_000)
@@ -69,7 +69,7 @@ func (a *author) reason() string {
 	return strings.Repeat("unreachable ", sizeBytes/12)
 }
 
-func (a *author) compensations() []checkpoint.Compensation {
+func (a *generator) compensations() []checkpoint.Compensation {
 	if a.r.IntN(2) == 0 {
 		return nil
 	}
@@ -96,7 +96,7 @@ func write(s *migrationlog.Store, event checkpoint.Event) (migrationlog.Receipt,
 func body(e checkpoint.Event) string {
 	b, err := checkpoint.EncodeEvent(e)
 	if err != nil {
-		panic(err) // an author's events are sound
+		panic(err) // an generator's events are sound
 	}
 	return string(b)
 }

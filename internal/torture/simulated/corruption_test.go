@@ -17,8 +17,8 @@ import (
 	"migrationlog/replay"
 )
 
-// wound is a disk with a log that an Open has to repair.
-type wound struct {
+// corruption is a disk with a log that an Open has to repair.
+type corruption struct {
 	name         string
 	image        *simos.Image
 	known        history
@@ -29,8 +29,8 @@ type wound struct {
 	originals    []string          // bytes that no repair may delete
 }
 
-// surgeon inflicts one wound on a copy of a small log.
-type surgeon struct {
+// corruptor inflicts one corruption on a copy of a small log.
+type corruptor struct {
 	t         *testing.T
 	dir       string          // of the log
 	records   []replay.Record // all that the log had
@@ -40,56 +40,56 @@ type surgeon struct {
 	originals []string
 }
 
-// wounds are the same small log in every state that an Open repairs.
-func wounds(t *testing.T) []wound {
-	sound, known, records := smallLog(t)
+// corruptions are the same small log in every state that an Open repairs.
+func corruptions(t *testing.T) []corruption {
+	intact, known, records := smallLog(t)
 	last := len(records) - 1
 	middle := records[last/2].Segment
-	var all []wound
+	var all []corruption
 	for _, w := range []struct {
 		name    string
-		inflict func(*surgeon)
+		corrupt func(*corruptor)
 	}{
-		{"sound", func(s *surgeon) {}},
-		{"torn in its body", func(s *surgeon) { s.tear(records[last].Length - 1) }},
-		{"torn in its header", func(s *surgeon) { s.tear(5) }},
-		{"torn in its prefix", func(s *surgeon) { s.tear(0) }},
-		{"torn, and it had been durable", func(s *surgeon) { s.tear(5); s.durable(s.last()) }},
-		{"cut between two frames", func(s *surgeon) { s.cut(1) }},
-		{"older segments beside a newer snapshot", func(s *surgeon) { s.cut(1); s.writeWatermarks(s.last() - 1) }},
-		{"the same, and the snapshot's body damaged", func(s *surgeon) { s.cut(1); s.writeWatermarks(s.last() - 1); s.flipSnapshot() }},
-		{"torn behind a damaged frame, and the watermark behind", func(s *surgeon) {
+		{"sound", func(s *corruptor) {}},
+		{"torn in its body", func(s *corruptor) { s.tear(records[last].Length - 1) }},
+		{"torn in its header", func(s *corruptor) { s.tear(5) }},
+		{"torn in its prefix", func(s *corruptor) { s.tear(0) }},
+		{"torn, and it had been durable", func(s *corruptor) { s.tear(5); s.durable(s.last()) }},
+		{"cut between two frames", func(s *corruptor) { s.cut(1) }},
+		{"older segments beside a newer snapshot", func(s *corruptor) { s.cut(1); s.writeWatermarks(s.last() - 1) }},
+		{"the same, and the snapshot's body damaged", func(s *corruptor) { s.cut(1); s.writeWatermarks(s.last() - 1); s.flipSnapshot() }},
+		{"torn behind a damaged frame, and the watermark behind", func(s *corruptor) {
 			s.flip(last - 1)
 			s.tear(records[last].Length - 1) // its header proves that the one before was durable
 			s.writeWatermarks(1)
 		}},
-		{"the last segment empty", func(s *surgeon) { s.cut(s.inLast()) }},
-		{"zeros behind the end", func(s *surgeon) { s.grow(600) }},
-		{"first frame damaged", func(s *surgeon) { s.flip(0) }},
-		{"a frame in the middle damaged", func(s *surgeon) { s.flip(last / 2) }},
-		{"last frame damaged", func(s *surgeon) { s.flip(last) }},
-		{"last frame damaged, beyond the watermark", func(s *surgeon) { s.flip(last); s.durable(s.last() - 1) }},
-		{"torn and damaged", func(s *surgeon) { s.flip(last - 1); s.tear(5) }},
-		{"watermark damaged", func(s *surgeon) { s.replace("WATERMARK", "watermark?") }},
-		{"watermark missing", func(s *surgeon) { s.remove("WATERMARK") }},
-		{"copy of the watermark damaged", func(s *surgeon) { s.replace("wal/WATERMARK", "watermark?") }},
-		{"watermark behind", func(s *surgeon) { s.durable(2) }},
-		{"watermarks on their way", func(s *surgeon) { s.put("WATERMARK.new", "half"); s.put("wal/WATERMARK.new", "half") }},
-		{"watermark damaged, and cut between two frames", func(s *surgeon) { s.replace("WATERMARK", "watermark?"); s.cut(1) }},
-		{"a length damaged in the last segment", func(s *surgeon) { s.flipAt(last, -1) }},
-		{"strays", (*surgeon).stray},
-		{"manifest damaged", func(s *surgeon) { s.replace("MANIFEST", "manifest?") }},
-		{"manifest missing", func(s *surgeon) { s.remove("MANIFEST") }},
-		{"copy of the manifest damaged", func(s *surgeon) { s.replace("wal/MANIFEST", "copy?") }},
-		{"copy of the manifest missing", func(s *surgeon) { s.remove("wal/MANIFEST") }},
-		{"manifests on their way", func(s *surgeon) { s.put("MANIFEST.new", "half"); s.put("wal/MANIFEST.new", "half") }},
-		{"a segment missing", func(s *surgeon) { s.removeSegment(middle) }},
-		{"an empty segment behind the end", func(s *surgeon) { s.put(fmt.Sprintf("wal/%020d", records[last].Seq+1), "") }},
-		{"newest snapshot damaged", func(s *surgeon) { s.put(s.snapshot(0), "snapshot?") }},
-		{"snapshots damaged", func(s *surgeon) { s.put(s.snapshot(0), "snapshot?"); s.put(s.snapshot(1), "snapshot!") }},
-		{"snapshots missing", func(s *surgeon) { s.remove(s.snapshot(0)); s.remove(s.snapshot(0)) }},
-		{"a snapshot on its way", func(s *surgeon) { s.put("snapshots/00000000000000000099.new", "half") }},
-		{"all at once", func(s *surgeon) {
+		{"the last segment empty", func(s *corruptor) { s.cut(s.inLast()) }},
+		{"zeros behind the end", func(s *corruptor) { s.grow(600) }},
+		{"first frame damaged", func(s *corruptor) { s.flip(0) }},
+		{"a frame in the middle damaged", func(s *corruptor) { s.flip(last / 2) }},
+		{"last frame damaged", func(s *corruptor) { s.flip(last) }},
+		{"last frame damaged, beyond the watermark", func(s *corruptor) { s.flip(last); s.durable(s.last() - 1) }},
+		{"torn and damaged", func(s *corruptor) { s.flip(last - 1); s.tear(5) }},
+		{"watermark damaged", func(s *corruptor) { s.replace("WATERMARK", "watermark?") }},
+		{"watermark missing", func(s *corruptor) { s.remove("WATERMARK") }},
+		{"copy of the watermark damaged", func(s *corruptor) { s.replace("wal/WATERMARK", "watermark?") }},
+		{"watermark behind", func(s *corruptor) { s.durable(2) }},
+		{"watermarks on their way", func(s *corruptor) { s.put("WATERMARK.new", "half"); s.put("wal/WATERMARK.new", "half") }},
+		{"watermark damaged, and cut between two frames", func(s *corruptor) { s.replace("WATERMARK", "watermark?"); s.cut(1) }},
+		{"a length damaged in the last segment", func(s *corruptor) { s.flipAt(last, -1) }},
+		{"strays", (*corruptor).stray},
+		{"manifest damaged", func(s *corruptor) { s.replace("MANIFEST", "manifest?") }},
+		{"manifest missing", func(s *corruptor) { s.remove("MANIFEST") }},
+		{"copy of the manifest damaged", func(s *corruptor) { s.replace("wal/MANIFEST", "copy?") }},
+		{"copy of the manifest missing", func(s *corruptor) { s.remove("wal/MANIFEST") }},
+		{"manifests on their way", func(s *corruptor) { s.put("MANIFEST.new", "half"); s.put("wal/MANIFEST.new", "half") }},
+		{"a segment missing", func(s *corruptor) { s.removeSegment(middle) }},
+		{"an empty segment behind the end", func(s *corruptor) { s.put(fmt.Sprintf("wal/%020d", records[last].Seq+1), "") }},
+		{"newest snapshot damaged", func(s *corruptor) { s.put(s.snapshot(0), "snapshot?") }},
+		{"snapshots damaged", func(s *corruptor) { s.put(s.snapshot(0), "snapshot?"); s.put(s.snapshot(1), "snapshot!") }},
+		{"snapshots missing", func(s *corruptor) { s.remove(s.snapshot(0)); s.remove(s.snapshot(0)) }},
+		{"a snapshot on its way", func(s *corruptor) { s.put("snapshots/00000000000000000099.new", "half") }},
+		{"all at once", func(s *corruptor) {
 			s.stray()
 			s.replace("wal/MANIFEST", "copy?")
 			s.flip(0)
@@ -97,22 +97,22 @@ func wounds(t *testing.T) []wound {
 		}},
 	} {
 		disk := filepath.Join(memDir(t), "disk")
-		require.NoError(t, sound.Write(disk))
-		s := &surgeon{t: t, dir: filepath.Join(disk, logPath), records: records, watermark: records[last].Seq}
-		w.inflict(s)
+		require.NoError(t, intact.Write(disk))
+		s := &corruptor{t: t, dir: filepath.Join(disk, logPath), records: records, watermark: records[last].Seq}
+		w.corrupt(s)
 		lost, acknowledged := s.reported(s.last()), s.reported(s.watermark)
 		var torn *replay.Record
 		if s.torn {
 			torn = &records[last]
 		}
 		s.torn = false
-		all = append(all, wound{
+		all = append(all, corruption{
 			name: w.name, image: simos.ReadImage(disk), known: s.survivors(known), lost: lost, withTorn: s.reported(s.last()), torn: torn,
 			acknowledged: acknowledged, originals: s.originals,
 		})
 	}
 	nothing := &simos.Image{Entries: map[string]*simos.Image{}}
-	return append(all, wound{name: "no log yet", image: nothing, known: newHistory()})
+	return append(all, corruption{name: "no log yet", image: nothing, known: newHistory()})
 }
 
 // smallLog is a closed log of three segments or more, with two frames in the
@@ -144,45 +144,45 @@ func recordsIn(t *testing.T, dir string) (records []replay.Record) {
 	return records
 }
 
-func (s *surgeon) path(name string) string { return filepath.Join(s.dir, name) }
+func (s *corruptor) path(name string) string { return filepath.Join(s.dir, name) }
 
-func (s *surgeon) segment(i int) string { return s.path("wal/" + s.records[i].Segment) }
+func (s *corruptor) segment(i int) string { return s.path("wal/" + s.records[i].Segment) }
 
-func (s *surgeon) read(path string) []byte {
+func (s *corruptor) read(path string) []byte {
 	b, err := os.ReadFile(path)
 	require.NoError(s.t, err)
 	return b
 }
 
 // put makes a file that no repair has to keep.
-func (s *surgeon) put(name, text string) {
+func (s *corruptor) put(name, text string) {
 	require.NoError(s.t, os.WriteFile(s.path(name), []byte(text), 0o640))
 }
 
 // replace makes a file that a repair has to keep.
-func (s *surgeon) replace(name, text string) {
+func (s *corruptor) replace(name, text string) {
 	s.put(name, text)
 	s.originals = append(s.originals, text)
 }
 
-func (s *surgeon) remove(name string) { require.NoError(s.t, os.Remove(s.path(name))) }
+func (s *corruptor) remove(name string) { require.NoError(s.t, os.Remove(s.path(name))) }
 
 // snapshot is one of the log's, counted from the newest.
-func (s *surgeon) snapshot(i int) string {
+func (s *corruptor) snapshot(i int) string {
 	names, err := segment.SnapshotNames(os.DirFS(s.dir))
 	require.NoError(s.t, err)
 	return segment.SnapshotDir + "/" + names[i]
 }
 
 // flipSnapshot damages the body of the newest snapshot.
-func (s *surgeon) flipSnapshot() {
+func (s *corruptor) flipSnapshot() {
 	name := s.snapshot(0)
 	b := s.read(s.path(name))
 	b[len(b)-1] ^= 1
 	s.replace(name, string(b))
 }
 
-func (s *surgeon) stray() {
+func (s *corruptor) stray() {
 	for _, name := range []string{"00000000000000000003.START", "00000000000000000001.END", "notes"} {
 		s.replace("wal/"+name, "stray "+name)
 	}
@@ -191,7 +191,7 @@ func (s *surgeon) stray() {
 }
 
 // tear leaves so many bytes of the last frame.
-func (s *surgeon) tear(bytes int64) {
+func (s *corruptor) tear(bytes int64) {
 	i := len(s.records) - 1
 	r := s.records[i]
 	kept := s.read(s.segment(i))[:r.Offset+bytes]
@@ -202,7 +202,7 @@ func (s *surgeon) tear(bytes int64) {
 }
 
 // cut takes the last frames off.
-func (s *surgeon) cut(frames int) {
+func (s *corruptor) cut(frames int) {
 	kept := s.records[:len(s.records)-frames]
 	for _, r := range s.records[len(kept):] {
 		s.gone = append(s.gone, r.Seq)
@@ -215,7 +215,7 @@ func (s *surgeon) cut(frames int) {
 }
 
 // inLast is the number of frames in the last segment.
-func (s *surgeon) inLast() (n int) {
+func (s *corruptor) inLast() (n int) {
 	for _, r := range s.records {
 		if r.Segment == s.records[len(s.records)-1].Segment {
 			n++
@@ -224,10 +224,10 @@ func (s *surgeon) inLast() (n int) {
 	return n
 }
 
-func (s *surgeon) last() uint64 { return s.records[len(s.records)-1].Seq }
+func (s *corruptor) last() uint64 { return s.records[len(s.records)-1].Seq }
 
 // durable sets the watermark back, or forth again. A snapshot of a later event would prove more.
-func (s *surgeon) durable(seq uint64) {
+func (s *corruptor) durable(seq uint64) {
 	s.watermark = seq
 	names, err := segment.SnapshotNames(os.DirFS(s.dir))
 	require.NoError(s.t, err)
@@ -239,7 +239,7 @@ func (s *surgeon) durable(seq uint64) {
 	s.writeWatermarks(seq)
 }
 
-func (s *surgeon) writeWatermarks(seq uint64) {
+func (s *corruptor) writeWatermarks(seq uint64) {
 	reader, err := replay.Open(s.dir)
 	require.NoError(s.t, err)
 	for _, name := range segment.WatermarkNames {
@@ -247,19 +247,19 @@ func (s *surgeon) writeWatermarks(seq uint64) {
 	}
 }
 
-func (s *surgeon) grow(bytes int) {
+func (s *corruptor) grow(bytes int) {
 	i := len(s.records) - 1
 	require.NoError(s.t, os.WriteFile(s.segment(i), append(s.read(s.segment(i)), make([]byte, bytes)...), 0o640))
 }
 
 // flip damages the end of a frame's body.
-func (s *surgeon) flip(i int) {
+func (s *corruptor) flip(i int) {
 	s.flipAt(i, s.records[i].Length-1)
 	s.gone = append(s.gone, s.records[i].Seq)
 }
 
 // flipAt damages a byte, counted from the beginning of a frame.
-func (s *surgeon) flipAt(i int, at int64) {
+func (s *corruptor) flipAt(i int, at int64) {
 	r := s.records[i]
 	b := s.read(s.segment(i))
 	b[r.Offset+at] ^= 0x10
@@ -267,7 +267,7 @@ func (s *surgeon) flipAt(i int, at int64) {
 	s.originals = append(s.originals, string(b[r.Offset-1:r.Offset+r.Length]))
 }
 
-func (s *surgeon) removeSegment(name string) {
+func (s *corruptor) removeSegment(name string) {
 	s.remove("wal/" + name)
 	for _, r := range s.records {
 		if r.Segment == name {
@@ -277,11 +277,11 @@ func (s *surgeon) removeSegment(name string) {
 }
 
 // survivors is what is known of the log after the operation.
-func (s *surgeon) survivors(known history) history {
+func (s *corruptor) survivors(known history) history {
 	known = known.clone()
 	known.lost = map[uint64]bool{}
 	for _, seq := range s.gone {
-		delete(known.may, claim{seq, known.must[seq]})
+		delete(known.may, numberedEvent{seq, known.must[seq]})
 		delete(known.must, seq)
 		known.lost[seq] = true
 	}
@@ -289,7 +289,7 @@ func (s *surgeon) survivors(known history) history {
 }
 
 // reported are the numbers up to one that a report has to call lost.
-func (s *surgeon) reported(last uint64) (lost []replay.SeqRange) {
+func (s *corruptor) reported(last uint64) (lost []replay.SeqRange) {
 	gone := slices.Sorted(slices.Values(s.gone))
 	if s.torn && s.watermark < s.last() {
 		gone = gone[:len(gone)-1]
