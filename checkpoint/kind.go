@@ -11,8 +11,9 @@ import (
 type Kind uint8
 
 // The kinds of event that this version writes. Each of them needs a line in the table kinds, a case
-// in KindOf, an event type, its encoding and decoding, its NDJSON and its text in replay-tool, and a
-// line in the documents. `go test . ./checkpoint ./cmd/replay-tool -run Kinds` names what is missing.
+// in KindOf, an event type, its encoding and decoding, its NDJSON and its text in replay-tool, and
+// a line in the documents. `go test . ./checkpoint ./cmd/replay-tool -run Kinds` lists the missing
+// parts.
 const (
 	KindUpserted Kind = 1
 	KindAborted  Kind = 2

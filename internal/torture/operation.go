@@ -123,7 +123,7 @@ func addElse(text string) operation {
 	}
 }
 
-// moveDown moves the statement behind the given number of following statements.
+// moveDown moves the statement to after the given number of following statements.
 func moveDown(following int) operation {
 	return func(s *statement) ([]edit, error) {
 		if len(s.next) < following {

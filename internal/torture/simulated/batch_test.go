@@ -15,9 +15,9 @@ import (
 	"migrationlog/internal/torture/simos"
 )
 
-// D6, D1, D3: whichever call fails while batches are appended that go over several
-// segments, those that were acknowledged outlast a power cut, none is acknowledged
-// after one that failed, and of that one there is nothing but whole frames.
+// D6, D1, D3: batches that span several segments are appended, and any one call fails. After a
+// power cut, all acknowledged batches exist. No batch is acknowledged after the failed one. Of the
+// failed batch, only complete frames exist.
 func TestD6_EveryFaultOfABatch(t *testing.T) {
 	dir := memDir(t)
 	disk := simos.Watch(dir)
@@ -41,7 +41,7 @@ func TestD6_EveryFaultOfABatch(t *testing.T) {
 			return err
 		}
 		if fired, _ := disk.Fired(); fired > 0 && err == nil {
-			tried.add("nothing failed for it")
+			tried.add("a call failed, but no error was returned")
 		}
 		for _, luck := range []simos.Luck{{}, simos.FullLuck(), simos.DrawLuck(draw(n))} {
 			cut := filepath.Join(dir, "cut")
@@ -61,16 +61,16 @@ func TestD6_EveryFaultOfABatch(t *testing.T) {
 	t.Logf("%d calls, %d ways to fail:\n%s", disk.Calls(), len(ways), tried)
 }
 
-// batches are so many entries each. A segment takes three or four.
+// batches has the number of entries of each batch. A segment holds three or four entries.
 var batches = []int{1, 10, 3, 9, 1}
 
 const batchSegmentBytes = 300
 
-// batchBody is what the frame with that number holds.
+// batchBody returns the body of the frame with that number.
 func batchBody(seq uint64) string { return fmt.Sprintf("%d%s", seq, strings.Repeat(".", 40)) }
 
-// appendBatches makes a log and appends until something fails. It returns the last
-// number that was acknowledged.
+// appendBatches creates a log and appends all batches, even after one of them fails. It returns the
+// last acknowledged number.
 func appendBatches(disk string) (acknowledged uint64, err error) {
 	log, err := openLog(disk)
 	if err != nil {
@@ -87,7 +87,7 @@ func appendBatches(disk string) (acknowledged uint64, err error) {
 		case err != nil:
 			failed = err
 		case failed != nil:
-			return 0, broken("D6: an append succeeded after one that failed: %w", failed)
+			return 0, broken("D6: an append succeeded after an append that failed with: %w", failed)
 		default:
 			acknowledged = log.NextSeq() - 1
 		}
@@ -112,8 +112,7 @@ func openLog(disk string) (*eventlog.Log, error) {
 	return r.Finish(segment.FrameID{})
 }
 
-// checkBatches opens what a power cut has left and holds the frames against what
-// was acknowledged.
+// checkBatches opens the disk after a power cut and compares the frames with the acknowledged ones.
 func checkBatches(disk string, acknowledged uint64, tried *tally) error {
 	log, err := openLog(disk)
 	if err != nil {
@@ -137,18 +136,18 @@ func checkBatches(disk string, acknowledged uint64, tried *tally) error {
 			continue
 		}
 		if string(item.Frame.Body) != batchBody(item.Frame.Seq) {
-			return broken("D3: frame %d holds %q", item.Frame.Seq, item.Frame.Body)
+			return broken("D3: frame %d has the body %q", item.Frame.Seq, item.Frame.Body)
 		}
 		found[item.Frame.Seq] = true
 	}
 	for seq := range acknowledged {
 		if !found[seq+1] {
-			return broken("D1: frame %d was acknowledged, as far as %d, and is gone", seq+1, acknowledged)
+			return broken("D1: frame %d is missing, but frames up to %d were acknowledged", seq+1, acknowledged)
 		}
 	}
 	if lost := scan.Losses().Acknowledged(); len(lost) > 0 {
 		return broken("D5: %v are reported as acknowledged and lost", lost)
 	}
-	tried.add(fmt.Sprintf("%d frames beyond the last that was acknowledged", uint64(len(found))-acknowledged))
+	tried.add(fmt.Sprintf("%d frames after the last acknowledged one", uint64(len(found))-acknowledged))
 	return nil
 }

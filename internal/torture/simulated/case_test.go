@@ -24,12 +24,12 @@ import (
 )
 
 var (
-	seedFlag    = flag.Int64("seed", 0, "seed of all cases; 0 is taken from the clock")
+	seedFlag    = flag.Int64("seed", 0, "seed of all cases; if it is 0, the clock gives the seed")
 	cutsFlag    = flag.Int("cuts", 2000, "power cuts to try")
-	caseFlag    = flag.Int("case", -1, "the one case to run; -1 is all")
-	workersFlag = flag.Int("workers", 4, "cases at a time; some of them wait for a tail to rest")
-	// A few failed cases show what they have in common.
-	failuresFlag = flag.Int64("failures", 10, "how many cases of a test may fail before the rest is given up")
+	caseFlag    = flag.Int("case", -1, "number of the only case to run; -1 runs all")
+	workersFlag = flag.Int("workers", 4, "number of cases that run at once; some of them wait until a tail stops changing")
+	// A few failed cases are enough to see what they have in common.
+	failuresFlag = flag.Int64("failures", 10, "number of failed cases after which a test stops")
 )
 
 func TestMain(m *testing.M) {
@@ -38,15 +38,16 @@ func TestMain(m *testing.M) {
 		*seedFlag = time.Now().UnixNano()
 	}
 	fmt.Printf("seed %d\n", *seedFlag)
-	debug.SetGCPercent(400) // thousands of small logs come and go
+	debug.SetGCPercent(400) // the cases allocate and drop thousands of small logs
 	os.Exit(m.Run())
 }
 
-// draw returns the random numbers of one case, which depend on nothing else.
+// draw returns a random number generator for one case. Its numbers depend only on the seed and on
+// n.
 func draw(n int) *rand.Rand { return rand.New(rand.NewPCG(uint64(*seedFlag), uint64(n))) }
 
-// eachCase tries n cases, or the one of the -case flag, several at a time. A case
-// that fails is reported with the command that runs it alone.
+// eachCase runs the cases from 0 to n-1, or only the case of the -case flag, several at once. If a
+// case fails, it prints the command that runs this case alone.
 func eachCase(t *testing.T, n int, try func(n int, dir string) error) {
 	base := memDir(t)
 	next := make(chan int)
@@ -61,7 +62,7 @@ func eachCase(t *testing.T, n int, try func(n int, dir string) error) {
 					err = try(i, dir)
 				}
 				if err != nil && failures.Add(1) <= *failuresFlag {
-					t.Errorf("case %d: %v\nagain: go run ./internal/torture -seed %d -run '^%s$' -case %d", i, err, *seedFlag, t.Name(), i)
+					t.Errorf("case %d: %v\nto repeat: go run ./internal/torture -seed %d -run '^%s$' -case %d", i, err, *seedFlag, t.Name(), i)
 				}
 				if err := os.RemoveAll(dir); err != nil {
 					t.Error(err)
@@ -84,7 +85,7 @@ func eachCase(t *testing.T, n int, try func(n int, dir string) error) {
 	workers.Wait()
 }
 
-// memDir is a directory in memory where the system has one.
+// memDir returns a new directory, in memory if the system has a file system in memory.
 func memDir(t *testing.T) string {
 	dir, err := os.MkdirTemp("/dev/shm", "torture-")
 	if err != nil {
@@ -94,7 +95,7 @@ func memDir(t *testing.T) string {
 	return dir
 }
 
-// tally counts what was tried, by class.
+// tally counts the tested cases by class.
 type tally struct {
 	mu    sync.Mutex
 	count map[string]int
@@ -111,7 +112,7 @@ func (c *tally) add(class string) {
 	c.count[class]++
 }
 
-// see counts a state, and reports whether it is a new one of its class.
+// see counts a state and reports whether it is the first of its kind in its class.
 func (c *tally) see(class string, hash uint64) (isNew bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -142,9 +143,9 @@ func TestSimulated(t *testing.T) {
 	dir := memDir(t)
 	disk := simos.Watch(dir)
 	defer disk.Stop()
-	s, err := migrationlog.Open(filepath.Join(dir, "log"), &migrationlog.Options{SegmentSize: 700}) // one piece of zeros
+	s, err := migrationlog.Open(filepath.Join(dir, "log"), &migrationlog.Options{SegmentSize: 700}) // small enough to be preallocated in one write
 	require.NoError(t, err)
-	require.NotEmpty(t, disk.Ops(), "this build is on the real disk: go run ./internal/torture")
+	require.NotEmpty(t, disk.Ops(), "this build uses the real disk: use go run ./internal/torture")
 	want := []simos.OpKind{simos.OpWrite, simos.OpWrite, simos.OpSync}
 	for range 3 {
 		before := len(disk.Ops())

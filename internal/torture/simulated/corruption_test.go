@@ -17,30 +17,30 @@ import (
 	"migrationlog/replay"
 )
 
-// corruption is a disk with a log that an Open has to repair.
+// corruption is a disk with a log that Open has to repair.
 type corruption struct {
 	name         string
 	image        *simos.Image
 	known        history
-	lost         []replay.SeqRange // what a report names
-	withTorn     []replay.SeqRange // the same, if a power cut leaves a part of the torn write behind a hole
-	torn         *replay.Record    // the frame that was cut short, nil for none
-	acknowledged []replay.SeqRange // those of them that it says had been acknowledged
+	lost         []replay.SeqRange // the lost numbers that a report must list
+	withTorn     []replay.SeqRange // the same, if a power cut leaves a part of the torn write after a hole
+	torn         *replay.Record    // the frame that was cut short; nil if there is none
+	acknowledged []replay.SeqRange // those of them that a report must list as acknowledged
 	originals    []string          // bytes that no repair may delete
 }
 
-// corruptor inflicts one corruption on a copy of a small log.
+// corruptor applies one corruption to a copy of a small log.
 type corruptor struct {
 	t         *testing.T
-	dir       string          // of the log
-	records   []replay.Record // all that the log had
+	dir       string          // directory of the log
+	records   []replay.Record // all records of the intact log
 	watermark uint64
 	gone      []uint64 // the numbers whose events are lost
-	torn      bool     // the last of them was cut short, and is not reported as lost
+	torn      bool     // the last frame was cut short; above the watermark it does not count as lost
 	originals []string
 }
 
-// corruptions are the same small log in every state that an Open repairs.
+// corruptions returns copies of one small log, each in a different state that Open repairs.
 func corruptions(t *testing.T) []corruption {
 	intact, known, records := smallLog(t)
 	last := len(records) - 1
@@ -50,46 +50,46 @@ func corruptions(t *testing.T) []corruption {
 		name    string
 		corrupt func(*corruptor)
 	}{
-		{"sound", func(s *corruptor) {}},
+		{"intact", func(s *corruptor) {}},
 		{"torn in its body", func(s *corruptor) { s.tear(records[last].Length - 1) }},
 		{"torn in its header", func(s *corruptor) { s.tear(5) }},
 		{"torn in its prefix", func(s *corruptor) { s.tear(0) }},
-		{"torn, and it had been durable", func(s *corruptor) { s.tear(5); s.durable(s.last()) }},
+		{"torn, but the last frame had been durable", func(s *corruptor) { s.tear(5); s.durable(s.last()) }},
 		{"cut between two frames", func(s *corruptor) { s.cut(1) }},
-		{"older segments beside a newer snapshot", func(s *corruptor) { s.cut(1); s.writeWatermarks(s.last() - 1) }},
-		{"the same, and the snapshot's body damaged", func(s *corruptor) { s.cut(1); s.writeWatermarks(s.last() - 1); s.flipSnapshot() }},
-		{"torn behind a damaged frame, and the watermark behind", func(s *corruptor) {
+		{"older segments with a newer snapshot", func(s *corruptor) { s.cut(1); s.writeWatermarks(s.last() - 1) }},
+		{"older segments with a newer snapshot, its body damaged", func(s *corruptor) { s.cut(1); s.writeWatermarks(s.last() - 1); s.flipSnapshot() }},
+		{"torn after a damaged frame, and the watermark too low", func(s *corruptor) {
 			s.flip(last - 1)
-			s.tear(records[last].Length - 1) // its header proves that the one before was durable
+			s.tear(records[last].Length - 1) // its header proves that the frame before it was durable
 			s.writeWatermarks(1)
 		}},
-		{"the last segment empty", func(s *corruptor) { s.cut(s.inLast()) }},
-		{"zeros behind the end", func(s *corruptor) { s.grow(600) }},
+		{"last segment empty", func(s *corruptor) { s.cut(s.inLast()) }},
+		{"zeros after the end", func(s *corruptor) { s.grow(600) }},
 		{"first frame damaged", func(s *corruptor) { s.flip(0) }},
 		{"a frame in the middle damaged", func(s *corruptor) { s.flip(last / 2) }},
 		{"last frame damaged", func(s *corruptor) { s.flip(last) }},
-		{"last frame damaged, beyond the watermark", func(s *corruptor) { s.flip(last); s.durable(s.last() - 1) }},
+		{"last frame damaged, above the watermark", func(s *corruptor) { s.flip(last); s.durable(s.last() - 1) }},
 		{"torn and damaged", func(s *corruptor) { s.flip(last - 1); s.tear(5) }},
 		{"watermark damaged", func(s *corruptor) { s.replace("WATERMARK", "watermark?") }},
 		{"watermark missing", func(s *corruptor) { s.remove("WATERMARK") }},
 		{"copy of the watermark damaged", func(s *corruptor) { s.replace("wal/WATERMARK", "watermark?") }},
-		{"watermark behind", func(s *corruptor) { s.durable(2) }},
-		{"watermarks on their way", func(s *corruptor) { s.put("WATERMARK.new", "half"); s.put("wal/WATERMARK.new", "half") }},
+		{"watermark too low", func(s *corruptor) { s.durable(2) }},
+		{"new watermarks half written", func(s *corruptor) { s.put("WATERMARK.new", "half"); s.put("wal/WATERMARK.new", "half") }},
 		{"watermark damaged, and cut between two frames", func(s *corruptor) { s.replace("WATERMARK", "watermark?"); s.cut(1) }},
-		{"a length damaged in the last segment", func(s *corruptor) { s.flipAt(last, -1) }},
-		{"strays", (*corruptor).stray},
+		{"a length prefix damaged in the last segment", func(s *corruptor) { s.flipAt(last, -1) }},
+		{"stray files", (*corruptor).stray},
 		{"manifest damaged", func(s *corruptor) { s.replace("MANIFEST", "manifest?") }},
 		{"manifest missing", func(s *corruptor) { s.remove("MANIFEST") }},
 		{"copy of the manifest damaged", func(s *corruptor) { s.replace("wal/MANIFEST", "copy?") }},
 		{"copy of the manifest missing", func(s *corruptor) { s.remove("wal/MANIFEST") }},
-		{"manifests on their way", func(s *corruptor) { s.put("MANIFEST.new", "half"); s.put("wal/MANIFEST.new", "half") }},
+		{"new manifests half written", func(s *corruptor) { s.put("MANIFEST.new", "half"); s.put("wal/MANIFEST.new", "half") }},
 		{"a segment missing", func(s *corruptor) { s.removeSegment(middle) }},
-		{"an empty segment behind the end", func(s *corruptor) { s.put(fmt.Sprintf("wal/%020d", records[last].Seq+1), "") }},
+		{"an empty segment after the end", func(s *corruptor) { s.put(fmt.Sprintf("wal/%020d", records[last].Seq+1), "") }},
 		{"newest snapshot damaged", func(s *corruptor) { s.put(s.snapshot(0), "snapshot?") }},
 		{"snapshots damaged", func(s *corruptor) { s.put(s.snapshot(0), "snapshot?"); s.put(s.snapshot(1), "snapshot!") }},
 		{"snapshots missing", func(s *corruptor) { s.remove(s.snapshot(0)); s.remove(s.snapshot(0)) }},
-		{"a snapshot on its way", func(s *corruptor) { s.put("snapshots/00000000000000000099.new", "half") }},
-		{"all at once", func(s *corruptor) {
+		{"a new snapshot half written", func(s *corruptor) { s.put("snapshots/00000000000000000099.new", "half") }},
+		{"several corruptions at once", func(s *corruptor) {
 			s.stray()
 			s.replace("wal/MANIFEST", "copy?")
 			s.flip(0)
@@ -115,8 +115,7 @@ func corruptions(t *testing.T) []corruption {
 	return append(all, corruption{name: "no log yet", image: nothing, known: newHistory()})
 }
 
-// smallLog is a closed log of three segments or more, with two frames in the
-// last.
+// smallLog returns a closed log of at least three segments, with two frames in the last one.
 func smallLog(t *testing.T) (*simos.Image, history, []replay.Record) {
 	dir := memDir(t)
 	disk := simos.Watch(dir)
@@ -154,12 +153,12 @@ func (s *corruptor) read(path string) []byte {
 	return b
 }
 
-// put makes a file that no repair has to keep.
+// put writes a file that no repair has to keep.
 func (s *corruptor) put(name, text string) {
 	require.NoError(s.t, os.WriteFile(s.path(name), []byte(text), 0o640))
 }
 
-// replace makes a file that a repair has to keep.
+// replace writes a file that a repair has to keep.
 func (s *corruptor) replace(name, text string) {
 	s.put(name, text)
 	s.originals = append(s.originals, text)
@@ -167,7 +166,7 @@ func (s *corruptor) replace(name, text string) {
 
 func (s *corruptor) remove(name string) { require.NoError(s.t, os.Remove(s.path(name))) }
 
-// snapshot is one of the log's, counted from the newest.
+// snapshot returns the name of a snapshot of the log. The newest one has the index 0.
 func (s *corruptor) snapshot(i int) string {
 	names, err := segment.SnapshotNames(os.DirFS(s.dir))
 	require.NoError(s.t, err)
@@ -190,18 +189,18 @@ func (s *corruptor) stray() {
 	s.replace("wal/lost+found/notes", "stray in a directory")
 }
 
-// tear leaves so many bytes of the last frame.
+// tear cuts the last frame after this number of bytes.
 func (s *corruptor) tear(bytes int64) {
 	i := len(s.records) - 1
 	r := s.records[i]
 	kept := s.read(s.segment(i))[:r.Offset+bytes]
-	s.originals = append(s.originals, string(kept[r.Offset-1:])) // with a byte of its length
+	s.originals = append(s.originals, string(kept[r.Offset-1:])) // starts with the last byte of the length prefix
 	require.NoError(s.t, os.WriteFile(s.segment(i), kept, 0o640))
 	s.gone, s.torn = append(s.gone, r.Seq), true
 	s.durable(r.Seq - 1)
 }
 
-// cut takes the last frames off.
+// cut removes the last frames.
 func (s *corruptor) cut(frames int) {
 	kept := s.records[:len(s.records)-frames]
 	for _, r := range s.records[len(kept):] {
@@ -214,7 +213,7 @@ func (s *corruptor) cut(frames int) {
 	require.NoError(s.t, os.Truncate(s.segment(len(s.records)-1), end))
 }
 
-// inLast is the number of frames in the last segment.
+// inLast returns the number of frames in the last segment.
 func (s *corruptor) inLast() (n int) {
 	for _, r := range s.records {
 		if r.Segment == s.records[len(s.records)-1].Segment {
@@ -226,7 +225,8 @@ func (s *corruptor) inLast() (n int) {
 
 func (s *corruptor) last() uint64 { return s.records[len(s.records)-1].Seq }
 
-// durable sets the watermark back, or forth again. A snapshot of a later event would prove more.
+// durable sets the watermark to a lower or higher number. It removes the snapshots of later events,
+// because they would prove that those events were durable.
 func (s *corruptor) durable(seq uint64) {
 	s.watermark = seq
 	names, err := segment.SnapshotNames(os.DirFS(s.dir))
@@ -258,7 +258,7 @@ func (s *corruptor) flip(i int) {
 	s.gone = append(s.gone, s.records[i].Seq)
 }
 
-// flipAt damages a byte, counted from the beginning of a frame.
+// flipAt damages one byte of a frame. The offset is relative to the start of the frame.
 func (s *corruptor) flipAt(i int, at int64) {
 	r := s.records[i]
 	b := s.read(s.segment(i))
@@ -276,7 +276,7 @@ func (s *corruptor) removeSegment(name string) {
 	}
 }
 
-// survivors is what is known of the log after the operation.
+// survivors returns the history of the log after the corruption.
 func (s *corruptor) survivors(known history) history {
 	known = known.clone()
 	known.lost = map[uint64]bool{}
@@ -288,7 +288,7 @@ func (s *corruptor) survivors(known history) history {
 	return known
 }
 
-// reported are the numbers up to one that a report has to call lost.
+// reported returns the numbers up to last that a report must list as lost.
 func (s *corruptor) reported(last uint64) (lost []replay.SeqRange) {
 	gone := slices.Sorted(slices.Values(s.gone))
 	if s.torn && s.watermark < s.last() {

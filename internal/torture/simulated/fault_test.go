@@ -16,9 +16,9 @@ import (
 	"migrationlog/internal/torture/simos"
 )
 
-// failure is one way in which a call fails.
+// failure describes how one call fails.
 type failure struct {
-	call   int // from 1
+	call   int // number of the call, from 1
 	err    syscall.Errno
 	sticky bool
 }
@@ -26,12 +26,12 @@ type failure struct {
 func (f failure) String() string {
 	how := "once"
 	if f.sticky {
-		how = "from there on"
+		how = "and so do all later calls"
 	}
 	return fmt.Sprintf("call %d fails with %v %s", f.call, f.err, how)
 }
 
-// waysToFail are the ways in which any one of so many calls can fail.
+// waysToFail returns the ways in which each of the calls can fail.
 func waysToFail(calls int) (all []failure) {
 	for n := range calls {
 		for _, err := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
@@ -43,10 +43,9 @@ func waysToFail(calls int) (all []failure) {
 	return all
 }
 
-// D6, D1, D3, D7: whichever call of a writer's life fails, and however, nothing is
-// acknowledged after a failed write, and whatever was acknowledged is there when
-// the log is opened again; also after a power cut that takes all that the device
-// was not told to keep.
+// D6, D1, D3, D7: any one call of a writer fails, in any way. Nothing is acknowledged after a
+// failed write. Every acknowledged event exists when the log is opened again, also after a power
+// cut that loses all unsynced bytes.
 func TestD6_EveryFault(t *testing.T) {
 	dir := memDir(t)
 	disk := simos.Watch(dir)
@@ -77,7 +76,7 @@ func TestD6_EveryFault(t *testing.T) {
 	t.Logf("%d calls, %d ways to fail:\n%s", disk.Calls(), len(ways), tried)
 }
 
-// watchNew makes a directory and watches it.
+// watchNew creates a directory and watches it.
 func watchNew(dir string) (*simos.Disk, error) {
 	if err := os.Mkdir(dir, 0o750); err != nil {
 		return nil, err
@@ -85,12 +84,12 @@ func watchNew(dir string) (*simos.Disk, error) {
 	return simos.Watch(dir), nil
 }
 
-// script is a writer's life in which every call is in its place: it makes a log,
-// fills segments, closes it, opens it and goes on.
+// script is a writer that makes each kind of call. It creates a log, fills segments, closes the
+// log, opens it and continues.
 type script struct {
 	*writer
 	tried  *tally
-	cutDir string // a directory for what a power cut leaves
+	cutDir string // directory for the disk after a power cut
 }
 
 const scriptSegmentBytes = 300 // two or three events
@@ -101,8 +100,8 @@ func newScript(dir string, disk *simos.Disk) *script {
 	return &script{writer: w, tried: newTally()}
 }
 
-// run goes through the script until something fails, and then holds the store to
-// what it must do.
+// run executes the script until a call fails. Then it checks that the store behaves as it must
+// after a failure.
 func (s *script) run() error {
 	defer s.disk.Heal()
 	for _, writes := range []int{7, 5} {
@@ -123,14 +122,14 @@ func (s *script) run() error {
 		}
 	}
 	if fired, _ := s.disk.Fired(); fired > 0 {
-		s.tried.add("nothing failed for it")
+		s.tried.add("a call failed, but no error was returned")
 	} else {
-		s.tried.add("no such fault: a call that a full disk does not fail")
+		s.tried.add("the call does not fail on a full disk")
 	}
 	return nil
 }
 
-// unexplained returns the error if no fault explains it.
+// unexplained returns the error if no injected fault explains it.
 func (s *script) unexplained(err error) error {
 	if fired, _ := s.disk.Fired(); fired == 0 || isBug(err) {
 		return err
@@ -138,7 +137,7 @@ func (s *script) unexplained(err error) error {
 	return nil
 }
 
-// failed holds a store to what it must do after a write has failed.
+// checkAfterFailure checks that the store accepts nothing after a write has failed.
 func (s *script) checkAfterFailure(first error) error {
 	if !errors.Is(first, migrationlog.ErrFailed) {
 		return broken("D6: the write failed with %w, which is not ErrFailed", first)
@@ -148,15 +147,14 @@ func (s *script) checkAfterFailure(first error) error {
 			return broken("D6: a write after the failed one returned %v", err)
 		}
 		if err := s.store.Health(); !errors.Is(err, migrationlog.ErrFailed) {
-			return broken("D6: after the failed write Health is %v", err)
+			return broken("D6: after the failed write Health returns %v", err)
 		}
 		s.disk.Heal()
 	}
 	return nil
 }
 
-// recover opens the log on a disk that is sound again, goes on, and cuts the
-// power.
+// recover opens the log after the faults have ended, writes, and cuts the power.
 func (s *script) recover(n int) error {
 	if s.store != nil {
 		s.close()
@@ -167,9 +165,9 @@ func (s *script) recover(n int) error {
 		return err
 	}
 	if unknown && len(s.known.must) > acknowledged {
-		s.tried.add("the failed write is there")
+		s.tried.add("the failed write exists")
 	} else if unknown {
-		s.tried.add("the failed write is not there")
+		s.tried.add("the failed write does not exist")
 	}
 	if err := s.append(4); err != nil {
 		return err
@@ -183,12 +181,12 @@ func (s *script) recover(n int) error {
 	return s.close()
 }
 
-// cutAndCheck cuts the power now and opens what is left.
+// cutAndCheck cuts the power now and checks the log.
 func (s *script) cutAndCheck(luck simos.Luck) error {
 	return checkCut(s.cutDir, s.disk.Cut(len(s.disk.Ops()), luck), s.known.clone())
 }
 
-// checkCut opens what a power cut left, and holds it against what is known.
+// checkCut opens the log of a disk after a power cut and checks it against the known history.
 func checkCut(dir string, image *simos.Image, known history) error {
 	if err := image.Write(dir); err != nil {
 		return err

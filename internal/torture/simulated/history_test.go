@@ -16,17 +16,17 @@ import (
 	"migrationlog/replay"
 )
 
-// numberedEvent is an event, encoded, at a number.
+// numberedEvent is an encoded event and its sequence number.
 type numberedEvent struct {
 	seq  uint64
 	body string
 }
 
-// history is what may be in a log and what must be.
+// history has the events that a log may contain and those that it must contain.
 type history struct {
-	must map[uint64]string      // acknowledged, or shown by a store that was opened
-	may  map[numberedEvent]bool // handed to the log
-	lost map[uint64]bool        // to damage, not to a power cut: a report may say they had been acknowledged
+	must map[uint64]string      // acknowledged, or read from the log after an opening
+	may  map[numberedEvent]bool // passed to the log
+	lost map[uint64]bool        // lost to damage, not to a power cut: a report may list them as acknowledged
 }
 
 func newHistory() history {
@@ -37,23 +37,23 @@ func (h history) clone() history {
 	return history{must: maps.Clone(h.must), may: maps.Clone(h.may), lost: h.lost}
 }
 
-// hand notes an event that may be in the log from now on.
+// mayHave records an event that the log may contain from now on.
 func (h history) mayHave(seq uint64, body string) { h.may[numberedEvent{seq, body}] = true }
 
-// brokenError says which promise is broken. No fault excuses it.
+// brokenError is the error of a broken promise. No fault explains it.
 type brokenError struct{ error }
 
 func broken(format string, arguments ...any) error {
 	return brokenError{fmt.Errorf(format, arguments...)}
 }
 
-// isBug reports whether an error is one that no fault explains.
+// isBug reports whether no fault can explain the error.
 func isBug(err error) bool {
 	return errors.As(err, &brokenError{}) || errors.As(err, &simos.EndlessError{})
 }
 
-// promise notes what must be in the log from now on. It returns an error where
-// the number had another event before.
+// promise records an event that the log must contain from now on. It returns an error if its number
+// had another event before.
 func (h history) promise(seq uint64, body string) error {
 	if had, ok := h.must[seq]; ok && had != body {
 		return broken("D3: seq %d was %s and is now %s", seq, describe(had), describe(body))
@@ -63,29 +63,30 @@ func (h history) promise(seq uint64, body string) error {
 	return nil
 }
 
-// check holds what a log shows against what it may and must.
+// check compares the events of a log with those that it may and must contain.
 func (h history) check(found map[uint64]string) error {
 	var wrong []error
 	for _, seq := range sortedKeys(h.must) {
 		switch body, ok := found[seq]; {
 		case !ok:
-			wrong = append(wrong, broken("D1: seq %d is gone, %s", seq, describe(h.must[seq])))
+			wrong = append(wrong, broken("D1: seq %d is missing; it was %s", seq, describe(h.must[seq])))
 		case body != h.must[seq]:
 			wrong = append(wrong, broken("D3: seq %d was %s and is now %s", seq, describe(h.must[seq]), describe(body)))
 		}
 	}
 	for _, seq := range sortedKeys(found) {
 		if !h.may[numberedEvent{seq, found[seq]}] {
-			wrong = append(wrong, broken("D3: seq %d is invented, %s", seq, describe(found[seq])))
+			wrong = append(wrong, broken("D3: seq %d was never written; it is %s", seq, describe(found[seq])))
 		}
 	}
 	return errors.Join(wrong...)
 }
 
-// promises is a mark in a disk's record: from here on these must be there.
+// promises is a mark among the recorded operations of a disk. From this mark on, the log must
+// contain these events.
 type promises map[uint64]string
 
-// promisedAt adds the promises among the operations.
+// promisedAt returns the history with the promises among the operations.
 func (h history) promisedAt(ops []simos.Op) (history, error) {
 	h = h.clone()
 	for _, op := range ops {
@@ -100,7 +101,7 @@ func (h history) promisedAt(ops []simos.Op) (history, error) {
 	return h, nil
 }
 
-// eventsIn are the whole events of a log by their numbers, encoded.
+// eventsIn returns the encoded events of the intact frames, by their numbers.
 func eventsIn(dir string) (map[uint64]string, error) {
 	reader, err := replay.Open(dir)
 	if err != nil {
@@ -115,7 +116,7 @@ func eventsIn(dir string) (map[uint64]string, error) {
 			continue
 		}
 		if _, twice := found[r.Seq]; twice {
-			return nil, broken("D3: seq %d is there twice", r.Seq)
+			return nil, broken("D3: seq %d exists twice", r.Seq)
 		}
 		found[r.Seq] = encode(r.Event)
 	}
@@ -130,7 +131,7 @@ func encode(e checkpoint.Event) string {
 	return string(body)
 }
 
-// told is an event as a person reads it.
+// describe returns an event as text for a person.
 func describe(body string) string {
 	e, err := checkpoint.DecodeEvent([]byte(body))
 	if err != nil {
@@ -139,7 +140,7 @@ func describe(body string) string {
 	return fmt.Sprintf("%.120q", fmt.Sprintf("%T%v", e, e))
 }
 
-// openStore opens a log whose opening may never end.
+// openStore opens a log. If Open makes calls without end, openStore returns simos.EndlessError.
 func openStore(dir string, opts *migrationlog.Options) (s *migrationlog.Store, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -153,8 +154,8 @@ func openStore(dir string, opts *migrationlog.Options) (s *migrationlog.Store, e
 	return migrationlog.Open(dir, opts)
 }
 
-// openAndCheck opens a log that must open and must hold what the history says.
-// What it shows is promised from then on.
+// openAndCheck opens a log. It returns an error if the log does not open or differs from the
+// history. From then on, the log must keep all events that it had.
 func openAndCheck(dir string, disk *simos.Disk, opts *migrationlog.Options, h history) (*migrationlog.Store, error) {
 	s, err := openStore(dir, opts)
 	if err != nil {
@@ -177,7 +178,7 @@ func checkOpen(dir string, disk *simos.Disk, s *migrationlog.Store, h history) e
 	for _, r := range s.Report().AcknowledgedLost {
 		for seq := r.First; seq <= r.Last; seq++ {
 			if !h.lost[seq] {
-				return broken("D5: seq %d is said to have been acknowledged and lost", seq)
+				return broken("D5: seq %d is reported as acknowledged and lost, but it is not lost", seq)
 			}
 		}
 	}
@@ -195,7 +196,7 @@ func checkOpen(dir string, disk *simos.Disk, s *migrationlog.Store, h history) e
 	return nil
 }
 
-// checkRows holds what the store shows against the events of its log.
+// checkRows compares the rows of the store with the events of its log.
 func checkRows(s *migrationlog.Store, found map[uint64]string) error {
 	want := map[checkpoint.MigrationID]checkpoint.Checkpoint{}
 	for _, seq := range sortedKeys(found) {
@@ -212,11 +213,11 @@ func checkRows(s *migrationlog.Store, found map[uint64]string) error {
 	rows := s.All()
 	for _, row := range rows {
 		if want[row.MigrationID] != row {
-			return broken("D8: begun with snapshot %d, the store shows %v, and the log tells %v", s.Report().SnapshotSeq, row, want[row.MigrationID])
+			return broken("D8: started from snapshot %d, the store has the row %v, but the log leads to %v", s.Report().SnapshotSeq, row, want[row.MigrationID])
 		}
 	}
 	if len(rows) != len(want) {
-		return broken("D8: begun with snapshot %d, the store shows %d rows, and the log tells %d", s.Report().SnapshotSeq, len(rows), len(want))
+		return broken("D8: started from snapshot %d, the store has %d rows, but the log leads to %d", s.Report().SnapshotSeq, len(rows), len(want))
 	}
 	return nil
 }

@@ -16,14 +16,13 @@ import (
 )
 
 const (
-	cutsPerRecord = 40 // of the first depth; the deeper ones come on top
+	cutsPerRecord = 40 // cuts at depth 1; deeper cuts are additional
 	maxDepth      = 3
 )
 
-// D1, D3, D7: whatever a power cut leaves of what was not synced, Open succeeds, all
-// that was acknowledged is there, and what else is there was written so. So it is
-// when the power is cut again while that Open repairs, or after it has gone on; and
-// with kills and faults in between.
+// D1, D3, D7: a power cut loses any part of the unsynced data. Then Open succeeds, every
+// acknowledged event exists, and every other event was written. This also holds if the power is cut
+// again during that Open or later, with kills and faults in between.
 func TestD1_PowerCut(t *testing.T) {
 	begin := time.Now()
 	tried := newTally()
@@ -36,11 +35,11 @@ func TestD1_PowerCut(t *testing.T) {
 		return err
 	})
 	seconds := time.Since(begin).Seconds()
-	t.Logf("%d power cuts, %d openings, %.0f cuts a second; by the operation that the cut came after:\n%s",
+	t.Logf("%d power cuts, %d openings, %.0f cuts a second; by the operation before the cut:\n%s",
 		cuts.Load(), openings.Load(), float64(cuts.Load())/seconds, tried)
 }
 
-// cutCase is one writer's life, and what power cuts make of it.
+// cutCase is the session of one writer, and power cuts at random moments of it.
 type cutCase struct {
 	dir            string
 	rng            *rand.Rand
@@ -62,15 +61,14 @@ func (c *cutCase) try() error {
 	return nil
 }
 
-// life is what a writer did, from the moment it opened the log.
+// session is the work of a writer from the moment at which it opened the log.
 type session struct {
 	disk   *simos.Disk
-	before history // when it began
+	before history // at the start of the session
 	after  history
 }
 
-// live writes the image into a directory, opens the log in it and goes on from
-// there.
+// runSession writes the image into a directory, opens the log in it and continues to write.
 func (c *cutCase) runSession(depth int, image *simos.Image, before history, steps int) (s session, err error) {
 	c.dirs++
 	dir := filepath.Join(c.dir, fmt.Sprint(c.dirs))
@@ -122,7 +120,8 @@ func (c *cutCase) runSession(depth int, image *simos.Image, before history, step
 	return s, w.close()
 }
 
-// cut cuts the power somewhere in a life, and begins the next with what is left.
+// cut cuts the power at a random moment of a session. The next session starts with the disk after
+// the cut.
 func (c *cutCase) cut(s session, depth int) error {
 	ops := s.disk.Ops()
 	at := c.rng.IntN(len(ops) + 1)
@@ -150,8 +149,7 @@ func (c *cutCase) cut(s session, depth int) error {
 	return nil
 }
 
-// keep keeps what a power cut left for a person to look at, where one case is run
-// alone.
+// keep saves the disk after a power cut for a person, if only one case runs.
 func keep(image *simos.Image) string {
 	if *caseFlag < 0 {
 		return ""
@@ -161,7 +159,7 @@ func keep(image *simos.Image) string {
 		err = image.Write(filepath.Join(dir, "disk"))
 	}
 	if err != nil {
-		return fmt.Sprintf(" (could not be kept: %v)", err)
+		return fmt.Sprintf(" (the disk could not be saved: %v)", err)
 	}
-	return " (kept in " + dir + ")"
+	return " (the disk is saved in " + dir + ")"
 }

@@ -20,11 +20,10 @@ import (
 	"migrationlog/internal/torture/simos"
 )
 
-// D7, D4: whatever stops an Open at whichever of its calls (a fault, a kill, a power
-// cut), the next one succeeds, finds every event that is whole, tells the same, and
-// what repairs replaced is still somewhere; and so it is after a power cut that
-// takes all that the device was not told to keep. What leaves the disk in a state that
-// another has left is tried up to there.
+// D7, D4: a fault, a kill or a power cut interrupts Open at any of its calls. The next Open
+// succeeds, finds every intact event, and reports the same losses. The bytes that a repair replaced
+// still exist somewhere. All this also holds after a power cut that loses all unsynced bytes. If
+// two cases lead to the same state of the disk, only the first one continues from there.
 func TestD7_FaultInRecovery(t *testing.T) {
 	tried := newTally()
 	var cases []func(n int, dir string) error
@@ -55,8 +54,8 @@ func TestD7_FaultInRecovery(t *testing.T) {
 	t.Logf("%d cases:\n%s", len(cases), tried)
 }
 
-// observe opens the wounded log. It returns how many calls that makes, and how many
-// operations.
+// observe opens the damaged log without a fault. It returns the number of calls and of operations
+// of this Open.
 func (w corruption) observe(t *testing.T) (calls, ops int) {
 	dir := filepath.Join(memDir(t), "disk")
 	p, err := w.prepare(dir)
@@ -66,16 +65,16 @@ func (w corruption) observe(t *testing.T) (calls, ops int) {
 	require.NoError(t, err, w.name)
 	calls, ops = p.disk.Calls(), len(p.disk.Ops())
 	require.NoError(t, s.Close())
-	require.NoError(t, p.check(), "%s: without a fault", w.name)
+	require.NoError(t, p.check(), "%s: Open without a fault", w.name)
 	return calls, ops
 }
 
-// damagedLog is a wounded log that is being opened.
+// damagedLog is a log with a corruption, and the writer that opens it.
 type damagedLog struct {
 	*writer
 	corruption corruption
 	disk       *simos.Disk
-	hole       bool // a power cut left a part of the torn write, and zeros in place of its beginning
+	hole       bool // a power cut left zeros at the start of the torn write, and other bytes after them
 }
 
 func (w corruption) prepare(dir string) (*damagedLog, error) {
@@ -137,8 +136,8 @@ func (w corruption) tryCut(at int, luck string, n int, dir string, tried *tally)
 	return nil
 }
 
-// hasHole reports whether the torn write lost its beginning, and not all of the rest. Then it
-// cannot be told from a damaged frame.
+// hasHole reports whether the torn write has lost its beginning, but not all of the rest. A scan
+// cannot distinguish such a write from a damaged frame.
 func (p *damagedLog) hasHole() (bool, error) {
 	torn := p.corruption.torn
 	if torn == nil {
@@ -148,7 +147,7 @@ func (p *damagedLog) hasHole() (bool, error) {
 	if err != nil || int64(len(b)) <= torn.Offset {
 		return false, err
 	}
-	rest := b[torn.Offset-1:] // with a byte of its length
+	rest := b[torn.Offset-1:] // starts with the last byte of the length prefix
 	return rest[0] == 0 && len(bytes.Trim(rest, "\x00")) > 0, nil
 }
 
@@ -160,8 +159,8 @@ func (p *damagedLog) interruptAndRecover(n int, dir string, tried *tally) error 
 	return p.recover(filepath.Join(dir, "cut"), n)
 }
 
-// interrupt opens the log while something may go wrong, and ends that. The log must not
-// stay locked.
+// interrupt opens the log while a call may fail, and then ends the fault. The log must not stay
+// locked.
 func (p *damagedLog) interrupt() error {
 	s, err := openStore(p.dir, &p.opts)
 	if err != nil && isBug(err) {
@@ -181,7 +180,7 @@ func (p *damagedLog) interrupt() error {
 	return nil
 }
 
-// recover opens the log, goes on, and cuts the power.
+// recover opens the log, writes, and cuts the power.
 func (p *damagedLog) recover(cutDir string, n int) error {
 	defer p.disk.Stop()
 	if err := p.check(); err != nil {
@@ -209,9 +208,9 @@ func (p *damagedLog) recover(cutDir string, n int) error {
 	return p.check()
 }
 
-// check opens the log and holds its report against what was inflicted.
+// check opens the log and compares its report with the corruption.
 func (p *damagedLog) check() error {
-	p.opts.VerifyAll = true // what a snapshot spares reading is not told of
+	p.opts.VerifyAll = true // damage before a snapshot is otherwise not reported
 	defer func() { p.opts.VerifyAll = false }()
 	if err := p.open(); err != nil {
 		return err
@@ -224,19 +223,19 @@ func (p *damagedLog) check() error {
 		p.corruption.lost = p.corruption.withTorn // see docs/DURABILITY.md: a power cut can leave a hole in the last write
 	}
 	if !slices.Equal(report.Lost, p.corruption.lost) {
-		return broken("D5: %v are reported as lost, and %v are", report.Lost, p.corruption.lost)
+		return broken("D5: %v are reported as lost, but %v are lost", report.Lost, p.corruption.lost)
 	}
 	if !slices.Equal(report.AcknowledgedLost, p.corruption.acknowledged) {
-		return broken("D5: %v are reported as acknowledged and lost, and %v are", report.AcknowledgedLost, p.corruption.acknowledged)
+		return broken("D5: %v are reported as acknowledged and lost, but %v are", report.AcknowledgedLost, p.corruption.acknowledged)
 	}
 	return p.corruption.checkOriginals(simos.ReadImage(filepath.Dir(filepath.Dir(p.dir))))
 }
 
-// keeps reports what of the originals is nowhere on the disk.
+// checkOriginals returns an error if any of the original bytes exist nowhere on the disk.
 func (w corruption) checkOriginals(image *simos.Image) error {
 	for _, original := range w.originals {
 		if !contains(image, []byte(original)) {
-			return broken("D4: nowhere on the disk is %.60q", original)
+			return broken("D4: the disk no longer contains %.60q", original)
 		}
 	}
 	return nil

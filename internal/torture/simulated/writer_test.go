@@ -17,9 +17,9 @@ import (
 	"migrationlog/internal/torture/simos"
 )
 
-// writer draws events, hands them to a store, and notes what was acknowledged.
+// writer draws random events, passes them to a store, and records which are acknowledged.
 type writer struct {
-	dir  string // of the log
+	dir  string // directory of the log
 	disk *simos.Disk
 	rng  *rand.Rand
 	opts migrationlog.Options
@@ -29,17 +29,17 @@ type writer struct {
 	known history
 }
 
-// logPath is where a log is on a disk: in a directory that is new as well.
+// logPath is the path of a log on a disk. Its parent directory does not exist at first either.
 const logPath = "coordinator/log"
 
 func newWriter(disk string, watch *simos.Disk, rng *rand.Rand, known history) *writer {
 	return &writer{dir: filepath.Join(disk, logPath), disk: watch, rng: rng, opts: migrationlog.Options{SegmentSize: 1 + rng.IntN(1500), Now: noon}, known: known}
 }
 
-// noon is when all happens: what has been done twice leaves the same bytes.
+// noon is the time of every event, so that the same writes produce the same bytes.
 func noon() time.Time { return time.UnixMilli(1795399697649) }
 
-// open opens the log and holds it against what is known.
+// open opens the log and checks it against the known history.
 func (w *writer) open() (err error) {
 	w.store, err = openAndCheck(w.dir, w.disk, &w.opts, w.known)
 	return err
@@ -51,8 +51,7 @@ func (w *writer) close() error {
 	return s.Close()
 }
 
-// drawEvent draws an event about one of a few migrations. Its size is anything
-// up to two sectors.
+// drawEvent draws an event of one of a few migrations. Its size is at most two sectors.
 func (w *writer) drawEvent() checkpoint.Event {
 	id := checkpoint.MigrationID{1 + byte(w.rng.IntN(4))}
 	switch w.rng.IntN(8) {
@@ -78,8 +77,9 @@ func (w *writer) drawUpsert(id checkpoint.MigrationID) checkpoint.Event {
 	return checkpoint.Upserted{Checkpoint: c}
 }
 
-// write hands one event to the store, beside others maybe. What is acknowledged
-// is promised; what is not may be there, at a number that was free.
+// write passes one event to the store. Other goroutines may write at the same time. An acknowledged
+// event must exist from then on. If the write fails, the event may exist at one of the free
+// numbers.
 func (w *writer) write(e checkpoint.Event) error {
 	body := encode(e)
 	free := w.store.Stats().LastSeq + 1
@@ -100,7 +100,8 @@ func (w *writer) write(e checkpoint.Event) error {
 	return w.known.promise(r.Seq, body)
 }
 
-// append hands n new migrations to the store, which it has to acknowledge.
+// append writes an upsert for each of n migrations. It returns an error if the store does not
+// acknowledge all of them.
 func (w *writer) append(n int) error {
 	before := len(w.known.must)
 	for i := range n {
@@ -109,7 +110,7 @@ func (w *writer) append(n int) error {
 		}
 	}
 	if got := len(w.known.must) - before; got != n {
-		return broken("D1: of %d new events %d were acknowledged", n, got)
+		return broken("D1: of %d new events only %d were acknowledged", n, got)
 	}
 	return nil
 }
@@ -123,13 +124,13 @@ func submit(s *migrationlog.Store, e checkpoint.Event) (migrationlog.Receipt, er
 	case checkpoint.Removed:
 		return s.Remove(e.MigrationID, migrationlog.WithTimestamp(e.TimestampMS))
 	}
-	panic(fmt.Sprintf("an event of type %T", e))
+	panic(fmt.Sprintf("unknown event type %T", e))
 }
 
-// maxTogether is how many events are handed to a store at once, at most.
+// maxTogether is the largest number of events that are written to a store concurrently.
 const maxTogether = 4
 
-// writeTogether hands several events to the store at once.
+// writeTogether writes several events concurrently.
 func (w *writer) writeTogether(n int) error {
 	var writing sync.WaitGroup
 	failures := make([]error, n)
@@ -141,7 +142,7 @@ func (w *writer) writeTogether(n int) error {
 	return errors.Join(failures...)
 }
 
-// writeAll hands several events to the store in one call.
+// writeAll writes several events in one call.
 func (w *writer) writeAll(n int) error {
 	events := make([]checkpoint.Event, n)
 	for i := range events {
@@ -151,7 +152,7 @@ func (w *writer) writeAll(n int) error {
 	receipts, err := w.store.WriteAll(events)
 	if errors.Is(err, migrationlog.ErrFailed) {
 		for i, e := range events {
-			for seq := range uint64(i + 1) { // those before it may have changed nothing
+			for seq := range uint64(i + 1) { // some events before it may have been duplicates
 				w.known.mayHave(free+seq, encode(e))
 			}
 		}
@@ -169,7 +170,7 @@ func (w *writer) writeAll(n int) error {
 	return err
 }
 
-// step does one thing that a coordinator does.
+// step does one random action of a coordinator.
 func (w *writer) step() error {
 	if w.store == nil {
 		return w.open()
@@ -188,8 +189,8 @@ func (w *writer) step() error {
 	return w.write(w.drawEvent())
 }
 
-// stop kills the program somewhere in what it does next, or fails one of its calls,
-// and starts it again.
+// stop kills the program, or fails one of its calls, at a random moment of its next steps. Then it
+// starts the program again.
 func (w *writer) stop() error {
 	before, _ := w.disk.Fired()
 	at := w.disk.Calls() + 1 + w.rng.IntN(60)
