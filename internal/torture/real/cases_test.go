@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// cases deals out the cases of one randomised test. Each has its own source of
-// random numbers, which the seed and its number give, so that it can be tried alone.
+// cases runs the cases of one randomized test. The random numbers of a case depend only on the seed
+// and the number of the case, so each case can be repeated alone.
 type cases struct {
 	name string
 	seed uint64
@@ -32,19 +32,19 @@ func newCases(t *testing.T) *cases {
 	return &cases{name: t.Name(), seed: seed, counts: map[string]int{}}
 }
 
-// rand is the source of random numbers of the case with this number; -1 is what
-// all cases have in common.
+// rand returns the random number generator of the case with this number. The number -1 is for the
+// data that all cases share.
 func (c *cases) rand(n int) *rand.Rand { return rand.New(rand.NewPCG(c.seed, uint64(n))) }
 
-// count notes what was tried.
+// count adds n to the counter of a class.
 func (c *cases) count(class string, n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.counts[class] += n
 }
 
-// each tries the cases from 0 on, count of them, with two workers, and prints
-// what was tried.
+// each runs the cases from 0 to count-1 with two workers, and prints the counters. With the -case
+// flag it runs only that case.
 func (c *cases) each(t *testing.T, count int, try func(t *testing.T, n int, r *rand.Rand)) {
 	var next atomic.Int64
 	if *caseFlag >= 0 {
@@ -64,14 +64,14 @@ func (c *cases) each(t *testing.T, count int, try func(t *testing.T, n int, r *r
 	t.Log(c)
 }
 
-// one tries one case and, if it fails, says how to try it again.
+// one runs one case. If the case fails, it prints the command that repeats it.
 func (c *cases) one(t *testing.T, n int, try func(t *testing.T, n int, r *rand.Rand)) {
 	defer func() {
 		if p := recover(); p != nil {
 			t.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 		if t.Failed() {
-			t.Logf("again: go test ./internal/torture/real -run '^%s$' -count=1 -seed=%d -case=%d", c.name, c.seed, n)
+			t.Logf("to repeat: go test ./internal/torture/real -run '^%s$' -count=1 -seed=%d -case=%d", c.name, c.seed, n)
 			t.FailNow()
 		}
 	}()
@@ -89,7 +89,7 @@ func (c *cases) String() string {
 	return "tried:\n" + strings.Join(lines, "\n")
 }
 
-// memDir is a new directory, in memory where the system has one.
+// memDir returns a new directory, in memory if the system has a file system in memory.
 func memDir(t testing.TB) string {
 	dir, err := os.MkdirTemp("/dev/shm", "migrationlog-")
 	if err != nil {

@@ -18,12 +18,12 @@ import (
 	"migrationlog"
 )
 
-// order is the task of a child, which is this test's program in a process of its own.
+// task is the task of a child. A child is a process that runs this test's program.
 type task struct {
 	Role   string // writer or contender
 	Dir    string
 	Seed   uint64
-	Origin uint64 // of its generators: no two children of one log may have the same
+	Origin uint64 // origin of its generators; it differs between the children of a log
 }
 
 const taskEnv = "MIGRATIONLOG_TORTURE_ORDER"
@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 	map[string]func(task){"writer": runWriter, "contender": runContender}[o.Role](o)
 }
 
-// say prints a line, whole, before it returns.
+// printLine prints a line. The whole line is written when it returns.
 func printLine(words ...any) { os.Stdout.WriteString(fmt.Sprintln(words...)) }
 
 // runWriter opens the log and writes to it until it is killed.
@@ -67,8 +67,7 @@ func runWriter(o task) {
 	select {}
 }
 
-// writeAndPrint says what it is about to write, writes it, and says under which
-// number it was acknowledged.
+// writeAndPrint prints the event, writes it, and prints its number when it is acknowledged.
 func writeAndPrint(s *migrationlog.Store, a *generator) {
 	e := a.event()
 	text := hex.EncodeToString([]byte(body(e)))
@@ -83,20 +82,20 @@ func writeAndPrint(s *migrationlog.Store, a *generator) {
 	}
 }
 
-// child is a process that obeys an order, and what it has said so far.
+// child is a process that runs a task, and the lines that it has printed so far.
 type child struct {
 	cmd     *exec.Cmd
 	in      io.WriteCloser
-	allRead chan struct{} // closed when all that it said was read
+	allRead chan struct{} // closed when all its output has been read
 
 	mu       sync.Mutex
 	replied  *sync.Cond
 	ended    bool
 	lines    int
-	issued   []string          // bodies that it was about to write
-	acked    map[uint64]string // bodies by the number that was acknowledged
-	messages []string          // all else
-	failure  string            // what it must not have said
+	issued   []string          // bodies of the events that it started to write
+	acked    map[uint64]string // bodies of the acknowledged events, by their numbers
+	messages []string          // all other lines
+	failure  string            // the last line that reports an error or is not valid
 }
 
 func startChild(t testing.TB, o task) *child {
@@ -123,7 +122,7 @@ func (c *child) readLines(out io.Reader) {
 	for {
 		line, err := r.ReadString('\n')
 		c.mu.Lock()
-		if err != nil { // a line that was cut short was not said
+		if err != nil { // an incomplete last line does not count
 			c.ended = true
 		} else {
 			c.parseLine(strings.TrimSuffix(line, "\n"))
@@ -162,7 +161,7 @@ func (c *child) parseLine(line string) {
 	}
 }
 
-// await returns when the child has said so many lines, or ended.
+// await waits until the child has printed this number of lines or has ended.
 func (c *child) await(lines int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -171,8 +170,8 @@ func (c *child) await(lines int) {
 	}
 }
 
-// kill ends the child with SIGKILL, wherever it is, and returns when it is gone
-// and all that it said was heard.
+// kill sends SIGKILL to the child. It returns when the process has ended and all its output has
+// been read.
 func (c *child) kill() {
 	c.cmd.Process.Kill()
 	c.wait()
@@ -181,5 +180,5 @@ func (c *child) kill() {
 func (c *child) wait() {
 	<-c.allRead
 	c.in.Close()
-	c.cmd.Wait() // its error is that it was killed
+	c.cmd.Wait() // if the child was killed, this is an error
 }

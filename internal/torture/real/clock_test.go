@@ -15,9 +15,9 @@ import (
 	"migrationlog/replay"
 )
 
-// D9: under a clock that goes backwards, stands still, jumps or tells anything,
-// receipts, rows, histories and the state after every event are those of the same
-// writes under a sound clock.
+// D9: the clock goes backwards, stands still, jumps or returns random times. The receipts, rows and
+// histories, and the state after every event, are the same as for the same writes with a correct
+// clock.
 func TestD9_Clock(t *testing.T) {
 	c := newCases(t)
 	c.each(t, *clocksFlag, func(t *testing.T, n int, r *rand.Rand) {
@@ -52,7 +52,7 @@ func TestD9_Clock(t *testing.T) {
 
 var startTime = time.UnixMilli(1795399697649)
 
-// clock tells a time after another.
+// clock returns one time after another.
 type clock struct {
 	r    *rand.Rand
 	now  time.Time
@@ -73,17 +73,17 @@ var clockClasses = []struct {
 	next func(r *rand.Rand, now time.Time) time.Time
 }{
 	{"backwards", func(_ *rand.Rand, now time.Time) time.Time { return now.Add(-time.Hour) }},
-	{"still", func(_ *rand.Rand, now time.Time) time.Time { return now }},
+	{"standing still", func(_ *rand.Rand, now time.Time) time.Time { return now }},
 	{"jumping", func(r *rand.Rand, now time.Time) time.Time {
 		if r.IntN(3) > 0 {
 			return now.Add(time.Millisecond)
 		}
 		return jumps[r.IntN(len(jumps))]
 	}},
-	{"anything", func(r *rand.Rand, _ time.Time) time.Time { return time.UnixMilli(r.Int64N(200_000_000_000_000)) }},
+	{"random", func(r *rand.Rand, _ time.Time) time.Time { return time.UnixMilli(r.Int64N(200_000_000_000_000)) }},
 }
 
-// history is a store whose events take their times from a clock.
+// history is a store whose events get their times from a clock.
 type history struct {
 	dir   string
 	clock *clock
@@ -101,7 +101,7 @@ func (h *history) reopen(t *testing.T, segmentSize int) {
 	h.open(t, segmentSize)
 }
 
-// write writes the event with the time that the clock tells.
+// write writes the event with the current time of the clock.
 func (h *history) write(t *testing.T, event checkpoint.Event) (receipt migrationlog.Receipt) {
 	var err error
 	switch e := event.(type) {
@@ -126,8 +126,7 @@ func (h *history) ofMigration(t *testing.T, id byte) []replay.Record {
 	return records
 }
 
-// compareReplays holds the records of two logs, and the state after each, against
-// each other.
+// compareReplays compares the records of two logs, and the state after each record.
 func compareReplays(t *testing.T, right, wrong string) {
 	one, other := records(t, right), records(t, wrong)
 	require.Equal(t, len(one), len(other))
@@ -168,8 +167,8 @@ func timeless(all []checkpoint.Checkpoint) []checkpoint.Checkpoint {
 	return all
 }
 
-// timelessRecord is the record without its time, and without its place, for which
-// the length of the times before it counts.
+// timelessRecord returns the record without its time. It also removes the position, which depends
+// on the encoded length of the times before it.
 func timelessRecord(r replay.Record) replay.Record {
 	r.Segment, r.Offset, r.Length, r.HeaderCRC32C = "", 0, 0, 0
 	switch e := r.Event.(type) {
@@ -186,7 +185,7 @@ func timelessRecord(r replay.Record) replay.Record {
 	return r
 }
 
-// D1 and D9: a log that was made under a clock outside the years 0 to 9999 opens again.
+// D1, D9: a log opens again even if it was written under a clock outside the years 0 to 9999.
 func TestD9_ClockOutOfRange(t *testing.T) {
 	for _, year := range []int{-1, 10_000} {
 		now := time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC)

@@ -22,17 +22,17 @@ import (
 	"migrationlog/replay"
 )
 
-// One damaged log in so many is also opened for writing, on a real file system.
+// One damaged log in openEvery is also opened for writing, on a real file system.
 const openEvery = 64
 
-// D2, D3, D4, D5, D7: one to four damages of any kind in any files of a log cost
-// the frames that they touch, and no other; the report names these; nothing is
-// invented; and no number that is left anywhere is given again.
+// D2, D3, D4, D5, D7: a log gets one to four damages of any kind in any files. Only the frames that
+// a damage touches are lost, and the report lists them. No event is invented. No number that still
+// exists in any file is used again.
 //
-// A frame has to be found if its bytes are whole in its own segment's file, wherever
-// in it they are. It may be missed where a damage has put a frame of a later segment
-// into an earlier one: which of the two is in its place is known from their names,
-// and from the first header of the later, which another damage may have moved.
+// A frame must be found if its bytes are intact anywhere in the file of its own segment. There is
+// one exception: a damage may copy a frame of a later segment into an earlier one. The scan then
+// decides by the names of the segments and by the first header of the later one. If another damage
+// has moved this header, the scan may miss the frame.
 func TestD2_RandomDamage(t *testing.T) {
 	c := newCases(t)
 	logs := pool(t, c.rand(-1))
@@ -41,7 +41,7 @@ func TestD2_RandomDamage(t *testing.T) {
 		damaged, story, overwritten := log.damage(r)
 		c.count("damages", len(story))
 		c.count("damaged logs: "+log.class, 1)
-		// The reader waits for a tail to rest. In a bubble that takes no time.
+		// The reader waits until the tail stops changing. In a synctest bubble this takes no time.
 		synctest.Test(t, func(t *testing.T) {
 			defer func() {
 				if p := recover(); p != nil || t.Failed() {
@@ -52,7 +52,9 @@ func TestD2_RandomDamage(t *testing.T) {
 				}
 			}()
 			report, err := log.checkRead(t, c, n, damaged)
-			if torn := report.TornTail; torn != nil && overwritten { // the last write is as long as it was: only a sector of it that is zeros makes it torn
+			// If no damage changed a length, the last write can look torn only if its last sectors
+			// are zeros.
+			if torn := report.TornTail; torn != nil && overwritten {
 				require.Zero(t, (torn.Offset+torn.Length)%simos.SectorBytes)
 				require.Empty(t, bytes.Trim(damaged[segment.WALDir+"/"+torn.Segment][torn.Offset+torn.Length:], "\x00"))
 			}
@@ -63,21 +65,22 @@ func TestD2_RandomDamage(t *testing.T) {
 	})
 }
 
-// damage returns the log's files with one to four damages, and says which, and
-// whether they only flipped bits and wrote zeros: noise may look like a torn write.
+// damage returns the files of the log with one to four damages, and a description of each. The
+// result overwritten is true if all damages only flipped bits and wrote zeros. Noise does not
+// count, because it may look like a torn write.
 func (l *intactLog) damage(r *rand.Rand) (damaged memory, story []string, overwritten bool) {
 	damaged = maps.Clone(l.files)
 	overwritten = true
-	if r.IntN(3) == 0 { // as a power cut may leave it
+	if r.IntN(3) == 0 { // a power cut may leave a stale watermark
 		seq := r.Uint64N(l.last + 1)
 		for _, name := range segment.WatermarkNames {
 			damaged[name] = segment.AppendWatermark(nil, l.uuid, seq)
 		}
-		story = append(story, fmt.Sprintf("the watermark is at %d", seq))
+		story = append(story, fmt.Sprintf("the watermark is %d", seq))
 	}
 	for range 1 + r.IntN(4) {
 		name := l.names[r.IntN(len(l.names))]
-		for tries := 0; tries < 3 && !strings.HasPrefix(name, segment.WALDir+"/0"); tries++ { // mostly a segment
+		for tries := 0; tries < 3 && !strings.HasPrefix(name, segment.WALDir+"/0"); tries++ { // prefer segments
 			name = l.names[r.IntN(len(l.names))]
 		}
 		b, there := damaged[name]
@@ -97,7 +100,7 @@ func (l *intactLog) damage(r *rand.Rand) (damaged memory, story []string, overwr
 	return damaged, story, overwritten
 }
 
-// damageFile does away with a whole file's content.
+// damageFile deletes a file, truncates it to nothing, or exchanges it with another file.
 func (l *intactLog) damageFile(r *rand.Rand, damaged memory, name string, story *[]string) bool {
 	switch r.IntN(3) {
 	case 0:
@@ -105,12 +108,12 @@ func (l *intactLog) damageFile(r *rand.Rand, damaged memory, name string, story 
 		*story = append(*story, name+" is deleted")
 	case 1:
 		damaged[name] = []byte{}
-		*story = append(*story, name+" is cut to nothing")
+		*story = append(*story, name+" is truncated to 0 bytes")
 	default:
 		other := l.names[r.IntN(len(l.names))]
 		damaged[name], damaged[other] = damaged[other], damaged[name]
 		for _, n := range []string{name, other} {
-			if damaged[n] == nil { // one of them was deleted before
+			if damaged[n] == nil { // it was deleted before
 				delete(damaged, n)
 			}
 		}
@@ -121,7 +124,7 @@ func (l *intactLog) damageFile(r *rand.Rand, damaged memory, name string, story 
 
 const sectorBytes = 512
 
-// damageBytes damages b, for which it may take bytes of another file.
+// damageBytes damages b. One kind of damage overwrites a part of b with bytes of from.
 func damageBytes(r *rand.Rand, b, from []byte) (damaged []byte, what string, overwritten bool) {
 	if len(b) == 0 {
 		return noise(r, 1+r.IntN(100)), "noise in an empty file", false
@@ -146,14 +149,14 @@ func damageBytes(r *rand.Rand, b, from []byte) (damaged []byte, what string, ove
 	case 5:
 		return b[:at], fmt.Sprintf("cut at %d", at), false
 	case 6:
-		return slices.Delete(b, at, end), what + "taken out", false
+		return slices.Delete(b, at, end), what + "removed", false
 	case 7:
-		return slices.Insert(b, at, noise(r, end-at)...), what + "noise put in", false
+		return slices.Insert(b, at, noise(r, end-at)...), what + "noise inserted", false
 	case 8:
 		if r.IntN(2) == 0 {
-			return append(b, make([]byte, end-at)...), fmt.Sprintf("%d zeros behind the end", end-at), false
+			return append(b, make([]byte, end-at)...), fmt.Sprintf("%d zeros appended", end-at), false
 		}
-		return append(b, noise(r, end-at)...), fmt.Sprintf("%d bytes of noise behind the end", end-at), false
+		return append(b, noise(r, end-at)...), fmt.Sprintf("%d bytes of noise appended", end-at), false
 	case 9:
 		n := (len(b) + sectorBytes - 1) / sectorBytes
 		return exchange(b, r.IntN(n)*sectorBytes, r.IntN(n)*sectorBytes), "two sectors exchanged", false
@@ -163,7 +166,7 @@ func damageBytes(r *rand.Rand, b, from []byte) (damaged []byte, what string, ove
 	}
 	source := r.IntN(len(from))
 	n := copy(b[at:], slices.Clone(from[source:min(len(from), source+end-at)]))
-	return b, fmt.Sprintf("[%d:%d] a copy of other bytes, from %d", at, at+n, source), false
+	return b, fmt.Sprintf("[%d:%d] overwritten with a copy of other bytes, from offset %d", at, at+n, source), false
 }
 
 func noise(r *rand.Rand, sizeBytes int) []byte {
@@ -174,7 +177,8 @@ func noise(r *rand.Rand, sizeBytes int) []byte {
 	return b
 }
 
-// exchange exchanges two sectors; of the last there may be less.
+// exchange exchanges two sectors. If one of them is the last and incomplete, it exchanges only as
+// many bytes as that sector has.
 func exchange(b []byte, one, other int) []byte {
 	n := min(sectorBytes, len(b)-one, len(b)-other)
 	kept := slices.Clone(b[one : one+n])
@@ -183,7 +187,7 @@ func exchange(b []byte, one, other int) []byte {
 	return b
 }
 
-// checkRead reads the damaged log and holds what is found against what is left.
+// checkRead reads the damaged log and compares the found frames with the surviving ones.
 func (l *intactLog) checkRead(t *testing.T, c *cases, n int, damaged memory) (replay.Report, error) {
 	reader, err := replay.OpenFS(damaged)
 	if err != nil {
@@ -202,7 +206,7 @@ func (l *intactLog) checkRead(t *testing.T, c *cases, n int, damaged memory) (re
 		}
 		written, ok := l.frames[r.Seq]
 		if !ok || r.Seq <= last || !bytes.Equal(written.bytes, damaged[segment.WALDir+"/"+r.Segment][r.Offset:r.Offset+r.Length]) {
-			t.Fatalf("seq %d after %d was not written so", r.Seq, last)
+			t.Fatalf("seq %d (after seq %d) was found, but it was not written like this, or is out of order", r.Seq, last)
 		}
 		if n%8 == 0 {
 			require.Equal(t, written.event, r.Event)
@@ -220,7 +224,8 @@ func (l *intactLog) checkRead(t *testing.T, c *cases, n int, damaged memory) (re
 	return report, nil
 }
 
-// checkRefusal: a log may be refused only if neither copy of its manifest is left.
+// checkRefusal checks the reason of a refusal. A log may be refused only if neither copy of its
+// manifest is intact.
 func (l *intactLog) checkRefusal(t *testing.T, c *cases, damaged memory, err error) {
 	require.True(t, isOneOf(err, segment.ErrManifestLost, segment.ErrNotALog, segment.ErrNewerFormat), "%v", err)
 	c.count("refused by the reader", 1)
@@ -238,20 +243,20 @@ func (l *intactLog) checkRefusal(t *testing.T, c *cases, damaged memory, err err
 	}
 }
 
-// checkReport holds the report against what was found and what is left.
+// checkReport compares the report with the found and the surviving frames.
 func (l *intactLog) checkReport(t *testing.T, c *cases, damaged memory, report replay.Report, found map[uint64]bool) {
 	left := l.surviving(damaged)
 	if left.misplaced {
-		c.count("with a sound header out of its place", 1)
+		c.count("with a misplaced header", 1)
 	}
 	for seq, inItsFile := range left.inPlace {
 		if !inItsFile || found[seq] {
 			continue
 		}
 		if !left.inEarlierSegment {
-			t.Fatalf("seq %d is whole and was not found: %v", seq, report.Damage)
+			t.Fatalf("seq %d is intact but was not found: %v", seq, report.Damage)
 		}
-		c.count("frames hidden by a copy of a later segment's", 1)
+		c.count("frames missed because of a copy in an earlier segment", 1)
 	}
 	highest := report.LastSeq
 	for _, lost := range report.Lost {
@@ -259,32 +264,32 @@ func (l *intactLog) checkReport(t *testing.T, c *cases, damaged memory, report r
 	}
 	for seq := range left.anywhere {
 		if seq > highest {
-			t.Fatalf("seq %d is whole, and neither found nor reported", seq)
+			t.Fatalf("seq %d is intact, but neither found nor reported", seq)
 		}
 	}
 	for _, lost := range report.Lost {
 		for seq := lost.First; seq <= lost.Last; seq++ {
 			if found[seq] || left.inPlace[seq] && !left.inEarlierSegment {
-				t.Fatalf("seq %d is there and was reported lost", seq)
+				t.Fatalf("seq %d exists but was reported as lost", seq)
 			}
 			if seq > l.last+1000 {
-				t.Fatalf("seq %d was reported lost, the last was %d", seq, l.last)
+				t.Fatalf("seq %d was reported as lost, but the last number was %d", seq, l.last)
 			}
 		}
 	}
 	if uint64(len(found))+countUpTo(report.Lost, report.LastSeq) != report.LastSeq {
-		t.Fatalf("up to seq %d, %d were found and %v lost", report.LastSeq, len(found), report.Lost)
+		t.Fatalf("the numbers up to seq %d: %d were found and %v are lost, which is not all of them", report.LastSeq, len(found), report.Lost)
 	}
 	for _, lost := range report.AcknowledgedLost {
 		if lost.Last > l.last {
-			t.Fatalf("seq %d was never given, and is reported as acknowledged", lost.Last)
+			t.Fatalf("seq %d was never used, but is reported as acknowledged", lost.Last)
 		}
 	}
 	c.count("frames found", len(found))
 	c.count("frames lost", int(replay.CountSeqs(report.Lost)))
 }
 
-// countUpTo is how many of the lost numbers are at most last.
+// countUpTo returns how many of the lost numbers are at most last.
 func countUpTo(lost []replay.SeqRange, last uint64) (n uint64) {
 	for _, r := range lost {
 		if r.First <= last {
@@ -294,7 +299,7 @@ func countUpTo(lost []replay.SeqRange, last uint64) (n uint64) {
 	return n
 }
 
-// checkOpen opens the damaged log for writing, twice, with a write between.
+// checkOpen opens the damaged log for writing, writes, and opens it again.
 func (l *intactLog) checkOpen(t *testing.T, c *cases, r *rand.Rand, damaged memory, read replay.Report, readErr error) {
 	parent := memDir(t)
 	defer os.RemoveAll(parent)
@@ -307,12 +312,12 @@ func (l *intactLog) checkOpen(t *testing.T, c *cases, r *rand.Rand, damaged memo
 		delete(after, "LOCK")
 		before := maps.Clone(map[string][]byte(damaged))
 		delete(before, "LOCK")
-		require.Equal(t, before, after, "a log that was refused is left as it is")
+		require.Equal(t, before, after, "a refused Open must not change the log")
 		c.count("opened: refused", 1)
 		return
 	}
 	c.count("opened", 1)
-	if errors.Is(readErr, segment.ErrNotALog) { // and a new one was made
+	if errors.Is(readErr, segment.ErrNotALog) { // Open has created a new log
 		require.NoError(t, s.Close())
 		return
 	}
@@ -329,8 +334,8 @@ func (l *intactLog) checkOpen(t *testing.T, c *cases, r *rand.Rand, damaged memo
 			continue
 		}
 		receipts[receipt.Seq] = body(e)
-		require.False(t, l.surviving(damaged).anywhere[receipt.Seq], "seq %d is given again", receipt.Seq)
-		require.False(t, receipt.Seq <= report.LastSeq || countUpTo(report.Lost, receipt.Seq) != replay.CountSeqs(report.Lost), "seq %d is given again", receipt.Seq)
+		require.False(t, l.surviving(damaged).anywhere[receipt.Seq], "seq %d is used again", receipt.Seq)
+		require.False(t, receipt.Seq <= report.LastSeq || countUpTo(report.Lost, receipt.Seq) != replay.CountSeqs(report.Lost), "seq %d is used again", receipt.Seq)
 	}
 	require.NoError(t, s.Close())
 
@@ -345,7 +350,7 @@ func (l *intactLog) checkOpen(t *testing.T, c *cases, r *rand.Rand, damaged memo
 	l.checkKept(t, damaged, files(t, dir))
 }
 
-// withoutSnapshots leaves out which of them are damaged.
+// withoutSnapshots returns the report without the damage of snapshots.
 func withoutSnapshots(r replay.Report) replay.Report {
 	var damage []replay.Damage
 	for _, d := range r.Damage {
@@ -357,8 +362,8 @@ func withoutSnapshots(r replay.Report) replay.Report {
 	return r
 }
 
-// endsWith is from where on b is the end of a file, whose zeros at its end do not count;
-// more than it has if it is not.
+// endsWith returns the offset at which file ends with b. Zeros at the end of either do not count.
+// If file does not end with b, it returns math.MaxInt.
 func endsWith(file, b []byte) int {
 	file, b = bytes.TrimRight(file, "\x00"), bytes.TrimRight(b, "\x00")
 	if !bytes.HasSuffix(file, b) {
@@ -367,15 +372,15 @@ func endsWith(file, b []byte) int {
 	return len(file) - len(b)
 }
 
-// checkKept: of the bytes that were there, none is gone but zeros behind the end
-// of the log. What was cut off or moved is in quarantine/.
+// checkKept checks that no byte has disappeared, except zeros after the end of the log. All bytes
+// that were cut off or moved must be in quarantine/.
 func (l *intactLog) checkKept(t *testing.T, before memory, after map[string][]byte) {
 	for name, was := range before {
 		if filepath.Base(name) == segment.WatermarkName || filepath.Dir(name) != segment.WALDir && name != segment.ManifestName {
-			continue // the lock, and what a writer keeps up to date
+			continue // the lock and the files that a writer updates
 		}
 		if filepath.Base(name) == segment.ManifestName && bytes.Equal(was, l.files[name]) {
-			continue // sound, and perhaps followed by its next revision
+			continue // it was intact, so the next revision may have replaced it
 		}
 		same := 0
 		for is := after[name]; same < len(was) && same < len(is) && was[same] == is[same]; {
@@ -385,6 +390,6 @@ func (l *intactLog) checkKept(t *testing.T, before memory, after map[string][]by
 		for saved, b := range after {
 			kept = kept || strings.HasPrefix(saved, "quarantine/") && endsWith(was, b) <= same
 		}
-		require.True(t, kept, "%s: the bytes from %d on are gone", name, same)
+		require.True(t, kept, "%s: the bytes from offset %d on are missing", name, same)
 	}
 }

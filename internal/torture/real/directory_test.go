@@ -15,31 +15,33 @@ import (
 	"migrationlog/replay"
 )
 
-// goldenDir holds a log whose bytes never change, so that an input found by the
-// fuzzer means the same to everybody.
+// goldenDir has a log whose bytes never change, so that an input of the fuzzer always produces the
+// same files.
 const goldenDir = "../../../testdata/golden/v1/clean/log"
 
-// archiveNames are the files that an archive may hold.
+// archiveNames are the names of the files that an archive may have.
 var archiveNames = []string{
 	"MANIFEST", "wal/MANIFEST", "wal/00000000000000000001", "wal/00000000000000000017", "wal/00000000000000000033", "WATERMARK", "wal/WATERMARK",
 	"wal/00000000000000000002", "wal/00000000000000000020", "wal/00000000000000000005.START", "wal/00000000000000000001.END", "wal/notes",
 	"WATERMARK.new", "wal/WATERMARK.new", "MANIFEST.new", "wal/MANIFEST.new", "LOCK", "quarantine/x", "snapshots/x", "wal/00000000000000000900",
 }
 
-// goldenNames is how many of them the golden log has.
+// goldenNames is the number of these files that the golden log has.
 const goldenNames = 7
 
-// An archive is a row of files, each of three bytes and what these say:
+// An archive is a list of files. Each file is three bytes, followed by its data:
 //
-//	name     modulo len(archiveNames)
-//	source   0x80: the bytes behind are the content; else the golden file of that
-//	         number is, or, where there is none, nothing
-//	length   of what is behind: the content, or edits of four bytes each
+//	name     index of the file's name in archiveNames, modulo its length
+//	source   with the bit 0x80: the data is the content of the file
+//	         otherwise: the content is the golden file with this index, or empty if
+//	         there is no such file, and the data has edits of it
+//	length   length of the data
 //
-// An edit is an operation, a position (two bytes) modulo the size, and an argument.
+// An edit has four bytes: an operation, an offset (two bytes, modulo the size of the file), and an
+// argument.
 const rawSource = 0x80
 
-// unpack returns the files of an archive. Every input is one.
+// unpack returns the files of an archive. Every input is a valid archive.
 func unpack(golden map[string][]byte, input []byte) memory {
 	dir := memory{}
 	for len(input) >= 3 {
@@ -82,7 +84,7 @@ func edit(b []byte, operation byte, at int, argument byte) []byte {
 	return b
 }
 
-// packed is the archive of the golden log with edits of one of its files.
+// packed returns the archive of the golden log with edits of one of its files.
 func packed(edited byte, edits ...byte) []byte {
 	var archive []byte
 	for name := range byte(goldenNames) {
@@ -95,33 +97,32 @@ func packed(edited byte, edits ...byte) []byte {
 	return archive
 }
 
-// D3, D7: whatever is in a directory, reading it changes nothing, opening it does
-// not panic, and what one opening found the next one finds again, with what was
-// written in between.
+// D3, D7: reading a directory with any content changes nothing, and opening it does not panic. The
+// second opening finds the same events as the first one, and the event that was written in between.
 func FuzzDirectory(f *testing.F) {
 	dir := filepath.Join(f.TempDir(), "log")
 	require.NoError(f, os.CopyFS(dir, os.DirFS(goldenDir)))
-	s, err := migrationlog.Open(dir, nil) // it gets its watermarks
+	s, err := migrationlog.Open(dir, nil) // creates the watermarks
 	require.NoError(f, err)
 	require.NoError(f, s.Close())
 	golden := files(f, dir)
 	f.Add([]byte{})
-	f.Add(packed(0xFF))                                          // the log as it is
-	f.Add(packed(0, 0, 20, 0, 1))                                // a bit of the manifest
-	f.Add(packed(1, 2, 0, 0, 0))                                 // its copy is empty
-	f.Add(packed(2, 0, 200, 0, 4))                               // a bit in the first segment
-	f.Add(packed(3, 1, 100, 0, 255))                             // zeros in the second
-	f.Add(packed(4, 2, 200, 0, 0))                               // the third is cut
-	f.Add(packed(4, 4, 200, 0, 50, 0, 0, 1, 7))                  // bytes put in, and a bit
-	f.Add(packed(2, 5, 1, 0, 250, 3, 90, 0, 40))                 // bytes doubled, and taken out
-	f.Add(append(packed(0xFF), 9, rawSource, 1, 'x'))            // a stray that tidwall/wal would obey
-	f.Add(append(packed(0xFF), 7, 3, 0, 19, 2, 0))               // segments under other names
-	f.Add(append(packed(0xFF), 19, rawSource, 0))                // a name that no frame has reached
-	f.Add(packed(5, 0, 3, 0, 1))                                 // a bit of the watermark
-	f.Add(packed(6, 2, 0, 0, 0))                                 // its copy is empty
+	f.Add(packed(0xFF))                                          // unchanged log
+	f.Add(packed(0, 0, 20, 0, 1))                                // one bit of the manifest flipped
+	f.Add(packed(1, 2, 0, 0, 0))                                 // the copy of the manifest empty
+	f.Add(packed(2, 0, 200, 0, 4))                               // one bit of the first segment flipped
+	f.Add(packed(3, 1, 100, 0, 255))                             // zeros in the second segment
+	f.Add(packed(4, 2, 200, 0, 0))                               // the third segment cut
+	f.Add(packed(4, 4, 200, 0, 50, 0, 0, 1, 7))                  // bytes inserted, and bits flipped
+	f.Add(packed(2, 5, 1, 0, 250, 3, 90, 0, 40))                 // bytes duplicated, and bytes removed
+	f.Add(append(packed(0xFF), 9, rawSource, 1, 'x'))            // a stray file that tidwall/wal would act on
+	f.Add(append(packed(0xFF), 7, 3, 0, 19, 2, 0))               // segments with wrong names
+	f.Add(append(packed(0xFF), 19, rawSource, 0))                // a segment named beyond the end of the log
+	f.Add(packed(5, 0, 3, 0, 1))                                 // one bit of the watermark flipped
+	f.Add(packed(6, 2, 0, 0, 0))                                 // the copy of the watermark empty
 	f.Add([]byte{2, 2, 0, 3, 3, 0})                              // no manifest
 	f.Add([]byte{0, 0, 0, 1, 1, 0})                              // no segment
-	f.Add(append([]byte{0, 0, 0}, packed(2, 2, 0, 0, 0)[6:]...)) // an empty segment among others, one manifest
+	f.Add(append([]byte{0, 0, 0}, packed(2, 2, 0, 0, 0)[6:]...)) // the first segment empty, and only one manifest
 	f.Fuzz(func(t *testing.T, input []byte) {
 		if len(input) > 4096 {
 			return
@@ -154,7 +155,7 @@ func put(t testing.TB, dir string, content memory) {
 	}
 }
 
-// readOnly reads the log as far as it is one.
+// readOnly reads the log, if the directory has one.
 func readOnly(t *testing.T, dir string) {
 	reader, err := replay.Open(dir)
 	if err != nil {
@@ -200,8 +201,8 @@ func openTwice(t *testing.T, dir string) {
 	require.NoError(t, s.Close())
 }
 
-// joined are the ranges with neighbours made one: an opening may add evidence that
-// makes two places of what was one, and the numbers stay the same.
+// joined merges adjacent ranges. An opening may add evidence that splits one damaged range into
+// two, while the lost numbers stay the same.
 func joined(ranges []replay.SeqRange) (joined []replay.SeqRange) {
 	for _, r := range ranges {
 		if n := len(joined); n > 0 && joined[n-1].Last+1 == r.First {

@@ -22,9 +22,8 @@ import (
 	"migrationlog/replay"
 )
 
-// D1, D6, D7: on a disk that becomes full, wherever that hits, nothing is
-// acknowledged that is not kept; and once there is room again, the log opens with
-// all of it and goes on.
+// D1, D6, D7: the disk becomes full at any moment. Every acknowledged event is kept. When there is
+// free space again, the log opens with all of them and accepts writes.
 func TestD6_FullDisk(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can mount a small disk")
@@ -41,8 +40,7 @@ func TestD6_FullDisk(t *testing.T) {
 	})
 }
 
-// smallDisk is a file system of its own with a log, and a ballast that can be
-// taken away.
+// smallDisk is a small file system with a log, and with ballast files that can be removed.
 type smallDisk struct {
 	r         *rand.Rand
 	path      string
@@ -58,7 +56,7 @@ func mountSmall(t *testing.T, r *rand.Rand) *smallDisk {
 	path := t.TempDir()
 	pages := 2*ballastFiles + r.IntN(256-2*ballastFiles) // at most 1 MiB
 	options := fmt.Sprintf("size=%dk", pages*pageBytes>>10)
-	if r.IntN(3) == 0 { // or without room for one file more
+	if r.IntN(3) == 0 { // or limit the number of files
 		options += fmt.Sprintf(",nr_inodes=%d", ballastFiles+3+r.IntN(20))
 	}
 	out, err := exec.Command("mount", "-t", "tmpfs", "-o", options, "tmpfs", path).CombinedOutput()
@@ -73,7 +71,7 @@ func mountSmall(t *testing.T, r *rand.Rand) *smallDisk {
 	d.generator.longEvery = 1 + r.IntN(20)
 	ballastPages := ballastFiles
 	if r.IntN(3) == 0 {
-		ballastPages = pages - 2 - r.IntN(7) // the log cannot even be made
+		ballastPages = pages - 2 - r.IntN(7) // there may not even be space to create the log
 	}
 	require.NoError(t, os.Mkdir(d.ballast, 0o700))
 	for i := range ballastFiles {
@@ -88,7 +86,7 @@ func mountSmall(t *testing.T, r *rand.Rand) *smallDisk {
 
 const (
 	pageBytes    = 4096
-	ballastFiles = 30 // and at least as many pages: more than a recovery needs
+	ballastFiles = 30 // the ballast has at least one page per file, which is more than a recovery needs
 )
 
 func (d *smallDisk) unmount(t *testing.T) {
@@ -100,7 +98,7 @@ func (d *smallDisk) fillUp(t *testing.T, c *cases) {
 	s, err := migrationlog.Open(d.dir, d.opts)
 	if err != nil {
 		require.ErrorIs(t, err, syscall.ENOSPC)
-		c.count("full when the log is made, at: "+place(err), 1)
+		c.count("full while the log was created, at: "+place(err), 1)
 		return
 	}
 	for {
@@ -117,21 +115,21 @@ func (d *smallDisk) fillUp(t *testing.T, c *cases) {
 			require.NoError(t, s.Close())
 			if s, err = migrationlog.Open(d.dir, d.opts); err != nil {
 				require.ErrorIs(t, err, syscall.ENOSPC)
-				c.count("full when the log is opened, at: "+place(err), 1)
+				c.count("full while the log was opened, at: "+place(err), 1)
 				return
 			}
 		}
 	}
 	require.ErrorIs(t, err, migrationlog.ErrFailed)
 	require.ErrorIs(t, err, syscall.ENOSPC)
-	c.count("full at a write, at: "+place(err), 1)
+	c.count("full during a write, at: "+place(err), 1)
 	_, err = write(s, d.generator.upsert())
 	require.ErrorIs(t, err, migrationlog.ErrFailed)
 	require.ErrorIs(t, s.Health(), migrationlog.ErrFailed)
 	require.ErrorIs(t, s.Close(), migrationlog.ErrFailed)
 }
 
-// place says at which call on which file it was.
+// place returns the failed call and its file.
 func place(err error) string {
 	var path *fs.PathError
 	if !errors.As(err, &path) {
@@ -144,16 +142,16 @@ func place(err error) string {
 	return path.Op + " " + name
 }
 
-// openFull opens the log while the disk is full: whether or not that can be done,
-// all that was acknowledged stays.
+// openFull opens the log while the disk is full. All acknowledged events must be kept, even if Open
+// fails.
 func (d *smallDisk) openFull(t *testing.T, c *cases) {
 	for range 2 {
 		before := files(t, d.path)
 		s, err := migrationlog.Open(d.dir, d.opts)
 		if err != nil {
 			require.ErrorIs(t, err, syscall.ENOSPC)
-			require.NotEqual(t, "open a segment", place(err), "it could go on in the last one")
-			c.count("opened on the full disk: fails at "+place(err), 1)
+			require.NotEqual(t, "open a segment", place(err), "Open could continue in the last segment")
+			c.count("opened on the full disk: failed at "+place(err), 1)
 			d.checkLeft(t, c, before)
 		} else {
 			c.count("opened on the full disk", 1)
@@ -165,8 +163,8 @@ func (d *smallDisk) openFull(t *testing.T, c *cases) {
 	}
 }
 
-// checkLeft: an opening that fails changes no file, and adds none that the next
-// would add to.
+// checkLeft checks that a failed Open has changed no file, and has added no copy that each later
+// Open would add again.
 func (d *smallDisk) checkLeft(t *testing.T, c *cases, before map[string][]byte) {
 	after := files(t, d.path)
 	for name, b := range before {
@@ -176,12 +174,12 @@ func (d *smallDisk) checkLeft(t *testing.T, c *cases, before map[string][]byte) 
 	}
 	for name := range after {
 		if _, was := before[name]; !was && filepath.Base(filepath.Dir(name)) == "quarantine" {
-			t.Fatalf("D7: an opening that fails for want of room leaves a copy in quarantine/, and so does the next: %s", name)
+			t.Fatalf("D7: an Open that fails because the disk is full leaves a copy in quarantine/, and each retry would add another: %s", name)
 		}
 	}
 }
 
-// check holds what is in the log against what was acknowledged and written.
+// check compares the events in the log with the acknowledged and the written ones.
 func (d *smallDisk) check(t *testing.T) {
 	found := bodies(t, d.dir)
 	for seq, b := range d.acked {
@@ -197,7 +195,7 @@ func (d *smallDisk) check(t *testing.T) {
 	require.Empty(t, report.Damage)
 }
 
-// recover opens the log when there is room again, and writes to it.
+// recover opens the log when there is free space again, and writes to it.
 func (d *smallDisk) recover(t *testing.T, c *cases) {
 	for range 2 {
 		s, err := migrationlog.Open(d.dir, d.opts)
@@ -214,5 +212,5 @@ func (d *smallDisk) recover(t *testing.T, c *cases) {
 		require.NoError(t, s.Close())
 		d.check(t)
 	}
-	c.count("events acknowledged, and kept", len(d.acked))
+	c.count("events acknowledged and kept", len(d.acked))
 }

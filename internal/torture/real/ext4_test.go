@@ -23,9 +23,9 @@ const (
 	cutsPerImage = 10
 )
 
-// D1 on a real file system: what a writer had acknowledged when its power was cut
-// is there, byte for byte. The cut is a copy of the image that is the device of an
-// ext4: what is in the kernel's memory alone is not in it.
+// D1: on a real file system, the events that a writer had acknowledged before a power cut exist
+// afterwards, byte for byte. The power cut is simulated by a copy of the image of an ext4 file
+// system. The copy does not contain data that is only in the memory of the kernel.
 func TestD1_Ext4PowerCut(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can mount an image")
@@ -47,14 +47,14 @@ func TestD1_Ext4PowerCut(t *testing.T) {
 	})
 }
 
-// machine is a writer on a disk of its own.
+// machine is a writer with its own disk.
 type machine struct {
 	r      *rand.Rand
 	parent string
 	image  string
-	disk   string // where the image is mounted
+	disk   string // mount point of the image
 	writer *child
-	found  map[string]bool // bodies, after any of the cuts
+	found  map[string]bool // bodies of the events that were found after any cut
 }
 
 func newMachine(t *testing.T, r *rand.Rand) *machine {
@@ -73,8 +73,8 @@ func mountImage(t *testing.T, image, at string) {
 	run(t, "mount", "-o", "loop", image, at)
 }
 
-// unmount waits for processes that are just being started: until they run another
-// program they have open what their parent has.
+// unmount unmounts a file system. A process that is just being started has the open files of its
+// parent until it executes its program. The file system is busy until then, so unmount retries.
 func unmount(t *testing.T, at string) {
 	err := syscall.Unmount(at, 0)
 	for tries := 0; errors.Is(err, syscall.EBUSY) && tries < 5000; tries++ {
@@ -89,7 +89,7 @@ func run(t *testing.T, name string, args ...string) {
 	require.NoError(t, err, "%s: %s", name, out)
 }
 
-// stop ends the writer. Only then has all been heard that it was about to write.
+// stop kills the writer. The list of issued events is complete only after that.
 func (m *machine) stop(t *testing.T) {
 	m.writer.kill()
 	unmount(t, m.disk)
@@ -99,13 +99,12 @@ func (m *machine) stop(t *testing.T) {
 		issued[b] = true
 	}
 	for b := range m.found {
-		require.True(t, issued[b], "an event was never written")
+		require.True(t, issued[b], "an event was found that was never written")
 	}
 	require.NoError(t, os.RemoveAll(m.parent))
 }
 
-// cut stops the writer at about some moment, takes the image as it is then, and
-// opens the log that is in it.
+// cut pauses the writer at a random moment, copies the image, and opens the log in the copy.
 func (m *machine) cut(t *testing.T, c *cases) {
 	m.writer.await(m.writer.lineCount() + m.r.IntN(60))
 	time.Sleep(time.Duration(m.r.IntN(1000)) * time.Microsecond)
@@ -137,12 +136,12 @@ func (m *machine) cut(t *testing.T, c *cases) {
 		c.count("torn tails", 1)
 	}
 	if len(report.Damage) > 0 {
-		c.count("damage behind the last acknowledged event", 1)
+		c.count("damage after the last acknowledged event", 1)
 	}
 }
 
-// takeImage copies the image at one moment: if it changed while it was copied, for
-// the kernel may still be writing, it is copied anew.
+// takeImage copies the image. The kernel may still be writing to it, so takeImage repeats the copy
+// until two reads of the image are equal.
 func (m *machine) takeImage(t *testing.T, to string) {
 	for {
 		image, err := os.ReadFile(m.image)
@@ -156,15 +155,14 @@ func (m *machine) takeImage(t *testing.T, to string) {
 	}
 }
 
-// heard is the number of lines that the child has said so far.
+// lineCount returns the number of lines that the child has printed so far.
 func (c *child) lineCount() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.lines
 }
 
-// acknowledged are the events, by their numbers, that the child said so far to have
-// been acknowledged.
+// acknowledged returns the events that were acknowledged so far, by their numbers.
 func (c *child) acknowledged() map[uint64]string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -2,16 +2,16 @@ package real_test
 
 import "flag"
 
-// How much is tried. The defaults are the counts of a commit, and take less than a minute. The
-// model check alone has more, and the counts of a night, in .ci/counts.
+// These are the seed and the number of cases of each test. The default numbers are for a commit and
+// take less than a minute. .ci/counts has larger numbers for the model check and for a nightly run.
 var (
-	seedFlag     = flag.Uint64("seed", 0, "what every case derives its own seed from; 0 is from the clock")
-	caseFlag     = flag.Int("case", -1, "try this case alone; -1 is all")
-	killsFlag    = flag.Int("kills", 50, "TestD1_Kill: how many writing processes are killed")
-	opensFlag    = flag.Int("opens", 20, "TestD10_DoubleOpen: rounds of eight processes that open one directory")
-	damagesFlag  = flag.Int("damages", 60_000, "TestD2_RandomDamage: damages, of which a case has one to four")
-	clocksFlag   = flag.Int("clocks", 100, "TestD9_Clock: histories under a clock that is wrong")
-	runsFlag     = flag.Int("runs", 100, "TestD8_ModelWithDamage: runs against the model")
-	disksFlag    = flag.Int("disks", 20, "TestD6_FullDisk: disks that become full")
-	ext4CutsFlag = flag.Int("ext4cuts", 20, "TestD1_Ext4PowerCut: power cuts")
+	seedFlag     = flag.Uint64("seed", 0, "seed of all cases; if it is 0, the clock gives the seed")
+	caseFlag     = flag.Int("case", -1, "number of the only case to run; -1 runs all")
+	killsFlag    = flag.Int("kills", 50, "TestD1_Kill: number of writing processes to kill")
+	opensFlag    = flag.Int("opens", 20, "TestD10_DoubleOpen: number of rounds; in each, eight processes open one directory")
+	damagesFlag  = flag.Int("damages", 60_000, "TestD2_RandomDamage: number of damages; each case has one to four")
+	clocksFlag   = flag.Int("clocks", 100, "TestD9_Clock: number of histories with a wrong clock")
+	runsFlag     = flag.Int("runs", 100, "TestD8_ModelWithDamage: number of runs that are compared with the model")
+	disksFlag    = flag.Int("disks", 20, "TestD6_FullDisk: number of disks that become full")
+	ext4CutsFlag = flag.Int("ext4cuts", 20, "TestD1_Ext4PowerCut: number of power cuts")
 )

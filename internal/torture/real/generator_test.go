@@ -17,12 +17,12 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// generator makes up events. No two of one generator are equal, and none is equal to
-// one of an generator with another origin.
+// generator generates events. A generator never generates two equal events, and two generators with
+// different origins have no event in common.
 type generator struct {
 	r         *rand.Rand
-	clock     uint64 // the last event's timestamp: it is what makes an event unique
-	longEvery int    // one abort in so many has a long reason; 0 is none
+	clock     uint64 // timestamp of the last event; it makes each event unique
+	longEvery int    // on average, one abort in longEvery has a long reason; if it is 0, none has
 }
 
 func newGenerator(r *rand.Rand, origin uint64) *generator {
@@ -56,7 +56,7 @@ func (a *generator) upsert() checkpoint.Event {
 	}
 	c, err := checkpoint.New(a.id(), a.r.Uint32N(1000), payloads[a.r.IntN(len(payloads))], a.clock)
 	if err != nil {
-		panic(err) // it cannot be: all of it is sound
+		panic(err) // cannot happen: the checkpoint is valid
 	}
 	return checkpoint.Upserted{Checkpoint: c}
 }
@@ -79,7 +79,7 @@ func (a *generator) compensations() []checkpoint.Compensation {
 	}
 }
 
-// write gives the event to the store.
+// write passes the event to the store.
 func write(s *migrationlog.Store, event checkpoint.Event) (migrationlog.Receipt, error) {
 	switch e := event.(type) {
 	case checkpoint.Upserted:
@@ -89,19 +89,19 @@ func write(s *migrationlog.Store, event checkpoint.Event) (migrationlog.Receipt,
 	case checkpoint.Removed:
 		return s.Remove(e.MigrationID, migrationlog.WithTimestamp(e.TimestampMS))
 	}
-	return migrationlog.Receipt{}, errors.New("no such event")
+	return migrationlog.Receipt{}, errors.New("unknown event type")
 }
 
-// body is the event's bytes as a frame holds them.
+// body returns the encoded event, as a frame contains it.
 func body(e checkpoint.Event) string {
 	b, err := checkpoint.EncodeEvent(e)
 	if err != nil {
-		panic(err) // an generator's events are sound
+		panic(err) // cannot happen: all generated events are valid
 	}
 	return string(b)
 }
 
-// bodies are the whole frames' bodies, by their numbers, as the log's bytes have them.
+// bodies returns the bodies of the intact frames of a log, by their numbers.
 func bodies(t testing.TB, dir string) map[uint64]string {
 	fsys := os.DirFS(dir)
 	held, err := segment.ReadDirectory(fsys)
@@ -117,8 +117,7 @@ func bodies(t testing.TB, dir string) map[uint64]string {
 	return found
 }
 
-// rowsOf are the latest rows that these events, in the order of their numbers,
-// lead to.
+// rowsOf applies the events in the order of their numbers and returns the resulting rows.
 func rowsOf(t testing.TB, found map[uint64]string) map[checkpoint.MigrationID]checkpoint.Checkpoint {
 	rows := map[checkpoint.MigrationID]checkpoint.Checkpoint{}
 	for seq := uint64(1); seq <= lastOf(found); seq++ {
@@ -140,7 +139,7 @@ func lastOf(found map[uint64]string) (last uint64) {
 	return last
 }
 
-// apply is what an event does to the rows.
+// apply applies an event to the rows.
 func apply(rows map[checkpoint.MigrationID]checkpoint.Checkpoint, event checkpoint.Event) {
 	if e, ok := event.(checkpoint.Upserted); ok {
 		rows[e.Checkpoint.MigrationID] = e.Checkpoint
@@ -149,7 +148,7 @@ func apply(rows map[checkpoint.MigrationID]checkpoint.Checkpoint, event checkpoi
 	}
 }
 
-// rows are the store's rows in the same form.
+// rows returns the rows of a store in the same form.
 func rows(s *migrationlog.Store) map[checkpoint.MigrationID]checkpoint.Checkpoint {
 	rows := map[checkpoint.MigrationID]checkpoint.Checkpoint{}
 	for _, c := range s.All() {
@@ -158,12 +157,12 @@ func rows(s *migrationlog.Store) map[checkpoint.MigrationID]checkpoint.Checkpoin
 	return rows
 }
 
-// entry is a frame with its length before it, as the log stores it.
+// entry returns a frame with its length prefix, as the log stores it.
 func entry(frame []byte) []byte {
 	return append(binary.AppendUvarint(nil, uint64(len(frame))), frame...)
 }
 
-// files are the contents of all files below dir.
+// files returns the contents of all files below dir.
 func files(t testing.TB, dir string) map[string][]byte {
 	found := map[string][]byte{}
 	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

@@ -14,12 +14,12 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// killsPerLog is how many writers of one directory are killed, one after another.
+// killsPerLog is the number of writers of one log that are killed, one after another.
 const killsPerLog = 10
 
-// D1, D3, D7: whenever a writing process is killed, what it had acknowledged is
-// there, byte for byte, and nothing that nobody wrote; over a row of such writers
-// of one log, no number that was once seen ever shows another event.
+// D1, D3, D7: a writing process is killed at any moment. Every event that it had acknowledged
+// exists afterwards, byte for byte, and no event exists that was never written. Several writers of
+// one log are killed one after another. No number ever has two different events.
 func TestD1_Kill(t *testing.T) {
 	c := newCases(t)
 	c.each(t, (*killsFlag+killsPerLog-1)/killsPerLog, func(t *testing.T, n int, r *rand.Rand) {
@@ -37,7 +37,7 @@ func TestD1_Kill(t *testing.T) {
 	})
 }
 
-// lineage is a log and the row of its writers.
+// lineage is a log and its successive writers.
 type lineage struct {
 	dir  string
 	seed uint64
@@ -45,12 +45,11 @@ type lineage struct {
 	c    *cases
 
 	kills  int
-	issued map[string]bool   // bodies that some writer was about to write
-	shown  map[uint64]string // bodies that were acknowledged or read
+	issued map[string]bool   // bodies of the events that some writer started to write
+	shown  map[uint64]string // bodies that were acknowledged or read, by their numbers
 }
 
-// round kills a writer, sometimes the next one too while it recovers, and opens
-// the log.
+// round kills a writer and opens the log. Sometimes it also kills the next writer during recovery.
 func (l *lineage) round(t *testing.T) {
 	l.killWriter(t, l.r.IntN(6))
 	if l.r.IntN(3) == 0 {
@@ -76,7 +75,7 @@ func (l *lineage) round(t *testing.T) {
 	seen := map[string]bool{}
 	for seq, b := range found {
 		require.True(t, l.issued[b], "seq %d was never written", seq)
-		require.False(t, seen[b], "seq %d is there twice", seq)
+		require.False(t, seen[b], "the event of seq %d exists twice", seq)
 		seen[b] = true
 	}
 	require.EqualValues(t, len(found), lastOf(found), "no number is missing")
@@ -84,8 +83,8 @@ func (l *lineage) round(t *testing.T) {
 	l.shown = found
 }
 
-// killWriter starts a writer and kills it at about some moment: 0 while it starts,
-// 1 while it opens the log, and else while it writes.
+// killWriter starts a writer and kills it at a random moment: while it starts (moment 0), while it
+// opens the log (moment 1), or while it writes (any other moment).
 func (l *lineage) killWriter(t *testing.T, moment int) {
 	l.kills++
 	w := startChild(t, task{Role: "writer", Dir: l.dir, Seed: l.seed, Origin: uint64(l.kills)})
@@ -108,7 +107,7 @@ func (l *lineage) killWriter(t *testing.T, moment int) {
 	for seq, b := range w.acked {
 		require.Contains(t, l.issued, b)
 		if shown, ok := l.shown[seq]; ok {
-			require.Equal(t, shown, b, "seq %d was given twice", seq)
+			require.Equal(t, shown, b, "seq %d has two different events", seq)
 		}
 		l.shown[seq] = b
 	}
@@ -122,12 +121,13 @@ func (l *lineage) killWriter(t *testing.T, moment int) {
 	l.c.count("events acknowledged", len(w.acked))
 }
 
-// tearTail puts the beginning of a write at the log's end, as a kill in the middle
-// of a write leaves it: rarely, for the kernel does small ones at once.
+// tearTail writes the beginning of an entry at the end of the log, as a kill in the middle of a
+// write can leave it. Real kills rarely leave one, because the kernel executes a small write in one
+// step.
 func (l *lineage) tearTail(t *testing.T) {
 	fsys := os.DirFS(l.dir)
 	held, err := segment.ReadDirectory(fsys)
-	if err != nil { // the log is not made yet
+	if err != nil { // the log does not exist yet
 		require.True(t, os.IsNotExist(err) || isOneOf(err, segment.ErrNotALog, fs.ErrNotExist), "%v", err)
 		return
 	}

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// memory is a directory in memory: the contents of its files by their paths. A
-// content is replaced and never changed, so that copies may share it.
-// fstest.MapFS is the same and several times slower.
+// memory is a directory in memory. It maps the paths of its files to their contents. A content is
+// replaced and never changed, so copies of the map may share it. fstest.MapFS does the same but is
+// several times slower.
 type memory map[string][]byte
 
 func (m memory) Open(name string) (fs.File, error) {
@@ -67,7 +67,7 @@ func (m memory) ReadDir(name string) ([]fs.DirEntry, error) {
 	return entries, nil
 }
 
-// memoryInfo is what is known of a file without reading it.
+// memoryInfo is the metadata of a file.
 type memoryInfo struct {
 	name      string
 	sizeBytes int64

@@ -19,17 +19,16 @@ import (
 	"migrationlog/replay"
 )
 
-// D2, D5, D8: through any operations, with the store closed and opened, killed, and
-// damaged frame by frame in between, it equals the fold of the events that are left;
-// the report names just the others; and a migration whose row is not the true one
-// is in doubt.
+// D2, D5, D8: between random writes, the store is reopened or killed, or a frame is damaged. The
+// state of the store always equals the fold of the surviving events. The report lists exactly the
+// lost events. If the row of a migration differs from its true row, the migration is in doubt.
 func TestD8_ModelWithDamage(t *testing.T) {
 	c := newCases(t)
 	require.NoError(t, flag.Set("rapid.checks", fmt.Sprint(*runsFlag)))
 	require.NoError(t, flag.Set("rapid.seed", fmt.Sprint(c.seed)))
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("again: go test ./internal/torture/real -run '^%s$' -count=1 -seed=%d -runs=%d", t.Name(), c.seed, *runsFlag)
+			t.Logf("to repeat: go test ./internal/torture/real -run '^%s$' -count=1 -seed=%d -runs=%d", t.Name(), c.seed, *runsFlag)
 		}
 	})
 	parent := memDir(t)
@@ -48,15 +47,15 @@ func TestD8_ModelWithDamage(t *testing.T) {
 	t.Log(c)
 }
 
-// model is every event that was ever written, and which of them are destroyed.
+// model has all events that were ever written, and the numbers of the destroyed ones.
 type model struct {
 	c         *cases
 	parent    string
 	dir       string
 	opts      *migrationlog.Options
 	store     *migrationlog.Store
-	abandoned []*migrationlog.Store // killed: another directory goes on with a copy of theirs
-	events    []checkpoint.Event    // by number, from 1 on
+	abandoned []*migrationlog.Store // killed stores; the test continues with copies of their directories
+	events    []checkpoint.Event    // the event with number n is at index n-1
 	destroyed map[uint64]bool
 	logs      int
 }
@@ -79,15 +78,15 @@ func (m *model) end() {
 	os.RemoveAll(m.parent)
 }
 
-// writes writes some events.
+// writeSome writes several events.
 func (m *model) writeSome(t *rapid.T) {
 	for range rapid.IntRange(1, 8).Draw(t, "events") {
 		m.write(t)
 	}
 }
 
-// write writes an event. The model has no rows of its own to tell a duplicate:
-// the receipt says whether there is an event, and the log has to agree.
+// write writes an event. It checks that the receipt has the next number, or no number if the event
+// changes nothing.
 func (m *model) write(t *rapid.T) {
 	a := newGenerator(rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "event"), 0)), 1)
 	e := a.event()
@@ -110,13 +109,13 @@ func (m *model) reopen(t *rapid.T) {
 	m.open(t)
 }
 
-// kill goes on with a copy of the directory as it is while the store is open.
+// kill continues with a copy of the directory, which is made while the store is open.
 func (m *model) kill(t *rapid.T) {
 	m.abandoned = append(m.abandoned, m.store)
 	m.logs++
 	next := filepath.Join(m.parent, fmt.Sprint(m.logs))
 	err := os.CopyFS(next, os.DirFS(m.dir))
-	for errors.Is(err, fs.ErrNotExist) { // a snapshot got its name, or was taken away
+	for errors.Is(err, fs.ErrNotExist) { // a snapshot was renamed or removed during the copy
 		require.NoError(t, os.RemoveAll(next))
 		err = os.CopyFS(next, os.DirFS(m.dir))
 	}
@@ -135,9 +134,9 @@ func (m *model) open(t *rapid.T) {
 	report := s.Report()
 	require.Nil(t, report.TornTail)
 	switch {
-	case report.SnapshotSeq > 0 && len(report.Lost) == 0: // what is before it was not read
+	case report.SnapshotSeq > 0 && len(report.Lost) == 0: // the events before the snapshot were not read
 		require.False(t, opts.VerifyAll)
-		m.c.count("begun with a snapshot", 1)
+		m.c.count("started from a snapshot", 1)
 	case report.SnapshotSeq > 0:
 		m.c.count("rows of lost events taken from a snapshot", 1)
 		fallthrough
@@ -150,8 +149,8 @@ func (m *model) open(t *rapid.T) {
 	truth := m.rows(uint64(len(m.events)))
 	for id, row := range rows(s) {
 		if want, ok := truth[id]; !ok || want != row {
-			require.Contains(t, report.InDoubt, id, "its true row is %v", want)
-			m.c.count("rows in doubt that are not the true ones", 1)
+			require.Contains(t, report.InDoubt, id, "the true row is %v", want)
+			m.c.count("rows in doubt that differ from the true ones", 1)
 		}
 	}
 	m.check(t)
@@ -183,7 +182,7 @@ func (m *model) damage(t *rapid.T) {
 	m.open(t)
 }
 
-// frames are the log's whole frames, which have to be the events that are left.
+// frames returns the intact frames of the log. They must be exactly the surviving events.
 func (m *model) frames(t *rapid.T) (whole []replay.Record) {
 	reader, err := replay.Open(m.dir)
 	require.NoError(t, err)
@@ -199,8 +198,8 @@ func (m *model) frames(t *rapid.T) (whole []replay.Record) {
 	return whole
 }
 
-// rows are the rows that the events lead to: all of them up to a number, and those that
-// are left of the others.
+// rows returns the rows that result from the events. It includes the destroyed events up to the
+// number through, but not those after it.
 func (m *model) rows(through uint64) map[checkpoint.MigrationID]checkpoint.Checkpoint {
 	rows := map[checkpoint.MigrationID]checkpoint.Checkpoint{}
 	for i, e := range m.events {
@@ -211,8 +210,8 @@ func (m *model) rows(through uint64) map[checkpoint.MigrationID]checkpoint.Check
 	return rows
 }
 
-// shown are the rows that the store shows. A snapshot has what the frames before it
-// told, whatever becomes of them.
+// shown returns the expected rows of the store. A snapshot contains the effect of all events before
+// it, even if they are destroyed later.
 func (m *model) shown() map[checkpoint.MigrationID]checkpoint.Checkpoint {
 	return m.rows(m.store.Report().SnapshotSeq)
 }
@@ -221,7 +220,7 @@ func (m *model) check(t *rapid.T) {
 	require.Equal(t, m.shown(), rows(m.store))
 }
 
-// numbers are the single numbers of ranges.
+// numbers returns the single numbers in the ranges.
 func numbers(ranges []replay.SeqRange) map[uint64]bool {
 	all := map[uint64]bool{}
 	for _, r := range ranges {

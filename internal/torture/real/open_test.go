@@ -30,7 +30,7 @@ func TestD10_DoubleOpen(t *testing.T) {
 	})
 }
 
-// D10: the same in a directory in which there is no log yet: one is made.
+// D10: the same holds if the directory has no log yet. Exactly one process creates the log.
 func TestD10_DoubleCreate(t *testing.T) {
 	openTogether(t, func(string) {})
 }
@@ -43,7 +43,7 @@ func openTogether(t *testing.T, prepare func(dir string)) {
 		dir := filepath.Join(parent, "log")
 		prepare(dir)
 		children := make([]*child, contenders)
-		pids := map[int]bool{0: true} // 0: the holder has not said so yet
+		pids := map[int]bool{0: true} // 0: the holder has not written its process ID yet
 		for i := range children {
 			children[i] = startChild(t, task{Role: "contender", Dir: dir, Seed: r.Uint64(), Origin: uint64(i + 1)})
 			defer children[i].kill()
@@ -55,8 +55,8 @@ func openTogether(t *testing.T, prepare func(dir string)) {
 	})
 }
 
-// contend lets all of them open the log at once and holds what each was told
-// against who got it.
+// openAtOnce makes all children open the log at once. It checks that exactly one succeeds, and that
+// the errors of the others name it.
 func openAtOnce(t *testing.T, children []*child) {
 	for _, ch := range children {
 		ch.await(1)
@@ -70,11 +70,11 @@ func openAtOnce(t *testing.T, children []*child) {
 		require.Empty(t, ch.failure)
 		require.Len(t, ch.messages, 2)
 		if ch.messages[1] == "got" {
-			require.Zero(t, winner, "two have the log open")
+			require.Zero(t, winner, "two processes have the log open")
 			winner = ch.cmd.Process.Pid
 		}
 	}
-	require.NotZero(t, winner, "nobody has the log open")
+	require.NotZero(t, winner, "no process has the log open")
 	for _, ch := range children {
 		if ch.messages[1] != "got" {
 			require.Contains(t, []string{fmt.Sprint("locked ", winner), "locked 0"}, ch.messages[1])
@@ -82,7 +82,8 @@ func openAtOnce(t *testing.T, children []*child) {
 	}
 }
 
-// takeTurns lets the holder go on, and the others try until they have had it.
+// takeTurns makes the holder continue and the others retry, until each of them has had the log
+// open.
 func takeTurns(t *testing.T, c *cases, dir string, children []*child, pids map[int]bool) {
 	for _, ch := range children {
 		fmt.Fprintln(ch.in, "go")
@@ -96,11 +97,11 @@ func takeTurns(t *testing.T, c *cases, dir string, children []*child, pids map[i
 			var pid int
 			if _, err := fmt.Sscanf(word, "locked %d", &pid); err == nil {
 				require.Contains(t, pids, pid)
-				c.count("times the log was held by another", 1)
+				c.count("attempts that found the log locked", 1)
 			}
 		}
 		for seq, b := range ch.acked {
-			require.NotContains(t, acked, seq, "seq %d was given twice", seq)
+			require.NotContains(t, acked, seq, "seq %d was used twice", seq)
 			acked[seq] = b
 		}
 	}
@@ -109,8 +110,8 @@ func takeTurns(t *testing.T, c *cases, dir string, children []*child, pids map[i
 	c.count("events", len(acked))
 }
 
-// runContender tries to open the log at a word and says what came of it; at the
-// next word it tries until it has it, writes, and ends, with or without a Close.
+// runContender waits for a line, tries to open the log, and prints the result. After the next line
+// it retries until it has the log open, writes, and ends, with or without Close.
 func runContender(o task) {
 	in := bufio.NewReader(os.Stdin)
 	printLine("ready")
@@ -121,10 +122,10 @@ func runContender(o task) {
 		time.Sleep(300 * time.Microsecond)
 		s = tryOpen(o)
 	}
-	held := o.Dir + ".held" // proves, without the lock, that no other holds it
+	held := o.Dir + ".held" // proves independently of the lock that no other process has the log open
 	f, err := os.OpenFile(held, os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		printLine("error two hold the log:", err)
+		printLine("error two processes have the log open:", err)
 		os.Exit(1)
 	}
 	f.Close()

@@ -19,25 +19,25 @@ import (
 	"migrationlog/replay"
 )
 
-// sound is a closed log, and what is in it, to be damaged.
+// intactLog is a closed log and its content. Tests damage copies of it.
 type intactLog struct {
 	class  string
 	uuid   uuid.UUID
 	files  memory
-	names  []string // of the files, in order
+	names  []string // sorted names of the files
 	frames map[uint64]intactFrame
-	last   uint64            // the highest number that was given
-	heads  map[string]uint64 // the numbers of the frames by their headers' bytes
+	last   uint64            // the highest number in use
+	heads  map[string]uint64 // the numbers of the frames, by the bytes of their headers
 }
 
 type intactFrame struct {
-	segment string // path
+	segment string // path of the segment
 	offset  int64
 	bytes   []byte
 	event   checkpoint.Event
 }
 
-// pool makes closed logs of many shapes. The same r makes the same bytes.
+// pool returns closed logs of many shapes. The same random numbers produce the same bytes.
 func pool(t *testing.T, r *rand.Rand) (logs []*intactLog) {
 	uuid.SetRand(rand.NewChaCha8([32]byte{byte(r.Uint32())}))
 	defer uuid.SetRand(nil)
@@ -52,10 +52,10 @@ func pool(t *testing.T, r *rand.Rand) (logs []*intactLog) {
 		{"one event", 1, 0, 0, false},
 		{"one segment", 15, 0, 0, false},
 		{"several segments", 40, 700, 0, false},
-		{"an event a segment", 12, 1, 0, false},
+		{"one event per segment", 12, 1, 0, false},
 		{"long reasons", 16, 9_000, 2, false},
-		{"several segments, an earlier loss", 30, 700, 0, true},
-		{"one segment, an earlier loss", 12, 0, 0, true},
+		{"several segments, earlier losses", 30, 700, 0, true},
+		{"one segment, earlier losses", 12, 0, 0, true},
 	} {
 		dir := memDir(t)
 		opts := &migrationlog.Options{SegmentSize: p.segmentSize}
@@ -74,7 +74,7 @@ func pool(t *testing.T, r *rand.Rand) (logs []*intactLog) {
 	return logs
 }
 
-// fill appends that many events.
+// fill appends the given number of events.
 func fill(t *testing.T, dir string, opts *migrationlog.Options, a *generator, events int) {
 	s, err := migrationlog.Open(dir, opts)
 	require.NoError(t, err)
@@ -88,20 +88,20 @@ func fill(t *testing.T, dir string, opts *migrationlog.Options, a *generator, ev
 	require.NoError(t, s.Close())
 }
 
-// loseSome damages a frame in the middle of the log and its last one.
+// loseSome damages a frame in the middle of the log, and the last frame.
 func loseSome(t *testing.T, dir string, r *rand.Rand) {
 	paths, err := filepath.Glob(filepath.Join(dir, segment.WALDir, "0*"))
 	require.NoError(t, err)
 	for _, path := range []string{paths[len(paths)/2], paths[len(paths)-1]} {
 		b, err := os.ReadFile(path)
 		require.NoError(t, err)
-		copy(b[len(b)/2:], noise(r, 10)) // more than a damage could undo
+		copy(b[len(b)/2:], noise(r, 10)) // so long that a later random damage cannot undo it
 		copy(b[len(b)-10:], noise(r, 10))
 		require.NoError(t, os.WriteFile(path, b, 0o600))
 	}
 }
 
-// load reads what the log's directory holds, beside what is known of it already.
+// load reads the content of the log's directory. It keeps the highest number of earlier calls.
 func (l *intactLog) load(t *testing.T, dir string) {
 	l.files = files(t, dir)
 	l.names = slices.Sorted(maps.Keys(l.files))
@@ -123,12 +123,13 @@ func (l *intactLog) load(t *testing.T, dir string) {
 	}
 }
 
-// remains is what is left of a log's frames in a directory, by its bytes alone.
+// survivors has the frames of a log that are intact in a damaged directory. It is found by a search
+// for their bytes.
 type survivors struct {
-	inPlace          map[uint64]bool // they are whole in their own segment's file
-	anywhere         map[uint64]bool // they are whole in some segment's file
-	misplaced        bool            // a sound header stands where it was not written
-	inEarlierSegment bool            // and in the file of an earlier segment than its own
+	inPlace          map[uint64]bool // frames that are intact in the file of their own segment
+	anywhere         map[uint64]bool // frames that are intact in the file of any segment
+	misplaced        bool            // a valid header is in another file or order than it was written
+	inEarlierSegment bool            // a valid header is in the file of a segment before its own
 }
 
 func (l *intactLog) surviving(damaged memory) survivors {
@@ -155,7 +156,7 @@ func (l *intactLog) surviving(damaged memory) survivors {
 			left.misplaced = left.misplaced || f.segment != name || seq <= last
 			left.inEarlierSegment = left.inEarlierSegment || name < f.segment
 			last = seq
-			if at >= end && bytes.HasPrefix(b[at:], f.bytes) { // two frames may not share a byte
+			if at >= end && bytes.HasPrefix(b[at:], f.bytes) { // ignore a frame that overlaps the one before it
 				end = at + len(f.bytes)
 				left.anywhere[seq] = true
 				left.inPlace[seq] = left.inPlace[seq] || f.segment == name
