@@ -15,17 +15,17 @@ import (
 	"migrationlog/replay"
 )
 
-// picture is what one reading shows of a log: a text by the name of each thing that it shows. The
-// part of a name before the first space is its kind.
+// picture has everything that one reading of a log shows, as texts by name. The first word of a
+// name is the kind of the text.
 type picture map[string]string
 
-// differences returns one line for each thing in which the picture differs from the expected one.
+// differences returns one line for each name whose text differs between the two pictures.
 func (p picture) differences(source string, expected picture) (lines []string) {
 	names := maps.Clone(p)
 	maps.Copy(names, expected)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		if p[name] != expected[name] {
-			lines = append(lines, fmt.Sprintf("%s: %s: shows %q, oracle %q", source, name, p[name], expected[name]))
+			lines = append(lines, fmt.Sprintf("%s: %s: got %q, oracle %q", source, name, p[name], expected[name]))
 		}
 	}
 	return lines
@@ -35,7 +35,7 @@ func label(id uuid.UUID) string { return fmt.Sprintf("m%d", id[0]) }
 
 func factsText(f oracle.Facts) string { return fmt.Sprintf("%+v", f) }
 
-// pictureOf is what the oracle shows.
+// pictureOf returns the picture that the oracle shows.
 func pictureOf(l *oracle.Log, s *oracle.State, ids []uuid.UUID) picture {
 	p := picture{}
 	for id, row := range s.Rows() {
@@ -55,7 +55,7 @@ func pictureOf(l *oracle.Log, s *oracle.State, ids []uuid.UUID) picture {
 	return p
 }
 
-// shown is what the store and the replay reader both have.
+// reading is the result of a store or of the replay reader.
 type reading struct {
 	rows   iter.Seq[projection.Row]
 	row    func(checkpoint.MigrationID) (projection.Row, bool)
@@ -101,7 +101,7 @@ func rangesOf(reported []replay.SeqRange) []oracle.Range {
 }
 
 // onlyAfter limits the lost numbers of both pictures to those after an adopted snapshot. An opening
-// that begins with the snapshot need not notice a loss before it, but must not invent one.
+// that starts from the snapshot may miss a loss before it, but must not report a false one.
 func onlyAfter(seq uint64, p, expected picture, report replay.Report, l *oracle.Log) (picture, picture) {
 	p, expected = maps.Clone(p), maps.Clone(expected)
 	limit := func(name string, reported []replay.SeqRange, lost []oracle.Range) {
@@ -113,7 +113,7 @@ func onlyAfter(seq uint64, p, expected picture, report replay.Report, l *oracle.
 			got = oracle.Without(got, r)
 		}
 		if len(got) > 0 {
-			p[name] += fmt.Sprintf(" and invented %v", got)
+			p[name] += fmt.Sprintf(" and false losses %v", got)
 		}
 	}
 	limit("lost", report.Lost, l.Lost)
@@ -121,7 +121,7 @@ func onlyAfter(seq uint64, p, expected picture, report replay.Report, l *oracle.
 	return p, expected
 }
 
-// kindOf returns the kind of a difference, as "source: kind".
+// kindOf returns the source and the kind of a difference, as "source: kind".
 func kindOf(line string) string {
 	source, rest, _ := strings.Cut(line, ": ")
 	name, _, _ := strings.Cut(rest, ":")

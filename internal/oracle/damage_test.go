@@ -15,7 +15,7 @@ import (
 	"migrationlog/internal/oracle"
 )
 
-// disturb damages the closed log, heals earlier damage, or keeps a copy of it.
+// disturb keeps a copy of the closed log, damages the log, or heals earlier damage, at random.
 func (h *history) disturb() error {
 	if h.chance(4) {
 		files, err := load(h.dir)
@@ -66,7 +66,7 @@ func (h *history) damage() error {
 	return h.appendForeign()
 }
 
-// heal takes back one of the damages, if that is possible.
+// heal undoes one of the damages, if that is possible.
 func (h *history) heal() error {
 	i := h.r.IntN(len(h.heals))
 	heal := h.heals[i]
@@ -76,8 +76,9 @@ func (h *history) heal() error {
 	return err
 }
 
-// change rewrites one file of the log and records how to undo that. It can be undone if the file
-// still begins with the changed content, except for bytes that a repair has cut off.
+// change rewrites one file of the log and records how to undo this. The change can be undone if the
+// file still begins with the changed content, or is a prefix of it because a repair has cut the
+// file.
 func (h *history) change(name, what string, changed []byte) error {
 	h.note("%s %s", what, name)
 	path := filepath.Join(h.dir, name)
@@ -107,7 +108,8 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// hide moves files out of the log, and notes how to move them back to names that are free.
+// hide removes files from the log and records how to restore them. A file is restored only if its
+// name is free.
 func (h *history) hide(what string, names ...string) error {
 	files, err := load(h.dir)
 	if err != nil {
@@ -157,7 +159,7 @@ func (h *history) flipFrame() error {
 	}
 	changed := bytes.Clone(b)
 	changed[at] ^= 1 << h.r.IntN(8)
-	return h.change(name, fmt.Sprintf("flip byte %d, of seq %d at %d, in", at, e.Seq, e.Offset), changed)
+	return h.change(name, fmt.Sprintf("flip byte %d (seq %d is at %d) in", at, e.Seq, e.Offset), changed)
 }
 
 func (h *history) hideSegment() error {
@@ -169,8 +171,8 @@ func (h *history) hideSegment() error {
 	return h.hide("segment", segments[h.r.IntN(len(segments))])
 }
 
-// swapSegment writes differently to a copy of the log, now or as it was at an earlier moment, and
-// puts one of its segments in the place of the log's.
+// swapSegment makes a copy of the log, in its present or an earlier state, and writes other events
+// to the copy. Then it replaces a segment of the log by the segment of the copy with the same name.
 func (h *history) swapSegment() error {
 	files, err := load(h.dir)
 	if err != nil {
@@ -186,7 +188,7 @@ func (h *history) swapSegment() error {
 	opts := h.opts
 	opts.SegmentSize = 300 + h.r.IntN(1700)
 	s, err := migrationlog.Open(h.scratch, &opts)
-	if err != nil { // the base is one that is refused
+	if err != nil { // Open refuses this state of the log
 		return nil
 	}
 	acknowledged, notes := h.acknowledged, len(h.steps)
@@ -214,7 +216,7 @@ func (h *history) swapSegment() error {
 	return h.change(name, "take from the diverged copy", diverged[name])
 }
 
-// restoreOlder puts back a folder of the log from an earlier copy.
+// restoreOlder replaces a directory of the log by the directory of an earlier copy.
 func (h *history) restoreOlder(folder string) error {
 	if len(h.saved) == 0 {
 		return nil
@@ -273,7 +275,7 @@ func (h *history) flipSnapshot() error {
 	return h.change(name, fmt.Sprintf("flip byte %d in", at), changed)
 }
 
-// downgradeSnapshot writes a snapshot as version 1 of the format has it.
+// downgradeSnapshot rewrites a snapshot in version 1 of the format.
 func (h *history) downgradeSnapshot() error {
 	l, err := oracle.Read(h.dir)
 	if err != nil || len(l.Snapshots) == 0 {
@@ -286,7 +288,7 @@ func (h *history) downgradeSnapshot() error {
 	return nil
 }
 
-// loseWatermark takes away or damages one of the watermark files or both.
+// loseWatermark removes one or both watermark files, or damages one.
 func (h *history) loseWatermark() error {
 	files, err := load(h.dir)
 	if err != nil {
@@ -296,7 +298,7 @@ func (h *history) loseWatermark() error {
 	if len(names) == 0 {
 		return nil
 	}
-	h.weakWatermarks = true // putting it back may make it too low
+	h.weakWatermarks = true // a restored watermark may be too low
 	if h.chance(2) {
 		return h.hide("watermarks", names[:1+h.r.IntN(len(names))]...)
 	}
@@ -306,7 +308,8 @@ func (h *history) loseWatermark() error {
 	return h.change(name, "flip a bit of", changed)
 }
 
-// tearTail leaves the beginning of an entry behind the last one, as a writer that is killed.
+// tearTail appends the beginning of an entry to the log, as a writer leaves it that is killed
+// during a write.
 func (h *history) tearTail() error {
 	l, err := oracle.Read(h.dir)
 	if err != nil || !l.TailClean || l.TailEnd == 0 {
@@ -325,8 +328,8 @@ func (h *history) tearTail() error {
 	return os.WriteFile(filepath.Join(h.dir, name), append(b[:l.TailEnd], entry...), 0o600)
 }
 
-// appendForeign appends an event that this version's store did not write: of an unknown kind, as a
-// newer version writes it, or with an odd previous number.
+// appendForeign appends an event that this version of the store would not write. The event has an
+// unknown kind, as from a newer version, or an unusual previous number.
 func (h *history) appendForeign() error {
 	l, err := oracle.Read(h.dir)
 	if err != nil {
@@ -357,11 +360,11 @@ func (h *history) appendForeign() error {
 	return appendFrame(h.dir, l, prev, body, h.chance(2))
 }
 
-// appendFrame gives the next number to an event, in the last segment if that is clean and not to be
-// followed by another, and moves the watermarks on.
+// appendFrame appends an event with the next number and raises the watermarks. It uses the last
+// segment if that segment is clean and rotate is false. Otherwise it creates a new segment.
 func appendFrame(dir string, l *oracle.Log, prev uint64, body []byte, rotate bool) error {
 	seq := l.Reached + 1
-	name, b := segmentName(seq), []byte(nil) // it may be there, if the writer has begun it
+	name, b := segmentName(seq), []byte(nil) // the file exists if a writer has already created this segment
 	if l.TailClean && l.TailEnd > 0 && !rotate {
 		name = segmentName(l.TailSegment)
 		var err error
@@ -382,5 +385,5 @@ func appendFrame(dir string, l *oracle.Log, prev uint64, body []byte, rotate boo
 	return nil
 }
 
-// stepsText is the history for a person.
+// stepsText returns the steps of the history, one per line.
 func (h *history) stepsText() string { return strings.Join(h.steps, "\n") }

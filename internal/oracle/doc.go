@@ -3,7 +3,8 @@
 // own fold, so that one mistake cannot be in both.
 //
 // Read returns the intact frames and the lost numbers of a log directory. Fold returns the state
-// that results from them. Both follow docs/FORMAT.md and hold everything in memory. Neither is fast.
+// that results from them. Both follow docs/FORMAT.md and hold everything in memory. Neither is
+// fast.
 //
 // # Decisions
 //

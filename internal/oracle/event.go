@@ -112,7 +112,8 @@ func parseHeader(data []byte, at int, log uuid.UUID) (h header, ok bool) {
 
 func (h header) end() int { return h.at + headerBytes + h.body }
 
-// AppendEntry appends the entry of a frame to dst. An entry is a length prefix, a header and a body.
+// AppendEntry appends the entry of a frame to dst. An entry is a length prefix, a header and a
+// body.
 func AppendEntry(dst []byte, log uuid.UUID, seq, prev, durable uint64, body []byte) []byte {
 	le := binary.LittleEndian
 	dst = binary.AppendUvarint(dst, uint64(headerBytes+len(body)))
@@ -142,8 +143,8 @@ type Facts struct {
 	HasTarget, HasSource                                                     bool
 }
 
-// after returns the facts after a checkpoint. It also reports whether the checkpoint sets the target
-// and the source.
+// after returns the facts after a checkpoint. It also reports whether the checkpoint sets the
+// target and the source.
 func (f Facts) after(e Event) (facts Facts, target, source bool) {
 	var m map[uint64]any
 	if cbor.Unmarshal(e.Payload, &m) != nil {

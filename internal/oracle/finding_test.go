@@ -17,19 +17,19 @@ import (
 
 var x, y, z, unused = uuid.UUID{1}, uuid.UUID{2}, uuid.UUID{3}, uuid.UUID{9}
 
-// fixture is a log of which each test makes the history step by step.
+// fixture is a log. Each test writes its history step by step.
 type fixture struct {
 	*testing.T
 	dir       string
 	clock     uint64
-	snapshots []string // that were there when the log was opened
+	snapshots []string // the snapshots that existed when the log was opened
 }
 
 func newFixture(t *testing.T) *fixture {
 	return &fixture{T: t, dir: filepath.Join(memDir(t), "log")}
 }
 
-// open opens the log. What is written until it is closed lies in a segment of its own.
+// open opens the log. All events of one opening are in a segment of their own.
 func (f *fixture) open() *migrationlog.Store {
 	s, err := migrationlog.Open(f.dir, &migrationlog.Options{SegmentSize: 1_000})
 	require.NoError(f, err)
@@ -49,7 +49,8 @@ func (f *fixture) upsert(s *migrationlog.Store, id uuid.UUID, p checkpoint.Paylo
 	return r.Seq
 }
 
-// kill ends a store without closing it, before it has written a snapshot.
+// kill closes a store and removes the snapshots that were written since it was opened, as if the
+// process had been killed.
 func (f *fixture) kill(s *migrationlog.Store) {
 	files, err := load(f.dir)
 	require.NoError(f, err)
@@ -97,7 +98,8 @@ func (f *fixture) foreign(prev uint64, body []byte) {
 	require.NoError(f, appendFrame(f.dir, f.read(), prev, body, false))
 }
 
-// opened returns a store of a copy of the log, after every reading was compared with the oracle.
+// opened compares every reading of the log with the oracle. Then it opens a copy of the log and
+// returns the store.
 func (f *fixture) opened() *migrationlog.Store {
 	h := newHistory(memDir(f), 1, 1)
 	h.ids = []uuid.UUID{x, y, z, unused}
@@ -106,7 +108,7 @@ func (f *fixture) opened() *migrationlog.Store {
 	require.NoError(f, files.store(h.dir))
 	for _, readAll := range []bool{true, false} {
 		if _, err := h.checkReadings(readAll); err != nil {
-			f.Errorf("%v", err) // what the test asserts says more
+			f.Errorf("%v", err) // continue, because the assertions of the test are more specific
 		}
 	}
 	s, err := migrationlog.Open(f.copy(), nil)
@@ -129,8 +131,8 @@ func addLearner(target uint64) checkpoint.AddLearner {
 
 var catchUp = checkpoint.CatchUp{VShardID: 5, LearnerLogIndexAtAdd: 8}
 
-// D1: an abort that was acknowledged while the event before it could not be read is not undone when
-// that event can be read again.
+// D1: an abort is acknowledged while the event before it cannot be read. The abort stays in effect
+// when that event can be read again.
 func TestD1_AbortSurvivesHealing(t *testing.T) {
 	f := newFixture(t)
 	s := f.open()
@@ -157,11 +159,12 @@ func TestD1_AbortSurvivesHealing(t *testing.T) {
 	require.EqualValues(t, oracle.None, s.Doubt(x))
 }
 
-// D1: the same for a segment that is missing once, with a snapshot before it or of it.
+// D1: the same holds for a segment that is missing for some time, with a snapshot before it or of
+// it.
 func TestD1_AbortSurvivesTheReturnOfASegment(t *testing.T) {
 	for name, leave := range map[string]func(*fixture, *migrationlog.Store){
-		"snapshot before": (*fixture).kill,
-		"snapshot of it":  func(f *fixture, s *migrationlog.Store) { require.NoError(f, s.Close()) },
+		"snapshot before the segment": (*fixture).kill,
+		"snapshot of the segment":     func(f *fixture, s *migrationlog.Store) { require.NoError(f, s.Close()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
@@ -191,8 +194,8 @@ func TestD1_AbortSurvivesTheReturnOfASegment(t *testing.T) {
 	}
 }
 
-// D1: a snapshot of version 1, whose writer may have undone an abort, does not replace what intact
-// events lead to.
+// D1: a snapshot of version 1 does not replace the state that results from intact events, because
+// its writer may have undone an abort.
 func TestD1_AbortSurvivesASnapshotOfVersion1(t *testing.T) {
 	f := newFixture(t)
 	s := f.open()
@@ -203,7 +206,7 @@ func TestD1_AbortSurvivesASnapshotOfVersion1(t *testing.T) {
 	f.kill(s)
 	l := f.read()
 	last := l.Events[2]
-	l.Events = append(l.Events[:1], last) // as if the abort had never been
+	l.Events = append(l.Events[:1], last) // as if the abort had never been written
 	b, ok := oracle.Fold(l).Snapshot(last).EncodeV1(l.UUID)
 	require.True(t, ok)
 	require.NoError(t, os.MkdirAll(filepath.Join(f.dir, "snapshots"), 0o700))
@@ -214,12 +217,13 @@ func TestD1_AbortSurvivesASnapshotOfVersion1(t *testing.T) {
 	_, has := s.Row(x)
 	require.False(t, has, "it was aborted")
 	require.True(t, s.Report().Clean())
-	f.flip(f.event(1)) // then the snapshot is better than nothing
+	f.flip(f.event(1)) // now an event is lost, so the snapshot is used
 	_, has = f.opened().Row(y)
 	require.True(t, has)
 }
 
-// D1: no intact row vanishes where a segment is the same-named one of a copy that went another way.
+// D1: a segment is replaced by the segment with the same name from a diverged copy. All rows whose
+// events are intact exist.
 func TestD1_RowsOfASwappedSegmentAreShown(t *testing.T) {
 	f := newFixture(t)
 	s := f.open()
@@ -253,12 +257,12 @@ func TestD1_RowsOfASwappedSegmentAreShown(t *testing.T) {
 	row, has = s.Row(x)
 	require.True(t, has)
 	require.EqualValues(t, 5, row.Seq)
-	require.EqualValues(t, oracle.Superseded, row.Doubt, "the event before is another migration's")
+	require.EqualValues(t, oracle.Superseded, row.Doubt, "the event before it belongs to another migration")
 	require.EqualValues(t, 9, row.Facts.TargetNode)
-	require.False(t, row.Facts.TargetUncertain, "its own event names the target")
+	require.False(t, row.Facts.TargetUncertain, "its own event has the target")
 }
 
-// D5: an event of an unknown kind does not hide that facts are older than a lost event.
+// D5: an event of an unknown kind does not hide that a lost event may have changed the facts.
 func TestD5_UnknownKindHidesNoGapInFacts(t *testing.T) {
 	f := newFixture(t)
 	s := f.open()
@@ -275,12 +279,12 @@ func TestD5_UnknownKindHidesNoGapInFacts(t *testing.T) {
 	row, has := f.opened().Row(x)
 	require.True(t, has)
 	require.EqualValues(t, 3, row.Facts.TargetNode)
-	require.True(t, row.Facts.TargetUncertain, "the lost event may have named another: it did")
+	require.True(t, row.Facts.TargetUncertain, "the lost event changed the target")
 	require.True(t, row.Facts.SourceUncertain)
 	require.EqualValues(t, oracle.Superseded, row.Doubt)
 }
 
-// D5: an event of an unknown kind does not replace a lost removal.
+// D5: an event of an unknown kind does not supersede a lost removal.
 func TestD5_UnknownKindSupersedesNoRemoval(t *testing.T) {
 	f := newFixture(t)
 	s := f.open()
@@ -293,8 +297,8 @@ func TestD5_UnknownKindSupersedesNoRemoval(t *testing.T) {
 	require.EqualValues(t, oracle.InDoubt, f.opened().Doubt(x))
 }
 
-// D5: without a loss, an event of an unknown kind at either end of an incarnation raises no doubt,
-// and the log gets snapshots as before.
+// D5: without a loss, an event of an unknown kind at the start or the end of an incarnation causes
+// no doubt, and snapshots are still written.
 func TestD5_UnknownKindWithoutLossRaisesNoDoubt(t *testing.T) {
 	f := newFixture(t)
 	require.NoError(t, f.open().Close())
@@ -311,7 +315,7 @@ func TestD5_UnknownKindWithoutLossRaisesNoDoubt(t *testing.T) {
 	require.NoError(t, err)
 	body, err := checkpoint.EncodeEvent(checkpoint.Upserted{Checkpoint: c})
 	require.NoError(t, err)
-	f.foreign(0, body) // the unknown kind ended the incarnation
+	f.foreign(0, body) // previous number 0: the event of the unknown kind ended the incarnation
 	s = f.open()
 	require.EqualValues(t, 5, f.upsert(s, y, addLearner(3)))
 	require.NoError(t, s.Close())
@@ -325,7 +329,7 @@ func TestD5_UnknownKindWithoutLossRaisesNoDoubt(t *testing.T) {
 	require.EqualValues(t, oracle.None, s.Doubt(z))
 	require.EqualValues(t, 7, f.upsert(s, y, catchUp))
 	require.NoError(t, s.Close())
-	require.FileExists(t, filepath.Join(f.dir, snapshotName(7)), "also of a migration that has no row")
+	require.FileExists(t, filepath.Join(f.dir, snapshotName(7)), "a snapshot is also written if a migration has no row")
 	s = f.open()
 	require.EqualValues(t, 8, f.upsert(s, z, addLearner(3)))
 	require.EqualValues(t, 6, f.event(8).Prev)
@@ -340,7 +344,8 @@ func requireCertain(t *testing.T, s *migrationlog.Store, id uuid.UUID) {
 	require.False(t, row.Facts.SourceUncertain)
 }
 
-// D5: facts are certain again when a later event shows that the lost event was another migration's.
+// D5: facts are certain again if a later event shows that the lost event belonged to another
+// migration.
 func TestD5_FactsAreCertainOnceTheLossIsAttributed(t *testing.T) {
 	f := newFixture(t)
 	s := f.open()
@@ -355,8 +360,8 @@ func TestD5_FactsAreCertainOnceTheLossIsAttributed(t *testing.T) {
 	require.EqualValues(t, oracle.Superseded, s.Doubt(y))
 }
 
-// D5: if wal/ is an older copy's, a snapshot that is newer is evidence of the events that are gone:
-// they are reported as acknowledged and lost, and their numbers are not given again.
+// D5: wal/ is replaced by an older copy. A newer snapshot proves that later events were written.
+// They are reported as acknowledged and lost, and their numbers are not used again.
 func TestD5_OlderSegmentsBesideANewerSnapshot(t *testing.T) {
 	f := newFixture(t)
 	s := f.open()
@@ -387,11 +392,11 @@ func TestD5_OlderSegmentsBesideANewerSnapshot(t *testing.T) {
 	require.Equal(t, []replay.SeqRange{{First: 3, Last: 4}}, s.Report().Lost)
 	require.Equal(t, []replay.SeqRange{{First: 3, Last: 4}}, s.Report().AcknowledgedLost)
 	require.EqualValues(t, oracle.InDoubt, s.Doubt(x))
-	require.Empty(t, s.Report().Quarantined, "the snapshot is the evidence")
+	require.Empty(t, s.Report().Quarantined, "the snapshot must stay, because it is the evidence")
 	require.EqualValues(t, 5, f.upsert(s, z, addLearner(3)))
 }
 
-// D5: an opening that begins with a snapshot returns the same Doubt about an ended migration as an
+// D5: an opening that starts from a snapshot returns the same Doubt about an ended migration as an
 // opening that reads a loss before the snapshot.
 func TestD5_EndBehindASnapshotOfABrokenIncarnation(t *testing.T) {
 	f := newFixture(t)
@@ -404,7 +409,7 @@ func TestD5_EndBehindASnapshotOfABrokenIncarnation(t *testing.T) {
 	require.NoError(t, err)
 	body, err := checkpoint.EncodeEvent(checkpoint.Upserted{Checkpoint: c})
 	require.NoError(t, err)
-	f.foreign(1, body) // it names an event of another migration
+	f.foreign(1, body) // its previous number is an event of another migration
 	s = f.open()
 	require.EqualValues(t, oracle.Superseded, s.Doubt(x))
 	f.upsert(s, y, catchUp)
@@ -418,8 +423,8 @@ func TestD5_EndBehindASnapshotOfABrokenIncarnation(t *testing.T) {
 	require.EqualValues(t, oracle.None, f.opened().Doubt(x))
 }
 
-// D5: if the header of a torn tail is valid, its durable-through number counts. After a power cut the
-// watermarks may be too low to show that those events were durable.
+// D5: the durable-through number in the header of a torn tail is evidence, if the header is valid.
+// After a power cut the watermarks may be too low to show that those events were durable.
 func TestD5_HeaderOfATornTailIsEvidence(t *testing.T) {
 	f := newFixture(t)
 	s := f.open()
@@ -441,10 +446,10 @@ func TestD5_HeaderOfATornTailIsEvidence(t *testing.T) {
 	report := f.opened().Report()
 	require.NotNil(t, report.TornTail)
 	require.Equal(t, []replay.SeqRange{{First: 3, Last: 3}}, report.Lost)
-	require.Equal(t, []replay.SeqRange{{First: 3, Last: 3}}, report.AcknowledgedLost, "4 was written after 3 was durable")
+	require.Equal(t, []replay.SeqRange{{First: 3, Last: 3}}, report.AcknowledgedLost, "seq 4 was written after seq 3 was durable")
 }
 
-// D8: a query for a vShard or a node finds the migration's events of unknown kinds.
+// D8: a query for a vShard or a node also finds the events of unknown kinds of its migrations.
 func TestD8_QueryFindsUnknownKinds(t *testing.T) {
 	f := newFixture(t)
 	s := f.open()

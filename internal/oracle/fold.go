@@ -67,9 +67,9 @@ func Fold(l *Log) *State {
 	return s
 }
 
-// meet adopts or ignores a snapshot that was taken after the event that was applied last. If no event
-// before it was lost, a snapshot of version 1 is ignored. A snapshot of version 2 is then compared
-// with the present state, and a difference is recorded in Mismatched.
+// meet adopts or ignores a snapshot that was taken after the event that was applied last. If no
+// event before it was lost, a snapshot of version 1 is ignored. A snapshot of version 2 is then
+// compared with the present state, and a difference is recorded in Mismatched.
 func (s *State) meet(snapshot Snapshot) {
 	if Overlap(s.lost, 0, snapshot.Seq) {
 		s.adopt(snapshot)
@@ -100,7 +100,8 @@ func (s *State) equals(snapshot Snapshot) bool {
 	})
 }
 
-// adopt replaces the state by the state of the snapshot. It resolves all losses before the snapshot.
+// adopt replaces the state by the state of the snapshot. It resolves all losses before the
+// snapshot.
 func (s *State) adopt(snapshot Snapshot) {
 	s.SnapshotSeq, s.resolved = snapshot.Seq, snapshot.Seq
 	s.unattributed = Without(s.unattributed, Range{1, snapshot.Seq})
@@ -167,7 +168,8 @@ func (s *State) uncertain(m *migration, told mark) bool {
 	return told.broken || Overlap(s.unattributed, told.seq, m.last)
 }
 
-// Doubt returns the effect of the lost numbers on a migration. The log need not have an event of it.
+// Doubt returns the effect of the lost numbers on a migration. The log need not have an event of
+// it.
 func (s *State) Doubt(id uuid.UUID) Doubt {
 	m := s.migrations[id]
 	if m == nil {

@@ -20,38 +20,38 @@ import (
 	"migrationlog/replay"
 )
 
-// history is one random life of a log, and what must hold of it.
+// history is a random sequence of steps on one log, and the facts that must hold for the log.
 type history struct {
 	r       *rand.Rand
 	dir     string // the log
-	scratch string // a copy of it
+	scratch string // directory for copies of the log
 	opts    migrationlog.Options
-	ids     []uuid.UUID // of which the last is never written
-	clock   uint64      // the last event's timestamp, which no other event has
+	ids     []uuid.UUID // the last one never has an event
+	clock   uint64      // timestamp of the last event; each event has its own
 
-	steps          []string // what was done, for a person
+	steps          []string // descriptions of the steps so far
 	acknowledged   map[uint64]eventKey
-	seen           map[uint64]string // the body of each number, as far as one was ever intact
+	seen           map[uint64]string // the body of each number that was ever read
 	forked         bool              // files of a diverged or older copy were put into the log
-	weakWatermarks bool              // the watermarks were lost or too low, so that a number may be given again
+	weakWatermarks bool              // the watermarks were lost or too low, so a number may be used again
 	heals          []heal
-	saved          []image // of earlier moments
+	saved          []image // copies of the log at earlier times
 	refused        bool    // an opening returned ErrNeedsRepair, and the history ended
 }
 
-// eventKey is what identifies an event.
+// eventKey identifies an event.
 type eventKey struct {
 	id     uuid.UUID
 	timeMS uint64
 }
 
-// heal takes back a damage. It returns false if that is not possible any more.
+// heal undoes a damage. Its function returns false if that is not possible any more.
 type heal struct {
 	name string
 	do   func() (bool, error)
 }
 
-// difference is returned by a history in which something does not hold.
+// difference is the error of a history in which a result is wrong.
 type difference struct{ lines []string }
 
 func (d difference) Error() string { return strings.Join(d.lines, "\n") }
@@ -68,14 +68,15 @@ func newHistory(dir string, seed, number uint64) *history {
 	return h
 }
 
-// chance returns true once in so many times.
+// chance returns true with a probability of 1/oneIn.
 func (h *history) chance(oneIn int) bool { return h.r.IntN(oneIn) == 0 }
 
 func (h *history) note(format string, args ...any) {
 	h.steps = append(h.steps, fmt.Sprintf(format, args...))
 }
 
-// run lives through the history. It returns a difference, or an error that keeps it from going on.
+// run executes the history. It returns a difference, or another error if the history cannot
+// continue.
 func (h *history) run() error {
 	rounds := 2 + h.r.IntN(4)
 	for round := range rounds {
@@ -96,7 +97,7 @@ func (h *history) run() error {
 	return h.round()
 }
 
-// round checks every reading of the log, opens it, writes, and closes or kills.
+// round checks every reading of the log, opens the log, writes, and then closes or kills the store.
 func (h *history) round() error {
 	opts := h.opts
 	opts.VerifyAll = h.chance(2)
@@ -119,8 +120,8 @@ func (h *history) round() error {
 	return errors.Join(err, s.Close())
 }
 
-// open opens the log in dir. Segments that are all gone, or a name of a segment that the log has
-// not reached, are for a person to put right: then the history ends.
+// open opens the log in dir. If Open returns ErrNeedsRepair, the history ends without an error. It
+// does so if all segments are missing, or if a segment is named beyond the end of the log.
 func (h *history) open(dir string, opts migrationlog.Options) (*migrationlog.Store, error) {
 	s, err := migrationlog.Open(dir, &opts)
 	if errors.Is(err, migrationlog.ErrNeedsRepair) {
@@ -131,7 +132,7 @@ func (h *history) open(dir string, opts migrationlog.Options) (*migrationlog.Sto
 	return s, err
 }
 
-// session writes to an open store and ends with a clean close or a kill.
+// session writes to an open store. It ends with Close or with a kill.
 func (h *history) session(s *migrationlog.Store, before image) error {
 	keep := before.names("")
 	for range h.r.IntN(9) {
@@ -178,8 +179,8 @@ func (h *history) session(s *migrationlog.Store, before image) error {
 	return errors.Join(err, h.keepSnapshots(before, keep))
 }
 
-// keepSnapshots leaves the snapshots with these names in the log, the newest three of them. The
-// store also writes some beside its writers, at moments that depend on the clock.
+// keepSnapshots keeps only the three newest of the snapshots with these names. The store also
+// writes other snapshots in the background. Their times depend on the clock, so they are removed.
 func (h *history) keepSnapshots(before image, keep []string) error {
 	now, err := loadFolders(h.dir, "snapshots")
 	if err != nil {
@@ -209,8 +210,8 @@ func (h *history) keepSnapshots(before image, keep []string) error {
 	return err
 }
 
-// addSnapshot makes a copy of the log, opens and closes it. That writes a snapshot as a store
-// does beside its writers.
+// addSnapshot opens and closes a copy of the log. The snapshot that this writes stands for one that
+// the store writes in the background.
 func (h *history) addSnapshot() error {
 	h.note("snapshot")
 	files, err := load(h.dir)
@@ -251,12 +252,12 @@ func (h *history) event() checkpoint.Event {
 	}[h.r.IntN(6)]
 	c, err := checkpoint.New(id, h.r.Uint32N(3), payload, h.clock)
 	if err != nil {
-		panic(err) // the payload is sound
+		panic(err) // cannot happen: the payload is valid
 	}
 	return checkpoint.Upserted{Checkpoint: c}
 }
 
-// write writes one event, or several at once.
+// write writes one event, or several in one call.
 func (h *history) write(s *migrationlog.Store) error {
 	events := []checkpoint.Event{h.event()}
 	for h.chance(5) && len(events) < 5 {
@@ -304,9 +305,10 @@ func describe(e checkpoint.Event) string {
 	return fmt.Sprintf("%s %T time %d", label(e.Migration()), e, e.WallMS())
 }
 
-// checkReadings compares the replay reader, and the opening of a copy that reads all if the log is
-// not to be opened so, with the oracle. It also checks the promises that need no fold. It returns
-// what the oracle read, nil if there is no log yet.
+// checkReadings compares the replay reader and an opening of a copy with the oracle. The opening
+// verifies the whole log if readAll is false, because the caller then opens the log without this
+// option. checkReadings also checks the promises that do not depend on the fold. It returns the log
+// as the oracle has read it, or nil if there is no log yet.
 func (h *history) checkReadings(readAll bool) (*oracle.Log, error) {
 	if _, err := os.Stat(h.dir); errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -347,8 +349,8 @@ func sourceOf(opts migrationlog.Options) string {
 	return "default open"
 }
 
-// checkPromises checks that a number shows one event only (D3), and that every event which was
-// acknowledged is there or reported as acknowledged and lost (D5).
+// checkPromises checks that each number has only one event (D3). It also checks that each
+// acknowledged event exists or is reported as acknowledged and lost (D5).
 func (h *history) checkPromises(l *oracle.Log) error {
 	if h.forked || h.weakWatermarks {
 		return nil
@@ -370,7 +372,7 @@ func (h *history) checkPromises(l *oracle.Log) error {
 			lines = append(lines, fmt.Sprintf("files: another event: seq %d is %s %d, acknowledged was %s %d",
 				seq, label(e.Migration), e.TimeMS, label(want.id), want.timeMS))
 		case !intact && !oracle.Overlap(l.Acknowledged, seq-1, seq):
-			lines = append(lines, fmt.Sprintf("files: unreported: seq %d was acknowledged and is neither there nor reported", seq))
+			lines = append(lines, fmt.Sprintf("files: unreported: seq %d was acknowledged, but it neither exists nor is it reported as lost", seq))
 		}
 	}
 	return differenceOf(lines)
@@ -408,14 +410,14 @@ func (h *history) compareReplay(l *oracle.Log) error {
 	return h.compare("verify", reading{rows: view.Rows(), row: view.Get, doubt: view.Doubt, report: report}, l, false)
 }
 
-// compareStore compares an open store with what the oracle read: before the store was opened, or
-// from the files of a store that is live.
+// compareStore compares an open store with the log as the oracle has read it, either before the
+// store was opened or while it is open.
 func (h *history) compareStore(source string, s *migrationlog.Store, l *oracle.Log) error {
 	return h.compare(source, reading{rows: s.Rows(), row: s.Row, doubt: s.Doubt, report: s.Report()}, l, source == "live")
 }
 
-// compare compares what a reading shows with what the oracle shows. A store that began with a
-// snapshot may not have read a header out of its place before that.
+// compare compares a reading with the oracle. A store that has started from a snapshot may not have
+// read a misplaced header before the snapshot. The reading may then equal l.InPlace.
 func (h *history) compare(source string, v reading, l *oracle.Log, live bool) error {
 	err := h.compareWith(source, v, l, live)
 	if err != nil && l.InPlace != nil && (live || source == "default open" && v.report.SnapshotSeq > 0) {
@@ -427,7 +429,7 @@ func (h *history) compare(source string, v reading, l *oracle.Log, live bool) er
 func (h *history) compareWith(source string, v reading, l *oracle.Log, live bool) error {
 	state := oracle.Fold(l)
 	got, want := v.picture(h.ids), pictureOf(l, state, h.ids)
-	if live { // the report is of the opening
+	if live { // the report describes the log at the opening
 		for _, name := range []string{"unnamed", "lost", "acknowledged"} {
 			delete(got, name)
 			delete(want, name)
@@ -442,8 +444,8 @@ func (h *history) compareWith(source string, v reading, l *oracle.Log, live bool
 	return differenceOf(lines)
 }
 
-// checkMismatched checks which intact snapshots are reported as damaged, because a segment before
-// them was replaced.
+// checkMismatched checks that exactly the mismatched snapshots are reported as damaged. Such a
+// snapshot is intact, but a segment before it was replaced.
 func checkMismatched(source string, report replay.Report, l *oracle.Log, s *oracle.State) []string {
 	var reported []uint64
 	for _, d := range report.Damage {
@@ -457,11 +459,12 @@ func checkMismatched(source string, report replay.Report, l *oracle.Log, s *orac
 	if slices.Equal(reported, s.Mismatched) {
 		return nil
 	}
-	return []string{fmt.Sprintf("%s: mismatched: reports the snapshots %v, oracle %v", source, reported, s.Mismatched)}
+	return []string{fmt.Sprintf("%s: mismatched: the reported snapshots are %v, oracle %v", source, reported, s.Mismatched)}
 }
 
-// checkLatest checks D1 without the oracle's fold: the last intact event of each migration decides
-// whether it has a row, and which, unless a snapshot replaced what the events led to.
+// checkLatest checks D1 without the fold of the oracle. The last intact event of each migration
+// decides whether the migration has a row, and which event the row is from. Events before an
+// adopted snapshot are not checked.
 func (h *history) checkLatest(source string, v reading, l *oracle.Log, s *oracle.State) (lines []string) {
 	for id, e := range l.LatestEvents() {
 		row, has := v.row(id)

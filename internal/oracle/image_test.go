@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// image is the files of a log directory, by their paths in it. It leaves out the lock file,
-// quarantine/ and temporary files.
+// image has the contents of the files of a log directory, by their relative paths. It does not have
+// the lock file, quarantine/ and temporary files.
 type image map[string][]byte
 
 // load reads a log directory, which a writer may have open.
@@ -33,7 +33,7 @@ func loadFolders(dir string, folders ...string) (image, error) {
 			b, err := os.ReadFile(filepath.Join(dir, name))
 			if err == nil {
 				files[name] = b
-			} else if !errors.Is(err, fs.ErrNotExist) { // else a writer has replaced a snapshot
+			} else if !errors.Is(err, fs.ErrNotExist) { // a writer may have removed a snapshot meanwhile
 				return nil, err
 			}
 		}
@@ -41,7 +41,7 @@ func loadFolders(dir string, folders ...string) (image, error) {
 	return files, nil
 }
 
-// store makes the directory hold these files and no others.
+// store replaces the content of the directory by these files.
 func (files image) store(dir string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err

@@ -19,17 +19,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// How much is tried. The default is for a plain run, of a few seconds.
+// The default number of histories takes a few seconds.
 var (
-	seedFlag      = flag.Uint64("seed", 0, "what every case derives its own seed from; 0 is from the clock")
-	caseFlag      = flag.Int("case", -1, "try this case alone, and show its steps; -1 is all")
-	historiesFlag = flag.Int("histories", 400, "TestD8_RandomHistories: histories that are compared with the oracle")
+	seedFlag      = flag.Uint64("seed", 0, "seed of all cases; if it is 0, the clock gives the seed")
+	caseFlag      = flag.Int("case", -1, "number of the only case to run, with its steps; -1 runs all")
+	historiesFlag = flag.Int("histories", 400, "TestD8_RandomHistories: number of histories that are compared with the oracle")
 )
 
-// maxFailures is how many failing histories end the test.
+// maxFailures is the number of failed histories after which the test stops.
 const maxFailures = 1_000
 
-// tally is what has been found in all histories.
+// tally counts the results of all histories.
 type tally struct {
 	mu       sync.Mutex
 	kinds    map[string]int // histories with at least one difference of this kind
@@ -38,8 +38,8 @@ type tally struct {
 	refused  int
 }
 
-// D1, D3, D5, D8: the default opening, one that reads all, and the replay reader agree with the
-// oracle about every log, also while damage comes and goes.
+// D1, D3, D5, D8: the default opening, an opening that reads all, and the replay reader agree with
+// the oracle about every log, even if the log is damaged and healed again.
 func TestD8_RandomHistories(t *testing.T) {
 	seed := *seedFlag
 	if seed == 0 {
@@ -57,7 +57,7 @@ func TestD8_RandomHistories(t *testing.T) {
 	var next atomic.Int64
 	next.Store(int64(first))
 	var workers sync.WaitGroup
-	for worker := range 2 * runtime.GOMAXPROCS(0) { // a reader of a torn tail sleeps
+	for worker := range 2 * runtime.GOMAXPROCS(0) { // more than one per CPU, because a reader of a torn tail sleeps
 		workers.Go(func() {
 			dir := filepath.Join(base, fmt.Sprint(worker))
 			for {
@@ -73,7 +73,7 @@ func TestD8_RandomHistories(t *testing.T) {
 	found.require(t, seed)
 }
 
-// try lives through one history. It returns false if enough have failed.
+// try runs one history. It returns false if enough histories have failed.
 func (f *tally) try(dir string, seed uint64, number int) bool {
 	h := newHistory(dir, seed, uint64(number))
 	err := runHistory(h)
@@ -104,7 +104,7 @@ func (f *tally) try(dir string, seed uint64, number int) bool {
 	return f.failures < maxFailures
 }
 
-// runHistory makes a panic an error: the other histories go on.
+// runHistory runs a history and returns a panic as an error, so that the other histories continue.
 func runHistory(h *history) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -122,13 +122,13 @@ func (f *tally) require(t *testing.T, seed uint64) {
 		t.Logf("%6d histories: %s", f.kinds[kind], kind)
 	}
 	for _, number := range slices.Sorted(maps.Keys(f.failed)) {
-		t.Logf("history %d:\n%s\nagain with: go test ./internal/oracle -run TestD8_RandomHistories -count=1 -seed=%d -case=%d",
+		t.Logf("history %d:\n%s\nto repeat: go test ./internal/oracle -run TestD8_RandomHistories -count=1 -seed=%d -case=%d",
 			number, f.failed[number], seed, number)
 	}
-	require.Zero(t, f.failures, "histories differ")
+	require.Zero(t, f.failures, "some histories differ from the oracle")
 }
 
-// memDir is a directory in memory if the system has one.
+// memDir returns a new directory, in memory if the system has a file system in memory.
 func memDir(t testing.TB) string {
 	dir, err := os.MkdirTemp("/dev/shm", "migrationlog-oracle-")
 	if err != nil {

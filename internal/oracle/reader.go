@@ -35,9 +35,9 @@ type Log struct {
 	TailEnd     int    // the offset after its last intact frame
 	TailClean   bool   // only zeros follow that frame, and no number after it is lost
 
-	// InPlace is the log without misplaced headers: headers in a segment before the last whose numbers
-	// belong to a later segment. It is nil if there are none. An opening that begins with a snapshot
-	// after those headers does not read them.
+	// InPlace is the log without misplaced headers: headers in a segment before the last whose
+	// numbers belong to a later segment. It is nil if there are none. An opening that begins with a
+	// snapshot after those headers does not read them.
 	InPlace *Log
 
 	expect uint64 // the next number
@@ -198,7 +198,8 @@ func (l *Log) readSegments(wal string) (segments []segment, err error) {
 	return segments, nil
 }
 
-// findHeaders returns the valid headers in a segment, except those inside the body of an intact frame.
+// findHeaders returns the valid headers in a segment, except those inside the body of an intact
+// frame.
 func (l *Log) findHeaders(data []byte) (headers []header) {
 	for at := 0; at < len(data); at++ {
 		next := bytes.IndexByte(data[at:], 0xF7)
@@ -310,8 +311,8 @@ func (l *Log) finish(segments []segment, end int) {
 	l.TailClean = l.expect == expected && allZero(s.data[end:])
 }
 
-// leftover returns the offset at which a torn write begins after pos, or -1 if there is none. It also
-// returns the next number after the damaged entries before that offset.
+// leftover returns the offset at which a torn write begins after pos, or -1 if there is none. It
+// also returns the next number after the damaged entries before that offset.
 func (l *Log) leftover(data []byte, pos int) (torn int, next uint64) {
 	next = l.expect
 	for !allZero(data[pos:]) {
