@@ -19,7 +19,7 @@ import (
 // that bit, and reports it. No number is used again. The next Open reports the same.
 func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 	if testing.Short() {
-		t.Skip("thousands of openings by one goroutine")
+		t.Skip("opens a log thousands of times")
 	}
 	t.Parallel()
 	dir, events, ends := smallLog(t)
@@ -52,7 +52,7 @@ func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 				want[uint64(i+1)] = e
 			}
 			if report.LostCount() > 0 {
-				require.False(t, prefixes[bit/8], "a damaged length costs none")
+				require.False(t, prefixes[bit/8], "a damaged length prefix must not lose a frame")
 				cost++
 				require.Equal(t, []replay.SeqRange{{First: owner, Last: owner}}, report.Lost, "%s bit %d", name, bit)
 				delete(want, owner)
@@ -70,7 +70,7 @@ func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 			require.NoError(t, s.Close())
 			require.NoError(t, os.RemoveAll(damaged))
 		}
-		t.Logf("%d bits flipped, %d of them cost a frame", flips, cost)
+		t.Logf("%d bits flipped, %d of them lost a frame", flips, cost)
 	})
 }
 
@@ -80,7 +80,7 @@ func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 // again. Frames beyond it are a torn write.
 func TestD4_OpenWithEveryCut(t *testing.T) {
 	if testing.Short() {
-		t.Skip("thousands of openings by one goroutine")
+		t.Skip("opens a log thousands of times")
 	}
 	t.Parallel()
 	dir, events, ends := smallLog(t)
@@ -146,7 +146,7 @@ func TestD4_OpenWithEveryCut(t *testing.T) {
 // lost.
 func TestD2_OpenWithEveryEndDestroyed(t *testing.T) {
 	if testing.Short() {
-		t.Skip("thousands of openings by one goroutine")
+		t.Skip("opens a log thousands of times")
 	}
 	t.Parallel()
 	dir, events, ends := smallLog(t)

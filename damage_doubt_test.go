@@ -23,11 +23,11 @@ func TestD5_InDoubt(t *testing.T) {
 		inDoubt, superseded []checkpoint.MigrationID
 		each                doubts
 	}{
-		1: {nil, ids{a}, doubts{a: projection.Superseded, b: projection.None}},       // 3 names it as a's
-		2: {nil, nil, doubts{a: projection.None, b: projection.Superseded}},          // 4 names it as b's, and b is aborted
-		3: {nil, ids{a}, doubts{a: projection.Superseded, b: projection.None}},       // 5 names it as a's: it cannot have been b's
-		4: {ids{b}, ids{a}, doubts{a: projection.Superseded, b: projection.InDoubt}}, // b's abort: b has a row again
-		5: {ids{a}, nil, doubts{a: projection.InDoubt, b: projection.InDoubt}},       // a's last, but it may have been a new b
+		1: {nil, ids{a}, doubts{a: projection.Superseded, b: projection.None}},       // 3 links to it, so it was a's
+		2: {nil, nil, doubts{a: projection.None, b: projection.Superseded}},          // 4 links to it, so it was b's; b is aborted
+		3: {nil, ids{a}, doubts{a: projection.Superseded, b: projection.None}},       // 5 links to it, so it was not b's
+		4: {ids{b}, ids{a}, doubts{a: projection.Superseded, b: projection.InDoubt}}, // it was b's abort, so b has a row again
+		5: {ids{a}, nil, doubts{a: projection.InDoubt, b: projection.InDoubt}},       // a's last event, but it may also have begun b again
 	} {
 		damaged := copyDir(t, dir)
 		require.NoError(t, os.RemoveAll(filepath.Join(damaged, "snapshots")))
@@ -52,7 +52,7 @@ func TestD5_InDoubt(t *testing.T) {
 func TestD5_ConfirmEndsADoubt(t *testing.T) {
 	dir, events, ends := smallLog(t)
 	a, b := events[0].Migration(), events[1].Migration()
-	flip(t, segmentPath(dir, firstSegment), ends[4]-1) // a's last; b was aborted before
+	flip(t, segmentPath(dir, firstSegment), ends[4]-1) // the last event of a; b was aborted before it
 	s := open(t, dir, nil)
 	latest, _ := s.Get(a)
 	require.Equal(t, projection.InDoubt, s.Doubt(a))
@@ -103,11 +103,11 @@ func TestD5_FactsAfterALossAreUncertain(t *testing.T) {
 	}
 	upsert(t, s, id, 0, checkpoint.PromoteLearner{VShardID: 22, TargetNode: 3, SourceGroup: 9})
 	r, _ := s.Row(id)
-	require.False(t, r.Facts.TargetUncertain, "it told anew")
+	require.False(t, r.Facts.TargetUncertain, "a later event has set it again")
 	require.True(t, r.Facts.SourceUncertain)
 	upsert(t, s, id, 1, addLearner)
 	r, _ = s.Row(id)
-	require.False(t, r.Facts.SourceUncertain, "it told anew")
+	require.False(t, r.Facts.SourceUncertain, "a later event has set it again")
 }
 
 // D2, D4, D5: a log is copied while a writer runs, and damaged in three places. Open succeeds,
@@ -131,11 +131,11 @@ func TestD5_CopyBesideAWriter(t *testing.T) {
 		ended <- err
 	}()
 	copied := copyDir(t, dir)
-	for verify(t, copied).LostCount() > 0 { // the one write that was under way, if half of it was copied
+	for verify(t, copied).LostCount() > 0 { // the copy may have half of the write in progress
 		report := verify(t, copied)
 		require.Empty(t, report.AcknowledgedLost)
 		require.EqualValues(t, 1, report.LostCount())
-		require.Greater(t, report.Lost[0].First, uint64(100), "what was written before is whole")
+		require.Greater(t, report.Lost[0].First, uint64(100), "the events before the damage are intact")
 		copied = copyDir(t, dir)
 	}
 	require.NoError(t, os.RemoveAll(filepath.Join(copied, "snapshots")))
@@ -162,7 +162,7 @@ func TestD5_CopyBesideAWriter(t *testing.T) {
 	report := opened.Report()
 	require.Equal(t, []replay.SeqRange{{First: 7, Last: 7}, {First: 50, Last: 50}, {First: 93, Last: 93}}, report.Lost)
 	require.Equal(t, report.Lost, report.AcknowledgedLost)
-	require.Len(t, report.InDoubt, 90, "the first 93 but for the lost")
+	require.Len(t, report.InDoubt, 90, "the first 93 without the lost ones")
 	for _, id := range lost {
 		require.Equal(t, projection.InDoubt, opened.Doubt(id), "it has no row")
 	}

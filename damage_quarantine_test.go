@@ -31,11 +31,11 @@ func TestD4_DamagedSegmentsAreKept(t *testing.T) {
 	require.EqualValues(t, 2, report.Damage[0].FirstSeq)
 
 	s = reopen(t, s, dir)
-	require.Empty(t, s.Report().Quarantined, "it is there")
+	require.Empty(t, s.Report().Quarantined, "it is in quarantine/ already")
 	require.NoError(t, s.Close())
 	flip(t, segmentPath(dir, firstSegment), ends[3]-1)
 	s = open(t, dir, nil)
-	require.Equal(t, []string{"quarantine/" + firstSegment + ".1"}, s.Report().Quarantined, "there is more")
+	require.Equal(t, []string{"quarantine/" + firstSegment + ".1"}, s.Report().Quarantined, "more bytes of the segment are damaged")
 }
 
 // D4: if the end of a damaged segment is cut off, quarantine/ has the whole original segment.

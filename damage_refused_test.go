@@ -48,7 +48,7 @@ func TestD4_NoNewLogOverAnother(t *testing.T) {
 	before := hashes(t, inside)
 	_, err := migrationlog.Open(filepath.Join(inside, "wal"), nil)
 	require.ErrorIs(t, err, segment.ErrIsWALDir)
-	require.Equal(t, before, hashes(t, inside), "also no lock file")
+	require.Equal(t, before, hashes(t, inside), "not even a lock file may be created")
 
 	older := filepath.Join(memDir(t), "log") // without a watermark
 	require.NoError(t, os.CopyFS(older, os.DirFS("testdata/golden/v1/clean/log")))

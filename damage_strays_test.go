@@ -31,7 +31,7 @@ func TestD4_StrayFilesAreSetAside(t *testing.T) {
 	require.Equal(t, "00000000000000000003.START", string(saved))
 	notes, err := os.ReadFile(filepath.Join(dir, "quarantine", "notes.json.1"))
 	require.NoError(t, err)
-	require.Equal(t, "{}", string(notes), "no report was written over it")
+	require.Equal(t, "{}", string(notes), "no report may replace it")
 	s = reopen(t, s, dir)
 	require.True(t, s.Report().Clean())
 
@@ -72,10 +72,10 @@ func TestD4_StrayFileBesideAWriter(t *testing.T) {
 		}
 		acknowledged++
 	}
-	require.Less(t, acknowledged, 10, "the next segment was begun")
+	require.Less(t, acknowledged, 10, "the writer must stop at the next segment")
 	require.ErrorIs(t, s.Close(), migrationlog.ErrFailed)
 	s = open(t, dir, nil)
-	require.Len(t, s.Report().Damage, 1, "the file itself")
+	require.Len(t, s.Report().Damage, 1, "only the stray file is reported")
 	require.GreaterOrEqual(t, s.Len(), acknowledged)
 }
 
@@ -119,7 +119,7 @@ func TestD3_SegmentsUnderWrongNames(t *testing.T) {
 	require.Len(t, eventsIn(t, dir), 6)
 	before := hashes(t, dir)
 	_, err := migrationlog.Open(dir, nil)
-	require.ErrorIs(t, err, migrationlog.ErrNeedsRepair, "tidwall/wal would go on from 1000")
+	require.ErrorIs(t, err, migrationlog.ErrNeedsRepair, "tidwall/wal would continue at 1000")
 	require.ErrorContains(t, err, "rename the segment to the seq of its first frame")
 	require.Equal(t, before[names[0]], hashes(t, dir)[names[0]])
 }
@@ -164,11 +164,11 @@ func TestD7_OddFiles(t *testing.T) {
 		}
 	}
 	dir, events, _ := smallLog(t)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, firstSegment), nil, 0o600), "somebody's copy, in the wrong place")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, firstSegment), nil, 0o600), "a segment in the wrong directory")
 	require.NoError(t, os.WriteFile(segmentPath(dir, strings.Repeat("x", 255)), nil, 0o600))
 	require.NoError(t, os.MkdirAll(segmentPath(dir, "lost+found"), 0o700))
 	s := open(t, dir, nil)
 	require.EqualValues(t, len(events), s.Report().FramesOK)
 	require.Len(t, s.Report().Damage, 1)
-	require.DirExists(t, segmentPath(dir, "lost+found"), "tidwall/wal passes over it, and so do we")
+	require.DirExists(t, segmentPath(dir, "lost+found"), "tidwall/wal ignores it, so Open does too")
 }

@@ -131,7 +131,7 @@ func TestFormat_HexDump(t *testing.T) {
 		require.Equal(t, want, notes[note], note)
 	}
 	require.Equal(t, checkpoint.CatchUp{VShardID: 22, LearnerLogIndexAtAdd: 23}, c.Payload)
-	require.EqualValues(t, 115, second.Offset, "behind the length prefix")
+	require.EqualValues(t, 115, second.Offset, "the offset after the length prefix")
 }
 
 // Logs of format version 1 read as on the day when they were written: the same events, damage, and

@@ -10,8 +10,8 @@ import (
 	"migrationlog/projection"
 )
 
-// A coordinator that starts decides what to do with each row of its predecessor. It asks a person if
-// the history does not decide.
+// A coordinator that starts decides what to do with each row of its predecessor. It asks a person
+// if the history does not decide.
 func ExampleStore_Rows() {
 	dir, _ := os.MkdirTemp("", "coordinator-")
 	defer os.RemoveAll(dir)
@@ -55,8 +55,8 @@ func takeOver(store *migrationlog.Store, row projection.Row) error {
 		_, err := store.Remove(c.MigrationID, ifSeq)
 		return err
 	case !facts.HasTarget || facts.TargetUncertain:
-		// Without the group and the target, nothing can be undone safely. An uncertain fact may name
-		// a healthy peer of another migration.
+		// Without the group and the target, nothing can be undone safely. An uncertain fact may
+		// name a healthy peer of another migration.
 		fmt.Printf("vShard %d: ask: the history does not name the target\n", vshardID)
 		return nil
 	case isMember(facts.TargetNode):
@@ -77,8 +77,8 @@ func takeOver(store *migrationlog.Store, row projection.Row) error {
 	return err
 }
 
-// compensations returns the steps that undo a move that reached this phase, in order. The target must
-// be known and certain.
+// compensations returns the steps that undo a move that reached this phase, in order. The target
+// must be known and certain.
 func compensations(reached checkpoint.Phase, facts projection.Facts) []checkpoint.Compensation {
 	if reached < checkpoint.PhasePromoteLearner {
 		return []checkpoint.Compensation{{Kind: checkpoint.RemoveLearner, GroupID: facts.SourceGroup, PeerID: facts.TargetNode}}
@@ -92,8 +92,8 @@ func compensations(reached checkpoint.Phase, facts projection.Facts) []checkpoin
 
 func isMember(node uint64) bool { return node != 5 }
 
-// predecessor is a coordinator that stopped in the middle of four moves. The fourth move was imported
-// from a table of latest rows, so that its AddLearner is missing.
+// predecessor is a coordinator that stopped in the middle of four moves. The fourth move was
+// imported from a table of latest rows, so that its AddLearner is missing.
 func predecessor(dir string) {
 	store, err := migrationlog.Open(dir, nil)
 	if err != nil {

@@ -25,22 +25,22 @@ type layer struct {
 }
 
 var layers = []layer{
-	{"internal/torture", []string{"github.com/tidwall/wal"}, "rewrite its text: the build under test is another one"},
-	{"internal/prose", []string{"migrationlog"}, "count the text of the files: no meaning of the code is needed"},
+	{"internal/torture", []string{"github.com/tidwall/wal"}, "rewrite its source: the code under test is built separately"},
+	{"internal/prose", []string{"migrationlog"}, "read the files as text: the package does not need the code"},
 	{"internal/torture/simulated", []string{"os", "github.com/tidwall/wal"}, "put it into a test with the tag simulated"},
-	{"internal/torture/real", nil, "write tests: nothing of it is shipped"},
-	{"internal/oracle", []string{"migrationlog"}, "write it again: a mistake that both share is not found"},
-	{"internal/torture/simos", nil, "take what it does as a call: a disk does not know what is written on it"},
+	{"internal/torture/real", nil, "write tests: users do not get this package"},
+	{"internal/oracle", []string{"migrationlog"}, "write it again: the oracle cannot find a mistake in code that it shares"},
+	{"internal/torture/simos", nil, "the caller passes what it needs: a disk does not know the format of its files"},
 	{"cmd/replay-tool", []string{"github.com/tidwall/wal"}, "ask package replay to read and the Store to write"},
 	{".", []string{"github.com/spf13", "github.com/tidwall/wal", "golang.org/x/term"}, "leave files to eventlog, and terminals to cmd/replay-tool"},
-	{"internal/rebuild", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS and eventlog/segment; what writes belongs in eventlog"},
+	{"internal/rebuild", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS and eventlog/segment; code that writes belongs in eventlog"},
 	{"internal/groupcommit", []string{"migrationlog", "os", "io", "github.com/tidwall/wal"}, "pass it in as the commit function: a queue does not know what it batches"},
-	{"replay", []string{"github.com/tidwall/wal"}, "read through eventlog/segment; what writes belongs in eventlog"},
-	{"projection", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take what is needed as a value: the caller has the files and the clock"},
-	{"eventlog", nil, "take bodies as bytes: what they mean is the Store's and replay's to know"},
-	{"eventlog/segment", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS; what writes belongs in eventlog"},
+	{"replay", []string{"github.com/tidwall/wal"}, "read through eventlog/segment; code that writes belongs in eventlog"},
+	{"projection", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take values as parameters: the caller has the files and the clock"},
+	{"eventlog", nil, "take bodies as bytes: only the Store and replay decode them"},
+	{"eventlog/segment", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS; code that writes belongs in eventlog"},
 	{"checkpoint", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take times and bytes as values"},
-	{"internal/detcbor", []string{"os", "io", "github.com/fxamacker/cbor"}, "leave other forms than the deterministic one to fxamacker/cbor"},
+	{"internal/detcbor", []string{"os", "io", "github.com/fxamacker/cbor"}, "encode only deterministic CBOR here; use fxamacker/cbor in other packages for the rest"},
 }
 
 // notBelow lists packages that a package must not import although they are below it.
@@ -90,8 +90,8 @@ func TestLayers(t *testing.T) {
 		}
 		return nil
 	}))
-	require.Len(t, found, len(layers), "a layer without a package: take it out of this table")
-	require.Equal(t, []string{"eventlog/wal.go"}, walUsers, "one file uses tidwall/wal, so that one file has to be watched")
+	require.Len(t, found, len(layers), "a layer has no package: remove it from the table layers")
+	require.Equal(t, []string{"eventlog/wal.go"}, walUsers, "only one file may use tidwall/wal")
 }
 
 func ownPackage(imported string) (dir string, ok bool) {
@@ -122,7 +122,7 @@ func TestLayers_ReplayCannotWrite(t *testing.T) {
 			selected(t, file, "os", used)
 		}
 	}
-	require.Equal(t, map[string]bool{"Stat": true, "DirFS": true}, used, "replay reads through fs.FS; what writes belongs in eventlog")
+	require.Equal(t, map[string]bool{"Stat": true, "DirFS": true}, used, "replay reads through fs.FS; code that writes belongs in eventlog")
 }
 
 // tidwall/wal is used to open, append and close. It is never used to read, to truncate, or to look

@@ -68,7 +68,7 @@ func TestKinds_AreKnownToEveryLayer(t *testing.T) {
 			view := projection.New()
 			view.Apply(1, 0, checkpoint.Upserted{Checkpoint: row(t, id, 0, catchUp)})
 			view.Apply(2, 1, event)
-			require.Equal(t, kind.Effect() != checkpoint.EffectEnd, view.Len() == 1, "the row goes exactly with an end")
+			require.Equal(t, kind.Effect() != checkpoint.EffectEnd, view.Len() == 1, "only an end removes the row")
 
 			dir := filepath.Join(memDir(t), "log")
 			s := open(t, dir, nil)

@@ -75,7 +75,7 @@ func TestD10_SecondProcess(t *testing.T) {
 		waited <- err
 	}()
 	require.NoError(t, holder.Process.Kill())
-	require.NoError(t, <-waited, "who waits gets the lock")
+	require.NoError(t, <-waited, "a waiting opener gets the lock")
 }
 
 // Two stores in one process exclude each other as well.
@@ -89,6 +89,6 @@ func TestD10_SecondStoreOfThisProcess(t *testing.T) {
 	require.NoError(t, s.Close())
 	lock, err := os.ReadFile(filepath.Join(dir, eventlog.LockName))
 	require.NoError(t, err)
-	require.Empty(t, lock, "a closed store names no holder")
+	require.Empty(t, lock, "the lock file must be empty after Close")
 	open(t, dir, nil)
 }

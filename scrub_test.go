@@ -23,12 +23,12 @@ func TestD5_Scrub(t *testing.T) {
 	s := open(t, dir, &migrationlog.Options{SegmentSize: 500, ScrubRate: 1 << 30})
 	report, err := s.Scrub(t.Context())
 	require.NoError(t, err)
-	require.True(t, report.Clean(), "of an empty log")
+	require.True(t, report.Clean(), "the log is empty")
 	underWay := segmentPath(dir, firstSegment)
 	require.NoError(t, os.WriteFile(underWay, []byte{0x60, 0xF7}, 0o600))
 	report, err = s.Scrub(t.Context())
 	require.NoError(t, err)
-	require.True(t, report.Clean(), "the beginning of a first write")
+	require.True(t, report.Clean(), "the first write may be incomplete")
 	require.NoError(t, os.Truncate(underWay, 0))
 	first := checkpoint.NewMigrationID()
 	upsert(t, s, first, 0, addLearner)
@@ -67,7 +67,7 @@ func TestD5_Scrub(t *testing.T) {
 	require.Equal(t, report.Lost, report.AcknowledgedLost)
 	require.Equal(t, before, hashes(t, dir))
 	_, ok := s.Get(first)
-	require.True(t, ok, "memory has it")
+	require.True(t, ok, "the row is in memory")
 	require.NoError(t, s.Health())
 
 	// Write the lost rows again, as the doc comment of Scrub says, before the writer is killed.
@@ -87,7 +87,7 @@ func TestD5_Scrub(t *testing.T) {
 	require.NoError(t, os.Truncate(active[len(active)-1], 10))
 	report, err = s.Scrub(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, s.Stats().LastSeq, report.AcknowledgedLost[1].Last, "it covers the segment in use")
+	require.Equal(t, s.Stats().LastSeq, report.AcknowledgedLost[1].Last, "the last segment is checked too")
 
 	require.NoError(t, s.Close())
 	_, err = s.Scrub(t.Context())

@@ -73,7 +73,7 @@ func equalOpenings(t testing.TB, dir string) (withSnapshot bool) {
 	want := rowsAfter(t, copyDir(t, dir), &migrationlog.Options{VerifyAll: true})
 	snapshots, err := segment.SnapshotNames(os.DirFS(dir))
 	require.NoError(t, err)
-	require.LessOrEqual(t, len(snapshots), 3, "one more while the newest is being written")
+	require.LessOrEqual(t, len(snapshots), 3, "there is one more while a new one is written")
 	for taken := range len(snapshots) + 1 { // the newest first
 		other := copyDir(t, dir)
 		for _, name := range snapshots[:taken] {
@@ -125,7 +125,7 @@ func TestD8_DamagedSnapshots(t *testing.T) {
 	report := s.Report()
 	require.Equal(t, filepath.Base(snapshots[0]), segment.Name(report.SnapshotSeq))
 	require.Len(t, report.Damage, 1)
-	require.Len(t, report.Quarantined, 1, "the damaged one is of no use where it is")
+	require.Len(t, report.Quarantined, 1, "Open moves the damaged snapshot away")
 	require.Equal(t, want.rows, slices.Collect(s.Rows()))
 	require.NoError(t, s.Close())
 
@@ -155,7 +155,7 @@ func TestD3_SnapshotBeyondTheLog(t *testing.T) {
 	require.NoError(t, os.RemoveAll(filepath.Join(before, "snapshots")))
 	require.NoError(t, os.CopyFS(filepath.Join(before, "snapshots"), os.DirFS(filepath.Join(dir, "snapshots"))))
 
-	s = open(t, before, nil) // numbers 2 and 3 are given again, the second to the same event
+	s = open(t, before, nil) // 2 and 3 are used again, 3 for the same event
 	require.Len(t, s.Report().Quarantined, 1)
 	upsert(t, s, ids[3], 0, addLearner)
 	upsert(t, s, ids[2], 0, catchUp)
@@ -201,7 +201,7 @@ func TestD5_LostBeforeASnapshot(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, rows, state.All())
 
-	s = open(t, dir, &migrationlog.Options{SegmentSize: 1}) // it begins with the snapshot, and sees no damage
+	s = open(t, dir, &migrationlog.Options{SegmentSize: 1}) // starts from the snapshot, and finds no damage
 	require.Equal(t, rows, slices.Collect(s.Rows()))
 	upsert(t, s, ids[0], 0, catchUp)
 	upsert(t, s, ids[1], 0, catchUp)
@@ -209,15 +209,15 @@ func TestD5_LostBeforeASnapshot(t *testing.T) {
 	newest := filepath.Join(dir, "snapshots", segment.Name(7))
 	require.NoError(t, os.Remove(newest))
 	flip(t, segmentPath(dir, segment.Name(6)), 60)
-	s = open(t, dir, nil) // it has to read all
+	s = open(t, dir, nil) // has to read the whole log
 	report := s.Report()
 	require.Equal(t, []replay.SeqRange{{First: 2, Last: 2}, {First: 6, Last: 6}}, report.Lost)
 	require.Equal(t, 5, s.Len())
-	require.Equal(t, projection.InDoubt, s.Doubt(ids[0]), "seq 6 may have been its")
-	require.Equal(t, projection.Superseded, s.Doubt(ids[1]), "it went on")
+	require.Equal(t, projection.InDoubt, s.Doubt(ids[0]), "seq 6 may have been its last event")
+	require.Equal(t, projection.Superseded, s.Doubt(ids[1]), "it has later events")
 	require.Equal(t, projection.InDoubt, s.Doubt(ids[2]))
 	require.NoError(t, s.Close())
-	require.NoFileExists(t, newest, "it would not tell of the loss")
+	require.NoFileExists(t, newest, "the snapshot would hide the loss")
 }
 
 // D3, D8: a snapshot is not used if the events after it were written by a writer that had not seen
@@ -232,7 +232,7 @@ func TestD8_WrittenWithoutWhatASnapshotHas(t *testing.T) {
 	flip(t, segmentPath(dir, firstSegment), 60)
 	s = open(t, dir, nil)
 	_, there := s.Get(id)
-	require.True(t, there, "the snapshot has it")
+	require.True(t, there, "the row is in the snapshot")
 	require.NoError(t, s.Close())
 	snapshots := filepath.Join(dir, "snapshots")
 	require.NoError(t, os.Rename(snapshots, dir+".snapshots"))
@@ -258,7 +258,7 @@ func TestD7_OddSnapshots(t *testing.T) {
 		"a directory in it": func(path string) error {
 			return os.MkdirAll(filepath.Join(path, firstSegment), 0o700)
 		},
-		"one on its way": func(path string) error {
+		"a half-written snapshot": func(path string) error {
 			return os.MkdirAll(filepath.Join(path, firstSegment+".new"), 0o700)
 		},
 	} {
@@ -381,7 +381,7 @@ func TestD3_SnapshotOfAnotherHistory(t *testing.T) {
 	require.NoError(t, os.RemoveAll(filepath.Join(other, "snapshots")))
 	require.NoError(t, os.CopyFS(filepath.Join(other, "snapshots"), os.DirFS(filepath.Join(dir, "snapshots"))))
 	s = open(t, other, nil)
-	require.EqualValues(t, 1, s.Report().SnapshotSeq, "the older fits")
+	require.EqualValues(t, 1, s.Report().SnapshotSeq, "the older snapshot matches")
 	_, ok := s.Get(ids[1])
 	require.False(t, ok)
 	_, ok = s.Get(ids[2])

@@ -77,7 +77,7 @@ func TestD3_SamePhaseAndAttemptIsOneRowAndOneEvent(t *testing.T) {
 	require.EqualValues(t, 1, verify(t, dir).FramesOK)
 	require.Equal(t, migrationlog.Receipt{Seq: 2}, upsert(t, s, id, 1, catchUp))
 	require.Equal(t, migrationlog.Receipt{Seq: 3}, upsert(t, s, id, 0, addLearner), "an earlier phase is accepted")
-	require.Equal(t, migrationlog.Receipt{Seq: 4}, upsert(t, s, id, 1, catchUp), "it is not the latest row any more")
+	require.Equal(t, migrationlog.Receipt{Seq: 4}, upsert(t, s, id, 1, catchUp), "the latest row is another one now")
 }
 
 func TestD1_RemoveSurvivesAReload(t *testing.T) {
@@ -99,7 +99,7 @@ func TestD1_RemoveSurvivesAReload(t *testing.T) {
 	receipt, err = s.Abort(id, "again", nil)
 	require.NoError(t, err)
 	require.Equal(t, migrationlog.Receipt{}, receipt)
-	require.Equal(t, migrationlog.Receipt{Seq: 4}, upsert(t, s, id, 0, complete), "a new life of the id")
+	require.Equal(t, migrationlog.Receipt{Seq: 4}, upsert(t, s, id, 0, complete), "a new incarnation of the migration")
 }
 
 // Package checkpoint tests the fourth and fifth, the CRC of the payload and its round trip:
@@ -187,7 +187,7 @@ func TestD3_BadInputAppendsNothing(t *testing.T) {
 	require.NoError(t, s.Close(), "a second Close does nothing")
 	require.Equal(t, before, hashes(t, dir))
 	_, ok := s.Get(id)
-	require.True(t, ok, "reads go on from memory")
+	require.True(t, ok, "reads continue from memory")
 }
 
 func TestGuards(t *testing.T) {
@@ -202,14 +202,14 @@ func TestGuards(t *testing.T) {
 	_, err = s.Upsert(row(t, id, 0, catchUp), migrationlog.IfSeq(1))
 	require.NoError(t, err)
 	again, err := s.Upsert(row(t, id, 0, catchUp), migrationlog.IfSeq(1))
-	require.NoError(t, err, "a guarded write may be tried again")
+	require.NoError(t, err, "a retry with IfSeq succeeds")
 	require.True(t, again.Duplicate)
 	_, err = s.Upsert(row(t, id, 0, catchUp), migrationlog.Strict())
 	require.NoError(t, err, "the same payload is no conflict")
 	_, err = s.Upsert(row(t, id, 0, checkpoint.CatchUp{VShardID: 1}), migrationlog.Strict())
 	require.ErrorIs(t, err, migrationlog.ErrConflict)
 	_, err = s.Upsert(row(t, id, 0, checkpoint.CatchUp{VShardID: 1}), migrationlog.Strict(), migrationlog.Confirm())
-	require.ErrorIs(t, err, migrationlog.ErrConflict, "what is not so cannot be confirmed")
+	require.ErrorIs(t, err, migrationlog.ErrConflict, "Confirm does not override Strict")
 	_, err = s.Remove(id, migrationlog.IfSeq(1))
 	require.ErrorIs(t, err, migrationlog.ErrConflict)
 	_, err = s.Remove(id, migrationlog.IfSeq(2))
@@ -231,7 +231,7 @@ func TestGuards_VShard(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, again.Duplicate)
 	_, err = s.Upsert(row(t, first.MigrationID, 0, catchUp), migrationlog.IfVShardFree())
-	require.NoError(t, err, "it is its own")
+	require.NoError(t, err, "this migration itself has the vShard")
 	other := addLearner
 	other.VShardID++
 	_, err = s.Upsert(row(t, checkpoint.NewMigrationID(), 0, other), migrationlog.IfVShardFree())
@@ -301,7 +301,7 @@ func TestD1_ConcurrentWriters(t *testing.T) {
 	acknowledged := map[uint64]checkpoint.Checkpoint{}
 	for _, r := range receipts {
 		for seq, c := range r {
-			require.NotContains(t, acknowledged, seq, "a number given twice")
+			require.NotContains(t, acknowledged, seq, "a number was used twice")
 			acknowledged[seq] = c
 		}
 	}
@@ -391,10 +391,10 @@ func TestD6_FailedWriteIsSticky(t *testing.T) {
 				require.ErrorIs(t, err, migrationlog.ErrFailed)
 			}
 			require.ErrorIs(t, s.Health(), migrationlog.ErrFailed)
-			require.Equal(t, 1, handler.failures, "told once, and the handler may ask the store")
+			require.Equal(t, 1, handler.failures, "the error is logged once, and the handler may call the store")
 			got, ok := s.Get(id)
 			require.True(t, ok)
-			require.Equal(t, addLearner, got.Payload, "what failed is not visible")
+			require.Equal(t, addLearner, got.Payload, "a failed write must not be visible")
 			require.ErrorIs(t, s.Close(), migrationlog.ErrFailed)
 
 			s = open(t, dir, nil)
@@ -476,7 +476,7 @@ func TestReadsDoNotWaitForAWrite(t *testing.T) {
 	for s.Waiting() == 0 {
 		time.Sleep(time.Millisecond)
 	}
-	got, ok := s.Get(id) // would never return if it waited
+	got, ok := s.Get(id) // if it waited, it would never return
 	require.True(t, ok)
 	require.Equal(t, addLearner, got.Payload)
 	require.Len(t, s.All(), 1)
@@ -490,7 +490,8 @@ func TestReadsDoNotWaitForAWrite(t *testing.T) {
 	require.Equal(t, catchUp, got.Payload)
 }
 
-// History ends with the error of its context, and reads nothing more after its consumer has stopped.
+// History ends with the error of its context, and reads nothing more after its consumer has
+// stopped.
 func TestHistory_EndsWithItsContext(t *testing.T) {
 	dir, id := t.TempDir(), checkpoint.NewMigrationID()
 	s := open(t, dir, nil)
@@ -550,16 +551,16 @@ func TestD10_ReadersBesideAWriter(t *testing.T) {
 // A log handler may close the store, whichever call it runs in.
 func TestLoggerMayClose(t *testing.T) {
 	for name, do := range map[string]func(s *migrationlog.Store, dir string){
-		"a snapshot beside writers": func(s *migrationlog.Store, _ string) {
+		"a snapshot during writes": func(s *migrationlog.Store, _ string) {
 			for range 20 {
 				_, _ = s.Upsert(row(t, checkpoint.NewMigrationID(), 0, addLearner))
 			}
 		},
-		"the last snapshot": func(s *migrationlog.Store, _ string) {
+		"a snapshot that Close writes": func(s *migrationlog.Store, _ string) {
 			_, _ = s.Upsert(row(t, checkpoint.NewMigrationID(), 0, addLearner))
 			_ = s.Close()
 		},
-		"the closing": func(s *migrationlog.Store, dir string) {
+		"Close": func(s *migrationlog.Store, dir string) {
 			_ = os.Rename(filepath.Join(dir, "LOCK"), filepath.Join(dir, "gone"))
 			_ = s.Close()
 		},
@@ -567,13 +568,13 @@ func TestLoggerMayClose(t *testing.T) {
 		dir := filepath.Join(memDir(t), "log")
 		handler := &closingHandler{Handler: slog.DiscardHandler, closed: make(chan struct{})}
 		s := open(t, dir, &migrationlog.Options{SegmentSize: 300, Logger: slog.New(handler)})
-		require.NoError(t, os.WriteFile(filepath.Join(dir, "snapshots"), nil, 0o600)) // so that there can be none
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "snapshots"), nil, 0o600)) // no snapshot can be written
 		handler.store.Store(s)
 		go do(s, dir)
 		select {
 		case <-handler.closed:
 		case <-time.After(time.Minute):
-			t.Fatalf("%s: a handler that closes the store waits for ever", name)
+			t.Fatalf("%s: a handler that closes the store never returns", name)
 		}
 		_ = s.Close()
 	}

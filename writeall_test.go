@@ -59,10 +59,10 @@ func TestD1_WriteAll(t *testing.T) {
 		mu.Unlock()
 	}
 	writing.Wait()
-	require.Len(t, want, callers*events+50, "no number is given twice")
+	require.Len(t, want, callers*events+50, "no number may be used twice")
 	require.Less(t, s.Stats().Batches, uint64(200))
 	require.Equal(t, len(want), s.Len())
-	require.Equal(t, want, eventsIn(t, copyDir(t, dir)), "of a killed process")
+	require.Equal(t, want, eventsIn(t, copyDir(t, dir)), "the events after a kill")
 	s = reopen(t, s, dir)
 	require.Equal(t, len(want), s.Len())
 }
@@ -150,5 +150,5 @@ func TestWriteAll_Duplicates(t *testing.T) {
 	require.Empty(t, receipts)
 	records := historyOf(t, s, id)
 	require.Len(t, records, 3)
-	require.EqualValues(t, 7, records[1].Event.WallMS(), "an event has its own time")
+	require.EqualValues(t, 7, records[1].Event.WallMS(), "an event keeps its own time")
 }

@@ -16,7 +16,7 @@ import (
 	"migrationlog/bench/peer"
 )
 
-// A process that was started for a task runs it in the test's own program.
+// A child process runs its task in the test's own program.
 func TestMain(m *testing.M) {
 	if encoded := os.Getenv(taskEnv); encoded != "" {
 		exit(runTask(encoded))
@@ -120,8 +120,8 @@ func TestWriteDocs_ReplacesOnlyTheResults(t *testing.T) {
 	require.ErrorContains(t, writeDocs(dir, example()), "lacks the lines")
 }
 
-// The document has the two lines that enclose the results, directly after the heading, and describes
-// every workload and every flag.
+// The document has the two lines that enclose the results, directly after the heading, and
+// describes every workload and every flag.
 func TestDocument_SaysWhatIsMeasured(t *testing.T) {
 	content, err := os.ReadFile("../docs/BENCHMARKS.md")
 	require.NoError(t, err)
@@ -129,7 +129,7 @@ func TestDocument_SaysWhatIsMeasured(t *testing.T) {
 	require.Equal(t, 1, strings.Count(text, resultsBegin))
 	require.Equal(t, 1, strings.Count(text, resultsEnd))
 	require.True(t, strings.Contains(text, "## Results\n\n"+resultsBegin))
-	require.True(t, strings.Contains(text, "go run . -rounds 5 "), "committed figures use five rounds")
+	require.True(t, strings.Contains(text, "go run . -rounds 5 "), "the committed figures must have five rounds")
 	for _, s := range sections {
 		require.True(t, strings.Contains(text, "| `"+s.workload+"` |"), s.workload)
 	}
@@ -162,7 +162,7 @@ func TestVerdicts(t *testing.T) {
 	}
 	name, best, ok := bestPeer(example(), 64, "ops_per_s", false)
 	require.True(t, ok)
-	require.Equal(t, peer.All()[2].Name, name, "neither migrationlog nor the raw file")
+	require.Equal(t, peer.All()[2].Name, name, "the first peer except migrationlog and the raw file")
 	require.Equal(t, 10_000/3.0, best)
 	name, _, _ = bestPeer(example(), 64, "p99_us", true)
 	require.Equal(t, peer.All()[2].Name, name)

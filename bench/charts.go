@@ -58,7 +58,8 @@ func (r *results) shown() string {
 	return fmt.Sprintf("median of %d rounds; bars: the least and the greatest", r.Run.Rounds)
 }
 
-// variants are migrationlog's names with prepared files or another build. The order selects the look.
+// variants are migrationlog's names with prepared files or another build. The order selects the
+// look.
 var variants = []string{
 	variantOf(noSnapshot), variantOf(afterKill), variantOf(oldBuild), variantOf(oldBuild + ", " + noSnapshot), variantOf(oldBuild + ", " + afterKill),
 }

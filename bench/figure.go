@@ -36,7 +36,7 @@ type about struct {
 // figure has the values of one measurement in all rounds.
 type figure struct {
 	Workload string            `json:"workload"`
-	Peer     string            `json:"peer"`          // how its files were prepared follows in parentheses
+	Peer     string            `json:"peer"`          // a preparation of its files follows in parentheses
 	X        int               `json:"x"`             // writers, events or rows, depending on the workload
 	Why      string            `json:"why,omitempty"` // the reason if there are no values
 	Values   map[string]spread `json:"values,omitempty"`
@@ -59,8 +59,8 @@ func spreadOf(rounds []float64) spread {
 	return spread{Median: (sorted[(n-1)/2] + sorted[n/2]) / 2, Min: sorted[0], Max: sorted[n-1], Rounds: rounds}
 }
 
-// percentile returns the smallest value that at least that part of the sorted values does not exceed
-// (nearest rank). Without values it returns zero.
+// percentile returns the smallest value that at least that part of the sorted values does not
+// exceed (nearest rank). Without values it returns zero.
 func percentile[T cmp.Ordered](sorted []T, part float64) T {
 	if len(sorted) == 0 {
 		var zero T

@@ -51,7 +51,7 @@ func (t task) source() func() (eventgen.Op, bool, error) {
 	return limited(next, left)
 }
 
-// limited yields that many events of a sequence.
+// limited yields the first events of a sequence, up to that number.
 func limited(next func() (eventgen.Op, error), events int) func() (eventgen.Op, bool, error) {
 	return func() (eventgen.Op, bool, error) {
 		if events == 0 {

@@ -184,7 +184,8 @@ func measureAll(ctx context.Context, o options, args []string) (r results, err e
 	return r, err
 }
 
-// checkDevice returns an error if the files would be in memory. With -quick it only prints a warning.
+// checkDevice returns an error if the files would be in memory. With -quick it only prints a
+// warning.
 func checkDevice(m machine, o options) error {
 	if !m.isMemory() {
 		return nil

@@ -16,7 +16,8 @@ import (
 	"migrationlog/bench/peer"
 )
 
-// ours is migrationlog's name in the figures. What was done to its files follows in parentheses.
+// ours is the name of migrationlog in the figures. If its files were prepared specially, or an old
+// build was used, a note in parentheses follows.
 const ours = "migrationlog"
 
 // The ways in which migrationlog's files are prepared before an opening. Without one of them the
@@ -24,13 +25,13 @@ const ours = "migrationlog"
 const (
 	noSnapshot = "no snapshot"
 	afterKill  = "after kill -9"
-	oldBuild   = "old" // not a preparation: measured with the build of -old
+	oldBuild   = "old" // not a preparation: the program of -old was used
 )
 
 // contender is a peer as one program uses it.
 type contender struct {
 	peer.Peer
-	name    string // in the figures
+	name    string // name in the figures
 	program string // see task.program
 }
 
@@ -49,7 +50,7 @@ func (c contender) isOld() bool { return c.name == variantOf(oldBuild) }
 // isOurs reports whether a figure's name is that of migrationlog, of any build and with any files.
 func isOurs(name string) bool { return name == ours || strings.HasPrefix(name, ours+" (") }
 
-// scale is how much is measured.
+// scale has the amounts of work of all workloads.
 type scale struct {
 	durationMS   int
 	writers      []int
@@ -102,7 +103,7 @@ type plan struct {
 }
 
 // newPlan returns the plan for the peers and workloads that match. oldProgram is the program of
-// -old, "" for none. It takes part if migrationlog does.
+// -old, or "" if there is none. The old build is measured only if migrationlog is.
 func newPlan(s scale, workloads, peers *regexp.Regexp, oldProgram string) *plan {
 	p := &plan{scale: s, workloads: workloads, histories: map[string]*history{}}
 	for _, each := range peer.All() {

@@ -8,8 +8,8 @@ import (
 )
 
 // ratio divides a metric of one peer by the same metric of another one. It divides within each
-// round, so that a phase in which the device is slow affects both. It returns false if a round lacks
-// one of the values.
+// round, so that a phase in which the device is slow affects both. It returns false if a round
+// lacks one of the values.
 func (r *results) ratio(workload string, x int, metric, name, other string) (spread, bool) {
 	a, ok1 := r.find(workload, name, x)
 	b, ok2 := r.find(workload, other, x)

@@ -52,8 +52,8 @@ func TestRatioTable_NineRatios(t *testing.T) {
 	require.Contains(t, text.String(), "\n\nHigher is better")
 }
 
-// The fastest log is a peer that keeps a history, and the fastest table one that keeps rows, even if
-// a build of migrationlog or the raw file is faster.
+// The fastest log is a peer that keeps a history, and the fastest table one that keeps rows, even
+// if a build of migrationlog or the raw file is faster.
 func TestFastest_IsOfTheSameKind(t *testing.T) {
 	r := upserts(1, map[string][]float64{ours: {9}, rawFileName: {99}, "tidwall/wal": {2}, "badger": {3}})
 	r.Peers = append(r.Peers, about{Name: variantOf(oldBuild), Keeps: peer.KeepsHistoryAndRows})

@@ -21,7 +21,7 @@ type table struct {
 
 func (t table) isLeft(column int) bool { return column < cmp.Or(t.leftColumns, 2) }
 
-// column is how a metric is shown.
+// column describes how a metric is shown.
 type column struct {
 	head   string
 	metric string

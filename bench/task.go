@@ -15,8 +15,8 @@ import (
 	"migrationlog/bench/peer"
 )
 
-// task is one measurement. Each task runs in a process of its own, so that it does not find the
-// memory, the garbage or the goroutines of another one.
+// task is one measurement. Each task runs in its own process, so that memory, garbage and
+// goroutines of another task cannot affect it.
 type task struct {
 	Kind       string `json:"kind"`
 	Peer       string `json:"peer"`
@@ -41,12 +41,12 @@ type task struct {
 // values are the results of a task, by metric. The end of a metric's name is its unit.
 type values map[string]float64
 
-// taskEnv is the environment variable with the task of a process that was started for one.
+// taskEnv is the environment variable that contains the task of a process.
 const taskEnv = "MIGRATIONLOG_BENCH_TASK"
 
 const progressWord = "progress "
 
-// runTask runs the task of a process that was started for one.
+// runTask decodes a task, runs it, and prints its values.
 func runTask(encoded string) error {
 	var t task
 	if err := json.Unmarshal([]byte(encoded), &t); err != nil {
@@ -71,8 +71,8 @@ func runTask(encoded string) error {
 
 func reportProgress(events int) { fmt.Fprintf(os.Stderr, "%s%d\n", progressWord, events) }
 
-// runInProcess runs the task in a new process. It calls progress with the number of events written so far, if
-// the task reports it. The process is killed if ctx is canceled.
+// runInProcess runs the task in a new process. It calls progress with the number of events written
+// so far, if the task reports it. The process is killed if ctx is canceled.
 func runInProcess(ctx context.Context, t task, progress func(events int)) (values, error) {
 	encoded, err := json.Marshal(t)
 	if err != nil {

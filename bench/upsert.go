@@ -23,8 +23,8 @@ var quantiles = []struct {
 	{"p99_us", .99}, {"p99_5_us", .995}, {"p99_9_us", .999}, {"p99_95_us", .9995}, {"p99_99_us", .9999}, {"max_us", 1},
 }
 
-// writer drives its own migrations. If the peer takes bytes, the writer encodes each event before the
-// op's time begins. If the peer takes events, the op includes the encoding.
+// writer drives its own migrations. If the peer takes bytes, the writer encodes each event before
+// the op's time begins. If the peer takes events, the op includes the encoding.
 type writer struct {
 	events    *eventgen.Generator
 	latencies []time.Duration

@@ -94,8 +94,8 @@ func (k Kind) String() string {
 }
 
 // PeekKind returns an encoded event's kind without decoding the rest, and whether this version
-// knows the kind. The kind is 0 if the event does not have the layout that AppendEvent writes, or if
-// the kind is above 23.
+// knows the kind. The kind is 0 if the event does not have the layout that AppendEvent writes, or
+// if the kind is above 23.
 func PeekKind(b []byte) (kind Kind, ok bool) {
 	if len(b) < 3 || detcbor.MajorOf(b[0]) != detcbor.MajorMap || b[1] != keyKind || b[2] > detcbor.MaxDirect {
 		return 0, false

@@ -19,7 +19,7 @@
 //   - If an upsert has the previous number 0, it begins an incarnation. If an end has the previous
 //     number 0, it begins and ends an incarnation.
 //   - If an event after the end of its migration links to an event before that end, the link is
-//     broken, although both events are intact: the writer of the event could not read the end.
+//     broken, although both events are intact. The writer of the event could not read the end.
 //   - If a state begins with an event of an unknown kind, its row mark has the number 0. An
 //     unattributed lost number before that event may have been the migration's row, even if the
 //     event has no predecessor, because its writer may not have been able to read the row.

@@ -38,7 +38,8 @@ func changedMutants(all []mutant, base string) ([]mutant, error) {
 	return chosen, nil
 }
 
-// files returns the mutant's source file and the files that declare its tests, relative to the root.
+// files returns the mutant's source file and the files that declare its tests, relative to the
+// root.
 func (m mutant) files(root string) ([]string, error) {
 	source, err := m.change.file(root)
 	if err != nil {

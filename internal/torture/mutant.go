@@ -67,8 +67,8 @@ func killMutants(o options) error {
 	return nil
 }
 
-// chooseMutants returns the mutants that -run, -changed and -atmost select. If -atmost excludes some,
-// it prints their names.
+// chooseMutants returns the mutants that -run, -changed and -atmost select. If -atmost excludes
+// some, it prints their names.
 func chooseMutants(o options) (chosen []mutant, err error) {
 	pattern, err := regexp.Compile(o.run)
 	if err != nil {

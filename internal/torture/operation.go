@@ -13,8 +13,8 @@ import (
 // same names. Otherwise the compiler could report an unused variable or import.
 type operation func(s *statement) ([]edit, error)
 
-// condition makes the statement's condition always true or always false. The condition belongs to an
-// if, a for or a case, or is the only boolean expression that is assigned or returned. The
+// condition makes the statement's condition always true or always false. The condition belongs to
+// an if, a for or a case, or is the only boolean expression that is assigned or returned. The
 // initialization of an if still runs.
 func condition(always bool) operation {
 	return func(s *statement) ([]edit, error) {
@@ -145,10 +145,10 @@ func swapCalls(s *statement) ([]edit, error) {
 	return []edit{s.replace(here[0], s.text(next[0])), s.replace(next[0], s.text(here[0]))}, nil
 }
 
-// call replaces a call in the statement's head, that is, outside its blocks. Calls are numbered from
-// 0 in the order of the source. An outer call comes before the calls in its arguments. In the text,
-// $0 stands for the function, $1 for the first argument, and so on. If the call is a method call, $X
-// stands for the receiver.
+// call replaces a call in the statement's head, that is, outside its blocks. Calls are numbered
+// from 0 in the order of the source. An outer call comes before the calls in its arguments. In the
+// text, $0 stands for the function, $1 for the first argument, and so on. If the call is a method
+// call, $X stands for the receiver.
 func call(number int, text string) operation {
 	return func(s *statement) ([]edit, error) {
 		c, err := s.call(number)
@@ -204,8 +204,8 @@ func callsIn(n ast.Node) (calls []*ast.CallExpr) {
 	return calls
 }
 
-// truncateList shortens the list that the statement ranges over or assigns to at most this number of
-// items.
+// truncateList shortens the list that the statement ranges over or assigns to at most this number
+// of items.
 func truncateList(items int) operation {
 	return func(s *statement) ([]edit, error) {
 		var list ast.Expr
@@ -248,8 +248,8 @@ func resetOnReturn(s *statement) ([]edit, error) {
 	return []edit{s.insertAfter(n, "; defer func() { "+s.text(n.Lhs[0])+" = nil }()")}, nil
 }
 
-// before runs the statements in text before the marked statement. The placeholders stand for parts of
-// the marked statement's first call, as in call.
+// before runs the statements in text before the marked statement. The placeholders stand for parts
+// of the marked statement's first call, as in call.
 func before(text string) operation {
 	return func(s *statement) ([]edit, error) {
 		c, err := s.call(0)

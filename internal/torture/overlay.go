@@ -64,9 +64,9 @@ func (p Patch) apply(text []byte) ([]byte, error) {
 	return []byte(strings.Replace(string(text), p.Old, p.New, 1)), nil
 }
 
-// NewOverlay writes copies of the sources into dir. They import package simos instead of package os,
-// and have the changes. It returns an error if a file is not as expected, because code that is not
-// rewritten would use the real disk.
+// NewOverlay writes copies of the sources into dir. They import package simos instead of package
+// os, and have the changes. It returns an error if a file is not as expected, because code that is
+// not rewritten would use the real disk.
 func NewOverlay(dir string, changes []Change) (*Overlay, error) {
 	o, err := NewPatched(dir, nil)
 	if err != nil {
@@ -162,8 +162,8 @@ func (o *Overlay) addDisk() error {
 	return nil
 }
 
-// addWAL adds a rewritten copy of tidwall/wal as a package of this module. An overlay cannot replace
-// the original files, because go build does not allow this in the module cache.
+// addWAL adds a rewritten copy of tidwall/wal as a package of this module. An overlay cannot
+// replace the original files, because go build does not allow this in the module cache.
 func (o *Overlay) addWAL() error {
 	from, err := moduleDir(walPath)
 	if err != nil {

@@ -27,8 +27,8 @@ func TestOverlay_LeavesNoWayToTheDisk(t *testing.T) {
 	}
 }
 
-// A patch is an error if its old text does not occur exactly once or if it changes nothing. Otherwise
-// a mutant could survive because nothing was removed.
+// A patch is an error if its old text does not occur exactly once or if it changes nothing.
+// Otherwise a mutant could survive because nothing was removed.
 func TestOverlay_PatchesOnce(t *testing.T) {
 	const file = "eventlog/lock.go"
 	for _, old := range []string{"not there", "return", `LockName = "LOCK"`} {

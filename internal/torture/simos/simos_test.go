@@ -18,8 +18,8 @@ import (
 	"migrationlog/internal/torture/simos"
 )
 
-// states are what the disk may hold after its last operation, in many draws, each
-// parts by describe.
+// states cuts the power after the last operation many times and returns the different results, as
+// described by describe.
 func states(d *simos.Disk, describe func(*simos.Image) string) []string {
 	rng := rand.New(rand.NewPCG(1, 2))
 	found := map[string]bool{}
@@ -63,7 +63,7 @@ func write(t *testing.T, path, text string) {
 	require.NoError(t, simos.WriteFile(path, []byte(text), 0o600))
 }
 
-// sectors returns a text with one character for each sector.
+// sectors returns a text with one sector for each letter.
 func sectors(letters string) (text string) {
 	for _, letter := range letters {
 		text += strings.Repeat(string(letter), simos.SectorBytes)
@@ -71,7 +71,7 @@ func sectors(letters string) (text string) {
 	return text
 }
 
-// letters describes a file by its sectors. It fails if a sector is torn.
+// letters returns one character for each sector of a file. It fails the test if a sector is torn.
 func letters(t *testing.T, b []byte) (parts string) {
 	for sector := range slices.Chunk(b, simos.SectorBytes) {
 		require.Equal(t, strings.Repeat(string(sector[:1]), len(sector)), string(sector), "a torn sector")
@@ -122,8 +122,8 @@ func TestCut_AppendedMayBeZeros(t *testing.T) {
 	require.Equal(t, []string{"a"}, states(d, file))
 }
 
-// After a cut, a name has one of its earlier states, independently of other names. The sync of a file
-// does not make its name durable.
+// After a cut, a name has one of its earlier states, independently of other names. The sync of a
+// file does not make its name durable.
 func TestCut_NamesKeepTheirOrder(t *testing.T) {
 	dir, d := watch(t)
 	write(t, filepath.Join(dir, "a"), "1")
@@ -196,8 +196,8 @@ func TestCut_LinksAreOneFile(t *testing.T) {
 	require.Equal(t, again.Hash(), simos.ReadImage(dir).Hash(), "everything arrived")
 }
 
-// After a failed sync, the unsynced bytes can be read, but a power cut loses them. A later sync does
-// not change this unless they are written again.
+// After a failed sync, the unsynced bytes can be read, but a power cut loses them. A later sync
+// does not change this unless they are written again.
 func TestCut_FailedSync(t *testing.T) {
 	dir, d := watch(t)
 	path := filepath.Join(dir, "f")
