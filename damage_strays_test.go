@@ -94,13 +94,13 @@ func TestD3_SegmentsUnderWrongNames(t *testing.T) {
 	require.Equal(t, []string{firstSegment, "00000000000000000004"}, names)
 
 	for name, change := range map[string]func(dir string) error{
-		"an empty file between": func(dir string) error {
+		"an empty segment in the middle": func(dir string) error {
 			return os.WriteFile(segmentPath(dir, "00000000000000000002"), nil, 0o600)
 		},
-		"an empty file after": func(dir string) error {
+		"an empty segment at the end": func(dir string) error {
 			return os.WriteFile(segmentPath(dir, "00000000000000000005"), nil, 0o600)
 		},
-		"the last renamed lower": func(dir string) error {
+		"the last segment with a lower number": func(dir string) error {
 			return os.Rename(segmentPath(dir, names[1]), segmentPath(dir, "00000000000000000002"))
 		},
 	} {

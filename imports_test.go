@@ -74,7 +74,7 @@ func TestLayers(t *testing.T) {
 		}
 		dir := path.Dir(filepath.ToSlash(file))
 		at := slices.Index(order, dir)
-		require.GreaterOrEqual(t, at, 0, "%s: package %s is in no layer: give it one in this table, and say in its doc.go what it knows", file, dir)
+		require.GreaterOrEqual(t, at, 0, "%s: package %s is in no layer: add it to the table layers, and describe in its doc.go which knowledge it has", file, dir)
 		found[dir] = true
 		for _, imported := range importsOf(t, file) {
 			if imported == "github.com/tidwall/wal" {

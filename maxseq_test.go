@@ -83,10 +83,10 @@ func TestD3_NumbersAboutTheLast(t *testing.T) {
 		name  string
 		claim func(dir string, seq uint64)
 		seq   uint64
-		next  uint64 // of the first write, or refused
+		next  uint64 // seq of the first write, or refused
 		whole bool   // readers find no damage
 	}{
-		{"watermark", withWatermark, segment.MaxSeq - 1, segment.MaxSeq, false}, // its frames are lost
+		{"watermark", withWatermark, segment.MaxSeq - 1, segment.MaxSeq, false}, // the frames up to it are lost
 		{"watermark", withWatermark, segment.MaxSeq, refused, false},
 		{"watermark", withWatermark, segment.MaxSeq + 1, 6, false},
 		{"frame", withFrame, segment.MaxSeq - 1, segment.MaxSeq, false},
@@ -99,7 +99,7 @@ func TestD3_NumbersAboutTheLast(t *testing.T) {
 		{"segment", withSegment, segment.MaxSeq + 1, 6, false},
 		{"snapshot", withSnapshot, segment.MaxSeq - 1, 6, false},
 		{"snapshot", withSnapshot, segment.MaxSeq, 6, false},
-		{"snapshot", withSnapshot, segment.MaxSeq + 1, 6, true}, // a file that has no snapshot's name
+		{"snapshot", withSnapshot, segment.MaxSeq + 1, 6, true}, // not a valid name of a snapshot
 	} {
 		dir, events, _ := smallLog(t)
 		tc.claim(dir, tc.seq)
@@ -114,7 +114,7 @@ func TestD3_NumbersAboutTheLast(t *testing.T) {
 		s := open(t, dir, nil)
 		require.Equal(t, tc.next, upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp).Seq, "%s %d", tc.name, tc.seq)
 		s = reopen(t, s, dir)
-		require.Empty(t, s.Report().Quarantined, "%s %d: the writer's own files are sound", tc.name, tc.seq)
+		require.Empty(t, s.Report().Quarantined, "%s %d: the files of the writer are intact", tc.name, tc.seq)
 		require.GreaterOrEqual(t, len(eventsIn(t, dir)), len(events)+1, "%s %d", tc.name, tc.seq)
 		require.Equal(t, tc.next, s.Stats().LastSeq, "%s %d", tc.name, tc.seq)
 	}

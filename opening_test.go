@@ -18,11 +18,12 @@ import (
 	"migrationlog/replay"
 )
 
-// D7: whatever a crash leaves while a log is created, the next Open creates or opens it.
+// D7: a crash while a log is created leaves any of its files. The next Open creates or opens the
+// log.
 func TestD7_CrashWhileCreating(t *testing.T) {
 	whole := filepath.Join(memDir(t), "log")
 	require.NoError(t, open(t, whole, nil).Close())
-	steps := [][]string{ // what is there after each step, in the order of its making
+	steps := [][]string{ // the files after each step, in the order of their creation
 		{"LOCK"},
 		{"LOCK", "WATERMARK.new"},
 		{"LOCK", "WATERMARK"},
@@ -209,27 +210,27 @@ func snapshotsThatDoNotFit() []fallbackCase {
 	return []fallbackCase{
 		{name: "the newest snapshot", snapshot: 6, firstSeq: 4, framesOK: 6},
 		{
-			name: "a damaged newest", snapshot: 3, firstSeq: 1, framesOK: 9, damage: 1,
+			name: "newest snapshot damaged", snapshot: 3, firstSeq: 1, framesOK: 9, damage: 1,
 			change: func(t testing.TB, dir string) { flip(t, snapshotPath(dir, 6), 50) },
 		},
 		{
-			name: "a newest of another history", snapshot: 3, firstSeq: 1, framesOK: 9,
+			name: "newest snapshot of another history", snapshot: 3, firstSeq: 1, framesOK: 9,
 			change: func(t testing.TB, dir string) { changeSnapshot(t, dir, 6, anotherHistory) },
 		},
 		{
-			name: "a newest whose body is no rows", snapshot: 3, firstSeq: 1, framesOK: 9,
+			name: "newest snapshot with a body that is not rows", snapshot: 3, firstSeq: 1, framesOK: 9,
 			change: func(t testing.TB, dir string) {
 				changeSnapshot(t, dir, 6, func(s *segment.Snapshot) { s.Body = []byte("no rows") })
 			},
 		},
 		{
-			name: "a newest that names a segment which is not there", snapshot: 3, firstSeq: 1, framesOK: 9,
+			name: "newest snapshot with the name of a missing segment", snapshot: 3, firstSeq: 1, framesOK: 9,
 			change: func(t testing.TB, dir string) {
 				changeSnapshot(t, dir, 6, func(s *segment.Snapshot) { s.Last.Segment = 5 })
 			},
 		},
 		{
-			name: "a newest with rows that the events behind it do not follow on", snapshot: 3, firstSeq: 1, framesOK: 9,
+			name: "newest snapshot with rows that do not match the events after it", snapshot: 3, firstSeq: 1, framesOK: 9,
 			change: func(t testing.TB, dir string) {
 				changeSnapshot(t, dir, 3, func(older *segment.Snapshot) {
 					changeSnapshot(t, dir, 6, func(newer *segment.Snapshot) { newer.Body = older.Body })
@@ -237,31 +238,31 @@ func snapshotsThatDoNotFit() []fallbackCase {
 			},
 		},
 		{
-			name: "no newest", snapshot: 3, firstSeq: 1, framesOK: 9,
+			name: "newest snapshot missing", snapshot: 3, firstSeq: 1, framesOK: 9,
 			change: func(t testing.TB, dir string) { require.NoError(t, os.Remove(snapshotPath(dir, 6))) },
 		},
 		{
-			name: "two of another history", snapshot: 0, firstSeq: 1, framesOK: 9,
+			name: "both snapshots of another history", snapshot: 0, firstSeq: 1, framesOK: 9,
 			change: func(t testing.TB, dir string) {
 				changeSnapshot(t, dir, 3, anotherHistory)
 				changeSnapshot(t, dir, 6, anotherHistory)
 			},
 		},
 		{
-			name: "two that are damaged", snapshot: 0, firstSeq: 1, framesOK: 9, damage: 2,
+			name: "both snapshots damaged", snapshot: 0, firstSeq: 1, framesOK: 9, damage: 2,
 			change: func(t testing.TB, dir string) {
 				flip(t, snapshotPath(dir, 3), 50)
 				flip(t, snapshotPath(dir, 6), 5)
 			},
 		},
 		{
-			name: "none", snapshot: 0, firstSeq: 1, framesOK: 9,
+			name: "no snapshot", snapshot: 0, firstSeq: 1, framesOK: 9,
 			change: func(t testing.TB, dir string) {
 				require.NoError(t, os.RemoveAll(filepath.Join(dir, segment.SnapshotDir)))
 			},
 		},
-		{name: "all of it, as is asked for", opts: &migrationlog.Options{VerifyAll: true}, snapshot: 0, firstSeq: 1, framesOK: 9},
-		{name: "all of it, to refuse damage", opts: &migrationlog.Options{OnDamage: migrationlog.RefuseDamage}, snapshot: 0, firstSeq: 1, framesOK: 9},
+		{name: "whole log, with VerifyAll", opts: &migrationlog.Options{VerifyAll: true}, snapshot: 0, firstSeq: 1, framesOK: 9},
+		{name: "whole log, with RefuseDamage", opts: &migrationlog.Options{OnDamage: migrationlog.RefuseDamage}, snapshot: 0, firstSeq: 1, framesOK: 9},
 	}
 }
 
@@ -270,44 +271,44 @@ func lossesAndSnapshots(destroy func(t testing.TB, dir string, seq uint64)) []fa
 	type ranges = []replay.SeqRange
 	return []fallbackCase{
 		{
-			name: "an event lost before the snapshots, which is not noticed", snapshot: 6, firstSeq: 4, framesOK: 6,
+			name: "event lost before the snapshots, not noticed", snapshot: 6, firstSeq: 4, framesOK: 6,
 			change: func(t testing.TB, dir string) { destroy(t, dir, 2) },
 		},
 		{
-			name: "an event lost before the only one that is left", snapshot: 3, firstSeq: 1, framesOK: 8, damage: 1, lost: ranges{{First: 2, Last: 2}},
+			name: "event lost before the only snapshot", snapshot: 3, firstSeq: 1, framesOK: 8, damage: 1, lost: ranges{{First: 2, Last: 2}},
 			change: func(t testing.TB, dir string) {
 				destroy(t, dir, 2)
 				require.NoError(t, os.Remove(snapshotPath(dir, 6)))
 			},
 		},
 		{
-			name: "an event lost before the only one that fits", snapshot: 3, firstSeq: 1, framesOK: 8, damage: 1, lost: ranges{{First: 2, Last: 2}},
+			name: "event lost before the only snapshot that matches", snapshot: 3, firstSeq: 1, framesOK: 8, damage: 1, lost: ranges{{First: 2, Last: 2}},
 			change: func(t testing.TB, dir string) {
 				destroy(t, dir, 2)
 				changeSnapshot(t, dir, 6, anotherHistory)
 			},
 		},
 		{
-			name: "an event lost between them", snapshot: 6, firstSeq: 1, framesOK: 8, damage: 1, lost: ranges{{First: 4, Last: 4}},
+			name: "event lost between the snapshots", snapshot: 6, firstSeq: 1, framesOK: 8, damage: 1, lost: ranges{{First: 4, Last: 4}},
 			change: func(t testing.TB, dir string) { destroy(t, dir, 4) },
 		},
 		{
-			name: "an event lost behind them", snapshot: 0, firstSeq: 1, framesOK: 8, damage: 1, lost: ranges{{First: 8, Last: 8}}, lacks: 1,
+			name: "event lost after the snapshots", snapshot: 0, firstSeq: 1, framesOK: 8, damage: 1, lost: ranges{{First: 8, Last: 8}}, lacks: 1,
 			change: func(t testing.TB, dir string) { destroy(t, dir, 8) },
 		},
 		{
-			name: "events lost before and behind them", snapshot: 6, firstSeq: 2, framesOK: 7, damage: 2, lost: ranges{{First: 1, Last: 1}, {First: 8, Last: 8}}, lacks: 1,
+			name: "events lost before and after the snapshots", snapshot: 6, firstSeq: 2, framesOK: 7, damage: 2, lost: ranges{{First: 1, Last: 1}, {First: 8, Last: 8}}, lacks: 1,
 			change: func(t testing.TB, dir string) {
 				destroy(t, dir, 1)
 				destroy(t, dir, 8)
 			},
 		},
 		{
-			name: "the first segment gone", snapshot: 6, firstSeq: 4, framesOK: 6, damage: 1, lost: ranges{{First: 1, Last: 3}},
+			name: "first segment missing", snapshot: 6, firstSeq: 4, framesOK: 6, damage: 1, lost: ranges{{First: 1, Last: 3}},
 			change: func(t testing.TB, dir string) { require.NoError(t, os.Remove(segmentPath(dir, firstSegment))) },
 		},
 		{
-			name: "a segment between gone, with the snapshot of it", snapshot: 0, firstSeq: 1, framesOK: 6, damage: 1, lost: ranges{{First: 4, Last: 6}}, lacks: 1,
+			name: "segment in the middle missing, and its snapshot", snapshot: 0, firstSeq: 1, framesOK: 6, damage: 1, lost: ranges{{First: 4, Last: 6}}, lacks: 1,
 			change: func(t testing.TB, dir string) {
 				require.NoError(t, os.Remove(segmentPath(dir, segment.Name(4))))
 				require.NoError(t, os.Remove(snapshotPath(dir, 6)))

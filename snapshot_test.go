@@ -74,7 +74,7 @@ func equalOpenings(t testing.TB, dir string) (withSnapshot bool) {
 	snapshots, err := segment.SnapshotNames(os.DirFS(dir))
 	require.NoError(t, err)
 	require.LessOrEqual(t, len(snapshots), 3, "there is one more while a new one is written")
-	for taken := range len(snapshots) + 1 { // the newest first
+	for taken := range len(snapshots) + 1 { // the newest is removed first
 		other := copyDir(t, dir)
 		for _, name := range snapshots[:taken] {
 			require.NoError(t, os.Remove(filepath.Join(other, "snapshots", name)))
@@ -250,7 +250,7 @@ func TestD8_WrittenWithoutWhatASnapshotHas(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// D7: whatever is stored under the names of the snapshots, Open succeeds.
+// D7: Open succeeds with anything under the names of the snapshots.
 func TestD7_OddSnapshots(t *testing.T) {
 	for name, put := range map[string]func(path string) error{
 		"a file":      func(path string) error { return os.WriteFile(path, []byte("file"), 0o600) },
@@ -297,7 +297,7 @@ func TestSnapshot_OfALogThatEndsWithAnEmptySegment(t *testing.T) {
 		upsert(t, s, checkpoint.NewMigrationID(), 0, addLearner)
 	}
 	require.NoError(t, s.Close())
-	for range 2 { // the first goes on in a new segment
+	for range 2 { // the first round continues in a new segment
 		require.NoError(t, os.RemoveAll(filepath.Join(dir, "snapshots")))
 		s = open(t, dir, opts)
 		require.Zero(t, s.Report().SnapshotSeq)

@@ -369,7 +369,7 @@ func TestD6_FailedWriteIsSticky(t *testing.T) {
 		"another writer's bytes": func(dir string) error {
 			f, err := os.OpenFile(segmentPath(dir, firstSegment), os.O_APPEND|os.O_WRONLY, 0)
 			if err == nil {
-				_, err = f.WriteString("written by somebody else")
+				_, err = f.WriteString("written by another process")
 			}
 			return errors.Join(err, f.Close())
 		},
@@ -548,7 +548,7 @@ func TestD10_ReadersBesideAWriter(t *testing.T) {
 	wg.Wait()
 }
 
-// A log handler may close the store, whichever call it runs in.
+// A log handler may close the store in any call.
 func TestLoggerMayClose(t *testing.T) {
 	for name, do := range map[string]func(s *migrationlog.Store, dir string){
 		"a snapshot during writes": func(s *migrationlog.Store, _ string) {

@@ -190,7 +190,7 @@ func TestParse_FiveRounds(t *testing.T) {
 	}
 }
 
-// All workloads run, each task in a process of its own, and leave no file behind.
+// All workloads run, each task in its own process. No file is left after the run.
 func TestCommand_Quick(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(t.TempDir(), "results.json")

@@ -33,8 +33,8 @@ func (h *history) name() string {
 	return fmt.Sprintf("history-%s-%s-%d-%d", peer, kind, h.events, h.rows)
 }
 
-// seed returns the seed of the history's events. All peers get the same events, whichever peers a
-// run measures and in whichever order.
+// seed returns the seed of the history's events. All peers get the same events, even if a run
+// measures other peers or another order.
 func (h *history) seed(runSeed uint64) uint64 {
 	hash := fnv.New64a()
 	fmt.Fprintln(hash, runSeed, h.events, h.rows, h.unended)

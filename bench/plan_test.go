@@ -80,7 +80,7 @@ func TestChooseSubject(t *testing.T) {
 	require.NoError(t, err, "none has reached Complete")
 }
 
-// A peer whose history differs fails, and its time does not count.
+// If a peer returns another number of events, the measurement fails.
 func TestMeasureHistory_RefusesOtherNumberOfEvents(t *testing.T) {
 	of := task{Peer: "tidwall/wal", Dir: t.TempDir(), Seed: 1, Events: 500, Rows: 20}
 	_, err := makeHistory(of)

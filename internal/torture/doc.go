@@ -1,6 +1,6 @@
 // Command torture runs the code of the log and of tidwall/wal on a simulated disk, which loses
-// unsynced data and can make any call fail. It refuses to know the properties that must hold then:
-// they are in package simulated.
+// unsynced data and can make any call fail. It refuses to know the properties that must hold then.
+// They are in package simulated.
 //
 //	go run ./internal/torture
 //	go run ./internal/torture -cuts 100000 -seed 42
