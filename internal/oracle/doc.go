@@ -14,8 +14,8 @@
 //     resolved. An opening that begins with a snapshot does not see the losses before it, so such a
 //     loss must not change the result of Doubt.
 //   - If a migration has no state when it ends, its remembered end has the same begin mark as a
-//     checkpoint that is not an AddLearner. Any lost number before the end may have been an event of
-//     the migration.
+//     checkpoint that is not an AddLearner. Any lost number before the end may have been an event
+//     of the migration.
 //   - If an upsert has the previous number 0, it begins an incarnation. If an end has the previous
 //     number 0, it begins and ends an incarnation.
 //   - If an event after the end of its migration links to an event before that end, the link is
