@@ -195,31 +195,38 @@ func (w *write) check(row *projection.Row) (r Receipt, proceed bool, err error) 
 			return Receipt{}, false, fmt.Errorf("%w: migration %s has %s, attempt %d, with another payload at seq %d",
 				ErrConflict, id, latest.Phase(), latest.Attempt, row.Seq)
 		}
-		if !w.options.confirm {
+		retried := w.options.ifSeq != nil && *w.options.ifSeq != row.Seq && !duplicate.Differs
+		if !w.options.confirm || retried { //mutant:confirmed-retry
 			return duplicate, false, nil
 		}
 	}
-	if want := w.options.ifSeq; want != nil && *want != row.Seq {
+	want := w.options.ifSeq
+	// Without a row there is nothing to abort or remove. If the caller expected a row, this is the
+	// retry of a call that succeeded, and also Confirm must not append a second event.
+	//mutant:end-retried
+	if c == nil && !exists && (!w.options.confirm || want != nil && *want != 0) {
+		return Receipt{}, false, nil
+	}
+	if want != nil && *want != row.Seq {
 		if !exists {
 			return r, false, fmt.Errorf("%w: migration %s has no row, the write expects seq %d", ErrConflict, id, *want)
 		}
 		return r, false, fmt.Errorf("%w: migration %s is at seq %d (%s, attempt %d), the write expects seq %d",
 			ErrConflict, id, row.Seq, latest.Phase(), latest.Attempt, *want)
 	}
-	// Without a row there is nothing to abort or remove.
-	return r, c != nil || exists || w.options.confirm, nil
+	return r, true, nil
 }
 
 var noRow projection.Row
 
-// checkVShardFree returns ErrMigrationInProgress if another migration of an upsert's vShard has a
-// row.
+// checkVShardFree returns ErrMigrationInProgress if another migration of an upsert's vShard is in
+// flight.
 func (s *Store) checkVShardFree(c projection.Change) error {
 	if c.Checkpoint() == nil {
 		return nil
 	}
 	vshardID := c.Checkpoint().Payload.Shard()
-	other, found := s.next.Other(vshardID, c.Migration())
+	other, found := s.next.OtherInFlight(vshardID, c.Migration())
 	if !found {
 		return nil
 	}

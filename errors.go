@@ -45,7 +45,7 @@ var (
 	// ErrConflict is returned if a write's guard does not hold: see IfSeq and Strict. Nothing was
 	// appended.
 	ErrConflict = errors.New("conflict")
-	// ErrMigrationInProgress is returned if another migration of the vShard has a row: see
+	// ErrMigrationInProgress is returned if another migration of the vShard is in flight: see
 	// IfVShardFree. Nothing was appended.
 	ErrMigrationInProgress = errors.New("migration in progress")
 )

@@ -66,11 +66,11 @@ func TestD8_EqualsModel(t *testing.T) {
 			id := rapid.SampledFrom(ids).Draw(t, "id")
 			switch rapid.SampledFrom([]string{"upsert", "upsert", "abort", "remove"}).Draw(t, "kind") {
 			case "abort":
-				return checkpoint.Aborted{MigrationID: id, Reason: rapid.String().Draw(t, "reason"), TimestampMS: rapid.Uint64().Draw(t, "ts_ms")}
+				return checkpoint.Aborted{MigrationID: id, Reason: rapid.String().Draw(t, "reason"), TimestampMS: rapid.Uint64Range(0, checkpoint.MaxTimestampMS).Draw(t, "ts_ms")}
 			case "remove":
-				return checkpoint.Removed{MigrationID: id, TimestampMS: rapid.Uint64().Draw(t, "ts_ms")}
+				return checkpoint.Removed{MigrationID: id, TimestampMS: rapid.Uint64Range(0, checkpoint.MaxTimestampMS).Draw(t, "ts_ms")}
 			}
-			c, err := checkpoint.New(id, rapid.Uint32Range(0, 2).Draw(t, "attempt"), drawPayload(t), rapid.Uint64().Draw(t, "ts_ms"))
+			c, err := checkpoint.New(id, rapid.Uint32Range(0, 2).Draw(t, "attempt"), drawPayload(t), rapid.Uint64Range(0, checkpoint.MaxTimestampMS).Draw(t, "ts_ms"))
 			require.NoError(t, err)
 			return checkpoint.Upserted{Checkpoint: c}
 		}

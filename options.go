@@ -81,17 +81,22 @@ type writeOptions struct {
 }
 
 // IfSeq makes the write conditional. The write fails with ErrConflict unless the migration's latest
-// row has this Seq (from Store.Row or a Receipt; 0 means no row). A late writer can then not
-// overwrite a row that it has not seen. A retry of an upsert that already succeeded is still
-// reported as a Duplicate, with the row's Seq.
+// row has this Seq (from Store.Row, or the Receipt of the upsert that wrote the row). If the
+// migration has no row, also after an abort or a removal, seq must be 0. A late writer can then not
+// overwrite a row that it has not seen.
+//
+// Retrying a call that succeeded succeeds again. A retried upsert is a Duplicate with the row's Seq.
+// A retried abort or removal finds no row and appends nothing, for any seq.
 func IfSeq(seq uint64) WriteOption {
 	return func(o *writeOptions) { o.ifSeq = &seq }
 }
 
 // IfVShardFree makes an upsert fail with ErrMigrationInProgress if another migration of the same
-// vShard has a row, in any phase. Only one of two coordinators can therefore start to move a vShard.
-// A retry that finds its own row is still reported as a Duplicate. The check cannot see migrations
-// whose events were lost (see Store.Doubt). Abort and Remove return ErrInvalid for this option.
+// vShard is in flight. It is in flight if it has a row before Complete. Only one of two coordinators
+// can therefore start to move a vShard. A retry that finds its own row is still reported as a
+// Duplicate. The check cannot see migrations whose events were lost. While Report.UnnamedInDoubt is
+// true, also ask the cluster if the vShard is being moved. Abort and Remove return ErrInvalid for
+// this option.
 func IfVShardFree() WriteOption {
 	return func(o *writeOptions) { o.ifFree = true }
 }
@@ -108,12 +113,17 @@ func Strict() WriteOption {
 // an abort or removal of a migration without a row. Use it to clear InDoubt after you have checked
 // the cluster. If an upsert has the phase and attempt of the latest row but another payload, it
 // replaces the row. Add Strict to refuse that with ErrConflict.
+//
+// Confirm does not restore lost facts, because only AddLearner names the nodes and the group. If the
+// facts are uncertain or unknown, write the AddLearner first, and then the true row with the Seq of
+// the first receipt as IfSeq. If the process ends between the two, the row is at AddLearner, so carry
+// on from the cluster's state and not from the row.
 func Confirm() WriteOption {
 	return func(o *writeOptions) { o.confirm = true }
 }
 
 // WithTimestamp sets the wall clock of an abort or a removal, in Unix milliseconds. The default is
-// Options.Now. Upsert and WriteAll return ErrInvalid for this option, because their checkpoints and
+// Options.Now. A timestamp after the year 9999 is ErrInvalid. Upsert and WriteAll return ErrInvalid for this option, because their checkpoints and
 // events already have timestamps.
 func WithTimestamp(timestampMS uint64) WriteOption {
 	return func(o *writeOptions) { o.timestampMS = &timestampMS }
@@ -125,6 +135,18 @@ func (o *writeOptions) apply(opts []WriteOption) {
 			opt(o)
 		}
 	}
+}
+
+// checkTimestamp returns ErrInvalid for a timestamp after the year 9999.
+func checkTimestamp(timestampMS uint64) error {
+	if timestampMS <= checkpoint.MaxTimestampMS {
+		return nil
+	}
+	unit := "microseconds"
+	if timestampMS/1000 > checkpoint.MaxTimestampMS {
+		unit = "nanoseconds"
+	}
+	return fmt.Errorf("%w: timestamp %d lies after the year 9999: pass Unix milliseconds (the value may be in %s)", ErrInvalid, timestampMS, unit)
 }
 
 // checkUpsert returns ErrInvalid if Upsert would ignore one of the options.
@@ -142,6 +164,8 @@ func (o *writeOptions) checkEnd(call string) error {
 		return fmt.Errorf("%w: option Strict does not apply to %s, which has no payload: leave the option out", ErrInvalid, call)
 	case o.ifFree:
 		return fmt.Errorf("%w: option IfVShardFree does not apply to %s, which has no vShard: leave the option out", ErrInvalid, call)
+	case o.timestampMS != nil:
+		return checkTimestamp(*o.timestampMS)
 	}
 	return nil
 }
@@ -154,6 +178,11 @@ func checkAll(events []checkpoint.Event, opts []WriteOption) error {
 	if o.timestampMS != nil {
 		return fmt.Errorf("%w: option WithTimestamp does not apply to WriteAll: set the timestamp of each event instead", ErrInvalid)
 	}
+	if o.ifSeq != nil {
+		if err := checkOneEventEach(events); err != nil {
+			return err
+		}
+	}
 	if !o.ifFree {
 		return nil
 	}
@@ -162,6 +191,23 @@ func checkAll(events []checkpoint.Event, opts []WriteOption) error {
 			return fmt.Errorf("%w: option IfVShardFree does not apply to events[%d] of WriteAll, which is not an upsert: "+
 				"call WriteAll without the option, or split the events before and after each abort or removal and keep their order", ErrInvalid, i)
 		}
+	}
+	return nil
+}
+
+// checkOneEventEach returns ErrInvalid if two events belong to one migration. The first one would
+// change the row's Seq, so IfSeq could hold for only one of them.
+func checkOneEventEach(events []checkpoint.Event) error {
+	first := make(map[checkpoint.MigrationID]int, len(events))
+	for i, e := range events {
+		if e == nil {
+			continue // refused later, by the encoder
+		}
+		if earlier, found := first[e.Migration()]; found {
+			return fmt.Errorf("%w: option IfSeq does not apply to events[%d] of WriteAll, which belongs to the same migration as events[%d]: "+
+				"write them one after the other, each with the Seq of the receipt before it", ErrInvalid, i, earlier)
+		}
+		first[e.Migration()] = i
 	}
 	return nil
 }

@@ -1,8 +1,11 @@
 package migrationlog_test
 
 import (
+	"bytes"
+	"log/slog"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -73,6 +76,68 @@ func TestOptions_AreNotIgnored(t *testing.T) {
 			require.Equal(t, before, s.Stats().LastSeq, "%s with %s", tc.call, name)
 		}
 	}
+}
+
+// IfSeq cannot hold for two events of one migration.
+func TestWriteAll_IfSeqOnceForEachMigration(t *testing.T) {
+	s, id := open(t, t.TempDir(), nil), checkpoint.NewMigrationID()
+	upsert(t, s, id, 0, catchUp)
+	events := []checkpoint.Event{
+		checkpoint.Upserted{Checkpoint: row(t, id, 0, addLearner)},
+		checkpoint.Removed{MigrationID: checkpoint.NewMigrationID()},
+		checkpoint.Upserted{Checkpoint: row(t, id, 1, catchUp)},
+	}
+	_, err := s.WriteAll(events, migrationlog.Confirm(), migrationlog.IfSeq(1))
+	require.ErrorIs(t, err, migrationlog.ErrInvalid)
+	require.ErrorContains(t, err, "events[2] of WriteAll, which belongs to the same migration as events[0]")
+	require.EqualValues(t, 1, s.Stats().LastSeq)
+	_, err = s.WriteAll([]checkpoint.Event{nil, nil}, migrationlog.IfSeq(0))
+	require.ErrorIs(t, err, migrationlog.ErrInvalid)
+}
+
+// A timestamp after the year 9999 is refused with a hint at its unit. WriteAll accepts it, because
+// old logs may have such events, and logs a warning. The store's own clock is never refused.
+func TestTimestamps_AfterTheYear9999(t *testing.T) {
+	var log bytes.Buffer
+	late := time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := open(t, t.TempDir(), &migrationlog.Options{
+		Logger: slog.New(slog.NewTextHandler(&log, nil)), Now: func() time.Time { return late },
+	})
+	id, now := checkpoint.NewMigrationID(), time.Unix(1_700_000_000, 0)
+	at := func(timestampMS uint64) checkpoint.Checkpoint {
+		c := row(t, id, 0, addLearner)
+		c.TimestampMS = timestampMS
+		return c
+	}
+	for unit, timestampMS := range map[string]uint64{
+		"microseconds": uint64(now.UnixMicro()), "nanoseconds": uint64(now.UnixNano()),
+	} {
+		for call, write := range map[string]func() (migrationlog.Receipt, error){
+			"Upsert": func() (migrationlog.Receipt, error) { return s.Upsert(at(timestampMS)) },
+			"Abort": func() (migrationlog.Receipt, error) {
+				return s.Abort(id, "", nil, migrationlog.Confirm(), migrationlog.WithTimestamp(timestampMS))
+			},
+			"Remove": func() (migrationlog.Receipt, error) {
+				return s.Remove(id, migrationlog.Confirm(), migrationlog.WithTimestamp(timestampMS))
+			},
+		} {
+			_, err := write()
+			require.ErrorIs(t, err, migrationlog.ErrInvalid, call)
+			require.ErrorContains(t, err, "pass Unix milliseconds (the value may be in "+unit+")", call)
+		}
+	}
+	require.Zero(t, s.Stats().LastSeq)
+
+	_, err := s.Upsert(at(checkpoint.MaxTimestampMS))
+	require.NoError(t, err)
+	require.NotContains(t, log.String(), "after the year")
+	_, err = s.WriteAll([]checkpoint.Event{checkpoint.Removed{MigrationID: id, TimestampMS: uint64(now.UnixNano())}})
+	require.NoError(t, err)
+	require.Contains(t, log.String(), "events have timestamps after the year 9999")
+	require.Contains(t, log.String(), id.String())
+	receipt, err := s.Remove(id, migrationlog.Confirm())
+	require.NoError(t, err, "Options.Now is after the year 9999")
+	require.True(t, receipt.Appended())
 }
 
 // WriteAll with Strict checks the upserts among its events, and writes the others.

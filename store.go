@@ -1,6 +1,7 @@
 package migrationlog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,7 +150,7 @@ func (s *Store) logReport() {
 // After ErrFailed the outcome is unknown. After any other error nothing was appended.
 func (s *Store) Upsert(c checkpoint.Checkpoint, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
-	if w.err = w.options.checkUpsert(); w.err == nil {
+	if w.err = cmp.Or(w.options.checkUpsert(), checkTimestamp(c.TimestampMS)); w.err == nil {
 		w.setUpsert(c)
 	}
 	return s.write(w)
@@ -201,8 +202,11 @@ func (s *Store) write(w *write) (Receipt, error) {
 // WriteAll writes the events in order. Each is written as by Upsert, Abort or Remove with the same
 // options, but up to a thousand events share one sync. Use it for an import, or if many shards leave
 // a node at once. Each option applies to every event, except Strict, which applies only to upserts.
-// If opts has WithTimestamp, or IfVShardFree with an event that is not an upsert, WriteAll returns
-// ErrInvalid and appends nothing.
+// WriteAll returns ErrInvalid and appends nothing if an option cannot apply: WithTimestamp,
+// IfVShardFree if an event is not an upsert, and IfSeq if two events belong to one migration.
+//
+// WriteAll accepts timestamps after the year 9999, so that an old log can be imported, and logs a
+// warning.
 //
 // WriteAll stops at the first rejected event. It returns that event's error (see Upsert) and the
 // receipts of the events before it, which are durable and visible. WriteAll is not a transaction.
@@ -213,6 +217,7 @@ func (s *Store) WriteAll(events []checkpoint.Event, opts ...WriteOption) ([]Rece
 		return nil, err
 	}
 	receipts := make([]Receipt, 0, len(events))
+	defer func() { s.logLateTimestamps(events[:len(receipts)]) }()
 	for len(receipts) < len(events) {
 		first, err := newChain(events[len(receipts):], opts)
 		if first != nil {
@@ -232,6 +237,23 @@ func (s *Store) WriteAll(events []checkpoint.Event, opts ...WriteOption) ([]Rece
 		}
 	}
 	return receipts, nil
+}
+
+// logLateTimestamps logs a warning if events have timestamps after the year 9999.
+func (s *Store) logLateTimestamps(events []checkpoint.Event) {
+	n, first := 0, 0
+	for i, e := range events {
+		if e.WallMS() > checkpoint.MaxTimestampMS {
+			if n == 0 {
+				first = i
+			}
+			n++
+		}
+	}
+	if n > 0 {
+		s.opts.Logger.Warn("events have timestamps after the year 9999, which may be in nanoseconds or microseconds", "dir", s.dir,
+			"events", n, "first_migration", events[first].Migration(), "first_timestamp_ms", events[first].WallMS())
+	}
 }
 
 // Get returns a migration's latest checkpoint. If the log has lost events, the checkpoint may be
@@ -291,6 +313,10 @@ func (s *Store) Len() int {
 // with a zero Record. Reading costs time in proportion to the whole log.
 func (s *Store) History(ctx context.Context, id checkpoint.MigrationID) iter.Seq2[replay.Record, error] {
 	return func(yield func(replay.Record, error) bool) {
+		if err := ctx.Err(); err != nil {
+			yield(replay.Record{}, fmt.Errorf("history of %s: %w", id, err))
+			return
+		}
 		visible := s.view.Load().LastSeq() // the files may already hold newer events, not yet durable
 		if visible == 0 {
 			return

@@ -217,6 +217,55 @@ func TestGuards(t *testing.T) {
 	require.EqualValues(t, 3, s.Stats().LastSeq)
 }
 
+// A retry of a guarded call that succeeded succeeds again and appends nothing.
+func TestGuards_Retry(t *testing.T) {
+	s, id := open(t, t.TempDir(), nil), checkpoint.NewMigrationID()
+	upsert(t, s, id, 0, addLearner)
+	for _, tc := range []struct {
+		name string
+		call func(seq uint64) (migrationlog.Receipt, error)
+		last bool // the call ends the migration
+	}{
+		{"upsert", func(seq uint64) (migrationlog.Receipt, error) {
+			return s.Upsert(row(t, id, 0, catchUp), migrationlog.IfSeq(seq), migrationlog.Strict())
+		}, false},
+		{"confirmed upsert", func(seq uint64) (migrationlog.Receipt, error) {
+			return s.Upsert(row(t, id, 0, catchUp), migrationlog.IfSeq(seq), migrationlog.Strict(), migrationlog.Confirm())
+		}, false},
+		{"abort", func(seq uint64) (migrationlog.Receipt, error) {
+			return s.Abort(id, "", nil, migrationlog.IfSeq(seq))
+		}, true},
+		{"removal", func(seq uint64) (migrationlog.Receipt, error) { return s.Remove(id, migrationlog.IfSeq(seq)) }, true},
+		{"confirmed abort", func(seq uint64) (migrationlog.Receipt, error) {
+			return s.Abort(id, "", nil, migrationlog.IfSeq(seq), migrationlog.Confirm())
+		}, true},
+		{"confirmed removal", func(seq uint64) (migrationlog.Receipt, error) {
+			return s.Remove(id, migrationlog.IfSeq(seq), migrationlog.Confirm())
+		}, true},
+	} {
+		if _, ok := s.Row(id); !ok {
+			upsert(t, s, id, 0, addLearner)
+		}
+		before, _ := s.Row(id)
+		first, err := tc.call(before.Seq)
+		require.NoError(t, err, tc.name)
+		require.True(t, first.Appended(), tc.name)
+		again, err := tc.call(before.Seq)
+		require.NoError(t, err, "retry of the %s", tc.name)
+		want := migrationlog.Receipt{Seq: first.Seq, Duplicate: true}
+		if tc.last {
+			want = migrationlog.Receipt{}
+		}
+		require.Equal(t, want, again, "retry of the %s", tc.name)
+		require.Equal(t, first.Seq, s.Stats().LastSeq, "retry of the %s", tc.name)
+	}
+	_, err := s.Upsert(row(t, id, 0, addLearner), migrationlog.IfSeq(s.Stats().LastSeq))
+	require.ErrorIs(t, err, migrationlog.ErrConflict, "the number of an abort or removal is not that of a row")
+	receipt, err := s.Remove(id, migrationlog.IfSeq(0), migrationlog.Confirm())
+	require.NoError(t, err)
+	require.True(t, receipt.Appended(), "Confirm with IfSeq(0) appends the removal of a migration without a row")
+}
+
 // Only one of several concurrent migrations of a vShard starts with IfVShardFree.
 func TestGuards_VShard(t *testing.T) {
 	s := open(t, t.TempDir(), nil)
@@ -236,10 +285,15 @@ func TestGuards_VShard(t *testing.T) {
 	other.VShardID++
 	_, err = s.Upsert(row(t, checkpoint.NewMigrationID(), 0, other), migrationlog.IfVShardFree())
 	require.NoError(t, err)
-	_, err = s.Remove(first.MigrationID)
+	_, err = s.Upsert(row(t, first.MigrationID, 0, checkpoint.Cutover{VShardID: addLearner.VShardID}))
+	require.NoError(t, err)
+	_, err = s.Upsert(begin(), migrationlog.IfVShardFree())
+	require.ErrorIs(t, err, migrationlog.ErrMigrationInProgress)
+	_, err = s.Upsert(row(t, first.MigrationID, 0, checkpoint.Complete{VShardID: addLearner.VShardID}))
 	require.NoError(t, err)
 
-	// Also if both are in the same batch.
+	// A migration at Complete is not in flight. Only one starts, also if all are in the same batch.
+
 	resume := s.HoldCommits()
 	const writers = 20
 	errs := make(chan error)
@@ -261,7 +315,7 @@ func TestGuards_VShard(t *testing.T) {
 		}
 	}
 	require.Equal(t, 1, began)
-	require.Len(t, s.RowsByVShard(addLearner.VShardID), 1)
+	require.Len(t, s.RowsByVShard(addLearner.VShardID), 2, "the complete one and the new one")
 }
 
 // Concurrent writers of the same step append one event. After a reload, all events that any writer

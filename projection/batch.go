@@ -39,12 +39,17 @@ func (b *Batch) Add(slot Slot, seq uint64, c Change) (prevSeq uint64) {
 	return slot.LastSeq()
 }
 
-// Other returns a row of the vShard that belongs to a different migration, if there is one.
-func (b *Batch) Other(vshardID uint32, than checkpoint.MigrationID) (Row, bool) {
+// OtherInFlight returns the row of another migration of the vShard that is in flight, if there is
+// one. A row at Complete is not in flight.
+func (b *Batch) OtherInFlight(vshardID uint32, than checkpoint.MigrationID) (Row, bool) {
 	b.fold() //mutant:vshard-in-batch
 	for at := range b.view.shards.withHashPrefix(shardHash(vshardID), shardBits) {
-		if at.vshardID == vshardID && at.id != idKey(than) {
-			return b.view.Get(checkpoint.MigrationID(at.id))
+		if at.vshardID != vshardID || at.id == idKey(than) {
+			continue
+		}
+		row, _ := b.view.rows.get(at.id)
+		if row.Checkpoint.Phase() < checkpoint.PhaseComplete { //mutant:complete-is-free
+			return b.view.withLosses(row), true
 		}
 	}
 	return Row{}, false

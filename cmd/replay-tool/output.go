@@ -131,14 +131,12 @@ func (c *clock) show(ms uint64) string {
 		}
 		return fmt.Sprintf("%+.3fs", (float64(ms)-float64(*c.firstMS))/1000)
 	}
-	if ms > maxShownMS {
+	if ms > checkpoint.MaxTimestampMS {
 		return strconv.FormatUint(ms, 10)
 	}
 	return time.UnixMilli(int64(ms)).UTC().Format("2006-01-02T15:04:05.000Z")
 }
 
-// maxShownMS is the last millisecond of the year 9999.
-const maxShownMS = 253402300799999
 
 // stepOf returns the STEP column of a record: a phase, "abort" or "remove".
 func stepOf(r replay.Record) string {
