@@ -23,7 +23,7 @@ const (
 
 // Options configures Open. A nil *Options or the zero value selects the defaults.
 type Options struct {
-	MustExist   bool             // do not create a log (the directory may be mistyped); return fs.ErrNotExist
+	MustExist   bool             // do not create a log (the directory may be mistyped); return fs.ErrNotExist; set it after the first start
 	OnDamage    DamagePolicy     // SkipDamage (default) or RefuseDamage
 	VerifyAll   bool             // verify the whole log in Open instead of starting from the newest snapshot; implied by RefuseDamage
 	LockTimeout time.Duration    // wait this long for another writer to close the log; 0: fail at once with ErrLocked

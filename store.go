@@ -272,9 +272,13 @@ func (s *Store) Row(id checkpoint.MigrationID) (projection.Row, bool) {
 	return s.view.Load().Get(id)
 }
 
-// Doubt returns the effect of lost events on a migration. A migration without a row is InDoubt if at
-// least one lost event cannot be attributed to a migration. To clear the doubt, find out the true state
+// Doubt returns the effect of lost events on a migration. To clear the doubt, find out the true state
 // from the cluster and write it with Confirm.
+//
+// A migration without a row is InDoubt if at least one lost event cannot be attributed to a migration.
+// This applies to new ids too, so it does not mean that a new migration must not start. Before you
+// start one in such a log, ask the cluster if the vShard is being moved: the row of that move may be
+// lost.
 func (s *Store) Doubt(id checkpoint.MigrationID) projection.Doubt {
 	return s.view.Load().Doubt(id)
 }
@@ -339,7 +343,8 @@ func (s *Store) History(ctx context.Context, id checkpoint.MigrationID) iter.Seq
 	}
 }
 
-// Report returns the damage that Open found, skipped or repaired. If Open started from a snapshot, it
+// Report returns the damage that Open found, skipped or repaired. It does not change after that: a
+// migration in its InDoubt list may have been confirmed since (see Doubt and Row). If Open started from a snapshot, it
 // did not read the segments before it. To check these, set Options.VerifyAll, or call Scrub.
 func (s *Store) Report() replay.Report { return s.report.Clone() }
 

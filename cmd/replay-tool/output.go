@@ -137,7 +137,6 @@ func (c *clock) show(ms uint64) string {
 	return time.UnixMilli(int64(ms)).UTC().Format("2006-01-02T15:04:05.000Z")
 }
 
-
 // stepOf returns the STEP column of a record: a phase, "abort" or "remove".
 func stepOf(r replay.Record) string {
 	if u, ok := r.Event.(checkpoint.Upserted); ok {
