@@ -3,8 +3,8 @@ package groupcommit
 // Write is a pointer to a type that embeds Call.
 type Write interface{ call() *Call }
 
-// Call has the fields of a write that the queue uses. A write embeds it. The zero value is ready to use. After Do has returned, the
-// write and its Call may be used again.
+// Call holds the queue's state of one write. A write embeds it. The zero value is ready to use.
+// After Do has returned, the write and its Call may be used again.
 type Call struct {
 	done  chan signal // has a buffer for one signal, so that sending it never blocks
 	chain bool        // the write is the first of a chain, see Queue.Do

@@ -6,9 +6,9 @@ import (
 )
 
 const (
-	// A batch waits for at most maxWaitedWriters writers. The exception is a number of recent writers
-	// above 2*maxWaitedWriters. A batch then waits for half of them, so that one half of the writers
-	// prepares its next writes while the batch of the other half is being committed.
+	// A batch waits for at most maxWaitedWriters writers. If there were recently more than
+	// 2*maxWaitedWriters writers, it waits for half of these writers instead. One half of the
+	// writers then prepares its next writes while the batch of the other half is being committed.
 	maxWaitedWriters = 64
 	// maxLinger is the maximum time for which linger waits. It is enough for a caller that writes
 	// again immediately, even if an idle core must wake up first. A slow commit is therefore no
@@ -30,9 +30,11 @@ func (q *Queue[W]) expect(writers int) {
 	}
 }
 
-// recordArrival records the number of arrived writes of a batch. If reached is false, at most half of
-// the expected writes arrived, and the batch is a miss. After two consecutive misses the next 4 batches start without a delay. Each
-// further miss doubles the number of these batches, up to 256. The caller must hold mu.
+// recordArrival records whether more than half of the expected writes of a batch arrived. If
+// reached is false, they did not, and the batch is a miss. After two consecutive misses the next 4
+// batches start without a delay and are not recorded. If the batch after these is a miss too, the
+// next 8 start without a delay. Each further miss doubles this number, up to 256. The caller must
+// hold mu.
 func (q *Queue[W]) recordArrival(reached bool) {
 	q.misses++
 	if reached {
@@ -43,10 +45,10 @@ func (q *Queue[W]) recordArrival(reached bool) {
 	}
 }
 
-// linger waits for more writes after batch batchNo, whose commit took commitTime. It stops waiting
-// after lingerBudget, which is commitTime but at most maxLinger, or if no write arrived for half of
-// lingerBudget. It then wakes the leader of the next batch. If no write is queued, or the next
-// batch has already started, it wakes no one.
+// linger waits for more writes after batch batchNo, whose commit took commitTime. lingerBudget is
+// commitTime, but at most maxLinger. linger stops waiting after lingerBudget, or earlier if no
+// write arrived for half of lingerBudget. It then wakes the leader of the next batch. If no write
+// is queued, or the next batch has already started, it wakes no one.
 func (q *Queue[W]) linger(batchNo uint64, commitTime time.Duration) {
 	lingerBudget := min(commitTime, maxLinger)
 	start := time.Now()

@@ -15,11 +15,11 @@ var ErrClosed = errors.New("groupcommit: the queue is closed")
 // batch are queued. All methods are safe for concurrent use.
 //
 // The queue does adaptive group commit. The callers of a batch usually write again when they are
-// woken. The next batch therefore starts once the queue holds one write from each expected
-// writer. If no batch is running then, the last writer to arrive leads the batch, which saves a
-// goroutine switch. In the other cases the first queued caller leads. If fewer writers arrive,
-// linger starts the batch after a bounded delay. After repeated misses the delay
-// is skipped for a growing number of batches.
+// woken. The next batch therefore starts once the queue holds one write from each expected writer.
+// If no batch is running at that moment, the caller of the last write leads the batch, which saves
+// a goroutine switch. In the other cases the first queued caller leads. If fewer writers arrive,
+// linger starts the batch after a bounded delay. If at most half of the expected writes arrived for
+// several batches in a row, the next batches start without a delay.
 type Queue[W Write] struct {
 	commit func(batch []W) (afterWake func())
 
@@ -39,9 +39,9 @@ type Queue[W Write] struct {
 // New returns a queue whose leaders call commit with each batch. Calls of commit never overlap.
 // A batch has at least one write. The slice is valid until commit returns.
 //
-// commit owns the writes of the batch until it returns. It stores their results in them. If commit
-// returns a function, the leader calls this function after it has woken the followers. The function
-// may call Close. commit must not call Close.
+// commit owns the writes of the batch until it returns. It stores the result of each write in that
+// write. If commit returns a function, the leader calls this function after it has woken the
+// followers. The function may call Close. commit must not call Close.
 func New[W Write](commit func(batch []W) (afterWake func())) *Queue[W] {
 	q := &Queue[W]{commit: commit}
 	q.idle.L = &q.mu
@@ -70,14 +70,15 @@ func (q *Queue[W]) Do(w W, chain bool) error {
 	return nil
 }
 
-// lead commits a batch and wakes the followers. If the next batch is full, lead wakes its leader
-// first.
+// lead commits a batch and wakes the followers. If the queue already has the expected number of
+// writes, lead wakes the leader of the next batch before the followers.
 //
-// If the next batch is not full yet, lead starts the linger goroutine just before it wakes the last
-// follower. The Go scheduler runs the goroutine that was woken last first, and then the others in
-// wake order. Linger therefore runs after all followers, and by then they have usually queued their
-// next writes. If the last write of the batch is the leader's own, linger starts after all followers
-// were woken.
+// Otherwise lead starts the linger goroutine just before it wakes the last follower. The Go
+// scheduler usually runs the last woken goroutine at once, and the others afterwards in the order
+// in which they became ready. linger became ready second to last, so it runs after all followers.
+// By then they have usually queued their next writes. If the last write of the batch is the
+// leader's own, linger may run before the followers, but it yields to them before it counts the
+// writes.
 func (q *Queue[W]) lead(batch []W, own *Call) {
 	start := time.Now()
 	afterWake := q.commit(batch)
@@ -115,9 +116,9 @@ func (q *Queue[W]) join(w W) (batch []W, err error) {
 	if q.expected > 1 {
 		q.recordArrival(true)
 	}
-	// If this chain is not first in the queue, another chain may be before it. startBatch then leaves
-	// this chain for a later batch, so its caller cannot lead the next batch. The first queued caller
-	// leads instead.
+	// If another chain is queued before this one, startBatch leaves this chain for a later batch,
+	// so its caller cannot lead the next batch. The caller of a chain therefore leads only if its
+	// chain is the first queued write. Otherwise the first queued caller leads.
 	if own, first := w.call(), q.pending[0].call(); own.chain && own != first {
 		q.leaderActive = true
 		first.done <- becomeLeader
