@@ -52,9 +52,9 @@ const (
 	chainBytes  = 256 << 10
 )
 
-// newChain encodes a prefix of events into a linked list of writes, at most chainEvents or
-// chainBytes. If an event cannot be encoded, the chain ends before it and its error is returned.
-// If the chain is empty, first is nil.
+// newChain encodes the first events into a linked list of writes. It stops after chainEvents
+// events, or after the event that reaches chainBytes. If an event cannot be encoded, the chain ends
+// before it and its error is returned. If the chain is empty, first is nil.
 func newChain(events []checkpoint.Event, opts []WriteOption) (first *write, refused error) {
 	end, sizeBytes := &first, 0
 	for _, e := range events[:min(len(events), chainEvents)] {
@@ -113,12 +113,15 @@ func (s *Store) commit(w *write) {
 
 // commitBatch checks the writes of a batch, appends their events, and gives each write its receipt
 // or error. The queue calls it on one goroutine at a time, so that s.log, s.next and s.entries need
-// no lock. It returns a function that logs the store's first failure, else nil.
+// no lock. If this is the store's first failure, it returns a function that logs it. Otherwise it
+// returns nil.
 func (s *Store) commitBatch(batch []*write) (after func()) {
 	entries := s.checkBatch(batch)
 	err := s.append(entries)
 	failure := s.recordOutcome(batch, len(entries), err)
-	if err != nil { // refused writes were checked against events that may not exist
+	// If the batch failed, the refused writes get its error too. They were checked against events
+	// of this batch that may not be in the log.
+	if err != nil {
 		for w := range allWrites(batch) {
 			w.receipt, w.err = Receipt{}, err
 		}
@@ -130,8 +133,8 @@ func (s *Store) commitBatch(batch []*write) (after func()) {
 }
 
 // checkBatch decides, in order, which of the writes are appended, and adds them to the next view.
-// Each write is checked against the view after the writes before it. If a write is refused, the
-// writes after it of the same call are skipped.
+// Each write is checked against a view that already has the earlier writes of the batch. If a write
+// is refused, the later writes of the same call are skipped.
 func (s *Store) checkBatch(batch []*write) []eventlog.Entry {
 	s.next.Begin(s.view.Load())
 	entries := s.entries[:0]
@@ -247,8 +250,8 @@ func allWrites(batch []*write) iter.Seq[*write] {
 	}
 }
 
-// recordOutcome adds a batch to the statistics. It returns failure if it is the store's first, else
-// nil.
+// recordOutcome adds a batch to the statistics. If the store had not failed before, it returns
+// failure. Otherwise it returns nil.
 func (s *Store) recordOutcome(batch []*write, appended int, failure error) (first error) {
 	s.statsMu.Lock()
 	if s.failed == nil {

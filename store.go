@@ -52,7 +52,7 @@ type Stats struct {
 	DurableThrough uint64 // all events up to this sequence number are durable
 	Appended       uint64 // writes that appended an event
 	Duplicates     uint64 // writes whose receipt is a Duplicate
-	Refused        uint64 // queued writes that a guard refused, or whose batch failed
+	Refused        uint64 // queued writes that ended with an error
 	Batches        uint64 // batches that appended at least one event
 }
 
@@ -73,7 +73,7 @@ type Stats struct {
 //   - ErrIsWALDir if dir is the wal/ directory of a log
 func Open(dir string, opts *Options) (*Store, error) {
 	if dir == "" {
-		return nil, fmt.Errorf("%w: the directory is an empty string: name the directory of the log", ErrInvalid)
+		return nil, fmt.Errorf("%w: the directory is an empty string: give the path of the log's directory", ErrInvalid)
 	}
 	if err := opts.check(); err != nil {
 		return nil, err
@@ -172,9 +172,9 @@ func (s *Store) Abort(id checkpoint.MigrationID, reason string, comps []checkpoi
 	return s.write(w)
 }
 
-// Remove records that a finished migration was cleaned up. After it the migration has no row. If the
-// migration has no row already, Remove appends nothing, like Abort. It returns the same errors as
-// Upsert.
+// Remove records that a finished migration was cleaned up. After it the migration has no row. If
+// the migration had no row before, Remove appends nothing, like Abort. It returns the same errors
+// as Upsert.
 func (s *Store) Remove(id checkpoint.MigrationID, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
 	if w.err = w.options.checkEnd("Remove"); w.err == nil {
@@ -190,7 +190,7 @@ func (s *Store) timestampMS(w *write) uint64 {
 	return uint64(max(0, s.opts.Now().UnixMilli()))
 }
 
-// write commits w, unless encoding it failed. It then returns w to the pool.
+// write commits w, unless w already has an error. It always returns w to the pool.
 func (s *Store) write(w *write) (Receipt, error) {
 	defer w.release()
 	if w.err == nil {
@@ -200,10 +200,11 @@ func (s *Store) write(w *write) (Receipt, error) {
 }
 
 // WriteAll writes the events in order. Each is written as by Upsert, Abort or Remove with the same
-// options, but up to a thousand events share one sync. Use it for an import, or if many shards leave
-// a node at once. Each option applies to every event, except Strict, which applies only to upserts.
-// WriteAll returns ErrInvalid and appends nothing if an option cannot apply: WithTimestamp,
-// IfVShardFree if an event is not an upsert, and IfSeq if two events belong to one migration.
+// options, but up to a thousand events share one sync. Use it for an import, or if many shards
+// leave a node at once. The options apply to every event, but Strict applies only to upserts.
+// WithTimestamp is not allowed. IfVShardFree is allowed only if all events are upserts, and IfSeq
+// only if no two events belong to one migration. Otherwise WriteAll returns ErrInvalid and appends
+// nothing.
 //
 // WriteAll accepts timestamps after the year 9999, so that an old log can be imported, and logs a
 // warning.
