@@ -60,8 +60,8 @@ func newerFrameError(p part, offset int, b []byte, version byte) error {
 }
 
 // inOrder returns the frames in the order of their numbers. Normally they already are in this
-// order. If the device misplaced writes, inOrder sorts them. If it finds two frames with the same
-// number, it keeps the one that directly follows its predecessor, or else the first.
+// order. If the device misplaced writes, inOrder sorts them. If two frames have the same number,
+// inOrder keeps the first one that directly follows its predecessor, or the first one if none does.
 func (s *Scan) inOrder(found []placed) []placed {
 	ascending := true
 	for i := range found[min(1, len(found)):] {

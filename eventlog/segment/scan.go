@@ -51,7 +51,7 @@ const (
 type ScanOptions struct {
 	From   uint64 // skip segments that end before this seq
 	Scope  Scope
-	Locked bool // no writer has the log open, so no write is in progress at the end
+	Locked bool // the caller holds the log's lock, so no other writer appends during the scan
 }
 
 // NewScan returns a scan of the log in fsys. The caller has read dir with ReadDirectory.
@@ -67,9 +67,9 @@ func (s *Scan) Losses() *Losses { return &s.losses }
 
 // Items yields frames and damage. The damage outside the segments comes first. Frames and the
 // damage between them follow in the order of their numbers. Damage is an item, not an error. An
-// error ends the sequence. It is an I/O error or ErrNewerFormat. Items holds one segment in memory,
-// and two copies of the last segment if a writer has the log open. In that case the sequence ends
-// with the last segment that existed at the start of the iteration. The sequence can be used once.
+// error ends the sequence. It is an I/O error or ErrNewerFormat. Items holds one segment in memory.
+// If Locked is not set, it holds up to two copies of the last segment, and the sequence ends with
+// the last segment that existed at the start of the iteration. The sequence can be used once.
 func (s *Scan) Items() iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		s.yield = yield
@@ -118,8 +118,9 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 
 // names returns the names of the segments. Reading a directory is not atomic. If a writer creates
 // two segments meanwhile, the listing may have only the second. If the log is not locked, names
-// therefore lists the directory twice. It returns the second listing without the segments after the
-// last one of the first listing. All returned segments existed before the second listing started.
+// therefore lists the directory twice. It returns the names of the second listing, but leaves out
+// segments that are newer than all segments of the first listing. All returned segments existed
+// before the second listing started.
 func (s *Scan) names() ([]string, error) {
 	names, err := Names(s.fsys)
 	if err != nil || len(names) == 0 || s.opts.Locked { //mutant:names-read-twice
@@ -135,12 +136,12 @@ type part struct {
 	name    string
 	nameSeq uint64 // the number in its file name
 	minSeq  uint64 // lower bound of its first frame's seq
-	headSeq uint64 // seq of its first intact header; 0 without such a header, or if its seq is below nameSeq
+	headSeq uint64 // seq of the first intact header; 0 if there is none, or if that seq is below nameSeq
 }
 
 // limitSeq returns the lowest number of a frame in the segments after parts[0]. If parts[0] holds a
-// frame with this number or a higher one, that frame is misplaced. It must not hide the frames of
-// the later segments.
+// frame with this number or a higher one, that frame is misplaced, and the scan does not yield it
+// there. Otherwise the scan would skip the frames of the later segments that have lower numbers.
 func limitSeq(parts []part) uint64 {
 	limit := uint64(math.MaxUint64)
 	for _, later := range parts[1:] {
@@ -173,8 +174,8 @@ func (s *Scan) survey(names []string) ([]part, error) {
 	return parts, nil
 }
 
-// head reads the first header of a segment. If it is not intact, head reads further, up to the
-// highest possible end of the second frame's header.
+// head reads the first header of a segment. If that header is not intact, head reads enough bytes
+// to contain the second frame's header, even if the first frame has the maximum length.
 func (s *Scan) head(name string) ([]byte, error) {
 	f, err := s.fsys.Open(path.Join(WALDir, name))
 	if err != nil {
@@ -219,9 +220,10 @@ func (s *Scan) scanSealed(p part, next uint64) bool {
 // scanLast reads the last segment. If the log is not locked, a writer may be appending to it.
 // scanLast then rereads the segment until the bytes after the last intact frame stop changing.
 //
-// A read is not atomic. The writer may write while the file is copied. The copy can then have zeros
-// in place of the start of a write, and after them the end of the same write. Bytes before an intact
-// frame therefore count as damage only if a second read also finds no intact frame in them.
+// A read is not atomic. If the writer appends during a read, the read can return zeros for the
+// first bytes of a write, but the new bytes after them. These can contain whole frames. Bytes
+// before an intact frame therefore count as damage only if a second read also finds no intact frame
+// at their start.
 func (s *Scan) scanLast(p part) bool {
 	s.maxSealedSeq = s.maxHeaderSeq
 	var data []byte
@@ -294,7 +296,8 @@ func (s *Scan) emitAll(p part, data []byte, pos int) (end int, ok bool) {
 				return end, false
 			}
 		}
-		// The frame lies inside an earlier frame: the bytes are damage, and the frame counts.
+		// If the frame is in the file before a frame with a lower number, it is misplaced. Its
+		// bytes are then reported as damage, and the frame is yielded too.
 		if f.start < end && !s.yield(Item{Damage: &Damage{
 			Segment: p.name, Offset: int64(f.start), Length: int64(f.end() - f.start), Reason: misplaced(f.Seq),
 		}}, nil) {
@@ -340,7 +343,8 @@ func (s *Scan) emitDamage(name string, pos int, b []byte, next uint64) bool {
 	return s.yield(Item{Damage: d}, nil)
 }
 
-// reason describes the fault of the bytes b for people. See emitDamage for next.
+// reason describes the fault of the bytes b for people. The parameter next is the same as that of
+// emitDamage.
 func (s *Scan) reason(b []byte, next uint64) string {
 	switch {
 	case len(b) == 0 && next <= s.nextSeq:

@@ -51,10 +51,11 @@ func (s *Scan) emitTail(p part, data []byte, pos int) bool {
 }
 
 // leftover examines the bytes after pos, the end of the last intact frame. It returns the end of
-// the damaged entries, which a torn write may follow, and the next free number.
+// the damaged entries, and the next free number. If a torn write follows the damaged entries,
+// leftover also sets s.tail.Torn.
 //
-// Zeros are unused space. A proper prefix of an entry, followed by the end of the file or by zeroed
-// sectors, is a torn write. Any other bytes are damaged entries. If it is unknown how many frames
+// Zeros are unused space. An incomplete entry that is followed by the end of the file or by zeroed
+// sectors is a torn write. Any other bytes are damaged entries. If it is unknown how many frames
 // they held, leftover counts one frame, so that its number is not reused.
 func (s *Scan) leftover(data []byte, pos int) (end int, next uint64) {
 	end, next = pos, s.nextSeq
@@ -82,8 +83,8 @@ func (s *Scan) leftover(data []byte, pos int) (end int, next uint64) {
 			next = min(next+1, MaxSeq+1) // no frame has a number above MaxSeq
 		}
 		// If the header is damaged, the end of the entry comes from its length prefix, which may be
-		// damaged too. Another entry cannot be recognized in only a few more bytes. In that case
-		// these bytes count as a part of this entry.
+		// damaged too. If so few bytes follow that no other entry could be recognized in them, they
+		// count as a part of this entry.
 		if end += n; h.Seq == 0 && len(data)-end < maxPrefixBytes+len(magicAndVersion) {
 			end = len(data)
 		}
