@@ -1,6 +1,6 @@
 // Package rebuild builds a store's view when it opens, from a snapshot and the segments after it,
 // or from the whole log. It decodes only the events that the view needs.
 //
-// It refuses to write. If the log is not intact, it leaves the interpretation to replay.Fold, which
-// decodes every frame.
+// It writes nothing. If it finds lost events, it does not interpret them: replay.Fold then decodes
+// every frame and decides which migrations are in doubt.
 package rebuild

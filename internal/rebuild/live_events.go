@@ -10,8 +10,9 @@ import (
 )
 
 // liveEvents collects the events that can still affect the final view. An incarnation of a
-// migration is its life up to an abort or a removal. Only the events of the last incarnation count.
-// When an incarnation ends, liveEvents therefore discards its events without decoding them.
+// migration consists of the events from the first one to the abort or removal. Only the last
+// incarnation affects the view. When an incarnation ends, liveEvents therefore discards its events
+// without decoding them.
 type liveEvents struct {
 	view       *projection.View // the snapshot's view, before the collected events
 	migrations map[checkpoint.MigrationID]*incarnation
@@ -23,9 +24,9 @@ type liveEvents struct {
 	unknownKinds  uint64
 }
 
-// incarnation holds the events of a migration that are after the snapshot and still matter: the
-// events of its current incarnation. If its incarnation in the snapshot has ended, the abort or
-// removal of that one is kept too, because it must remove the snapshot's row.
+// incarnation holds the events of one migration after the snapshot that are still needed. These are
+// the events since its last abort or removal. If the snapshot has the migration, the last abort or
+// removal is kept too, because it must remove the snapshot's row.
 type incarnation struct {
 	id         checkpoint.MigrationID
 	lastSeq    uint64 // seq of its last event, to which the next event must be linked; 0 if it has ended
@@ -61,8 +62,9 @@ func (l *liveEvents) addAll(f *segmentFrames, base uint64) error {
 // add adds event seq and returns its incarnation, or nil if the event ends an incarnation that need
 // not be kept. guess is the probable incarnation, or nil.
 //
-// prevSeq must be the seq of the migration's last event. Otherwise an event between the two is
-// missing, or the writer could not read it, and add returns errNeedsFullScan.
+// prevSeq must be the seq of the migration's last event. Otherwise add returns errNeedsFullScan.
+// The reason is that an event of the migration is missing here, or was unreadable when event seq
+// was written.
 func (l *liveEvents) add(guess *incarnation, seq, prevSeq uint64, body []byte) (*incarnation, error) {
 	kind, id, ok := checkpoint.Peek(body)
 	if !ok {

@@ -26,9 +26,9 @@ type Source struct {
 // the log.
 var errNeedsFullScan = errors.New("the log must be read frame by frame")
 
-// FoldAll decodes every frame. If events were lost and there is a snapshot after them, all rows are
-// taken from that snapshot. Damage is not an error. FoldAll returns an I/O error or
-// segment.ErrNewerFormat.
+// FoldAll decodes every frame. If events were lost before a snapshot's last event, the fold
+// continues from that event with the rows of the snapshot. Damage is not an error. FoldAll returns
+// an I/O error or segment.ErrNewerFormat.
 func (s Source) FoldAll() (*replay.Fold, error) {
 	fold := replay.NewFold(s.Directory, s.Snapshots)
 	for item, err := range s.Scan(segment.ScanAll) {
@@ -49,7 +49,7 @@ func (s Source) FoldAll() (*replay.Fold, error) {
 func (s Source) Fold() (*replay.Fold, error) {
 	for _, snapshot := range s.Snapshots { //mutant:older-snapshot
 		//mutant:version-1-passed-over
-		if snapshot.Version == 1 { // its rows may be incomplete, see replay.Fold
+		if snapshot.Version == 1 { // it may have rows that an abort had ended, see replay.Fold
 			continue
 		}
 		fold, err := s.foldFrom(&snapshot)
@@ -119,8 +119,8 @@ func (s Source) foldFrom(snapshot *segment.Snapshot) (*replay.Fold, error) {
 }
 
 // segments yields the frames from event base on, segment by segment. A yielded value is valid only
-// until the next iteration. If damage has lost no frame, as a torn write has not,
-// segments adds it to the fold's report and continues.
+// until the next iteration. Damage that lost no frame, such as a torn write, is added to the fold's
+// report, and segments continues.
 func (s Source) segments(fold *replay.Fold, names []string, base uint64) iter.Seq2[*segmentFrames, error] {
 	return func(yield func(*segmentFrames, error) bool) {
 		last := len(names) - 1

@@ -42,7 +42,7 @@ func (f *segmentFrames) has(id segment.FrameID) bool {
 // next returns the seq after the last frame.
 func (f *segmentFrames) next() uint64 { return f.first + uint64(len(f.list)) }
 
-// add appends the next frame. A frame before event base is not needed. In that case add only
+// add appends the next frame. If the frame is before event base, it is not needed, and add only
 // increments f.first.
 func (f *segmentFrames) add(h segment.Header, headerCRC32C uint32, body []byte, base uint64) {
 	if h.Seq < base {
