@@ -24,10 +24,11 @@ var (
 	// damage other than a torn tail or a damaged snapshot. Open left the log as it was.
 	ErrDamaged = errors.New("log is damaged")
 	// ErrNeedsRepair is returned by Open if it cannot continue without risking that a sequence
-	// number is used twice: all segments are missing, the last segment's name is beyond the end of
-	// the log, or a segment's name belongs to a non-regular file. The message says how to repair
-	// it. No option makes Open continue. Open and writes also return it if no sequence number is
-	// left. Nothing was appended then, and reads continue: begin a new log in another directory.
+	// number is used twice: all segments are missing, the number in the last segment's name is
+	// higher than the log's next number, or a segment's name belongs to a non-regular file. The
+	// message says how to repair it. No option makes Open continue. Open and writes also return it
+	// if no sequence number is left. Nothing was appended then, and reads continue: begin a new log
+	// in another directory.
 	ErrNeedsRepair = eventlog.ErrNeedsRepair
 	// ErrManifestLost is returned by Open if neither copy of the manifest can be read. Without the
 	// log's UUID no frame can be verified. Restore MANIFEST from a backup of this log.

@@ -2,8 +2,8 @@
 // opens a directory in any state that a crash or a failing disk has left.
 //
 // It refuses to know what a migration is. It uses tidwall/wal only to append. It reads directories
-// with package segment, because tidwall/wal does not verify frames. If it finds unexpected files or
-// bytes, it may misread the log or delete segments.
+// with package segment, because tidwall/wal does not verify frames. If tidwall/wal finds unexpected
+// files or bytes, it may misread the log or delete segments.
 //
 // To open a log, a [Recovery] goes through three steps: [Begin] locks and inspects the directory,
 // [Recovery.Scan] reads the log, and [Recovery.Finish] repairs it and returns the [Log]. If the

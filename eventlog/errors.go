@@ -14,8 +14,9 @@ var (
 	// whether the failed entries are durable until the log is closed and opened again.
 	ErrFailed = errors.New("log has failed: close it and open it again")
 	// ErrNeedsRepair is returned if a log cannot continue without risking a sequence number being
-	// used twice: all segments are missing, the last segment's name is beyond the end of the log, a
-	// segment's name belongs to a non-regular file, or no number is left. A person has to fix it.
+	// used twice: all segments are missing, the number in the last segment's name is higher than
+	// the log's next number, a segment's name belongs to a non-regular file, or no number is left.
+	// A person has to fix it.
 	ErrNeedsRepair = errors.New("log needs repair by hand")
 )
 

@@ -19,8 +19,8 @@ import (
 const DefaultSegmentBytes = 4 << 20
 
 // reuseDivisor decides whether an opened log continues in its last segment. It does so if the
-// segment has at most 1/reuseDivisor of the segment size. If the segment is larger, the log starts a
-// new one, because tidwall/wal would read the whole last segment, which takes time.
+// entries there have at most Options.SegmentSize/reuseDivisor bytes. If they have more, the log
+// starts a new segment, because tidwall/wal would read the whole last segment, which takes time.
 const reuseDivisor = 16
 
 // Options configures Begin. The zero value selects the defaults.
@@ -43,7 +43,7 @@ type Recovery struct {
 	lastName    string // the highest segment name; tidwall/wal appends to that segment
 	scan        *segment.Scan
 	scanned     bool
-	damage      map[string][]segment.Damage // by segment name; without torn writes, and without gaps that have no bytes
+	damage      map[string][]segment.Damage // by segment name; without torn writes, and without damage of length 0
 	quarantined []string
 }
 
@@ -99,7 +99,7 @@ func (r *Recovery) inspect(fsys fs.FS) (err error) {
 		return err
 	}
 	if len(names) == 0 { //mutant:segments-gone
-		return fmt.Errorf("%w: the manifest exists, but %s/ has no segments: is a volume not mounted, or a copy incomplete? (if the segments are gone for good, keep this directory and start a new log in another one)", ErrNeedsRepair, segment.WALDir)
+		return fmt.Errorf("%w: the manifest exists, but %s/ has no segments: is a volume not mounted, or a copy incomplete? (if the segments cannot be recovered, keep this directory and start a new log in another one)", ErrNeedsRepair, segment.WALDir)
 	}
 	r.lastName = names[len(names)-1]
 	for _, d := range r.found.Strays {
@@ -114,9 +114,9 @@ func (r *Recovery) inspect(fsys fs.FS) (err error) {
 	return nil
 }
 
-// create makes a log in a directory that has none. Each watermark file must be older than the
-// segments, see writeWatermark. create writes the manifest last. A manifest without any segment
-// therefore shows that the segments were lost.
+// create makes a log in a directory that has none. It creates the watermark files before the first
+// segment, for the reason given at writeWatermark. It writes the manifest last. A manifest without
+// any segment therefore shows that the segments were lost.
 func (r *Recovery) create() error {
 	id, err := uuid.NewRandom()
 	if err != nil {
@@ -154,8 +154,8 @@ func (r *Recovery) now() time.Time {
 	return now
 }
 
-// writeManifest writes both copies of the manifest. The first is durable before it writes the
-// second.
+// writeManifest writes both copies of the manifest. It makes the first copy durable before it
+// writes the second.
 func (r *Recovery) writeManifest(m segment.Manifest) error {
 	for _, name := range []string{segment.ManifestCopyName, segment.ManifestName} {
 		if err := replaceFile(filepath.Join(r.dir, name), m.Encode()); err != nil {
@@ -198,12 +198,13 @@ func (r *Recovery) Scan(scope segment.Scope) iter.Seq2[segment.Item, error] {
 func (r *Recovery) Abandon() error { return unlock(r.lock) }
 
 // Finish repairs the damage that Scan found and opens the log for appending. last is the log's
-// last frame, or the zero FrameID if there is none. The last call of Scan must have been read to its end.
+// last frame, or the zero FrameID if there is none. The caller must have called Scan, and must have
+// read the sequence of the last call to its end.
 //
-// Finish returns an I/O error or ErrNeedsRepair. It returns ErrNeedsRepair if the number
-// in the last segment's name is beyond the end of the log, or if the log has to continue in a new segment and no
-// sequence number is left. After an error the lock is released. After a crash at any point, the
-// next Recovery completes the repair.
+// Finish returns an I/O error or ErrNeedsRepair. It returns ErrNeedsRepair if the number in the
+// last segment's name is higher than the log's next number, or if the log has to continue in a new
+// segment and no sequence number is left. After an error the lock is released. After a crash at any
+// point, the next Recovery completes the repair.
 func (r *Recovery) Finish(last segment.FrameID) (*Log, error) {
 	log, err := r.finish(last)
 	if err != nil {
@@ -218,7 +219,7 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 	}
 	//mutant:segment-beyond-end
 	if first, _ := segment.ParseName(r.lastName); first > r.scan.Tail().NextSeq {
-		return nil, fmt.Errorf("%w: the name of segment %s is beyond the end of the log, which continues with seq %d: rename the segment to the seq of its first frame",
+		return nil, fmt.Errorf("%w: the number in the name of segment %s is higher than %d, the log's next seq: rename the segment to the seq of its first frame",
 			ErrNeedsRepair, r.lastName, r.scan.Tail().NextSeq)
 	}
 	if tail := r.scan.Tail(); tail.Dirty { // the log continues in a new segment

@@ -146,8 +146,8 @@ func TestBegin_Refuses(t *testing.T) {
 	}
 }
 
-// Finish refuses a segment whose name is beyond the end of the log. Otherwise the numbers up to
-// that name could be used twice.
+// Finish refuses a segment whose number is higher than the log's next number. Otherwise the numbers
+// up to that name could be used twice.
 func TestFinish_SegmentNamedBeyondTheEnd(t *testing.T) {
 	dir := closedLog(t, 3, Options{SegmentSize: 1})
 	require.NoError(t, os.Rename(segmentPath(dir, 3), segmentPath(dir, 9)))
@@ -156,7 +156,7 @@ func TestFinish_SegmentNamedBeyondTheEnd(t *testing.T) {
 	items(t, r)
 	_, err := r.Finish(segment.FrameID{})
 	require.ErrorIs(t, err, ErrNeedsRepair)
-	require.ErrorContains(t, err, "the name of segment 00000000000000000009 is beyond the end of the log, which continues with seq 4")
+	require.ErrorContains(t, err, "the number in the name of segment 00000000000000000009 is higher than 4, the log's next seq")
 	require.Equal(t, before, tree(t, dir))
 
 	require.NoError(t, os.Rename(segmentPath(dir, 9), segmentPath(dir, 3)))

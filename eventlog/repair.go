@@ -13,13 +13,16 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// repair prepares the directory for appending with tidwall/wal. It moves stray files away, cuts the
-// last segment at the end of its last entry, and makes that segment durable.
+// repair prepares the directory for appending with tidwall/wal. It moves stray files away, cuts off
+// the torn write or the unused space after the last entry of the last segment, and makes that
+// segment durable. It does so even if the segment is damaged, but the damaged entries stay as they
+// are.
 //
-// It is unknown of some lost events whether they had been acknowledged. repair records their numbers
-// in the manifest before updateWatermark raises the watermark past them. Otherwise a later opening
-// would report these events as acknowledged. The earlier call of raiseWatermark is safe, because it
-// stops at the last number that was certainly durable.
+// For some lost events it is unknown whether they had been acknowledged. repair records their
+// numbers in the manifest before updateWatermark raises the watermark above them. Otherwise a later
+// opening would report these events as acknowledged. updateManifest raises the watermark earlier
+// only if readers do not use it yet. The call of raiseWatermark is safe too, because it stops at
+// the last number that was certainly durable.
 func (r *Recovery) repair() error {
 	// A damaged manifest or watermark gets a hard link in quarantine/. It also keeps its own name until
 	// an intact file replaces it.
@@ -75,10 +78,10 @@ func (r *Recovery) repairTail() error {
 	return rewrite(path, tail.Durable, tail.Bytes) //mutant:tail-rewritten
 }
 
-// rewrite writes the bytes between two offsets again, with the same content, and syncs the file. The
-// bytes that a killed writer has left may exist only in the kernel's page cache. After a failed
-// sync, the kernel may have marked their pages as clean. It then writes them to the device only if
-// they are written again. The log is about to return these frames to its readers, so they must
+// rewrite writes the bytes between two offsets again, with the same content, and syncs the file.
+// The bytes that a killed writer has left may exist only in the kernel's page cache. After a failed
+// sync, the kernel may have marked these pages as clean. A later sync then skips them, unless the
+// bytes are written again. The log is about to return these frames to its readers, so they must
 // become durable now.
 func rewrite(path string, from, to int64) error {
 	if from == to {
@@ -138,10 +141,10 @@ func (r *Recovery) updateManifest() error {
 	return nil
 }
 
-// raiseWatermark raises the watermark to the highest number that was certainly durable. Only the
-// header of a damaged snapshot or of a torn write may prove that number. The repair moves or cuts off
-// such a header. If the opening is interrupted after that, the next opening finds the number in the
-// watermark.
+// raiseWatermark raises the watermark to the highest number that was certainly durable. Sometimes
+// the only proof of that number is the header of a damaged snapshot or of a torn write. The repair
+// moves or cuts off such a header. If the opening is interrupted after that, the next opening finds
+// the number in the watermark.
 func (r *Recovery) raiseWatermark() error {
 	through := r.scan.Losses().Through()
 	movesSnapshot := slices.ContainsFunc(r.found.Strays, segment.Damage.OfSnapshot)
@@ -155,9 +158,9 @@ func (r *Recovery) raiseWatermark() error {
 func (r *Recovery) updateWatermark() error { return r.writeWatermark(r.scan.Tail().NextSeq - 1) }
 
 // writeWatermark writes both watermark files. It overwrites an intact file in place, and replaces
-// only a damaged or missing one. The watermark files are therefore usually older than the segments.
-// Tools that copy a directory tend to copy the oldest files first. If they copy while a writer runs,
-// the copied watermark is then not newer than the copied frames.
+// only a damaged or missing one. The watermark files were therefore usually created before the
+// segments. Some tools copy files in the order of their creation. If such a tool copies the
+// directory while a writer runs, the copied watermark is not newer than the copied frames.
 func (r *Recovery) writeWatermark(seq uint64) error {
 	want := segment.AppendWatermark(nil, r.found.Manifest.UUID, seq)
 	for _, name := range segment.WatermarkNames {
