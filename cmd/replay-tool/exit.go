@@ -40,9 +40,10 @@ var (
 // damage of the log. No further message is printed for it.
 type silentExit struct{ code int }
 
-func (silentExit) Error() string { return "the log is damaged, or nothing matched" }
+func (silentExit) Error() string { return "the command has already printed its result" }
 
-// reportExit returns nil if the log is clean, or else the silentExit for its damage or torn tail.
+// reportExit returns nil if the log is clean. Otherwise it returns the silentExit for its damage or
+// torn tail.
 func reportExit(r replay.Report) error {
 	switch {
 	case len(r.Damage) > 0:

@@ -32,10 +32,10 @@ If a line is invalid or the store rejects it, import stops and prints the number
 of the line. All events before that line are durable.
 
 A line is a duplicate if the latest row of its migration has the same phase and
-attempt. Import does not append it, and does not compare the payloads. If you
-import a file twice, only lines that equal the latest row are duplicates. The
-second import appends all other lines again. During that time, rows show older
-phases than before.
+attempt. Import does not append it, even if its payload differs. The summary
+counts these lines. If you import a file twice, the second import appends most
+lines again, because a line is compared only with the latest row of its migration.
+Until the second import ends, rows may show older phases than before.
 
 With --confirm, the log must exist, and import also appends duplicates. It
 rejects a duplicate if its payload differs from the row's. Use --confirm to clear
@@ -49,7 +49,7 @@ it is wrong, import the right row, abort or removal.`,
 			return t.runImport(c.Context(), args[0], args[1], confirm)
 		},
 	}
-	c.Flags().BoolVar(&confirm, "confirm", false, "to clear a doubt, also append duplicates, and aborts and removals of migrations without a row")
+	c.Flags().BoolVar(&confirm, "confirm", false, "to clear a doubt, also append what is otherwise skipped: duplicates, and the abort or removal of a migration without a row")
 	return c
 }
 
@@ -106,7 +106,7 @@ func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) er
 		err = errors.Join(err, closeErr)
 	}
 	if errors.Is(err, migrationlog.ErrFailed) {
-		t.statusf("import stopped: a write failed. Before that, import made %s durable. Up to %d lines from line %d on may also be in the log. Find the last of these lines with 'replay-tool log %s -n %d', and import the lines after it",
+		t.statusf("import stopped: a write failed. Before that, import made %s durable. Up to %d lines from line %d on may also be in the log. To see which of them is the last one in the log, run 'replay-tool log %s -n %d'. Then import the lines after that one",
 			count(m.Appended, "event"), maxBatchLines, m.doneLines+1, quoted(dir), maxBatchLines)
 		return err
 	}
@@ -158,14 +158,14 @@ func (t *tool) importSummary(m *importer, dir string) error {
 	case outputNDJSON:
 		return writeLine(t.stdout, m)
 	}
-	_, err := fmt.Fprintf(t.stdout, "%s: %s appended, %s (%d with another payload), %d aborts or removals of migrations without a row\n",
+	_, err := fmt.Fprintf(t.stdout, "%s: %s appended, skipped: %s (%d with another payload), %d aborts or removals of migrations without a row\n",
 		count(m.Lines, "line"), count(m.Appended, "event"), count(m.Duplicates, "duplicate"), m.Differs, m.Absent)
 	t.statusf("next: replay-tool info %s", quoted(dir))
 	return err
 }
 
-// lines imports all lines of in. If it returns an error, import must continue with the line after
-// doneLines.
+// lines imports all lines of in. If it returns an error, the next import must start with the line
+// after doneLines.
 func (m *importer) lines(ctx context.Context, in io.Reader, p *progress) error {
 	var number uint64
 	for lines, err := range readLines(ctx, in) {
