@@ -14,7 +14,7 @@ var mutants = []mutant{
 		Marked{"log-uuid", call(0, "$0($1, $2, nil)")}, "./eventlog/segment", "TestD2_Damage"},
 	{"a damaged length prefix loses no frame",
 		Marked{"length-prefix", addElse("continue")}, "./", "TestD2_OpenWithEveryBitFlipped/wal/0"},
-	{"a misplaced frame hides none",
+	{"a misplaced frame does not cause the loss of others",
 		Marked{"frames-sorted", remove}, "./eventlog/segment", "TestD2_Damage"},
 	{"a number in any valid header is not used again",
 		Marked{"named-number-taken", condition(false)}, "./eventlog/segment", "TestD2_Damage|TestD3_"},

@@ -27,7 +27,7 @@ type callKind string
 
 const (
 	callOpen     callKind = "open"
-	callCreate   callKind = "create" // an open that makes the file
+	callCreate   callKind = "create" // a call of OpenFile that creates the file
 	callRead     callKind = "read"
 	callStat     callKind = "stat"
 	callReadDir  callKind = "readdir"
