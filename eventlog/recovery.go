@@ -33,7 +33,8 @@ type Options struct {
 }
 
 // Recovery opens a log in three steps. Begin locks the directory, Scan reads the log, and Finish
-// repairs it and returns the Log. The lock is held until Abandon, until Finish returns an error, or until the Log is closed.
+// repairs it and returns the Log. The lock is held until Abandon, until Finish returns an error, or
+// until the Log is closed.
 type Recovery struct {
 	dir         string
 	opts        Options
