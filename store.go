@@ -125,7 +125,7 @@ func (s *Store) logReport() {
 		s.opts.Logger.Warn("migrationlog is damaged", "dir", s.dir, "damage", d.String())
 	}
 	if d := s.report.TornTail; d != nil {
-		s.opts.Logger.Warn("migrationlog's last write was cut short", "dir", s.dir, "damage", d.String())
+		s.opts.Logger.Warn("migrationlog's last write was interrupted", "dir", s.dir, "damage", d.String())
 	}
 	for i, id := range s.report.InDoubt {
 		if i == maxLoggedInDoubt {
