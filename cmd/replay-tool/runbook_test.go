@@ -287,7 +287,7 @@ func TestRunbook_QuotesPresentMessages(t *testing.T) {
 	require.NoError(t, err)
 	source := moduleSource(t)
 	prose := regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAllString(string(content), "")
-	command := regexp.MustCompile(`^(cp|echo|replay-tool|state|log log|verify|import|info|show|sed|mv|rm|ls|df|ps|kill|go) `)
+	command := regexp.MustCompile(`^(cp|echo|replay-tool|state|log log|verify|import|info|show|sed|mv|rm|ls|df|ps|kill|sudo|go) `)
 	placeholder := regexp.MustCompile(`…|: |\b[A-Z]{1,5}\b|\blog/\S+|\d+`)
 	systemMessages := []string{"no space left on device", "file too large"}
 	checked := 0
