@@ -31,7 +31,8 @@ var (
 	// in another directory.
 	ErrNeedsRepair = eventlog.ErrNeedsRepair
 	// ErrManifestLost is returned by Open if neither copy of the manifest can be read. Without the
-	// log's UUID no frame can be verified. Restore MANIFEST from a backup of this log.
+	// log's UUID no frame can be verified. Restore MANIFEST from a backup of this log, or
+	// copy the events into a new directory with `replay-tool salvage`.
 	ErrManifestLost = segment.ErrManifestLost
 	// ErrNewerFormat is returned by Open if a newer version wrote the log's manifest or one of its
 	// frames. Use that version.

@@ -21,6 +21,8 @@ import (
 const (
 	HeaderBytes  = 40
 	MaxBodyBytes = 64 << 10
+
+	headerCRCOffset = 36
 )
 
 // magic is the first three bytes of a frame. The fourth is the frame's format version. The
@@ -85,6 +87,12 @@ func parseHeader(b []byte, log *uuid.UUID) (h Header, bodyBytes int, ok bool) {
 		binary.LittleEndian.Uint32(b[36:]) != headerCRC(b, log) {
 		return Header{}, 0, false
 	}
+	return headerFields(b)
+}
+
+// headerFields reads the fields of the header at the start of b and does not verify its checksum.
+// ok is false if a field is impossible.
+func headerFields(b []byte) (h Header, bodyBytes int, ok bool) {
 	length := binary.LittleEndian.Uint32(b[4:])
 	h = Header{
 		Seq:            binary.LittleEndian.Uint64(b[8:]),

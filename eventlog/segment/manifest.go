@@ -30,14 +30,18 @@ const (
 var (
 	// ErrNotALog is returned if no log was ever created in the directory.
 	ErrNotALog = errors.New("not a migrationlog directory")
-	// ErrIsWALDir is returned for the wal/ directory of a log. The log is the directory above it.
+	// ErrIsWALDir is returned for the wal/ directory of a log. The log is the directory above it,
+	// unless only the segments were rescued.
 	ErrIsWALDir = errors.New("give the directory above this one")
 	// ErrManifestLost is returned if both copies of the manifest are missing or damaged. Without
-	// the log's UUID no frame can be verified.
+	// the log's UUID no frame can be verified. A Census recovers the UUID's fingerprint.
 	ErrManifestLost = errors.New("both copies of the manifest are missing or damaged")
 	// ErrNewerFormat is returned if a newer version wrote the log's manifest or one of its frames.
 	ErrNewerFormat = errors.New("log is in a newer format")
 )
+
+// salvageHint is the last resort in the message of an error.
+const salvageHint = "copy the events into a new directory with 'replay-tool salvage DIR --out NEW'"
 
 // Manifest is the identity of a log, with the numbers that Open decided to skip.
 type Manifest struct {
@@ -147,7 +151,7 @@ func ReadManifest(fsys fs.FS) (Manifest, []Damage, error) {
 
 func readManifest(fsys fs.FS) (Manifest, []Damage, error) {
 	if isWALDir(fsys) {
-		return Manifest{}, nil, fmt.Errorf("%w: it holds the segments of a log", ErrIsWALDir)
+		return Manifest{}, nil, fmt.Errorf("%w: it holds the segments of a log (if nothing else of the log is left, %s)", ErrIsWALDir, salvageHint)
 	}
 	var found *Manifest
 	var damage []Damage
@@ -161,8 +165,8 @@ func readManifest(fsys fs.FS) (Manifest, []Damage, error) {
 		case found == nil:
 			found = &m
 		case found.UUID != m.UUID:
-			return Manifest{}, nil, fmt.Errorf("%w: %s and %s belong to different logs, %s and %s: restore the copy that belongs to this log",
-				ErrManifestLost, ManifestName, name, found.UUID, m.UUID)
+			return Manifest{}, nil, fmt.Errorf("%w: %s and %s belong to different logs, %s and %s: restore the copy that belongs to this log, or %s",
+				ErrManifestLost, ManifestName, name, found.UUID, m.UUID, salvageHint)
 		case found.Revision < m.Revision: //mutant:newer-manifest
 			found = &m
 		}
@@ -178,7 +182,7 @@ func readManifest(fsys fs.FS) (Manifest, []Damage, error) {
 		}
 	}
 	if found == nil {
-		return Manifest{}, damage, fmt.Errorf("%w: restore %s from a backup of this log", ErrManifestLost, ManifestName)
+		return Manifest{}, damage, fmt.Errorf("%w: restore %s from a backup of this log, or %s", ErrManifestLost, ManifestName, salvageHint)
 	}
 	return *found, damage, nil
 }

@@ -267,3 +267,12 @@ func (s Snapshot) checkName(name string) error {
 	}
 	return nil
 }
+
+// IsSnapshotOf reports whether the file in snapshots/ has an intact header of a snapshot of this log.
+func IsSnapshotOf(fsys fs.FS, name string, log uuid.UUID) bool {
+	if _, ok := ParseName(name); !ok {
+		return false
+	}
+	_, err := readSnapshotHeader(fsys, name, log)
+	return err == nil
+}
