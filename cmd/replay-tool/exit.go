@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"migrationlog"
+	"migrationlog/eventlog/segment"
 	"migrationlog/replay"
 )
 
@@ -84,7 +85,7 @@ func exitCode(err error) int {
 	case errors.Is(err, migrationlog.ErrNewerFormat):
 		return exitNewerFormat
 	case errors.Is(err, errMatchMayBeLost), errors.Is(err, migrationlog.ErrManifestLost), errors.Is(err, migrationlog.ErrDamaged),
-		errors.Is(err, migrationlog.ErrNeedsRepair):
+		errors.Is(err, migrationlog.ErrNeedsRepair), errors.Is(err, segment.ErrUnidentified):
 		return exitDamage
 	case errors.Is(err, errNoMatch):
 		return exitNoMatch

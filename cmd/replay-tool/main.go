@@ -49,8 +49,9 @@ func newRoot(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 		Short: "Show the history, the state and the damage of a migration log",
 		Long: `Show the history, the state and the damage of a migration log.
 
-DIR is the directory of a log. Only demo and import write to it. All other
-commands take no lock and are safe while a coordinator has the log open.
+DIR is the directory of a log. Only demo and import write to it, and salvage
+writes to a new directory. All other commands take no lock and are safe while a
+coordinator has the log open.
 
 Exit codes:
   0  clean                   5  another writer has the log open
@@ -86,7 +87,7 @@ Exit codes:
 	flags.StringVarP(&t.output, "output", "o", outputTable, "output `format`: table, json or ndjson")
 	flags.StringVar(&t.timeStyle, "time", timeISO, "`style` of the times in tables: iso (UTC), relative (to the first time shown) or raw (Unix ms)")
 	flags.BoolVarP(&t.quiet, "quiet", "q", false, "print no summaries and no progress to stderr")
-	root.AddCommand(t.demo(), t.coordinator(), t.info(), t.log(), t.show(), t.state(), t.verify(), t.importCommand(), t.version())
+	root.AddCommand(t.demo(), t.coordinator(), t.info(), t.log(), t.show(), t.state(), t.verify(), t.importCommand(), t.salvage(), t.version())
 	return root
 }
 

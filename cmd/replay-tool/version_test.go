@@ -28,6 +28,7 @@ func TestNewerFormat_ExitCode(t *testing.T) {
 		require.NoError(t, err)
 		for _, args := range [][]string{
 			{"verify", dir}, {"info", dir}, {"log", dir}, {"state", dir}, {"show", dir, id}, {"import", dir, "-"},
+			{"salvage", dir, "--out", filepath.Join(t.TempDir(), "new")},
 		} {
 			var stderr bytes.Buffer
 			require.Equal(t, exitNewerFormat, run(t.Context(), args, bytes.NewReader(lines), io.Discard, &stderr), "seq %d: %v", seq, args)
