@@ -62,6 +62,37 @@ func TestD4_NoNewLogOverAnother(t *testing.T) {
 	require.Empty(t, segments(t, older))
 }
 
+// D4: a log with the manifest of another log is refused and not changed. A writer would otherwise
+// append frames that the log's own manifest rejects later. If only the watermarks belong to another
+// log, the manifest is the right one, and the log opens.
+func TestD4_ManifestOfAnotherLog(t *testing.T) {
+	dir, _, _ := smallLog(t)
+	other, _, _ := smallLog(t)
+	swap := func(name string) {
+		content, err := os.ReadFile(filepath.Join(other, name))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
+	}
+	right, err := os.ReadFile(filepath.Join(dir, "MANIFEST"))
+	require.NoError(t, err)
+	swap("MANIFEST")
+	require.NoError(t, os.Remove(filepath.Join(dir, "wal", "MANIFEST")))
+	before := hashes(t, dir)
+	_, err = migrationlog.Open(dir, nil)
+	require.ErrorIs(t, err, migrationlog.ErrManifestLost)
+	require.ErrorContains(t, err, "belong to another log than the manifest")
+	_, err = replay.Open(dir)
+	require.ErrorIs(t, err, migrationlog.ErrManifestLost)
+	require.Equal(t, before, hashes(t, dir))
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "MANIFEST"), right, 0o600))
+	swap("WATERMARK")
+	swap("wal/WATERMARK")
+	s := open(t, dir, nil)
+	require.Empty(t, s.Report().Lost)
+	require.Len(t, s.Report().Damage, 3, "the copy of the manifest and both watermarks")
+}
+
 // D4: Open refuses a log whose segments are all missing: they may be on a volume that is not
 // mounted.
 func TestD4_SegmentsGone(t *testing.T) {

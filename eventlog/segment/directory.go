@@ -1,6 +1,12 @@
 package segment
 
-import "io/fs"
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+)
 
 // Directory is the content of a log's directory without its frames.
 type Directory struct {
@@ -42,6 +48,11 @@ func readDirectory(fsys fs.FS) (d Directory, err error) {
 			return Directory{}, err
 		}
 		d.Damage = append(d.Damage, damage...)
+		if len(damage) == len(WatermarkNames) { //mutant:foreign-manifest
+			if err := checkManifestIsOurs(fsys, d.Manifest); err != nil {
+				return Directory{}, err
+			}
+		}
 	}
 	if d.Snapshots, err = snapshotsThrough(fsys, d.Manifest.UUID); err != nil { //mutant:snapshot-is-evidence
 		return Directory{}, err
@@ -53,4 +64,45 @@ func readDirectory(fsys fs.FS) (d Directory, err error) {
 // Losses returns the Losses to start a scan with. It has no lost frames yet.
 func (d Directory) Losses() Losses {
 	return Losses{durableThrough: max(d.Watermark, d.Snapshots), skipped: d.Manifest.Skipped}
+}
+
+// checkManifestIsOurs returns ErrManifestLost if the manifest belongs to another log. With it, all
+// frames would look damaged, and a writer would append frames that this log's manifest rejects. The
+// evidence is the fingerprint that both watermark files and the frames of a segment have in common.
+func checkManifestIsOurs(fsys fs.FS, m Manifest) error {
+	var found [len(WatermarkNames)]Fingerprint
+	for i, name := range WatermarkNames {
+		line, err := readSmall(fsys, name, watermarkBytes)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errForeignFile) {
+			return err
+		}
+		f, ok := watermarkFingerprint(line)
+		if !ok {
+			return nil
+		}
+		found[i] = f
+	}
+	other := found[0]
+	if other != found[1] || other == FingerprintOf(m.UUID) {
+		return nil
+	}
+	names, err := Names(fsys)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var census Census
+	for _, name := range slices.Backward(names) {
+		data, err := fs.ReadFile(fsys, path.Join(WALDir, name))
+		if err != nil {
+			return err
+		}
+		if census.AddSegment(name, data); census.frames > 0 {
+			break // this segment is enough
+		}
+	}
+	if census.tally(other).frames == 0 || census.tally(FingerprintOf(m.UUID)).frames > 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: the watermarks and the frames belong to another log than the manifest of %s: restore the manifest of this log, or %s",
+		ErrManifestLost, m.UUID, salvageHint)
 }

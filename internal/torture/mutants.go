@@ -44,6 +44,8 @@ var mutants = []mutant{
 		Marked{"log-was-made", condition(true)}, "./", "TestD4_NoNewLogOverAnother"},
 	{"no log is created if there is a watermark above zero",
 		Marked{"watermark-was-set", condition(false)}, "./", "TestD4_NoNewLogOverAnother"},
+	{"a log with the manifest of another log is refused",
+		Marked{"foreign-manifest", condition(false)}, "./", "TestD4_ManifestOfAnotherLog"},
 	{"a log without segments is refused",
 		Marked{"segments-gone", condition(false)}, "./", "TestD4_SegmentsGone"},
 	{"a segment named beyond the log's end is refused",
