@@ -45,7 +45,7 @@ func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 			flips++
 			report := s.Report()
 			report.Quarantined, report.SnapshotSeq, before.SnapshotSeq = nil, 0, 0
-			require.Equal(t, before, report)
+			require.Equal(t, withoutTimes(before), withoutTimes(report))
 			owner := uint64(slices.IndexFunc(ends, func(end int) bool { return bit/8 < end }) + 1)
 			want := map[uint64]checkpoint.Event{}
 			for i, e := range events {
@@ -132,7 +132,7 @@ func TestD4_OpenWithEveryCut(t *testing.T) {
 				require.Equal(t, e, got[uint64(i+1)])
 			}
 			after := verify(t, cut)
-			require.Equal(t, before.Damage, after.Damage, "cut at %d, watermark %d", size, watermark)
+			require.Equal(t, withoutTimes(before).Damage, withoutTimes(after).Damage, "cut at %d, watermark %d", size, watermark)
 			require.Equal(t, lost, after.AcknowledgedLost)
 			require.Nil(t, after.TornTail)
 			require.NoError(t, os.RemoveAll(cut))
@@ -206,4 +206,17 @@ func eachFile(t *testing.T, try func(t *testing.T, name string)) {
 			try(t, name)
 		})
 	}
+}
+
+// withoutTimes returns the report without the times of the damage. They are missing if the events
+// were not decoded, and change if events are appended.
+func withoutTimes(r replay.Report) replay.Report {
+	r = r.Clone()
+	for i := range r.Damage {
+		r.Damage[i].AfterMS, r.Damage[i].BeforeMS = 0, 0
+	}
+	if r.TornTail != nil {
+		r.TornTail.AfterMS, r.TornTail.BeforeMS = 0, 0
+	}
+	return r
 }

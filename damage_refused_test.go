@@ -26,6 +26,37 @@ func TestRefuseDamage(t *testing.T) {
 	open(t, dir, nil)
 }
 
+// RefuseDamage refuses a log only for findings that lose or endanger events. Its message counts the
+// findings by severity and shows one of the worst.
+func TestRefuseDamage_BySeverity(t *testing.T) {
+	refuse := &migrationlog.Options{OnDamage: migrationlog.RefuseDamage}
+	dir, _, ends := smallLog(t)
+	harmless := func() {
+		for _, name := range []string{".DS_Store", firstSegment + "~"} {
+			require.NoError(t, os.WriteFile(segmentPath(dir, name), []byte(name), 0o600))
+		}
+		require.NoError(t, os.Remove(filepath.Join(dir, "MANIFEST")))
+		require.NoError(t, os.Remove(segmentPath(dir, "WATERMARK")))
+		flip(t, filepath.Join(dir, "snapshots", segment.Name(5)), 50)
+	}
+	harmless()
+	s := open(t, dir, refuse)
+	require.Len(t, s.Report().Damage, 5)
+	require.NoError(t, s.Close())
+
+	harmless()
+	flip(t, segmentPath(dir, firstSegment), 0) // the length prefix of the first frame
+	_, err := migrationlog.Open(dir, refuse)
+	require.ErrorIs(t, err, migrationlog.ErrDamaged)
+	require.ErrorContains(t, err, "events lost: 0")
+	require.ErrorContains(t, err, "Findings that lose events: 0, that endanger events: 1, harmless: 5. First of the worst: "+firstSegment+" at byte 0, 1 bytes: damaged length prefix")
+	flip(t, segmentPath(dir, firstSegment), ends[2]-1)
+	_, err = migrationlog.Open(dir, refuse)
+	require.ErrorContains(t, err, "events lost: 1")
+	require.ErrorContains(t, err, "Findings that lose events: 1, that endanger events: 1, harmless: 5. First of the worst: "+firstSegment+" at byte")
+	require.ErrorContains(t, err, "lost seq 3")
+}
+
 // D4: an unreadable manifest is never replaced by the manifest of a new log.
 func TestD4_NoNewLogOverAnother(t *testing.T) {
 	foreign := t.TempDir()

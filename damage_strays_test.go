@@ -12,28 +12,37 @@ import (
 
 	"migrationlog"
 	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
 )
 
-// Open moves a file away before tidwall/wal sees it, if tidwall/wal would delete segments because
-// of it.
+// Open moves a file away before tidwall/wal sees it, if tidwall/wal would take it for one of its own.
+// It leaves every other file where it is.
 func TestD4_StrayFilesAreSetAside(t *testing.T) {
 	dir, events, _ := smallLog(t)
-	for _, name := range []string{"00000000000000000003.START", "00000000000000000001.END", "00000000000000000000", "notes"} {
+	for _, name := range []string{"00000000000000000003.START", "00000000000000000001.END", "18446744073709551615"} {
 		require.NoError(t, os.WriteFile(segmentPath(dir, name), []byte(name), 0o600))
 	}
-	require.NoError(t, os.WriteFile(segmentPath(dir, "notes.json"), []byte("{}"), 0o600))
+	foreign := []string{".DS_Store", ".nfs0000000000000001", "x.swp", firstSegment + ".bak", firstSegment + "~", "00000000000000000000"}
+	for _, name := range foreign {
+		require.NoError(t, os.WriteFile(segmentPath(dir, name), []byte(name), 0o600))
+	}
 	s := open(t, dir, nil)
-	require.Len(t, s.Report().Damage, 5)
-	require.Len(t, s.Report().Quarantined, 5)
+	require.Len(t, s.Report().Damage, 3+len(foreign))
+	require.Len(t, s.Report().Quarantined, 3)
 	require.EqualValues(t, len(events), s.Report().FramesOK)
 	saved, err := os.ReadFile(filepath.Join(dir, "quarantine", "00000000000000000003.START"))
 	require.NoError(t, err)
 	require.Equal(t, "00000000000000000003.START", string(saved))
-	notes, err := os.ReadFile(filepath.Join(dir, "quarantine", "notes.json.1"))
-	require.NoError(t, err)
-	require.Equal(t, "{}", string(notes), "no report may replace it")
 	s = reopen(t, s, dir)
-	require.True(t, s.Report().Clean())
+	require.False(t, s.Report().Damaged())
+	require.Len(t, s.Report().Damage, len(foreign))
+	for _, name := range foreign {
+		b, err := os.ReadFile(segmentPath(dir, name))
+		require.NoError(t, err)
+		require.Equal(t, name, string(b))
+		require.NoError(t, os.Remove(segmentPath(dir, name)))
+	}
+	require.True(t, verify(t, dir).Clean())
 
 	// The stray may also be a hard link to a file in quarantine/.
 	require.NoError(t, s.Close())
@@ -79,6 +88,25 @@ func TestD4_StrayFileBesideAWriter(t *testing.T) {
 	require.GreaterOrEqual(t, s.Len(), acknowledged)
 }
 
+// D4: a foreign file that tidwall/wal ignores does not stop a running writer, and no one changes it.
+func TestD4_ForeignFileBesideAWriter(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	s := open(t, dir, &migrationlog.Options{SegmentSize: 200})
+	upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
+	for _, name := range []string{".DS_Store", ".nfs0000000000000001", "x.swp", firstSegment + ".bak", firstSegment + "~"} {
+		require.NoError(t, os.WriteFile(segmentPath(dir, name), []byte(name), 0o600))
+	}
+	for range 9 {
+		upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
+	}
+	require.Greater(t, len(segments(t, dir)), 2)
+	s = reopen(t, s, dir)
+	require.Equal(t, 10, s.Len())
+	require.Len(t, s.Report().Damage, 5)
+	require.False(t, s.Report().Damaged())
+	require.NoDirExists(t, filepath.Join(dir, "quarantine"))
+}
+
 // D3: files with wrong names hide no frame, and no number is used twice.
 func TestD3_SegmentsUnderWrongNames(t *testing.T) {
 	whole := filepath.Join(memDir(t), "log")
@@ -121,6 +149,17 @@ func TestD3_SegmentsUnderWrongNames(t *testing.T) {
 	_, err := migrationlog.Open(dir, nil)
 	require.ErrorIs(t, err, migrationlog.ErrNeedsRepair, "tidwall/wal would continue at 1000")
 	require.ErrorContains(t, err, "rename the segment to the seq of its first frame")
+	require.True(t, verify(t, dir).Damaged(), "readers report what Open refuses")
+
+	// The same with the only segment.
+	dir, _, _ = smallLog(t)
+	require.NoError(t, os.Rename(segmentPath(dir, firstSegment), segmentPath(dir, "00000000000000000100")))
+	_, err = migrationlog.Open(dir, nil)
+	require.ErrorIs(t, err, migrationlog.ErrNeedsRepair)
+	report := verify(t, dir)
+	require.Len(t, report.Damage, 1)
+	require.Equal(t, segment.EndangersEvents, report.Damage[0].Severity)
+	require.Contains(t, report.Damage[0].Reason, "rename the segment to the seq of its first frame")
 	require.Equal(t, before[names[0]], hashes(t, dir)[names[0]])
 }
 

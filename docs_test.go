@@ -135,8 +135,10 @@ func TestFormat_HexDump(t *testing.T) {
 }
 
 // Logs of format version 1 read as on the day when they were written: the same events, damage, and
-// rows.
+// rows. The keys severity, after_ms and before_ms of damage and the name of a missing segment are
+// newer than these files, so the comparison leaves them out.
 func TestGoldenLogs(t *testing.T) {
+	newer := regexp.MustCompile(`,"(severity|after_ms|before_ms)":("[^"]*"|\d+)|: segment \d+ is missing[^"]*`)
 	for _, name := range []string{"clean", "torn", "bitflip", "gap", "cut", "skipped"} {
 		dir := filepath.Join("testdata/golden/v1", name)
 		read := func(file string) string {
@@ -145,12 +147,12 @@ func TestGoldenLogs(t *testing.T) {
 			return string(b)
 		}
 		before := hashes(t, dir)
-		require.Equal(t, read("log.ndjson"), ndjson(t, filepath.Join(dir, "log")), name)
+		require.Equal(t, read("log.ndjson"), newer.ReplaceAllString(ndjson(t, filepath.Join(dir, "log")), ""), name)
 		report, err := verify(t, filepath.Join(dir, "log")).MarshalJSON()
 		require.NoError(t, err)
 		var want, got map[string]any
 		require.NoError(t, json.Unmarshal([]byte(read("verify.json")), &want))
-		require.NoError(t, json.Unmarshal(report, &got))
+		require.NoError(t, json.Unmarshal(newer.ReplaceAll(report, nil), &got))
 		for key, value := range want { // a later version may add keys
 			require.Equal(t, value, got[key], "%s: %s", name, key)
 		}

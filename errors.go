@@ -21,7 +21,7 @@ var (
 	// the failed write is unknown. To find out, close the store and open it again.
 	ErrFailed = eventlog.ErrFailed
 	// ErrDamaged is returned by Open, as a *DamagedError, if RefuseDamage was set and the log has
-	// damage other than a torn tail or a damaged snapshot. Open left the log as it was.
+	// damage that loses or endangers events. Open left the log as it was.
 	ErrDamaged = errors.New("log is damaged")
 	// ErrNeedsRepair is returned by Open if it cannot continue without risking that a sequence
 	// number is used twice: all segments are missing, the number in the last segment's name is
@@ -30,9 +30,9 @@ var (
 	// if no sequence number is left. Nothing was appended then, and reads continue: begin a new log
 	// in another directory.
 	ErrNeedsRepair = eventlog.ErrNeedsRepair
-	// ErrManifestLost is returned by Open if neither copy of the manifest can be read. Without the
-	// log's UUID no frame can be verified. Restore MANIFEST from a backup of this log, or
-	// copy the events into a new directory with `replay-tool salvage`.
+	// ErrManifestLost is returned by Open if neither copy of the manifest can be read, or if a copy
+	// belongs to another log. Without the log's UUID no frame can be verified. Restore MANIFEST from
+	// a backup of this log, or copy the events into a new directory with `replay-tool salvage`.
 	ErrManifestLost = segment.ErrManifestLost
 	// ErrNewerFormat is returned by Open if a newer version wrote the log's manifest or one of its
 	// frames. Use that version.
@@ -57,8 +57,15 @@ var (
 type DamagedError struct{ Report replay.Report }
 
 func (e *DamagedError) Error() string {
-	return fmt.Sprintf("%v: events lost: %d. The log was not changed. To open it without the lost events, use SkipDamage. First damage: %s",
-		ErrDamaged, e.Report.LostCount(), e.Report.Damage[0])
+	r := e.Report
+	worst := r.Damage[0]
+	for _, d := range r.Damage {
+		if d.Severity < worst.Severity {
+			worst = d
+		}
+	}
+	return fmt.Sprintf("%v: events lost: %d. The log was not changed. Findings that lose events: %d, that endanger events: %d, harmless: %d. First of the worst: %s. To open the log with all intact events, use SkipDamage",
+		ErrDamaged, r.LostCount(), r.CountFindings(segment.LosesEvents), r.CountFindings(segment.EndangersEvents), r.CountFindings(segment.Harmless), worst)
 }
 
 // Unwrap returns ErrDamaged.

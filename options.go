@@ -15,9 +15,10 @@ type DamagePolicy uint8
 const (
 	// SkipDamage opens the log with all intact events. Store.Report lists the damage.
 	SkipDamage DamagePolicy = iota
-	// RefuseDamage makes Open return a *DamagedError and leave the log unchanged. A torn tail does
-	// not count as damage, because a killed process leaves one, of a write that was not
-	// acknowledged. A damaged snapshot does not count either, because the log does not need it.
+	// RefuseDamage makes Open return a *DamagedError and leave the log unchanged if a finding loses
+	// or endangers events. A torn tail does neither, because a killed process leaves one, of a write
+	// that was not acknowledged. Foreign files, a damaged snapshot, and damage of one of two copies
+	// of MANIFEST or WATERMARK are harmless too.
 	RefuseDamage
 )
 

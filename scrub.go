@@ -37,9 +37,7 @@ func (s *Store) Scrub(ctx context.Context) (replay.Report, error) {
 	}
 	report := fold.Report()
 	report.TornTail = nil // it is a write in progress
-	for _, d := range report.Damage {
-		s.opts.Logger.Warn("migrationlog is damaged", "dir", s.dir, "damage", d.String())
-	}
+	s.logDamage(report)
 	return report, nil
 }
 

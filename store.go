@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 	"sync"
 	"sync/atomic"
 
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog"
+	"migrationlog/eventlog/segment"
 	"migrationlog/internal/groupcommit"
 	"migrationlog/internal/rebuild"
 	"migrationlog/projection"
@@ -66,9 +66,9 @@ type Stats struct {
 //   - ErrInvalid if dir is empty, or an option has an invalid value
 //   - fs.ErrNotExist if there is no log and MustExist is set
 //   - ErrLocked, as an *eventlog.LockedError, if another writer has the log open
-//   - ErrDamaged, as a *DamagedError, if the log has damage and OnDamage is RefuseDamage
+//   - ErrDamaged, as a *DamagedError, if a finding loses or endangers events and OnDamage is RefuseDamage
 //   - ErrNeedsRepair if the log must be repaired by hand first
-//   - ErrManifestLost if neither copy of the manifest can be read
+//   - ErrManifestLost if neither copy of the manifest can be used
 //   - ErrNewerFormat if a newer version wrote the manifest or a frame that Open reads
 //   - ErrIsWALDir if dir is the wal/ directory of a log
 func Open(dir string, opts *Options) (*Store, error) {
@@ -98,7 +98,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("read %s: %w", dir, err), recovery.Abandon())
 	}
 	report := fold.Report()
-	if o.OnDamage == RefuseDamage && slices.ContainsFunc(report.Damage, func(d replay.Damage) bool { return !d.OfSnapshot() }) {
+	if o.OnDamage == RefuseDamage && report.Damaged() {
 		return nil, errors.Join(&DamagedError{Report: report}, recovery.Abandon())
 	}
 	log, err := recovery.Finish(fold.Last())
@@ -117,13 +117,40 @@ func Open(dir string, opts *Options) (*Store, error) {
 	return s, nil
 }
 
+// maxLoggedDamage is the maximum number of findings of each severity that logDamage logs one by one.
+const maxLoggedDamage = 10
+
+// logDamage logs the findings of a report, the harmless ones as information and the others as
+// warnings. A damaged device can have thousands of them.
+func (s *Store) logDamage(r replay.Report) {
+	logged := map[segment.Severity]int{}
+	for _, d := range r.Damage {
+		if logged[d.Severity]++; logged[d.Severity] > maxLoggedDamage {
+			continue
+		}
+		if d.Severity == segment.Harmless {
+			s.opts.Logger.Info("migrationlog has a harmless finding", "dir", s.dir, "damage", d.String())
+		} else {
+			s.opts.Logger.Warn("migrationlog is damaged", "dir", s.dir, "severity", d.Severity.String(), "damage", d.String())
+		}
+	}
+	for _, severity := range []segment.Severity{segment.LosesEvents, segment.EndangersEvents, segment.Harmless} {
+		more := logged[severity] - maxLoggedDamage
+		switch {
+		case more <= 0:
+		case severity == segment.Harmless:
+			s.opts.Logger.Info("migrationlog has more harmless findings: run 'replay-tool verify' or see the report", "dir", s.dir, "more", more)
+		default:
+			s.opts.Logger.Warn("migrationlog has more damage: run 'replay-tool verify' or see the report", "dir", s.dir, "severity", severity.String(), "more", more)
+		}
+	}
+}
+
 // maxLoggedInDoubt is the maximum number of migrations in doubt that logReport logs by their ids.
 const maxLoggedInDoubt = 10
 
 func (s *Store) logReport() {
-	for _, d := range s.report.Damage {
-		s.opts.Logger.Warn("migrationlog is damaged", "dir", s.dir, "damage", d.String())
-	}
+	s.logDamage(s.report)
 	if d := s.report.TornTail; d != nil {
 		s.opts.Logger.Warn("migrationlog's last write was interrupted", "dir", s.dir, "damage", d.String())
 	}

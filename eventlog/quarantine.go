@@ -18,10 +18,7 @@ import (
 // cut or moved, and of each damaged segment. Next to each quarantined file is a report in JSON.
 const QuarantineDir = "quarantine"
 
-const (
-	reportSuffix = ".json"
-	maxNameBytes = 200 // file systems allow 255; the rest is for a number and the report's suffix
-)
+const reportSuffix = ".json"
 
 // quarantineReport is the content of the JSON report on a quarantined file.
 type quarantineReport struct {
@@ -77,7 +74,7 @@ func (r *Recovery) quarantine(name string, put func(to string) error, report qua
 	if err := makeDir(dir); err != nil {
 		return err
 	}
-	to, err := freeName(filepath.Join(dir, name[:min(len(name), maxNameBytes)]))
+	to, err := freeName(filepath.Join(dir, name))
 	if err != nil {
 		return err
 	}
@@ -150,6 +147,7 @@ func (r *Recovery) alreadyQuarantined(name string, damage []segment.Damage) (boo
 
 func sameDamage(a, b segment.Damage) bool {
 	a.DurableThrough, b.DurableThrough = 0, 0 // not in the report
+	a.Severity, b.Severity = 0, 0             // not in the report of an older version
 	return a == b
 }
 

@@ -36,16 +36,18 @@ type Options struct {
 // repairs it and returns the Log. The lock is held until Abandon, until Finish returns an error, or
 // until the Log is closed.
 type Recovery struct {
-	dir         string
-	opts        Options
-	lock        *heldLock
-	found       segment.Directory
-	snapshots   []segment.Snapshot
-	lastName    string // the highest segment name; tidwall/wal appends to that segment
-	scan        *segment.Scan
-	scanned     bool
-	damage      map[string][]segment.Damage // by segment name; without torn writes, and without damage of length 0
-	quarantined []string
+	dir           string
+	opts          Options
+	lock          *heldLock
+	found         segment.Directory
+	snapshots     []segment.Snapshot
+	toMove        []segment.Damage // files that Finish moves to quarantine/
+	movesSnapshot bool             // a snapshot is one of them
+	lastName      string           // the highest segment name; tidwall/wal appends to that segment
+	scan          *segment.Scan
+	scanned       bool
+	damage        map[string][]segment.Damage // by segment name; without torn writes, and without damage of length 0
+	quarantined   []string
 }
 
 // Begin locks the directory and inspects it. If there is no log, Begin creates one. It returns a
@@ -99,19 +101,24 @@ func (r *Recovery) inspect(fsys fs.FS) (err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	for _, d := range r.found.Strays {
+		if _, ok := segment.ParseName(filepath.Base(d.Segment)); ok { //mutant:segment-name-taken
+			return fmt.Errorf("%w: %s %s", ErrNeedsRepair, d.Segment, d.Reason)
+		}
+		if d.Severity != segment.Harmless { // a harmless file belongs to somebody else
+			r.toMove = append(r.toMove, d)
+		}
+	}
 	if len(names) == 0 { //mutant:segments-gone
 		return fmt.Errorf("%w: the manifest exists, but %s/ has no segments: is a volume not mounted, or a copy incomplete? (if the segments cannot be recovered, keep this directory and start a new log in another one)", ErrNeedsRepair, segment.WALDir)
 	}
 	r.lastName = names[len(names)-1]
-	for _, d := range r.found.Strays {
-		if _, ok := segment.ParseName(filepath.Base(d.Segment)); ok { //mutant:segment-name-taken
-			return fmt.Errorf("%w: %s has a segment's name but is not a regular file: replace it with the segment itself", ErrNeedsRepair, d.Segment)
-		}
-	}
 	var damaged []segment.Damage
 	r.snapshots, damaged = segment.ReadSnapshots(fsys, r.found.Manifest.UUID, false)
+	r.found.Strays = append(r.found.Strays, damaged...)
 	//mutant:damaged-snapshots-moved
-	r.found.Strays = append(r.found.Strays, damaged...) // Finish moves them to quarantine/
+	r.toMove = append(r.toMove, damaged...)
+	r.movesSnapshot = len(damaged) > 0
 	return nil
 }
 

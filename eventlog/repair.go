@@ -13,9 +13,9 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// repair prepares the directory for appending with tidwall/wal. It moves stray files away, cuts off
-// the torn write or the unused space after the last entry of the last segment, and makes that
-// segment durable. It does so even if the segment is damaged, but the damaged entries stay as they
+// repair prepares the directory for appending with tidwall/wal. It moves dangerous stray files
+// away, cuts off the torn write or the unused space after the last entry of the last segment, and
+// makes that segment durable. It does so even if the segment is damaged, but the damaged entries stay as they
 // are.
 //
 // For some lost events it is unknown whether they had been acknowledged. repair records their
@@ -38,7 +38,7 @@ func (r *Recovery) repair() error {
 	if err := r.raiseWatermark(); err != nil {
 		return err
 	}
-	for _, d := range r.found.Strays { //mutant:strays-moved
+	for _, d := range r.toMove { //mutant:strays-moved
 		if err := r.quarantineFile(d, moveFile); err != nil {
 			return err
 		}
@@ -147,8 +147,7 @@ func (r *Recovery) updateManifest() error {
 // the number in the watermark.
 func (r *Recovery) raiseWatermark() error {
 	through := r.scan.Losses().Through()
-	movesSnapshot := slices.ContainsFunc(r.found.Strays, segment.Damage.OfSnapshot)
-	if through <= r.found.Watermark || r.found.Manifest.Revision == 0 || !movesSnapshot && r.scan.Tail().Torn == 0 {
+	if through <= r.found.Watermark || r.found.Manifest.Revision == 0 || !r.movesSnapshot && r.scan.Tail().Torn == 0 {
 		return nil
 	}
 	return r.writeWatermark(through) //mutant:evidence-kept

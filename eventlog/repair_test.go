@@ -3,8 +3,10 @@ package eventlog
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -80,31 +82,37 @@ func TestRepair_TornTwice(t *testing.T) {
 	}
 }
 
-// A repair moves every file from wal/ that does not belong to the log. Files of the log and
-// directories stay.
+// A repair moves the files of wal/ that tidwall/wal would take for its own. All other files stay
+// where they are and do not change.
 func TestRepair_Strays(t *testing.T) {
 	dir := closedLog(t, 1, Options{})
-	strays := []string{
-		segment.Name(1) + ".END", segment.Name(1) + ".START", segment.Name(1) + ".new", "00000000000000000000", "99999999999999999999", "1", "LOCK", "x",
-	}
-	for _, name := range strays {
+	dangerous := []string{segment.Name(1) + ".END", segment.Name(1) + ".START", "18446744073709551615"}
+	for _, name := range dangerous {
 		put(t, []byte("of "+name), dir, "wal", name)
 	}
-	require.NoError(t, os.Symlink("nowhere", filepath.Join(dir, "wal", "link")))
-	for _, name := range []string{"MANIFEST.new", "WATERMARK.new", "directory/file"} {
+	link := segment.Name(2) + ".END"
+	require.NoError(t, os.Symlink("nowhere", filepath.Join(dir, "wal", link)))
+	for _, name := range []string{
+		"00000000000000000000", "99999999999999999999", segment.Name(1) + ".new", segment.Name(1) + ".bak", segment.Name(1) + "~",
+		"1", "LOCK", ".DS_Store", "x.swp", strings.Repeat("n", 255), "a\nb\xff", "MANIFEST.new", "WATERMARK.new", "directory/file", "../x",
+	} {
 		put(t, []byte("stays"), dir, "wal", name)
 	}
-	put(t, []byte("stays"), dir, "x")
+	require.NoError(t, os.Symlink("nowhere", filepath.Join(dir, "wal", "link")))
+	before := tree(t, dir)
 	saved := repaired(t, dir, Options{})
-	require.Len(t, saved, len(strays)+1)
-	for _, name := range strays {
+	require.Len(t, saved, len(dangerous)+1)
+	for _, name := range dangerous {
 		require.Equal(t, "of "+name, string(read(t, dir, QuarantineDir, name)))
+		delete(before, "wal/"+name)
 	}
-	target, err := os.Readlink(filepath.Join(dir, QuarantineDir, "link"))
+	target, err := os.Readlink(filepath.Join(dir, QuarantineDir, link))
 	require.NoError(t, err)
 	require.Equal(t, "nowhere", target)
-	require.Equal(t, []string{segment.Name(1), "MANIFEST", "MANIFEST.new", "WATERMARK", "WATERMARK.new", "directory"}, names(t, filepath.Join(dir, "wal")))
-	require.Equal(t, "stays", string(read(t, dir, "x")), "a repair ignores files outside wal/")
+	delete(before, "wal/"+link)
+	after := tree(t, dir)
+	maps.DeleteFunc(after, func(name, _ string) bool { return strings.HasPrefix(name, QuarantineDir) })
+	require.Equal(t, before, after)
 }
 
 // A repair moves a snapshot to quarantine/ if it is damaged, or if its frame is beyond the end of

@@ -105,3 +105,43 @@ func TestD10_RotationWithoutTheLock(t *testing.T) {
 	require.ErrorContains(t, log.rotate(), "another writer may own the log")
 	require.Equal(t, before, segments())
 }
+
+// segment.Strays has the same opinion as tidwall/wal on which names belong to it. tidwall/wal makes
+// segment 1 only if it takes no file in the directory for a segment.
+func TestStrays_AgreeWithWAL(t *testing.T) {
+	taken := 0
+	for _, name := range []string{
+		"00000000000000000005", "00000000000000000005.START", "00000000000000000005.END", "18446744073709551615",
+		"00000000000000000000", "99999999999999999999", "00000000000000000000.END", "00000000000000000005.START.END",
+		"00000000000000000005.end", "00000000000000000005.bak", "00000000000000000005~", "5.END", "0000000000000000000x", ".DS_Store",
+	} {
+		dir := t.TempDir()
+		wal := filepath.Join(dir, segment.WALDir)
+		put(t, nil, wal, name)
+		strays, err := segment.Strays(os.DirFS(dir))
+		require.NoError(t, err)
+		_, isSegment := segment.ParseName(name)
+		dangerous := isSegment || strays[0].Severity == segment.EndangersEvents
+		a, err := openAppender(wal, 0)
+		if err == nil {
+			require.NoError(t, a.close())
+		}
+		_, err = os.Stat(filepath.Join(wal, segment.Name(1)))
+		require.Equal(t, dangerous, os.IsNotExist(err), name)
+		if dangerous {
+			taken++
+		}
+	}
+	require.Equal(t, 4, taken)
+}
+
+// A symbolic link to the only segment is not taken for a log without segments.
+func TestBegin_OnlySegmentIsASymlink(t *testing.T) {
+	dir := closedLog(t, 1, Options{})
+	elsewhere := filepath.Join(dir, "elsewhere")
+	require.NoError(t, os.Rename(segmentPath(dir, 1), elsewhere))
+	require.NoError(t, os.Symlink(elsewhere, segmentPath(dir, 1)))
+	_, err := Begin(dir, Options{})
+	require.ErrorIs(t, err, ErrNeedsRepair)
+	require.ErrorContains(t, err, "wal/"+segment.Name(1)+" has a segment's name but is not a regular file")
+}

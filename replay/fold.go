@@ -13,6 +13,9 @@ type Fold struct {
 	report    Report
 	losses    segment.Losses
 	snapshots []segment.Snapshot
+
+	lastMS uint64 // wall clock of the last intact event
+	closed int    // the damage in report.Damage before this index has its BeforeMS
 }
 
 // NewFold returns an empty fold for the log with this directory. If the last frame of a snapshot is
@@ -30,6 +33,7 @@ func (f *Fold) Add(r Record) {
 		f.AddDamage(*r.Damage)
 		return
 	}
+	f.closeDamage(r.WallMS())
 	f.Count(r.Seq, r.frameID(), 1)
 	f.losses.RaiseDurable(r.DurableThrough)
 	if r.Unknown != nil {
@@ -43,6 +47,16 @@ func (f *Fold) Add(r Record) {
 			f.adoptSnapshot(s)
 		}
 	}
+}
+
+// closeDamage sets the wall clock of the next intact event in the damage before it.
+func (f *Fold) closeDamage(wallMS uint64) {
+	for ; f.closed < len(f.report.Damage); f.closed++ {
+		if d := &f.report.Damage[f.closed]; d.InSegment() {
+			d.BeforeMS = wallMS
+		}
+	}
+	f.lastMS = wallMS
 }
 
 // Count adds the intact frames from firstSeq to last to the report. It does not change the view.
@@ -75,7 +89,7 @@ func (f *Fold) adoptSnapshot(s segment.Snapshot) {
 			return
 		}
 		f.AddDamage(Damage{
-			Segment: segment.SnapshotDir + "/" + s.Name(), Length: s.SizeBytes(),
+			Segment: segment.SnapshotDir + "/" + s.Name(), Length: s.SizeBytes(), Severity: segment.EndangersEvents,
 			Reason: "its rows differ from those of the frames before it: a segment or the snapshot is from another copy of this log. The snapshot's rows are used. Check the migrations, or restore the log and its snapshots from one backup",
 		})
 	}
@@ -101,9 +115,13 @@ func Restore(s segment.Snapshot) (*projection.View, error) {
 	return projection.Restore(s.Last.Seq, s.Body)
 }
 
-// AddDamage adds the next damage of the log to the report and to the view.
+// AddDamage adds the next damage of the log to the report and to the view. It sets the times of
+// damage in segments. If the caller folds the frames itself, the times are not known.
 func (f *Fold) AddDamage(d Damage) {
 	f.losses.RaiseDurable(d.DurableThrough)
+	if d.InSegment() {
+		d.AfterMS = f.lastMS
+	}
 	if d.Torn {
 		f.report.TornTail = &d
 		return

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
 )
 
 // These types are the lines of NDJSON, one record each. docs/TOOL.md describes them.
@@ -135,11 +136,15 @@ func (r *Record) UnmarshalJSON(line []byte) error {
 		r.Unknown = &checkpoint.UnknownKindError{Kind: l.KindCode, MigrationID: l.MigrationID, TimestampMS: l.TSMS}
 		return nil
 	case KindDamage:
-		var l damageLine
+		var l struct {
+			damageLine
+			Severity segment.Severity `json:"severity,omitempty"` // an older version writes none
+		}
 		if err := strict(line, &l); err != nil {
 			return err
 		}
 		r.Damage = &l.Damage
+		r.Damage.Severity = l.Severity
 		return nil
 	case "":
 		return errors.New(`no "kind"`)

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
 	"migrationlog/replay"
 )
 
@@ -23,8 +24,8 @@ func records(t testing.TB) map[string]replay.Record {
 		"abort":               {Seq: most, Event: checkpoint.Aborted{MigrationID: idB, TimestampMS: 7}},
 		"unknown":             {Seq: 5, Unknown: unknown(idC, most)},
 		"unknown, and zeros":  {Unknown: &checkpoint.UnknownKindError{}},
-		"damage":              {Damage: &replay.Damage{FirstSeq: 1, LastSeq: most, Segment: "00000000000000000001", Offset: 9, Length: math.MaxInt64, Reason: "overwritten with zeros"}},
-		"damage, no seq lost": {Damage: &replay.Damage{Segment: "wal/\"odd\" name", Reason: "not a file of this log"}},
+		"damage":              {Damage: &replay.Damage{FirstSeq: 1, LastSeq: most, Segment: "00000000000000000001", Offset: 9, Length: math.MaxInt64, Reason: "overwritten with zeros", AfterMS: 1, BeforeMS: most}},
+		"damage, no seq lost": {Damage: &replay.Damage{Segment: "wal/\"odd\" name", Reason: "not a file of this log", Severity: segment.Harmless}},
 		"a torn tail":         {Damage: &replay.Damage{FirstSeq: 4, LastSeq: 4, Segment: "s", Offset: 1, Length: 2, Torn: true, Reason: "the last write is not whole"}},
 	}
 	for _, p := range []checkpoint.Payload{
@@ -190,6 +191,7 @@ func lines() map[string]object {
 		"damage": {
 			{"kind", `"damage"`, false}, {"first_seq", "0", false}, {"last_seq", "0", false}, {"segment", `"s"`, false},
 			{"offset", "0", false}, {"length", "0", false}, {"reason", `""`, false}, {"torn", "true", true},
+			{"severity", `"harmless"`, true}, {"after_ms", "1", true}, {"before_ms", "1", true},
 		},
 	}
 }
@@ -278,8 +280,8 @@ func TestNDJSON_Values(t *testing.T) {
 		"seq": numbers, "attempt": small, "ts_ms": numbers, "crc32c": small, "kind_code": numbers, "first_seq": numbers, "last_seq": numbers,
 		"vshard_id": small, "source_node": numbers, "target_node": numbers, "source_group": numbers, "write_pause_budget_us": numbers,
 		"wall_ns": numbers, "logical": small, "new_leader_node_id": numbers, "group_id": numbers, "peer_id": numbers,
-		"offset": signed, "length": signed,
-		"reason": texts, "segment": texts, "torn": flags, "target_is_voter": flags,
+		"offset": signed, "length": signed, "after_ms": numbers, "before_ms": numbers,
+		"reason": texts, "segment": texts, "severity": texts, "torn": flags, "target_is_voter": flags,
 		"kind": names, "phase": names,
 		"migration_id":   append([]string{`""`, `"0a"`, `"0a000000-0000-0000-0000-00000000000g"`, `"0a000000-0000-0000-0000-0000000000000"`, `"0a000000000-0000-0000-0000-00000000000"`}, texts...),
 		"payload":        objects,

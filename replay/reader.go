@@ -2,6 +2,7 @@ package replay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"iter"
@@ -151,17 +152,32 @@ func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
 	return fold, nil
 }
 
-// Snapshot returns the view of the newest intact snapshot, or fs.ErrNotExist if there is none. It
-// is returned even if the log has lost the snapshot's last event. Open ignores such a snapshot.
-// This method is for manual recovery.
+// ErrSnapshotsDamaged is returned by Reader.Snapshot if the log has snapshots and none of them is
+// intact.
+var ErrSnapshotsDamaged = errors.New("no snapshot is intact")
+
+// Snapshot returns the view of the newest intact snapshot. It returns fs.ErrNotExist if the log has
+// no snapshot, and ErrSnapshotsDamaged if every snapshot is damaged or cannot be read. The view is
+// returned even if the log has lost the snapshot's last event. Open ignores such a snapshot. This
+// method is for manual recovery.
 func (r *Reader) Snapshot() (*projection.View, error) {
-	snapshots, _ := segment.ReadSnapshots(r.fsys, r.dir.Manifest.UUID, false)
+	snapshots, damaged := segment.ReadSnapshots(r.fsys, r.dir.Manifest.UUID, false)
 	for _, s := range snapshots {
 		if view, err := Restore(s); err == nil {
 			return view, nil
 		}
 	}
-	return nil, fmt.Errorf("no intact snapshot in %s/ (verify lists the damaged ones): %w", segment.SnapshotDir, fs.ErrNotExist)
+	names, err := segment.SnapshotNames(r.fsys)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(names) == 0:
+		return nil, fmt.Errorf("%s/ has no snapshot: %w", segment.SnapshotDir, fs.ErrNotExist)
+	case len(damaged) > 0:
+		return nil, fmt.Errorf("%w: the newest damaged one is %s. Show the rows of the log with 'replay-tool state' without --snapshot", ErrSnapshotsDamaged, damaged[0])
+	}
+	return nil, fmt.Errorf("%w: %s/%s cannot be read, or a newer version wrote it. Show the rows of the log with 'replay-tool state' without --snapshot",
+		ErrSnapshotsDamaged, segment.SnapshotDir, names[0])
 }
 
 // Verify reads every frame and every snapshot of the log, and reports all damage. It returns an I/O

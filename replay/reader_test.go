@@ -256,7 +256,11 @@ func TestReader_Snapshot(t *testing.T) {
 		}
 		view, err := openFS(t, fsys).Snapshot()
 		if tc.rows < 0 {
-			require.ErrorIs(t, err, fs.ErrNotExist, name)
+			want := replay.ErrSnapshotsDamaged
+			if _, ok := tc.files[path(2)]; !ok {
+				want = fs.ErrNotExist
+			}
+			require.ErrorIs(t, err, want, name)
 			require.ErrorContains(t, err, "snapshots/", name)
 			continue
 		}

@@ -44,7 +44,7 @@ func Decode(item segment.Item) Record {
 		r.Seq, r.PrevSeq = 0, 0
 		r.Damage = &Damage{
 			Segment: f.Segment, Offset: f.Offset, Length: f.Length(),
-			FirstSeq: f.Seq, LastSeq: f.Seq, Reason: "not an event: " + err.Error(),
+			FirstSeq: f.Seq, LastSeq: f.Seq, Reason: "not an event: " + err.Error(), Severity: segment.LosesEvents,
 		}
 	}
 	return r

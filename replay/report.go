@@ -73,9 +73,24 @@ func CountSeqs(ranges []SeqRange) (n uint64) {
 	return n
 }
 
-// Clean reports whether there is neither damage nor a torn tail. The report of an Open that started
-// from a snapshot covers the part before the snapshot only if the first segment is missing (see
-// SnapshotSeq).
+// CountFindings returns the number of findings in Damage with this severity. The torn tail is not
+// one of them.
+func (r Report) CountFindings(s segment.Severity) (n int) {
+	for _, d := range r.Damage {
+		if d.Severity == s {
+			n++
+		}
+	}
+	return n
+}
+
+// Damaged reports whether a finding loses or endangers events. Harmless findings and a torn tail do
+// not count.
+func (r Report) Damaged() bool { return r.CountFindings(segment.Harmless) < len(r.Damage) }
+
+// Clean reports whether there is no finding at all, also no harmless one, and no torn tail. The
+// report of an Open that started from a snapshot covers the part before the snapshot only if the
+// first segment is missing (see SnapshotSeq).
 func (r Report) Clean() bool { return len(r.Damage) == 0 && r.TornTail == nil }
 
 // MarshalJSON returns the report with empty lists as [].

@@ -109,7 +109,7 @@ func TestReport_JSON(t *testing.T) {
 		FirstSeq: 1, LastSeq: 9, FramesOK: 6,
 		Lost:             []replay.SeqRange{{First: 4, Last: 5}, {First: 8, Last: 8}},
 		AcknowledgedLost: []replay.SeqRange{{First: 4, Last: 5}},
-		Damage:           []replay.Damage{{FirstSeq: 4, LastSeq: 5, Segment: "s", Offset: 6, Length: 7, Reason: "zeros", DurableThrough: 3}},
+		Damage:           []replay.Damage{{FirstSeq: 4, LastSeq: 5, Segment: "s", Offset: 6, Length: 7, Reason: "zeros", Severity: segment.EndangersEvents, AfterMS: 1, DurableThrough: 3}},
 		TornTail:         &replay.Damage{FirstSeq: 10, LastSeq: 10, Segment: "s", Offset: 8, Length: 9, Reason: "cut", Torn: true},
 		InDoubt:          []checkpoint.MigrationID{idA},
 		Quarantined:      []string{"quarantine/s"},
@@ -120,8 +120,8 @@ func TestReport_JSON(t *testing.T) {
 	require.NoError(t, json.Unmarshal(b, &got))
 	require.Equal(t, []any{[]any{4.0, 5.0}, []any{8.0, 8.0}}, got["lost"])
 	require.Equal(t, []any{[]any{4.0, 5.0}}, got["acknowledged_lost"])
-	require.Equal(t, []any{map[string]any{"first_seq": 4.0, "last_seq": 5.0, "segment": "s", "offset": 6.0, "length": 7.0, "reason": "zeros"}}, got["damage"])
-	require.Equal(t, map[string]any{"first_seq": 10.0, "last_seq": 10.0, "segment": "s", "offset": 8.0, "length": 9.0, "reason": "cut", "torn": true}, got["torn_tail"])
+	require.Equal(t, []any{map[string]any{"first_seq": 4.0, "last_seq": 5.0, "segment": "s", "offset": 6.0, "length": 7.0, "reason": "zeros", "severity": "endangers events", "after_ms": 1.0}}, got["damage"])
+	require.Equal(t, map[string]any{"first_seq": 10.0, "last_seq": 10.0, "segment": "s", "offset": 8.0, "length": 9.0, "reason": "cut", "severity": "loses events", "torn": true}, got["torn_tail"])
 	require.Equal(t, []any{idA.String()}, got["in_doubt"])
 	require.Equal(t, []any{"quarantine/s"}, got["quarantined"])
 
@@ -147,6 +147,49 @@ func TestCountSeqs(t *testing.T) {
 	} {
 		require.Equal(t, tc.want, replay.CountSeqs(tc.ranges), "%v", tc.ranges)
 		require.Equal(t, tc.want, replay.Report{Lost: tc.ranges}.LostCount(), "%v", tc.ranges)
+	}
+}
+
+// Harmless findings and a torn tail do not count as damaged.
+func TestReport_Damaged(t *testing.T) {
+	harmless := replay.Damage{Severity: segment.Harmless}
+	require.False(t, replay.Report{}.Damaged())
+	require.False(t, replay.Report{Damage: []replay.Damage{harmless, harmless}, TornTail: &replay.Damage{}}.Damaged())
+	for _, severity := range []segment.Severity{segment.LosesEvents, segment.EndangersEvents} {
+		r := replay.Report{Damage: []replay.Damage{harmless, {Severity: severity}, harmless}}
+		require.True(t, r.Damaged())
+		require.Equal(t, 1, r.CountFindings(severity))
+		require.Equal(t, 2, r.CountFindings(segment.Harmless))
+	}
+}
+
+// Damage in a segment has the wall clocks of its neighbors, even if the clock went backwards. Damage
+// of other files has none.
+func TestReport_Times(t *testing.T) {
+	fsys := logOf(t, []any{unknown(idA, 30), unknown(idA, 40), unknown(idA, 20), unknown(idA, 10), unknown(idA, 50)})
+	file := fsys["wal/00000000000000000001"]
+	file.Data = file.Data[:len(file.Data)-1]
+	reader := openFS(t, fsys)
+	offsets := map[uint64]int64{}
+	for r, err := range reader.Records(t.Context(), replay.Query{}) {
+		require.NoError(t, err)
+		offsets[r.Seq] = r.Offset
+	}
+	fsys["wal/x"] = &fstest.MapFile{}
+	for _, tc := range []struct {
+		flipped                  uint64
+		after, before, tornAfter uint64
+	}{{1, 0, 40, 10}, {2, 30, 20, 10}, {4, 20, 0, 20}} {
+		file.Data[offsets[tc.flipped]+20] ^= 1
+		report, err := openFS(t, fsys).Verify(t.Context())
+		require.NoError(t, err)
+		file.Data[offsets[tc.flipped]+20] ^= 1
+		require.Len(t, report.Damage, 2)
+		require.Zero(t, report.Damage[0].AfterMS+report.Damage[0].BeforeMS, "of a foreign file")
+		require.Equal(t, tc.after, report.Damage[1].AfterMS)
+		require.Equal(t, tc.before, report.Damage[1].BeforeMS)
+		require.Equal(t, tc.tornAfter, report.TornTail.AfterMS)
+		require.Zero(t, report.TornTail.BeforeMS)
 	}
 }
 

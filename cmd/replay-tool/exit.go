@@ -20,6 +20,7 @@ const (
 	exitLocked      = 5
 	exitNoMatch     = 6
 	exitNewerFormat = 8
+	exitHarmless    = 9
 	exitInterrupted = 130
 )
 
@@ -43,12 +44,14 @@ type silentExit struct{ code int }
 
 func (silentExit) Error() string { return "the command has already printed its result" }
 
-// reportExit returns nil if the log is clean. Otherwise it returns the silentExit for its damage or
-// torn tail.
+// reportExit returns nil if the log is clean. Otherwise it returns the silentExit for its worst
+// finding. A torn tail ranks below a harmless finding, because every kill of a writer may leave one.
 func reportExit(r replay.Report) error {
 	switch {
-	case len(r.Damage) > 0:
+	case r.Damaged():
 		return silentExit{exitDamage}
+	case len(r.Damage) > 0:
+		return silentExit{exitHarmless}
 	case r.TornTail != nil:
 		return silentExit{exitTornTail}
 	}
@@ -85,7 +88,8 @@ func exitCode(err error) int {
 	case errors.Is(err, migrationlog.ErrNewerFormat):
 		return exitNewerFormat
 	case errors.Is(err, errMatchMayBeLost), errors.Is(err, migrationlog.ErrManifestLost), errors.Is(err, migrationlog.ErrDamaged),
-		errors.Is(err, migrationlog.ErrNeedsRepair), errors.Is(err, segment.ErrUnidentified):
+		errors.Is(err, migrationlog.ErrNeedsRepair), errors.Is(err, segment.ErrUnidentified),
+		errors.Is(err, replay.ErrSnapshotsDamaged):
 		return exitDamage
 	case errors.Is(err, errNoMatch):
 		return exitNoMatch

@@ -16,6 +16,7 @@ import (
 
 	"migrationlog"
 	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
 	"migrationlog/replay"
 )
 
@@ -68,7 +69,7 @@ type importer struct {
 	Duplicates uint64 `json:"duplicates"`
 	Differs    uint64 `json:"differs"` // duplicates with another payload
 	Absent     uint64 `json:"absent"`  // aborts and removals of migrations without a row, which append nothing
-	Damage     uint64 `json:"damage"`  // damage lines: damaged places of the source log, except torn tails
+	Damage     uint64 `json:"damage"`  // damage lines: damaged places of the source log, except torn tails and harmless findings
 }
 
 func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) error {
@@ -275,7 +276,7 @@ func (m *importer) read(line []byte) (checkpoint.Event, error) {
 		return nil, usageError{err}
 	}
 	if r.Damage != nil {
-		if !r.Damage.Torn { // a torn write loses no event
+		if !r.Damage.Torn && r.Damage.Severity != segment.Harmless { // a torn write loses no event
 			m.Damage++
 		}
 		return nil, nil

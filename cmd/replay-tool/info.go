@@ -151,11 +151,13 @@ func (t *tool) infoText(s infoScreen) {
 		fmt.Fprintf(w, "writer     process %s has the log open, or was killed while it had\n", s.LockNamesPID)
 	}
 	switch {
-	case len(r.Damage) > 0:
+	case r.Damaged():
 		fmt.Fprintf(w, "health     DAMAGED in %s: %s lost, %s in doubt%s\n",
-			count(len(r.Damage), "place"), count(r.LostCount(), "event"), count(len(r.InDoubt), "migration"), unnamedInDoubt(r))
+			count(len(r.Damage)-r.CountFindings(segment.Harmless), "place"), count(r.LostCount(), "event"), count(len(r.InDoubt), "migration"), unnamedInDoubt(r))
 	case r.TornTail != nil:
 		fmt.Fprintf(w, "health     torn tail, %d bytes: %s\n", r.TornTail.Length, tornExplanation)
+	case len(r.Damage) > 0:
+		fmt.Fprintf(w, "health     no event lost or endangered, %s\n", count(len(r.Damage), "harmless finding"))
 	default:
 		fmt.Fprintf(w, "health     clean\n")
 	}

@@ -57,8 +57,8 @@ Exit codes:
   0  clean                   5  another writer has the log open
   1  I/O error               6  nothing matched
   2  wrong usage or input    8  the log is in a newer format
-  3  the log is damaged      130  interrupted
-  4  only a torn tail`,
+  3  the log is damaged      9  only harmless findings, such as a foreign file
+  4  only a torn tail        130  interrupted`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.ArbitraryArgs,

@@ -11,6 +11,7 @@ import (
 	"unicode"
 
 	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
 	"migrationlog/projection"
 	"migrationlog/replay"
 )
@@ -198,10 +199,30 @@ func compensationDetail(c checkpoint.Compensation) string {
 // tornExplanation follows the position of a torn tail in the messages of several commands.
 const tornExplanation = "an interrupted write. If the disk kept all synced data, it was never acknowledged"
 
+// maxShownFindings is the maximum number of findings of each severity that reportFindings prints. A
+// damaged device can have thousands of them.
+const maxShownFindings = 10
+
+// findingText returns the line that describes a finding.
+func findingText(d replay.Damage) string {
+	if d.Severity == segment.Harmless {
+		return "harmless: " + d.String()
+	}
+	return "damage: " + d.String()
+}
+
 // reportFindings prints the damage, the torn tail and the doubts of a report to stderr.
 func (t *tool) reportFindings(r replay.Report) {
+	shown := map[segment.Severity]int{}
 	for _, d := range r.Damage {
-		t.statusf("damage: %s", d)
+		if shown[d.Severity]++; shown[d.Severity] <= maxShownFindings {
+			t.statusf("%s", findingText(d))
+		}
+	}
+	for _, severity := range []segment.Severity{segment.LosesEvents, segment.EndangersEvents, segment.Harmless} {
+		if more := shown[severity] - maxShownFindings; more > 0 {
+			t.statusf("%s more: %s. To list all, run 'replay-tool verify'", count(more, "finding"), severity)
+		}
 	}
 	if r.TornTail != nil {
 		t.statusf("%s (%s)", r.TornTail, tornExplanation)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"migrationlog/eventlog/segment"
 	"migrationlog/replay"
 )
 
@@ -51,7 +52,7 @@ func (t *tool) verifyText(r replay.Report) {
 		fmt.Fprintf(w, "%d of them have a kind of event that only a newer version knows\n", r.UnknownKinds)
 	}
 	for _, d := range r.Damage {
-		fmt.Fprintf(w, "damage: %s\n", d)
+		fmt.Fprintln(w, findingText(d))
 	}
 	if r.TornTail != nil {
 		fmt.Fprintf(w, "%s\n", r.TornTail)
@@ -68,18 +69,28 @@ func (t *tool) verifyText(r replay.Report) {
 	if r.UnnamedInDoubt {
 		fmt.Fprintln(w, "in doubt: any migration without a row (a lost event may have been its only one, or its last)")
 	}
+	fmt.Fprintf(w, "verdict: %s\n", verdict(r))
+}
+
+// verdict returns the text after "verdict: ".
+func verdict(r replay.Report) string {
 	switch {
-	case len(r.Damage) > 0 && r.UnnamedInDoubt && len(r.InDoubt) == 0:
-		fmt.Fprintln(w, "verdict: damaged. No row is in doubt, but the log may have lost events of migrations without a row. Compare the log with the cluster once. This message remains even after that")
-	case len(r.Damage) > 0 && len(r.InDoubt) > 0:
-		fmt.Fprintln(w, "verdict: damaged. Ask the cluster for the true state of each migration in doubt, and write it to the log (see 'replay-tool import --help')")
+	case r.Damaged() && r.UnnamedInDoubt && len(r.InDoubt) == 0:
+		return "damaged. No row is in doubt, but the log may have lost events of migrations without a row. Compare the log with the cluster once. This message remains even after that"
+	case r.Damaged() && len(r.InDoubt) > 0:
+		return "damaged. Ask the cluster for the true state of each migration in doubt, and write it to the log (see 'replay-tool import --help')"
+	case r.CountFindings(segment.LosesEvents) > 0:
+		return "damaged. No row is lost and no migration is in doubt"
+	case r.Damaged():
+		return "damaged. No event is lost, but the damage can lead to a loss or hide one. Copy the directory, and correct the damage before a writer opens the log"
+	case len(r.Damage) > 0 && r.TornTail != nil:
+		return fmt.Sprintf("no event is lost or endangered: the findings are harmless, and the torn tail is %s. The next writer repairs it", tornExplanation)
 	case len(r.Damage) > 0:
-		fmt.Fprintln(w, "verdict: damaged. No row is lost and no migration is in doubt")
+		return "no event is lost or endangered: all findings are harmless"
 	case r.TornTail != nil:
-		fmt.Fprintf(w, "verdict: torn tail, %s. The next writer repairs it\n", tornExplanation)
-	default:
-		fmt.Fprintln(w, "verdict: clean")
+		return fmt.Sprintf("torn tail, %s. The next writer repairs it", tornExplanation)
 	}
+	return "clean"
 }
 
 // suggestSnapshot prints how to show the newest snapshot if the log has lost the snapshot's last

@@ -1,6 +1,7 @@
 package segment_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -52,9 +53,6 @@ func undamagedLogs() map[string]damageCase {
 		"one empty":       {map[uint64][]byte{1: {}}, nil, nil, 1},
 		"unused space":    {map[uint64][]byte{1: append(slices.Clone(one), make([]byte, 4096)...)}, seqs(1, 5), nil, 6},
 		"cut on boundary": {map[uint64][]byte{1: entries(1, 3)}, seqs(1, 3), nil, 4},
-		"renamed to a higher number": {
-			map[uint64][]byte{1: one, 9: entries(6, 7)}, seqs(1, 7), nil, 8,
-		},
 		"empty segment with too low a name": {
 			map[uint64][]byte{1: one, 3: {}}, seqs(1, 5), nil, 6,
 		},
@@ -67,7 +65,7 @@ func damagedInPlace() map[string]damageCase {
 	return map[string]damageCase{
 		"length prefix": {
 			map[uint64][]byte{1: with(one, func(b []byte) { b[at(3)] ^= 0x40 })}, seqs(1, 5),
-			[]segment.Damage{{Segment: name1, Offset: int64(at(3)), Length: 1, Reason: "damaged length prefix or stray bytes"}}, 6,
+			[]segment.Damage{{Segment: name1, Offset: int64(at(3)), Length: 1, Reason: "damaged length prefix or stray bytes", Severity: segment.EndangersEvents}}, 6,
 		},
 		"body": {
 			map[uint64][]byte{1: with(one, func(b []byte) { b[at(3)-1] ^= 1 })}, seqs(1, 1, 3, 5),
@@ -122,7 +120,7 @@ func damagedBySize() map[string]damageCase {
 	return map[string]damageCase{
 		"bytes inserted": {
 			map[uint64][]byte{1: slices.Insert(slices.Clone(one), at(3), []byte("stray")...)}, seqs(1, 5),
-			[]segment.Damage{{Segment: name1, Offset: int64(at(3)), Length: 5, Reason: "damaged length prefix or stray bytes"}}, 6,
+			[]segment.Damage{{Segment: name1, Offset: int64(at(3)), Length: 5, Reason: "damaged length prefix or stray bytes", Severity: segment.EndangersEvents}}, 6,
 		},
 		"frame removed": {
 			map[uint64][]byte{1: slices.Delete(slices.Clone(one), at(3), at(4))}, seqs(1, 2, 4, 5),
@@ -130,7 +128,7 @@ func damagedBySize() map[string]damageCase {
 		},
 		"length prefix removed": {
 			map[uint64][]byte{1: slices.Delete(slices.Clone(one), at(4), at(4)+1)}, seqs(1, 5),
-			[]segment.Damage{{Segment: name1, Offset: int64(at(4)), Reason: "length prefix missing"}}, 6,
+			[]segment.Damage{{Segment: name1, Offset: int64(at(4)), Reason: "length prefix missing", Severity: segment.EndangersEvents}}, 6,
 		},
 	}
 }
@@ -143,13 +141,13 @@ func damagedAtTheEnd() map[string]damageCase {
 	return map[string]damageCase{
 		"torn": {
 			map[uint64][]byte{1: one[:at(6)-3]}, seqs(1, 4),
-			[]segment.Damage{{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: int64(at(6) - at(5) - 3), DurableThrough: 4, Torn: true, Reason: "the last write is not whole"}}, 5,
+			[]segment.Damage{{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: int64(at(6) - at(5) - 3), DurableThrough: 4, Torn: true, Reason: "the last write is not whole", Severity: segment.Harmless}}, 5,
 		},
 		"damage, then torn": {
 			map[uint64][]byte{1: with(one[:at(6)-3], func(b []byte) { b[at(4)+20] ^= 1 })}, seqs(1, 3),
 			[]segment.Damage{
 				{FirstSeq: 4, LastSeq: 4, Segment: name1, Offset: int64(at(4)), Length: int64(at(5) - at(4)), Reason: "header does not match its CRC32C"},
-				{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: int64(at(6) - at(5) - 3), DurableThrough: 4, Torn: true, Reason: "the last write is not whole"},
+				{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: int64(at(6) - at(5) - 3), DurableThrough: 4, Torn: true, Reason: "the last write is not whole", Severity: segment.Harmless},
 			}, 5,
 		},
 		"intact header after a damaged one, body cut": {
@@ -178,17 +176,17 @@ func misplacedFrames() map[string]damageCase {
 		"two frames swapped": {
 			map[uint64][]byte{1: slices.Concat(entries(1, 1), entries(4, 4), entries(3, 3), entries(2, 2), entries(5, 5))}, seqs(1, 5),
 			[]segment.Damage{
-				{Segment: name1, Offset: int64(len(entries(1, 1)) + len(entries(4, 4))), Length: int64(len(entries(3, 3))), Reason: "misplaced frame, seq 3"},
-				{Segment: name1, Offset: int64(len(entries(1, 1))), Length: int64(len(entries(4, 4))), Reason: "misplaced frame, seq 4"},
+				{Segment: name1, Offset: int64(len(entries(1, 1)) + len(entries(4, 4))), Length: int64(len(entries(3, 3))), Reason: "misplaced frame, seq 3", Severity: segment.EndangersEvents},
+				{Segment: name1, Offset: int64(len(entries(1, 1))), Length: int64(len(entries(4, 4))), Reason: "misplaced frame, seq 4", Severity: segment.EndangersEvents},
 			}, 6,
 		},
 		"frames swapped, and the one between them damaged": {
 			map[uint64][]byte{1: slices.Concat(entries(1, 1), entries(4, 4), with(entries(3, 3), func(b []byte) { b[len(b)-1] ^= 1 }), entries(2, 2), entries(5, 5))},
 			seqs(1, 2, 4, 5),
 			[]segment.Damage{
-				{Segment: name1, Offset: int64(len(entries(1, 1)) + len(entries(4, 4))), Length: int64(len(entries(3, 3))), DurableThrough: 2, Reason: "misplaced frame, seq 3"},
+				{Segment: name1, Offset: int64(len(entries(1, 1)) + len(entries(4, 4))), Length: int64(len(entries(3, 3))), DurableThrough: 2, Reason: "misplaced frame, seq 3", Severity: segment.EndangersEvents},
 				{FirstSeq: 3, LastSeq: 3, Segment: name1, Offset: int64(len(entries(1, 1))), Reason: "frames missing"},
-				{Segment: name1, Offset: int64(len(entries(1, 1))), Length: int64(len(entries(4, 4))), Reason: "misplaced frame, seq 4"},
+				{Segment: name1, Offset: int64(len(entries(1, 1))), Length: int64(len(entries(4, 4))), Reason: "misplaced frame, seq 4", Severity: segment.EndangersEvents},
 			}, 6,
 		},
 		"copy of a later frame over an earlier one": {
@@ -203,14 +201,14 @@ func misplacedFrames() map[string]damageCase {
 			map[uint64][]byte{1: one, 6: entries(6, 8), 9: append(entries(2, 2), entries(9, 9)[:20]...)}, seqs(1, 8),
 			[]segment.Damage{
 				{FirstSeq: 9, LastSeq: 9, Segment: name9, Length: int64(len(entries(2, 2))), DurableThrough: 1, Reason: "misplaced frame, seq 2"},
-				{FirstSeq: 10, LastSeq: 10, Segment: name9, Offset: int64(len(entries(2, 2))), Length: 20, Torn: true, Reason: "the last write is not whole"},
+				{FirstSeq: 10, LastSeq: 10, Segment: name9, Offset: int64(len(entries(2, 2))), Length: 20, Torn: true, Reason: "the last write is not whole", Severity: segment.Harmless},
 			}, 10,
 		},
 		"renamed to a lower number": {
 			map[uint64][]byte{1: one, 6: entries(6, 8), 4: entries(9, 9)}, seqs(1, 8),
 			[]segment.Damage{
-				{Segment: segment.Name(4), Length: int64(len(entries(9, 9))), DurableThrough: 8, Reason: "misplaced frame, seq 9"},
-				{FirstSeq: 9, LastSeq: 9, Segment: name6, Offset: int64(len(entries(6, 8))), Reason: "frames missing"},
+				{Segment: segment.Name(4), Length: int64(len(entries(9, 9))), DurableThrough: 8, Reason: "misplaced frame, seq 9", Severity: segment.EndangersEvents},
+				{FirstSeq: 9, LastSeq: 9, Segment: name6, Offset: int64(len(entries(6, 8))), Reason: missing(9)},
 			}, 10,
 		},
 	}
@@ -222,24 +220,50 @@ func damagedSegments() map[string]damageCase {
 	return map[string]damageCase{
 		"sealed segment cut": {
 			map[uint64][]byte{1: one[:at(5)+2], 6: entries(6, 8)}, seqs(1, 4, 6, 8),
-			[]segment.Damage{{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: 2, Reason: "header does not match its CRC32C"}}, 9,
+			[]segment.Damage{{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: 2, Reason: "cut short: the segment ends within a frame"}}, 9,
+		},
+		"sealed segment cut within a body": {
+			map[uint64][]byte{1: one[:at(6)-1], 6: entries(6, 8)}, seqs(1, 4, 6, 8),
+			[]segment.Damage{{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: int64(at(6) - 1 - at(5)), DurableThrough: 4, Reason: "cut short: the segment ends within a frame"}}, 9,
+		},
+		"sealed segment cut within a length prefix": {
+			map[uint64][]byte{1: append(entries(1, 4), 0x80), 6: entries(6, 8)}, seqs(1, 4, 6, 8),
+			[]segment.Damage{{FirstSeq: 5, LastSeq: 5, Segment: name1, Offset: int64(at(5)), Length: 1, Reason: "cut short: the segment ends within a frame"}}, 9,
 		},
 		"sealed segment empty": {
 			map[uint64][]byte{1: one, 6: {}, 9: entries(9, 9)}, seqs(1, 5, 9, 9),
-			[]segment.Damage{{FirstSeq: 6, LastSeq: 8, Segment: name6, Reason: "frames missing"}}, 10,
+			[]segment.Damage{{FirstSeq: 6, LastSeq: 8, Segment: name6, Reason: "cut short: the segment is empty"}}, 10,
 		},
 		"middle segment missing": {
 			map[uint64][]byte{1: one, 9: entries(9, 9)}, seqs(1, 5, 9, 9),
-			[]segment.Damage{{FirstSeq: 6, LastSeq: 8, Segment: name1, Offset: int64(at(6)), Reason: "frames missing"}}, 10,
+			[]segment.Damage{{FirstSeq: 6, LastSeq: 8, Segment: name1, Offset: int64(at(6)), Reason: missing(6)}}, 10,
 		},
 		"first segment missing": {
 			map[uint64][]byte{9: entries(9, 9)}, seqs(9, 9),
-			[]segment.Damage{{FirstSeq: 1, LastSeq: 8, Segment: name9, Reason: "frames missing"}}, 10,
+			[]segment.Damage{{FirstSeq: 1, LastSeq: 8, Segment: name9, Reason: "frames missing: segment 00000000000000000001 is missing"}}, 10,
 		},
 		"segment duplicated": {
 			map[uint64][]byte{1: one, 6: one, 9: entries(9, 9)}, seqs(1, 5, 9, 9),
 			[]segment.Damage{{FirstSeq: 6, LastSeq: 8, Segment: name6, Length: int64(len(one)), DurableThrough: 4, Reason: "misplaced frame, seq 1"}}, 10,
 		},
-		"no segment": {nil, nil, []segment.Damage{{Segment: "wal", Reason: "no segment files"}}, 0},
+		"last segment renamed to a higher number": {
+			map[uint64][]byte{1: one, 9: entries(6, 7)}, seqs(1, 7),
+			[]segment.Damage{{Segment: name9, Reason: beyondEnd(8), Severity: segment.EndangersEvents}}, 8,
+		},
+		"only segment renamed to a higher number": {
+			map[uint64][]byte{100: one}, seqs(1, 5),
+			[]segment.Damage{{Segment: segment.Name(100), Reason: beyondEnd(6), Severity: segment.EndangersEvents}}, 6,
+		},
+		"no segment": {nil, nil, []segment.Damage{{Segment: "wal", Reason: "no segment files", Severity: segment.EndangersEvents}}, 0},
 	}
+}
+
+// missing is the reason if the frames from first on are missing after the last frame of a segment.
+func missing(first uint64) string {
+	return "frames missing: segment " + segment.Name(first) + " is missing, or this one was cut short between two frames"
+}
+
+// beyondEnd is the reason if the last segment has a higher name than next, the next free number.
+func beyondEnd(next uint64) string {
+	return fmt.Sprintf("its name is beyond the end of the log, which continues with seq %d: rename the segment to the seq of its first frame", next)
 }

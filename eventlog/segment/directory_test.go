@@ -51,9 +51,19 @@ func TestReadDirectory(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 4, d.Watermark)
 	require.Equal(t, []segment.Damage{
-		{Segment: segment.ManifestCopyName, Reason: "missing"}, {Segment: segment.WatermarkName, Reason: "missing"},
+		{Segment: segment.ManifestCopyName, Reason: "missing", Severity: segment.Harmless},
+		{Segment: segment.WatermarkName, Reason: "missing", Severity: segment.Harmless},
 	}, d.Damage)
-	require.Equal(t, []segment.Damage{{Segment: "wal/x", Length: 5, Reason: "not a file of this log"}}, d.Strays)
+	require.Equal(t, []segment.Damage{{Segment: "wal/x", Length: 5, Reason: "not a file of this log", Severity: segment.Harmless}}, d.Strays)
+
+	// Without both watermarks, a loss at the end of the log may go unnoticed.
+	delete(fsys, segment.WatermarkCopyName)
+	d, err = segment.ReadDirectory(fsys)
+	require.NoError(t, err)
+	require.Len(t, d.Damage, 3)
+	require.Equal(t, segment.Harmless, d.Damage[0].Severity)
+	require.Equal(t, segment.EndangersEvents, d.Damage[1].Severity)
+	require.Equal(t, segment.EndangersEvents, d.Damage[2].Severity)
 }
 
 // A log of revision 0 has no watermark. Missing watermark files are not damage, and existing ones
@@ -180,15 +190,18 @@ func TestDamage_String(t *testing.T) {
 		lost   uint64
 	}{
 		{segment.Damage{FirstSeq: 4, LastSeq: 4, Segment: segment.Name(1), Offset: 7, Length: 9, Reason: "zeros"}, segment.Name(1) + " at byte 7, 9 bytes: zeros; lost seq 4", 1},
-		{segment.Damage{FirstSeq: 4, LastSeq: 6, Segment: segment.Name(1), Offset: 7, Reason: "zeros"}, segment.Name(1) + " at byte 7, 0 bytes: zeros; lost seq 4 to 6", 3},
+		{segment.Damage{FirstSeq: 4, LastSeq: 6, Segment: segment.Name(1), Offset: 7, Reason: "zeros"}, segment.Name(1) + " at byte 7: zeros; lost seq 4 to 6", 3},
 		{segment.Damage{Segment: segment.Name(1), Offset: 7, Length: 1, Reason: "prefix"}, segment.Name(1) + " at byte 7, 1 bytes: prefix; no frame lost", 0},
 		{segment.Damage{FirstSeq: 4, LastSeq: 4, Torn: true, Segment: segment.Name(1), Offset: 7, Length: 1, Reason: "cut"}, "torn tail: " + segment.Name(1) + " at byte 7, 1 bytes: cut", 0},
-		{segment.Damage{Segment: "MANIFEST", Reason: "missing"}, "MANIFEST at byte 0, 0 bytes: missing", 0},
-		{segment.Damage{Segment: "wal/a\n\x1b[2J\xff", Length: 3, Reason: "stray"}, `wal/a\n\x1b[2J\xff at byte 0, 3 bytes: stray`, 0},
+		{segment.Damage{Segment: "MANIFEST", Reason: "missing"}, "MANIFEST: missing", 0},
+		{segment.Damage{Segment: "wal/a\n\x1b[2J\xff", Length: 3, Reason: "stray"}, `wal/a\n\x1b[2J\xff, 3 bytes: stray`, 0},
+		{segment.Damage{Segment: "wal", Reason: "no segment files", FirstSeq: 1, LastSeq: 8}, "wal: no segment files; lost seq 1 to 8", 8},
+		{segment.Damage{Segment: segment.Name(1), Reason: "zeros", AfterMS: 1795399697649, BeforeMS: 1795399697701}, segment.Name(1) + " at byte 0: zeros; no frame lost; between 2026-11-23 02:08:17.649 and 02:08:17.701 UTC", 0},
+		{segment.Damage{Segment: segment.Name(1), Reason: "zeros", AfterMS: 1795399697649, BeforeMS: 1795300000000}, segment.Name(1) + " at byte 0: zeros; no frame lost; between 2026-11-23 02:08:17.649 UTC and 2026-11-21 22:26:40.000 UTC", 0},
+		{segment.Damage{Segment: segment.Name(1), Reason: "zeros", AfterMS: 1795399697649}, segment.Name(1) + " at byte 0: zeros; no frame lost; after 2026-11-23 02:08:17.649 UTC", 0},
+		{segment.Damage{Segment: segment.Name(1), Reason: "zeros", BeforeMS: 1 << 63}, segment.Name(1) + " at byte 0: zeros; no frame lost; before 9223372036854775808 ms", 0},
 	} {
 		require.Equal(t, tc.want, tc.damage.String())
 		require.Equal(t, tc.lost, tc.damage.Lost())
-		require.False(t, tc.damage.OfSnapshot())
 	}
-	require.True(t, segment.Damage{Segment: "snapshots/" + segment.Name(1)}.OfSnapshot())
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Frame is an intact frame. The checksums of its header and body match.
@@ -31,8 +32,8 @@ func (f Frame) ID() FrameID {
 // Length returns the frame's size in bytes, including its header.
 func (f Frame) Length() int64 { return HeaderBytes + int64(len(f.Body)) }
 
-// Damage is a range of bytes in a segment that belongs to no intact frame, or a gap without bytes, or
-// a damaged or stray file.
+// Damage is a finding: a range of bytes in a segment that belongs to no intact frame, or a gap
+// without bytes, or a damaged or stray file.
 type Damage struct {
 	FirstSeq uint64 `json:"first_seq"` // first lost frame, or 0 if none is lost
 	LastSeq  uint64 `json:"last_seq"`  // last lost frame, inclusive
@@ -40,6 +41,14 @@ type Damage struct {
 	Offset   int64  `json:"offset"`    // start of the damaged bytes
 	Length   int64  `json:"length"`    // number of damaged bytes; 0 if frames are just missing
 	Reason   string `json:"reason"`
+	// Severity is the effect on the events of the log.
+	Severity Severity `json:"severity"`
+	// AfterMS and BeforeMS are the wall clocks, in Unix milliseconds, of the last intact event before
+	// the damage and of the first one after it. 0 means that there is no such event or that the
+	// events were not decoded. Only package replay decodes events. Clocks may go backwards: the
+	// order of events comes from their numbers.
+	AfterMS  uint64 `json:"after_ms,omitempty"`
+	BeforeMS uint64 `json:"before_ms,omitempty"`
 	// DurableThrough is the highest Header.DurableThrough of the intact headers in the bytes.
 	DurableThrough uint64 `json:"-"`
 	// Torn is true if the bytes are a torn write at the end of the log. FirstSeq is then the number
@@ -56,23 +65,56 @@ func (d Damage) Lost() uint64 {
 	return d.LastSeq - d.FirstSeq + 1
 }
 
-// OfSnapshot reports whether the damage is in a snapshot. The log is complete without snapshots.
-func (d Damage) OfSnapshot() bool { return strings.HasPrefix(d.Segment, SnapshotDir) }
+// InSegment reports whether the damage is in a segment or replaces one. Otherwise it is in another
+// file, or in the directory.
+func (d Damage) InSegment() bool { return len(d.Segment) == nameDigits }
 
 func (d Damage) String() string {
-	name := strings.Trim(strconv.Quote(d.Segment), `"`) // a stray file may have any name
-	at := fmt.Sprintf("%s at byte %d, %d bytes: %s", name, d.Offset, d.Length, d.Reason)
+	text := strings.Trim(strconv.Quote(d.Segment), `"`) // a stray file may have any name
+	if d.InSegment() {
+		text += fmt.Sprintf(" at byte %d", d.Offset)
+	}
+	if d.Length > 0 {
+		text += fmt.Sprintf(", %d bytes", d.Length)
+	}
+	text += ": " + d.Reason
 	switch {
 	case d.Torn:
-		return "torn tail: " + at
-	case d.Lost() == 0 && len(name) != nameDigits: // not a segment
-		return at
-	case d.Lost() == 0:
-		return at + "; no frame lost"
+		text = "torn tail: " + text
+	case d.Lost() > 1:
+		text += fmt.Sprintf("; lost seq %d to %d", d.FirstSeq, d.LastSeq)
 	case d.Lost() == 1:
-		return fmt.Sprintf("%s; lost seq %d", at, d.FirstSeq)
+		text += fmt.Sprintf("; lost seq %d", d.FirstSeq)
+	case d.InSegment():
+		text += "; no frame lost"
 	}
-	return fmt.Sprintf("%s; lost seq %d to %d", at, d.FirstSeq, d.LastSeq)
+	return text + d.times()
+}
+
+// times states between which wall clocks the damage lies, if they are known.
+func (d Damage) times() string {
+	switch {
+	case d.AfterMS != 0 && d.BeforeMS != 0:
+		after, before := clockText(d.AfterMS), clockText(d.BeforeMS)
+		if date, _, _ := strings.Cut(before, " "); strings.HasPrefix(after, date) {
+			after, before = strings.TrimSuffix(after, " UTC"), strings.TrimPrefix(before, date+" ")
+		}
+		return fmt.Sprintf("; between %s and %s", after, before)
+	case d.AfterMS != 0:
+		return "; after " + clockText(d.AfterMS)
+	case d.BeforeMS != 0:
+		return "; before " + clockText(d.BeforeMS)
+	}
+	return ""
+}
+
+// clockText formats a wall clock. After the year 9999 it returns the number of milliseconds.
+func clockText(ms uint64) string {
+	const year10000 = 253402300800000
+	if ms >= year10000 {
+		return fmt.Sprintf("%d ms", ms)
+	}
+	return time.UnixMilli(int64(ms)).UTC().Format("2006-01-02 15:04:05.000 UTC")
 }
 
 // Item is a frame, or damage if Damage is not nil.

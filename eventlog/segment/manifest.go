@@ -33,9 +33,10 @@ var (
 	// ErrIsWALDir is returned for the wal/ directory of a log. The log is the directory above it,
 	// unless only the segments were rescued.
 	ErrIsWALDir = errors.New("give the directory above this one")
-	// ErrManifestLost is returned if both copies of the manifest are missing or damaged. Without
-	// the log's UUID no frame can be verified. A Census recovers the UUID's fingerprint.
-	ErrManifestLost = errors.New("both copies of the manifest are missing or damaged")
+	// ErrManifestLost is returned if both copies of the manifest are missing or damaged, or if one
+	// belongs to another log. Without the log's UUID no frame can be verified. A Census recovers the
+	// UUID's fingerprint.
+	ErrManifestLost = errors.New("no usable manifest")
 	// ErrNewerFormat is returned if a newer version wrote the log's manifest or one of its frames.
 	ErrNewerFormat = errors.New("log is in a newer format")
 )
@@ -85,6 +86,9 @@ const maxSkipped = 10_000
 // DecodeManifest parses the text of a manifest file. It returns ErrNewerFormat for an intact
 // manifest of a newer version.
 func DecodeManifest(b []byte) (Manifest, error) {
+	if len(b) > 0 && b[len(b)-1] != '\n' {
+		return Manifest{}, fmt.Errorf("cut short: %d bytes, and the last line has no end", len(b))
+	}
 	text := b[:max(bytes.LastIndex(b, []byte("crc32c ")), 0)]
 	if string(b[len(text):]) != fmt.Sprintf("crc32c %08x\n", crc32.Checksum(text, castagnoli)) {
 		return Manifest{}, errors.New("manifest's CRC32C does not match its text")
@@ -161,7 +165,7 @@ func readManifest(fsys fs.FS) (Manifest, []Damage, error) {
 		case errors.Is(err, ErrNewerFormat), errors.Is(err, errIO):
 			return Manifest{}, nil, err
 		case err != nil:
-			damage = append(damage, Damage{Segment: name, Length: size, Reason: err.Error()})
+			damage = append(damage, Damage{Segment: name, Length: size, Reason: err.Error(), Severity: Harmless})
 		case found == nil:
 			found = &m
 		case found.UUID != m.UUID:
@@ -182,7 +186,7 @@ func readManifest(fsys fs.FS) (Manifest, []Damage, error) {
 		}
 	}
 	if found == nil {
-		return Manifest{}, damage, fmt.Errorf("%w: restore %s from a backup of this log, or %s", ErrManifestLost, ManifestName, salvageHint)
+		return Manifest{}, damage, fmt.Errorf("%w: both copies of the manifest are missing or damaged: restore %s from a backup of this log, or %s", ErrManifestLost, ManifestName, salvageHint)
 	}
 	return *found, damage, nil
 }

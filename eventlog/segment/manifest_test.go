@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"path"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -88,17 +89,114 @@ func TestReadManifest_NewerFormat(t *testing.T) {
 	require.ErrorContains(t, err, "version 2")
 }
 
+// A stray file endangers events if tidwall/wal takes it for one of its own files, or if it has the
+// name of a segment. All other files are harmless.
 func TestStrays(t *testing.T) {
 	fsys := logOf(map[uint64][]byte{1: nil})
-	for _, name := range []string{"00000000000000000005.START", "00000000000000000005.END", "00000000000000000000", "99999999999999999999", "x"} {
+	severities := map[string]segment.Severity{
+		"00000000000000000005.START":     segment.EndangersEvents,
+		"00000000000000000005.END":       segment.EndangersEvents,
+		"18446744073709551615":           segment.EndangersEvents, // above MaxSeq
+		"00000000000000000000":           segment.Harmless,
+		"99999999999999999999":           segment.Harmless, // above the highest uint64
+		"00000000000000000000.END":       segment.Harmless,
+		"00000000000000000005.END.START": segment.Harmless,
+		"00000000000000000005.end":       segment.Harmless,
+		"00000000000000000005.bak":       segment.Harmless,
+		"00000000000000000005~":          segment.Harmless,
+		"5.END":                          segment.Harmless,
+		".DS_Store":                      segment.Harmless,
+		".nfs0000000000000001":           segment.Harmless,
+		"x.swp":                          segment.Harmless,
+	}
+	for name := range severities {
 		fsys["wal/"+name] = &fstest.MapFile{Data: []byte("abc")}
 	}
-	fsys["wal/00000000000000000007/file"] = &fstest.MapFile{}
+	fsys["wal/00000000000000000006.END/file"] = &fstest.MapFile{}
 	fsys["wal/MANIFEST.new"] = &fstest.MapFile{}
+	fsys["wal/00000000000000000007/file"] = &fstest.MapFile{}
+	fsys["wal/00000000000000000008"] = &fstest.MapFile{Mode: fs.ModeSymlink}
+	severities["00000000000000000007"], severities["00000000000000000008"] = segment.EndangersEvents, segment.EndangersEvents
 	strays, err := segment.Strays(fsys)
 	require.NoError(t, err)
-	require.Len(t, strays, 6)
+	got := map[string]segment.Severity{}
+	for _, d := range strays {
+		got[path.Base(d.Segment)] = d.Severity
+	}
+	require.Equal(t, severities, got)
 	names, err := segment.Names(fsys)
 	require.NoError(t, err)
 	require.Equal(t, []string{segment.Name(1)}, names)
+}
+
+// The text of a severity is also its JSON form. A text from a later version counts as the worst
+// severity, as a missing one does.
+func TestSeverity_Text(t *testing.T) {
+	for severity, want := range []string{"loses events", "endangers events", "harmless"} {
+		text, err := segment.Severity(severity).MarshalText()
+		require.NoError(t, err)
+		require.Equal(t, want, string(text))
+		read := segment.Severity(9)
+		require.NoError(t, read.UnmarshalText(text))
+		require.Equal(t, segment.Severity(severity), read)
+	}
+	read := segment.Harmless
+	require.NoError(t, read.UnmarshalText([]byte("of a later version")))
+	require.Equal(t, segment.LosesEvents, read)
+	require.Equal(t, "severity 9", segment.Severity(9).String())
+}
+
+// The error states whether the copies of the manifest are missing or belong to different logs.
+func TestReadManifest_LostReasons(t *testing.T) {
+	fsys := logOf(map[uint64][]byte{1: entries(1, 1)})
+	fsys[segment.ManifestCopyName] = &fstest.MapFile{Data: segment.Manifest{UUID: uuid.UUID{1}}.Encode()}
+	_, _, err := segment.ReadManifest(fsys)
+	require.ErrorIs(t, err, segment.ErrManifestLost)
+	require.ErrorContains(t, err, "belong to different logs")
+	require.NotContains(t, err.Error(), "missing or damaged")
+	delete(fsys, segment.ManifestName)
+	fsys[segment.ManifestCopyName].Data = []byte("x\n")
+	_, _, err = segment.ReadManifest(fsys)
+	require.ErrorIs(t, err, segment.ErrManifestLost)
+	require.ErrorContains(t, err, "missing or damaged")
+}
+
+// A small file that ends early is reported as cut short, not as a checksum that does not match.
+func TestReadDirectory_CutShort(t *testing.T) {
+	fsys := watched(map[uint64][]byte{1: entries(1, 4)}, segment.Manifest{UUID: testLog, Revision: 1}, 4)
+	cut := func(name string) { fsys[name].Data = fsys[name].Data[:20] }
+	cut(segment.ManifestName)
+	cut(segment.WatermarkName)
+	d, err := segment.ReadDirectory(fsys)
+	require.NoError(t, err)
+	require.Len(t, d.Damage, 2)
+	require.Equal(t, "cut short: 20 bytes, and the last line has no end", d.Damage[0].Reason)
+	require.Equal(t, "cut short: 20 of 30 bytes", d.Damage[1].Reason)
+
+	snapshot := segment.Snapshot{Version: segment.SnapshotVersion, Last: segment.FrameID{Seq: 4, Segment: 1}, Body: make([]byte, 9)}.Encode(testLog)
+	for size, want := range map[int]string{
+		39:                "cut short: 39 bytes, but the header has 40",
+		len(snapshot) - 1: "the file has 48 bytes, and the header says 49",
+	} {
+		fsys[segment.SnapshotDir+"/"+segment.Name(4)] = &fstest.MapFile{Data: snapshot[:size]}
+		_, damage := segment.ReadSnapshots(fsys, testLog, false)
+		require.Len(t, damage, 1)
+		require.Equal(t, want, damage[0].Reason)
+		require.Equal(t, segment.Harmless, damage[0].Severity)
+	}
+}
+
+// If the only file with a segment's name is not a regular file, the report does not say that there
+// are no segment files.
+func TestScan_OnlySegmentIsASymlink(t *testing.T) {
+	fsys := logOf(map[uint64][]byte{1: nil})
+	fsys["wal/"+segment.Name(1)].Mode = fs.ModeSymlink
+	d, err := segment.ReadDirectory(fsys)
+	require.NoError(t, err)
+	var reasons []string
+	for item, err := range segment.NewScan(fsys, d, segment.ScanOptions{}).Items() {
+		require.NoError(t, err)
+		reasons = append(reasons, item.Damage.Reason)
+	}
+	require.Equal(t, []string{"has a segment's name but is not a regular file: replace it with the segment itself", "no segment is a regular file"}, reasons)
 }

@@ -52,9 +52,21 @@ func Names(fsys fs.FS) ([]string, error) {
 	return names, nil
 }
 
+// isWALName reports whether tidwall/wal v1.2.1 takes a file with this name for one of its own: a
+// name of 20 digits that are a number above 0, optionally followed by .START or .END. It then reads
+// the file as a segment, or deletes segments. It ignores directories and all other names.
+func isWALName(name string) bool {
+	if len(name) < nameDigits {
+		return false
+	}
+	digits, suffix := name[:nameDigits], name[nameDigits:]
+	seq, err := strconv.ParseUint(digits, 10, 64)
+	return err == nil && seq > 0 && (suffix == "" || suffix == ".START" || suffix == ".END")
+}
+
 // Strays returns the stray files among the segments. A stray file is neither a segment nor a copy
-// of the manifest or the watermark. Stray files are dangerous: if a name ends in .START or .END,
-// tidwall/wal deletes segments when it opens the log.
+// of the manifest or the watermark. It endangers events if tidwall/wal takes it for one of its own
+// files, or if it has the name of a segment and is not a regular file. Otherwise it is harmless.
 func Strays(fsys fs.FS) ([]Damage, error) {
 	entries, err := fs.ReadDir(fsys, WALDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -72,7 +84,12 @@ func Strays(fsys fs.FS) ([]Damage, error) {
 		if ours || isName && e.Type().IsRegular() || !isName && e.IsDir() { // tidwall/wal ignores directories
 			continue
 		}
-		d := Damage{Segment: name, Reason: "not a file of this log"}
+		d := Damage{Segment: name, Reason: "not a file of this log", Severity: Harmless}
+		if isName {
+			d.Severity, d.Reason = EndangersEvents, "has a segment's name but is not a regular file: replace it with the segment itself"
+		} else if isWALName(e.Name()) {
+			d.Severity, d.Reason = EndangersEvents, "not a file of this log, but tidwall/wal would take it for a segment"
+		}
 		if info, err := e.Info(); err == nil {
 			d.Length = info.Size()
 		}

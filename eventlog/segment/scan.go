@@ -84,9 +84,9 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 			return
 		}
 		if len(names) == 0 {
-			d := Damage{Segment: WALDir, Reason: "no segment files"}
+			d := Damage{Segment: WALDir, Reason: s.noSegments(), Severity: EndangersEvents}
 			if n := s.losses.durableThrough; n > 0 { //mutant:no-segment-lost
-				d.FirstSeq, d.LastSeq = 1, n
+				d.FirstSeq, d.LastSeq, d.Severity = 1, n, LosesEvents
 				s.losses.AddLost(SeqRange{1, n})
 			}
 			yield(Item{Damage: &d}, nil)
@@ -113,7 +113,28 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 			}
 		}
 		s.tail.NextSeq = s.nextSeq
+		s.emitBeyondEnd(parts[len(parts)-1])
 	}
+}
+
+// noSegments describes for people that the log has no segments.
+func (s *Scan) noSegments() string {
+	for _, d := range s.dir.Strays {
+		if _, ok := ParseName(path.Base(d.Segment)); ok {
+			return "no segment is a regular file"
+		}
+	}
+	return "no segment files"
+}
+
+// emitBeyondEnd yields a finding if the name of the last segment is beyond the end of the log. A
+// writer refuses such a log, because tidwall/wal would continue after that name.
+func (s *Scan) emitBeyondEnd(last part) {
+	if last.nameSeq <= s.nextSeq {
+		return
+	}
+	reason := fmt.Sprintf("its name is beyond the end of the log, which continues with seq %d: rename the segment to the seq of its first frame", s.nextSeq)
+	s.yield(Item{Damage: &Damage{Segment: last.name, Reason: reason, Severity: EndangersEvents}}, nil)
 }
 
 // names returns the names of the segments. Reading a directory is not atomic. If a writer creates
@@ -214,7 +235,7 @@ func (s *Scan) scanSealed(p part, next uint64) bool {
 	if allZero(rest) && s.nextSeq >= next { //mutant:sealed-segment-whole
 		return true
 	}
-	return s.emitDamage(p.name, pos, rest, max(next, s.nextSeq))
+	return s.emitDamage(p.name, pos, rest, max(next, s.nextSeq), s.endReason(p, rest, next))
 }
 
 // scanLast reads the last segment. If the log is not locked, a writer may be appending to it.
@@ -263,8 +284,11 @@ const rereadDelay = 2 * time.Millisecond
 // next in order. It returns the offset after the last yielded frame. The result ok is false if the
 // consumer stopped the sequence.
 func (s *Scan) emitConsecutive(p part, data []byte, pos int) (end int, ok bool) {
-	if s.nextSeq < p.minSeq && !s.emitDamage(p.name, 0, nil, p.minSeq) {
-		return pos, false
+	if s.nextSeq < p.minSeq { // only before the first segment that is read
+		reason := fmt.Sprintf("frames missing: segment %s is missing", Name(s.nextSeq))
+		if !s.emitDamage(p.name, 0, nil, p.minSeq, reason) {
+			return pos, false
+		}
 	}
 	for {
 		h, frame := intactEntry(data[pos:], &s.log)
@@ -292,7 +316,8 @@ func (s *Scan) emitAll(p part, data []byte, pos int) (end int, ok bool) {
 		missingPrefix := int64(f.start) == f.Offset
 		if f.prevEnd < f.start || f.Seq > s.nextSeq || missingPrefix {
 			s.tail.Dirty = true
-			if !s.emitDamage(p.name, f.prevEnd, data[f.prevEnd:f.start], f.Seq) {
+			between := data[f.prevEnd:f.start]
+			if !s.emitDamage(p.name, f.prevEnd, between, f.Seq, s.reason(between, f.Seq)) {
 				return end, false
 			}
 		}
@@ -300,6 +325,7 @@ func (s *Scan) emitAll(p part, data []byte, pos int) (end int, ok bool) {
 		// bytes are then reported as damage, and the frame is yielded too.
 		if f.start < end && !s.yield(Item{Damage: &Damage{
 			Segment: p.name, Offset: int64(f.start), Length: int64(f.end() - f.start), Reason: misplaced(f.Seq),
+			Severity: EndangersEvents,
 		}}, nil) {
 			return end, false
 		}
@@ -329,14 +355,14 @@ func (s *Scan) emitFrame(p part, f Frame) bool {
 
 // emitDamage yields the bytes b at pos as damage. The frames from number s.nextSeq to next-1 are
 // missing there and count as lost.
-func (s *Scan) emitDamage(name string, pos int, b []byte, next uint64) bool {
-	d := &Damage{Segment: name, Offset: int64(pos), Length: int64(len(b)), Reason: s.reason(b, next)}
+func (s *Scan) emitDamage(name string, pos int, b []byte, next uint64, reason string) bool {
+	d := &Damage{Segment: name, Offset: int64(pos), Length: int64(len(b)), Reason: reason, Severity: EndangersEvents}
 	for _, h := range intactHeaders(b, &s.log) {
 		d.DurableThrough = max(d.DurableThrough, h.DurableThrough)
 	}
 	s.losses.RaiseDurable(d.DurableThrough)
 	if s.nextSeq < next {
-		d.FirstSeq, d.LastSeq = s.nextSeq, next-1
+		d.FirstSeq, d.LastSeq, d.Severity = s.nextSeq, next-1, LosesEvents
 		s.nextSeq = next
 		s.losses.AddLost(SeqRange{d.FirstSeq, d.LastSeq})
 	}
@@ -367,6 +393,22 @@ func (s *Scan) reason(b []byte, next uint64) string {
 		return "damaged length prefix or stray bytes"
 	}
 	return "header does not match its CRC32C"
+}
+
+// endReason is like reason, for the bytes b from the last intact frame to the end of the segment.
+func (s *Scan) endReason(p part, b []byte, next uint64) string {
+	_, incomplete := s.tornEntry(b, s.nextSeq)
+	switch {
+	case next <= s.nextSeq:
+		return s.reason(b, next)
+	case len(b) == 0 && s.nextSeq == p.nameSeq:
+		return "cut short: the segment is empty"
+	case len(b) == 0:
+		return fmt.Sprintf("frames missing: segment %s is missing, or this one was cut short between two frames", Name(s.nextSeq))
+	case incomplete:
+		return "cut short: the segment ends within a frame"
+	}
+	return s.reason(b, next)
 }
 
 func misplaced(seq uint64) string { return fmt.Sprintf("misplaced frame, seq %d", seq) }

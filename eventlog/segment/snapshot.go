@@ -125,8 +125,11 @@ func DecodeSnapshot(b []byte, log uuid.UUID) (Snapshot, error) {
 
 // decodeSnapshotHeader reads the header of a snapshot of any version.
 func decodeSnapshotHeader(b []byte, log uuid.UUID) (s Snapshot, length uint64, err error) {
+	if len(b) < snapshotHeaderBytes {
+		return s, 0, fmt.Errorf("cut short: %d bytes, but the header has %d", len(b), snapshotHeaderBytes)
+	}
 	//mutant:snapshot-header-checksum
-	if len(b) < snapshotHeaderBytes || [snapshotMagicBytes]byte(b) != snapshotMagic || b[snapshotMagicBytes] == 0 ||
+	if [snapshotMagicBytes]byte(b) != snapshotMagic || b[snapshotMagicBytes] == 0 ||
 		binary.LittleEndian.Uint32(b[36:]) != headerCRC(b, &log) {
 		return s, 0, errors.New("no valid snapshot header: damaged, or of another log")
 	}
@@ -197,7 +200,7 @@ func SnapshotNames(fsys fs.FS) ([]string, error) {
 func ReadSnapshots(fsys fs.FS, log uuid.UUID, all bool) (found []Snapshot, damage []Damage) {
 	names, err := SnapshotNames(fsys)
 	if err != nil {
-		return nil, []Damage{{Segment: SnapshotDir, Reason: "directory cannot be read: " + err.Error()}}
+		return nil, []Damage{{Segment: SnapshotDir, Reason: "directory cannot be read: " + err.Error(), Severity: Harmless}}
 	}
 	for _, name := range names {
 		read := readSnapshot
@@ -214,7 +217,7 @@ func ReadSnapshots(fsys fs.FS, log uuid.UUID, all bool) (found []Snapshot, damag
 			found = append(found, s)
 		case errors.As(err, &unreadable), errors.Is(err, ErrNewerFormat): // a writer may have just removed it
 		default:
-			d := Damage{Segment: path.Join(SnapshotDir, name), Reason: err.Error()}
+			d := Damage{Segment: path.Join(SnapshotDir, name), Reason: err.Error(), Severity: Harmless}
 			if info, err := fs.Stat(fsys, d.Segment); err == nil {
 				d.Length = info.Size()
 			}

@@ -51,7 +51,8 @@ func appendDigits(dst []byte, n uint64, base, digits int) []byte {
 // ReadWatermark returns the lower number of the two files, and their damage. The lower number still
 // covers every acknowledged frame, because a writer writes both files before it acknowledges. If
 // the directory was copied while a writer was running, the lower number is from the file that was
-// copied first.
+// copied first. The damage of one file is harmless. If both are damaged, a loss at the end of the
+// log may go unnoticed.
 func ReadWatermark(fsys fs.FS, log uuid.UUID) (seq uint64, damage []Damage, err error) {
 	seq = math.MaxUint64
 	for _, name := range WatermarkNames {
@@ -68,6 +69,7 @@ func ReadWatermark(fsys fs.FS, log uuid.UUID) (seq uint64, damage []Damage, err 
 	if len(damage) == len(WatermarkNames) {
 		seq = 0
 		for i := range damage {
+			damage[i].Severity = EndangersEvents
 			damage[i].Reason += "; whether frames after the last are gone cannot be known"
 		}
 	}
@@ -81,7 +83,7 @@ func readWatermarkFile(fsys fs.FS, name string, log uuid.UUID) (uint64, *Damage,
 	for {
 		b, err := readSmall(fsys, name, watermarkBytes)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errForeignFile) {
-			return 0, &Damage{Segment: name, Length: int64(len(b)), Reason: damageReason(err)}, nil
+			return 0, &Damage{Segment: name, Length: int64(len(b)), Reason: damageReason(err), Severity: Harmless}, nil
 		}
 		if err != nil {
 			return 0, nil, err
@@ -92,10 +94,13 @@ func readWatermarkFile(fsys fs.FS, name string, log uuid.UUID) (uint64, *Damage,
 		}
 		if before != nil && bytes.Equal(b, before) {
 			reason := "does not match its CRC32C"
-			if ok {
+			switch {
+			case len(b) < watermarkBytes:
+				reason = fmt.Sprintf("cut short: %d of %d bytes", len(b), watermarkBytes)
+			case ok:
 				reason = fmt.Sprintf("the watermark is %d, above the highest possible number %d", seq, MaxSeq)
 			}
-			return 0, &Damage{Segment: name, Length: int64(len(b)), Reason: reason}, nil
+			return 0, &Damage{Segment: name, Length: int64(len(b)), Reason: reason, Severity: Harmless}, nil
 		}
 		before = b
 		time.Sleep(rereadDelay)

@@ -136,7 +136,7 @@ var mutants = []mutant{
 	{"a snapshot's body's checksum is compared",
 		Marked{"snapshot-body-checksum", condition(false)}, "./", "TestD2_OpenWithEveryBitFlipped/snapshots"},
 	{"a snapshot's header's checksum is compared",
-		Marked{"snapshot-header-checksum", terms(false, 3)}, "./", "TestD2_OpenWithEveryBitFlipped/snapshots"},
+		Marked{"snapshot-header-checksum", terms(false, 2)}, "./", "TestD2_OpenWithEveryBitFlipped/snapshots"},
 	{"a snapshot beyond the end of the log is set aside",
 		Marked{"snapshot-beyond-end", condition(true)}, "./", "TestD3_SnapshotBeyondTheLog"},
 	{"the fast read of an intact segment compares all checksums",
