@@ -221,7 +221,7 @@ func (t *tool) reportFindings(r replay.Report) {
 	}
 	for _, severity := range []segment.Severity{segment.LosesEvents, segment.EndangersEvents, segment.Harmless} {
 		if more := shown[severity] - maxShownFindings; more > 0 {
-			t.statusf("%s more: %s. To list all, run 'replay-tool verify'", count(more, "finding"), severity)
+			t.statusf("%s of the same severity (%s). To list all, run 'replay-tool verify'", count(more, "more finding"), severity)
 		}
 	}
 	if r.TornTail != nil {
