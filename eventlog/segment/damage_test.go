@@ -248,11 +248,11 @@ func damagedSegments() map[string]damageCase {
 		},
 		"last segment renamed to a higher number": {
 			map[uint64][]byte{1: one, 9: entries(6, 7)}, seqs(1, 7),
-			[]segment.Damage{{Segment: name9, Reason: beyondEnd(8), Severity: segment.EndangersEvents}}, 8,
+			[]segment.Damage{{Segment: "wal/" + name9, Reason: beyondEnd(8), Severity: segment.EndangersEvents}}, 8,
 		},
 		"only segment renamed to a higher number": {
 			map[uint64][]byte{100: one}, seqs(1, 5),
-			[]segment.Damage{{Segment: segment.Name(100), Reason: beyondEnd(6), Severity: segment.EndangersEvents}}, 6,
+			[]segment.Damage{{Segment: "wal/" + segment.Name(100), Reason: beyondEnd(6), Severity: segment.EndangersEvents}}, 6,
 		},
 		"no segment": {nil, nil, []segment.Damage{{Segment: "wal", Reason: "no segment files", Severity: segment.EndangersEvents}}, 0},
 	}

@@ -134,7 +134,7 @@ func (s *Scan) emitBeyondEnd(last part) {
 		return
 	}
 	reason := fmt.Sprintf("its name is beyond the end of the log, which continues with seq %d: rename the segment to the seq of its first frame", s.nextSeq)
-	s.yield(Item{Damage: &Damage{Segment: last.name, Reason: reason, Severity: EndangersEvents}}, nil)
+	s.yield(Item{Damage: &Damage{Segment: path.Join(WALDir, last.name), Reason: reason, Severity: EndangersEvents}}, nil)
 }
 
 // names returns the names of the segments. Reading a directory is not atomic. If a writer creates
