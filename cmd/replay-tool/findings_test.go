@@ -154,6 +154,17 @@ func TestState_DamagedSnapshot(t *testing.T) {
 	require.Contains(t, message, "snapshots/ has no snapshot")
 }
 
+// state says that a migration has no row even if the exit code is about a finding.
+func TestState_NoRowBesideAFinding(t *testing.T) {
+	dir, id := smallLog(t, 1)
+	remove := strings.NewReader(`{"kind":"remove","migration_id":"` + id + `","ts_ms":1}`)
+	require.Zero(t, run(t.Context(), []string{"import", "-q", dir, "-"}, remove, io.Discard, io.Discard))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "wal", ".DS_Store"), nil, 0o600))
+	var errs bytes.Buffer
+	require.Equal(t, exitHarmless, run(t.Context(), []string{"state", dir, id}, nil, io.Discard, &errs))
+	require.Contains(t, errs.String(), "has no row at this point")
+}
+
 // import counts no damage lines of harmless findings: the source log has lost no event.
 func TestImport_HarmlessDamageLine(t *testing.T) {
 	for severity, want := range map[string]int{`,"severity":"harmless"`: exitClean, `,"severity":"endangers events"`: exitDamage, ``: exitDamage} {

@@ -111,11 +111,14 @@ func (t *tool) runState(ctx context.Context, dir string, idPrefix []string, at s
 		}
 	}
 	t.reportFindings(report)
+	noRow := len(idPrefix) > 0 && len(rows) == 0
+	if noRow {
+		t.statusf("migration %s has no row at this point: it was aborted or removed, had not started, or its events are lost. To see its history, run: replay-tool show %s %s", idPrefix[0], quoted(dir), idPrefix[0])
+	}
 	if err := reportExit(report); err != nil {
 		return err
 	}
-	if len(idPrefix) > 0 && len(rows) == 0 {
-		t.statusf("migration %s has no row at this point: it was aborted or removed, had not started, or its events are lost. To see its history, run: replay-tool show %s %s", idPrefix[0], quoted(dir), idPrefix[0])
+	if noRow {
 		return silentExit{exitNoMatch}
 	}
 	return nil
