@@ -251,3 +251,17 @@ func TestQuarantine_Copies(t *testing.T) {
 	require.ErrorContains(t, copyFile(filepath.Join(memory, "link"), filepath.Join(disk, "of a link")), "is not a regular file")
 	require.NoFileExists(t, filepath.Join(disk, "of a link"))
 }
+
+// The report of an older version has no severity. It still shows that the segment was quarantined
+// for the same damage.
+func TestQuarantine_ReportOfAnOlderVersion(t *testing.T) {
+	dir := closedLog(t, 3, Options{})
+	flip(t, bodyBytes, segmentPath(dir, 1)) // the length prefix of the second frame: no event is lost
+	saved := repaired(t, dir, Options{})
+	require.Len(t, saved, 1)
+	text := string(read(t, dir, saved[0]+reportSuffix))
+	older := strings.Replace(text, "\"reason\": \"damaged length prefix or stray bytes\",\n      \"severity\": \"endangers events\"", "\"reason\": \"damaged length prefix or stray bytes\"", 1)
+	require.NotEqual(t, text, older)
+	put(t, []byte(older), dir, saved[0]+reportSuffix)
+	require.Empty(t, repaired(t, dir, Options{}))
+}
