@@ -20,7 +20,7 @@ func (t *tool) fold(ctx context.Context, dir string, visit func(replay.Record)) 
 	p := t.progress("events read:")
 	defer p.end()
 	var n uint64
-	for r, err := range reader.Records(ctx, replay.Query{}) {
+	for r, err := range readAhead(reader.Records(ctx, replay.Query{})) {
 		if err != nil {
 			return nil, err
 		}
@@ -43,7 +43,7 @@ func resolve(ctx context.Context, reader *replay.Reader, idPrefix string) (check
 	}
 	var found []checkpoint.MigrationID
 	var lost uint64
-	for r, err := range reader.Records(ctx, replay.Query{}) {
+	for r, err := range readAhead(reader.Records(ctx, replay.Query{})) {
 		if err != nil {
 			return checkpoint.MigrationID{}, err
 		}

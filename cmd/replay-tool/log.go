@@ -2,16 +2,11 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"slices"
-	"strconv"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"migrationlog/checkpoint"
 	"migrationlog/replay"
 )
 
@@ -24,11 +19,8 @@ type logCommand struct {
 	reverse bool
 
 	matcher *replay.Matcher
-
-	clock   *clock
 	fold    *replay.Fold
-	table   *tabwriter.Writer
-	printed int
+	printer *recordPrinter
 }
 
 func (t *tool) log() *cobra.Command {
@@ -37,7 +29,9 @@ func (t *tool) log() *cobra.Command {
 		Use:   "log DIR",
 		Short: "List all events in order, with the damage between them",
 		Args:  argCount(1, 1),
-		RunE:  func(c *cobra.Command, args []string) error { return l.run(c.Context(), args[0]) },
+		RunE: func(c *cobra.Command, args []string) error {
+			return t.buffered(func() error { return l.run(c.Context(), args[0]) })
+		},
 	}
 	l.filters.register(c)
 	c.Flags().BoolVarP(&l.follow, "follow", "f", false, "wait for new events and print them, until interrupted")
@@ -63,15 +57,15 @@ func (l *logCommand) run(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	l.clock, l.fold = l.tool.clock(), reader.NewFold()
-	l.matcher = replay.NewMatcher(q)
+	l.fold, l.matcher = reader.NewFold(), replay.NewMatcher(q)
+	l.printer = &recordPrinter{tool: l.tool, clock: l.clock()}
 	if err := l.list(ctx, reader); err != nil {
 		return err
 	}
 	if l.follow {
 		return l.followFrom(ctx, dir)
 	}
-	if l.printed == 0 && l.output != outputJSON {
+	if l.printer.printed == 0 && l.output != outputJSON {
 		l.statusf("no record matches")
 	}
 	report := l.fold.Report()
@@ -79,7 +73,7 @@ func (l *logCommand) run(ctx context.Context, dir string) error {
 	if err := reportExit(report); err != nil {
 		return err
 	}
-	if l.printed == 0 && l.filters.anySet() {
+	if l.printer.printed == 0 && l.filters.anySet() {
 		return silentExit{exitNoMatch}
 	}
 	return nil
@@ -94,16 +88,15 @@ func (f *filters) anySet() bool {
 	return false
 }
 
-// list prints the matching records that are in the log now. It prints each at once, unless --last,
-// --reverse or -o json needs all of them first.
+// list prints the matching records that are in the log now. It prints each at once, unless --last or
+// --reverse needs all of them first.
 func (l *logCommand) list(ctx context.Context, reader *replay.Reader) error {
 	var buffered []replay.Record
-	bufferAll := l.reverse || l.last > 0 || l.output == outputJSON
 	p := l.progress("events read:")
+	defer p.end()
 	var n uint64
-	for r, err := range reader.Records(ctx, replay.Query{}) { // the exit code is about the whole log
+	for r, err := range readAhead(reader.Records(ctx, replay.Query{})) { // the exit code is about the whole log
 		if err != nil {
-			p.end()
 			return err
 		}
 		l.fold.Add(r)
@@ -112,8 +105,8 @@ func (l *logCommand) list(ctx context.Context, reader *replay.Reader) error {
 		if !l.matcher.Match(r) {
 			continue
 		}
-		if !bufferAll {
-			if err := l.print(r); err != nil {
+		if !l.reverse && l.last == 0 {
+			if err := l.printer.print(r); err != nil {
 				return err
 			}
 			continue
@@ -123,23 +116,18 @@ func (l *logCommand) list(ctx context.Context, reader *replay.Reader) error {
 			buffered = slices.Clone(buffered[len(buffered)-l.last:])
 		}
 	}
-	p.end()
 	if l.last > 0 && len(buffered) > l.last {
 		buffered = buffered[len(buffered)-l.last:]
 	}
 	if l.reverse {
 		slices.Reverse(buffered)
 	}
-	if l.output == outputJSON {
-		l.printed = len(buffered)
-		return writeLines(l.tool, buffered)
-	}
 	for _, r := range buffered {
-		if err := l.print(r); err != nil {
+		if err := l.printer.print(r); err != nil {
 			return err
 		}
 	}
-	return l.flush()
+	return l.printer.end()
 }
 
 const followInterval = 200 * time.Millisecond
@@ -147,6 +135,9 @@ const followInterval = 200 * time.Millisecond
 // followFrom prints the records that are appended after those in l.fold.
 func (l *logCommand) followFrom(ctx context.Context, dir string) error {
 	for {
+		if err := l.flush(); err != nil {
+			return err
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -168,66 +159,9 @@ func (l *logCommand) followFrom(ctx context.Context, dir string) error {
 			if !l.matcher.Match(r) {
 				continue
 			}
-			if err := l.print(r); err != nil {
+			if err := l.printer.print(r); err != nil {
 				return err
 			}
 		}
-		if err := l.flush(); err != nil {
-			return err
-		}
 	}
-}
-
-func (l *logCommand) print(r replay.Record) error {
-	l.printed++
-	if l.output == outputNDJSON {
-		return writeLine(l.stdout, r)
-	}
-	if l.table == nil {
-		l.table = recordTable(l.stdout)
-	}
-	recordRow(l.table, l.clock, r)
-	if l.printed%tablePageRows == 0 {
-		return l.flush()
-	}
-	return nil
-}
-
-// tablePageRows is the number of rows that are aligned together. Rows are printed only if all rows of
-// the page are known, so a long table needs pages.
-const tablePageRows = 1000
-
-func (l *logCommand) flush() error {
-	if l.table == nil {
-		return nil
-	}
-	return l.table.Flush()
-}
-
-func recordTable(w io.Writer) *tabwriter.Writer {
-	return table(w, "SEQ", "TIME", "MIGRATION", "STEP", "ATTEMPT", "VSHARD", "DETAIL")
-}
-
-func recordRow(w io.Writer, clock *clock, r replay.Record) {
-	if d := r.Damage; d != nil {
-		row(w, damageSeqs(*d), "", "", "DAMAGE", "", "", d.String())
-		return
-	}
-	id, _ := r.Migration()
-	attempt, vshard := "", ""
-	if u, ok := r.Event.(checkpoint.Upserted); ok {
-		attempt = strconv.FormatUint(uint64(u.Checkpoint.Attempt), 10)
-		vshard = strconv.FormatUint(uint64(u.Checkpoint.Payload.Shard()), 10)
-	}
-	row(w, strconv.FormatUint(r.Seq, 10), clock.show(r.WallMS()), id.String(), stepOf(r), attempt, vshard, detailOf(r))
-}
-
-func damageSeqs(d replay.Damage) string {
-	switch {
-	case d.Lost() == 0:
-		return "-"
-	case d.Lost() == 1:
-		return strconv.FormatUint(d.FirstSeq, 10)
-	}
-	return fmt.Sprintf("%d-%d", d.FirstSeq, d.LastSeq)
 }

@@ -133,6 +133,7 @@ func argCount(minArgs, maxArgs int) cobra.PositionalArgs {
 // statusf prints a line for people to stderr, unless --quiet is set.
 func (t *tool) statusf(format string, args ...any) {
 	if !t.quiet {
+		_ = t.flush() // stdout keeps the error, see run
 		fmt.Fprintf(t.stderr, format+"\n", args...)
 	}
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -25,6 +27,27 @@ const (
 	timeRelative = "relative"
 	timeRaw      = "raw"
 )
+
+// buffered runs a command that prints many lines, and collects its output into larger writes. Data
+// and messages appear in the order in which they were printed, because statusf flushes the data first.
+func (t *tool) buffered(command func() error) error {
+	unbuffered := t.stdout
+	w := bufio.NewWriterSize(unbuffered, outputBufferBytes)
+	t.stdout = w
+	err := command()
+	t.stdout = unbuffered
+	return cmp.Or(err, w.Flush())
+}
+
+const outputBufferBytes = 64 << 10
+
+// flush writes the buffered output.
+func (t *tool) flush() error {
+	if w, ok := t.stdout.(*bufio.Writer); ok {
+		return w.Flush()
+	}
+	return nil
+}
 
 // writeJSON writes one value, indented.
 func (t *tool) writeJSON(v any) error {

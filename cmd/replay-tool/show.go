@@ -22,7 +22,9 @@ func (t *tool) show() *cobra.Command {
 		Short: "Show the history of one migration: each step, its duration and its details",
 		Long:  "Show the history of one migration: each step, its duration and its details.\nMIGRATION is an id, or a beginning that only one id has.",
 		Args:  argCount(2, 2),
-		RunE:  func(c *cobra.Command, args []string) error { return t.runShow(c.Context(), args[0], args[1]) },
+		RunE: func(c *cobra.Command, args []string) error {
+			return t.buffered(func() error { return t.runShow(c.Context(), args[0], args[1]) })
+		},
 	}
 }
 
@@ -48,7 +50,7 @@ func (t *tool) runShow(ctx context.Context, dir, idPrefix string) error {
 	}
 	s := migrationHistory{id: id}
 	fold := reader.NewFold()
-	for r, err := range reader.Records(ctx, replay.Query{}) {
+	for r, err := range readAhead(reader.Records(ctx, replay.Query{})) {
 		if err != nil {
 			return err
 		}

@@ -28,9 +28,9 @@ func (t *tool) state() *cobra.Command {
 				if at != "" {
 					return usageErrorf("--at and --snapshot cannot be used together: remove one of them")
 				}
-				return t.runSnapshot(args[0], args[1:])
+				return t.buffered(func() error { return t.runSnapshot(args[0], args[1:]) })
 			}
-			return t.runState(c.Context(), args[0], args[1:], at)
+			return t.buffered(func() error { return t.runState(c.Context(), args[0], args[1:], at) })
 		},
 	}
 	c.Flags().StringVar(&at, "at", "", "show the state at this `point`: #SEQ, or a time ("+timeFormats+")")
