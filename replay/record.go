@@ -55,6 +55,11 @@ func (r Record) frameID() segment.FrameID {
 	return segment.FrameID{Seq: r.Seq, Segment: first, HeaderCRC32C: r.HeaderCRC32C}
 }
 
+// place returns the place of an event's frame. The place of a zero Record is zero.
+func (r Record) place() segment.Place {
+	return segment.Place{Segment: r.Segment, Offset: r.Offset, Length: r.Length, Seq: r.Seq, HeaderCRC32C: r.HeaderCRC32C}
+}
+
 // Migration returns the migration of the record, if it is known.
 func (r Record) Migration() (checkpoint.MigrationID, bool) {
 	switch {

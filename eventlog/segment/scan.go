@@ -36,6 +36,9 @@ type Scan struct {
 	tail         Tail
 
 	tornThrough uint64 // DurableThrough in the header of a torn write
+
+	parts  []part
+	unread int // number of segments that From skipped
 }
 
 // Scope selects the part of a log that a scan reads.
@@ -49,9 +52,11 @@ const (
 // ScanOptions configures a scan. The zero value reads all segments and allows a writer to have the
 // log open.
 type ScanOptions struct {
-	From   uint64 // skip segments that end before this seq
-	Scope  Scope
-	Locked bool // the caller holds the log's lock, so no other writer appends during the scan
+	From      uint64 // skip segments that end before this seq
+	CheckEnds bool   // skip a segment only if its first and last headers continue its neighbors
+	Scope     Scope
+	After     Position // if set, the scan continues there, and Tail is not valid
+	Locked    bool     // the caller holds the log's lock, so no other writer appends during the scan
 }
 
 // NewScan returns a scan of the log in fsys. The caller has read dir with ReadDirectory.
@@ -96,24 +101,23 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 			names = names[len(names)-1:]
 			s.nextSeq, _ = ParseName(names[0])
 		}
-		parts, err := s.survey(names)
+		if names, err = s.after(names); err == nil {
+			s.parts, err = s.survey(names)
+		}
 		if err != nil {
 			yield(Item{}, err)
 			return
 		}
-		for i, p := range parts {
-			last := i+1 == len(parts)
-			if !last && parts[i+1].headSeq != 0 && parts[i+1].headSeq <= s.opts.From {
-				s.nextSeq = max(s.nextSeq, parts[i+1].minSeq)
-				continue
-			}
-			s.tail, s.frameCount, s.limitSeq = Tail{Segment: p.name}, 0, limitSeq(parts[i:])
-			if last && !s.scanLast(p) || !last && !s.scanSealed(p, parts[i+1].minSeq) {
+		for i := range s.parts {
+			if s.skips(i) {
+				s.unread++
+				s.nextSeq = max(s.nextSeq, s.parts[i+1].minSeq)
+			} else if !s.scanPart(i) {
 				return
 			}
 		}
 		s.tail.NextSeq = s.nextSeq
-		s.emitBeyondEnd(parts[len(parts)-1])
+		s.emitBeyondEnd(s.parts[len(s.parts)-1])
 	}
 }
 
@@ -137,6 +141,17 @@ func (s *Scan) emitBeyondEnd(last part) {
 	s.yield(Item{Damage: &Damage{Segment: path.Join(WALDir, last.name), Reason: reason, Severity: EndangersEvents}}, nil)
 }
 
+// scanPart reads one segment. It returns false if the sequence has ended.
+func (s *Scan) scanPart(i int) bool {
+	p := &s.parts[i]
+	p.entrySeq = s.nextSeq
+	s.tail, s.frameCount, s.limitSeq = Tail{Segment: p.name}, 0, limitSeq(s.parts[i:])
+	if i+1 == len(s.parts) {
+		return s.scanLast(*p)
+	}
+	return s.scanSealed(*p, s.parts[i+1].minSeq)
+}
+
 // names returns the names of the segments. Reading a directory is not atomic. If a writer creates
 // two segments meanwhile, the listing may have only the second. If the log is not locked, names
 // therefore lists the directory twice. It returns the names of the second listing, but leaves out
@@ -158,6 +173,9 @@ type part struct {
 	nameSeq uint64 // the number in its file name
 	minSeq  uint64 // lower bound of its first frame's seq
 	headSeq uint64 // seq of the first intact header; 0 if there is none, or if that seq is below nameSeq
+
+	start    int    // the scan reads it from this offset
+	entrySeq uint64 // Scan.nextSeq when the scan began to read it
 }
 
 // limitSeq returns the lowest number of a frame in the segments after parts[0]. If parts[0] holds a
@@ -192,6 +210,9 @@ func (s *Scan) survey(names []string) ([]part, error) {
 			parts[i].minSeq = 0
 		}
 	}
+	if s.opts.After != (Position{}) {
+		parts[0].start, s.nextSeq = int(s.opts.After.Offset), s.opts.After.NextSeq
+	}
 	return parts, nil
 }
 
@@ -222,7 +243,10 @@ func (s *Scan) scanSealed(p part, next uint64) bool {
 	if err != nil {
 		return s.fail(err)
 	}
-	pos, ok := s.emitAll(p, data, 0)
+	if len(data) < p.start {
+		return s.fail(shorterError(p.name))
+	}
+	pos, ok := s.emitAll(p, data, p.start)
 	if !ok {
 		return false
 	}
@@ -248,14 +272,14 @@ func (s *Scan) scanSealed(p part, next uint64) bool {
 func (s *Scan) scanLast(p part) bool {
 	s.maxSealedSeq = s.maxHeaderSeq
 	var data []byte
-	pos := 0
+	pos := p.start
 	for {
 		current, err := s.read(p.name)
 		if err != nil {
 			return s.fail(err)
 		}
 		if len(current) < pos {
-			return s.fail(fmt.Errorf("segment %s became shorter during the scan: a repair is running, try again", p.name))
+			return s.fail(shorterError(p.name))
 		}
 		stable := data != nil && bytes.Equal(current, data) //mutant:tail-rests
 		before, ok := pos, false
@@ -273,6 +297,10 @@ func (s *Scan) scanLast(p part) bool {
 		}
 		time.Sleep(rereadDelay)
 	}
+}
+
+func shorterError(name string) error {
+	return fmt.Errorf("segment %s became shorter during the scan: a repair is running, try again", name)
 }
 
 // rereadDelay is the time between two reads of a file that a writer may be changing. If both reads

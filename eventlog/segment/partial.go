@@ -1,0 +1,145 @@
+package segment
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"path"
+	"slices"
+
+	"github.com/google/uuid"
+)
+
+// Position is a place between two frames of a log. The zero value is no position.
+type Position struct {
+	Segment string // file name
+	Offset  int64  // end of the frame before the position
+	NextSeq uint64 // the number that follows that frame's number
+}
+
+// after returns the names without the segments before opts.After.
+func (s *Scan) after(names []string) ([]string, error) {
+	if s.opts.After == (Position{}) {
+		return names, nil
+	}
+	at := slices.Index(names, s.opts.After.Segment)
+	if at < 0 {
+		return nil, fmt.Errorf("segment %s: %w", s.opts.After.Segment, fs.ErrNotExist)
+	}
+	return names[at:], nil
+}
+
+// Unread returns the number of segments that From has skipped so far.
+func (s *Scan) Unread() int { return s.unread }
+
+// skips reports whether From skips the segment. The last segment is never skipped.
+func (s *Scan) skips(i int) bool {
+	if i+1 == len(s.parts) {
+		return false
+	}
+	next := s.parts[i+1]
+	return next.headSeq != 0 && next.headSeq <= s.opts.From && (!s.opts.CheckEnds || s.continues(i))
+}
+
+// continues reports whether the segment's name and first header have the next number, and its last
+// header has the number before the name and the first header of the next segment. If it cannot read
+// the end of the segment, it returns false. The segment is then read, which returns the error.
+func (s *Scan) continues(i int) bool {
+	p, next := s.parts[i], s.parts[i+1]
+	if p.nameSeq != s.nextSeq || p.headSeq != p.nameSeq || next.headSeq != next.nameSeq {
+		return false
+	}
+	end, err := s.end(p.name)
+	if err != nil {
+		return false
+	}
+	var lastSeq uint64
+	for _, h := range intactHeaders(end, &s.log) {
+		lastSeq = h.Seq
+	}
+	return lastSeq+1 == next.nameSeq
+}
+
+// end reads the last bytes of a segment. They contain the header of its last frame if no unused space
+// follows the frame.
+func (s *Scan) end(name string) ([]byte, error) {
+	f, err := s.fsys.Open(path.Join(WALDir, name))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	length := min(info.Size(), HeaderBytes+MaxBodyBytes)
+	return readAt(f, info.Size()-length, int(length))
+}
+
+// Again yields the items of one segment again. The segment must not be the last one, and Items must
+// have read it and ended.
+func (s *Scan) Again(name string) iter.Seq2[Item, error] {
+	return func(yield func(Item, error) bool) {
+		i := slices.IndexFunc(s.parts, func(p part) bool { return p.name == name })
+		again := *s
+		again.yield, again.nextSeq, again.losses = yield, s.parts[i].entrySeq, Losses{}
+		again.scanPart(i)
+	}
+}
+
+// Place is the identity of an intact frame with its place.
+type Place struct {
+	Segment        string // file name
+	Offset, Length int64  // of the frame in the segment
+	Seq            uint64
+	HeaderCRC32C   uint32
+}
+
+// Position returns the position after the frame.
+func (p Place) Position() Position {
+	return Position{Segment: p.Segment, Offset: p.Offset + p.Length, NextSeq: p.Seq + 1}
+}
+
+// Check reads the frame's header. It reports whether the log still has the frame at this place, and
+// whether anything follows: bytes other than unused space, or a later segment.
+func (p Place) Check(fsys fs.FS, log uuid.UUID) (present, followed bool, err error) {
+	f, err := fsys.Open(path.Join(WALDir, p.Segment))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, false, nil
+	}
+	if err != nil {
+		return false, false, err
+	}
+	defer f.Close()
+	header, err := readAt(f, p.Offset, HeaderBytes)
+	if err != nil {
+		return false, false, err
+	}
+	h, bodyBytes, ok := parseHeader(header, &log)
+	if !ok || h.Seq != p.Seq || HeaderBytes+int64(bodyBytes) != p.Length || binary.LittleEndian.Uint32(header[36:]) != p.HeaderCRC32C {
+		return false, false, nil
+	}
+	after, err := readAt(f, p.Offset+p.Length, maxPrefixBytes+HeaderBytes)
+	if err != nil || !allZero(after) {
+		return true, true, err
+	}
+	names, err := Names(fsys)
+	return true, len(names) > 0 && names[len(names)-1] > p.Segment, err
+}
+
+// readAt reads the bytes at an offset of a file, fewer at the file's end.
+func readAt(f fs.File, offset int64, length int) ([]byte, error) {
+	at, ok := f.(io.ReaderAt)
+	if !ok {
+		return nil, fmt.Errorf("%w: the file system cannot read at an offset", fs.ErrInvalid)
+	}
+	b := make([]byte, length)
+	n, err := at.ReadAt(b, offset)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return b[:n], err
+}

@@ -1,0 +1,57 @@
+package replay
+
+import (
+	"context"
+
+	"migrationlog/eventlog/segment"
+)
+
+// Newest returns the last n records of the log without reading the whole log, and the number of
+// segments that it did not read. It checks only the name, the first header and the last header of
+// each of these segments. ok is false if it found damage other than a torn tail, or if the records
+// are in all segments. The caller must then read the whole log with Records.
+func (r *Reader) Newest(ctx context.Context, n int) (records []Record, unread int, ok bool, err error) {
+	lastSeq, ok, err := r.lastSeq()
+	if err != nil || !ok {
+		return nil, 0, false, err
+	}
+	fromSeq := uint64(1)
+	if lastSeq > uint64(n) {
+		fromSeq = lastSeq - uint64(n) + 1
+	}
+	scan := segment.NewScan(r.fsys, r.dir, segment.ScanOptions{From: fromSeq, CheckEnds: true})
+	for item, err := range scan.Items() {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return nil, 0, false, err
+		}
+		rec := Decode(item)
+		if rec.Damage != nil && !rec.Damage.Torn || rec.Damage == nil && scan.Unread() == 0 {
+			return nil, 0, false, nil
+		}
+		if records = append(records, rec); len(records) >= 2*n+extraRecords {
+			records = records[:copy(records, records[len(records)-n:])]
+		}
+	}
+	return records[max(0, len(records)-n):], scan.Unread(), true, nil
+}
+
+// extraRecords is the number of older records that Newest may hold in addition.
+const extraRecords = 1024
+
+// lastSeq returns the number of the log's last event. ok is false if the last segment is damaged.
+func (r *Reader) lastSeq() (seq uint64, ok bool, err error) {
+	for item, err := range segment.NewScan(r.fsys, r.dir, segment.ScanOptions{Scope: segment.ScanTail}).Items() {
+		switch {
+		case err != nil:
+			return 0, false, err
+		case item.Damage == nil:
+			seq = item.Frame.Seq
+		case !item.Damage.Torn:
+			return 0, false, nil
+		}
+	}
+	return seq, seq > 0, nil
+}
