@@ -57,7 +57,10 @@ func (t *tool) runInfo(ctx context.Context, dir string) error {
 		Dir: dir, UUID: m.UUID.String(), Format: segment.FormatVersion, Created: m.Created.Format("2006-01-02T15:04:05Z"),
 		Events: map[replay.Kind]uint64{}, RowsByPhase: map[string]int{},
 	}
-	fold, err := t.fold(ctx, dir, s.count)
+	fold, err := t.fold(ctx, dir, func(_ *replay.Fold, r replay.Record) error {
+		s.count(r)
+		return nil
+	})
 	if err != nil {
 		return err
 	}

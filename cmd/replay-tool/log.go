@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -18,9 +20,12 @@ type logCommand struct {
 	last    int
 	reverse bool
 
-	matcher *replay.Matcher
-	fold    *replay.Fold
-	printer *recordPrinter
+	matcher   *replay.Matcher
+	fold      *replay.Fold
+	printer   *recordPrinter
+	lastEvent replay.Record // the last event that was read
+	nextSeq   uint64        // every lower number was read or is lost
+	unread    int           // number of segments that were not read
 }
 
 func (t *tool) log() *cobra.Command {
@@ -63,10 +68,13 @@ func (l *logCommand) run(ctx context.Context, dir string) error {
 		return err
 	}
 	if l.follow {
-		return l.followFrom(ctx, dir)
+		return l.followAfter(ctx, reader, dir)
 	}
 	if l.printer.printed == 0 && l.output != outputJSON {
 		l.statusf("no record matches")
+	}
+	if l.unread > 0 {
+		l.statusf("%s not checked. To check the whole log, run: replay-tool verify %s", count(l.unread, "segment"), quoted(dir))
 	}
 	report := l.fold.Report()
 	l.reportFindings(report)
@@ -88,41 +96,23 @@ func (f *filters) anySet() bool {
 	return false
 }
 
-// list prints the matching records that are in the log now. It prints each at once, unless --last or
-// --reverse needs all of them first.
+// list prints the matching records that are in the log now.
 func (l *logCommand) list(ctx context.Context, reader *replay.Reader) error {
-	var buffered []replay.Record
+	switch {
+	case l.last > 0:
+		return l.listLast(ctx, reader)
+	case l.reverse:
+		return l.listBackward(ctx, reader)
+	}
 	p := l.progress("events read:")
 	defer p.end()
-	var n uint64
 	for r, err := range readAhead(reader.Records(ctx, replay.Query{})) { // the exit code is about the whole log
 		if err != nil {
 			return err
 		}
-		l.fold.Add(r)
-		n++
-		p.update(n)
-		if !l.matcher.Match(r) {
+		if !l.visit(r, p) {
 			continue
 		}
-		if !l.reverse && l.last == 0 {
-			if err := l.printer.print(r); err != nil {
-				return err
-			}
-			continue
-		}
-		buffered = append(buffered, r)
-		if l.last > 0 && len(buffered) >= 2*l.last+1024 {
-			buffered = slices.Clone(buffered[len(buffered)-l.last:])
-		}
-	}
-	if l.last > 0 && len(buffered) > l.last {
-		buffered = buffered[len(buffered)-l.last:]
-	}
-	if l.reverse {
-		slices.Reverse(buffered)
-	}
-	for _, r := range buffered {
 		if err := l.printer.print(r); err != nil {
 			return err
 		}
@@ -130,10 +120,96 @@ func (l *logCommand) list(ctx context.Context, reader *replay.Reader) error {
 	return l.printer.end()
 }
 
+// visit adds the next record of the log to the fold and reports whether the filters select it.
+func (l *logCommand) visit(r replay.Record, p *progress) (selected bool) {
+	l.fold.Add(r)
+	l.nextSeq = l.fold.View.LastSeq() + 1
+	if r.Damage == nil {
+		l.lastEvent = r
+	}
+	p.update(l.nextSeq)
+	return l.matcher.Match(r)
+}
+
+// listBackward prints the newest record first.
+func (l *logCommand) listBackward(ctx context.Context, reader *replay.Reader) error {
+	p := l.progress("events read:")
+	defer p.end()
+	records := reader.Backward(ctx, func(r replay.Record) bool { return l.visit(r, p) })
+	for r, err := range records {
+		if err != nil {
+			return err
+		}
+		if err := l.printer.print(r); err != nil {
+			return err
+		}
+	}
+	return l.printer.end()
+}
+
+// listLast prints the last records. With a filter, it reads the whole log to find them.
+func (l *logCommand) listLast(ctx context.Context, reader *replay.Reader) error {
+	var records []replay.Record
+	ok := false
+	if !l.filters.anySet() {
+		var err error
+		if records, l.unread, ok, err = reader.Newest(ctx, l.last); err != nil {
+			return err
+		}
+	}
+	if ok {
+		for _, r := range records {
+			l.addUnfolded(r)
+		}
+	} else {
+		var err error
+		if records, err = l.lastOfAll(ctx, reader); err != nil {
+			return err
+		}
+	}
+	if l.reverse {
+		slices.Reverse(records)
+	}
+	for _, r := range records {
+		if err := l.printer.print(r); err != nil {
+			return err
+		}
+	}
+	return l.printer.end()
+}
+
+// addUnfolded adds a record to the report if the records before it were not read.
+func (l *logCommand) addUnfolded(r replay.Record) {
+	if r.Damage != nil {
+		l.fold.AddDamage(*r.Damage)
+		return
+	}
+	l.lastEvent, l.nextSeq = r, r.Seq+1
+}
+
+// lastOfAll reads the whole log and returns the last matching records.
+func (l *logCommand) lastOfAll(ctx context.Context, reader *replay.Reader) (records []replay.Record, err error) {
+	p := l.progress("events read:")
+	defer p.end()
+	for r, err := range readAhead(reader.Records(ctx, replay.Query{})) { // the exit code is about the whole log
+		if err != nil {
+			return nil, err
+		}
+		if !l.visit(r, p) {
+			continue
+		}
+		if records = append(records, r); len(records) >= 2*l.last+1024 {
+			records = slices.Clone(records[len(records)-l.last:])
+		}
+	}
+	return records[max(0, len(records)-l.last):], nil
+}
+
 const followInterval = 200 * time.Millisecond
 
-// followFrom prints the records that are appended after those in l.fold.
-func (l *logCommand) followFrom(ctx context.Context, dir string) error {
+// followAfter prints the records that are appended after those that were read.
+func (l *logCommand) followAfter(ctx context.Context, reader *replay.Reader, dir string) error {
+	follower := reader.Follow(l.lastEvent, l.nextSeq)
 	for {
 		if err := l.flush(); err != nil {
 			return err
@@ -143,19 +219,13 @@ func (l *logCommand) followFrom(ctx context.Context, dir string) error {
 			return ctx.Err()
 		case <-time.After(followInterval):
 		}
-		reader, err := replay.Open(dir)
-		if err != nil {
-			return err
-		}
-		next := l.fold.View.LastSeq() + 1
-		for r, err := range reader.Records(ctx, replay.Query{FromSeq: next}) {
+		for r, err := range follower.New(ctx) {
+			if errors.Is(err, replay.ErrReplaced) {
+				return fmt.Errorf("%s: %w. The events above may not be in it. Check them, and start log -f again", dir, err)
+			}
 			if err != nil {
 				return err
 			}
-			if r.Damage != nil && (r.Damage.Torn || r.Damage.FirstSeq < next) {
-				continue // already shown, or a write in progress
-			}
-			l.fold.Add(r)
 			if !l.matcher.Match(r) {
 				continue
 			}

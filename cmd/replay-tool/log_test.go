@@ -1,15 +1,23 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"migrationlog"
+	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
 )
 
 // recordingLog imports the recording into a new log.
@@ -116,3 +124,101 @@ func TestOutput_OrderOfDataAndMessages(t *testing.T) {
 		require.NotContains(t, messages, "01a2062a-e5a4", "%v", args)
 	}
 }
+
+// log -n prints the last records of the whole log, although it reads only the last segments. It prints
+// how many segments it did not check. It reads the whole log if it is damaged, or with a filter.
+func TestLog_LastOfManySegments(t *testing.T) {
+	dir := segmentedLog(t, 40)
+	all := strings.SplitAfter(output(t, exitClean, "log", "-q", dir, "-o", "ndjson"), "\n")
+	last := strings.Join(all[len(all)-4:], "") // the last string is empty
+	var out, errs bytes.Buffer
+	args := []string{"log", dir, "-n", "3", "-o", "ndjson"}
+	require.Zero(t, run(t.Context(), args, nil, &out, &errs))
+	require.Equal(t, last, out.String())
+	require.Regexp(t, `^\d+ segments not checked. To check the whole log, run: replay-tool verify .*\n$`, errs.String())
+
+	errs.Reset()
+	require.Zero(t, run(t.Context(), append(args, "--kind", "checkpoint"), nil, io.Discard, &errs))
+	require.Empty(t, errs.String())
+	errs.Reset()
+	require.Zero(t, run(t.Context(), []string{"log", dir, "-n", "1000", "-o", "ndjson"}, nil, io.Discard, &errs))
+	require.Empty(t, errs.String(), "every segment was read")
+
+	names, err := segment.Names(os.DirFS(dir))
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(filepath.Join(dir, "wal", names[1])))
+	out.Reset()
+	require.Equal(t, exitDamage, run(t.Context(), args, nil, &out, &errs))
+	require.Equal(t, last, out.String())
+}
+
+// segmentedLog returns a log in which each event is in its own segment.
+func segmentedLog(t *testing.T, events int) (dir string) {
+	dir = filepath.Join(t.TempDir(), "log")
+	store, err := migrationlog.Open(dir, &migrationlog.Options{SegmentSize: 1, NoSync: true})
+	require.NoError(t, err)
+	for i := range events {
+		c, err := checkpoint.New(checkpoint.NewMigrationID(), 0, checkpoint.CatchUp{LearnerLogIndexAtAdd: uint64(i)}, 1_800_000_000_000)
+		require.NoError(t, err)
+		_, err = store.Upsert(c)
+		require.NoError(t, err)
+	}
+	require.NoError(t, store.Close())
+	return dir
+}
+
+// log --reverse prints the same records as log, in reverse order, also with a filter that depends on
+// earlier events, and also for a damaged log.
+func TestLog_Reverse(t *testing.T) {
+	dir := segmentedLog(t, 40)
+	events := oneEvent + `{"kind":"abort","migration_id":"01a20629-44f1-75f5-8bf1-d9e9fef8b7aa","reason":"r","compensations":[],"ts_ms":1800000000002}` + "\n"
+	require.Zero(t, run(t.Context(), []string{"import", "-q", dir, "-"}, strings.NewReader(events), io.Discard, io.Discard))
+	for _, code := range []int{exitClean, exitDamage} {
+		for _, filter := range [][]string{{}, {"--vshard", "7"}, {"--from", "20", "--to", "30"}, {"--phase", "CatchUp"}} {
+			args := append([]string{"log", "-q", dir, "-o", "ndjson"}, filter...)
+			lines := strings.SplitAfter(output(t, code, args...), "\n")
+			slices.Reverse(lines)
+			require.Equal(t, strings.Join(lines, ""), output(t, code, append(args, "--reverse")...), "%v", filter)
+		}
+		names, err := segment.Names(os.DirFS(dir))
+		require.NoError(t, err)
+		require.NoError(t, os.Remove(filepath.Join(dir, "wal", names[25])))
+	}
+}
+
+// log -f stops with a message and exit code 1 if another log, or an older copy of the log, replaces it.
+func TestLog_FollowStopsAtAnotherLog(t *testing.T) {
+	for _, text := range []string{"its id was", "event #3 is no longer in segment"} {
+		dir := segmentedLog(t, 2)
+		backup := filepath.Join(t.TempDir(), "backup")
+		if text == "its id was" {
+			backup = segmentedLog(t, 5)
+		} else {
+			require.NoError(t, os.CopyFS(backup, os.DirFS(dir)))
+		}
+		require.Zero(t, run(t.Context(), []string{"import", "-q", dir, "-"}, strings.NewReader(oneEvent), io.Discard, io.Discard))
+		link := filepath.Join(t.TempDir(), "log") // it can be changed in one step
+		require.NoError(t, os.Symlink(dir, link))
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		out, in := io.Pipe()
+		var errs bytes.Buffer
+		code := make(chan int)
+		go func() {
+			code <- run(ctx, []string{"log", link, "-f", "-o", "ndjson"}, nil, in, &errs)
+		}()
+		shown := bufio.NewScanner(out)
+		for range 3 {
+			require.True(t, shown.Scan())
+		}
+		require.NoError(t, os.Symlink(backup, link+".new"))
+		require.NoError(t, os.Rename(link+".new", link))
+		go func() { _, _ = io.Copy(io.Discard, out) }()
+		require.Equal(t, exitIO, <-code)
+		require.Contains(t, errs.String(), text)
+		require.Contains(t, errs.String(), "start log -f again")
+	}
+}
+
+const oneEvent = `{"kind":"checkpoint","migration_id":"01a20629-44f1-75f5-8bf1-d9e9fef8b7aa","attempt":0,"phase":"CatchUp","payload":{"vshard_id":7,"learner_log_index_at_add":2},"ts_ms":1800000000001}
+`

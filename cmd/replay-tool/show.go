@@ -40,24 +40,25 @@ type migrationHistory struct {
 }
 
 func (t *tool) runShow(ctx context.Context, dir, idPrefix string) error {
-	reader, err := replay.Open(dir)
+	search, err := newIDSearch(idPrefix)
 	if err != nil {
 		return err
 	}
-	id, err := resolve(ctx, reader, idPrefix)
+	var s migrationHistory
+	fold, err := t.fold(ctx, dir, func(f *replay.Fold, r replay.Record) error {
+		matches, err := search.add(r)
+		if matches {
+			s.id = search.found
+			s.add(r, f.View)
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	s := migrationHistory{id: id}
-	fold := reader.NewFold()
-	for r, err := range readAhead(reader.Records(ctx, replay.Query{})) {
-		if err != nil {
-			return err
-		}
-		fold.Add(r)
-		if of, ok := r.Migration(); ok && of == id {
-			s.add(r, fold.View)
-		}
+	id, err := search.result()
+	if err != nil {
+		return err
 	}
 	if row, ok := fold.View.Get(id); ok {
 		s.setRow(row)

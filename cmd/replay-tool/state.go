@@ -103,6 +103,9 @@ func (t *tool) runState(ctx context.Context, dir string, idPrefix []string, at s
 	if last := fold.View.LastSeq(); point.Seq > last {
 		return usageErrorf("--at %s: the log ends with #%d, give that or an earlier number", at, last)
 	}
+	if err := t.explainTime(ctx, dir, reader, fold.View.LastSeq(), point.TimeMS); err != nil {
+		return err
+	}
 	report := fold.Report()
 	// If the migration has no row, the message below replaces the table.
 	if t.output != outputTable || len(rows) > 0 || len(idPrefix) == 0 {
@@ -120,6 +123,46 @@ func (t *tool) runState(ctx context.Context, dir string, idPrefix []string, at s
 	}
 	if noRow {
 		return silentExit{exitNoMatch}
+	}
+	return nil
+}
+
+// explainTime prints to stderr the event at which the state at a time ends. Clocks may go back. If later
+// events also have clocks up to that time, explainTime prints how many, and the command that includes
+// them.
+func (t *tool) explainTime(ctx context.Context, dir string, reader *replay.Reader, asOf, timeMS uint64) error {
+	if timeMS == 0 || t.quiet {
+		return nil
+	}
+	var next, first, last, n uint64
+	var nextMS uint64
+	for r, err := range readAhead(reader.Records(ctx, replay.Query{FromSeq: asOf + 1})) {
+		switch {
+		case err != nil:
+			return err
+		case r.Damage != nil:
+			continue
+		case next == 0:
+			next, nextMS = r.Seq, r.WallMS()
+		case r.WallMS() <= timeMS:
+			if n == 0 {
+				first = r.Seq
+			}
+			n, last = n+1, r.Seq
+		}
+	}
+	clock := &clock{style: timeISO}
+	switch {
+	case next == 0:
+		t.statusf("the state is as of #%d, the end of the log", asOf)
+	case asOf == 0:
+		t.statusf("the state is that before the first event: #%d has the clock %s", next, clock.show(nextMS))
+	default:
+		t.statusf("the state is as of #%d, because #%d has the clock %s", asOf, next, clock.show(nextMS))
+	}
+	if n > 0 {
+		t.statusf("not included: %s from #%d on with earlier clocks, because a clock went back or #%d has a wrong clock. To include them, run: replay-tool state %s --at '#%d'",
+			count(n, "later event"), first, next, quoted(dir), last)
 	}
 	return nil
 }
