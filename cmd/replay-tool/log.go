@@ -127,7 +127,7 @@ func (l *logCommand) visit(r replay.Record, p *progress) (selected bool) {
 	if r.Damage == nil {
 		l.lastEvent = r
 	}
-	p.update(l.nextSeq)
+	p.update(l.nextSeq - 1)
 	return l.matcher.Match(r)
 }
 
@@ -221,10 +221,10 @@ func (l *logCommand) followAfter(ctx context.Context, reader *replay.Reader, dir
 		}
 		for r, err := range follower.New(ctx) {
 			if errors.Is(err, replay.ErrReplaced) {
-				return fmt.Errorf("%s: %w. The events above may not be in it. Check them, and start log -f again", dir, err)
+				err = fmt.Errorf("%w. The events above may not be in it. Check them, and start log -f again", err)
 			}
 			if err != nil {
-				return err
+				return fmt.Errorf("%s: %w", dir, err)
 			}
 			if !l.matcher.Match(r) {
 				continue
