@@ -173,9 +173,9 @@ func TestBackward_ASegmentThatChanges(t *testing.T) {
 	require.ErrorContains(t, got, "changed during the reading")
 }
 
-// D10: a follower yields exactly the records that a full scan has after its last event. This holds
+// D10: a live reader yields exactly the records that a full scan has after its last event. This holds
 // wherever it started and whatever the damage after that place is.
-func TestD10_FollowAsTheFullScan(t *testing.T) {
+func TestD10_LiveReaderAsTheFullScan(t *testing.T) {
 	log := manySegments(t)
 	intact, _ := whole(t, log)
 	for seed := range uint64(150) {
@@ -183,7 +183,7 @@ func TestD10_FollowAsTheFullScan(t *testing.T) {
 		last := intact[rng.IntN(len(intact))]
 		end := last.Offset + last.Length
 		grown, text := damagedCopy(rng, log)
-		for name, f := range log { // no damage before the follower's place
+		for name, f := range log { // no damage before the place of the live reader
 			if base := path.Base(name); base <= last.Segment {
 				data := slices.Clone(f.Data)
 				if now, ok := grown[name]; base == last.Segment && ok && int64(len(now.Data)) >= end {
@@ -202,8 +202,8 @@ func TestD10_FollowAsTheFullScan(t *testing.T) {
 		}
 		before, damaged := whole(t, fsys)
 		require.False(t, damaged)
-		follower := openFS(t, fsys).Follow(before[len(before)-1], last.Seq+1)
-		require.Empty(t, newRecords(t, follower))
+		live := openFS(t, fsys).Live(before[len(before)-1], last.Seq+1)
+		require.Empty(t, newRecords(t, live))
 
 		clear(fsys)
 		maps.Copy(fsys, grown)
@@ -215,22 +215,22 @@ func TestD10_FollowAsTheFullScan(t *testing.T) {
 				want = append(want, r)
 			}
 		}
-		require.Equal(t, want, newRecords(t, follower), "seed %d, after %d: %s", seed, last.Seq, text)
-		require.Empty(t, newRecords(t, follower), "seed %d: %s", seed, text)
+		require.Equal(t, want, newRecords(t, live), "seed %d, after %d: %s", seed, last.Seq, text)
+		require.Empty(t, newRecords(t, live), "seed %d: %s", seed, text)
 	}
 }
 
-func newRecords(t testing.TB, f *replay.Follower) (records []replay.Record) {
-	for r, err := range f.New(t.Context()) {
+func newRecords(t testing.TB, l *replay.LiveReader) (records []replay.Record) {
+	for r, err := range l.New(t.Context()) {
 		require.NoError(t, err)
 		records = append(records, r)
 	}
 	return records
 }
 
-// A follower of a log without an event yields the first events. A follower stops with ErrReplaced if
+// A live reader of a log without an event yields the first events. A live reader stops with ErrReplaced if
 // its last event is gone, or if the log has another id. It continues if a copy of the log replaced it.
-func TestFollow_Replaced(t *testing.T) {
+func TestLive_Replaced(t *testing.T) {
 	log := logOf(t, []any{upserted(t, idA, checkpoint.AddLearner{}, 1), upserted(t, idB, checkpoint.AddLearner{}, 2)})
 	other := logOf(t, []any{upserted(t, idA, checkpoint.AddLearner{}, 1), upserted(t, idC, checkpoint.AddLearner{}, 2), upserted(t, idD, checkpoint.AddLearner{}, 3)})
 	name := path.Join(segment.WALDir, segment.Name(1))
@@ -238,10 +238,10 @@ func TestFollow_Replaced(t *testing.T) {
 	manifest := segment.Manifest{UUID: checkpoint.MigrationID{7}}.Encode()
 
 	empty := logOf(t, []any{})
-	follower := openFS(t, empty).Follow(replay.Record{}, 0)
-	require.Empty(t, newRecords(t, follower))
+	live := openFS(t, empty).Live(replay.Record{}, 0)
+	require.Empty(t, newRecords(t, live))
 	maps.Copy(empty, log)
-	require.Len(t, newRecords(t, follower), 2)
+	require.Len(t, newRecords(t, live), 2)
 
 	for text, change := range map[string]func(fstest.MapFS){
 		"a backup without the last event": func(m fstest.MapFS) { m[name] = &fstest.MapFile{Data: log[name].Data[:last.Offset]} },
@@ -253,21 +253,21 @@ func TestFollow_Replaced(t *testing.T) {
 		"a later segment, without the present": func(m fstest.MapFS) { m[path.Join(segment.WALDir, segment.Name(9))] = m[name]; delete(m, name) },
 	} {
 		fsys := maps.Clone(log)
-		follower := openFS(t, fsys).Follow(last, last.Seq+1)
-		require.Empty(t, newRecords(t, follower), text)
+		live := openFS(t, fsys).Live(last, last.Seq+1)
+		require.Empty(t, newRecords(t, live), text)
 		change(fsys)
 		var got error
-		for _, err := range follower.New(t.Context()) {
+		for _, err := range live.New(t.Context()) {
 			got = err
 		}
 		require.ErrorIs(t, got, replay.ErrReplaced, text)
 	}
 	fsys := maps.Clone(log)
-	follower = openFS(t, fsys).Follow(last, last.Seq+1)
+	live = openFS(t, fsys).Live(last, last.Seq+1)
 	for name, f := range log {
 		fsys[name] = &fstest.MapFile{Data: slices.Clone(f.Data)}
 	}
-	require.Empty(t, newRecords(t, follower))
+	require.Empty(t, newRecords(t, live))
 }
 
 // countingFS counts the bytes that are read.
@@ -301,8 +301,8 @@ func (f countedFile) ReadAt(b []byte, at int64) (int, error) {
 	return n, err
 }
 
-// A follower of an idle log reads its manifest and a few bytes, but not the segments.
-func TestFollow_AnIdleLogIsNotRead(t *testing.T) {
+// A live reader of an idle log reads its manifest and a few bytes, but not the segments.
+func TestLive_AnIdleLogIsNotRead(t *testing.T) {
 	log := manySegments(t)
 	lastName := path.Join(segment.WALDir, segment.Name(1+(testSegments-1)*testSegmentEvents))
 	log[lastName].Data = append(log[lastName].Data, make([]byte, 1<<20)...)
@@ -311,10 +311,10 @@ func TestFollow_AnIdleLogIsNotRead(t *testing.T) {
 	require.NoError(t, err)
 	all := recordsOf(t, reader, replay.Query{})
 	require.Greater(t, bytes, 1<<20)
-	follower := reader.Follow(all[len(all)-1], uint64(len(all))+1)
+	live := reader.Live(all[len(all)-1], uint64(len(all))+1)
 	bytes = 0
 	for range 10 {
-		require.Empty(t, newRecords(t, follower))
+		require.Empty(t, newRecords(t, live))
 	}
 	require.Less(t, bytes, 10*1000)
 }

@@ -209,7 +209,7 @@ const followInterval = 200 * time.Millisecond
 
 // followAfter prints the records that are appended after those that were read.
 func (l *logCommand) followAfter(ctx context.Context, reader *replay.Reader, dir string) error {
-	follower := reader.Follow(l.lastEvent, l.nextSeq)
+	live := reader.Live(l.lastEvent, l.nextSeq)
 	for {
 		if err := l.flush(); err != nil {
 			return err
@@ -219,7 +219,7 @@ func (l *logCommand) followAfter(ctx context.Context, reader *replay.Reader, dir
 			return ctx.Err()
 		case <-time.After(followInterval):
 		}
-		for r, err := range follower.New(ctx) {
+		for r, err := range live.New(ctx) {
 			if errors.Is(err, replay.ErrReplaced) {
 				err = fmt.Errorf("%w. The events above may not be in it. Check them, and start log -f again", err)
 			}
