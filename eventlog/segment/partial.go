@@ -45,8 +45,9 @@ func (s *Scan) skips(i int) bool {
 }
 
 // continues reports whether the segment's name and first header have the next number, and its last
-// header has the number before the name and the first header of the next segment. If it cannot read
-// the end of the segment, it returns false. The segment is then read, which returns the error.
+// frame ends with the file and has the number before the name and the first header of the next
+// segment. If it cannot read the end of the segment, it returns false. The segment is then read,
+// which returns the error.
 func (s *Scan) continues(i int) bool {
 	p, next := s.parts[i], s.parts[i+1]
 	if p.nameSeq != s.nextSeq || p.headSeq != p.nameSeq || next.headSeq != next.nameSeq {
@@ -57,10 +58,12 @@ func (s *Scan) continues(i int) bool {
 		return false
 	}
 	var lastSeq uint64
-	for _, h := range intactHeaders(end, &s.log) {
-		lastSeq = h.Seq
+	frameEnd := 0
+	for at, h := range intactHeaders(end, &s.log) {
+		_, bodyBytes, _ := parseHeader(end[at:], &s.log)
+		lastSeq, frameEnd = h.Seq, at+HeaderBytes+bodyBytes
 	}
-	return lastSeq+1 == next.nameSeq
+	return lastSeq+1 == next.nameSeq && frameEnd == len(end)
 }
 
 // end reads the last bytes of a segment. They contain the header of its last frame if no unused space

@@ -21,6 +21,7 @@ func TestScan_CheckEnds(t *testing.T) {
 		"a segment is missing":         {map[uint64][]byte{1: entries(1, 4), 9: entries(9, 10)}, 0, []segment.SeqRange{{First: 5, Last: 8}}},
 		"a segment lost its end":       {map[uint64][]byte{1: entries(1, 4), 5: entries(5, 7), 9: entries(9, 10)}, 1, []segment.SeqRange{{First: 8, Last: 8}}},
 		"a segment lost its start":     {map[uint64][]byte{1: entries(1, 4), 5: entries(6, 8), 9: entries(9, 10)}, 0, []segment.SeqRange{{First: 5, Last: 5}}},
+		"bytes follow the last frame":  {map[uint64][]byte{1: entries(1, 4), 5: append(entries(5, 8), 'x'), 9: entries(9, 10)}, 1, []segment.SeqRange{{}}},
 		"the ends are intact":          {map[uint64][]byte{1: append(entries(1, 1), entries(4, 4)...), 5: entries(5, 8), 9: entries(9, 10)}, 2, nil},
 	} {
 		s := segment.NewScan(logOf(tc.segments), dirOf(testLog), segment.ScanOptions{From: 9, CheckEnds: true})
