@@ -77,6 +77,17 @@ func TestReadme_ProgramIsTheExample(t *testing.T) {
 	require.Equal(t, body, blocks[0])
 }
 
+// The functions in docs/EMBEDDING.md are those of the tested examples.
+func TestEmbedding_CodeIsOfTheExamples(t *testing.T) {
+	blocks := fenced(t, "docs/EMBEDDING.md", "go")
+	require.NotEmpty(t, blocks)
+	source, err := os.ReadFile("example_embedding_test.go")
+	require.NoError(t, err)
+	for _, block := range blocks {
+		require.Contains(t, string(source), "\n"+block)
+	}
+}
+
 // The hex dump in docs/FORMAT.md is an entry of the golden log, and its notes match the values that
 // the code reads.
 func TestFormat_HexDump(t *testing.T) {

@@ -45,20 +45,14 @@ func takeOver(store *migrationlog.Store, row projection.Row) error {
 	c, facts, vshardID := row.Checkpoint, row.Facts, row.Checkpoint.Payload.Shard()
 	ifSeq := migrationlog.IfSeq(row.Seq) // fails if another coordinator has written this row
 	switch {
-	case row.Doubt == projection.InDoubt:
-		// A lost event may have been the last one. Find out the true state from the cluster and
-		// write it with Confirm.
-		fmt.Printf("vShard %d: ask: the row is in doubt\n", vshardID)
+	case question(row) != "":
+		// Find out the true state from the cluster and write it: see ExampleConfirm.
+		fmt.Printf("vShard %d: ask: %s\n", vshardID, question(row))
 		return nil
 	case c.Phase() == checkpoint.PhaseComplete:
 		fmt.Printf("vShard %d: finished\n", vshardID)
 		_, err := store.Remove(c.MigrationID, ifSeq)
 		return err
-	case !facts.HasTarget || facts.TargetUncertain:
-		// Without the group and the target, nothing can be undone safely. An uncertain fact may
-		// name a healthy peer of another migration.
-		fmt.Printf("vShard %d: ask: the history does not name the target\n", vshardID)
-		return nil
 	case isMember(facts.TargetNode):
 		fmt.Printf("vShard %d: resume with %s, the target is node %d\n", vshardID, c.Phase()+1, facts.TargetNode)
 		return nil
@@ -75,6 +69,25 @@ func takeOver(store *migrationlog.Store, row projection.Row) error {
 	fmt.Printf("vShard %d: aborted\n", vshardID)
 	_, err := store.Abort(c.MigrationID, "the target is no longer a member", undo, ifSeq)
 	return err
+}
+
+// question returns the reason why a coordinator cannot decide about a row without asking the cluster
+// or a person. It returns "" if the row is enough.
+func question(row projection.Row) string {
+	switch {
+	case row.Doubt == projection.InDoubt:
+		return "a lost event may have been its last"
+	case row.Checkpoint.Attempt == settling:
+		return "settle was interrupted"
+	case row.Checkpoint.Phase() == checkpoint.PhaseComplete:
+		return "" // the only step left is to remove the row
+	case !row.Facts.HasTarget:
+		return "the history does not name the target"
+	case row.Facts.TargetUncertain:
+		// The fact may name a healthy peer of another migration, so nothing can be undone safely.
+		return "a lost event may have named another target"
+	}
+	return ""
 }
 
 // compensations returns the steps that undo a move that reached this phase, in order. The target
