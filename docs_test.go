@@ -84,7 +84,7 @@ func TestEmbedding_CodeIsOfTheExamples(t *testing.T) {
 	source, err := os.ReadFile("example_embedding_test.go")
 	require.NoError(t, err)
 	for _, block := range blocks {
-		require.Contains(t, string(source), "\n"+block)
+		require.True(t, strings.Contains(string(source), "\n"+block), "the examples do not have this code:\n%s", block)
 	}
 }
 

@@ -118,7 +118,8 @@ func Strict() WriteOption {
 // Confirm does not restore lost facts, because only AddLearner names the nodes and the group. If the
 // facts are uncertain or unknown, write the AddLearner first, and then the true row with the Seq of
 // the first receipt as IfSeq. If the process ends between the two, the row is at AddLearner, so carry
-// on from the cluster's state and not from the row.
+// on from the cluster's state and not from the row. docs/EMBEDDING.md has a function that leaves a
+// mark in the row meanwhile.
 func Confirm() WriteOption {
 	return func(o *writeOptions) { o.confirm = true }
 }

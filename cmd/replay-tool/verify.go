@@ -82,7 +82,7 @@ func verdict(r replay.Report) string {
 	case r.CountFindings(segment.LosesEvents) > 0:
 		return "damaged. No row is lost and no migration is in doubt"
 	case r.Damaged():
-		return "damaged. No event is lost, but the damage can lead to a loss or hide one. Copy the directory before a writer opens the log"
+		return "damaged. No event is known to be lost, but the damage can hide a loss or lead to one. Before a writer opens the log, copy the directory, and compare the newest rows with the cluster"
 	case len(r.Damage) > 0 && r.TornTail != nil:
 		return fmt.Sprintf("no event is lost or endangered: the findings are harmless, and the torn tail is %s. The next writer repairs it", tornExplanation)
 	case len(r.Damage) > 0:
