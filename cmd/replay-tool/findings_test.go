@@ -103,11 +103,11 @@ func TestD5_ExitCodeOfTheWorstFinding(t *testing.T) {
 		"a damaged snapshot":           {[]func(*testing.T, string){write("snapshots/00000000000000000001")}, exitHarmless, "no event is lost or endangered"},
 		"a torn tail":                  {[]func(*testing.T, string){torn}, exitTornTail, "torn tail, an interrupted write"},
 		"a torn tail, a foreign file":  {[]func(*testing.T, string){torn, foreign}, exitHarmless, "no event is lost or endangered: the findings are harmless, and the torn tail is an interrupted write"},
-		"both watermarks":              {[]func(*testing.T, string){remove("WATERMARK", "wal/WATERMARK")}, exitDamage, "damaged. No event is lost, but"},
-		"a file that tidwall/wal uses": {[]func(*testing.T, string){foreign, write("wal/00000000000000000009.END")}, exitDamage, "damaged. No event is lost, but"},
+		"both watermarks":              {[]func(*testing.T, string){remove("WATERMARK", "wal/WATERMARK")}, exitDamage, "damaged. No event is known to be lost, but"},
+		"a file that tidwall/wal uses": {[]func(*testing.T, string){foreign, write("wal/00000000000000000009.END")}, exitDamage, "damaged. No event is known to be lost, but"},
 		"a segment beyond the end": {[]func(*testing.T, string){func(t *testing.T, dir string) {
 			require.NoError(t, os.Rename(filepath.Join(dir, "wal", firstSegment), filepath.Join(dir, "wal", "00000000000000000100")))
-		}}, exitDamage, "damaged. No event is lost, but"},
+		}}, exitDamage, "damaged. No event is known to be lost, but"},
 		"a symlink to the only segment": {[]func(*testing.T, string){func(t *testing.T, dir string) {
 			path := filepath.Join(dir, "wal", firstSegment)
 			require.NoError(t, os.Rename(path, filepath.Join(dir, "moved")))
