@@ -31,6 +31,9 @@ func (s *Store) Scrub(ctx context.Context) (replay.Report, error) {
 	visible := s.view.Load().LastSeq()
 
 	reader, err := replay.OpenFS(pacedFS{os.DirFS(s.dir), ctx, s.opts.ScrubRate})
+	if err == nil {
+		err = s.checkSameLog(reader)
+	}
 	if err != nil {
 		return replay.Report{}, fmt.Errorf("scrub %s: %w", s.dir, err)
 	}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/google/uuid"
+
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog"
 	"migrationlog/eventlog/segment"
@@ -22,7 +24,8 @@ import (
 // safe for concurrent use. Reads are served from memory and never wait for a write. They show only
 // durable events (with Options.NoSync: written events).
 type Store struct {
-	dir    string
+	dir    string    // absolute
+	uuid   uuid.UUID // of the log
 	opts   Options
 	report replay.Report
 
@@ -58,7 +61,8 @@ type Stats struct {
 
 // Open opens the log in dir for writing. It repairs the end of the log after a crash and builds the
 // view. If there is no log, it creates the directory and a new log (see Options.MustExist). A nil
-// opts selects the defaults.
+// opts selects the defaults. A relative dir is resolved once: if the working directory changes
+// later, the store continues to use the same log.
 //
 // Open skips damage and describes it in Report, unless OnDamage is RefuseDamage. It returns an I/O
 // error, or one of these errors, wrapped:
@@ -95,7 +99,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 	}
 	fold, err := read()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("read %s: %w", dir, err), recovery.Abandon())
+		return nil, errors.Join(fmt.Errorf("read %s: %w", recovery.Dir(), err), recovery.Abandon())
 	}
 	report := fold.Report()
 	if o.OnDamage == RefuseDamage && report.Damaged() {
@@ -106,7 +110,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 		return nil, err
 	}
 	report.Quarantined = recovery.Quarantined()
-	s := &Store{dir: dir, opts: o, report: report, log: log}
+	s := &Store{dir: recovery.Dir(), uuid: recovery.Directory().Manifest.UUID, opts: o, report: report, log: log}
 	s.queue = groupcommit.New(s.commitBatch)
 	s.view.Store(fold.View)
 	s.snapshots.segment = log.Last().Segment
@@ -354,6 +358,9 @@ func (s *Store) History(ctx context.Context, id checkpoint.MigrationID) iter.Seq
 			return
 		}
 		reader, err := replay.Open(s.dir)
+		if err == nil {
+			err = s.checkSameLog(reader)
+		}
 		if err != nil {
 			yield(replay.Record{}, fmt.Errorf("history of %s: %w", id, err))
 			return
@@ -371,9 +378,19 @@ func (s *Store) History(ctx context.Context, id checkpoint.MigrationID) iter.Seq
 	}
 }
 
+// checkSameLog returns an error if the reader does not read the log that the store has open.
+// Another process may have replaced the directory.
+func (s *Store) checkSameLog(reader *replay.Reader) error {
+	if found := reader.Manifest().UUID; found != s.uuid {
+		return fmt.Errorf("%s has another log (UUID %s instead of %s): another process replaced the directory. Close the store and open it again", s.dir, found, s.uuid)
+	}
+	return nil
+}
+
 // Report returns the damage that Open found, skipped or repaired. It does not change after that: a
-// migration in its InDoubt list may have been confirmed since (see Doubt and Row). If Open started from a snapshot, it
-// did not read the segments before it. To check these, set Options.VerifyAll, or call Scrub.
+// migration in its InDoubt list may have been confirmed since (see Doubt and Row). If Open started
+// from a snapshot, it did not read the segments before it. To check these, set Options.VerifyAll, or
+// call Scrub.
 func (s *Store) Report() replay.Report { return s.report.Clone() }
 
 // Health returns nil, or the ErrFailed of the first failed write or sync. A failed store stays failed

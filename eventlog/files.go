@@ -24,14 +24,10 @@ func syncDir(dir string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// makeDir creates a directory and its parents if they are missing. It syncs the parent of each one,
+// makeDir creates a directory, given by its absolute path, and its parents if they are missing. It syncs the parent of each one,
 // also of those that exist already, because the process that created them may have been killed
 // before it synced the parent.
 func makeDir(dir string) error {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return err
-	}
 	parent := filepath.Dir(dir)
 	if parent == dir {
 		return nil

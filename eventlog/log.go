@@ -15,7 +15,7 @@ import (
 // Log is a log that is open for appending. Only one goroutine at a time may use it, except for
 // SaveSnapshot.
 type Log struct {
-	dir       string
+	dir       string // absolute
 	opts      Options
 	uuid      uuid.UUID
 	lock      *heldLock

@@ -36,7 +36,7 @@ type Options struct {
 // repairs it and returns the Log. The lock is held until Abandon, until Finish returns an error, or
 // until the Log is closed.
 type Recovery struct {
-	dir           string
+	dir           string // absolute
 	opts          Options
 	lock          *heldLock
 	found         segment.Directory
@@ -50,7 +50,8 @@ type Recovery struct {
 	quarantined   []string
 }
 
-// Begin locks the directory and inspects it. If there is no log, Begin creates one. It returns a
+// Begin locks the directory and inspects it. If there is no log, Begin creates one. A relative dir
+// is resolved once, here: a later change of the working directory has no effect. Begin returns a
 // *LockedError, fs.ErrNotExist (with MustExist), segment.ErrIsWALDir, segment.ErrManifestLost,
 // segment.ErrNewerFormat, ErrNeedsRepair, or an I/O error.
 func Begin(dir string, opts Options) (*Recovery, error) {
@@ -60,8 +61,12 @@ func Begin(dir string, opts Options) (*Recovery, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
+	dir, err := segment.AbsoluteDir(dir)
+	if err != nil {
+		return nil, err
+	}
 	fsys := os.DirFS(dir)
-	_, _, err := segment.ReadManifest(fsys)
+	_, _, err = segment.ReadManifest(fsys)
 	isNew := errors.Is(err, segment.ErrNotALog)
 	if isNew && opts.MustExist {
 		return nil, fmt.Errorf("%s: %w: %w", dir, err, fs.ErrNotExist)
@@ -172,6 +177,9 @@ func (r *Recovery) writeManifest(m segment.Manifest) error {
 	}
 	return nil
 }
+
+// Dir returns the absolute path of the log's directory.
+func (r *Recovery) Dir() string { return r.dir }
 
 // Directory returns the files that Begin found in the directory, without the frames.
 func (r *Recovery) Directory() segment.Directory { return r.found }

@@ -19,8 +19,9 @@ type Reader struct {
 	dir  segment.Directory // as it was when the reader was opened
 }
 
-// Open returns a reader of the log in dir. It takes no lock and writes nothing. It returns
-// fs.ErrNotExist if the directory is missing, segment.ErrNotALog, segment.ErrIsWALDir,
+// Open returns a reader of the log in dir. It takes no lock and writes nothing. A relative dir is
+// resolved once: if the working directory changes later, the reader continues to read the same log.
+// Open returns fs.ErrNotExist if the directory is missing, segment.ErrNotALog, segment.ErrIsWALDir,
 // segment.ErrManifestLost, segment.ErrNewerFormat, or an I/O error. If a frame has a newer format,
 // reading it returns segment.ErrNewerFormat.
 func Open(dir string) (*Reader, error) {
@@ -31,7 +32,11 @@ func Open(dir string) (*Reader, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("%s: %w: it is a file", dir, segment.ErrNotALog)
 	}
-	r, err := OpenFS(os.DirFS(dir))
+	absolute, err := segment.AbsoluteDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	r, err := OpenFS(os.DirFS(absolute))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}

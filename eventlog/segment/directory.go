@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // Directory is the content of a log's directory without its frames.
@@ -105,4 +107,29 @@ func checkManifestIsOurs(fsys fs.FS, m Manifest) error {
 	}
 	return fmt.Errorf("%w: the watermarks and the frames belong to another log than the manifest of %s: restore the manifest of this log, or %s",
 		ErrManifestLost, m.UUID, salvageHint)
+}
+
+// AbsoluteDir returns the absolute path of a directory. It resolves a relative path against the
+// working directory itself. $PWD may name the working directory through a symbolic link, which may
+// lead to another directory later.
+func AbsoluteDir(dir string) (string, error) {
+	const separator = string(filepath.Separator)
+	if !filepath.IsAbs(dir) {
+		working, err := filepath.Abs(".")
+		if err == nil {
+			working, err = filepath.EvalSymlinks(working)
+		}
+		if err != nil { // not wrapped: fs.ErrNotExist would mean that the directory has no log
+			return "", fmt.Errorf("%s: the working directory is unknown (%v): give the log's directory as an absolute path", dir, err)
+		}
+		dir = working + separator + dir
+	}
+	// The system follows a symbolic link before "..", but filepath.Clean would remove it.
+	if i := strings.LastIndex(dir+separator, separator+".."+separator); i >= 0 {
+		end := i + len(separator+"..")
+		if parent, err := filepath.EvalSymlinks(dir[:end]); err == nil {
+			dir = parent + dir[end:]
+		}
+	}
+	return filepath.Clean(dir), nil
 }
