@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,18 +16,23 @@ const (
 )
 
 // syncDir makes the entries of a directory durable. Without it, a file that was created, renamed or
-// linked may be missing after a power cut, even if its content was synced.
+// linked may be missing after a power cut, even if its content was synced. If the file system does
+// not support the call, the error says what to do.
 func syncDir(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	err = f.Sync()
+	if isUnsupported(err) {
+		err = fmt.Errorf("%w: this file system cannot sync a directory, so a power cut may remove new files. Put the log on a file system that can, such as ext4 or XFS", err)
+	}
+	return errors.Join(err, f.Close())
 }
 
-// makeDir creates a directory, given by its absolute path, and its parents if they are missing. It syncs the parent of each one,
-// also of those that exist already, because the process that created them may have been killed
-// before it synced the parent.
+// makeDir creates a directory, given by its absolute path, and its parents if they are missing. It
+// syncs the parent of each one, also of those that exist already, because the process that created
+// them may have been killed before it synced the parent.
 func makeDir(dir string) error {
 	parent := filepath.Dir(dir)
 	if parent == dir {
@@ -35,19 +41,23 @@ func makeDir(dir string) error {
 	if err := makeDir(parent); err != nil {
 		return err
 	}
+	created := false
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		if err := os.Mkdir(dir, dirPerm); err != nil && !errors.Is(err, fs.ErrExist) {
+		err := os.Mkdir(dir, dirPerm)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
+		created = err == nil
 	}
-	return syncParent(dir) //mutant:directory-name-synced
+	return syncParent(dir, created) //mutant:directory-name-synced
 }
 
 // syncParent makes the name of a directory durable. If this process may not open the parent, it
-// does nothing.
-func syncParent(dir string) error {
+// does nothing. It accepts a parent whose file system cannot sync directories, unless dir was just
+// created there.
+func syncParent(dir string, created bool) error {
 	err := syncDir(filepath.Join(dir, ".."))
-	if errors.Is(err, fs.ErrPermission) { // then this process did not create dir
+	if errors.Is(err, fs.ErrPermission) || isUnsupported(err) && !created { // without permission, dir was not created
 		return nil
 	}
 	return err

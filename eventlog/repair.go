@@ -110,7 +110,7 @@ func overwrite(path string, at int64, b []byte) error {
 // syncDirs makes the names of all files durable. A killed writer may have left names that exist
 // only in the kernel's memory.
 func (r *Recovery) syncDirs() error {
-	return errors.Join(syncDir(filepath.Join(r.dir, segment.WALDir)), syncDir(r.dir), syncParent(r.dir))
+	return errors.Join(syncDir(filepath.Join(r.dir, segment.WALDir)), syncDir(r.dir), syncParent(r.dir, false))
 }
 
 // updateManifest adds the numbers of lost events to the manifest's skipped numbers, if it is unknown

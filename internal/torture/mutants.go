@@ -113,7 +113,7 @@ var mutants = []mutant{
 	{"a segment's name is durable before the manifest's",
 		Marked{"segment-name-synced", remove}, "", "TestD1_PowerCut"},
 	{"a new directory is durable in its parent",
-		Marked{"directory-name-synced", call(0, "nil")}, "", "TestD1_PowerCut"},
+		Marked{"directory-name-synced", call(0, "map[bool]error{}[$2]")}, "", "TestD1_PowerCut"},
 	{"a file's content is durable before its name",
 		Marked{"content-before-name", call(0, "$0($1, $3)")}, "", "TestD1_PowerCut"},
 

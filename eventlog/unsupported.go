@@ -1,0 +1,9 @@
+//go:build !unix || portable
+
+package eventlog
+
+import "errors"
+
+// isUnsupported reports whether a call failed because the file system does not support it. With the
+// build tag portable, this file is also used on Unix.
+func isUnsupported(err error) bool { return errors.Is(err, errors.ErrUnsupported) }

@@ -1,0 +1,15 @@
+//go:build unix && !portable
+
+package eventlog
+
+import (
+	"errors"
+	"syscall"
+)
+
+// isUnsupported reports whether a call failed because the file system does not support it. The sync
+// of a directory then returns EINVAL (autofs, procfs, squashfs), and a lock ENOLCK (NFS without
+// locks).
+func isUnsupported(err error) bool {
+	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOLCK)
+}
