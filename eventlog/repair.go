@@ -35,6 +35,9 @@ func (r *Recovery) repair() error {
 			return err
 		}
 	}
+	if err := r.separateLinks(); err != nil {
+		return err
+	}
 	if err := r.raiseWatermark(); err != nil {
 		return err
 	}
@@ -159,7 +162,8 @@ func (r *Recovery) updateWatermark() error { return r.writeWatermark(r.scan.Tail
 // writeWatermark writes both watermark files. It overwrites an intact file in place, and replaces
 // only a damaged or missing one. The watermark files were therefore usually created before the
 // segments. Some tools copy files in the order of their creation. If such a tool copies the
-// directory while a writer runs, the copied watermark is not newer than the copied frames.
+// directory while a writer runs, the copied watermark is not newer than the copied frames. See also
+// separateLinks.
 func (r *Recovery) writeWatermark(seq uint64) error {
 	want := segment.AppendWatermark(nil, r.found.Manifest.UUID, seq)
 	for _, name := range segment.WatermarkNames {

@@ -79,7 +79,8 @@ func Strays(fsys fs.FS) ([]Damage, error) {
 	for _, e := range entries {
 		name := path.Join(WALDir, e.Name())
 		final := strings.TrimSuffix(name, TemporarySuffix)
-		ours := final == ManifestCopyName || final == WatermarkCopyName
+		_, isCopy := ParseName(path.Base(final)) // a crash left the copy of a segment that has a second link
+		ours := final == ManifestCopyName || final == WatermarkCopyName || final != name && isCopy
 		_, isName := ParseName(e.Name())
 		if ours || isName && e.Type().IsRegular() || !isName && e.IsDir() { // tidwall/wal ignores directories
 			continue

@@ -68,6 +68,8 @@ var mutants = []mutant{
 		Marked{"damaged-segments-kept", truncateList(0)}, "./", "TestD4_DamagedSegmentsAreKept"},
 	{"a segment that will be cut is copied, not linked",
 		Marked{"cut-segment-copied", condition(false)}, "./", "TestD4_DamagedAndTorn"},
+	{"a file with a second link is copied before it is changed",
+		Marked{"linked-file-copied", condition(true)}, "./eventlog", "TestD4_LinkedBackup"},
 	{"losses of unknown acknowledgement go into the manifest",
 		Marked{"unknowable-noted", truncateList(0)}, "./", "TestD5_AcknowledgementOfALostTailIsUnknown"},
 	{"the manifest lists a loss before the watermark passes it",

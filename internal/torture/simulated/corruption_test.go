@@ -4,10 +4,13 @@ package simulated
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -89,6 +92,14 @@ func corruptions(t *testing.T) []corruption {
 		{"snapshots damaged", func(s *corruptor) { s.put(s.snapshot(0), "snapshot?"); s.put(s.snapshot(1), "snapshot!") }},
 		{"snapshots missing", func(s *corruptor) { s.remove(s.snapshot(0)); s.remove(s.snapshot(0)) }},
 		{"a new snapshot half written", func(s *corruptor) { s.put("snapshots/00000000000000000099.new", "half") }},
+		{"linked into a backup", func(s *corruptor) { s.backup() }},
+		{"linked into a backup, and torn", func(s *corruptor) { s.tear(5); s.backup() }},
+		{"linked into a backup, and the watermark too low", func(s *corruptor) { s.durable(2); s.backup() }},
+		{"linked into a backup, last frame damaged", func(s *corruptor) { s.flip(last); s.backup() }},
+		{"linked into a backup, and a copy of the segment half written", func(s *corruptor) {
+			s.backup()
+			s.put("wal/"+records[last].Segment+".new", "half")
+		}},
 		{"several corruptions at once", func(s *corruptor) {
 			s.stray()
 			s.replace("wal/MANIFEST", "copy?")
@@ -179,6 +190,21 @@ func (s *corruptor) flipSnapshot() {
 	b := s.read(s.path(name))
 	b[len(b)-1] ^= 1
 	s.replace(name, string(b))
+}
+
+// backup makes a copy of the log with hard links. A repair must not change the copy's watermarks.
+func (s *corruptor) backup() {
+	to := s.dir + "-backup"
+	require.NoError(s.t, filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
+		copied := to + strings.TrimPrefix(path, s.dir)
+		if err != nil || d.IsDir() {
+			return errors.Join(err, os.MkdirAll(copied, 0o750))
+		}
+		return os.Link(path, copied)
+	}))
+	for _, name := range append(slices.Clone(segment.WatermarkNames[:]), "wal/"+s.records[len(s.records)-1].Segment) {
+		s.originals = append(s.originals, string(s.read(s.path(name))))
+	}
 }
 
 func (s *corruptor) stray() {

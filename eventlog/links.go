@@ -1,0 +1,69 @@
+package eventlog
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+
+	"migrationlog/eventlog/segment"
+)
+
+// separateLinks gives the files that this opening and the writer change in place a new inode if
+// they have a second link. A backup may have been made with hard links (cp -al). Without this, each
+// write to the log would also change the backup.
+//
+// The watermark files come first, so that they stay older than the segment: see writeWatermark. A
+// damaged one is left alone, because the repair replaces it anyway.
+func (r *Recovery) separateLinks() error {
+	var paths []string
+	for _, name := range segment.WatermarkNames {
+		if !r.isDamaged(name) {
+			paths = append(paths, filepath.Join(r.dir, name))
+		}
+	}
+	for _, path := range append(paths, filepath.Join(r.dir, segment.WALDir, r.scan.Tail().Segment)) {
+		if err := separate(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// separate replaces a file that has a second link by a copy. All other links keep the old file. A
+// crash leaves either the old file or the complete copy.
+func separate(path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if linkCount(info) < 2 { //mutant:linked-file-copied
+		return nil
+	}
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = replaceFile(path, b)
+	}
+	if err != nil {
+		return fmt.Errorf("copy %s, because it has a second hard link: %w", path, err)
+	}
+	return nil
+}
+
+// linkCount returns the number of a file's links, or 1 if the system does not count them. It finds
+// the count by reflection, because its type depends on the system.
+func linkCount(info fs.FileInfo) uint64 {
+	stat := reflect.Indirect(reflect.ValueOf(info.Sys()))
+	if stat.Kind() != reflect.Struct {
+		return 1
+	}
+	if count := stat.FieldByName("Nlink"); count.IsValid() && count.CanUint() {
+		return count.Uint()
+	}
+	return 1
+}
