@@ -14,8 +14,8 @@ import (
 var (
 	// ErrClosed is returned for a write on a closed store.
 	ErrClosed = errors.New("store is closed")
-	// ErrLocked is returned by Open, as an *eventlog.LockedError with the holder's PID, if another
-	// Store has the directory open.
+	// ErrLocked is returned by Open, as an *eventlog.LockedError with the holder's PID and host, if
+	// another Store has the directory open.
 	ErrLocked = eventlog.ErrLocked
 	// ErrFailed is returned if an append or a sync failed, and for every later write. The outcome of
 	// the failed write is unknown. To find out, close the store and open it again.

@@ -67,7 +67,7 @@ func BenchmarkCost(b *testing.B) {
 	b.Run("check_lock", func(b *testing.B) {
 		log := beginLog(b, b.TempDir(), Options{})
 		for b.Loop() {
-			_, err := log.lock.isCurrent()
+			_, err := log.lock.change()
 			require.NoError(b, err)
 		}
 	})

@@ -31,15 +31,17 @@ func CheckSeq(seq uint64) error {
 
 // LockedError identifies the process that has the log open. errors.Is matches it with ErrLocked.
 type LockedError struct {
-	Path string // the lock file
-	PID  int    // the process that holds the lock; 0 if it has not written its PID yet
+	Path   string // the lock file
+	PID    int    // the process that holds the lock; 0 if it has not written its PID yet
+	Host   string // its host; "" if it is not known
+	BootID string // the boot id of its host; "" if it is not known
 }
 
 func (e *LockedError) Error() string {
 	if e.PID == 0 {
 		return fmt.Sprintf("%v (%s is held)", ErrLocked, e.Path)
 	}
-	return fmt.Sprintf("%v: process %d holds %s", ErrLocked, e.PID, e.Path)
+	return fmt.Sprintf("%v: %v holds %s", ErrLocked, Holder{PID: e.PID, Host: e.Host, BootID: e.BootID}, e.Path)
 }
 
 // Unwrap returns ErrLocked.

@@ -6,21 +6,19 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
 )
 
 // LockName is the name of the file on which a writer holds an advisory lock while it has the log
-// open. The file contains the holder's PID for people to read. Only the lock prevents a second
+// open. The file names the holder for people to read, see Holder. Only the lock prevents a second
 // writer, and the system releases it when the process ends.
 const LockName = "LOCK"
 
 const (
-	lockPollTime = 10 * time.Millisecond
-	lockPIDTime  = 50 * time.Millisecond // how long to wait for a new holder to write its PID
+	lockPollTime   = 10 * time.Millisecond
+	lockHolderTime = 50 * time.Millisecond // how long to wait for a new holder to write its PID
 )
 
 // heldLock is a lock on the file that had the path of LOCK when the lock was taken.
@@ -45,22 +43,35 @@ func lock(dir string, timeout time.Duration) (*heldLock, error) {
 			}
 		}
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("lock: %w", err), l.Close())
+			return nil, errors.Join(lockError(path, err), l.Close())
 		}
 		if ours { //mutant:second-writer
-			_ = os.WriteFile(path, fmt.Appendln(nil, os.Getpid()), filePerm) // only for people, so a full disk does not matter
+			_ = os.WriteFile(path, thisProcess().encode(), filePerm) // only for people, so a full disk does not matter
 			return &heldLock{l, id}, nil
 		}
 		if err := l.Close(); err != nil {
 			return nil, fmt.Errorf("lock: %w", err)
 		}
 		if !got && !time.Now().Before(deadline) {
-			return nil, &LockedError{Path: path, PID: holderPID(path)}
+			h := holderOf(path)
+			return nil, &LockedError{Path: path, PID: h.PID, Host: h.Host, BootID: h.BootID}
 		}
 		if !got {
 			time.Sleep(min(lockPollTime, time.Until(deadline)))
 		}
 	}
+}
+
+// lockError returns the error for a lock that failed, with the path and, if the file system does
+// not support locks, with the remedy.
+func lockError(path string, err error) error {
+	if !errors.As(err, new(*fs.PathError)) {
+		err = &fs.PathError{Op: "flock", Path: path, Err: err}
+	}
+	if isUnsupported(err) {
+		return fmt.Errorf("lock: %w: this file system does not support locks, which keep a second writer out. Put the log on one that does, such as ext4 or XFS, or mount this one with locks", err)
+	}
+	return fmt.Errorf("lock: %w", err)
 }
 
 // isHeld reports whether the locked file still has its path. Another process may have replaced it
@@ -77,31 +88,34 @@ func isHeld(l *flock.Flock) (bool, error) {
 	return err == nil && os.SameFile(held, named), err
 }
 
-// isCurrent reports whether the locked file still has its path.
-func (l *heldLock) isCurrent() (bool, error) {
+// change returns "removed" or "replaced" if the path no longer has the locked file, and "" if it
+// has.
+func (l *heldLock) change() (string, error) {
 	id, _, err := statID(l.Path())
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "removed", nil
+	case err == nil && !id.equal(l.id):
+		return "replaced", nil
 	}
-	return err == nil && id.equal(l.id), err
+	return "", err
 }
 
-// holderPID returns the PID in the lock file, or 0 if it has none. It waits for up to lockPIDTime.
-func holderPID(path string) int {
-	for deadline := time.Now().Add(lockPIDTime); ; time.Sleep(time.Millisecond) {
-		text, _ := os.ReadFile(path)
-		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-		if err == nil || time.Now().After(deadline) {
-			return pid
+// holderOf returns the holder that the lock file names, or the zero Holder if it names none. It
+// waits for up to lockHolderTime.
+func holderOf(path string) Holder {
+	for deadline := time.Now().Add(lockHolderTime); ; time.Sleep(time.Millisecond) {
+		if h, _, ok := readHolder(path); ok || time.Now().After(deadline) {
+			return h
 		}
 	}
 }
 
-// unlock clears the PID and releases the lock. If the file was replaced, it leaves the new one
-// alone.
+// unlock empties the lock file and releases the lock. If the file was replaced, it leaves the new
+// one alone.
 func unlock(l *heldLock) error {
-	ours, err := l.isCurrent()
-	if ours {
+	change, err := l.change()
+	if err == nil && change == "" {
 		err = os.Truncate(l.Path(), 0)
 	}
 	return errors.Join(err, l.Close())

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,8 +27,10 @@ func TestLock_Held(t *testing.T) {
 		require.ErrorIs(t, err, ErrLocked)
 		var locked *LockedError
 		require.ErrorAs(t, err, &locked)
-		require.Equal(t, LockedError{Path: filepath.Join(dir, LockName), PID: os.Getpid()}, *locked)
-		require.EqualError(t, locked, fmt.Sprintf("log is open in another writer: process %d holds %s", os.Getpid(), locked.Path))
+		host, err := os.Hostname()
+		require.NoError(t, err)
+		require.Equal(t, LockedError{Path: filepath.Join(dir, LockName), PID: os.Getpid(), Host: host, BootID: thisProcess().BootID}, *locked)
+		require.EqualError(t, locked, fmt.Sprintf("log is open in another writer: process %d on host %s holds %s", os.Getpid(), host, locked.Path))
 	}
 	require.Equal(t, before, tree(t, dir))
 	require.NoError(t, write(first, body), "the first writer continues")
@@ -59,7 +62,7 @@ func TestLock_Released(t *testing.T) {
 			end(t, dir)
 			require.Empty(t, read(t, dir, LockName))
 			log := openLog(t, dir, Options{})
-			require.Equal(t, fmt.Sprintln(os.Getpid()), string(read(t, dir, LockName)))
+			require.Equal(t, string(thisProcess().encode()), string(read(t, dir, LockName)))
 			require.NoError(t, log.Close())
 			require.NoError(t, log.Close(), "a second Close does nothing")
 		})
@@ -72,7 +75,7 @@ func TestLock_Stale(t *testing.T) {
 		dir := closedLog(t, 1, Options{})
 		put(t, []byte(left), dir, LockName)
 		log := openLog(t, dir, Options{})
-		require.Equal(t, fmt.Sprintln(os.Getpid()), string(read(t, dir, LockName)), "after %q", left)
+		require.Equal(t, string(thisProcess().encode()), string(read(t, dir, LockName)), "after %q", left)
 		require.NoError(t, log.Close())
 	}
 }
@@ -87,6 +90,13 @@ func TestLock_PIDOfTheHolder(t *testing.T) {
 	}{
 		{"4711\n", "", 4711, "process 4711 holds "},
 		{"4711", "", 4711, "process 4711 holds "},
+		{"1 web-7 6c1f7bd0-0dd3-4d0e-8f9c-95d1f5b0a9c1\n", "", 1, "process 1 on host web-7 holds "},
+		{"1 web-7\n", "", 1, "process 1 on host web-7 holds "},
+		{"1 \x1b[31mweb\x80 x\n", "", 1, "process 1 on host _[31mweb\ufffd holds "},
+		{"1 " + strings.Repeat("w", 9999), "", 1, "process 1 on host " + strings.Repeat("w", maxLockBytes/4) + " holds "},
+		{"1 a b c\n", "", 0, "LOCK is held"},
+		{"-1 a b\n", "", 0, "LOCK is held"},
+		{"1\n2\n", "", 0, "LOCK is held"},
 		{"", "", 0, "LOCK is held"},
 		{"x", "", 0, "LOCK is held"},
 		{"", "4712\n", 4712, "process 4712 holds "},
@@ -100,7 +110,7 @@ func TestLock_PIDOfTheHolder(t *testing.T) {
 			defer holder.Close()
 			if tc.later != "" {
 				go func() {
-					time.Sleep(lockPIDTime / 2)
+					time.Sleep(lockHolderTime / 2)
 					put(t, []byte(tc.later), path)
 				}()
 			}
@@ -138,7 +148,7 @@ func TestLock_Timeout(t *testing.T) {
 			second, err := lock(dir, tc.timeout)
 			if tc.gets {
 				require.NoError(t, err)
-				require.Equal(t, fmt.Sprintln(os.Getpid()), string(read(t, dir, LockName)))
+				require.Equal(t, string(thisProcess().encode()), string(read(t, dir, LockName)))
 				require.NoError(t, unlock(second))
 			} else {
 				require.ErrorIs(t, err, ErrLocked)
@@ -162,17 +172,17 @@ func TestLock_ReplacedWhileWaiting(t *testing.T) {
 		}()
 		second, err := lock(dir, time.Minute)
 		require.NoError(t, err)
-		current, err := second.isCurrent()
+		change, err := second.change()
 		require.NoError(t, err)
-		require.True(t, current)
+		require.Empty(t, change)
 		_, err = lock(dir, 0)
 		require.ErrorIs(t, err, ErrLocked)
 
-		current, err = first.isCurrent()
+		change, err = first.change()
 		require.NoError(t, err)
-		require.False(t, current)
+		require.Equal(t, "replaced", change)
 		require.NoError(t, unlock(first))
-		require.Equal(t, fmt.Sprintln(os.Getpid()), string(read(t, dir, LockName)), "unlock of the old file does not clear the PID of the second writer")
+		require.Equal(t, string(thisProcess().encode()), string(read(t, dir, LockName)), "unlock of the old file does not clear the PID of the second writer")
 		require.NoError(t, unlock(second))
 	})
 }
@@ -196,11 +206,15 @@ func TestLock_RemovedOrReplaced(t *testing.T) {
 			log := beginLog(t, dir, Options{})
 			require.NoError(t, write(log, body))
 			take(t, filepath.Join(dir, LockName))
+			change := "replaced"
+			if name == "removed" {
+				change = "removed"
+			}
 			before := tree(t, dir)
 			for range 2 {
 				err := log.Write([]Entry{{Body: segment.NewBody(body)}})
 				require.ErrorIs(t, err, ErrFailed)
-				require.ErrorContains(t, err, "LOCK was removed or replaced: another writer may own the log")
+				require.ErrorContains(t, err, "LOCK was "+change+": another writer may own the log")
 				require.ErrorIs(t, log.Sync(), ErrFailed)
 				require.ErrorIs(t, log.Health(), ErrFailed)
 			}

@@ -120,9 +120,9 @@ func (l *Log) fail(err error) error {
 // checkLockHeld returns an error if LOCK is no longer the file that this writer locked. Another
 // writer may then have the log open.
 func (l *Log) checkLockHeld() error {
-	ours, err := l.lock.isCurrent()
-	if err == nil && !ours { //mutant:lock-file-ours
-		err = fmt.Errorf("%s was removed or replaced: another writer may own the log", l.lock.Path())
+	change, err := l.lock.change()
+	if err == nil && change != "" { //mutant:lock-file-ours
+		err = fmt.Errorf("%s was %s: another writer may own the log", l.lock.Path(), change)
 	}
 	return err
 }
