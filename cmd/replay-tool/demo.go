@@ -50,7 +50,7 @@ func (t *tool) runDemo(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(t.stdout, "1. A coordinator process moves four shards. Its log is in %s\n\n", dir)
+	fmt.Fprintf(t.stdout, "1. A coordinator process moves four shards. Its log is in %s\n\n", quoted(dir))
 	if err := t.killCoordinator(ctx, dir); err != nil {
 		return fmt.Errorf("coordinator: %w", err)
 	}
@@ -73,7 +73,7 @@ What to try next (the demo does not delete its log):
   go run ./cmd/replay-tool state  %[1]s --at '#9'  # the rows after event 9
   go run ./cmd/replay-tool verify %[1]s
   go run ./cmd/replay-tool log    %[1]s -o ndjson
-`, dir)
+`, quoted(dir))
 	return nil
 }
 
@@ -88,7 +88,7 @@ func demoDir(dir string) (string, error) {
 		return "", err
 	}
 	if len(entries) > 0 {
-		return "", usageErrorf("%s is not empty: the demo creates a new log, give a new or empty directory", dir)
+		return "", usageErrorf("%s is not empty: the demo creates a new log, give a new or empty directory", quoted(dir))
 	}
 	return dir, nil
 }

@@ -88,12 +88,12 @@ func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) er
 		return err
 	}
 	if readErr != nil {
-		t.statusf("created a new log in %s", dir)
+		t.statusf("created a new log in %s", quoted(dir))
 	}
 	report := store.Report()
 	t.reportFindings(report)
 	for _, file := range report.Quarantined {
-		t.statusf("quarantined: the repair kept the original bytes in %s", filepath.Join(dir, file))
+		t.statusf("quarantined: the repair kept the original bytes in %s", quoted(filepath.Join(dir, file)))
 	}
 	m := &importer{store: store}
 	if confirm {
@@ -133,7 +133,7 @@ func openInput(ctx context.Context, file string) (*os.File, error) {
 		return nil, err
 	}
 	if info.IsDir() {
-		return nil, usageErrorf("%s is a directory: give a file of NDJSON lines", file)
+		return nil, usageErrorf("%s is a directory: give a file of NDJSON lines", quoted(file))
 	}
 	type result struct {
 		file *os.File

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -28,23 +29,29 @@ func (t *tool) info() *cobra.Command {
 
 // infoScreen is what `info -o json` prints.
 type infoScreen struct {
-	Dir          string                 `json:"dir"`
-	UUID         string                 `json:"uuid"`
-	Format       int                    `json:"format"`
-	Created      string                 `json:"created"`
-	Segments     int                    `json:"segments"`
-	SizeBytes    int64                  `json:"size_bytes"`
-	Events       map[replay.Kind]uint64 `json:"events"`
-	EarliestMS   uint64                 `json:"earliest_ms"`
-	LatestMS     uint64                 `json:"latest_ms"`
-	Rows         int                    `json:"rows"`
-	RowsByPhase  map[string]int         `json:"rows_by_phase"`
-	LockNamesPID string                 `json:"lock_names_pid"` // of the writer that has the log open, or was killed while it had
+	Dir         string                 `json:"dir"`
+	UUID        string                 `json:"uuid"`
+	Format      int                    `json:"format"`
+	Created     string                 `json:"created"`
+	Segments    int                    `json:"segments"`
+	SizeBytes   int64                  `json:"size_bytes"`
+	Events      map[replay.Kind]uint64 `json:"events"`
+	EarliestMS  uint64                 `json:"earliest_ms"`
+	LatestMS    uint64                 `json:"latest_ms"`
+	Rows        int                    `json:"rows"`
+	RowsByPhase map[string]int         `json:"rows_by_phase"`
+	// The process that LOCK names: it has the log open, or was killed while it had.
+	LockNamesPID    string `json:"lock_names_pid"`
+	LockNamesHost   string `json:"lock_names_host"`
+	LockNamesBootID string `json:"lock_names_boot_id"`
 	// QuarantinedFiles is the number of files in quarantine/, from all repairs so far.
 	QuarantinedFiles int `json:"quarantined_files"`
 
 	Report        replay.Report `json:"report"`
 	SuggestedNext string        `json:"suggested_next"`
+
+	holder   eventlog.Holder // zero if LOCK names no process
+	lockText string          // the beginning of LOCK
 }
 
 func (t *tool) runInfo(ctx context.Context, dir string) error {
@@ -110,13 +117,20 @@ func (s *infoScreen) readFiles(dir string) error {
 		}
 		s.SizeBytes += info.Size()
 	}
-	reports, err := filepath.Glob(filepath.Join(dir, eventlog.QuarantineDir, "*.json"))
-	if err != nil {
+	kept, err := os.ReadDir(filepath.Join(dir, eventlog.QuarantineDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	s.QuarantinedFiles = len(reports)
-	pid, _ := os.ReadFile(filepath.Join(dir, eventlog.LockName))
-	s.LockNamesPID = strings.TrimSpace(string(pid))
+	for _, e := range kept {
+		if strings.HasSuffix(e.Name(), ".json") {
+			s.QuarantinedFiles++
+		}
+	}
+	var named bool
+	if s.holder, s.lockText, named = eventlog.ReadHolder(dir); named {
+		s.LockNamesPID = strconv.Itoa(s.holder.PID)
+		s.LockNamesHost, s.LockNamesBootID = s.holder.Host, s.holder.BootID
+	}
 	return nil
 }
 
@@ -150,8 +164,13 @@ func (t *tool) infoText(s infoScreen) {
 		}
 	}
 	fmt.Fprintln(w)
-	if s.LockNamesPID != "" {
-		fmt.Fprintf(w, "writer     process %s has the log open, or was killed while it had\n", s.LockNamesPID)
+	switch {
+	case s.holder.PID != 0 && s.holder.Restarted():
+		fmt.Fprintf(w, "writer     %s had the log open when the machine stopped\n", s.holder)
+	case s.holder.PID != 0:
+		fmt.Fprintf(w, "writer     %s has the log open, or was killed while it had\n", s.holder)
+	case strings.TrimSpace(s.lockText) != "":
+		fmt.Fprintf(w, "writer     LOCK names no process. It begins with %.40q\n", s.lockText)
 	}
 	switch {
 	case r.Damaged():

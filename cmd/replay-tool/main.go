@@ -27,14 +27,15 @@ const gcPercent = 200
 // run runs the command in args and returns the exit code of the process.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	out := &stickyWriter{w: stdout}
-	root := newRoot(stdin, out, stderr)
+	stderr = escapingWriter{stderr}
+	root := newRoot(stdin, escapingWriter{out}, stderr)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if out.err != nil { // the output is incomplete, so success must not be reported
 		err = out.err
 	}
-	if message := messageOf(err); message != "" {
-		fmt.Fprintf(stderr, "replay-tool: %s\n", message)
+	if text := messageOf(err); text != "" {
+		fmt.Fprintf(stderr, "replay-tool: %s\n", message(text))
 	}
 	return exitCode(err)
 }
@@ -140,6 +141,6 @@ func argCount(minArgs, maxArgs int) cobra.PositionalArgs {
 func (t *tool) statusf(format string, args ...any) {
 	if !t.quiet {
 		_ = t.flush() // stdout keeps the error, see run
-		fmt.Fprintf(t.stderr, format+"\n", args...)
+		fmt.Fprintln(t.stderr, message(fmt.Sprintf(format, args...)))
 	}
 }

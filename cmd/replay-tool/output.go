@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
@@ -175,7 +176,7 @@ func detailOf(r replay.Record) string {
 	case checkpoint.Upserted:
 		return payloadDetail(e.Checkpoint.Payload)
 	case checkpoint.Aborted:
-		parts := []string{strconv.Quote(e.Reason)}
+		parts := []string{quotedReason(e.Reason)}
 		for _, c := range e.Compensations {
 			parts = append(parts, compensationDetail(c))
 		}
@@ -184,6 +185,17 @@ func detailOf(r replay.Record) string {
 		return ""
 	}
 	return fmt.Sprintf("event kind %d, written by a newer version", r.Unknown.Kind)
+}
+
+// maxReasonBytes limits the reason of an abort in tables. JSON has all of it.
+const maxReasonBytes = 500
+
+// quotedReason returns the reason of an abort in quotes, with its length if it is not complete.
+func quotedReason(reason string) string {
+	if start := clip(reason, maxReasonBytes); start != reason {
+		return fmt.Sprintf("%q... (%d bytes)", start, len(reason))
+	}
+	return strconv.Quote(reason)
 }
 
 func payloadDetail(p checkpoint.Payload) string {
@@ -263,8 +275,23 @@ func count[N int | uint64](n N, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
-// quoted returns a path in the form in which a shell reads it as one word.
+// quoted returns a path in the form in which a shell reads it as one word. If it has characters
+// that cannot be printed, this form is $'...', which bash, ksh and zsh read.
 func quoted(path string) string {
+	if !utf8.ValidString(path) || strings.ContainsFunc(path, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		var b strings.Builder
+		for i := range len(path) {
+			switch c := path[i]; {
+			case c == '\'' || c == '\\':
+				b.WriteString(`\` + string(c))
+			case ' ' <= c && c <= '~':
+				b.WriteByte(c)
+			default:
+				fmt.Fprintf(&b, `\x%02x`, c)
+			}
+		}
+		return "$'" + b.String() + "'"
+	}
 	if strings.ContainsFunc(path, func(r rune) bool {
 		return !strings.ContainsRune("/._-+,:@%", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
 	}) {

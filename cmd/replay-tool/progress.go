@@ -22,10 +22,21 @@ const progressDelay = time.Second
 
 func (t *tool) progress(label string) *progress {
 	p := &progress{label: label, next: time.Now().Add(progressDelay)}
-	if f, ok := t.stderr.(*os.File); ok && !t.quiet && term.IsTerminal(int(f.Fd())) {
+	if f, ok := unescaped(t.stderr).(*os.File); ok && !t.quiet && term.IsTerminal(int(f.Fd())) {
 		p.w = f
 	}
 	return p
+}
+
+// unescaped returns the writer below all escaping writers.
+func unescaped(w io.Writer) io.Writer {
+	for {
+		e, ok := w.(escapingWriter)
+		if !ok {
+			return w
+		}
+		w = e.w
+	}
 }
 
 // update sets the counter.

@@ -153,7 +153,7 @@ func (s migrationHistory) outcome() string {
 	}
 	switch e := last.Event.(type) {
 	case checkpoint.Aborted:
-		return fmt.Sprintf("aborted, %s: %s%s", took, strconv.Quote(e.Reason), doubt)
+		return fmt.Sprintf("aborted, %s: %s%s", took, quotedReason(e.Reason), doubt)
 	case checkpoint.Removed:
 		return "finished and removed, " + took + doubt
 	case checkpoint.Upserted:

@@ -97,7 +97,7 @@ func DecodeManifest(b []byte) (Manifest, error) {
 	version, err := strconv.Atoi(strings.TrimPrefix(first, "migrationlog format "))
 	switch {
 	case err != nil || version < 1:
-		return Manifest{}, fmt.Errorf("manifest begins with %q", first)
+		return Manifest{}, fmt.Errorf("manifest begins with %.60q", first)
 	case version > FormatVersion:
 		return Manifest{}, fmt.Errorf("%w: the manifest has version %d, but this program reads only version %d: use a newer program", ErrNewerFormat, version, FormatVersion)
 	}
