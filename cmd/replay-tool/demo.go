@@ -50,6 +50,7 @@ func (t *tool) runDemo(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	t.warnOwner(dir)
 	fmt.Fprintf(t.stdout, "1. A coordinator process moves four shards. Its log is in %s\n\n", quoted(dir))
 	if err := t.killCoordinator(ctx, dir); err != nil {
 		return fmt.Errorf("coordinator: %w", err)

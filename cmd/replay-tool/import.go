@@ -82,6 +82,7 @@ func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) er
 		defer f.Close()
 		in = f
 	}
+	t.warnOwner(dir)
 	_, readErr := replay.Open(dir)
 	store, err := migrationlog.Open(dir, &migrationlog.Options{MustExist: confirm})
 	if err != nil {

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package main
+
+import "os"
+
+// ownerOf returns false: this system has no user ids.
+func ownerOf(os.FileInfo) (uid int, ok bool) { return 0, false }
