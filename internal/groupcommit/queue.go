@@ -30,10 +30,18 @@ type Queue[W Write] struct {
 	pending       []W    // the writes for the next batches, in the order in which they joined
 	spare         []W    // memory of an earlier batch, for reuse
 	batchNo       uint64 // batches started so far
-	recentWriters int    // decaying maximum of the number of concurrent writers
-	expected      int    // the next batch starts without a delay if it has this many writes
-	misses        int    // consecutive batches for which at most half of the expected writes arrived
-	skipDelay     int    // number of next batches that start without a delay
+	running       runningBatch
+	recentWriters int // decaying maximum of the number of concurrent writers
+	expected      int // the next batch starts without a delay if it has this many writes
+	misses        int // consecutive batches for which at most half of the expected writes arrived
+	skipDelay     int // number of next batches that start without a delay
+}
+
+// runningBatch is the batch that is being committed. It is zero if there is none.
+type runningBatch struct {
+	started time.Time
+	oldest  time.Time     // its oldest write was queued then
+	ended   chan struct{} // closed when the batch ends; nil if nobody asked for it
 }
 
 // New returns a queue whose leaders call commit with each batch. Calls of commit never overlap.
@@ -80,9 +88,9 @@ func (q *Queue[W]) Do(w W, chain bool) error {
 // leader's own, linger may run before the followers, but it yields to them before it counts the
 // writes.
 func (q *Queue[W]) lead(batch []W, own *Call) {
-	start := time.Now()
+	started := q.running.started // only the leader, which is this goroutine, changes it
 	afterWake := q.commit(batch)
-	commitTime := time.Since(start)
+	commitTime := time.Since(started)
 	next, mustLinger, batchNo := q.finishBatch(len(batch))
 	if next != nil {
 		next.done <- becomeLeader
@@ -109,6 +117,13 @@ func (q *Queue[W]) join(w W) (batch []W, err error) {
 	if q.closed {
 		return nil, ErrClosed
 	}
+	// The first pending write is always the oldest one. It joined when no write was pending, or it
+	// is a chain that startBatch left for a later batch. Only these need the time.
+	own, now := w.call(), time.Time{}
+	if len(q.pending) == 0 || own.chain {
+		now = time.Now()
+		own.queuedAt = now
+	}
 	q.pending = append(q.pending, w)
 	if q.leaderActive || len(q.pending) < q.expected { //mutant:one-leader
 		return nil, nil
@@ -119,19 +134,22 @@ func (q *Queue[W]) join(w W) (batch []W, err error) {
 	// If another chain is queued before this one, startBatch leaves this chain for a later batch,
 	// so its caller cannot lead the next batch. The caller of a chain therefore leads only if its
 	// chain is the first queued write. Otherwise the first queued caller leads.
-	if own, first := w.call(), q.pending[0].call(); own.chain && own != first {
+	if first := q.pending[0].call(); own.chain && own != first {
 		q.leaderActive = true
 		first.done <- becomeLeader
 		return nil, nil
 	}
-	return q.startBatch(), nil
+	if now.IsZero() {
+		now = time.Now()
+	}
+	return q.startBatch(now), nil
 }
 
 // take returns the batch for a caller that received becomeLeader.
 func (q *Queue[W]) take() (batch []W) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.startBatch()
+	return q.startBatch(time.Now())
 }
 
 // maxChains is the maximum number of chains in a batch. If it was higher, a single write would wait
@@ -140,8 +158,9 @@ const maxChains = 1 //mutant:one-chain
 
 // startBatch takes the pending writes as a batch. It takes only the first chain, and leaves the
 // other chains for later batches. The caller must hold mu.
-func (q *Queue[W]) startBatch() (batch []W) {
+func (q *Queue[W]) startBatch(now time.Time) (batch []W) {
 	batch = q.pending
+	q.running = runningBatch{started: now, oldest: batch[0].call().queuedAt}
 	q.pending, q.spare = q.spare, nil
 	q.leaderActive = true
 	q.batchNo++
@@ -162,6 +181,10 @@ func (q *Queue[W]) startBatch() (batch []W) {
 func (q *Queue[W]) finishBatch(n int) (next *Call, mustLinger bool, batchNo uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.running.ended != nil {
+		close(q.running.ended)
+	}
+	q.running = runningBatch{}
 	q.expect(n + len(q.pending))
 	next = q.nextLeader(q.expected)
 	mustLinger = next == nil && q.expected > 1
@@ -211,6 +234,31 @@ func (q *Queue[W]) Pending() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.pending)
+}
+
+// Running returns the start of the batch that is being committed, and a channel that is closed when
+// the batch ends. If no batch is being committed, started is zero.
+func (q *Queue[W]) Running() (started time.Time, ended <-chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.running.started.IsZero() && q.running.ended == nil {
+		q.running.ended = make(chan struct{})
+	}
+	return q.running.started, q.running.ended
+}
+
+// OldestSince returns the time at which the oldest write was queued that is still pending or in the
+// running batch. If there is none, it returns the zero time.
+func (q *Queue[W]) OldestSince() time.Time {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.running.started.IsZero() {
+		return q.running.oldest
+	}
+	if len(q.pending) > 0 {
+		return q.pending[0].call().queuedAt
+	}
+	return time.Time{}
 }
 
 // Hold waits until the queue is idle and then stops it. Later writes stay queued until the caller

@@ -162,7 +162,7 @@ func TestQueue_LeftOverChainComesFirst(t *testing.T) {
 	third, late := call(true), call(false)
 	require.Equal(t, []*write{second, late}, q.take())
 	require.Equal(t, []*write{third}, q.take())
-	require.Empty(t, q.take())
+	require.Empty(t, q.pending)
 }
 
 // If a chain completes a batch but is not part of it, because another chain joined earlier, the
@@ -312,6 +312,84 @@ func TestQueue_AfterMayClose(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Fatal("a function that closes the queue blocks forever")
 	}
+}
+
+// Running and OldestSince return the times of the running batch. Both return at once while its
+// commit blocks.
+func TestQueue_TimesOfTheRunningBatch(t *testing.T) {
+	started, proceed := make(chan struct{}), make(chan struct{})
+	c := callers{t: t, q: New(func([]*write) func() {
+		started <- struct{}{}
+		<-proceed
+		return nil
+	})}
+	requireIdle := func() {
+		since, ended := c.q.Running()
+		require.Zero(t, since)
+		require.Nil(t, ended)
+		require.Zero(t, c.q.OldestSince())
+	}
+	requireIdle()
+	before := time.Now()
+	c.wait.Go(func() {
+		if err := c.q.Do(new(write), false); err != nil {
+			t.Error(err)
+		}
+	})
+	<-started
+	since, ended := c.q.Running()
+	require.WithinRange(t, since, before, time.Now())
+	require.Equal(t, since, c.q.OldestSince(), "its only write led the batch at once")
+	require.Empty(t, ended)
+	c.awaitPending(0)
+	for n := range 2 { // later writes are not older
+		w := &write{id: n}
+		c.wait.Go(func() {
+			if err := c.q.Do(w, false); err != nil {
+				t.Error(err)
+			}
+		})
+		c.awaitPending(n + 1)
+	}
+	require.Equal(t, since, c.q.OldestSince())
+	proceed <- struct{}{}
+	<-ended
+
+	<-started
+	next, nextEnded := c.q.Running()
+	require.True(t, next.After(since))
+	require.True(t, c.q.OldestSince().After(since))
+	require.False(t, c.q.OldestSince().After(next), "its writes were queued before it started")
+	proceed <- struct{}{}
+	<-nextEnded
+	c.wait.Wait()
+	requireIdle()
+}
+
+// The oldest write is the first one in the queue, also if it is a chain that an earlier batch left
+// there.
+func TestQueue_OldestPendingWrite(t *testing.T) {
+	q := New(new(recorder).commit)
+	q.leaderActive = true
+	join := func(chain bool) (before, after time.Time) {
+		w := new(write)
+		w.queuedAt = time.Unix(1, 0) // left from an earlier use
+		w.prepare(chain)
+		before = time.Now()
+		_, err := q.join(w)
+		require.NoError(t, err)
+		return before, time.Now()
+	}
+	before, after := join(false)
+	join(true)
+	secondBefore, secondAfter := join(true)
+	join(false)
+	require.WithinRange(t, q.OldestSince(), before, after)
+	q.take()
+	require.WithinRange(t, q.OldestSince(), before, after, "it is in the running batch")
+	q.finishBatch(3)
+	join(false)
+	require.WithinRange(t, q.OldestSince(), secondBefore, secondAfter, "it is the chain")
 }
 
 // Do does not allocate memory for a write that is used again.
