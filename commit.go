@@ -116,6 +116,7 @@ func (s *Store) commit(w *write) {
 // no lock. If this is the store's first failure, it returns a function that logs it. Otherwise it
 // returns nil.
 func (s *Store) commitBatch(batch []*write) (after func()) {
+	s.watchCommit()
 	entries := s.checkBatch(batch)
 	err := s.append(entries)
 	failure := s.recordOutcome(batch, len(entries), err)

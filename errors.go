@@ -12,7 +12,7 @@ import (
 
 // Errors that Open and a Store's methods return, wrapped. Find them with errors.Is.
 var (
-	// ErrClosed is returned for a write on a closed store.
+	// ErrClosed is returned for a write on a closed store, and by Health.
 	ErrClosed = errors.New("store is closed")
 	// ErrLocked is returned by Open, as an *eventlog.LockedError with the holder's PID and host, if
 	// another Store has the directory open.

@@ -31,8 +31,10 @@ type Options struct {
 	SegmentSize int              // bytes after which a new segment starts; 0: 4 MiB
 	NoSync      bool             // acknowledge writes before they are durable, for bulk loads and benchmarks; Close syncs
 	ScrubRate   int              // bytes per second that Scrub reads; 0: 32 MiB
+	SlowSync    time.Duration    // log a sync that takes longer, then again each time that its duration has doubled; 0: 1 s
+	StallAfter  time.Duration    // Store.Health returns an error while a write has waited longer; 0: never
 	Logger      *slog.Logger     // nil: discard
-	Now         func() time.Time // nil: time.Now; the writing goroutines call it, also concurrently
+	Now         func() time.Time // clock of the timestamps; nil: time.Now; the writing goroutines call it, also concurrently
 }
 
 // check returns ErrInvalid if an option has a value without a meaning.
@@ -42,8 +44,8 @@ func (o *Options) check() error {
 		return nil
 	case o.OnDamage > RefuseDamage:
 		return fmt.Errorf("%w: Options.OnDamage is %d: use SkipDamage or RefuseDamage", ErrInvalid, o.OnDamage)
-	case o.SegmentSize < 0, o.ScrubRate < 0, o.LockTimeout < 0:
-		return fmt.Errorf("%w: Options.SegmentSize, ScrubRate and LockTimeout must not be negative: use 0 for the default", ErrInvalid)
+	case o.SegmentSize < 0, o.ScrubRate < 0, o.LockTimeout < 0, o.SlowSync < 0, o.StallAfter < 0:
+		return fmt.Errorf("%w: Options.SegmentSize, ScrubRate, LockTimeout, SlowSync and StallAfter must not be negative: use 0 for the default", ErrInvalid)
 	}
 	return nil
 }
@@ -58,6 +60,9 @@ func (o *Options) withDefaults() Options {
 	}
 	if opts.ScrubRate == 0 {
 		opts.ScrubRate = 32 << 20
+	}
+	if opts.SlowSync == 0 {
+		opts.SlowSync = time.Second
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)

@@ -158,7 +158,7 @@ func TestWriteAll_StrictAmongOthers(t *testing.T) {
 // Options without a meaning are refused before a file is created. A nil WriteOption changes
 // nothing.
 func TestOptions_WithoutMeaning(t *testing.T) {
-	for _, opts := range []*migrationlog.Options{{OnDamage: 9}, {SegmentSize: -1}, {ScrubRate: -1}, {LockTimeout: -1}} {
+	for _, opts := range []*migrationlog.Options{{OnDamage: 9}, {SegmentSize: -1}, {ScrubRate: -1}, {LockTimeout: -1}, {SlowSync: -1}, {StallAfter: -1}} {
 		dir := filepath.Join(memDir(t), "log")
 		_, err := migrationlog.Open(dir, opts)
 		require.ErrorIs(t, err, migrationlog.ErrInvalid)

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -40,15 +41,25 @@ type Store struct {
 
 	view atomic.Pointer[projection.View] // the view of all durable events; a view never changes, a commit stores a new one
 
-	statsMu sync.Mutex
-	stats   Stats
-	failed  error
+	slow slowWatch
+
+	statsMu   sync.Mutex // not held during I/O
+	stats     Stats
+	failed    error
+	closingIO time.Time // when Close began its own I/O; zero before and after that
 
 	closeOnce sync.Once
 	closeErr  error
 }
 
-// Stats has the sizes of a store, and counts of its writes since it was opened.
+// Stats has the sizes of a store, counts of its writes since it was opened, and the times of the
+// writes that wait now.
+//
+// OldestWriteSince and SyncSince show a disk that hangs without an error. Both are nonzero for a
+// short time during each write, so compare their age with a limit. SyncSince covers all I/O of a
+// batch: writing the events, starting a new segment if one is due, and the sync. It also covers the
+// I/O of Close, including its wait for a snapshot. Both times are from the system's clock, not from
+// Options.Now, and time.Since returns the correct age even if the wall clock was set meanwhile.
 type Stats struct {
 	Rows           int    // migrations with a row
 	LastSeq        uint64 // sequence number of the last event in the log
@@ -57,6 +68,9 @@ type Stats struct {
 	Duplicates     uint64 // writes whose receipt is a Duplicate
 	Refused        uint64 // queued writes that ended with an error
 	Batches        uint64 // batches that appended at least one event
+
+	OldestWriteSince time.Time // when the oldest write was queued that has not returned; zero: no write waits
+	SyncSince        time.Time // when the sync under way began; zero: no sync is under way
 }
 
 // Open opens the log in dir for writing. It repairs the end of the log after a crash and builds the
@@ -83,6 +97,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 		return nil, err
 	}
 	o := opts.withDefaults()
+	defer o.watchOpen(dir)()
 	recovery, err := eventlog.Begin(dir, eventlog.Options{
 		MustExist: o.MustExist, LockTimeout: o.LockTimeout, SegmentSize: o.SegmentSize, NoSync: o.NoSync, Now: o.Now,
 	})
@@ -112,6 +127,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 	report.Quarantined = recovery.Quarantined()
 	s := &Store{dir: recovery.Dir(), uuid: recovery.Directory().Manifest.UUID, opts: o, report: report, log: log}
 	s.queue = groupcommit.New(s.commitBatch)
+	s.slow.init(s.checkSlowCommit)
 	s.view.Store(fold.View)
 	s.snapshots.segment = log.Last().Segment
 	s.snapshots.seq = report.SnapshotSeq
@@ -393,30 +409,60 @@ func (s *Store) checkSameLog(reader *replay.Reader) error {
 // call Scrub.
 func (s *Store) Report() replay.Report { return s.report.Clone() }
 
-// Health returns nil, or the ErrFailed of the first failed write or sync. A failed store stays failed
-// until it is closed and opened again.
+// Health returns nil, or one of these errors. It never waits for the disk.
+//
+//   - ErrFailed, the error of the first failed write or sync. A failed store stays failed until it
+//     is closed and opened again.
+//   - ErrClosed after Close was called. For a failed store, the error is also its ErrFailed.
+//   - An error that is neither of these if a write has waited for longer than Options.StallAfter,
+//     also if Close waits for the write. After the write has returned, Health no longer returns
+//     this error.
 func (s *Store) Health() error {
 	s.statsMu.Lock()
-	defer s.statsMu.Unlock()
-	return s.failed
+	failed := s.failed
+	s.statsMu.Unlock()
+	stalled := s.checkStalled()
+	closed := s.queue.Closed()
+	switch {
+	case failed != nil && closed:
+		return fmt.Errorf("%w (%w)", ErrClosed, failed)
+	case failed != nil:
+		return failed
+	case stalled != nil: // Close may wait for this write
+		return stalled
+	case closed:
+		return ErrClosed
+	}
+	return nil
 }
 
-// Stats returns the sizes of the store and the counts of its writes.
+// Stats returns the sizes of the store, the counts of its writes, and the times of the writes that
+// wait now. It never waits for the disk.
 func (s *Store) Stats() Stats {
 	s.statsMu.Lock()
 	stats := s.stats
+	stats.SyncSince = s.closingIO
 	s.statsMu.Unlock()
 	stats.Rows = s.Len()
+	stats.OldestWriteSince = s.queue.OldestSince()
+	if since, _ := s.queue.Running(); !since.IsZero() {
+		stats.SyncSince = since
+	}
 	return stats
 }
 
 // Close waits for the writes in progress, syncs, writes a snapshot, and releases the lock. Reads still
 // work after it, from memory. It returns the error of the last sync, or the ErrFailed of a failed
 // store. A second call returns the same result.
+//
+// If the disk hangs, Close waits until the disk responds. A second call waits as well. Close cannot
+// release the lock earlier, because the kernel may still carry out a write. To stop without
+// waiting, end the process.
 func (s *Store) Close() error {
 	var snapshot, failure error
 	s.closeOnce.Do(func() {
 		s.queue.Close()
+		defer s.watchClose()()
 		s.snapshots.done.Wait()
 		if s.log.Health() == nil {
 			snapshot = s.snapshotAtEnd()

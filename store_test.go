@@ -450,6 +450,8 @@ func TestD6_FailedWriteIsSticky(t *testing.T) {
 			require.True(t, ok)
 			require.Equal(t, addLearner, got.Payload, "a failed write must not be visible")
 			require.ErrorIs(t, s.Close(), migrationlog.ErrFailed)
+			require.ErrorIs(t, s.Health(), migrationlog.ErrClosed)
+			require.ErrorIs(t, s.Health(), migrationlog.ErrFailed)
 
 			s = open(t, dir, nil)
 			require.NoError(t, s.Health())
