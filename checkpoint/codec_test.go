@@ -2,6 +2,7 @@ package checkpoint_test
 
 import (
 	"bytes"
+	"hash/crc32"
 	"maps"
 	"math"
 	"reflect"
@@ -406,4 +407,29 @@ func eventFrom(b []byte) checkpoint.Event {
 	return checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{
 		MigrationID: id, Attempt: uint32(take()), Payload: p, CRC32C: crc ^ uint32(choice>>8&1), TimestampMS: timeMS,
 	}}
+}
+
+// The checksum of an abort or a removal is the CRC32C of its keys 1 to 3, 8 and 9, as docs/FORMAT.md
+// describes their bytes. The checksum of a checkpoint is that of its payload.
+func TestEventCRC32C(t *testing.T) {
+	id := checkpoint.MigrationID{15: 7}
+	idBytes := "\x02\x50\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x07"
+	c, err := checkpoint.New(id, 3, checkpoint.CatchUp{VShardID: 22, LearnerLogIndexAtAdd: 23}, 9)
+	require.NoError(t, err)
+	for bytes, e := range map[string]checkpoint.Event{
+		"\xa3\x01\x03" + idBytes + "\x03\x09": checkpoint.Removed{MigrationID: id, TimestampMS: 9},
+		"\xa5\x01\x02" + idBytes + "\x03\x09\x08\x61x\x09\x81\x84\x01\x18\x64\x1b\x00\x20\x00\x00\x00\x00\x00\x01\x00": checkpoint.Aborted{
+			MigrationID: id, Reason: "x", TimestampMS: 9,
+			Compensations: []checkpoint.Compensation{{Kind: checkpoint.RemoveLearner, GroupID: 100, PeerID: 1<<53 + 1}},
+		},
+		"\xa2\x01\x16\x02\x17": checkpoint.Upserted{Checkpoint: c},
+	} {
+		got, err := checkpoint.EventCRC32C(e)
+		require.NoError(t, err)
+		require.Equal(t, crc32.Checksum([]byte(bytes), crc32.MakeTable(crc32.Castagnoli)), got, "%T", e)
+	}
+	_, err = checkpoint.EventCRC32C(checkpoint.Removed{})
+	require.ErrorIs(t, err, checkpoint.ErrNilMigrationID)
+	_, err = checkpoint.EventCRC32C(checkpoint.Upserted{})
+	require.ErrorIs(t, err, checkpoint.ErrNilPayload)
 }

@@ -1,15 +1,11 @@
 package replay
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"slices"
-	"strings"
-	"unicode/utf8"
 
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
@@ -37,6 +33,7 @@ type (
 		MigrationID   *checkpoint.MigrationID `json:"migration_id"`
 		Reason        *string                 `json:"reason"`
 		Compensations *[]compensationLine     `json:"compensations"`
+		CRC32C        *uint32                 `json:"crc32c,omitempty"`
 		TSMS          *uint64                 `json:"ts_ms"`
 	}
 	compensationLine struct {
@@ -49,6 +46,7 @@ type (
 		Seq         uint64                  `json:"seq,omitempty"`
 		Kind        Kind                    `json:"kind"`
 		MigrationID *checkpoint.MigrationID `json:"migration_id"`
+		CRC32C      *uint32                 `json:"crc32c,omitempty"`
 		TSMS        *uint64                 `json:"ts_ms"`
 	}
 	unknownLine struct {
@@ -84,9 +82,17 @@ func (r Record) MarshalJSON() ([]byte, error) {
 			c := &e.Compensations[i]
 			comps[i] = compensationLine{&c.Kind, &c.GroupID, &c.PeerID, c.VShardID}
 		}
-		return json.Marshal(abortLine{r.Seq, KindAbort, &e.MigrationID, &e.Reason, &comps, &e.TimestampMS})
+		crc, err := checkpoint.EventCRC32C(e)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(abortLine{r.Seq, KindAbort, &e.MigrationID, &e.Reason, &comps, &crc, &e.TimestampMS})
 	case checkpoint.Removed:
-		return json.Marshal(removeLine{r.Seq, KindRemove, &e.MigrationID, &e.TimestampMS})
+		crc, err := checkpoint.EventCRC32C(e)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(removeLine{r.Seq, KindRemove, &e.MigrationID, &crc, &e.TimestampMS})
 	}
 	if u := r.Unknown; u != nil {
 		return json.Marshal(unknownLine{r.Seq, KindUnknown, u.Kind, u.MigrationID, u.TimestampMS})
@@ -99,77 +105,83 @@ func (r Record) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON reads a line as MarshalJSON returns it. Every key except seq and crc32c is
 // required. No other key is allowed, except doubt and facts of a row, so that a misspelled key is
-// not read as zero. If crc32c is missing, it is computed from the payload.
+// not read as zero. A number may also be given as a string. An error names the key, its value and
+// the expected form. If the line has a crc32c that is not that of its event, the error wraps
+// checkpoint.ErrCRCMismatch.
 func (r *Record) UnmarshalJSON(line []byte) error {
-	if !utf8.Valid(line) {
-		return errors.New("not valid UTF-8")
-	}
-	if err := plainKeys(json.NewDecoder(bytes.NewReader(line)), maxDepth); err != nil {
+	if err := checkSyntax(line); err != nil {
 		return err
 	}
 	var head struct {
-		Kind Kind `json:"kind"`
+		Kind json.RawMessage `json:"kind"`
 	}
 	if err := json.Unmarshal(line, &head); err != nil {
-		return inPlainWords(err)
+		return fmt.Errorf("%s is not a JSON object", shown(line))
+	}
+	var kind Kind
+	if json.Unmarshal(head.Kind, &kind) != nil || kind == "" {
+		return wrongKind(head.Kind)
 	}
 	*r = Record{}
-	switch head.Kind {
+	var l lineReader
+	switch kind {
 	case KindCheckpoint:
-		return r.readCheckpoint(line)
+		return r.readCheckpoint(&l, line)
 	case KindAbort:
-		return r.readAbort(line)
+		return r.readAbort(&l, line)
 	case KindRemove:
-		var l removeLine
-		if err := strict(line, &l); err != nil {
+		var v removeLine
+		if err := l.read(line, &v); err != nil {
 			return err
 		}
-		r.Seq = l.Seq
-		r.Event = checkpoint.Removed{MigrationID: *l.MigrationID, TimestampMS: *l.TSMS}
-		return nil
+		r.Seq = v.Seq
+		r.Event = checkpoint.Removed{MigrationID: *v.MigrationID, TimestampMS: *v.TSMS}
+		return l.checkCRC(r.Event, v.CRC32C)
 	case KindUnknown:
-		var l unknownLine
-		if err := strict(line, &l); err != nil {
+		var v unknownLine
+		if err := l.read(line, &v); err != nil {
 			return err
 		}
-		r.Seq = l.Seq
-		r.Unknown = &checkpoint.UnknownKindError{Kind: l.KindCode, MigrationID: l.MigrationID, TimestampMS: l.TSMS}
+		r.Seq = v.Seq
+		r.Unknown = &checkpoint.UnknownKindError{Kind: v.KindCode, MigrationID: v.MigrationID, TimestampMS: v.TSMS}
 		return nil
 	case KindDamage:
-		var l struct {
+		var v struct {
 			damageLine
 			Severity segment.Severity `json:"severity,omitempty"` // an older version writes none
 		}
-		if err := strict(line, &l); err != nil {
+		if err := l.read(line, &v); err != nil {
 			return err
 		}
-		r.Damage = &l.Damage
-		r.Damage.Severity = l.Severity
+		r.Damage = &v.Damage
+		r.Damage.Severity = v.Severity
 		return nil
-	case "":
-		return errors.New(`no "kind"`)
 	}
-	return fmt.Errorf("kind %q: the kinds are %s, %s and %s", head.Kind, KindCheckpoint, KindAbort, KindRemove)
+	return wrongKind(head.Kind)
 }
 
-func (r *Record) readAbort(line []byte) error {
-	var l abortLine
-	if err := strict(line, &l); err != nil {
+func wrongKind(raw json.RawMessage) error {
+	if len(raw) == 0 || isNull(raw) {
+		return fmt.Errorf("the key \"kind\" is missing: the kinds of events are %s, %s and %s", KindCheckpoint, KindAbort, KindRemove)
+	}
+	return fmt.Errorf("\"kind\": %s is not a kind of event: the kinds are %s, %s and %s", shown(raw), KindCheckpoint, KindAbort, KindRemove)
+}
+
+func (r *Record) readAbort(l *lineReader, line []byte) error {
+	var v abortLine
+	if err := l.read(line, &v); err != nil {
 		return err
 	}
+	if hasHalfPair(line) { // package json would replace it by U+FFFD
+		return errors.New(`"reason": half of a surrogate pair is no character: give both halves, or the character itself in UTF-8`)
+	}
 	var comps []checkpoint.Compensation
-	for i, c := range *l.Compensations {
-		if c.Kind == nil || c.GroupID == nil || c.PeerID == nil {
-			return fmt.Errorf(`compensation %d: it needs "kind", "group_id" and "peer_id"`, i)
-		}
+	for _, c := range *v.Compensations {
 		comps = append(comps, checkpoint.Compensation{Kind: *c.Kind, GroupID: *c.GroupID, PeerID: *c.PeerID, VShardID: c.VShardID})
 	}
-	if hasHalfPair(line) { // package json would replace it by U+FFFD
-		return errors.New("reason: half of a surrogate pair is no character")
-	}
-	r.Seq = l.Seq
-	r.Event = checkpoint.Aborted{MigrationID: *l.MigrationID, Reason: *l.Reason, Compensations: comps, TimestampMS: *l.TSMS}
-	return nil
+	r.Seq = v.Seq
+	r.Event = checkpoint.Aborted{MigrationID: *v.MigrationID, Reason: *v.Reason, Compensations: comps, TimestampMS: *v.TSMS}
+	return l.checkCRC(r.Event, v.CRC32C)
 }
 
 var surrogates = regexp.MustCompile(`(?i)\\\\|\\u(d[89ab]..\\ud[c-f]..|d[89a-f]..)`)
@@ -180,132 +192,31 @@ func hasHalfPair(line []byte) bool {
 	return slices.ContainsFunc(surrogates.FindAll(line, -1), func(b []byte) bool { return len(b) == len(`\uXXXX`) })
 }
 
-func (r *Record) readCheckpoint(line []byte) error {
-	var l checkpointLine
-	if err := strict(line, &l); err != nil {
+func (r *Record) readCheckpoint(l *lineReader, line []byte) error {
+	var v checkpointLine
+	if err := l.object("", line, &v); err != nil {
 		return err
 	}
-	p, err := readPayload(*l.Phase, l.Payload)
+	if v.Phase == nil || v.Payload == nil {
+		return l.keyError()
+	}
+	l.rounded = "" // only the payload has a checksum
+	p, err := checkpoint.ReadPayload(*v.Phase, func(into any) error {
+		return l.object("payload.", v.Payload, into)
+	})
+	if err == nil {
+		err = l.keyError()
+	}
 	if err != nil {
-		return fmt.Errorf("%s payload: %w", *l.Phase, err)
+		return fmt.Errorf("phase %s: %w", *v.Phase, err)
 	}
-	if l.CRC32C == nil {
-		crc, err := checkpoint.PayloadCRC32C(p)
-		if err != nil {
-			return err
-		}
-		l.CRC32C = &crc
+	crc, err := checkpoint.PayloadCRC32C(p)
+	if err != nil {
+		return err
 	}
-	r.Seq = l.Seq
+	r.Seq = v.Seq
 	r.Event = checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{
-		MigrationID: *l.MigrationID, Attempt: *l.Attempt, Payload: p, CRC32C: *l.CRC32C, TimestampMS: *l.TSMS,
+		MigrationID: *v.MigrationID, Attempt: *v.Attempt, Payload: p, CRC32C: crc, TimestampMS: *v.TSMS,
 	}}
-	return nil
-}
-
-func readPayload(phase checkpoint.Phase, b []byte) (checkpoint.Payload, error) {
-	return checkpoint.ReadPayload(phase, func(into any) error { return strict(b, into) })
-}
-
-// strict reads one JSON object into the zero value that into points at. It returns an error for a
-// missing or an unknown key. A key may be missing if its zero value is omitted in the output.
-func strict(b []byte, into any) error {
-	want, err := json.Marshal(into)
-	if err != nil {
-		return err
-	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return inPlainWords(err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return errors.New("more than one JSON value")
-	}
-	return requireKeys(b, want, "")
-}
-
-// plainKeys reads one JSON value. It returns an error if a key occurs twice, or has a character other
-// than a-z, 0-9 and "_". Package json would accept "Attempt" as "attempt", and would use the later
-// of two equal keys. Values may be nested up to depth.
-func plainKeys(d *json.Decoder, depth int) error {
-	token, err := d.Token()
-	switch {
-	case err == io.EOF:
-		return io.ErrUnexpectedEOF
-	case err != nil:
-		return err
-	case depth == 0:
-		return errors.New("json: nested too deeply")
-	}
-	switch token {
-	case json.Delim('{'):
-		seen := make(map[string]bool, 8)
-		for d.More() {
-			key, err := d.Token()
-			if err != nil {
-				return err
-			}
-			name := key.(string)
-			if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
-				return fmt.Errorf("json: unknown field %q", name)
-			}
-			if seen[name] {
-				return fmt.Errorf("%q twice", name)
-			}
-			seen[name] = true
-			if err := plainKeys(d, depth-1); err != nil {
-				return err
-			}
-		}
-	case json.Delim('['):
-		for d.More() {
-			if err := plainKeys(d, depth-1); err != nil {
-				return err
-			}
-		}
-	default:
-		return nil
-	}
-	if _, err = d.Token(); err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
-}
-
-// maxDepth is deeper than any valid line.
-const maxDepth = 32
-
-// inPlainWords rewrites an error of package json for users. If a value has the wrong type, the new
-// error has the JSON key and no names of Go types.
-func inPlainWords(err error) error {
-	var wrong *json.UnmarshalTypeError
-	switch {
-	case !errors.As(err, &wrong):
-		return err
-	case wrong.Field == "":
-		return fmt.Errorf("%s where a JSON object should be", wrong.Value)
-	}
-	return fmt.Errorf("%q: %s does not fit", wrong.Field, wrong.Value)
-}
-
-// requireKeys returns an error if have lacks a key of want.
-func requireKeys(have, want []byte, path string) error {
-	var h, w map[string]json.RawMessage
-	if json.Unmarshal(want, &w) != nil || w == nil {
-		return nil // not an object
-	}
-	if err := json.Unmarshal(have, &h); err != nil {
-		return err
-	}
-	for key, value := range w {
-		got, ok := h[key]
-		if !ok || string(got) == "null" {
-			return fmt.Errorf("no %q", path+key)
-		}
-		if err := requireKeys(got, value, path+key+"."); err != nil {
-			return err
-		}
-	}
-	return nil
+	return l.checkCRC(r.Event, v.CRC32C)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -44,8 +45,6 @@ func records(t testing.TB) map[string]replay.Record {
 		c, err := checkpoint.New(idA, math.MaxUint32, p, 9)
 		require.NoError(t, err)
 		all[fmt.Sprintf("checkpoint %+v", p)] = replay.Record{Seq: 6, Event: checkpoint.Upserted{Checkpoint: c}}
-		c.CRC32C++
-		all[fmt.Sprintf("checkpoint %+v, of another checksum", p)] = replay.Record{Seq: 6, Event: checkpoint.Upserted{Checkpoint: c}}
 	}
 	for name, reason := range map[string]string{
 		"plain": "target node unreachable", "quoted": `"\u0041" \ud800`, "markup": "<&>\u2028\x00\t", "beyond the BMP": "😀", "a replacement character": "a\ufffdb",
@@ -167,7 +166,7 @@ func lines() map[string]object {
 				{"vshard_id", "1", false}, {"source_node", "2", false}, {"target_node", "3", false}, {"source_group", "4", false}, {"write_pause_budget_us", "5", false},
 				{"started_at_hlc", object{{"wall_ns", "6", false}, {"logical", "7", false}}, false},
 			}, false},
-			{"crc32c", "3", true}, {"ts_ms", "4", false},
+			{"crc32c", "3273589935", true}, {"ts_ms", "4", false},
 		},
 		"transfer": {
 			{"kind", `"checkpoint"`, false}, {"migration_id", idText, false}, {"attempt", "2", false}, {"phase", `"LeadershipTransfer"`, false},
@@ -182,8 +181,13 @@ func lines() map[string]object {
 			}, false},
 			{"ts_ms", "0", false},
 		},
+		"abort with a checksum": {
+			{"kind", `"abort"`, false}, {"migration_id", idText, false}, {"reason", `""`, false},
+			{"compensations", []object{{{"kind", `"RemoveLearner"`, false}, {"group_id", "0", false}, {"peer_id", "2", false}}}, false},
+			{"crc32c", "220048288", true}, {"ts_ms", "0", false},
+		},
 		"remove": {
-			{"seq", "1", true}, {"kind", `"remove"`, false}, {"migration_id", idText, false}, {"ts_ms", "0", false},
+			{"seq", "1", true}, {"kind", `"remove"`, false}, {"migration_id", idText, false}, {"crc32c", "2018272914", true}, {"ts_ms", "0", false},
 		},
 		"unknown": {
 			{"seq", "1", true}, {"kind", `"unknown"`, false}, {"kind_code", "9", false}, {"migration_id", idText, false}, {"ts_ms", "0", false},
@@ -194,6 +198,11 @@ func lines() map[string]object {
 			{"severity", `"harmless"`, true}, {"after_ms", "1", true}, {"before_ms", "1", true},
 		},
 	}
+}
+
+// abortWith returns an abort with this JSON text as its reason.
+func abortWith(reason string) string {
+	return strings.Replace(lines()["abort"].text(), `"reason":""`, `"reason":`+reason, 1)
 }
 
 // refused checks that both ways to read a line return an error.
@@ -270,9 +279,9 @@ func TestNDJSON_Keys(t *testing.T) {
 // A value must have its key's type and be within its bounds.
 func TestNDJSON_Values(t *testing.T) {
 	objects := []string{"[]", "[{}]", "{}", `"x"`, "true", "7", "1.5"}
-	numbers := []string{`"7"`, `""`, "true", "[]", "[7]", "{}", "-1", "-0.5", "1.5", "1.0", "1e3", "18446744073709551616", "99999999999999999999999", "07", "+7", "0x7", "NaN", "Infinity"}
+	numbers := []string{`""`, `" 7"`, `"7 "`, `"+7"`, `"-7"`, `"07"`, `"7.0"`, `"7e1"`, `"0x7"`, `"7_0"`, `"\u0037"x`, `"18446744073709551616"`, "true", "[]", "[7]", "{}", "-1", "-0.5", "1.5", "1.0", "1e3", "18446744073709551616", "99999999999999999999999", "07", "+7", "0x7", "NaN", "Infinity"}
 	small := append([]string{"4294967296", "18446744073709551615"}, numbers...) // of 32 bits
-	signed := []string{`"7"`, "true", "[]", "{}", "1.5", "1e3", "9223372036854775808", "-9223372036854775809"}
+	signed := []string{`"seven"`, `"+7"`, "true", "[]", "{}", "1.5", "1e3", "9223372036854775808", "-9223372036854775809"}
 	texts := []string{"7", "true", "[]", "{}", `'x'`, "x"}
 	flags := []string{`"true"`, "1", "0", "[]", "{}", "True", `""`}
 	names := append([]string{`""`, `"addlearner"`, `"ADDLEARNER"`, `"AddLearner "`, `"Nothing"`, `"1"`, "1"}, texts...)
@@ -290,7 +299,7 @@ func TestNDJSON_Values(t *testing.T) {
 	}
 	used := map[string]bool{}
 	for kind, whole := range lines() {
-		for i := range 30 { // more than any key has
+		for i := range 40 { // more than any key has
 			for how, line := range whole.variants("", func(o object, at int) (object, string) {
 				list, known := values[o[at].key]
 				require.True(t, known, "no bad values for %q", o[at].key)
@@ -331,10 +340,10 @@ func TestNDJSON_OneValue(t *testing.T) {
 		"a comma too many":           whole[:len(whole)-1] + ",}",
 		"a byte order mark":          "\ufeff" + whole,
 		"a comment":                  whole + "// removed",
-		"not UTF-8 in a text":        strings.Replace(lines()["abort"].text(), `"reason":""`, "\"reason\":\"a\xff\"", 1),
+		"not UTF-8 in a text":        abortWith("\"a\xff\""),
 		"not UTF-8 in a key":         strings.Replace(whole, "ts_ms", "ts_ms\xff", 1),
-		"a surrogate in UTF-8":       strings.Replace(lines()["abort"].text(), `"reason":""`, "\"reason\":\"\xed\xa0\x80\"", 1),
-		"a newline in a text":        strings.Replace(lines()["abort"].text(), `"reason":""`, "\"reason\":\"\n\"", 1),
+		"a surrogate in UTF-8":       abortWith("\"\xed\xa0\x80\""),
+		"a newline in a text":        abortWith("\"\n\""),
 		"a kind of none":             strings.Replace(whole, `"remove"`, `"upsert"`, 1),
 		"the kind of another":        strings.Replace(whole, `"remove"`, `"abort"`, 1),
 		"a payload of another phase": strings.Replace(lines()["transfer"].text(), `"LeadershipTransfer"`, `"Cutover"`, 1),
@@ -347,9 +356,7 @@ func TestNDJSON_OneValue(t *testing.T) {
 // Half of a surrogate pair is an error. It is not read as the replacement character, which a reason
 // may contain.
 func TestNDJSON_Surrogates(t *testing.T) {
-	of := func(reason string) string {
-		return strings.Replace(lines()["abort"].text(), `"reason":""`, `"reason":"`+reason+`"`, 1)
-	}
+	of := func(reason string) string { return abortWith(`"` + reason + `"`) }
 	for _, half := range []string{`\ud800`, `\udfff`, `a\uD83Db`, `\ude00\ud83d`, `\ud83d\ud83d\ude00`, `\ud83dx\ude00`, `\ud83d\\ude00`, `\ud800 \ufffd`, `\ud800 \\ufffd`, "\\ud800 \ufffd"} {
 		refused(t, of(half), half)
 	}
@@ -369,18 +376,98 @@ func TestNDJSON_DeepNesting(t *testing.T) {
 	}
 }
 
-// If a line has no checksum, the record gets that of its payload. If it has one, the record keeps
-// it, and the caller compares the two.
+// If a line has a checksum, it must be that of its event. For an abort and a removal it covers the CBOR
+// of keys 1 to 3 and 8 to 10.
 func TestNDJSON_Checksum(t *testing.T) {
-	whole := lines()["checkpoint"].text()
-	c := accepted(t, whole, "with one").Event.(checkpoint.Upserted).Checkpoint
-	require.EqualValues(t, 3, c.CRC32C)
-	require.ErrorIs(t, c.Verify(), checkpoint.ErrCRCMismatch)
-	c = accepted(t, strings.Replace(whole, `"crc32c":3,`, "", 1), "without one").Event.(checkpoint.Upserted).Checkpoint
-	require.NoError(t, c.Verify())
-	want, err := checkpoint.PayloadCRC32C(c.Payload)
+	for kind, whole := range lines() {
+		var with object
+		for _, m := range whole {
+			if m.key == "crc32c" {
+				with = whole
+			}
+		}
+		if with == nil {
+			continue
+		}
+		r := accepted(t, with.text(), kind)
+		want, err := checkpoint.EventCRC32C(r.Event)
+		require.NoError(t, err)
+		require.Contains(t, with.text(), fmt.Sprintf(`"crc32c":%d,`, want))
+		printed, err := json.Marshal(r)
+		require.NoError(t, err)
+		require.Contains(t, string(printed), fmt.Sprintf(`"crc32c":%d,`, want))
+
+		wrong := strings.Replace(with.text(), fmt.Sprintf(`"crc32c":%d,`, want), `"crc32c":77,`, 1)
+		err = r.UnmarshalJSON([]byte(wrong))
+		require.ErrorIs(t, err, checkpoint.ErrCRCMismatch)
+		require.ErrorContains(t, err, `"crc32c": 77 does not match the `)
+		require.ErrorContains(t, err, fmt.Sprintf(`whose CRC32C is %d. The line was changed after it was printed`, want))
+		missing := strings.Replace(with.text(), fmt.Sprintf(`"crc32c":%d,`, want), "", 1)
+		require.Equal(t, r, accepted(t, missing, kind+" without one"))
+	}
+}
+
+// A number may be given as a string, and has the same value.
+func TestNDJSON_NumbersAsStrings(t *testing.T) {
+	digits := regexp.MustCompile(`([:,\[])(-?[0-9]+)`)
+	for name, want := range records(t) {
+		line, err := json.Marshal(want)
+		require.NoError(t, err)
+		if want.Damage == nil && !strings.Contains(string(line), `"reason":`) {
+			line = digits.ReplaceAll(line, []byte(`$1"$2"`))
+			require.Contains(t, string(line), `"ts_ms":"`)
+		}
+		require.Equal(t, want, accepted(t, string(line), name))
+	}
+	damage := accepted(t, `{"kind":"damage","first_seq":"4","last_seq":"5","segment":"s","offset":"6","length":"7","reason":""}`, "damage").Damage
+	require.Equal(t, replay.Damage{FirstSeq: 4, LastSeq: 5, Segment: "s", Offset: 6, Length: 7}, *damage)
+}
+
+// Numbers above 2^53 are exact. If a program has rounded one, the checksum does not match, and the
+// error names the number and the cause.
+func TestNDJSON_RoundedNumbers(t *testing.T) {
+	const exact = 9007199254740993 // 2^53 + 1
+	abort := replay.Record{Seq: exact, Event: checkpoint.Aborted{
+		MigrationID: idA, Compensations: []checkpoint.Compensation{{Kind: checkpoint.RemoveLearner, GroupID: 1, PeerID: exact}}, TimestampMS: 7,
+	}}
+	c, err := checkpoint.New(idA, 0, checkpoint.CatchUp{VShardID: 1, LearnerLogIndexAtAdd: math.MaxUint64 - 1}, 7)
 	require.NoError(t, err)
-	require.Equal(t, want, c.CRC32C)
+	upserted := replay.Record{Seq: exact, Event: checkpoint.Upserted{Checkpoint: c}}
+	for _, tc := range []struct {
+		record        replay.Record
+		old, new, key string
+	}{
+		{abort, `"peer_id":9007199254740993`, `"peer_id":9007199254740992`, `"compensations[0].peer_id": 9007199254740992 may have been rounded`},
+		{abort, `"group_id":1,`, `"group_id":12345678901234567000,`, `"compensations[0].group_id": 12345678901234567000 may have been rounded`},
+		{upserted, `18446744073709551614`, `18446744073709549568`, `"payload.learner_log_index_at_add": 18446744073709549568 may have been rounded`},
+		// Not even a number of the store any more:
+		{upserted, `18446744073709551614`, `18446744073709552000`, `"payload.learner_log_index_at_add": 18446744073709552000 is not a whole number from 0 to 18446744073709551615. Programs`},
+		{upserted, `18446744073709551614`, `1.8446744073709552e+19`, `"payload.learner_log_index_at_add": 1.8446744073709552e+19 is not a whole number`},
+		{abort, `"peer_id":9007199254740993`, `"peer_id":9007199254740993.0`, `"compensations[0].peer_id": 9007199254740993.0 is not a whole number`},
+	} {
+		line, err := json.Marshal(tc.record)
+		require.NoError(t, err)
+		require.Equal(t, tc.record, accepted(t, string(line), "exact"))
+		changed := strings.Replace(string(line), tc.old, tc.new, 1)
+		require.NotEqual(t, string(line), changed)
+		err = new(replay.Record).UnmarshalJSON([]byte(changed))
+		require.ErrorContains(t, err, tc.key)
+		require.ErrorContains(t, err, "--json-strings")
+
+		// A rounded seq is not the cause, because seq is ignored.
+		withSeq := strings.Replace(string(line), `"seq":9007199254740993`, `"seq":9007199254740992`, 1)
+		accepted(t, withSeq, "seq")
+		err = new(replay.Record).UnmarshalJSON([]byte(strings.Replace(withSeq, `"migration_id":"0a`, `"migration_id":"0b`, 1)))
+		if _, isAbort := tc.record.Event.(checkpoint.Aborted); isAbort {
+			require.ErrorIs(t, err, checkpoint.ErrCRCMismatch)
+			require.NotContains(t, err.Error(), `"seq"`)
+		}
+	}
+	line, err := json.Marshal(abort)
+	require.NoError(t, err)
+	err = new(replay.Record).UnmarshalJSON([]byte(strings.Replace(string(line), `"peer_id":9007199254740993`, `"peer_id":"9007199254740992"`, 1)))
+	require.ErrorIs(t, err, checkpoint.ErrCRCMismatch)
+	require.NotContains(t, err.Error(), "rounded", "a string is not rounded")
 }
 
 // The keys doubt and facts of a row are ignored in a checkpoint, but each may be given only once.
@@ -396,29 +483,59 @@ func TestNDJSON_RowsOfTheState(t *testing.T) {
 	refused(t, strings.TrimSuffix(lines()["remove"].text(), "}")+`,"facts":{}}`, "a removal has none")
 }
 
-// An error names the key by its JSON path and not by the Go field.
+// An error names the key by its JSON path, the value, and the expected form. It names all missing and
+// all unknown keys, in a fixed order.
 func TestNDJSON_Errors(t *testing.T) {
 	whole := lines()["checkpoint"].text()
+	const uint32s, uint64s = `is not a whole number from 0 to 4294967295`, `is not a whole number from 0 to 18446744073709551615`
 	for _, tc := range []struct{ old, new, want string }{
-		{`"attempt":2,`, ``, `no "attempt"`},
-		{`"attempt":2`, `"attempt":null`, `no "attempt"`},
-		{`"attempt":2`, `"attempt":2,"attempt":2`, `"attempt" twice`},
-		{`"attempt"`, `"Attempt"`, `json: unknown field "Attempt"`},
-		{`"attempt"`, `"atempt"`, `json: unknown field "atempt"`},
-		{`"attempt":2`, `"attempt":"2"`, `"attempt": string does not fit`},
-		{`"attempt":2`, `"attempt":4294967296`, `"attempt": number 4294967296 does not fit`},
-		{`"target_node":3`, `"target_node":-3`, `AddLearner payload: "target_node": number -3 does not fit`},
-		{`"target_node":3,`, ``, `AddLearner payload: no "target_node"`},
-		{`,"logical":7`, ``, `AddLearner payload: no "started_at_hlc.logical"`},
-		{whole, `[]`, `array where a JSON object should be`},
-		{`"started_at_hlc":{"wall_ns":6,"logical":7}`, `"started_at_hlc":7`, `AddLearner payload: "started_at_hlc": number does not fit`},
-		{`"kind":"checkpoint"`, `"kind":"upsert"`, `kind "upsert": the kinds are checkpoint, abort and remove`},
-		{`"kind":"checkpoint",`, ``, `no "kind"`},
+		{`"attempt":2,`, ``, `phase AddLearner: missing key "attempt"`},
+		{`"attempt":2`, `"attempt":null`, `phase AddLearner: missing key "attempt"`},
+		{`"attempt":2`, `"attempt":2,"attempt":2`, `the key "attempt" is there twice: remove one of them`},
+		{`"attempt"`, `"Attempt"`, `unknown key "Attempt": keys consist of a-z, 0-9 and _`},
+		{`"attempt"`, `"atempt"`, `phase AddLearner: unknown key "atempt" (misspelled?), and missing key "attempt"`},
+		{`"attempt":2`, `"attempt":"2.0"`, `"attempt": "2.0" ` + uint32s},
+		{`"attempt":2`, `"attempt":4294967296`, `"attempt": 4294967296 ` + uint32s},
+		{`"attempt":2`, `"attempt":1e3`, `"attempt": 1e3 ` + uint32s},
+		{`"attempt":2`, `"attempt":true`, `"attempt": true ` + uint32s},
+		{`"target_node":3`, `"target_node":-3`, `phase AddLearner: "payload.target_node": -3 ` + uint64s},
+		{`"target_node":3,`, ``, `phase AddLearner: missing key "payload.target_node"`},
+		{`,"logical":7`, ``, `phase AddLearner: missing key "payload.started_at_hlc.logical"`},
+		{whole, `[]`, `[] is not a JSON object`},
+		{whole, `7`, `7 is not a JSON object`},
+		{`"started_at_hlc":{"wall_ns":6,"logical":7}`, `"started_at_hlc":7`, `phase AddLearner: "payload.started_at_hlc": 7 is not a JSON object`},
+		{`"payload":{`, `"payload":[],"facts":{`, `phase AddLearner: "payload": [] is not a JSON object`},
+		{`"kind":"checkpoint"`, `"kind":"upsert"`, `"kind": "upsert" is not a kind of event: the kinds are checkpoint, abort and remove`},
+		{`"kind":"checkpoint"`, `"kind":7`, `"kind": 7 is not a kind of event: the kinds are checkpoint, abort and remove`},
+		{`"kind":"checkpoint",`, ``, `the key "kind" is missing: the kinds of events are checkpoint, abort and remove`},
+		{`"phase":"AddLearner"`, `"phase":"Learn"`, `"phase": "Learn" is not a phase: the phases are AddLearner, CatchUp, PromoteLearner, LeadershipTransfer, Cutover, Complete`},
+		{idText, `"0123456789"`, `"migration_id": "0123456789" is not a UUID, such as "01a20629-44f1-75f5-8bf1-d9e9fef8b7a5"`},
+		{idText, `"\u001b[31m\u202e` + "\u009b" + strings.Repeat("x", 200) + `"`, `"migration_id": "\u001b[31m\u202e\u009b` + strings.Repeat("x", 45) + `… is not a UUID, such as "01a20629-44f1-75f5-8bf1-d9e9fef8b7a5"`},
+		{`"vshard_id":1,`, `"vshard_id":1,"zone":1,"az":2,`, `phase AddLearner: unknown keys "payload.az", "payload.zone" (misspelled?)`},
+		{`{"wall_ns":6,"logical":7}`, `{}`, `phase AddLearner: missing keys "payload.started_at_hlc.wall_ns", "payload.started_at_hlc.logical"`},
+		{whole, whole + "{}", `more than one JSON value: put each event on a line of its own`},
+		{whole, "{\"a\xff\"}", `byte 4 (0xff) is not valid UTF-8: convert the input to UTF-8`},
 	} {
 		line := strings.Replace(whole, tc.old, tc.new, 1)
 		require.NotEqual(t, whole, line)
 		require.EqualError(t, new(replay.Record).UnmarshalJSON([]byte(line)), tc.want, line)
 	}
-	line := strings.Replace(lines()["abort"].text(), `"peer_id":0,`, "", 1)
-	require.EqualError(t, new(replay.Record).UnmarshalJSON([]byte(line)), `compensation 1: it needs "kind", "group_id" and "peer_id"`)
+	abort := lines()["abort"].text()
+	for _, tc := range []struct{ line, want string }{
+		{`{"kind":"remove"}`, `missing keys "migration_id", "ts_ms"`},
+		{`{"kind":"abort"}`, `missing keys "migration_id", "reason", "compensations", "ts_ms"`},
+		{`{"kind":"checkpoint"}`, `missing keys "migration_id", "attempt", "phase", "payload", "ts_ms"`},
+		{`{"kind":"damage"}`, `missing keys "first_seq", "last_seq", "segment", "offset", "length", "reason"`},
+		{`{"kind":"checkpoint","phase":"CatchUp","payload":{}}`,
+			`phase CatchUp: missing keys "migration_id", "attempt", "ts_ms", "payload.vshard_id", "payload.learner_log_index_at_add"`},
+		{strings.Replace(abort, `"peer_id":0,`, "", 1), `missing key "compensations[1].peer_id"`},
+		{strings.Replace(abort, `"RemoveLearner"`, `"Undo"`, 1),
+			`"compensations[0].kind": "Undo" is not a kind of compensation: the kinds are RemoveLearner, RemoveVoter, RestoreLeaderHint, RemoveGhostStub`},
+		{strings.Replace(lines()["damage"].text(), `"harmless"`, `7`, 1), `"severity": 7 is not a text in quotes`},
+		{strings.Replace(abort, `"reason":""`, `"reason":7`, 1), `"reason": 7 is not a text in quotes`},
+	} {
+		for range 4 { // the order is fixed
+			require.EqualError(t, new(replay.Record).UnmarshalJSON([]byte(tc.line)), tc.want, tc.line)
+		}
+	}
 }
