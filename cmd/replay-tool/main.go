@@ -47,6 +47,7 @@ type tool struct {
 	output         string
 	timeStyle      string
 	quiet          bool
+	jsonStrings    bool
 }
 
 func newRoot(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
@@ -94,6 +95,7 @@ Exit codes:
 	flags.StringVarP(&t.output, "output", "o", outputTable, "output `format`: table, json or ndjson")
 	flags.StringVar(&t.timeStyle, "time", timeISO, "`style` of the times in tables: iso (UTC), relative (to the first time shown) or raw (Unix ms)")
 	flags.BoolVarP(&t.quiet, "quiet", "q", false, "print no summaries and no progress to stderr")
+	flags.BoolVar(&t.jsonStrings, "json-strings", false, "print the numbers of JSON as strings, because jq 1.6 and JavaScript round numbers above 2^53")
 	root.AddCommand(t.demo(), t.coordinator(), t.info(), t.log(), t.show(), t.state(), t.verify(), t.importCommand(), t.salvage(), t.version())
 	return root
 }
@@ -108,6 +110,12 @@ func (t *tool) checkFlags() error {
 	case timeISO, timeRelative, timeRaw:
 	default:
 		return usageErrorf("--time %s: unknown style, use iso, relative or raw", t.timeStyle)
+	}
+	if t.jsonStrings && t.output == outputTable {
+		return usageErrorf("--json-strings changes only JSON: add -o json or -o ndjson")
+	}
+	if t.jsonStrings {
+		t.stdout = &numberQuoter{w: t.stdout}
 	}
 	return nil
 }
