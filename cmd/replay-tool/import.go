@@ -8,9 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -21,59 +22,84 @@ import (
 )
 
 func (t *tool) importCommand() *cobra.Command {
-	var confirm bool
+	m := &importer{tool: t, plan: plan{changed: map[checkpoint.MigrationID]plannedRow{}}}
 	c := &cobra.Command{
 		Use:   "import DIR FILE|-",
 		Short: "Append NDJSON events to a log. If the log does not exist, create it",
 		Long: `Append NDJSON events, in the form that 'log -o ndjson' prints, to the log in DIR.
-If DIR does not exist, import creates it with a new log. The events get new
-sequence numbers. Events that arrive together are made durable together.
+The events get new sequence numbers. Events that arrive together are made
+durable together. If there is no log in DIR, import creates one when it has read
+the first event that it can append.
 
 If a line is invalid or the store rejects it, import stops and prints the number
 of the line. All events before that line are durable.
 
 A line is a duplicate if the latest row of its migration has the same phase and
-attempt. Import does not append it, even if its payload differs. The summary
-counts these lines. If you import a file twice, the second import appends most
-lines again, because a line is compared only with the latest row of its migration.
-Until the second import ends, rows may show older phases than before.
+attempt. Import does not append it. If the payloads differ, import prints the
+difference.
 
-With --confirm, the log must exist, and import also appends duplicates. It
-rejects a duplicate if its payload differs from the row's. Use --confirm to clear
-a doubt. First ask the cluster for the true state of the
-migration. If the row in the log is right, append it again, as in the example. If
-it is wrong, import the right row, abort or removal.`,
+If the log already has an event that import would append, with the same content
+and time, import stops with exit code 2. Otherwise a file that is imported twice
+would move rows back to earlier phases.
+
+With --confirm, the log must exist, and import also appends duplicates and events
+that are in the log already. It rejects a duplicate if its payload differs from
+the row's. Use --confirm to clear a doubt. First ask the cluster for the true
+state of the migration. If the row in the log is right, append it again, as in
+the example. If it is wrong, import the right row, abort or removal.
+
+With --check, import writes nothing, takes no lock and prints the result that the
+import would have. The exit code is also the same, except that --check cannot
+find that another writer has the log open, or that a person must repair the log
+first.`,
 		Example: `  replay-tool log OLD -o ndjson | replay-tool import NEW -
+  replay-tool import --check DIR FILE
   replay-tool state DIR MIGRATION -o ndjson | replay-tool import --confirm DIR -`,
 		Args: argCount(2, 2),
 		RunE: func(c *cobra.Command, args []string) error {
-			return t.runImport(c.Context(), args[0], args[1], confirm)
+			m.dir = args[0]
+			return m.run(c.Context(), args[1])
 		},
 	}
-	c.Flags().BoolVar(&confirm, "confirm", false, "to clear a doubt, also append what is otherwise skipped: duplicates, and the abort or removal of a migration without a row")
+	c.Flags().BoolVar(&m.plan.confirm, "confirm", false, "to clear a doubt, also append what is otherwise skipped: duplicates, and the abort or removal of a migration without a row")
+	c.Flags().BoolVar(&m.Check, "check", false, "write nothing, and print the result that the import would have")
 	return c
 }
 
-// maxLineBytes limits the length of a line. The largest event has 64 KiB of CBOR, and JSON may need
-// six characters per byte.
-const maxLineBytes = 1 << 20
-
-// importer appends lines to a store and counts the results.
+// importer is one run of the command import. Its exported fields are the JSON that it prints.
 type importer struct {
-	store     *migrationlog.Store
-	opts      []migrationlog.WriteOption
-	doneLines uint64 // the lines up to this number are durable or need no event
+	*tool      `json:"-"`
+	dir        string
+	isNew      bool // there was no log
+	openFailed bool
+	plan       plan
+	known      *eventHashes        // the events that the log had before; nil until one is to be appended
+	store      *migrationlog.Store // nil before the log is created, and with --check
+	doneLines  uint64              // the lines up to this number are durable or need no event
 
+	Check      bool   `json:"check"`
 	Lines      uint64 `json:"lines"`
 	Appended   uint64 `json:"appended"`
 	Duplicates uint64 `json:"duplicates"`
-	Differs    uint64 `json:"differs"` // duplicates with another payload
-	Absent     uint64 `json:"absent"`  // aborts and removals of migrations without a row, which append nothing
-	Damage     uint64 `json:"damage"`  // damage lines: damaged places of the source log, except torn tails and harmless findings
+	Differs    uint64 `json:"differs"`  // duplicates with another payload
+	InDoubt    uint64 `json:"in_doubt"` // duplicates of rows in doubt, which were not appended
+	Absent     uint64 `json:"absent"`   // aborts and removals of migrations without a row, which append nothing
+	Damage     uint64 `json:"damage"`   // damage lines: damaged places of the source log, except torn tails and harmless findings
+
+	// Skipped has the duplicates with another payload, and those of rows in doubt. Without JSON it
+	// has only the first maxShownSkipped.
+	Skipped      []skippedLine `json:"skipped"`
+	skippedCount uint64
 }
 
-func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) error {
-	in := t.stdin
+// maxShownSkipped is the number of skipped lines that are printed for people.
+const maxShownSkipped = 10
+
+func (m *importer) run(ctx context.Context, file string) error {
+	if m.dir == "" {
+		return usageErrorf("the directory is an empty string: name the directory of the log")
+	}
+	in := m.stdin
 	if file != "-" {
 		f, err := openInput(ctx, file)
 		if err != nil {
@@ -82,97 +108,97 @@ func (t *tool) runImport(ctx context.Context, dir, file string, confirm bool) er
 		defer f.Close()
 		in = f
 	}
-	t.warnOwner(dir)
-	_, readErr := replay.Open(dir)
-	store, err := migrationlog.Open(dir, &migrationlog.Options{MustExist: confirm})
-	if err != nil {
+	if err := m.begin(ctx); err != nil {
 		return err
 	}
-	if readErr != nil {
-		t.statusf("created a new log in %s", quoted(dir))
-	}
-	report := store.Report()
-	t.reportFindings(report)
-	for _, file := range report.Quarantined {
-		t.statusf("quarantined: the repair kept the original bytes in %s", quoted(filepath.Join(dir, file)))
-	}
-	m := &importer{store: store}
-	if confirm {
-		m.opts = append(m.opts, migrationlog.Confirm(), migrationlog.Strict())
-	}
-	p := t.progress("lines imported:")
-	err = m.lines(ctx, in, p)
+	p := m.progress("lines imported:")
+	err := m.lines(ctx, in, p)
 	p.end()
-	// After a failed write, Close returns the same error again, which must not be printed twice.
-	if closeErr := store.Close(); !errors.Is(err, migrationlog.ErrFailed) {
-		err = errors.Join(err, closeErr)
+	if err == nil && m.store == nil && !m.Check {
+		err = m.open() // the input has no event to append, and the log does not exist
 	}
-	if errors.Is(err, migrationlog.ErrFailed) {
-		t.statusf("import stopped: a write failed. Before that, import made %s durable. Up to %d lines from line %d on may also be in the log. To see which of them is the last one in the log, run 'replay-tool log %s -n %d'. Then import the lines after that one",
-			count(m.Appended, "event"), maxBatchLines, m.doneLines+1, quoted(dir), maxBatchLines)
-		return err
+	if m.store != nil {
+		// After a failed write, Close returns the same error again, which must not be printed twice.
+		if closeErr := m.store.Close(); !errors.Is(err, migrationlog.ErrFailed) {
+			err = errors.Join(err, closeErr)
+		}
 	}
+	m.printSkipped()
 	if err != nil {
-		t.statusf("import stopped: %s appended and durable. To resume, import the input from line %d on", count(m.Appended, "event"), m.doneLines+1)
+		m.printStopped(err)
 		return err
 	}
-	if err := t.importSummary(m, dir); err != nil {
+	if err := m.summary(); err != nil {
 		return err
 	}
 	if m.Damage > 0 {
-		t.statusf("the input has %s. Events that the source log has lost are missing in this log too. To see the migrations in doubt, run 'replay-tool verify' on the source log", count(m.Damage, "damage line"))
+		m.statusf("the input has %s. Events that the source log has lost are missing in this log too. To see the migrations in doubt, run 'replay-tool verify' on the source log", count(m.Damage, "damage line"))
 		return silentExit{exitDamage}
 	}
 	return nil
 }
 
-// openInput opens a file for reading. Opening a named pipe blocks until it has a writer, so
-// openInput returns early if ctx is canceled.
-func openInput(ctx context.Context, file string) (*os.File, error) {
-	info, err := os.Stat(file)
-	if err != nil {
-		return nil, err
+// begin opens the log. A log that does not exist is created later. With --check, begin reads the log
+// without opening it for writing.
+func (m *importer) begin(ctx context.Context) error {
+	_, err := replay.Open(m.dir)
+	info, statErr := os.Stat(m.dir)
+	m.isNew = errors.Is(statErr, fs.ErrNotExist) || errors.Is(err, segment.ErrNotALog) && statErr == nil && info.IsDir()
+	switch {
+	case m.isNew && m.plan.confirm && m.Check:
+		return fmt.Errorf("%s: %w: with --confirm the log must exist", m.dir, err)
+	case m.isNew && !m.plan.confirm:
+		return nil
+	case m.Check && err != nil:
+		return err
+	case m.Check:
+		return m.readLog(ctx)
 	}
-	if info.IsDir() {
-		return nil, usageErrorf("%s is a directory: give a file of NDJSON lines", quoted(file))
-	}
-	type result struct {
-		file *os.File
-		err  error
-	}
-	opened := make(chan result, 1)
-	go func() {
-		f, err := os.Open(file)
-		opened <- result{f, err}
-	}()
-	select {
-	case r := <-opened:
-		return r.file, r.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+	return m.open()
 }
 
-func (t *tool) importSummary(m *importer, dir string) error {
-	switch t.output {
-	case outputJSON:
-		return t.writeJSON(m)
-	case outputNDJSON:
-		return writeLine(t.stdout, m)
+// open opens the log for writing, or creates it.
+func (m *importer) open() error {
+	m.warnOwner(m.dir)
+	store, err := migrationlog.Open(m.dir, &migrationlog.Options{MustExist: m.plan.confirm})
+	if err != nil {
+		m.openFailed = true
+		return err
 	}
-	_, err := fmt.Fprintf(t.stdout, "%s: %s appended, skipped: %s (%d with another payload), %d aborts or removals of migrations without a row\n",
-		count(m.Lines, "line"), count(m.Appended, "event"), count(m.Duplicates, "duplicate"), m.Differs, m.Absent)
-	t.statusf("next: replay-tool info %s", quoted(dir))
-	return err
+	m.store, m.plan.row = store, store.Row
+	if m.isNew {
+		m.statusf("created a new log in %s", quoted(m.dir))
+	}
+	report := store.Report()
+	m.reportFindings(report)
+	for _, file := range report.Quarantined {
+		m.statusf("quarantined: the repair kept the original bytes in %s", quoted(filepath.Join(m.dir, file)))
+	}
+	return nil
+}
+
+// readLog reads the rows of the log for --check.
+func (m *importer) readLog(ctx context.Context) error {
+	names, err := segment.Names(os.DirFS(m.dir))
+	if err == nil && len(names) == 0 || errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w: %s/ has no segments", m.dir, migrationlog.ErrNeedsRepair, segment.WALDir)
+	}
+	fold, err := m.fold(ctx, m.dir, nil)
+	if err != nil {
+		return err
+	}
+	m.plan.row = fold.View.Get
+	m.reportFindings(fold.Report())
+	return nil
 }
 
 // lines imports all lines of in. If it returns an error, the next import must start with the line
 // after doneLines.
 func (m *importer) lines(ctx context.Context, in io.Reader, p *progress) error {
 	var number uint64
+	var repeated *repetition
 	for lines, err := range readLines(ctx, in) {
-		var events []checkpoint.Event
-		var numbers []uint64 // per event, the number of its line
+		var batch []numberedEvent
 		for _, line := range lines {
 			number++
 			event, parseErr := m.read(line)
@@ -182,97 +208,143 @@ func (m *importer) lines(ctx context.Context, in io.Reader, p *progress) error {
 				break
 			}
 			if event != nil {
-				events, numbers = append(events, event), append(numbers, number)
+				batch = append(batch, numberedEvent{number, event})
 			}
 		}
 		if errors.Is(err, bufio.ErrTooLong) {
 			err = usageErrorf("line %d: it is longer than %d bytes, so it is not an event", number+1, maxLineBytes)
 		}
-		receipts, writeErr := m.store.WriteAll(events, m.opts...)
-		m.count(receipts)
-		if writeErr != nil {
-			m.doneLines = numbers[len(receipts)] - 1
-			return fmt.Errorf("line %d: %w", m.doneLines+1, writeErr)
+		if repeated == nil {
+			written, writeErr := m.write(ctx, batch)
+			if writeErr != nil {
+				m.doneLines = batch[written].line - 1
+			}
+			if writeErr != nil && !errors.As(writeErr, &repeated) {
+				return writeErr
+			}
+			batch = batch[written:]
+		}
+		if repeated != nil {
+			// Nothing more is written. The rest of the input is read to find the line from which
+			// the import can continue, unless it may never end.
+			m.countKnown(batch, repeated)
+			if err != nil || !isFinite(in) {
+				return usageError{repeated}
+			}
+			continue
 		}
 		if m.doneLines = number; err != nil {
 			return err
 		}
 		p.update(number)
 	}
+	if repeated != nil {
+		repeated.toEnd = true
+		return usageError{repeated}
+	}
 	return nil
 }
 
-const (
-	// A batch of lines, written with one call of WriteAll, ends at the first of these limits.
-	maxBatchLines = 1000
-	maxBatchBytes = 1 << 20
-	// bufferedLines is the number of lines that are read ahead while a batch is written.
-	bufferedLines = 128
-)
+// numberedEvent is the event of a line.
+type numberedEvent struct {
+	line  uint64
+	event checkpoint.Event
+}
 
-// readLines yields the lines of in, in batches. A batch ends at a limit, or if the next line is not
-// available yet. If reading fails, readLines yields the lines before the failure with the error. If
-// ctx is canceled, it yields ctx's error at once, even if a read of in is blocked.
-func readLines(ctx context.Context, in io.Reader) iter.Seq2[[][]byte, error] {
-	type result struct {
-		line []byte
-		err  error
-	}
-	return func(yield func([][]byte, error) bool) {
-		ctx, stop := context.WithCancel(ctx)
-		defer stop()
-		results := make(chan result, bufferedLines)
-		go func() {
-			defer close(results)
-			scanner := bufio.NewScanner(in)
-			scanner.Buffer(nil, maxLineBytes+2) // the line and its line break
-			for more := true; more; {
-				more = scanner.Scan()
-				r := result{bytes.Clone(scanner.Bytes()), scanner.Err()}
-				if !more && r.err == nil {
-					return
-				}
-				select {
-				case results <- r:
-				case <-ctx.Done():
-					return
-				}
-			}
-		}()
-		for {
-			var lines [][]byte
-			var r result
-			sizeBytes := 0
-			more := true
-			select {
-			case <-ctx.Done():
-				yield(nil, ctx.Err())
-				return
-			case r, more = <-results:
-			}
-			for more && r.err == nil {
-				lines = append(lines, r.line)
-				if sizeBytes += len(r.line); len(lines) == maxBatchLines || sizeBytes >= maxBatchBytes || len(results) == 0 {
-					break
-				}
-				r, more = <-results
-			}
-			if len(lines) == 0 && r.err == nil || !yield(lines, r.err) || r.err != nil {
-				return
-			}
+// write appends a batch, or predicts the result with --check. If it returns an error, it also returns
+// the index of the event that caused it. The events before that one are durable. If the log already
+// has this event, the error is a *repetition.
+func (m *importer) write(ctx context.Context, batch []numberedEvent) (int, error) {
+	var events []checkpoint.Event
+	var outcomes []outcome
+	var stop error
+	for _, e := range batch {
+		o, body, err := m.plan.next(e.line, e.event)
+		if err == nil && o.effect == effectAppend {
+			err = m.checkNew(ctx, e.line, body)
 		}
+		if err != nil {
+			stop = atLine(e.line, err)
+			break
+		}
+		events, outcomes = append(events, e.event), append(outcomes, o)
+	}
+	appends := func(o outcome) bool { return o.effect == effectAppend }
+	if m.store == nil && !m.Check && slices.ContainsFunc(outcomes, appends) {
+		if err := m.open(); err != nil {
+			return 0, err
+		}
+	}
+	receipts, err := m.writeAll(events, outcomes)
+	m.count(batch, outcomes, receipts)
+	if err != nil {
+		return len(receipts), atLine(batch[len(receipts)].line, err)
+	}
+	return len(receipts), stop
+}
+
+func atLine(line uint64, err error) error { return fmt.Errorf("line %d: %w", line, err) }
+
+// writeAll writes the events if the store is open, and returns their receipts. Otherwise it returns
+// the receipts that the store would return.
+func (m *importer) writeAll(events []checkpoint.Event, outcomes []outcome) ([]migrationlog.Receipt, error) {
+	if m.store == nil {
+		receipts := make([]migrationlog.Receipt, len(events))
+		for i, e := range events {
+			receipts[i] = outcomes[i].receipt(e)
+		}
+		return receipts, nil
+	}
+	var opts []migrationlog.WriteOption
+	if m.plan.confirm {
+		opts = []migrationlog.WriteOption{migrationlog.Confirm(), migrationlog.Strict()}
+	}
+	m.plan.reset() // from now on the store has their rows
+	return m.store.WriteAll(events, opts...)
+}
+
+// checkNew returns a *repetition if the log had the event before the import. With --confirm it
+// returns nil, because an operator may have to append an event again.
+func (m *importer) checkNew(ctx context.Context, line uint64, body []byte) (err error) {
+	if m.plan.confirm {
+		return nil
+	}
+	if m.known == nil {
+		dir := m.dir
+		if m.isNew {
+			dir = ""
+		}
+		if m.known, err = readEventHashes(ctx, dir); err != nil {
+			return err
+		}
+	}
+	if m.known.has(body) {
+		return &repetition{firstLine: line}
+	}
+	return nil
+}
+
+// countKnown counts the events of a batch that the log had before the import.
+func (m *importer) countKnown(batch []numberedEvent, r *repetition) {
+	for _, e := range batch {
+		body, err := checkpoint.EncodeEvent(e.event)
+		r.add(e.line, err == nil && m.known.has(body))
 	}
 }
 
 // read returns the event of a line. It returns nil if the line is empty or reports damage.
 func (m *importer) read(line []byte) (checkpoint.Event, error) {
+	line = bytes.TrimPrefix(line, []byte(byteOrderMark))
 	if len(bytes.TrimSpace(line)) == 0 {
 		return nil, nil
 	}
 	m.Lines++
 	var r replay.Record
-	if err := json.Unmarshal(line, &r); errors.As(err, new(*json.SyntaxError)) {
-		return nil, usageErrorf("%w: each line must be one JSON object, as 'log -o ndjson' prints it", err)
+	err := r.UnmarshalJSON(line)
+	if syntax := new(json.SyntaxError); errors.As(err, &syntax) {
+		return nil, usageErrorf("%w near byte %d: each line must be one JSON object, as 'log -o ndjson' prints it", err, syntax.Offset)
+	} else if errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, usageErrorf("the line is cut short after %d bytes: each line must be one JSON object, as 'log -o ndjson' prints it", len(line))
 	} else if err != nil {
 		return nil, usageError{err}
 	}
@@ -288,18 +360,93 @@ func (m *importer) read(line []byte) (checkpoint.Event, error) {
 	return r.Event, nil
 }
 
-func (m *importer) count(receipts []migrationlog.Receipt) {
-	for _, receipt := range receipts {
+// count adds the receipts of a batch to the counts.
+func (m *importer) count(batch []numberedEvent, outcomes []outcome, receipts []migrationlog.Receipt) {
+	for i, receipt := range receipts {
 		switch {
 		case receipt.Duplicate:
 			m.Duplicates++
 			if receipt.Differs {
 				m.Differs++
 			}
+			m.countSkipped(batch[i], outcomes[i], receipt)
 		case receipt.Seq == 0:
 			m.Absent++
 		default:
 			m.Appended++
 		}
 	}
+}
+
+// countSkipped records a duplicate if it must be reported.
+func (m *importer) countSkipped(e numberedEvent, o outcome, receipt migrationlog.Receipt) {
+	if m.store != nil {
+		o.row.Seq, o.line = receipt.Seq, 0
+	}
+	s, report := skipped(e.line, o, e.event.(checkpoint.Upserted).Checkpoint)
+	if !report {
+		return
+	}
+	if s.InDoubt {
+		m.InDoubt++
+	}
+	m.skippedCount++
+	if m.output != outputTable || len(m.Skipped) < maxShownSkipped {
+		m.Skipped = append(m.Skipped, s)
+	}
+}
+
+// printSkipped prints the first of the skipped lines.
+func (m *importer) printSkipped() {
+	for _, s := range m.Skipped[:min(len(m.Skipped), maxShownSkipped)] {
+		m.statusf("%s", s)
+	}
+	if more := m.skippedCount - min(m.skippedCount, maxShownSkipped); more > 0 {
+		m.statusf("and %s. To list all of them, use -o json", count(more, "more such duplicate"))
+	}
+}
+
+// printStopped prints how much of the input is in the log, and how to continue.
+func (m *importer) printStopped(err error) {
+	switch {
+	case m.Check:
+		m.statusf("check stopped: an import would append %s and then stop. Nothing was written", count(m.Appended, "event"))
+	case errors.Is(err, migrationlog.ErrFailed):
+		m.statusf("import stopped: a write failed. Before that, import made %s durable. Up to %d lines from line %d on may also be in the log. To see which of them is the last one in the log, run 'replay-tool log %s -n %d'. Then import the lines after that one",
+			count(m.Appended, "event"), maxBatchLines, m.doneLines+1, quoted(m.dir), maxBatchLines)
+	case m.store == nil && m.openFailed:
+		m.statusf("import stopped: 0 events appended")
+	case m.store == nil:
+		m.statusf("import stopped: 0 events appended, and no log was created in %s", quoted(m.dir))
+	case errors.As(err, new(*repetition)): // the error has the line
+		m.statusf("import stopped: %s appended and durable", count(m.Appended, "event"))
+	default:
+		m.statusf("import stopped: %s appended and durable. To resume, import the input from line %d on", count(m.Appended, "event"), m.doneLines+1)
+	}
+}
+
+// summary prints the counts.
+func (m *importer) summary() error {
+	m.Skipped = append([]skippedLine{}, m.Skipped...) // [] in JSON, not null
+	switch m.output {
+	case outputJSON:
+		return m.writeJSON(m)
+	case outputNDJSON:
+		return writeLine(m.stdout, m)
+	}
+	appended := "appended"
+	if m.Check {
+		appended = "would be appended"
+	}
+	_, err := fmt.Fprintf(m.stdout, "%s: %s %s, skipped: %s (%d with another payload), %d aborts or removals of migrations without a row\n",
+		count(m.Lines, "line"), count(m.Appended, "event"), appended, count(m.Duplicates, "duplicate"), m.Differs, m.Absent)
+	switch {
+	case m.Check && m.isNew:
+		m.statusf("nothing was written. There is no log in %s, so import would create one. To import the events, leave out --check", quoted(m.dir))
+	case m.Check:
+		m.statusf("nothing was written. To import the events, leave out --check")
+	default:
+		m.statusf("next: replay-tool info %s", quoted(m.dir))
+	}
+	return err
 }

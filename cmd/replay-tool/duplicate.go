@@ -1,0 +1,80 @@
+package main
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"migrationlog/checkpoint"
+	"migrationlog/projection"
+)
+
+// skippedLine is a line that import did not append, because it is a duplicate. It is reported if its
+// payload differs from the row's, or if the row is in doubt.
+type skippedLine struct {
+	Line        uint64                 `json:"line"`
+	Seq         uint64                 `json:"seq,omitempty"`      // of the row
+	RowLine     uint64                 `json:"row_line,omitempty"` // with --check: the line of the row, if it is not in the log yet
+	MigrationID checkpoint.MigrationID `json:"migration_id"`
+	Phase       checkpoint.Phase       `json:"phase"`
+	Attempt     uint32                 `json:"attempt"`
+	InDoubt     bool                   `json:"in_doubt,omitempty"`
+	Differences []difference           `json:"differences"`
+}
+
+// difference is a key of a payload that differs between the log and a line.
+type difference struct {
+	Key  string `json:"key"`
+	Log  any    `json:"log"`
+	Line any    `json:"line"`
+}
+
+// skipped returns the skipped line of a duplicate, and whether it must be reported.
+func skipped(line uint64, o outcome, c checkpoint.Checkpoint) (skippedLine, bool) {
+	s := skippedLine{
+		Line: line, Seq: o.row.Seq, RowLine: o.line, MigrationID: c.MigrationID, Phase: c.Phase(), Attempt: c.Attempt,
+		InDoubt:     o.row.Doubt == projection.InDoubt,
+		Differences: differencesOf(o.row.Checkpoint.Payload, c.Payload),
+	}
+	return s, s.InDoubt || len(s.Differences) > 0
+}
+
+// differencesOf compares two payloads of the same phase.
+func differencesOf(inLog, inLine checkpoint.Payload) []difference {
+	all := []difference{}
+	a, b := reflect.ValueOf(inLog), reflect.ValueOf(inLine)
+	for i := range a.NumField() {
+		if before, after := a.Field(i).Interface(), b.Field(i).Interface(); before != after {
+			all = append(all, difference{a.Type().Field(i).Tag.Get("json"), before, after})
+		}
+	}
+	return all
+}
+
+// String describes the line for people.
+func (s skippedLine) String() string {
+	of, where := fmt.Sprintf("#%d", s.Seq), "the log"
+	if s.RowLine > 0 {
+		of = fmt.Sprintf("line %d", s.RowLine)
+		where = of
+	}
+	text := fmt.Sprintf("line %d: duplicate of %s", s.Line, of)
+	if len(s.Differences) > 0 {
+		var parts []string
+		for _, d := range s.Differences {
+			parts = append(parts, fmt.Sprintf("%s %s in %s, %s in the line", d.Key, valueText(d.Log), where, valueText(d.Line)))
+		}
+		text += " with another payload: " + strings.Join(parts, "; ")
+	}
+	if s.InDoubt {
+		text += ". The row is in doubt, and the line was not appended. If the cluster confirms the line, import it with --confirm"
+	}
+	return text
+}
+
+func valueText(v any) string {
+	if hlc, ok := v.(checkpoint.HLC); ok {
+		return fmt.Sprintf("%d/%d", hlc.WallNS, hlc.Logical)
+	}
+	return fmt.Sprint(v)
+}
