@@ -200,3 +200,20 @@ func TestInfo_Lock(t *testing.T) {
 		}
 	}
 }
+
+// Characters of several bytes stay whole if the output is longer than the buffer.
+func TestOutput_BufferKeepsCharacters(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	s, err := migrationlog.Open(dir, &migrationlog.Options{NoSync: true})
+	require.NoError(t, err)
+	const aborts = 60
+	for range aborts {
+		_, err = s.Abort(checkpoint.NewMigrationID(), strings.Repeat("世", 1500), nil, migrationlog.Confirm())
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.Close())
+	code, out, _ := runTool(t, nil, "log", dir, "-o", "ndjson")
+	require.Equal(t, exitClean, code)
+	require.Greater(t, len(out), 3*outputBufferBytes)
+	require.Equal(t, 1500*aborts, strings.Count(out, "世"))
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -28,7 +29,7 @@ const gcPercent = 200
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	out := &stickyWriter{w: stdout}
 	stderr = escapingWriter{stderr}
-	root := newRoot(stdin, escapingWriter{out}, stderr)
+	root := newRoot(stdin, out, stderr)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if out.err != nil { // the output is incomplete, so success must not be reported
@@ -44,6 +45,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 type tool struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	unbuffered     io.Writer     // the process's standard output, below stdout
+	buffer         *bufio.Writer // between stdout and unbuffered; nil: none
 	output         string
 	timeStyle      string
 	quiet          bool
@@ -51,7 +54,8 @@ type tool struct {
 }
 
 func newRoot(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
-	t := &tool{stdin: stdin, stdout: stdout, stderr: stderr}
+	t := &tool{stdin: stdin, unbuffered: stdout, stderr: stderr}
+	t.setOutput(stdout)
 	root := &cobra.Command{
 		Use:   "replay-tool",
 		Short: "Show the history, the state and the damage of a migration log",
@@ -81,7 +85,7 @@ Exit codes:
 		},
 	}
 	root.SetIn(stdin)
-	root.SetOut(stdout)
+	root.SetOut(t.stdout)
 	root.SetErr(stderr)
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
@@ -114,9 +118,7 @@ func (t *tool) checkFlags() error {
 	if t.jsonStrings && t.output == outputTable {
 		return usageErrorf("--json-strings changes only JSON: add -o json or -o ndjson")
 	}
-	if t.jsonStrings {
-		t.stdout = &numberQuoter{w: t.stdout}
-	}
+	t.setOutput(t.unbuffered)
 	return nil
 }
 

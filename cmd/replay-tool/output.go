@@ -32,22 +32,29 @@ const (
 // buffered runs a command that prints many lines, and collects its output into larger writes. Data
 // and messages appear in the order in which they were printed, because statusf flushes the data first.
 func (t *tool) buffered(command func() error) error {
-	unbuffered := t.stdout
-	w := bufio.NewWriterSize(unbuffered, outputBufferBytes)
-	t.stdout = w
+	t.buffer = bufio.NewWriterSize(t.unbuffered, outputBufferBytes)
+	t.setOutput(t.buffer)
 	err := command()
-	t.stdout = unbuffered
-	return cmp.Or(err, w.Flush())
+	return cmp.Or(err, t.flush())
 }
 
 const outputBufferBytes = 64 << 10
 
 // flush writes the buffered output.
 func (t *tool) flush() error {
-	if w, ok := t.stdout.(*bufio.Writer); ok {
-		return w.Flush()
+	if t.buffer == nil {
+		return nil
 	}
-	return nil
+	return t.buffer.Flush()
+}
+
+// setOutput makes stdout write to w. The buffer must be below escapingWriter, whose input must
+// consist of whole characters.
+func (t *tool) setOutput(w io.Writer) {
+	t.stdout = escapingWriter{w}
+	if t.jsonStrings {
+		t.stdout = &numberQuoter{w: t.stdout}
+	}
 }
 
 // writeJSON writes one value, indented.
