@@ -128,12 +128,12 @@ func TestImport_LeavesNoNewDirectory(t *testing.T) {
 func TestImport_DuplicatesWithAnotherPayload(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	file := "../../testdata/raft-moves.ndjson"
-	code, out, errs := runTool(t, nil, "import", "--check", dir, file, "-o", "json")
+	code, out, _ := runTool(t, nil, "import", "--check", dir, file, "-o", "json")
 	require.Equal(t, exitClean, code)
 	checked := summaryOf(t, out)
 	require.EqualValues(t, 98, checked.Differs)
 	require.Len(t, checked.Skipped, 98)
-	code, out, errs = runTool(t, nil, "import", dir, file, "-o", "json")
+	code, out, errs := runTool(t, nil, "import", dir, file, "-o", "json")
 	require.Equal(t, exitClean, code)
 	summary := summaryOf(t, out)
 	require.Len(t, summary.Skipped, 98)
