@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"migrationlog"
+	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
 	"migrationlog/replay"
 )
@@ -93,35 +94,63 @@ func TestD4_NoNewLogOverAnother(t *testing.T) {
 	require.Empty(t, segments(t, older))
 }
 
-// D4: a log with the manifest of another log is refused and not changed. A writer would otherwise
-// append frames that the log's own manifest rejects later. If only the watermarks belong to another
-// log, the manifest is the right one, and the log opens.
+// D4: a log whose frames belong to another log than its manifest is refused and not changed. A
+// writer would otherwise append frames that the log's own manifest rejects later.
 func TestD4_ManifestOfAnotherLog(t *testing.T) {
+	for name, replaced := range map[string][]string{
+		"the only manifest":        {"MANIFEST"},
+		"manifests and watermarks": {"MANIFEST", "wal/MANIFEST", "WATERMARK", "wal/WATERMARK"},
+		"the segment":              {"wal/" + firstSegment},
+		"both manifests":           {"MANIFEST", "wal/MANIFEST"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, _, _ := smallLog(t)
+			other, _, _ := smallLog(t)
+			replaceFiles(t, dir, other, replaced)
+			if len(replaced) == 1 {
+				require.NoError(t, os.Remove(filepath.Join(dir, "wal", "MANIFEST")))
+			}
+			before := hashes(t, dir)
+			_, err := migrationlog.Open(dir, nil)
+			require.ErrorIs(t, err, migrationlog.ErrManifestLost)
+			require.ErrorContains(t, err, "the frames belong to another log than the manifest")
+			_, err = replay.Open(dir)
+			require.ErrorIs(t, err, migrationlog.ErrManifestLost)
+			require.Equal(t, before, hashes(t, dir))
+		})
+	}
+}
+
+// D4: a log opens if the frames belong to it, or if damage may be the reason that they do not seem to.
+func TestD4_FramesOfThisLog(t *testing.T) {
 	dir, _, _ := smallLog(t)
 	other, _, _ := smallLog(t)
-	swap := func(name string) {
+	replaceFiles(t, dir, other, []string{"WATERMARK", "wal/WATERMARK"})
+	s := open(t, dir, nil)
+	require.Empty(t, s.Report().Lost)
+	require.Len(t, s.Report().Damage, 2)
+
+	single := filepath.Join(memDir(t), "log")
+	s = open(t, single, nil)
+	upsert(t, s, checkpoint.NewMigrationID(), 0, addLearner)
+	require.NoError(t, s.Close())
+	flip(t, segmentPath(single, firstSegment), 20) // in the header of the only frame
+	s = open(t, single, nil)
+	require.Equal(t, []replay.SeqRange{{First: 1, Last: 1}}, s.Report().Lost)
+
+	dir, _, _ = smallLog(t)
+	flip(t, segmentPath(dir, firstSegment), 20) // in the header of the first frame
+	s = open(t, dir, nil)
+	require.Equal(t, []replay.SeqRange{{First: 1, Last: 1}}, s.Report().Lost)
+}
+
+// replaceFiles replaces files of a log by those of another log.
+func replaceFiles(t *testing.T, dir, other string, names []string) {
+	for _, name := range names {
 		content, err := os.ReadFile(filepath.Join(other, name))
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
 	}
-	right, err := os.ReadFile(filepath.Join(dir, "MANIFEST"))
-	require.NoError(t, err)
-	swap("MANIFEST")
-	require.NoError(t, os.Remove(filepath.Join(dir, "wal", "MANIFEST")))
-	before := hashes(t, dir)
-	_, err = migrationlog.Open(dir, nil)
-	require.ErrorIs(t, err, migrationlog.ErrManifestLost)
-	require.ErrorContains(t, err, "belong to another log than the manifest")
-	_, err = replay.Open(dir)
-	require.ErrorIs(t, err, migrationlog.ErrManifestLost)
-	require.Equal(t, before, hashes(t, dir))
-
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "MANIFEST"), right, 0o600))
-	swap("WATERMARK")
-	swap("wal/WATERMARK")
-	s := open(t, dir, nil)
-	require.Empty(t, s.Report().Lost)
-	require.Len(t, s.Report().Damage, 3, "the copy of the manifest and both watermarks")
 }
 
 // D4: Open refuses a log whose segments are all missing: they may be on a volume that is not

@@ -234,6 +234,13 @@ func damagedSegments() map[string]damageCase {
 			map[uint64][]byte{1: one, 6: {}, 9: entries(9, 9)}, seqs(1, 5, 9, 9),
 			[]segment.Damage{{FirstSeq: 6, LastSeq: 8, Segment: name6, Reason: "cut short: the segment is empty"}}, 10,
 		},
+		"last frame damaged, and the next segment missing": {
+			map[uint64][]byte{1: one[:len(one)-1], 9: entries(9, 9)}, seqs(1, 4, 9, 9),
+			[]segment.Damage{{
+				FirstSeq: 5, LastSeq: 8, Segment: name1, Offset: int64(at(5)), Length: int64(len(one) - 1 - at(5)), DurableThrough: 4,
+				Reason: "cut short: the segment ends within a frame, and a segment is missing after this one (its name is 00000000000000000006 or higher)",
+			}}, 10,
+		},
 		"middle segment missing": {
 			map[uint64][]byte{1: one, 9: entries(9, 9)}, seqs(1, 5, 9, 9),
 			[]segment.Damage{{FirstSeq: 6, LastSeq: 8, Segment: name1, Offset: int64(at(6)), Reason: missing(6)}}, 10,

@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 )
 
@@ -50,11 +48,9 @@ func readDirectory(fsys fs.FS) (d Directory, err error) {
 			return Directory{}, err
 		}
 		d.Damage = append(d.Damage, damage...)
-		if len(damage) == len(WatermarkNames) { //mutant:foreign-manifest
-			if err := checkManifestIsOurs(fsys, d.Manifest); err != nil {
-				return Directory{}, err
-			}
-		}
+	}
+	if err := checkManifestIsOurs(fsys, d.Manifest); err != nil { //mutant:foreign-manifest
+		return Directory{}, err
 	}
 	if d.Snapshots, err = snapshotsThrough(fsys, d.Manifest.UUID); err != nil { //mutant:snapshot-is-evidence
 		return Directory{}, err
@@ -68,45 +64,45 @@ func (d Directory) Losses() Losses {
 	return Losses{durableThrough: max(d.Watermark, d.Snapshots), skipped: d.Manifest.Skipped}
 }
 
-// checkManifestIsOurs returns ErrManifestLost if the manifest belongs to another log. With it, all
-// frames would look damaged, and a writer would append frames that this log's manifest rejects. The
-// evidence is the fingerprint that both watermark files and the frames of a segment have in common.
+// checkManifestIsOurs returns ErrManifestLost if the frames belong to another log than the manifest.
+// All of them would look damaged, and a writer would append frames that the right manifest rejects.
+//
+// It usually reads one header. It reads the segments only if none of them begins with a frame of
+// this log, until it finds such a frame. A frame with a damaged header has a random fingerprint, so
+// the fingerprint of another log counts only if a second frame or another file has it too.
 func checkManifestIsOurs(fsys fs.FS, m Manifest) error {
-	var found [len(WatermarkNames)]Fingerprint
-	for i, name := range WatermarkNames {
-		line, err := readSmall(fsys, name, watermarkBytes)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errForeignFile) {
-			return err
-		}
-		f, ok := watermarkFingerprint(line)
-		if !ok {
-			return nil
-		}
-		found[i] = f
-	}
-	other := found[0]
-	if other != found[1] || other == FingerprintOf(m.UUID) {
-		return nil
-	}
 	names, err := Names(fsys)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	scan := NewScan(fsys, Directory{Manifest: m}, ScanOptions{})
+	for _, name := range names {
+		head, err := scan.head(name)
+		if _, _, ok := firstHeader(head, &m.UUID); ok || err != nil {
+			return nil // reading the frames will return the error
+		}
+	}
 	var census Census
-	for _, name := range slices.Backward(names) {
-		data, err := fs.ReadFile(fsys, path.Join(WALDir, name))
+	for _, name := range names {
+		data, err := scan.read(name)
 		if err != nil {
-			return err
+			return nil
 		}
-		if census.AddSegment(name, data); census.frames > 0 {
-			break // this segment is enough
+		census.AddSegment(name, data)
+		if census.tally(FingerprintOf(m.UUID)).frames > 0 {
+			return nil
 		}
 	}
-	if census.tally(other).frames == 0 || census.tally(FingerprintOf(m.UUID)).frames > 0 {
-		return nil
+	if err := census.addFiles(fsys); err != nil {
+		return err
 	}
-	return fmt.Errorf("%w: the watermarks and the frames belong to another log than the manifest of %s: restore the manifest of this log, or %s",
-		ErrManifestLost, m.UUID, salvageHint)
+	for _, t := range census.tallies {
+		if t.frames > 1 || t.frames == 1 && t.files > 0 {
+			return fmt.Errorf("%w: the frames belong to another log than the manifest of %s: restore the manifest or the segments of this log, or %s",
+				ErrManifestLost, m.UUID, salvageHint)
+		}
+	}
+	return nil
 }
 
 // AbsoluteDir returns the absolute path of a directory. It resolves a relative path against the

@@ -195,6 +195,7 @@ func TestDamage_String(t *testing.T) {
 		{segment.Damage{FirstSeq: 4, LastSeq: 4, Torn: true, Segment: segment.Name(1), Offset: 7, Length: 1, Reason: "cut"}, "torn tail: " + segment.Name(1) + " at byte 7, 1 bytes: cut", 0},
 		{segment.Damage{Segment: "MANIFEST", Reason: "missing"}, "MANIFEST: missing", 0},
 		{segment.Damage{Segment: "wal/a\n\x1b[2J\xff", Length: 3, Reason: "stray"}, `wal/a\n\x1b[2J\xff, 3 bytes: stray`, 0},
+		{segment.Damage{Segment: "wal/.nfs000000000123", Length: 3, Reason: "stray"}, "wal/.nfs000000000123, 3 bytes: stray", 0},
 		{segment.Damage{Segment: "wal", Reason: "no segment files", FirstSeq: 1, LastSeq: 8}, "wal: no segment files; lost seq 1 to 8", 8},
 		{segment.Damage{Segment: segment.Name(1), Reason: "zeros", AfterMS: 1795399697649, BeforeMS: 1795399697701}, segment.Name(1) + " at byte 0: zeros; no frame lost; between 2026-11-23 02:08:17.649 and 02:08:17.701 UTC", 0},
 		{segment.Damage{Segment: segment.Name(1), Reason: "zeros", AfterMS: 1795399697649, BeforeMS: 1795300000000}, segment.Name(1) + " at byte 0: zeros; no frame lost; between 2026-11-23 02:08:17.649 UTC and 2026-11-21 22:26:40.000 UTC", 0},

@@ -67,7 +67,10 @@ func (d Damage) Lost() uint64 {
 
 // InSegment reports whether the damage is in a segment or replaces one. Otherwise it is in another
 // file, or in the directory.
-func (d Damage) InSegment() bool { return len(d.Segment) == nameDigits }
+func (d Damage) InSegment() bool {
+	_, ok := ParseName(d.Segment)
+	return ok
+}
 
 func (d Damage) String() string {
 	text := strings.Trim(strconv.Quote(d.Segment), `"`) // a stray file may have any name

@@ -259,7 +259,7 @@ func (s *Scan) scanSealed(p part, next uint64) bool {
 	if allZero(rest) && s.nextSeq >= next { //mutant:sealed-segment-whole
 		return true
 	}
-	return s.emitDamage(p.name, pos, rest, max(next, s.nextSeq), s.endReason(p, rest, next))
+	return s.emitDamage(p.name, pos, rest, max(next, s.nextSeq), s.endReason(p, pos, rest, next))
 }
 
 // scanLast reads the last segment. If the log is not locked, a writer may be appending to it.
@@ -423,20 +423,29 @@ func (s *Scan) reason(b []byte, next uint64) string {
 	return "header does not match its CRC32C"
 }
 
-// endReason is like reason, for the bytes b from the last intact frame to the end of the segment.
-func (s *Scan) endReason(p part, b []byte, next uint64) string {
+// endReason is like reason, for the bytes b from the last intact frame, at pos, to the end of the
+// segment.
+func (s *Scan) endReason(p part, pos int, b []byte, next uint64) string {
 	_, incomplete := s.tornEntry(b, s.nextSeq)
+	var reason string
 	switch {
 	case next <= s.nextSeq:
 		return s.reason(b, next)
-	case len(b) == 0 && s.nextSeq == p.nameSeq:
+	case len(b) == 0 && pos == 0:
 		return "cut short: the segment is empty"
+	case len(b) == 0 && s.nextSeq == p.nameSeq:
+		return "misplaced frames: the file has no frame of this segment"
 	case len(b) == 0:
 		return fmt.Sprintf("frames missing: segment %s is missing, or this one was cut short between two frames", Name(s.nextSeq))
 	case incomplete:
-		return "cut short: the segment ends within a frame"
+		reason = "cut short: the segment ends within a frame"
+	default:
+		reason = s.reason(b, next)
 	}
-	return s.reason(b, next)
+	if next-s.nextSeq > uint64(len(b)/HeaderBytes+1) { // more frames than the bytes can have held
+		reason += fmt.Sprintf(", and a segment is missing after this one (its name is %s or higher)", Name(s.nextSeq+1))
+	}
+	return reason
 }
 
 func misplaced(seq uint64) string { return fmt.Sprintf("misplaced frame, seq %d", seq) }

@@ -38,7 +38,7 @@ func (s *Scan) emitTail(p part, data []byte, pos int) bool {
 		next = first + 1 // a new segment cannot have the name of this one
 	}
 	s.tail.Bytes, s.tail.Beyond = int64(end), int64(len(data)-end)
-	if (end > pos || next > s.nextSeq) && !s.emitDamage(p.name, pos, data[pos:end], next, s.endReason(p, data[pos:end], next)) {
+	if (end > pos || next > s.nextSeq) && !s.emitDamage(p.name, pos, data[pos:end], next, s.endReason(p, pos, data[pos:end], next)) {
 		return false
 	}
 	if s.tail.Torn == 0 {
