@@ -144,7 +144,7 @@ func (s *Store) checkBatch(batch []*write) []eventlog.Entry {
 		for ; w != nil; w = w.next {
 			at := s.next.Lookup(w.change.Migration())
 			var proceed bool
-			w.receipt, proceed, w.err = w.check(at.Latest())
+			w.receipt, proceed, w.err = w.check(at)
 			if proceed && w.options.ifFree {
 				w.err = s.checkVShardFree(w.change)
 			}
@@ -184,9 +184,10 @@ func (s *Store) append(entries []eventlog.Entry) error {
 	return err
 }
 
-// check compares the write with its migration's latest row, which is nil if there is none. It
-// reports whether the write must be appended.
-func (w *write) check(row *projection.Row) (r Receipt, proceed bool, err error) {
+// check compares the write with its migration's latest row. It reports whether the write must be
+// appended.
+func (w *write) check(at projection.Slot) (r Receipt, proceed bool, err error) {
+	row := at.Latest()
 	exists := row != nil
 	if !exists {
 		row = &noRow
@@ -199,18 +200,15 @@ func (w *write) check(row *projection.Row) (r Receipt, proceed bool, err error) 
 			return Receipt{}, false, fmt.Errorf("%w: migration %s has %s, attempt %d, with another payload at seq %d",
 				ErrConflict, id, latest.Phase(), latest.Attempt, row.Seq)
 		}
-		retried := w.options.ifSeq != nil && *w.options.ifSeq != row.Seq && !duplicate.Differs
-		if !w.options.confirm || retried { //mutant:confirmed-retry
+		if !w.options.confirm || w.isRetry(at, row.Seq) && !duplicate.Differs { //mutant:confirmed-retry
 			return duplicate, false, nil
 		}
 	}
-	want := w.options.ifSeq
-	// Without a row there is nothing to abort or remove. If the caller expected a row, this is the
-	// retry of a call that succeeded, and also Confirm must not append a second event.
-	//mutant:end-retried
-	if c == nil && !exists && (!w.options.confirm || want != nil && *want != 0) {
+	// Without a row there is nothing to abort or remove.
+	if c == nil && !exists && (!w.options.confirm || w.isRetry(at, 0)) { //mutant:end-retried
 		return Receipt{}, false, nil
 	}
+	want := w.options.ifSeq
 	if want != nil && *want != row.Seq {
 		if !exists {
 			return r, false, fmt.Errorf("%w: migration %s has no row, the write expects seq %d", ErrConflict, id, *want)
@@ -219,6 +217,13 @@ func (w *write) check(row *projection.Row) (r Receipt, proceed bool, err error) 
 			ErrConflict, id, row.Seq, latest.Phase(), latest.Attempt, *want)
 	}
 	return r, true, nil
+}
+
+// isRetry reports whether a write with Confirm and IfSeq, whose effect the view already has, is the
+// retry of a call that succeeded. The first call changed the row's seq and ended the doubt. If the
+// migration is still in doubt, the write is not a retry.
+func (w *write) isRetry(at projection.Slot, seq uint64) bool {
+	return w.options.ifSeq != nil && *w.options.ifSeq != seq && !at.InDoubt()
 }
 
 var noRow projection.Row

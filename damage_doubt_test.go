@@ -64,10 +64,19 @@ func TestD5_ConfirmEndsADoubt(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, receipt.Seq)
 
-	receipt, err = s.Upsert(latest, migrationlog.Confirm())
-	require.NoError(t, err)
-	require.EqualValues(t, 6, receipt.Seq)
-	receipt, err = s.Abort(b, "not there", nil, migrationlog.Confirm())
+	// A wrong IfSeq is a conflict, not a retry, as long as the doubt remains.
+	_, err = s.Upsert(latest, migrationlog.Confirm(), migrationlog.IfSeq(1))
+	require.ErrorIs(t, err, migrationlog.ErrConflict)
+	_, err = s.Abort(b, "not there", nil, migrationlog.Confirm(), migrationlog.IfSeq(2))
+	require.ErrorIs(t, err, migrationlog.ErrConflict)
+	require.EqualValues(t, 5, s.Stats().LastSeq)
+
+	for range 2 { // the second call is a retry
+		receipt, err = s.Upsert(latest, migrationlog.Confirm(), migrationlog.IfSeq(3))
+		require.NoError(t, err)
+		require.EqualValues(t, 6, receipt.Seq)
+	}
+	receipt, err = s.Abort(b, "not there", nil, migrationlog.Confirm(), migrationlog.IfSeq(0))
 	require.NoError(t, err)
 	require.EqualValues(t, 7, receipt.Seq)
 	for range 2 {

@@ -88,11 +88,12 @@ type writeOptions struct {
 
 // IfSeq makes the write conditional. The write fails with ErrConflict unless the migration's latest
 // row has this Seq (from Store.Row, or the Receipt of the upsert that wrote the row). If the
-// migration has no row, also after an abort or a removal, seq must be 0. A late writer can then not
-// overwrite a row that it has not seen.
+// migration has no row, also after an abort or a removal, an upsert must have IfSeq(0). A late
+// writer can then not overwrite a row that it has not seen.
 //
 // Retrying a call that succeeded succeeds again. A retried upsert is a Duplicate with the row's Seq.
-// A retried abort or removal finds no row and appends nothing, for any seq.
+// An abort or a removal of a migration without a row appends nothing, for any seq. With Confirm this
+// applies only if the migration is not in doubt: otherwise a wrong seq is a conflict.
 func IfSeq(seq uint64) WriteOption {
 	return func(o *writeOptions) { o.ifSeq = &seq }
 }

@@ -87,6 +87,9 @@ func (v *View) ApplyUnknown(seq, prevSeq uint64, id checkpoint.MigrationID) {
 	v.Slot(id).apply(seq, prevSeq, UnknownChange(id))
 }
 
+// InDoubt reports whether the migration is in doubt.
+func (s Slot) InDoubt() bool { return s.view.losses.doubt(s.state) == InDoubt }
+
 func (s Slot) apply(seq, prevSeq uint64, c Change) {
 	v := s.view
 	v.lastSeq = seq
