@@ -204,11 +204,13 @@ func (w *write) check(at projection.Slot) (r Receipt, proceed bool, err error) {
 			return duplicate, false, nil
 		}
 	}
-	// Without a row there is nothing to abort or remove.
-	if c == nil && !exists && (!w.options.confirm || w.isRetry(at, 0)) { //mutant:end-retried
+	want := w.options.ifSeq
+	if c == nil && !exists && (want == nil || *want == 0) && !w.options.confirm {
+		return Receipt{}, false, nil // there is nothing to abort or remove
+	}
+	if c == nil && !exists && w.isRetry(at, 0) { //mutant:end-retried
 		return Receipt{}, false, nil
 	}
-	want := w.options.ifSeq
 	if want != nil && *want != row.Seq {
 		if !exists {
 			return r, false, fmt.Errorf("%w: migration %s has no row, the write expects seq %d", ErrConflict, id, *want)
@@ -219,9 +221,9 @@ func (w *write) check(at projection.Slot) (r Receipt, proceed bool, err error) {
 	return r, true, nil
 }
 
-// isRetry reports whether a write with Confirm and IfSeq, whose effect the view already has, is the
-// retry of a call that succeeded. The first call changed the row's seq and ended the doubt. If the
-// migration is still in doubt, the write is not a retry.
+// isRetry reports whether a write with IfSeq, whose effect the view already has, is the retry of a
+// call that succeeded. The first call changed the row's seq, and no event was lost after it. If the
+// migration is in doubt, the row that the caller expects may be lost, so the write is not a retry.
 func (w *write) isRetry(at projection.Slot, seq uint64) bool {
 	return w.options.ifSeq != nil && *w.options.ifSeq != seq && !at.InDoubt()
 }

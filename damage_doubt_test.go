@@ -69,6 +69,8 @@ func TestD5_ConfirmEndsADoubt(t *testing.T) {
 	require.ErrorIs(t, err, migrationlog.ErrConflict)
 	_, err = s.Abort(b, "not there", nil, migrationlog.Confirm(), migrationlog.IfSeq(2))
 	require.ErrorIs(t, err, migrationlog.ErrConflict)
+	_, err = s.Remove(checkpoint.NewMigrationID(), migrationlog.IfSeq(5))
+	require.ErrorIs(t, err, migrationlog.ErrConflict, "the expected row may be the lost event")
 	require.EqualValues(t, 5, s.Stats().LastSeq)
 
 	for range 2 { // the second call is a retry

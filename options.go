@@ -92,8 +92,9 @@ type writeOptions struct {
 // writer can then not overwrite a row that it has not seen.
 //
 // Retrying a call that succeeded succeeds again. A retried upsert is a Duplicate with the row's Seq.
-// An abort or a removal of a migration without a row appends nothing, for any seq. With Confirm this
-// applies only if the migration is not in doubt: otherwise a wrong seq is a conflict.
+// An abort or a removal of a migration without a row appends nothing, for any seq. This does not
+// apply to a migration in doubt, because the expected row may be lost: a seq that is not 0 is then a
+// conflict.
 func IfSeq(seq uint64) WriteOption {
 	return func(o *writeOptions) { o.ifSeq = &seq }
 }

@@ -49,21 +49,37 @@ func separate(path string) error {
 	if err == nil {
 		err = replaceFile(path, b)
 	}
+	if err == nil {
+		err = os.Chmod(path, info.Mode().Perm())
+	}
 	if err != nil {
 		return fmt.Errorf("copy %s, because it has a second hard link: %w", path, err)
+	}
+	if uid, ok := statField(info, "Uid"); ok {
+		gid, _ := statField(info, "Gid")
+		_ = os.Chown(path, int(uid), int(gid)) // only root may change the owner
 	}
 	return nil
 }
 
-// linkCount returns the number of a file's links, or 1 if the system does not count them. It finds
-// the count by reflection, because its type depends on the system.
+// linkCount returns the number of a file's links, or 1 if the system does not count them.
 func linkCount(info fs.FileInfo) uint64 {
-	stat := reflect.Indirect(reflect.ValueOf(info.Sys()))
-	if stat.Kind() != reflect.Struct {
-		return 1
-	}
-	if count := stat.FieldByName("Nlink"); count.IsValid() && count.CanUint() {
-		return count.Uint()
+	if count, ok := statField(info, "Nlink"); ok {
+		return count
 	}
 	return 1
+}
+
+// statField returns a field of the system's description of a file. It uses reflection, because the
+// type depends on the system.
+func statField(info fs.FileInfo, name string) (value uint64, ok bool) {
+	stat := reflect.Indirect(reflect.ValueOf(info.Sys()))
+	if stat.Kind() != reflect.Struct {
+		return 0, false
+	}
+	field := stat.FieldByName(name)
+	if !field.IsValid() || !field.CanUint() {
+		return 0, false
+	}
+	return field.Uint(), true
 }

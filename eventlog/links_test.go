@@ -85,3 +85,26 @@ func TestLinks_SingleFilesAreNotCopied(t *testing.T) {
 		require.True(t, before.equal(after), file)
 	}
 }
+
+// The copy of a file with a second link has the mode and the owner of the original.
+func TestLinks_CopyKeepsModeAndOwner(t *testing.T) {
+	dir := closedLog(t, 3, Options{})
+	path := segmentPath(dir, 1)
+	require.NoError(t, os.Chmod(path, 0o664))
+	if os.Geteuid() == 0 {
+		require.NoError(t, os.Chown(path, 1234, 2345))
+	}
+	require.NoError(t, os.Link(path, filepath.Join(memDir(t), "backup")))
+	before, err := os.Stat(path)
+	require.NoError(t, err)
+	require.NoError(t, separate(path))
+	after, err := os.Stat(path)
+	require.NoError(t, err)
+	require.False(t, os.SameFile(before, after))
+	require.Equal(t, before.Mode(), after.Mode())
+	for _, name := range []string{"Uid", "Gid"} {
+		want, _ := statField(before, name)
+		got, _ := statField(after, name)
+		require.Equal(t, want, got, name)
+	}
+}

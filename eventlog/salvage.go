@@ -161,36 +161,47 @@ func (s *salvage) makeTarget() error {
 	return nil
 }
 
-// checkOutside returns ErrOutDir if to is dir or lies in it. The directory to need not exist.
+// checkOutside returns ErrOutDir if to is dir or lies in it or in one of its directories, which may
+// be symbolic links. The directory to need not exist.
 func checkOutside(dir, to string) error {
-	outer, err := os.Stat(dir)
-	if err != nil {
-		return err
-	}
-	at := to
-	for {
-		existing, err := filepath.EvalSymlinks(at)
-		if err == nil {
-			at = existing
-			break
-		}
-		if !errors.Is(err, fs.ErrNotExist) || at == filepath.Dir(at) {
+	var protected []fs.FileInfo
+	for _, name := range []string{".", segment.WALDir, segment.SnapshotDir, QuarantineDir} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		switch {
+		case err == nil:
+			protected = append(protected, info)
+		case name == "." || !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
-		at = filepath.Dir(at)
+	}
+	at, err := nearestExisting(to)
+	if err != nil {
+		return err
 	}
 	for {
 		info, err := os.Stat(at)
 		if err != nil {
 			return err
 		}
-		if os.SameFile(outer, info) {
+		if slices.ContainsFunc(protected, func(p fs.FileInfo) bool { return os.SameFile(p, info) }) {
 			return fmt.Errorf("%w: %s lies in the damaged log %s, which must not change", ErrOutDir, to, dir)
 		}
 		if at == filepath.Dir(at) {
 			return nil
 		}
 		at = filepath.Dir(at)
+	}
+}
+
+// nearestExisting returns the path, or the nearest directory above it that exists, without symbolic
+// links.
+func nearestExisting(path string) (string, error) {
+	for {
+		existing, err := filepath.EvalSymlinks(path)
+		if err == nil || !errors.Is(err, fs.ErrNotExist) || path == filepath.Dir(path) {
+			return existing, err
+		}
+		path = filepath.Dir(path)
 	}
 }
 

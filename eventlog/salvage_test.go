@@ -165,7 +165,14 @@ func TestSalvage_OutDir(t *testing.T) {
 	}
 	require.Equal(t, before, tree(t, dir))
 	require.Equal(t, []string{"file"}, names(t, full))
-	_, err := Salvage(t.Context(), t.TempDir(), filepath.Join(t.TempDir(), "new"), SalvageOptions{})
+
+	linked := memDir(t) // wal/ is a link to a directory elsewhere
+	put(t, read(t, dir, segment.WatermarkName), linked, segment.WatermarkName)
+	require.NoError(t, os.Symlink(filepath.Join(dir, segment.WALDir), filepath.Join(linked, segment.WALDir)))
+	_, err := Salvage(t.Context(), linked, filepath.Join(dir, segment.WALDir, segment.Name(50)), SalvageOptions{})
+	require.ErrorIs(t, err, ErrOutDir)
+	require.Equal(t, before, tree(t, dir))
+	_, err = Salvage(t.Context(), t.TempDir(), filepath.Join(t.TempDir(), "new"), SalvageOptions{})
 	require.ErrorIs(t, err, segment.ErrNotALog)
 	empty := memDir(t)
 	_, err = Salvage(t.Context(), dir, empty, SalvageOptions{})

@@ -90,7 +90,7 @@ func (c *Census) tally(f Fingerprint) *tally {
 }
 
 // Identify returns the log that the segments belong to, after all of them were added. Of several
-// logs it is the one with an intact manifest, or else with the most frames, or else with the most
+// logs it is the one with the most frames, or else with an intact manifest, or else with the most
 // other files. Identify reads the manifest, the watermark and the headers of the snapshots in fsys.
 // It returns ErrUnidentified, ErrNewerFormat, or an I/O error.
 func (c *Census) Identify(fsys fs.FS) (Identity, error) {
@@ -141,7 +141,7 @@ func (c *Census) best() (Fingerprint, error) {
 	}
 	compare := func(a, b Fingerprint) int {
 		s, t := c.tallies[a], c.tallies[b]
-		return cmp.Or(cmp.Compare(t.manifests, s.manifests), cmp.Compare(t.frames, s.frames), cmp.Compare(t.files, s.files))
+		return cmp.Or(cmp.Compare(t.frames, s.frames), cmp.Compare(t.manifests, s.manifests), cmp.Compare(t.files, s.files))
 	}
 	slices.SortFunc(ranked, compare)
 	if len(ranked) > 1 && compare(ranked[0], ranked[1]) == 0 {

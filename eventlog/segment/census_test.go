@@ -140,6 +140,11 @@ func TestCensus_Manifest(t *testing.T) {
 	require.False(t, id.ManifestIntact)
 	require.Equal(t, segment.Manifest{UUID: log}, id.Manifest)
 
+	other := uuid.New() // a few frames and the manifest of another log
+	id, err = identify(fstest.MapFS{"MANIFEST": {Data: segment.Manifest{UUID: other, Revision: 1}.Encode()}}, append(slices.Clone(b), entriesOf(other, 1, 2)...))
+	require.NoError(t, err)
+	require.Equal(t, segment.FingerprintOf(log), id.Fingerprint)
+
 	id, err = identify(fstest.MapFS{"MANIFEST": {Data: foreign}, "wal/MANIFEST": {Data: foreign[:len(foreign)-3]}}, b)
 	require.NoError(t, err)
 	require.Equal(t, segment.Manifest{}, id.Manifest)

@@ -106,6 +106,10 @@ func (p Place) Position() Position {
 	return Position{Segment: p.Segment, Offset: p.Offset + p.Length, NextSeq: p.Seq + 1}
 }
 
+// checkedBytes is the number of bytes after a frame in which Check looks for a later frame. The next
+// frame may be overwritten with zeros up to the end of a page.
+const checkedBytes = 4 << 10
+
 // Check reads the frame's header. It reports whether the log still has the frame at this place, and
 // whether anything follows: bytes other than unused space, or a later segment.
 func (p Place) Check(fsys fs.FS, log uuid.UUID) (present, followed bool, err error) {
@@ -125,7 +129,7 @@ func (p Place) Check(fsys fs.FS, log uuid.UUID) (present, followed bool, err err
 	if !ok || h.Seq != p.Seq || HeaderBytes+int64(bodyBytes) != p.Length || binary.LittleEndian.Uint32(header[36:]) != p.HeaderCRC32C {
 		return false, false, nil
 	}
-	after, err := readAt(f, p.Offset+p.Length, maxPrefixBytes+HeaderBytes)
+	after, err := readAt(f, p.Offset+p.Length, checkedBytes)
 	if err != nil || !allZero(after) {
 		return true, true, err
 	}

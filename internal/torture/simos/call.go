@@ -217,3 +217,6 @@ func Truncate(path string, sizeBytes int64) error {
 
 // Chmod is like os.Chmod. Modes are not recorded.
 func Chmod(path string, mode FileMode) error { return os.Chmod(path, mode) }
+
+// Chown is like os.Chown. Owners are not recorded.
+func Chown(path string, uid, gid int) error { return os.Chown(path, uid, gid) }
