@@ -56,12 +56,14 @@ func (w *writer) drawEvent() checkpoint.Event {
 	id := checkpoint.MigrationID{1 + byte(w.rng.IntN(4))}
 	switch w.rng.IntN(8) {
 	case 0:
-		return checkpoint.Aborted{MigrationID: id, Reason: strings.Repeat("x", w.rng.IntN(1000)), TimestampMS: w.rng.Uint64()}
+		return checkpoint.Aborted{MigrationID: id, Reason: strings.Repeat("x", w.rng.IntN(1000)), TimestampMS: w.drawTimestampMS()}
 	case 1:
-		return checkpoint.Removed{MigrationID: id, TimestampMS: w.rng.Uint64()}
+		return checkpoint.Removed{MigrationID: id, TimestampMS: w.drawTimestampMS()}
 	}
 	return w.drawUpsert(id)
 }
+
+func (w *writer) drawTimestampMS() uint64 { return w.rng.Uint64N(checkpoint.MaxTimestampMS + 1) }
 
 func (w *writer) drawUpsert(id checkpoint.MigrationID) checkpoint.Event {
 	n := w.rng.Uint64()
@@ -70,7 +72,7 @@ func (w *writer) drawUpsert(id checkpoint.MigrationID) checkpoint.Event {
 		checkpoint.PromoteLearner{TargetNode: n}, checkpoint.LeadershipTransfer{SourceGroup: n},
 		checkpoint.Cutover{NewLeaderNodeID: n}, checkpoint.Complete{ActualPauseUS: n},
 	}
-	c, err := checkpoint.New(id, w.rng.Uint32(), payloads[w.rng.IntN(len(payloads))], w.rng.Uint64())
+	c, err := checkpoint.New(id, w.rng.Uint32(), payloads[w.rng.IntN(len(payloads))], w.drawTimestampMS())
 	if err != nil {
 		panic(err)
 	}
