@@ -16,7 +16,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// ErrUnidentified is returned if the frames in some files do not show which log they belong to.
+// ErrUnidentified is returned if the frames do not show which log they belong to.
 var ErrUnidentified = errors.New("log cannot be identified")
 
 // Census finds out which log segments belong to if the log's manifest is lost. It counts the frames
@@ -43,8 +43,9 @@ type Identity struct {
 	ManifestIntact bool
 	Frames         uint64 // frames with an intact body and this fingerprint
 	// OtherFrames counts the frames with an intact body and another fingerprint. Their headers are
-	// damaged, or they belong to other logs. OtherLogs counts those of them that have their
-	// fingerprint in common with another one. They certainly belong to other logs.
+	// damaged, or they belong to other logs. OtherLogs counts the OtherFrames whose fingerprint
+	// occurs at least twice. A damaged header has a random fingerprint, so these frames belong to
+	// other logs.
 	OtherFrames, OtherLogs uint64
 	// Files counts the watermark files and snapshots that confirm the fingerprint.
 	Files int
@@ -66,8 +67,8 @@ func (c *Census) AddSegment(name string, data []byte) {
 	}
 }
 
-// frameFingerprint returns the fingerprint in the header of the frame at the start of b. ok is false
-// if the header is implausible or the body is not intact.
+// frameFingerprint returns the fingerprint in the header of the frame at the start of b. ok is
+// false if the header is implausible or the body is not intact.
 func frameFingerprint(b []byte) (f Fingerprint, ok bool) {
 	if len(b) < HeaderBytes || b[len(magic)] == 0 {
 		return 0, false
@@ -191,7 +192,7 @@ func watermarkFingerprint(line []byte) (f Fingerprint, ok bool) {
 }
 
 // snapshotFingerprint returns the fingerprint in the header of a snapshot. ok is false if the file
-// is not a snapshot. If the header is damaged, the fingerprint is one that no log has.
+// is not a snapshot. If the header is damaged, the fingerprint is random.
 func snapshotFingerprint(fsys fs.FS, name string) (fp Fingerprint, ok bool, err error) {
 	f, err := fsys.Open(path.Join(SnapshotDir, name))
 	if err != nil {
@@ -208,8 +209,8 @@ func snapshotFingerprint(fsys fs.FS, name string) (fp Fingerprint, ok bool, err 
 	return fingerprintIn(header[:headerCRCOffset], binary.LittleEndian.Uint32(header[headerCRCOffset:])), [snapshotMagicBytes]byte(header) == snapshotMagic, nil
 }
 
-// manifestCopies returns the intact copies of the manifest and the texts of the damaged ones. A crash
-// may have left a copy under its temporary name.
+// manifestCopies returns the intact copies of the manifest and the texts of the damaged ones. A
+// crash may have left a copy under its temporary name.
 func manifestCopies(fsys fs.FS) (intact []Manifest, damaged [][]byte, err error) {
 	for _, name := range []string{ManifestName, ManifestCopyName, ManifestName + TemporarySuffix, ManifestCopyName + TemporarySuffix} {
 		text, err := readSmall(fsys, name, maxManifestBytes)
@@ -242,10 +243,10 @@ func findUUID(text []byte, f Fingerprint) (uuid.UUID, bool) {
 	return uuid.Nil, false
 }
 
-// RescuedFS returns fsys if it is the directory of a log, also of one without a manifest. If it has
-// segments but no wal/ with segments, it is what was rescued of a log, or its wal/. RescuedFS then
-// returns a file system in which the files of fsys are in wal/. Without any segment it returns
-// ErrNotALog.
+// RescuedFS returns fsys if it is the directory of a log, also of one without a manifest. If fsys
+// itself has segments, and no wal/ with segments, it is a wal/ or a directory with rescued
+// segments. RescuedFS then returns a file system in which the files of fsys are in wal/. Without
+// any segment it returns ErrNotALog.
 func RescuedFS(fsys fs.FS) (log fs.FS, isWAL bool, err error) {
 	for _, isWAL := range []bool{false, true} {
 		log := fsys
@@ -264,8 +265,7 @@ func RescuedFS(fsys fs.FS) (log fs.FS, isWAL bool, err error) {
 		ErrNotALog, WALDir, nameDigits)
 }
 
-// walOnly is the directory of a log of which only the files in wal/ exist. These are the files of
-// another file system.
+// walOnly shows the files of another file system as the wal/ of a log. The log has no other files.
 type walOnly struct{ wal fs.FS }
 
 func (w walOnly) Open(name string) (fs.File, error) {

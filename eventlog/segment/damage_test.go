@@ -238,7 +238,7 @@ func damagedSegments() map[string]damageCase {
 			map[uint64][]byte{1: one[:len(one)-1], 9: entries(9, 9)}, seqs(1, 4, 9, 9),
 			[]segment.Damage{{
 				FirstSeq: 5, LastSeq: 8, Segment: name1, Offset: int64(at(5)), Length: int64(len(one) - 1 - at(5)), DurableThrough: 4,
-				Reason: "cut short: the segment ends within a frame, and a segment is missing after this one (its name is 00000000000000000006 or higher)",
+				Reason: "cut short: the segment ends within a frame, and a segment after this one may be missing (its name is at least 00000000000000000006 and at most 00000000000000000008)",
 			}}, 10,
 		},
 		"middle segment missing": {

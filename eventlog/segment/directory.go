@@ -64,8 +64,9 @@ func (d Directory) Losses() Losses {
 	return Losses{durableThrough: max(d.Watermark, d.Snapshots), skipped: d.Manifest.Skipped}
 }
 
-// checkManifestIsOurs returns ErrManifestLost if the frames belong to another log than the manifest.
-// All of them would look damaged, and a writer would append frames that the right manifest rejects.
+// checkManifestIsOurs returns ErrManifestLost if the frames do not belong to the log of the
+// manifest. With the wrong manifest, all frames look damaged, and new frames do not match the right
+// manifest.
 //
 // It usually reads one header. It reads the segments only if none of them begins with a frame of
 // this log, until it finds such a frame. A frame with a damaged header has a random fingerprint, so
@@ -98,16 +99,16 @@ func checkManifestIsOurs(fsys fs.FS, m Manifest) error {
 	}
 	for _, t := range census.tallies {
 		if t.frames > 1 || t.frames == 1 && t.files > 0 {
-			return fmt.Errorf("%w: the frames belong to another log than the manifest of %s: restore the manifest or the segments of this log, or %s",
+			return fmt.Errorf("%w: the frames do not belong to the log of the manifest, %s: restore the manifest or the segments of this log, or %s",
 				ErrManifestLost, m.UUID, salvageHint)
 		}
 	}
 	return nil
 }
 
-// AbsoluteDir returns the absolute path of a directory. It resolves a relative path against the
-// working directory itself. $PWD may name the working directory through a symbolic link, which may
-// lead to another directory later.
+// AbsoluteDir returns the absolute path of a directory. If the working directory changes later, the
+// path continues to lead to the same directory. AbsoluteDir uses the real path of the working
+// directory, because $PWD may contain a symbolic link that later leads to another directory.
 func AbsoluteDir(dir string) (string, error) {
 	const separator = string(filepath.Separator)
 	if !filepath.IsAbs(dir) {

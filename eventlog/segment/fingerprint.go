@@ -10,9 +10,9 @@ import (
 // Fingerprint is the part that a log's UUID adds to the checksums of its headers and watermarks. It
 // identifies the log if the manifest is lost.
 //
-// Each of these checksums is the CRC32C of some bytes followed by the UUID. CRC32C is linear: it is
-// the XOR of a number that depends only on the bytes and of the fingerprint, which depends only on
-// the UUID. Any intact header therefore contains the fingerprint. A UUID has 128 bits, so that many
+// Each of these checksums is the CRC32C of some bytes followed by the UUID. CRC32C is linear: the
+// checksum is f(bytes) XOR fingerprint. f depends only on the bytes, and the fingerprint only on
+// the UUID. Any intact header therefore contains the fingerprint. A UUID has 128 bits, so many
 // UUIDs have the same fingerprint. A file that is valid with one of them is valid with all of them.
 type Fingerprint uint32
 
@@ -26,9 +26,8 @@ func fingerprintIn(b []byte, checksum uint32) Fingerprint {
 	return Fingerprint(checksum ^ crc32.Update(crc32.Checksum(b, castagnoli), castagnoli, uuid.Nil[:]))
 }
 
-// UUID returns a UUID with this fingerprint. It is random, of version 4, if random is. Only its
-// last 4 bytes differ from those of random: to each value of the other bytes exactly one value of
-// these 32 bits leads to the fingerprint.
+// UUID returns a UUID with this fingerprint. It equals random except for the last 4 bytes. Exactly
+// one value of these 4 bytes gives the fingerprint.
 func (f Fingerprint) UUID(random uuid.UUID) uuid.UUID {
 	const first = 12 // the first of the 4 bytes
 	// Gaussian elimination. change[i] is a change of the 4 bytes that changes the fingerprint by

@@ -32,8 +32,8 @@ func (f Frame) ID() FrameID {
 // Length returns the frame's size in bytes, including its header.
 func (f Frame) Length() int64 { return HeaderBytes + int64(len(f.Body)) }
 
-// Damage is a finding: a range of bytes in a segment that belongs to no intact frame, or a gap
-// without bytes, or a damaged or stray file.
+// Damage is a finding, which may be harmless: a range of bytes in a segment that belongs to no
+// intact frame, or a gap without bytes, or a damaged or stray file.
 type Damage struct {
 	FirstSeq uint64 `json:"first_seq"` // first lost frame, or 0 if none is lost
 	LastSeq  uint64 `json:"last_seq"`  // last lost frame, inclusive
@@ -43,9 +43,9 @@ type Damage struct {
 	Reason   string `json:"reason"`
 	// Severity is the effect on the events of the log.
 	Severity Severity `json:"severity"`
-	// AfterMS and BeforeMS are the wall clocks, in Unix milliseconds, of the last intact event before
-	// the damage and of the first one after it. 0 means that there is no such event or that the
-	// events were not decoded. Only package replay decodes events. Clocks may go backwards: the
+	// AfterMS and BeforeMS are the wall clocks, in Unix milliseconds, of the last intact event
+	// before the damage and of the first one after it. 0 means that there is no such event or that
+	// the events were not decoded. Only package replay decodes events. Clocks may go backwards: the
 	// order of events comes from their numbers.
 	AfterMS  uint64 `json:"after_ms,omitempty"`
 	BeforeMS uint64 `json:"before_ms,omitempty"`
@@ -94,7 +94,7 @@ func (d Damage) String() string {
 	return text + d.times()
 }
 
-// times states between which wall clocks the damage lies, if they are known.
+// times returns the wall clocks of the events before and after the damage, if they are known.
 func (d Damage) times() string {
 	switch {
 	case d.AfterMS != 0 && d.BeforeMS != 0:

@@ -33,16 +33,17 @@ var (
 	// ErrIsWALDir is returned for the wal/ directory of a log. The log is the directory above it,
 	// unless only the segments were rescued.
 	ErrIsWALDir = errors.New("give the directory above this one")
-	// ErrManifestLost is returned if both copies of the manifest are missing or damaged, or if one
-	// belongs to another log. Without the log's UUID no frame can be verified. A Census recovers the
-	// UUID's fingerprint.
+	// ErrManifestLost is returned if no manifest can be used: both copies are missing or damaged,
+	// the two copies belong to different logs, or the manifest does not belong to the log of the
+	// frames. Without the log's UUID no frame can be verified. A Census recovers the UUID's
+	// fingerprint.
 	ErrManifestLost = errors.New("no usable manifest")
 	// ErrNewerFormat is returned if a newer version wrote the log's manifest or one of its frames.
 	ErrNewerFormat = errors.New("log is in a newer format")
 )
 
-// salvageHint is the last resort in the message of an error.
-const salvageHint = "copy the events into a new directory with 'replay-tool salvage DIR --out NEW'"
+// salvageHint is the last remedy in error messages.
+const salvageHint = "copy the log into a new directory with 'replay-tool salvage DIR --out NEW'"
 
 // Manifest is the identity of a log, with the numbers that Open decided to skip.
 type Manifest struct {
@@ -87,7 +88,7 @@ const maxSkipped = 10_000
 // manifest of a newer version.
 func DecodeManifest(b []byte) (Manifest, error) {
 	if len(b) > 0 && b[len(b)-1] != '\n' {
-		return Manifest{}, fmt.Errorf("cut short: %d bytes, and the last line has no end", len(b))
+		return Manifest{}, fmt.Errorf("cut short: %d bytes, and the last line has no line break", len(b))
 	}
 	text := b[:max(bytes.LastIndex(b, []byte("crc32c ")), 0)]
 	if string(b[len(text):]) != fmt.Sprintf("crc32c %08x\n", crc32.Checksum(text, castagnoli)) {
@@ -97,7 +98,7 @@ func DecodeManifest(b []byte) (Manifest, error) {
 	version, err := strconv.Atoi(strings.TrimPrefix(first, "migrationlog format "))
 	switch {
 	case err != nil || version < 1:
-		return Manifest{}, fmt.Errorf("manifest begins with %.60q", first)
+		return Manifest{}, fmt.Errorf("manifest begins with %.60q, expected \"migrationlog format %d\"", first, FormatVersion)
 	case version > FormatVersion:
 		return Manifest{}, fmt.Errorf("%w: the manifest has version %d, but this program reads only version %d: use a newer program", ErrNewerFormat, version, FormatVersion)
 	}

@@ -170,7 +170,7 @@ func TestReadDirectory_CutShort(t *testing.T) {
 	d, err := segment.ReadDirectory(fsys)
 	require.NoError(t, err)
 	require.Len(t, d.Damage, 2)
-	require.Equal(t, "cut short: 20 bytes, and the last line has no end", d.Damage[0].Reason)
+	require.Equal(t, "cut short: 20 bytes, and the last line has no line break", d.Damage[0].Reason)
 	require.Equal(t, "cut short: 20 of 30 bytes", d.Damage[1].Reason)
 
 	snapshot := segment.Snapshot{Version: segment.SnapshotVersion, Last: segment.FrameID{Seq: 4, Segment: 1}, Body: make([]byte, 9)}.Encode(testLog)

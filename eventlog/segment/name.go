@@ -52,9 +52,9 @@ func Names(fsys fs.FS) ([]string, error) {
 	return names, nil
 }
 
-// isWALName reports whether tidwall/wal v1.2.1 takes a file with this name for one of its own: a
-// name of 20 digits that are a number above 0, optionally followed by .START or .END. It then reads
-// the file as a segment, or deletes segments. It ignores directories and all other names.
+// isWALName reports whether tidwall/wal v1.2.1 takes a file with this name for one of its own. Such
+// a name has 20 digits, not all 0, and may end with .START or .END. tidwall/wal then reads the file
+// as a segment, or deletes segments. It ignores directories and all other names.
 func isWALName(name string) bool {
 	if len(name) < nameDigits {
 		return false
@@ -79,7 +79,7 @@ func Strays(fsys fs.FS) ([]Damage, error) {
 	for _, e := range entries {
 		name := path.Join(WALDir, e.Name())
 		final := strings.TrimSuffix(name, TemporarySuffix)
-		_, isCopy := ParseName(path.Base(final)) // a crash left the copy of a segment that has a second link
+		_, isCopy := ParseName(path.Base(final)) // a temporary copy of a segment, left by a crash
 		ours := final == ManifestCopyName || final == WatermarkCopyName || final != name && isCopy
 		_, isName := ParseName(e.Name())
 		if ours || isName && e.Type().IsRegular() || !isName && e.IsDir() { // tidwall/wal ignores directories

@@ -32,10 +32,11 @@ func (s *Scan) after(names []string) ([]string, error) {
 	return names[at:], nil
 }
 
-// Unread returns the number of segments that From has skipped so far.
+// Unread returns the number of segments that were skipped so far because of ScanOptions.From.
 func (s *Scan) Unread() int { return s.unread }
 
-// skips reports whether From skips the segment. The last segment is never skipped.
+// skips reports whether the segment is skipped because of ScanOptions.From. The last segment is
+// never skipped.
 func (s *Scan) skips(i int) bool {
 	if i+1 == len(s.parts) {
 		return false
@@ -44,10 +45,10 @@ func (s *Scan) skips(i int) bool {
 	return next.headSeq != 0 && next.headSeq <= s.opts.From && (!s.opts.CheckEnds || s.continues(i))
 }
 
-// continues reports whether the segment's name and first header have the next number, and its last
-// frame ends with the file and has the number before the name and the first header of the next
-// segment. If it cannot read the end of the segment, it returns false. The segment is then read,
-// which returns the error.
+// continues reports whether the segment looks complete: its name and first header have the next
+// number, its last frame ends at the end of the file, and the next segment starts with the number
+// after that frame. If continues cannot read the end of the segment, it returns false. The segment
+// is then read, which returns the error.
 func (s *Scan) continues(i int) bool {
 	p, next := s.parts[i], s.parts[i+1]
 	if p.nameSeq != s.nextSeq || p.headSeq != p.nameSeq || next.headSeq != next.nameSeq {
@@ -66,8 +67,8 @@ func (s *Scan) continues(i int) bool {
 	return lastSeq+1 == next.nameSeq && frameEnd == len(end)
 }
 
-// end reads the last bytes of a segment. They contain the header of its last frame if no unused space
-// follows the frame.
+// end reads the last bytes of a segment. They contain the header of its last frame if no unused
+// space follows the frame.
 func (s *Scan) end(name string) ([]byte, error) {
 	f, err := s.fsys.Open(path.Join(WALDir, name))
 	if err != nil {
@@ -82,8 +83,8 @@ func (s *Scan) end(name string) ([]byte, error) {
 	return readAt(f, info.Size()-length, int(length))
 }
 
-// Again yields the items of one segment again. The segment must not be the last one, and Items must
-// have read it and ended.
+// Again yields the items of one segment again. The segment must not be the last one. Call Again
+// only after Items has yielded all items.
 func (s *Scan) Again(name string) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		i := slices.IndexFunc(s.parts, func(p part) bool { return p.name == name })
@@ -93,7 +94,7 @@ func (s *Scan) Again(name string) iter.Seq2[Item, error] {
 	}
 }
 
-// Place is the identity of an intact frame with its place.
+// Place is where an intact frame is in the log, with the data that identifies the frame.
 type Place struct {
 	Segment        string // file name
 	Offset, Length int64  // of the frame in the segment

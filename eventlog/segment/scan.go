@@ -38,7 +38,7 @@ type Scan struct {
 	tornThrough uint64 // DurableThrough in the header of a torn write
 
 	parts  []part
-	unread int // number of segments that From skipped
+	unread int // number of segments that were skipped because of ScanOptions.From
 }
 
 // Scope selects the part of a log that a scan reads.
@@ -53,7 +53,7 @@ const (
 // log open.
 type ScanOptions struct {
 	From      uint64 // skip segments that end before this seq
-	CheckEnds bool   // skip a segment only if its first and last headers continue its neighbors
+	CheckEnds bool   // skip a segment only if its first and last numbers match the segments before and after it
 	Scope     Scope
 	After     Position // if set, the scan continues there, and Tail is not valid
 	Locked    bool     // the caller holds the log's lock, so no other writer appends during the scan
@@ -137,8 +137,12 @@ func (s *Scan) emitBeyondEnd(last part) {
 	if last.nameSeq <= s.nextSeq {
 		return
 	}
-	reason := fmt.Sprintf("its name is beyond the end of the log, which continues with seq %d: rename the segment to the seq of its first frame", s.nextSeq)
-	s.yield(Item{Damage: &Damage{Segment: path.Join(WALDir, last.name), Reason: reason, Severity: EndangersEvents}}, nil)
+	s.yield(Item{Damage: &Damage{Segment: path.Join(WALDir, last.name), Reason: BeyondEnd(s.nextSeq), Severity: EndangersEvents}}, nil)
+}
+
+// BeyondEnd describes for people that a segment's number is higher than the log's next number.
+func BeyondEnd(nextSeq uint64) string {
+	return fmt.Sprintf("its name is beyond the end of the log, which continues with seq %d: rename the segment to the seq of its first frame", nextSeq)
 }
 
 // scanPart reads one segment. It returns false if the sequence has ended.
@@ -382,7 +386,7 @@ func (s *Scan) emitFrame(p part, f Frame) bool {
 }
 
 // emitDamage yields the bytes b at pos as damage. The frames from number s.nextSeq to next-1 are
-// missing there and count as lost.
+// missing there and count as lost. The reason describes the damage for people.
 func (s *Scan) emitDamage(name string, pos int, b []byte, next uint64, reason string) bool {
 	d := &Damage{Segment: name, Offset: int64(pos), Length: int64(len(b)), Reason: reason, Severity: EndangersEvents}
 	for _, h := range intactHeaders(b, &s.log) {
@@ -423,8 +427,8 @@ func (s *Scan) reason(b []byte, next uint64) string {
 	return "header does not match its CRC32C"
 }
 
-// endReason is like reason, for the bytes b from the last intact frame, at pos, to the end of the
-// segment.
+// endReason is like reason, for the bytes b from pos, after the last intact frame, to the end of
+// the segment.
 func (s *Scan) endReason(p part, pos int, b []byte, next uint64) string {
 	_, incomplete := s.tornEntry(b, s.nextSeq)
 	var reason string
@@ -442,8 +446,8 @@ func (s *Scan) endReason(p part, pos int, b []byte, next uint64) string {
 	default:
 		reason = s.reason(b, next)
 	}
-	if next-s.nextSeq > uint64(len(b)/HeaderBytes+1) { // more frames than the bytes can have held
-		reason += fmt.Sprintf(", and a segment is missing after this one (its name is %s or higher)", Name(s.nextSeq+1))
+	if next-s.nextSeq > uint64(len(b)/HeaderBytes+1) { // more frames than the bytes could hold
+		reason += fmt.Sprintf(", and a segment after this one may be missing (its name is at least %s and at most %s)", Name(s.nextSeq+1), Name(next-1))
 	}
 	return reason
 }

@@ -9,11 +9,11 @@ type Severity uint8
 const (
 	// LosesEvents is the severity of a finding that lost at least one event.
 	LosesEvents Severity = iota
-	// EndangersEvents is the severity of a finding that lost no event, but can lead to a loss, can
-	// hide one, or prevents the log from being opened for writing.
+	// EndangersEvents is the severity of a finding that lost no event. It may lead to a loss, hide
+	// a loss, or prevent the log from being opened for writing.
 	EndangersEvents
-	// Harmless is the severity of a finding without which the log loses nothing: a foreign file, one
-	// of two copies, a snapshot, or a torn tail.
+	// Harmless is the severity of a finding that neither loses nor endangers an event: a stray file
+	// that tidwall/wal ignores, one damaged copy of two, a damaged snapshot, or a torn tail.
 	Harmless
 )
 

@@ -271,7 +271,8 @@ func (s Snapshot) checkName(name string) error {
 	return nil
 }
 
-// IsSnapshotOf reports whether the file in snapshots/ has an intact header of a snapshot of this log.
+// IsSnapshotOf reports whether the header of the file in snapshots/ is intact and belongs to this
+// log.
 func IsSnapshotOf(fsys fs.FS, name string, log uuid.UUID) bool {
 	if _, ok := ParseName(name); !ok {
 		return false

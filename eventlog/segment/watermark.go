@@ -70,7 +70,7 @@ func ReadWatermark(fsys fs.FS, log uuid.UUID) (seq uint64, damage []Damage, err 
 		seq = 0
 		for i := range damage {
 			damage[i].Severity = EndangersEvents
-			damage[i].Reason += "; whether frames after the last are gone cannot be known"
+			damage[i].Reason += "; it is unknown whether frames are missing at the end of the log"
 		}
 	}
 	return seq, damage, nil

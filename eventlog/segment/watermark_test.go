@@ -51,7 +51,7 @@ func TestD5_WatermarkEveryBitAndCut(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, seq)
 	require.Len(t, damage, 2)
-	require.Equal(t, "missing; whether frames after the last are gone cannot be known", damage[0].Reason)
+	require.Equal(t, "missing; it is unknown whether frames are missing at the end of the log", damage[0].Reason)
 }
 
 // D3, D5: missing frames up to the watermark are lost, whatever bytes are in their place.
