@@ -1,8 +1,10 @@
 package eventlog
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,7 +19,7 @@ const (
 
 // syncDir makes the entries of a directory durable. Without it, a file that was created, renamed or
 // linked may be missing after a power cut, even if its content was synced. If the file system does
-// not support the call, the error says what to do.
+// not support the call, the error contains the remedy.
 func syncDir(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -31,8 +33,8 @@ func syncDir(dir string) error {
 }
 
 // makeDir creates a directory, given by its absolute path, and its parents if they are missing. It
-// syncs the parent of each one, also of those that exist already, because the process that created
-// them may have been killed before it synced the parent.
+// syncs the parent of each of these directories, even if the directory exists already. The process
+// that created it may have been killed before it synced the parent.
 func makeDir(dir string) error {
 	parent := filepath.Dir(dir)
 	if parent == dir {
@@ -52,9 +54,9 @@ func makeDir(dir string) error {
 	return syncParent(dir, created) //mutant:directory-name-synced
 }
 
-// syncParent makes the name of a directory durable. If this process may not open the parent, it
-// does nothing. It accepts a parent whose file system cannot sync directories, unless dir was just
-// created there.
+// syncParent makes the name of a directory durable. If this process is not allowed to open the
+// parent, it does nothing. It accepts a parent whose file system cannot sync directories, unless
+// dir was just created there.
 func syncParent(dir string, created bool) error {
 	err := syncDir(filepath.Join(dir, ".."))
 	if errors.Is(err, fs.ErrPermission) || isUnsupported(err) && !created { // without permission, dir was not created
@@ -77,15 +79,21 @@ func createEmpty(path string) error {
 // createFile creates a file and syncs its content. If writing fails, it removes the file again. The
 // file's name is durable only after its directory is synced.
 func createFile(path string, content []byte) error {
+	_, err := createFrom(path, bytes.NewReader(content))
+	return err
+}
+
+// createFrom is like createFile with the content that a reader returns. It returns the file's size.
+func createFrom(path string, content io.Reader) (int64, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, filePerm)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	_, err = f.Write(content)
+	n, err := io.Copy(f, content)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil { //mutant:content-before-name
-		return errors.Join(err, os.Remove(path))
+		return 0, errors.Join(err, os.Remove(path))
 	}
-	return nil
+	return n, nil
 }
 
 // replaceFile replaces a file's content atomically and makes it durable.

@@ -10,18 +10,18 @@ import (
 	"unicode"
 )
 
-// Holder identifies the process that has a log open, or that had it open when it was killed. Its
-// host is part of it because in each container the main process has the PID 1.
+// Holder identifies the process that has a log open, or that had it open when it was killed. The
+// PID alone is not enough, because the main process of every container has PID 1.
 type Holder struct {
 	PID    int
-	Host   string // "" if LOCK was written by an older version
+	Host   string // "" if it is not known, or if LOCK was written by an older version
 	BootID string // a new one after each start of the machine; "" if it is not known
 }
 
 // maxLockBytes limits the content of LOCK that is read.
 const maxLockBytes = 512
 
-// thisProcess returns the holder that a lock of this process names.
+// thisProcess returns this process as the holder of a lock.
 func thisProcess() Holder {
 	host, _ := os.Hostname()
 	bootID, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // Linux only
@@ -39,14 +39,14 @@ func word(text string) string {
 	return strings.ToValidUTF8(text[:min(len(text), maxLockBytes/4)], "")
 }
 
-// Restarted reports whether this machine was started again after the holder had written LOCK. The
-// holder does not run any more then. It is false for the holder of another host.
+// Restarted reports whether this machine was started again after the holder had written LOCK. If
+// so, the holder does not run any more. For another host, Restarted returns false.
 func (h Holder) Restarted() bool {
 	here := thisProcess()
 	return h.Host == here.Host && h.BootID != "" && here.BootID != "" && h.BootID != here.BootID
 }
 
-// String returns the holder as a message names it.
+// String returns the text for messages.
 func (h Holder) String() string {
 	if h.Host == "" {
 		return fmt.Sprintf("process %d", h.PID)
@@ -78,9 +78,9 @@ func parseHolder(text string) (h Holder, ok bool) {
 	return Holder{PID: pid, Host: words[1], BootID: words[2]}, true
 }
 
-// ReadHolder returns the process that the LOCK of a log names, and the beginning of the file's
-// text. ok is false if LOCK names no process, for example after a writer has closed the log. Only a
-// lock can show whether the process still has the log open. The text may contain any bytes.
+// ReadHolder returns the process in the file LOCK of a log, and the beginning of the file's text.
+// ok is false if LOCK has no process, for example after a writer has closed the log. Only a lock
+// can show whether the process still has the log open. The text may contain any bytes.
 func ReadHolder(dir string) (h Holder, text string, ok bool) {
 	return readHolder(filepath.Join(dir, LockName))
 }

@@ -11,9 +11,9 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// separateLinks gives the files that this opening and the writer change in place a new inode if
-// they have a second link. A backup may have been made with hard links (cp -al). Without this, each
-// write to the log would also change the backup.
+// separateLinks replaces each file that this opening or the writer changes in place with a copy, if
+// the file has a second link. A backup may have been made with hard links (cp -al). Without
+// separateLinks, each write to the log would also change the backup.
 //
 // The watermark files come first, so that they stay older than the segment: see writeWatermark. A
 // damaged one is left alone, because the repair replaces it anyway.
@@ -32,8 +32,8 @@ func (r *Recovery) separateLinks() error {
 	return nil
 }
 
-// separate replaces a file that has a second link by a copy. All other links keep the old file. A
-// crash leaves either the old file or the complete copy.
+// separate replaces a file with a copy if the file has a second link. All other links keep the old
+// file. A crash leaves either the old file or the complete copy.
 func separate(path string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -12,8 +12,8 @@ import (
 )
 
 // LockName is the name of the file on which a writer holds an advisory lock while it has the log
-// open. The file names the holder for people to read, see Holder. Only the lock prevents a second
-// writer, and the system releases it when the process ends.
+// open. The file contains the holder, for people and for LockedError: see Holder. Only the lock
+// prevents a second writer, and the system releases it when the process ends.
 const LockName = "LOCK"
 
 const (
@@ -27,8 +27,8 @@ type heldLock struct {
 	id fileID
 }
 
-// lock takes the directory's lock. If another process holds the lock until the timeout, it returns
-// a *LockedError. With a timeout of 0 it does not wait.
+// lock takes the directory's lock. If another process holds the lock until the timeout, lock
+// returns a *LockedError. With a timeout of 0 it does not wait.
 func lock(dir string, timeout time.Duration) (*heldLock, error) {
 	path := filepath.Join(dir, LockName)
 	deadline := time.Now().Add(timeout)
@@ -46,7 +46,7 @@ func lock(dir string, timeout time.Duration) (*heldLock, error) {
 			return nil, errors.Join(lockError(path, err), l.Close())
 		}
 		if ours { //mutant:second-writer
-			_ = os.WriteFile(path, thisProcess().encode(), filePerm) // only for people, so a full disk does not matter
+			_ = os.WriteFile(path, thisProcess().encode(), filePerm) // only informative, so an error (a full disk) does not matter
 			return &heldLock{l, id}, nil
 		}
 		if err := l.Close(); err != nil {
@@ -69,7 +69,7 @@ func lockError(path string, err error) error {
 		err = &fs.PathError{Op: "flock", Path: path, Err: err}
 	}
 	if isUnsupported(err) {
-		return fmt.Errorf("lock: %w: this file system does not support locks, which keep a second writer out. Put the log on one that does, such as ext4 or XFS, or mount this one with locks", err)
+		return fmt.Errorf("lock: %w: this file system does not support locks, which keep a second writer out. Put the log on a file system with locks, such as ext4 or XFS, or mount this file system with locks", err)
 	}
 	return fmt.Errorf("lock: %w", err)
 }
@@ -101,8 +101,8 @@ func (l *heldLock) change() (string, error) {
 	return "", err
 }
 
-// holderOf returns the holder that the lock file names, or the zero Holder if it names none. It
-// waits for up to lockHolderTime.
+// holderOf returns the holder in the lock file, or the zero Holder if there is none. It waits for
+// up to lockHolderTime.
 func holderOf(path string) Holder {
 	for deadline := time.Now().Add(lockHolderTime); ; time.Sleep(time.Millisecond) {
 		if h, _, ok := readHolder(path); ok || time.Now().After(deadline) {

@@ -43,7 +43,7 @@ func TestLock_NotSupported(t *testing.T) {
 	require.ErrorIs(t, err, syscall.Errno(number))
 	require.NotErrorIs(t, err, ErrLocked)
 	require.EqualError(t, err, "lock: flock "+filepath.Join(dir, LockName)+": "+syscall.Errno(number).Error()+
-		": this file system does not support locks, which keep a second writer out. Put the log on one that does, such as ext4 or XFS, or mount this one with locks")
+		": this file system does not support locks, which keep a second writer out. Put the log on a file system with locks, such as ext4 or XFS, or mount this file system with locks")
 }
 
 // failFlock makes the kernel return an error for each later flock of this process.

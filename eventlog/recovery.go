@@ -50,10 +50,10 @@ type Recovery struct {
 	quarantined   []string
 }
 
-// Begin locks the directory and inspects it. If there is no log, Begin creates one. A relative dir
-// is resolved once, here: a later change of the working directory has no effect. Begin returns a
-// *LockedError, fs.ErrNotExist (with MustExist), segment.ErrIsWALDir, segment.ErrManifestLost,
-// segment.ErrNewerFormat, ErrNeedsRepair, or an I/O error.
+// Begin locks the directory and inspects it. If there is no log, Begin creates one. It resolves a
+// relative dir once: see segment.AbsoluteDir. Begin returns a *LockedError, fs.ErrNotExist (with
+// MustExist), segment.ErrIsWALDir, segment.ErrManifestLost, segment.ErrNewerFormat, ErrNeedsRepair,
+// or an I/O error.
 func Begin(dir string, opts Options) (*Recovery, error) {
 	if opts.SegmentSize <= 0 {
 		opts.SegmentSize = DefaultSegmentBytes
@@ -235,8 +235,7 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 	}
 	//mutant:segment-beyond-end
 	if first, _ := segment.ParseName(r.lastName); first > r.scan.Tail().NextSeq {
-		return nil, fmt.Errorf("%w: the number in the name of segment %s is higher than %d, the log's next seq: rename the segment to the seq of its first frame",
-			ErrNeedsRepair, r.lastName, r.scan.Tail().NextSeq)
+		return nil, fmt.Errorf("%w: segment %s: %s", ErrNeedsRepair, r.lastName, segment.BeyondEnd(r.scan.Tail().NextSeq))
 	}
 	if tail := r.scan.Tail(); tail.Dirty { // the log continues in a new segment
 		if err := CheckSeq(tail.NextSeq); err != nil {

@@ -156,7 +156,7 @@ func TestFinish_SegmentNamedBeyondTheEnd(t *testing.T) {
 	items(t, r)
 	_, err := r.Finish(segment.FrameID{})
 	require.ErrorIs(t, err, ErrNeedsRepair)
-	require.ErrorContains(t, err, "the number in the name of segment 00000000000000000009 is higher than 4, the log's next seq")
+	require.ErrorContains(t, err, "segment 00000000000000000009: its name is beyond the end of the log, which continues with seq 4: rename")
 	require.Equal(t, before, tree(t, dir))
 
 	require.NoError(t, os.Rename(segmentPath(dir, 9), segmentPath(dir, 3)))

@@ -15,17 +15,17 @@ import (
 
 // repair prepares the directory for appending with tidwall/wal. It moves dangerous stray files
 // away, cuts off the torn write or the unused space after the last entry of the last segment, and
-// makes that segment durable. It does so even if the segment is damaged, but the damaged entries stay as they
-// are.
+// makes that segment durable. A damaged segment is made durable too, and its damaged entries stay
+// as they are.
 //
 // For some lost events it is unknown whether they had been acknowledged. repair records their
 // numbers in the manifest before updateWatermark raises the watermark above them. Otherwise a later
 // opening would report these events as acknowledged. updateManifest raises the watermark earlier
-// only if readers do not use it yet. The call of raiseWatermark is safe too, because it stops at
+// only if readers do not use it yet. raiseWatermark is safe too: it raises the watermark only to
 // the last number that was certainly durable.
 func (r *Recovery) repair() error {
-	// A damaged manifest or watermark gets a hard link in quarantine/. It also keeps its own name until
-	// an intact file replaces it.
+	// A damaged manifest or watermark gets a hard link in quarantine/. It also keeps its own name
+	// until an intact file replaces it.
 	for _, d := range r.found.Damage {
 		linked, err := r.isLinked(d)
 		if err == nil && !linked {
@@ -116,15 +116,15 @@ func (r *Recovery) syncDirs() error {
 	return errors.Join(syncDir(filepath.Join(r.dir, segment.WALDir)), syncDir(r.dir), syncParent(r.dir, false))
 }
 
-// updateManifest adds the numbers of lost events to the manifest's skipped numbers, if it is unknown
-// whether the events had been acknowledged. It also writes both copies if they differ or one of them
-// is missing or damaged.
+// updateManifest adds the numbers of lost events to the manifest's skipped numbers, if it is
+// unknown whether the events had been acknowledged. It also writes both copies if they differ or
+// one of them is missing or damaged.
 func (r *Recovery) updateManifest() error {
 	unknown := r.scan.Losses().UnknownIfAcknowledged() //mutant:unknowable-noted
 	if len(unknown) > 0 || r.found.Manifest.Revision == 0 {
 		r.found.Manifest = r.found.Manifest.Skip(unknown)
-		// Readers use the watermark only if the revision is at least 1. The watermark must therefore
-		// exist before revision 1 is written.
+		// Readers use the watermark only if the revision is at least 1. The watermark must
+		// therefore exist before revision 1 is written.
 		if r.found.Manifest.Revision == 1 {
 			if err := r.updateWatermark(); err != nil {
 				return err

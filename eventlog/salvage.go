@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -31,7 +30,7 @@ type SalvageOptions struct {
 type Salvaged struct {
 	segment.Identity
 	UUID      uuid.UUID // of the new log
-	NewUUID   bool      // no manifest had the UUID: the new log has another one
+	NewUUID   bool      // no manifest had the UUID, so the new log has another UUID
 	Watermark *uint64   // the surviving watermark; nil if no watermark file is intact
 	Segments  int
 	Snapshots int
@@ -39,21 +38,22 @@ type Salvaged struct {
 	LeftOut   []string // files that were not copied, relative to the damaged log's directory
 }
 
-// Salvage copies a log whose manifest may be lost into the new or empty directory to. It never
-// writes into dir, which may also hold nothing but segments. The new log has the same segments, byte
-// for byte, and the same quarantine/ and watermark. It has the snapshots that belong to the log. It
-// has the same losses and doubts, therefore, with two exceptions:
+// Salvage copies the log in dir to a new or empty directory, given by the argument to. The log's
+// manifest may be lost, and dir may have only segments. Salvage never writes into dir. The new log
+// has the same segments, byte for byte, and the same quarantine/ and watermark. It has the
+// snapshots that belong to the log. It therefore has the same losses and doubts, with two
+// exceptions:
 //
-//   - The skipped numbers are lost with the manifest. They are below the watermark. The new log
-//     reports them as acknowledged and lost, although this is unknown.
+//   - If no manifest is intact, the skipped numbers are lost. They are below the watermark. The new
+//     log reports them as acknowledged and lost, although this is unknown.
 //   - If both watermarks are lost, it is unknown for some losses whether they were acknowledged.
-//     Salvage writes no watermark in this case: the report of the new log says so until it is opened
-//     for writing.
+//     Salvage writes no watermark in this case: the report of the new log says so until it is
+//     opened for writing.
 //
-// Salvage writes the manifest last. If it is interrupted, the directory is therefore not taken for a
-// log. After an error it removes everything that it made. Everything is durable if it returns nil.
-// Its errors are ErrOutDir, segment.ErrNotALog, segment.ErrUnidentified, segment.ErrNewerFormat,
-// ctx's error or an I/O error.
+// Salvage writes the manifest last. If it is interrupted, the directory is therefore not a log.
+// After an error it removes everything that it made. Everything is durable if it returns nil. Its
+// errors are ErrOutDir, segment.ErrNotALog, segment.ErrUnidentified, segment.ErrNewerFormat, ctx's
+// error or an I/O error.
 func Salvage(ctx context.Context, dir, to string, opts SalvageOptions) (Salvaged, error) {
 	s := &salvage{ctx: ctx, dir: dir, to: to, opts: opts, copied: map[string]bool{}}
 	if err := s.inspect(); err != nil {
@@ -76,8 +76,8 @@ type salvage struct {
 	fsys    fs.FS // the damaged log
 	isWAL   bool  // dir has only the files of the log's wal/
 	result  Salvaged
-	copied  map[string]bool // by their names in the new log
-	made    []string        // directories that did not exist before, the lowest first
+	copied  map[string]bool // files, by their names in the new log
+	made    []string        // directories that did not exist before, the deepest first
 }
 
 // inspect identifies the log.
@@ -126,8 +126,9 @@ func (s *salvage) progress(bytes int64) error {
 	return s.ctx.Err()
 }
 
-// makeTarget makes the new log's directory, or checks that it is empty. It creates wal/ in it. If
-// two processes salvage into the same directory, only one of them can create it.
+// makeTarget creates the new log's directory if it is missing, and wal/ in it. It returns ErrOutDir
+// if the directory is not empty. If two processes salvage into the same directory, only one of them
+// can create wal/.
 func (s *salvage) makeTarget() error {
 	to, err := filepath.Abs(s.to)
 	if err != nil {
@@ -141,7 +142,7 @@ func (s *salvage) makeTarget() error {
 		return err
 	}
 	if len(entries) > 0 {
-		return fmt.Errorf("%w: %s is not empty. Give a new or an empty one", ErrOutDir, s.to)
+		return fmt.Errorf("%w: %s is not empty. Give a new or empty directory", ErrOutDir, s.to)
 	}
 	for missing := to; errors.Is(err, fs.ErrNotExist); missing = filepath.Dir(missing) {
 		if _, err = os.Lstat(missing); err != nil {
@@ -256,8 +257,8 @@ func (s *salvage) write() error {
 	return r.writeManifest(m)
 }
 
-// copySnapshots copies the snapshots whose headers belong to the log. The header of a snapshot with a
-// damaged body is evidence, too.
+// copySnapshots copies the snapshots whose headers belong to the log. The header proves that events
+// were durable, so a snapshot with a damaged body is copied as well.
 func (s *salvage) copySnapshots() error {
 	names, err := segment.SnapshotNames(s.fsys)
 	if err != nil || len(names) == 0 {
@@ -272,8 +273,8 @@ func (s *salvage) copySnapshots() error {
 	})
 }
 
-// copyDir copies the regular files of a directory that selected reports. It does nothing if the
-// damaged log has no such directory.
+// copyDir copies the regular files of a directory for which selected returns true. It does nothing
+// if the damaged log has no such directory.
 func (s *salvage) copyDir(dir string, selected func(name string) bool) error {
 	entries, err := fs.ReadDir(s.fsys, dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -303,20 +304,15 @@ func (s *salvage) copyFile(name string) (n int64, err error) {
 		return 0, err
 	}
 	defer from.Close()
-	to, err := os.OpenFile(filepath.Join(s.to, filepath.FromSlash(name)), os.O_CREATE|os.O_EXCL|os.O_WRONLY, filePerm)
-	if err != nil {
-		return 0, err
-	}
-	n, err = io.Copy(to, from)
-	if err = errors.Join(err, to.Sync(), to.Close()); err != nil {
+	if n, err = createFrom(filepath.Join(s.to, filepath.FromSlash(name)), from); err != nil {
 		return 0, err
 	}
 	s.copied[name] = true
 	return n, s.progress(n)
 }
 
-// listLeftOut finds the files that were not copied, and the directories that cannot be read. It
-// leaves out the files that Salvage writes anew, and LOCK.
+// listLeftOut lists the files that were not copied, and the directories that cannot be read. It
+// does not list LOCK and the files that Salvage writes itself.
 func (s *salvage) listLeftOut() error {
 	replaced := []string{LockName, segment.ManifestName, segment.ManifestCopyName, segment.WatermarkName, segment.WatermarkCopyName}
 	return fs.WalkDir(os.DirFS(s.dir), ".", func(name string, e fs.DirEntry, err error) error {
