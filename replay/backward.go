@@ -38,7 +38,8 @@ func (r *Reader) Backward(ctx context.Context, visit func(Record) bool) iter.Seq
 	}
 }
 
-// page is the part of a history that is in one segment. The damage outside the segments is one page.
+// page is the part of a history that is in one segment. The damage outside the segments is one
+// page.
 type page struct {
 	segment  string // file name; "" for the damage outside the segments
 	count    int
@@ -46,8 +47,9 @@ type page struct {
 	records  []Record // the selected records, if they need not be read again
 }
 
-// visitPages reads the log forward. The first page, which has the damage outside the segments, and the
-// last page keep their records. The last segment is the one that may change.
+// visitPages reads the log forward. The first page has the damage outside the segments, which
+// Scan.Again cannot yield. The last segment may change. The first and the last page therefore keep
+// their records, and are not read again.
 func visitPages(ctx context.Context, scan *segment.Scan, visit func(Record) bool) ([]*page, error) {
 	pages := []*page{{}}
 	for item, err := range scan.Items() {
@@ -92,7 +94,7 @@ func (p *page) read(ctx context.Context, scan *segment.Scan) (records []Record, 
 		n++
 	}
 	if n != p.count {
-		return nil, fmt.Errorf("segment %s changed during the reading: a repair is running, try again", p.segment)
+		return nil, fmt.Errorf("segment %s changed while it was read: a repair is running, try again", p.segment)
 	}
 	return records, nil
 }
@@ -100,7 +102,7 @@ func (p *page) read(ctx context.Context, scan *segment.Scan) (records []Record, 
 // bitset is a list of bits.
 type bitset []byte
 
-// append sets bit n, which must follow the last one.
+// append adds bit n. The bitset must have n bits.
 func (b *bitset) append(n int, set bool) {
 	if n%8 == 0 {
 		*b = append(*b, 0)

@@ -15,7 +15,7 @@ type Fold struct {
 	snapshots []segment.Snapshot
 
 	lastMS uint64 // wall clock of the last intact event
-	closed int    // the damage in report.Damage before this index has its BeforeMS
+	closed int    // the findings in report.Damage before this index are complete
 }
 
 // NewFold returns an empty fold for the log with this directory. If the last frame of a snapshot is
@@ -49,7 +49,8 @@ func (f *Fold) Add(r Record) {
 	}
 }
 
-// closeDamage sets the wall clock of the next intact event in the damage before it.
+// closeDamage sets BeforeMS of the damage in segments that has none yet. The wall clock is that of
+// the next intact event.
 func (f *Fold) closeDamage(wallMS uint64) {
 	for ; f.closed < len(f.report.Damage); f.closed++ {
 		if d := &f.report.Damage[f.closed]; d.InSegment() {
@@ -69,9 +70,9 @@ func (f *Fold) Count(firstSeq uint64, last segment.FrameID, frames uint64) {
 	f.last = last
 }
 
-// adoptSnapshot replaces the rows with those of a snapshot that ends with the frame just added. Open
-// has the same rows if it starts from this snapshot. If nothing was lost, the view must already have
-// these rows. If they differ, adoptSnapshot reports damage.
+// adoptSnapshot replaces the rows with those of a snapshot that ends with the frame just added.
+// Open has the same rows if it starts from this snapshot. If nothing was lost, the view must
+// already have these rows. If they differ, adoptSnapshot reports damage.
 //
 // A snapshot of version 1 is used only after a loss. Open never starts from it, because its writer
 // may have kept rows that an abort had ended.
@@ -97,8 +98,8 @@ func (f *Fold) adoptSnapshot(s segment.Snapshot) {
 	f.report.SnapshotSeq = s.Last.Seq
 }
 
-// SetView sets the view if the caller folded the frames itself. The argument snapshotSeq is the last
-// event of the snapshot from which the caller started, or 0 if it used none.
+// SetView sets the view if the caller folded the frames itself. The argument snapshotSeq is the
+// last event of the snapshot from which the caller started, or 0 if it used none.
 func (f *Fold) SetView(v *projection.View, unknownKinds, snapshotSeq uint64) {
 	f.View, f.report.UnknownKinds, f.report.SnapshotSeq = v, unknownKinds, snapshotSeq
 }

@@ -20,12 +20,12 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// lineReader reads a JSON object into a struct with json tags. Package json accepts keys in other
-// cases, and numbers in other forms, and its errors do not name the value. A lineReader accepts only
-// the keys of the struct. It requires each key without "omitempty". A number must be whole and in
-// range. It may also be given as a string. No number becomes a float64, so none is rounded.
+// lineReader reads a JSON object into a struct with json tags. Package json accepts keys in upper
+// case and numbers in other forms, and its errors do not contain the value. A lineReader accepts
+// only the keys of the struct. It requires each key without "omitempty". A number must be whole and
+// in range. It may also be given as a string. No number becomes a float64, so none is rounded.
 type lineReader struct {
-	missing, unknown []string // quoted keys, in the order of the struct and of the alphabet
+	missing, unknown []string // quoted keys; missing: in the order of the struct, unknown: sorted
 	rounded          string   // the first key with a number that looks rounded, and the number
 }
 
@@ -161,8 +161,8 @@ func (l *lineReader) list(key string, raw json.RawMessage, into reflect.Value) e
 	return nil
 }
 
-// number reads a whole number, or a string with one. It has the form in which strconv formats it, so
-// that "007", "+7" and "1e3" are errors.
+// number reads a whole number, or a string with one. It must have the form that strconv writes.
+// "007", "+7" and "1e3" are errors.
 func (l *lineReader) number(key string, raw json.RawMessage, into reflect.Value) error {
 	text, form := string(raw), ""
 	isString := raw[0] == '"'
@@ -296,8 +296,8 @@ func fieldsOf(t reflect.Type) []structField {
 	return fields
 }
 
-// checkSyntax returns an error if a line is not one JSON value in UTF-8, if it is nested too deeply,
-// or if a key in it is used twice or has an invalid name.
+// checkSyntax returns an error if a line is not one JSON value in UTF-8, if it is nested too
+// deeply, or if a key in it is used twice or has an invalid name.
 func checkSyntax(line []byte) error {
 	if at := invalidUTF8At(line); at >= 0 {
 		return fmt.Errorf("byte %d (0x%02x) is not valid UTF-8: convert the input to UTF-8", at+1, line[at])
@@ -328,9 +328,9 @@ func invalidUTF8At(line []byte) int {
 	}
 }
 
-// checkKeys reads one JSON value. It returns an error if a key occurs twice, or has a character other
-// than a-z, 0-9 and "_". Package json would accept "Attempt" as "attempt", and would use the later
-// of two equal keys. Values may be nested up to depth.
+// checkKeys reads one JSON value. It returns an error if a key occurs twice, or has a character
+// other than a-z, 0-9 and "_". Package json would accept "Attempt" as "attempt", and would use the
+// later of two equal keys. Values may be nested up to depth.
 func checkKeys(d *json.Decoder, depth int) error {
 	token, err := d.Token()
 	switch {
@@ -339,7 +339,7 @@ func checkKeys(d *json.Decoder, depth int) error {
 	case err != nil:
 		return err
 	case depth == 0:
-		return fmt.Errorf("nested more than %d levels deep: an event is not", maxDepth)
+		return fmt.Errorf("nested more than %d levels deep, so the line is not an event", maxDepth)
 	}
 	switch token {
 	case json.Delim('{'):

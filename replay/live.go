@@ -12,8 +12,8 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// ErrReplaced is returned by LiveReader.New if the log is another one, or if it no longer has the last
-// event that was read.
+// ErrReplaced is returned by LiveReader.New if the directory now has another log, or if the log no
+// longer has the last event that was read.
 var ErrReplaced = errors.New("the log was replaced, was restored from a backup, or lost its last events in a power cut")
 
 // LiveReader reads the records that a writer appends to a log. It is not safe for concurrent use.
@@ -32,9 +32,9 @@ func (r *Reader) Live(last Record, next uint64) *LiveReader {
 }
 
 // New yields the records that were appended since the last call. It reads the log only if bytes
-// follow the last event. It does not yield a torn tail, because that may be a write in progress. If
-// the log was replaced, ErrReplaced is yielded last. The records of the same call may then be those of
-// another history.
+// follow the last event or a later segment exists. It does not yield a torn tail, because that may
+// be a write in progress. It does not yield damage that lost no event. If the log was replaced,
+// ErrReplaced is yielded last. The records of the same call may then be those of another history.
 func (l *LiveReader) New(ctx context.Context) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		followed, err := l.check()

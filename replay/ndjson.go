@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
@@ -103,11 +102,11 @@ func (r Record) MarshalJSON() ([]byte, error) {
 	return json.Marshal(damageLine{KindDamage, *r.Damage})
 }
 
-// UnmarshalJSON reads a line as MarshalJSON returns it. Every key except seq and crc32c is
-// required. No other key is allowed, except doubt and facts of a row, so that a misspelled key is
-// not read as zero. A number may also be given as a string. An error names the key, its value and
-// the expected form. If the line has a crc32c that is not that of its event, the error wraps
-// checkpoint.ErrCRCMismatch.
+// UnmarshalJSON reads a line as MarshalJSON returns it. Every key is required, except the keys that
+// MarshalJSON omits if they are zero, and crc32c, doubt and facts. An unknown key is an error,
+// because a misspelled key would be read as zero. A number may also be given as a string. An error
+// names the key, its value and the expected form. If the line has a crc32c that is not that of its
+// event, the error wraps checkpoint.ErrCRCMismatch.
 func (r *Record) UnmarshalJSON(line []byte) error {
 	if err := checkSyntax(line); err != nil {
 		return err
@@ -172,8 +171,8 @@ func (r *Record) readAbort(l *lineReader, line []byte) error {
 	if err := l.read(line, &v); err != nil {
 		return err
 	}
-	if hasHalfPair(line) { // package json would replace it by U+FFFD
-		return errors.New(`"reason": half of a surrogate pair is no character: give both halves, or the character itself in UTF-8`)
+	if half := halfPair(line); half != "" { // package json would replace it with U+FFFD
+		return fmt.Errorf(`"reason": %s is half of a surrogate pair and not a character: give both halves, or the character itself in UTF-8`, half)
 	}
 	var comps []checkpoint.Compensation
 	for _, c := range *v.Compensations {
@@ -186,10 +185,15 @@ func (r *Record) readAbort(l *lineReader, line []byte) error {
 
 var surrogates = regexp.MustCompile(`(?i)\\\\|\\u(d[89ab]..\\ud[c-f]..|d[89a-f]..)`)
 
-// hasHalfPair reports whether a line of JSON has an escape that is half of a surrogate pair
-// (RFC 8259, 7) without the other half.
-func hasHalfPair(line []byte) bool {
-	return slices.ContainsFunc(surrogates.FindAll(line, -1), func(b []byte) bool { return len(b) == len(`\uXXXX`) })
+// halfPair returns the first escape in a line of JSON that is half of a surrogate pair (RFC 8259,
+// 7) without the other half, or "".
+func halfPair(line []byte) string {
+	for _, found := range surrogates.FindAll(line, -1) {
+		if len(found) == len(`\uXXXX`) {
+			return string(found)
+		}
+	}
+	return ""
 }
 
 func (r *Record) readCheckpoint(l *lineReader, line []byte) error {

@@ -376,8 +376,8 @@ func TestNDJSON_DeepNesting(t *testing.T) {
 	}
 }
 
-// If a line has a checksum, it must be that of its event. For an abort and a removal it covers the CBOR
-// of keys 1 to 3 and 8 to 10.
+// If a line has a checksum, it must be that of its event. For an abort and a removal it covers the
+// CBOR of keys 1 to 3, 8 and 9.
 func TestNDJSON_Checksum(t *testing.T) {
 	for kind, whole := range lines() {
 		var with object

@@ -6,10 +6,10 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// Newest returns the last n records of the log without reading the whole log, and the number of
-// segments that it did not read. It checks only the name, the first header and the last header of
-// each of these segments. ok is false if it found damage other than a torn tail, or if the records
-// are in all segments. The caller must then read the whole log with Records.
+// Newest returns the last n records of the log, and the number of segments that it did not have to
+// read. It checks only the name, the first header and the last header of each of these segments. ok
+// is false if Newest found damage other than a torn tail, or if it could not skip any segment. The
+// caller must then read the whole log with Records.
 func (r *Reader) Newest(ctx context.Context, n int) (records []Record, unread int, ok bool, err error) {
 	lastSeq, ok, err := r.lastSeq()
 	if err != nil || !ok {
@@ -38,10 +38,11 @@ func (r *Reader) Newest(ctx context.Context, n int) (records []Record, unread in
 	return records[max(0, len(records)-n):], scan.Unread(), true, nil
 }
 
-// extraRecords is the number of older records that Newest may hold in addition.
+// extraRecords limits the memory of Newest: it holds at most 2n+extraRecords records.
 const extraRecords = 1024
 
-// lastSeq returns the number of the log's last event. ok is false if the last segment is damaged.
+// lastSeq returns the number of the log's last event. ok is false if the last segment is damaged or
+// has no event.
 func (r *Reader) lastSeq() (seq uint64, ok bool, err error) {
 	for item, err := range segment.NewScan(r.fsys, r.dir, segment.ScanOptions{Scope: segment.ScanTail}).Items() {
 		switch {

@@ -170,7 +170,7 @@ func TestBackward_ASegmentThatChanges(t *testing.T) {
 	}) {
 		got = err
 	}
-	require.ErrorContains(t, got, "changed during the reading")
+	require.ErrorContains(t, got, "changed while it was read")
 }
 
 // D10: a live reader yields exactly the records that a full scan has after its last event. This holds

@@ -88,7 +88,7 @@ func (r Report) CountFindings(s segment.Severity) (n int) {
 // not count.
 func (r Report) Damaged() bool { return r.CountFindings(segment.Harmless) < len(r.Damage) }
 
-// Clean reports whether there is no finding at all, also no harmless one, and no torn tail. The
+// Clean reports whether there is no finding at all, not even a harmless one, and no torn tail. The
 // report of an Open that started from a snapshot covers the part before the snapshot only if the
 // first segment is missing (see SnapshotSeq).
 func (r Report) Clean() bool { return len(r.Damage) == 0 && r.TornTail == nil }
