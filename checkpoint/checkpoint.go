@@ -11,8 +11,8 @@ type Checkpoint struct {
 	TimestampMS uint64 // wall clock at proposal, Unix milliseconds; orders nothing
 }
 
-// MaxTimestampMS is the last millisecond of the year 9999. A later timestamp is a mistake of the
-// caller, usually nanoseconds or microseconds passed as milliseconds.
+// MaxTimestampMS is the last millisecond of the year 9999. A later timestamp is usually a mistake:
+// nanoseconds or microseconds passed as milliseconds.
 const MaxTimestampMS = 253_402_300_799_999
 
 // New returns a checkpoint with its CRC32C computed, or ErrNilMigrationID,

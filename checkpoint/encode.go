@@ -168,10 +168,10 @@ func appendPayload(b []byte, p Payload) ([]byte, error) {
 	return b, err
 }
 
-// EventCRC32C returns the CRC32C of an event's content, as in the key crc32c of a line of NDJSON. For
-// an upserted event it is the CRC32C of the payload. For all other events it is the CRC32C of the
-// deterministic CBOR of keys 1 to 3 and 8 to 10, which leaves out the keys that the store adds.
-// EventCRC32C returns the same errors as EncodeEvent, except for a checkpoint with another CRC32C.
+// EventCRC32C returns the CRC32C of an event's content, as in the key crc32c of a line of NDJSON.
+// For an upserted event it is the CRC32C of the payload. For an abort or a removal it is the CRC32C
+// of the event's deterministic CBOR (keys 1 to 3, 8 and 9). EventCRC32C returns the errors of
+// EncodeEvent, but it does not compare the CRC32C of a checkpoint.
 func EventCRC32C(e Event) (uint32, error) {
 	if u, ok := e.(Upserted); ok {
 		return PayloadCRC32C(u.Checkpoint.Payload)
