@@ -10,7 +10,7 @@ type Write interface{ call() *Call }
 type Call struct {
 	done     chan signal // has a buffer for one signal, so that sending it never blocks
 	chain    bool        // the write is the first of a chain, see Queue.Do
-	queuedAt time.Time   // set only if the write may become the first pending one, see Queue.join
+	queuedAt time.Time   // set only if the write may become the first pending one, see Queue.join; otherwise it may be left from an earlier use
 }
 
 func (c *Call) call() *Call { return c }

@@ -40,7 +40,7 @@ type Queue[W Write] struct {
 // runningBatch is the batch that is being committed. It is zero if there is none.
 type runningBatch struct {
 	started time.Time
-	oldest  time.Time     // its oldest write was queued then
+	oldest  time.Time     // time at which its oldest write was queued
 	ended   chan struct{} // closed when the batch ends; nil if nobody asked for it
 }
 
@@ -59,9 +59,9 @@ func New[W Write](commit func(batch []W) (afterWake func())) *Queue[W] {
 // Do queues a write, and returns after a batch with the write was committed. It returns ErrClosed
 // if the queue is closed. The caller must not access the write in the meantime.
 //
-// chain must be true if w is the first of a chain: a list of writes of one caller that are queued as
-// one. The queue counts a chain as one write. A batch has at most one chain, because a chain delays
-// all other writes of its batch.
+// chain must be true if w is the first of a chain: a list of writes of one caller that are queued
+// as one. The queue counts a chain as one write. A batch has at most one chain, because a chain
+// delays all other writes of its batch.
 func (q *Queue[W]) Do(w W, chain bool) error {
 	own := w.call()
 	own.prepare(chain)
@@ -82,9 +82,9 @@ func (q *Queue[W]) Do(w W, chain bool) error {
 // writes, lead wakes the leader of the next batch before the followers.
 //
 // Otherwise lead starts the linger goroutine just before it wakes the last follower. The Go
-// scheduler usually runs the last woken goroutine at once, and the others afterwards in the order
-// in which they became ready. linger became ready second to last, so it runs after all followers.
-// By then they have usually queued their next writes. If the last write of the batch is the
+// scheduler usually runs the last woken goroutine at once, which is that follower. The other
+// followers and then linger run in the order in which they became ready. When linger runs, the
+// followers have therefore usually queued their next writes. If the last write of the batch is the
 // leader's own, linger may run before the followers, but it yields to them before it counts the
 // writes.
 func (q *Queue[W]) lead(batch []W, own *Call) {
@@ -237,7 +237,7 @@ func (q *Queue[W]) Pending() int {
 }
 
 // Running returns the start of the batch that is being committed, and a channel that is closed when
-// the batch ends. If no batch is being committed, started is zero.
+// the batch ends. If no batch is being committed, started is zero and ended is nil.
 func (q *Queue[W]) Running() (started time.Time, ended <-chan struct{}) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
