@@ -17,9 +17,9 @@ type liveEvents struct {
 	view       *projection.View // the snapshot's view, before the collected events
 	migrations map[checkpoint.MigrationID]*incarnation
 	unused     []*incarnation // for reuse, to save allocations
-	// incarnationOf has the incarnation of each event of the current segment. Most events are linked
-	// to an event of the same segment, so their incarnation is found here, without a lookup in
-	// migrations.
+	// incarnationOf has the incarnation of each event of the current segment. Most events are
+	// linked to an event of the same segment, so their incarnation is found here, without a lookup
+	// in migrations.
 	incarnationOf []*incarnation
 	unknownKinds  uint64
 }

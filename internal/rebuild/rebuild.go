@@ -21,9 +21,9 @@ type Source struct {
 }
 
 // errNeedsFullScan is returned by foldFrom if the log or the snapshot is not intact, or if an event
-// is not linked to its migration's previous event. Fold then tries the next older snapshot. After the
-// oldest one, it tries the log without a snapshot. If that also fails, only FoldAll can interpret
-// the log.
+// is not linked to its migration's previous event. Fold then tries the next older snapshot. After
+// the oldest one, it tries the log without a snapshot. If that also fails, only FoldAll can
+// interpret the log.
 var errNeedsFullScan = errors.New("the log must be read frame by frame")
 
 // FoldAll decodes every frame. If events were lost before a snapshot's last event, the fold

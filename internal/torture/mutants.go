@@ -74,7 +74,7 @@ var mutants = []mutant{
 		Marked{"unknowable-noted", truncateList(0)}, "./", "TestD5_AcknowledgementOfALostTailIsUnknown"},
 	{"the manifest lists a loss before the watermark passes it",
 		Marked{"manifest-before-watermark", swapCalls}, "", "TestD7_"},
-	{"evidence of durable frames is kept before it is moved away",
+	{"the watermark is raised before the evidence of durable frames is moved away",
 		Marked{"evidence-kept", call(0, "nil")}, "", "TestD7_"},
 	{"a damaged last segment is not appended to",
 		Marked{"dirty-tail", condition(false)}, "./", "TestD2_OpenWithEveryBitFlipped/wal/0"},

@@ -45,14 +45,14 @@ const (
 var failsIfFull = []callKind{callCreate, callWrite, callRename, callLink, callMkdir}
 
 // FailAt makes the n-th call since the start of the watch fail with errno, counted from 1. If
-// sticky is set, all later calls fail too, until Heal. ENOSPC applies only to calls that need space.
-// If the call is a write, about half of it is still written.
+// sticky is set, all later calls fail too, until Heal. ENOSPC applies only to calls that need
+// space. If the call is a write, about half of it is still written.
 func (d *Disk) FailAt(n int, errno syscall.Errno, sticky bool) {
 	d.arm(n, errno, sticky)
 }
 
-// ErrKilled is returned by every call of a program after KillAt has killed it. A real killed program
-// would not run any more, so tests ignore the results of that program.
+// ErrKilled is returned by every call of a program after KillAt has killed it. A real killed
+// program would not run any more, so tests ignore the results of that program.
 var ErrKilled = errors.New("the program was killed")
 
 // KillAt simulates that the program is killed at the n-th call. If that call is a write, about half
