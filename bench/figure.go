@@ -36,7 +36,7 @@ type about struct {
 // figure has the values of one measurement in all rounds.
 type figure struct {
 	Workload string            `json:"workload"`
-	Peer     string            `json:"peer"`          // a preparation of its files follows in parentheses
+	Peer     string            `json:"peer"`          // how its files were prepared is in parentheses
 	X        int               `json:"x"`             // writers, events or rows, depending on the workload
 	Why      string            `json:"why,omitempty"` // the reason if there are no values
 	Values   map[string]spread `json:"values,omitempty"`

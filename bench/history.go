@@ -34,7 +34,7 @@ func (h *history) name() string {
 }
 
 // seed returns the seed of the history's events. All peers get the same events, even if a run
-// measures other peers or another order.
+// measures other peers, or in another order.
 func (h *history) seed(runSeed uint64) uint64 {
 	hash := fnv.New64a()
 	fmt.Fprintln(hash, runSeed, h.events, h.rows, h.unended)
