@@ -103,8 +103,8 @@ func (w *write) release() {
 	writePool.Put(w)
 }
 
-// commit queues a chain of writes and returns after their batch was committed. Each write then has a
-// receipt or an error, unless an earlier write of the chain was refused.
+// commit queues a chain of writes and returns after their batch was committed. Each write then has
+// a receipt or an error, unless an earlier write of the chain was refused.
 func (s *Store) commit(w *write) {
 	if s.queue.Do(w, w.next != nil) != nil {
 		w.err = ErrClosed
@@ -112,9 +112,9 @@ func (s *Store) commit(w *write) {
 }
 
 // commitBatch checks the writes of a batch, appends their events, and gives each write its receipt
-// or error. The queue calls it on one goroutine at a time, so that s.log, s.next and s.entries need
-// no lock. If this is the store's first failure, it returns a function that logs it. Otherwise it
-// returns nil.
+// or error. The queue calls it on one goroutine at a time, so s.log, s.next and s.entries need no
+// lock. If this batch is the first to fail, commitBatch returns a function that logs the failure.
+// Otherwise it returns nil.
 func (s *Store) commitBatch(batch []*write) (after func()) {
 	s.watchCommit()
 	entries := s.checkBatch(batch)

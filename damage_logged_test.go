@@ -16,8 +16,8 @@ import (
 	"migrationlog/replay"
 )
 
-// Open and Scrub log at most ten findings of each severity, and then how many more there are and how
-// to list them. They log harmless findings as information.
+// Open and Scrub log at most ten findings of each severity, and then how many more there are and
+// how to list them. They log harmless findings as information.
 func TestOpen_LogsFindingsOfEachSeverityUpToTen(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	s := open(t, dir, nil)
@@ -44,9 +44,9 @@ func TestOpen_LogsFindingsOfEachSeverityUpToTen(t *testing.T) {
 	}
 	check := func() {
 		require.Equal(t, 11, lines("WARN", "migrationlog is damaged"), "ten that lose events, and the only one that endangers events")
-		require.Contains(t, out.String(), `"migrationlog has more damage: run 'replay-tool verify' or see the report" dir=`+dir+` severity="loses events" more=5`)
+		require.Contains(t, out.String(), `"migrationlog has more damage: run 'replay-tool verify', or see Store.Report or the result of Scrub" dir=`+dir+` severity="loses events" more=5`)
 		require.Equal(t, 10, lines("INFO", "migrationlog has a harmless finding"))
-		require.Contains(t, out.String(), `"migrationlog has more harmless findings: run 'replay-tool verify' or see the report" dir=`+dir+` more=2`)
+		require.Contains(t, out.String(), `"migrationlog has more harmless findings: run 'replay-tool verify', or see Store.Report or the result of Scrub" dir=`+dir+` more=2`)
 	}
 	s = open(t, dir, &migrationlog.Options{Logger: slog.New(slog.NewTextHandler(&out, nil))})
 	check()

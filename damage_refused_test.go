@@ -50,11 +50,11 @@ func TestRefuseDamage_BySeverity(t *testing.T) {
 	_, err := migrationlog.Open(dir, refuse)
 	require.ErrorIs(t, err, migrationlog.ErrDamaged)
 	require.ErrorContains(t, err, "events lost: 0")
-	require.ErrorContains(t, err, "Findings that lose events: 0, that endanger events: 1, harmless: 5. First of the worst: "+firstSegment+" at byte 0, 1 bytes: damaged length prefix")
+	require.ErrorContains(t, err, "Findings that lose events: 0, that endanger events: 1, harmless: 5. The first finding of the worst severity: "+firstSegment+" at byte 0, 1 bytes: damaged length prefix")
 	flip(t, segmentPath(dir, firstSegment), ends[2]-1)
 	_, err = migrationlog.Open(dir, refuse)
 	require.ErrorContains(t, err, "events lost: 1")
-	require.ErrorContains(t, err, "Findings that lose events: 1, that endanger events: 1, harmless: 5. First of the worst: "+firstSegment+" at byte")
+	require.ErrorContains(t, err, "Findings that lose events: 1, that endanger events: 1, harmless: 5. The first finding of the worst severity: "+firstSegment+" at byte")
 	require.ErrorContains(t, err, "lost seq 3")
 }
 
@@ -113,7 +113,7 @@ func TestD4_ManifestOfAnotherLog(t *testing.T) {
 			before := hashes(t, dir)
 			_, err := migrationlog.Open(dir, nil)
 			require.ErrorIs(t, err, migrationlog.ErrManifestLost)
-			require.ErrorContains(t, err, "the frames belong to another log than the manifest")
+			require.ErrorContains(t, err, "the frames do not belong to the log of the manifest")
 			_, err = replay.Open(dir)
 			require.ErrorIs(t, err, migrationlog.ErrManifestLost)
 			require.Equal(t, before, hashes(t, dir))
@@ -121,7 +121,8 @@ func TestD4_ManifestOfAnotherLog(t *testing.T) {
 	}
 }
 
-// D4: a log opens if the frames belong to it, or if damage may be the reason that they do not seem to.
+// D4: a log opens if the frames belong to it, or if damage may be the reason that they do not seem
+// to.
 func TestD4_FramesOfThisLog(t *testing.T) {
 	dir, _, _ := smallLog(t)
 	other, _, _ := smallLog(t)

@@ -4,6 +4,6 @@
 // files are in package eventlog, and the state is in package projection.
 //
 // A coordinator embeds a [Store]. To read the history of a store, while it is in use or later, use
-// package replay. The page docs/EMBEDDING.md of the repository describes the starts, the guards, and
-// the decisions of a coordinator.
+// package replay. The page docs/EMBEDDING.md of the repository describes the starts, the guards,
+// and the decisions of a coordinator.
 package migrationlog

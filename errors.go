@@ -12,13 +12,13 @@ import (
 
 // Errors that Open and a Store's methods return, wrapped. Find them with errors.Is.
 var (
-	// ErrClosed is returned for a write on a closed store, and by Health.
+	// ErrClosed is returned for a write on a closed store, and by Health and Scrub.
 	ErrClosed = errors.New("store is closed")
 	// ErrLocked is returned by Open, as an *eventlog.LockedError with the holder's PID and host, if
 	// another Store has the directory open.
 	ErrLocked = eventlog.ErrLocked
-	// ErrFailed is returned if an append or a sync failed, and for every later write. The outcome of
-	// the failed write is unknown. To find out, close the store and open it again.
+	// ErrFailed is returned if an append or a sync failed, and for every later write. The outcome
+	// of the failed write is unknown. To find out, close the store and open it again.
 	ErrFailed = eventlog.ErrFailed
 	// ErrDamaged is returned by Open, as a *DamagedError, if RefuseDamage was set and the log has
 	// damage that loses or endangers events. Open left the log as it was.
@@ -26,13 +26,14 @@ var (
 	// ErrNeedsRepair is returned by Open if it cannot continue without risking that a sequence
 	// number is used twice: all segments are missing, the number in the last segment's name is
 	// higher than the log's next number, or a segment's name belongs to a non-regular file. The
-	// message says how to repair it. No option makes Open continue. Open and writes also return it
-	// if no sequence number is left. Nothing was appended then, and reads continue: begin a new log
-	// in another directory.
+	// message has the steps of the repair. No option makes Open continue. Open and writes also
+	// return ErrNeedsRepair if no sequence number is left. Such a write appends nothing, and reads
+	// continue: begin a new log in another directory.
 	ErrNeedsRepair = eventlog.ErrNeedsRepair
-	// ErrManifestLost is returned by Open if neither copy of the manifest can be read, or if a copy
-	// belongs to another log. Without the log's UUID no frame can be verified. Restore MANIFEST from
-	// a backup of this log, or copy the events into a new directory with `replay-tool salvage`.
+	// ErrManifestLost is returned by Open if no manifest can be used: both copies are missing or
+	// damaged, the two copies belong to different logs, or the manifest does not belong to the log
+	// of the frames. Without the log's UUID no frame can be verified. Restore MANIFEST from a
+	// backup of this log, or copy the log into a new directory with `replay-tool salvage`.
 	ErrManifestLost = segment.ErrManifestLost
 	// ErrNewerFormat is returned by Open if a newer version wrote the log's manifest or one of its
 	// frames. Use that version.
@@ -64,7 +65,7 @@ func (e *DamagedError) Error() string {
 			worst = d
 		}
 	}
-	return fmt.Sprintf("%v: events lost: %d. The log was not changed. Findings that lose events: %d, that endanger events: %d, harmless: %d. First of the worst: %s. To open the log with all intact events, use SkipDamage",
+	return fmt.Sprintf("%v: events lost: %d. Findings that lose events: %d, that endanger events: %d, harmless: %d. The first finding of the worst severity: %s. The log was not changed. To open the log with all intact events, use SkipDamage",
 		ErrDamaged, r.LostCount(), r.CountFindings(segment.LosesEvents), r.CountFindings(segment.EndangersEvents), r.CountFindings(segment.Harmless), worst)
 }
 

@@ -16,22 +16,22 @@ const (
 	// SkipDamage opens the log with all intact events. Store.Report lists the damage.
 	SkipDamage DamagePolicy = iota
 	// RefuseDamage makes Open return a *DamagedError and leave the log unchanged if a finding loses
-	// or endangers events. A torn tail does neither, because a killed process leaves one, of a write
-	// that was not acknowledged. Foreign files, a damaged snapshot, and damage of one of two copies
-	// of MANIFEST or WATERMARK are harmless too.
+	// or endangers events. A torn tail is harmless: it is the rest of a write that was interrupted
+	// and not acknowledged. A stray file that tidwall/wal ignores, a damaged snapshot, and one
+	// damaged copy of MANIFEST or WATERMARK are harmless too.
 	RefuseDamage
 )
 
 // Options configures Open. A nil *Options or the zero value selects the defaults.
 type Options struct {
-	MustExist   bool             // do not create a log (the directory may be mistyped); return fs.ErrNotExist; set it after the first start
+	MustExist   bool             // do not create a log (the directory may be mistyped); return fs.ErrNotExist; set it at every start except the first
 	OnDamage    DamagePolicy     // SkipDamage (default) or RefuseDamage
 	VerifyAll   bool             // verify the whole log in Open instead of starting from the newest snapshot; implied by RefuseDamage
 	LockTimeout time.Duration    // wait this long for another writer to close the log; 0: fail at once with ErrLocked
 	SegmentSize int              // bytes after which a new segment starts; 0: 4 MiB
 	NoSync      bool             // acknowledge writes before they are durable, for bulk loads and benchmarks; Close syncs
 	ScrubRate   int              // bytes per second that Scrub reads; 0: 32 MiB
-	SlowSync    time.Duration    // log a sync that takes longer, then again each time that its duration has doubled; 0: 1 s
+	SlowSync    time.Duration    // log a sync, an Open or a Close that takes longer, and again each time that its duration has doubled; 0: 1 s
 	StallAfter  time.Duration    // Store.Health returns an error while a write has waited longer; 0: never
 	Logger      *slog.Logger     // nil: discard
 	Now         func() time.Time // clock of the timestamps; nil: time.Now; the writing goroutines call it, also concurrently
@@ -39,13 +39,26 @@ type Options struct {
 
 // check returns ErrInvalid if an option has a value without a meaning.
 func (o *Options) check() error {
-	switch {
-	case o == nil:
+	if o == nil {
 		return nil
-	case o.OnDamage > RefuseDamage:
+	}
+	if o.OnDamage > RefuseDamage {
 		return fmt.Errorf("%w: Options.OnDamage is %d: use SkipDamage or RefuseDamage", ErrInvalid, o.OnDamage)
-	case o.SegmentSize < 0, o.ScrubRate < 0, o.LockTimeout < 0, o.SlowSync < 0, o.StallAfter < 0:
-		return fmt.Errorf("%w: Options.SegmentSize, ScrubRate, LockTimeout, SlowSync and StallAfter must not be negative: use 0 for the default", ErrInvalid)
+	}
+	for _, option := range []struct {
+		name     string
+		value    any
+		negative bool
+	}{
+		{"SegmentSize", o.SegmentSize, o.SegmentSize < 0},
+		{"ScrubRate", o.ScrubRate, o.ScrubRate < 0},
+		{"LockTimeout", o.LockTimeout, o.LockTimeout < 0},
+		{"SlowSync", o.SlowSync, o.SlowSync < 0},
+		{"StallAfter", o.StallAfter, o.StallAfter < 0},
+	} {
+		if option.negative {
+			return fmt.Errorf("%w: Options.%s is %v, which is negative: use 0 for the default", ErrInvalid, option.name, option.value)
+		}
 	}
 	return nil
 }
@@ -73,9 +86,9 @@ func (o *Options) withDefaults() Options {
 	return opts
 }
 
-// WriteOption changes one write. A nil WriteOption changes nothing. If an option does not apply to a
-// call, the call returns ErrInvalid and appends nothing. The exception is Strict in WriteAll, which
-// applies to the upserts only.
+// WriteOption changes one write. A nil WriteOption changes nothing. If an option does not apply to
+// a call, the call returns ErrInvalid and appends nothing. The exception is Strict in WriteAll,
+// which applies to the upserts only.
 type WriteOption func(*writeOptions)
 
 type writeOptions struct {
@@ -100,40 +113,41 @@ func IfSeq(seq uint64) WriteOption {
 }
 
 // IfVShardFree makes an upsert fail with ErrMigrationInProgress if another migration of the same
-// vShard is in flight. It is in flight if it has a row before Complete. Only one of two coordinators
-// can therefore start to move a vShard. A retry that finds its own row is still reported as a
-// Duplicate. The check cannot see migrations whose events were lost. While Report.UnnamedInDoubt is
-// true, also ask the cluster if the vShard is being moved. Abort and Remove return ErrInvalid for
-// this option.
+// vShard is in flight. It is in flight if its row has a phase before Complete. Only one of two
+// coordinators can therefore start to move a vShard. A retry that finds its own row is still
+// reported as a Duplicate. The check cannot see migrations whose events were lost. While
+// Report.UnnamedInDoubt is true, also ask the cluster if the vShard is being moved. Abort and
+// Remove return ErrInvalid for this option.
 func IfVShardFree() WriteOption {
 	return func(o *writeOptions) { o.ifFree = true }
 }
 
 // Strict makes an upsert fail with ErrConflict if the latest row has the same phase and attempt but
-// another payload. Without Strict such an upsert returns a Duplicate that Differs, and the row keeps
-// its payload. Abort and Remove return ErrInvalid for this option. WriteAll applies it to the upserts
-// among its events.
+// another payload. Without Strict such an upsert returns a Duplicate that Differs, and the row
+// keeps its payload. Abort and Remove return ErrInvalid for this option. WriteAll applies it to the
+// upserts among its events.
 func Strict() WriteOption {
 	return func(o *writeOptions) { o.strict = true }
 }
 
 // Confirm appends an event even if the write changes nothing: an upsert equal to the latest row, or
-// an abort or removal of a migration without a row. Use it to clear InDoubt after you have checked
-// the cluster. If an upsert has the phase and attempt of the latest row but another payload, it
-// replaces the row. Add Strict to refuse that with ErrConflict.
+// an abort or removal of a migration without a row. The exception is a retry with IfSeq: if seq is
+// that of an older row, the write appends nothing. Use Confirm to clear InDoubt after you have
+// checked the cluster. If an upsert has the phase and attempt of the latest row but another
+// payload, it replaces the row. Add Strict to refuse that with ErrConflict.
 //
-// Confirm does not restore lost facts, because only AddLearner names the nodes and the group. If the
-// facts are uncertain or unknown, write the AddLearner first, and then the true row with the Seq of
-// the first receipt as IfSeq. If the process ends between the two, the row is at AddLearner, so carry
-// on from the cluster's state and not from the row. docs/EMBEDDING.md has a function that leaves a
-// mark in the row meanwhile.
+// Confirm does not restore lost facts, because only AddLearner names the nodes and the group. If
+// the facts are uncertain or unknown, write the AddLearner first, and then the true row with the
+// Seq of the first receipt as IfSeq. If the process ends between the two, the row is at AddLearner,
+// so continue from the state of the cluster and not from the row. docs/EMBEDDING.md has a function
+// that marks the row until both are written.
 func Confirm() WriteOption {
 	return func(o *writeOptions) { o.confirm = true }
 }
 
 // WithTimestamp sets the wall clock of an abort or a removal, in Unix milliseconds. The default is
-// Options.Now. A timestamp after the year 9999 is ErrInvalid. Upsert and WriteAll return ErrInvalid for this option, because their checkpoints and
-// events already have timestamps.
+// Options.Now. A timestamp after the year 9999 is ErrInvalid. Upsert and WriteAll return ErrInvalid
+// for this option, because their checkpoints and events already have timestamps.
 func WithTimestamp(timestampMS uint64) WriteOption {
 	return func(o *writeOptions) { o.timestampMS = &timestampMS }
 }

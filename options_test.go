@@ -158,10 +158,18 @@ func TestWriteAll_StrictAmongOthers(t *testing.T) {
 // Options without a meaning are refused before a file is created. A nil WriteOption changes
 // nothing.
 func TestOptions_WithoutMeaning(t *testing.T) {
-	for _, opts := range []*migrationlog.Options{{OnDamage: 9}, {SegmentSize: -1}, {ScrubRate: -1}, {LockTimeout: -1}, {SlowSync: -1}, {StallAfter: -1}} {
+	for message, opts := range map[string]*migrationlog.Options{
+		"Options.OnDamage is 9":       {OnDamage: 9},
+		"Options.SegmentSize is -1,":  {SegmentSize: -1},
+		"Options.ScrubRate is -1,":    {ScrubRate: -1},
+		"Options.LockTimeout is -1s,": {LockTimeout: -time.Second},
+		"Options.SlowSync is -1s,":    {SlowSync: -time.Second},
+		"Options.StallAfter is -1s,":  {StallAfter: -time.Second},
+	} {
 		dir := filepath.Join(memDir(t), "log")
 		_, err := migrationlog.Open(dir, opts)
 		require.ErrorIs(t, err, migrationlog.ErrInvalid)
+		require.ErrorContains(t, err, message)
 		require.NoDirExists(t, dir)
 	}
 	s := open(t, filepath.Join(memDir(t), "log"), nil)

@@ -17,11 +17,13 @@ import (
 //
 // Events reported as Lost are still in memory. To keep them across a restart, write them again:
 //
-//   - Upsert(row.Checkpoint, Confirm(), Strict(), IfSeq(row.Seq)) for each of Rows whose Seq is Lost
+//   - Upsert(row.Checkpoint, Confirm(), Strict(), IfSeq(row.Seq)) for each of Rows whose Seq is
+//     Lost
 //   - Abort or Remove, with Confirm, for each migration that is InDoubt and has no row
 //
-// This keeps the rows. If an AddLearner was lost, its facts are in memory only: write it again too, as
-// docs/EMBEDDING.md shows, or close the store cleanly, which writes a snapshot.
+// This keeps the rows. If an AddLearner was lost, its facts are in memory only. Write the
+// AddLearner again too, as docs/EMBEDDING.md shows, or close the store cleanly, which writes a
+// snapshot.
 //
 // Scrub returns ErrClosed, an I/O error, or ctx's error.
 func (s *Store) Scrub(ctx context.Context) (replay.Report, error) {

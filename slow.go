@@ -7,35 +7,37 @@ import (
 	"time"
 )
 
-// slowWatch decides when the running commit is checked for its duration. Options.SlowSync is the
+// slowWatch is the timer that checks how long the running commit takes. Options.SlowSync is the
 // limit.
 //
 // One timer checks all commits, because a timer for each commit would slow down every write. A
-// commit starts the timer if it is not running. The timer goes on while there are commits, and
-// stops when it finds none.
+// commit starts the timer only if the timer is not running. The timer stops when it finds no
+// running commit.
 type slowWatch struct {
 	timer   *time.Timer // calls Store.checkSlowCommit
 	running atomic.Bool // the timer was started
 }
 
+// init creates the timer, stopped.
 func (w *slowWatch) init(check func()) {
 	w.timer = time.AfterFunc(math.MaxInt64, check)
 	w.timer.Stop()
 }
 
-// watchCommit makes the store log the commit that has just begun if it takes too long. Only the
-// leader calls it.
+// watchCommit starts the timer at the start of a commit. Only the leader calls it.
 func (s *Store) watchCommit() {
 	if !s.slow.running.Load() && s.slow.running.CompareAndSwap(false, true) {
 		s.slow.timer.Reset(s.opts.SlowSync)
 	}
 }
 
-// checkSlowCommit logs the running commit if it has taken too long, and returns when it has ended.
-// Otherwise it sets the timer to the time at which the commit would be too slow. It runs in the
-// timer's goroutine.
+// checkSlowCommit runs in the timer's goroutine. If no commit is running, it returns. If the
+// running commit is too slow, it logs the commit until the commit ends. It then sets the timer
+// again.
 func (s *Store) checkSlowCommit() {
-	s.slow.running.Store(false) // before the queue is asked: a commit that starts after that starts the timer
+	// Reset the flag before reading the queue. A commit that starts later then starts the timer
+	// itself.
+	s.slow.running.Store(false)
 	since, ended := s.queue.Running()
 	if since.IsZero() || !s.slow.running.CompareAndSwap(false, true) {
 		return
@@ -48,7 +50,7 @@ func (s *Store) checkSlowCommit() {
 	s.slow.timer.Reset(left)
 }
 
-// watchClose begins Close's own I/O. It makes the store log this I/O if it takes too long. The
+// watchClose records the start of Close's own I/O, and logs the I/O if it takes too long. The
 // caller must call stop when the I/O has ended.
 func (s *Store) watchClose() (stop func()) {
 	s.slow.timer.Stop() // no commit follows
@@ -62,6 +64,7 @@ func (s *Store) watchClose() (stop func()) {
 	}
 }
 
+// setClosingIO sets the start of Close's own I/O. The zero time means that there is none.
 func (s *Store) setClosingIO(since time.Time) {
 	s.statsMu.Lock()
 	s.closingIO = since
@@ -78,8 +81,9 @@ func (o *Options) watchOpen(dir string) (stop func()) {
 	})
 }
 
-// logSlow logs an operation that has taken too long, and returns when it has ended. As for
-// logFailure, the caller must hold no lock, and nothing may wait for the caller.
+// logSlow logs an operation that has taken too long, and returns when it has ended. The log handler
+// may block and may call methods of the store, so the caller must hold no lock and must not be in
+// commitBatch.
 func (s *Store) logSlow(operation string, since time.Time, ended <-chan struct{}) {
 	whileSlow(since, ended, func(elapsed time.Duration) {
 		s.opts.Logger.Warn("migrationlog waits for the disk: an operation has not ended yet. Check the disk", "dir", s.dir, "operation", operation, "since", since, "elapsed", elapsed)
@@ -88,7 +92,7 @@ func (s *Store) logSlow(operation string, since time.Time, ended <-chan struct{}
 }
 
 // watchSlow calls log in a goroutine of its own if the caller has not called stop within limit. It
-// passes the present time, and a channel that stop closes.
+// passes the time of its own call as since, and a channel that stop closes as ended.
 func watchSlow(limit time.Duration, log func(since time.Time, ended <-chan struct{})) (stop func()) {
 	since, ended := time.Now(), make(chan struct{})
 	timer := time.AfterFunc(limit, func() { log(since, ended) })

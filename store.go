@@ -66,11 +66,11 @@ type Stats struct {
 	DurableThrough uint64 // all events up to this sequence number are durable
 	Appended       uint64 // writes that appended an event
 	Duplicates     uint64 // writes whose receipt is a Duplicate
-	Refused        uint64 // queued writes that ended with an error
+	Refused        uint64 // queued writes that were refused or failed
 	Batches        uint64 // batches that appended at least one event
 
-	OldestWriteSince time.Time // when the oldest write was queued that has not returned; zero: no write waits
-	SyncSince        time.Time // when the sync under way began; zero: no sync is under way
+	OldestWriteSince time.Time // time at which the oldest waiting write was queued; zero: no write waits
+	SyncSince        time.Time // time at which the current sync began; zero: none is in progress
 }
 
 // Open opens the log in dir for writing. It repairs the end of the log after a crash and builds the
@@ -84,7 +84,8 @@ type Stats struct {
 //   - ErrInvalid if dir is empty, or an option has an invalid value
 //   - fs.ErrNotExist if there is no log and MustExist is set
 //   - ErrLocked, as an *eventlog.LockedError, if another writer has the log open
-//   - ErrDamaged, as a *DamagedError, if a finding loses or endangers events and OnDamage is RefuseDamage
+//   - ErrDamaged, as a *DamagedError, if a finding loses or endangers events and OnDamage is
+//     RefuseDamage
 //   - ErrNeedsRepair if the log must be repaired by hand first
 //   - ErrManifestLost if neither copy of the manifest can be used
 //   - ErrNewerFormat if a newer version wrote the manifest or a frame that Open reads
@@ -137,11 +138,12 @@ func Open(dir string, opts *Options) (*Store, error) {
 	return s, nil
 }
 
-// maxLoggedDamage is the maximum number of findings of each severity that logDamage logs one by one.
+// maxLoggedDamage is the maximum number of findings of each severity that logDamage logs one by
+// one.
 const maxLoggedDamage = 10
 
-// logDamage logs the findings of a report, the harmless ones as information and the others as
-// warnings. A damaged device can have thousands of them.
+// logDamage logs the findings of a report, the harmless ones at level Info and the others at level
+// Warn. A damaged device can have thousands of them.
 func (s *Store) logDamage(r replay.Report) {
 	logged := map[segment.Severity]int{}
 	for _, d := range r.Damage {
@@ -159,9 +161,9 @@ func (s *Store) logDamage(r replay.Report) {
 		switch {
 		case more <= 0:
 		case severity == segment.Harmless:
-			s.opts.Logger.Info("migrationlog has more harmless findings: run 'replay-tool verify' or see the report", "dir", s.dir, "more", more)
+			s.opts.Logger.Info("migrationlog has more harmless findings: run 'replay-tool verify', or see Store.Report or the result of Scrub", "dir", s.dir, "more", more)
 		default:
-			s.opts.Logger.Warn("migrationlog has more damage: run 'replay-tool verify' or see the report", "dir", s.dir, "severity", severity.String(), "more", more)
+			s.opts.Logger.Warn("migrationlog has more damage: run 'replay-tool verify', or see Store.Report or the result of Scrub", "dir", s.dir, "severity", severity.String(), "more", more)
 		}
 	}
 }
@@ -188,9 +190,9 @@ func (s *Store) logReport() {
 // durable and visible. If the latest row already has the same phase and attempt, Upsert appends
 // nothing and returns a Duplicate (see Confirm).
 //
-// Upsert does not check the order of phases. It accepts an earlier phase or a lower attempt, because
-// a coordinator may start a migration again. After an abort or a removal, the same id starts a new incarnation. IfSeq,
-// IfVShardFree and Strict are guards.
+// Upsert does not check the order of phases. It accepts an earlier phase or a lower attempt,
+// because a coordinator may start a migration again. After an abort or a removal, the same id
+// starts a new incarnation. IfSeq, IfVShardFree and Strict are guards.
 //
 // Upsert returns ErrInvalid (with the cause, from package checkpoint), ErrTooLarge, ErrConflict,
 // ErrMigrationInProgress, ErrNeedsRepair if no sequence number is left, ErrClosed, or ErrFailed.
@@ -209,8 +211,8 @@ func (s *Store) Upsert(c checkpoint.Checkpoint, opts ...WriteOption) (Receipt, e
 // still finds the row and carries them out again, so each of them must be safe to repeat. Do not
 // abort a migration at or after Cutover.
 //
-// If the migration has no row, Abort appends nothing and the receipt's Seq is 0. To append the abort
-// anyway, use Confirm. Abort returns the same errors as Upsert.
+// If the migration has no row, Abort appends nothing and the receipt's Seq is 0. To append the
+// abort anyway, use Confirm. Abort returns the same errors as Upsert.
 func (s *Store) Abort(id checkpoint.MigrationID, reason string, comps []checkpoint.Compensation, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
 	if w.err = w.options.checkEnd("Abort"); w.err == nil {
@@ -220,8 +222,8 @@ func (s *Store) Abort(id checkpoint.MigrationID, reason string, comps []checkpoi
 }
 
 // Remove records that a finished migration was cleaned up. After it the migration has no row. If
-// the migration had no row before, Remove appends nothing, like Abort. It returns the same errors
-// as Upsert.
+// the migration has no row, Remove appends nothing and the receipt's Seq is 0, as for Abort. Remove
+// returns the same errors as Upsert.
 func (s *Store) Remove(id checkpoint.MigrationID, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
 	if w.err = w.options.checkEnd("Remove"); w.err == nil {
@@ -253,7 +255,7 @@ func (s *Store) write(w *write) (Receipt, error) {
 // only if no two events belong to one migration. Otherwise WriteAll returns ErrInvalid and appends
 // nothing.
 //
-// WriteAll accepts timestamps after the year 9999, so that an old log can be imported, and logs a
+// WriteAll accepts timestamps after the year 9999, because an old log may have them. It logs a
 // warning.
 //
 // WriteAll stops at the first rejected event. It returns that event's error (see Upsert) and the
@@ -314,19 +316,18 @@ func (s *Store) Get(id checkpoint.MigrationID) (checkpoint.Checkpoint, bool) {
 	return row.Checkpoint, true
 }
 
-// Row returns a migration's latest checkpoint, its sequence number, the facts of its earlier phases,
-// and its Doubt.
+// Row returns a migration's latest checkpoint, its sequence number, the facts of its earlier
+// phases, and its Doubt.
 func (s *Store) Row(id checkpoint.MigrationID) (projection.Row, bool) {
 	return s.view.Load().Get(id)
 }
 
-// Doubt returns the effect of lost events on a migration. To clear the doubt, find out the true state
-// from the cluster and write it with Confirm.
+// Doubt returns the effect of lost events on a migration. To clear the doubt, find out the true
+// state from the cluster and write it with Confirm.
 //
-// A migration without a row is InDoubt if at least one lost event cannot be attributed to a migration.
-// This applies to new ids too, so it does not mean that a new migration must not start. Before you
-// start one in such a log, ask the cluster if the vShard is being moved: the row of that move may be
-// lost.
+// A migration without a row is InDoubt if at least one lost event cannot be attributed to a
+// migration. This applies to new ids too. You may still start a new migration. Ask the cluster
+// first if the vShard is being moved, because the row of that move may be lost.
 func (s *Store) Doubt(id checkpoint.MigrationID) projection.Doubt {
 	return s.view.Load().Doubt(id)
 }
@@ -342,8 +343,8 @@ func (s *Store) All() []checkpoint.Checkpoint {
 	return all
 }
 
-// Rows yields the row of every migration that has one, in the order of their ids. It shows the state
-// at the start of the iteration. Writes during the iteration do not change it.
+// Rows yields the row of every migration that has one, in the order of their ids. It shows the
+// state at the start of the iteration. Writes during the iteration do not change it.
 func (s *Store) Rows() iter.Seq[projection.Row] {
 	return func(yield func(projection.Row) bool) { s.view.Load().Rows()(yield) }
 }
@@ -405,18 +406,18 @@ func (s *Store) checkSameLog(reader *replay.Reader) error {
 
 // Report returns the damage that Open found, skipped or repaired. It does not change after that: a
 // migration in its InDoubt list may have been confirmed since (see Doubt and Row). If Open started
-// from a snapshot, it did not read the segments before it. To check these, set Options.VerifyAll, or
-// call Scrub.
+// from a snapshot, it did not read the segments before it. To check these, set Options.VerifyAll,
+// or call Scrub.
 func (s *Store) Report() replay.Report { return s.report.Clone() }
 
 // Health returns nil, or one of these errors. It never waits for the disk.
 //
 //   - ErrFailed, the error of the first failed write or sync. A failed store stays failed until it
 //     is closed and opened again.
-//   - ErrClosed after Close was called. For a failed store, the error is also its ErrFailed.
-//   - An error that is neither of these if a write has waited for longer than Options.StallAfter,
-//     also if Close waits for the write. After the write has returned, Health no longer returns
-//     this error.
+//   - ErrClosed after Close was called. For a failed store, errors.Is also finds ErrFailed.
+//   - Another error, while a write has waited for longer than Options.StallAfter. Close does not
+//     change this, because it waits for the write. After the write has returned, Health no longer
+//     returns this error.
 func (s *Store) Health() error {
 	s.statsMu.Lock()
 	failed := s.failed
@@ -451,9 +452,9 @@ func (s *Store) Stats() Stats {
 	return stats
 }
 
-// Close waits for the writes in progress, syncs, writes a snapshot, and releases the lock. Reads still
-// work after it, from memory. It returns the error of the last sync, or the ErrFailed of a failed
-// store. A second call returns the same result.
+// Close waits for the writes in progress, syncs, writes a snapshot, and releases the lock. Reads
+// still work after it, from memory. It returns the error of the last sync, or the ErrFailed of a
+// failed store. A second call returns the same result.
 //
 // If the disk hangs, Close waits until the disk responds. A second call waits as well. Close cannot
 // release the lock earlier, because the kernel may still carry out a write. To stop without
