@@ -222,7 +222,9 @@ func (m *importer) lines(ctx context.Context, in io.Reader, p *progress) error {
 			if writeErr != nil && !errors.As(writeErr, &repeated) {
 				return writeErr
 			}
-			batch = batch[written:]
+			if batch = batch[written:]; repeated != nil {
+				batch = batch[1:] // it has counted the first one
+			}
 		}
 		if repeated != nil {
 			// Nothing more is written. The rest of the input is read to find the line from which
@@ -260,8 +262,8 @@ func (m *importer) write(ctx context.Context, batch []numberedEvent) (int, error
 	var stop error
 	for _, e := range batch {
 		o, body, err := m.plan.next(e.line, e.event)
-		if err == nil && o.effect == effectAppend {
-			err = m.checkNew(ctx, e.line, body)
+		if err == nil && !m.plan.confirm { // an operator may have to append an event again
+			err = m.checkNew(ctx, e, o, body)
 		}
 		if err != nil {
 			stop = atLine(e.line, err)
@@ -303,12 +305,8 @@ func (m *importer) writeAll(events []checkpoint.Event, outcomes []outcome) ([]mi
 	return m.store.WriteAll(events, opts...)
 }
 
-// checkNew returns a *repetition if the log had the event before the import. With --confirm it
-// returns nil, because an operator may have to append an event again.
-func (m *importer) checkNew(ctx context.Context, line uint64, body []byte) (err error) {
-	if m.plan.confirm {
-		return nil
-	}
+// checkNew returns a *repetition if the event is to be appended and the log had it before the import.
+func (m *importer) checkNew(ctx context.Context, e numberedEvent, o outcome, body []byte) (err error) {
 	if m.known == nil {
 		dir := m.dir
 		if m.isNew {
@@ -318,17 +316,19 @@ func (m *importer) checkNew(ctx context.Context, line uint64, body []byte) (err 
 			return err
 		}
 	}
-	if m.known.has(body) {
-		return &repetition{firstLine: line}
+	if isInLog := m.known.take(body); !isInLog || o.effect != effectAppend {
+		return nil
 	}
-	return nil
+	r := newRepetition(e.line)
+	r.add(e.line, e.event, true)
+	return r
 }
 
 // countKnown counts the events of a batch that the log had before the import.
 func (m *importer) countKnown(batch []numberedEvent, r *repetition) {
 	for _, e := range batch {
 		body, err := checkpoint.EncodeEvent(e.event)
-		r.add(e.line, err == nil && m.known.has(body))
+		r.add(e.line, e.event, err == nil && m.known.take(body))
 	}
 }
 

@@ -281,7 +281,7 @@ func TestImport_EventsThatAreInTheLog(t *testing.T) {
 		code, _, errs := runTool(t, nil, args...)
 		require.Equal(t, exitUsage, code)
 		require.Contains(t, errs, "line 1: this event is in the log already. If it is appended again, its migration may go back to an earlier phase. "+
-			"From this line to the end of the input, 4 of 6 events are in the log, the last on line 5. "+
+			"From this line to the end of the input, the log has 4 of 6 events, the last on line 5. "+
 			"To continue, import only the lines after line 5. To append an event again on purpose, use --confirm\n")
 		_, again, _ := runTool(t, nil, "log", dir, "-o", "ndjson")
 		require.Equal(t, history, again)
