@@ -103,10 +103,11 @@ func (r Record) MarshalJSON() ([]byte, error) {
 }
 
 // UnmarshalJSON reads a line as MarshalJSON returns it. Every key is required, except the keys that
-// MarshalJSON omits if they are zero, and crc32c, doubt and facts. An unknown key is an error,
-// because a misspelled key would be read as zero. A number may also be given as a string. An error
-// names the key, its value and the expected form. If the line has a crc32c that is not that of its
-// event, the error wraps checkpoint.ErrCRCMismatch.
+// MarshalJSON omits if they are zero, and seq, crc32c, doubt and facts. An unknown key is an error,
+// because a misspelled key would be read as zero. A number may also be given as a string. A seq that
+// is not a whole number in range is read as 0, because an import ignores it. An error names the key,
+// its value and the expected form. If the line has a crc32c that is not that of its event, the error
+// wraps checkpoint.ErrCRCMismatch.
 func (r *Record) UnmarshalJSON(line []byte) error {
 	if err := checkSyntax(line); err != nil {
 		return err
@@ -133,7 +134,7 @@ func (r *Record) UnmarshalJSON(line []byte) error {
 		if err := l.read(line, &v); err != nil {
 			return err
 		}
-		r.Seq = v.Seq
+		r.Seq, r.Rounded = v.Seq, l.uncheckedRounding(v.CRC32C)
 		r.Event = checkpoint.Removed{MigrationID: *v.MigrationID, TimestampMS: *v.TSMS}
 		return l.checkCRC(r.Event, v.CRC32C)
 	case KindUnknown:
@@ -178,7 +179,7 @@ func (r *Record) readAbort(l *lineReader, line []byte) error {
 	for _, c := range *v.Compensations {
 		comps = append(comps, checkpoint.Compensation{Kind: *c.Kind, GroupID: *c.GroupID, PeerID: *c.PeerID, VShardID: c.VShardID})
 	}
-	r.Seq = v.Seq
+	r.Seq, r.Rounded = v.Seq, l.uncheckedRounding(v.CRC32C)
 	r.Event = checkpoint.Aborted{MigrationID: *v.MigrationID, Reason: *v.Reason, Compensations: comps, TimestampMS: *v.TSMS}
 	return l.checkCRC(r.Event, v.CRC32C)
 }
@@ -218,7 +219,7 @@ func (r *Record) readCheckpoint(l *lineReader, line []byte) error {
 	if err != nil {
 		return err
 	}
-	r.Seq = v.Seq
+	r.Seq, r.Rounded = v.Seq, l.uncheckedRounding(v.CRC32C)
 	r.Event = checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{
 		MigrationID: *v.MigrationID, Attempt: *v.Attempt, Payload: p, CRC32C: crc, TimestampMS: *v.TSMS,
 	}}

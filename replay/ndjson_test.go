@@ -280,13 +280,14 @@ func TestNDJSON_Keys(t *testing.T) {
 func TestNDJSON_Values(t *testing.T) {
 	objects := []string{"[]", "[{}]", "{}", `"x"`, "true", "7", "1.5"}
 	numbers := []string{`""`, `" 7"`, `"7 "`, `"+7"`, `"-7"`, `"07"`, `"7.0"`, `"7e1"`, `"0x7"`, `"7_0"`, `"\u0037"x`, `"18446744073709551616"`, "true", "[]", "[7]", "{}", "-1", "-0.5", "1.5", "1.0", "1e3", "18446744073709551616", "99999999999999999999999", "07", "+7", "0x7", "NaN", "Infinity"}
+	ignored := []string{"true", "[]", "[7]", "{}", "07", "+7", "0x7", "NaN", "Infinity"} // no number and no string
 	small := append([]string{"4294967296", "18446744073709551615"}, numbers...) // of 32 bits
 	signed := []string{`"seven"`, `"+7"`, "true", "[]", "{}", "1.5", "1e3", "9223372036854775808", "-9223372036854775809"}
 	texts := []string{"7", "true", "[]", "{}", `'x'`, "x"}
 	flags := []string{`"true"`, "1", "0", "[]", "{}", "True", `""`}
 	names := append([]string{`""`, `"addlearner"`, `"ADDLEARNER"`, `"AddLearner "`, `"Nothing"`, `"1"`, "1"}, texts...)
 	values := map[string][]string{
-		"seq": numbers, "attempt": small, "ts_ms": numbers, "crc32c": small, "kind_code": numbers, "first_seq": numbers, "last_seq": numbers,
+		"seq": ignored, "attempt": small, "ts_ms": numbers, "crc32c": small, "kind_code": numbers, "first_seq": numbers, "last_seq": numbers,
 		"vshard_id": small, "source_node": numbers, "target_node": numbers, "source_group": numbers, "write_pause_budget_us": numbers,
 		"wall_ns": numbers, "logical": small, "new_leader_node_id": numbers, "group_id": numbers, "peer_id": numbers,
 		"offset": signed, "length": signed, "after_ms": numbers, "before_ms": numbers,
@@ -468,6 +469,38 @@ func TestNDJSON_RoundedNumbers(t *testing.T) {
 	err = new(replay.Record).UnmarshalJSON([]byte(strings.Replace(string(line), `"peer_id":9007199254740993`, `"peer_id":"9007199254740992"`, 1)))
 	require.ErrorIs(t, err, checkpoint.ErrCRCMismatch)
 	require.NotContains(t, err.Error(), "rounded", "a string is not rounded")
+}
+
+// A line without a checksum has the number that may have been rounded. A line with one needs no
+// warning, because the checksum matches. A clock of microseconds and a string are not suspect.
+func TestNDJSON_RoundedWithoutChecksum(t *testing.T) {
+	const checkpointLine = `{"seq":9007199254740992,"kind":"checkpoint","migration_id":"0a000000-0000-0000-0000-000000000000","attempt":0,"phase":"CatchUp","payload":{"vshard_id":1,"learner_log_index_at_add":%s},"ts_ms":7}`
+	const abortLine = `{"kind":"abort","migration_id":"0a000000-0000-0000-0000-000000000000","reason":"","compensations":[{"kind":"RemoveLearner","group_id":1,"peer_id":%s}],"ts_ms":7}`
+	const removeLine = `{"kind":"remove","migration_id":"0a000000-0000-0000-0000-000000000000","ts_ms":%s}`
+	for format, key := range map[string]string{checkpointLine: "payload.learner_log_index_at_add", abortLine: "compensations[0].peer_id", removeLine: "ts_ms"} {
+		for value, suspect := range map[string]bool{
+			"1795399697649400576": true, "1795399697649400600": true, "9007199254740992": true,
+			"1795399697649400619": false, "1795399697649400000": false, "1795399697649000000": false, "7": false, `"1795399697649400576"`: false,
+		} {
+			r := accepted(t, fmt.Sprintf(format, value), value)
+			want := ""
+			if suspect {
+				want = fmt.Sprintf("%q: %s", key, value)
+			}
+			require.Equal(t, want, r.Rounded)
+			printed, err := json.Marshal(r) // with a checksum
+			require.NoError(t, err)
+			require.Empty(t, accepted(t, string(printed), value).Rounded)
+		}
+	}
+}
+
+// The seq is ignored, so it may be any number or string.
+func TestNDJSON_AnySeq(t *testing.T) {
+	for value, want := range map[string]uint64{"7": 7, `"7"`: 7, "1.0": 0, "1e3": 0, "-1": 0, "18446744073709551616": 0, "1.8446744073709552e+19": 0, `"7.0"`: 0, `""`: 0} {
+		r := accepted(t, `{"seq":`+value+`,"kind":"remove","migration_id":"0a000000-0000-0000-0000-000000000000","ts_ms":1}`, value)
+		require.Equal(t, want, r.Seq, value)
+	}
 }
 
 // The keys doubt and facts of a row are ignored in a checkpoint, but each may be given only once.

@@ -22,6 +22,11 @@ type Record struct {
 	Offset, Length int64  // of the frame in the segment
 	DurableThrough uint64 // every record up to this one was on the device when this one was written
 	HeaderCRC32C   uint32 // of the frame
+
+	// Rounded is the first number of a JSON line without a crc32c that a program may have rounded to a
+	// float64, with its key, or "". UnmarshalJSON sets it. About one number above 2^53 in 100 looks
+	// rounded by chance.
+	Rounded string
 }
 
 // Decode returns the record of a scanned item. If the body of an intact frame is not an event, the

@@ -74,7 +74,9 @@ var advisedLine = regexp.MustCompile(`To continue, import only the lines after l
 // any part of the input that is in the log.
 func TestRepetition_AdviceLosesNoEvent(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
-	stem := func(line string) string { return line[strings.Index(line, `"migration_id"`):strings.Index(line, `"payload"`)] }
+	stem := func(line string) string {
+		return line[strings.Index(line, `"migration_id"`):strings.Index(line, `"payload"`)]
+	}
 	advised := 0
 	for range 40 {
 		var input []string
