@@ -188,7 +188,7 @@ func (l *lineReader) number(key string, raw json.RawMessage, into reflect.Value)
 	rounded := !isString && looksRounded(text)
 	if !ok {
 		if rounded {
-			form += ". " + roundingHint
+			form += ". " + RoundingHint
 		}
 		return wrongForm(key, raw, form)
 	}
@@ -208,7 +208,8 @@ func (l *lineReader) uncheckedRounding(crc *uint32) string {
 	return l.rounded
 }
 
-const roundingHint = "Programs such as jq 1.6 and JavaScript round numbers above 2^53. Print the lines again with --json-strings, and keep these numbers as strings"
+// RoundingHint states why a number may have been rounded, and how to print it again.
+const RoundingHint = "Programs such as jq 1.6 and JavaScript round numbers above 2^53. Print the lines again with --json-strings, and keep these numbers as strings"
 
 // minRounded is the first number after which a float64 cannot hold every whole number.
 const minRounded = 1 << 53
@@ -248,7 +249,7 @@ func (l *lineReader) checkCRC(e checkpoint.Event, crc *uint32) error {
 	}
 	message := fmt.Sprintf("\"crc32c\": %d does not match the %s, whose CRC32C is %d. ", *crc, of, want)
 	if l.rounded != "" {
-		return checksumError(message + l.rounded + " may have been rounded. " + roundingHint)
+		return checksumError(message + l.rounded + " may have been rounded. " + RoundingHint)
 	}
 	return checksumError(message + "The line was changed after it was printed. Print it again. If the change is intended, remove the key crc32c")
 }

@@ -237,7 +237,9 @@ func (t *tool) runCoordinator(ctx context.Context, dir string) error {
 // resume does the work of a coordinator after a crash. It opens the log and continues each migration
 // that has a row with its next phase. It returns the migration that was in the earliest phase.
 func (t *tool) resume(dir string) (earliest checkpoint.MigrationID, err error) {
-	store, err := migrationlog.Open(dir, &migrationlog.Options{MustExist: true})
+	logger, stopLogging := t.storeLogger()
+	defer stopLogging()
+	store, err := migrationlog.Open(dir, &migrationlog.Options{MustExist: true, Logger: logger})
 	if err != nil {
 		return earliest, err
 	}

@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,7 +24,7 @@ import (
 )
 
 func (t *tool) importCommand() *cobra.Command {
-	m := &importer{tool: t, plan: plan{changed: map[checkpoint.MigrationID]plannedRow{}}}
+	m := &importer{tool: t, plan: plan{changed: map[checkpoint.MigrationID]plannedRow{}}, warnings: lineWarnings{now: time.Now}}
 	c := &cobra.Command{
 		Use:   "import DIR FILE|-",
 		Short: "Append NDJSON events to a log. If the log does not exist, create it",
@@ -72,10 +74,12 @@ type importer struct {
 	dir        string
 	isNew      bool // there was no log
 	openFailed bool
+	logger     *slog.Logger
 	plan       plan
 	known      *eventHashes        // the events that the log had before; nil until one is to be appended
 	store      *migrationlog.Store // nil before the log is created, and with --check
 	doneLines  uint64              // the lines up to this number are durable or need no event
+	warnings   lineWarnings
 
 	Check      bool   `json:"check"`
 	Lines      uint64 `json:"lines"`
@@ -108,6 +112,9 @@ func (m *importer) run(ctx context.Context, file string) error {
 		defer f.Close()
 		in = f
 	}
+	logger, stopLogging := m.storeLogger()
+	defer stopLogging()
+	m.logger = logger
 	if err := m.begin(ctx); err != nil {
 		return err
 	}
@@ -124,6 +131,7 @@ func (m *importer) run(ctx context.Context, file string) error {
 		}
 	}
 	m.printSkipped()
+	m.warnings.print(m.tool)
 	if err != nil {
 		m.printStopped(err)
 		return err
@@ -160,7 +168,7 @@ func (m *importer) begin(ctx context.Context) error {
 // open opens the log for writing, or creates it.
 func (m *importer) open() error {
 	m.warnOwner(m.dir)
-	store, err := migrationlog.Open(m.dir, &migrationlog.Options{MustExist: m.plan.confirm})
+	store, err := migrationlog.Open(m.dir, &migrationlog.Options{MustExist: m.plan.confirm, Logger: m.logger})
 	if err != nil {
 		m.openFailed = true
 		return err
@@ -201,7 +209,7 @@ func (m *importer) lines(ctx context.Context, in io.Reader, p *progress) error {
 		var batch []numberedEvent
 		for _, line := range lines {
 			number++
-			event, parseErr := m.read(line)
+			event, parseErr := m.read(number, line)
 			if parseErr != nil {
 				err = fmt.Errorf("line %d: %w", number, parseErr)
 				number--
@@ -333,7 +341,7 @@ func (m *importer) countKnown(batch []numberedEvent, r *repetition) {
 }
 
 // read returns the event of a line. It returns nil if the line is empty or reports damage.
-func (m *importer) read(line []byte) (checkpoint.Event, error) {
+func (m *importer) read(number uint64, line []byte) (checkpoint.Event, error) {
 	line = bytes.TrimPrefix(line, []byte(byteOrderMark))
 	if len(bytes.TrimSpace(line)) == 0 {
 		return nil, nil
@@ -341,13 +349,17 @@ func (m *importer) read(line []byte) (checkpoint.Event, error) {
 	m.Lines++
 	var r replay.Record
 	err := r.UnmarshalJSON(line)
-	if syntax := new(json.SyntaxError); errors.As(err, &syntax) {
+	if start := bytes.TrimSpace(line); err != nil && (start[0] == '[' || string(start) == "{") {
+		return nil, usageErrorf("the line begins a JSON array, or an object of several lines: each line must be one JSON object. "+
+			"Print the events with 'log -o ndjson'. If you have only this file, convert it with 'jq -c %s'", jqFilter(start[0]))
+	} else if syntax := new(json.SyntaxError); errors.As(err, &syntax) {
 		return nil, usageErrorf("%w near byte %d: each line must be one JSON object, as 'log -o ndjson' prints it", err, syntax.Offset)
 	} else if errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, usageErrorf("the line is cut short after %d bytes: each line must be one JSON object, as 'log -o ndjson' prints it", len(line))
+		return nil, usageErrorf("the line is cut short after %s: each line must be one JSON object, as 'log -o ndjson' prints it", count(len(line), "byte"))
 	} else if err != nil {
 		return nil, usageError{err}
 	}
+	m.warnings.addRead(number, r)
 	if r.Damage != nil {
 		if !r.Damage.Torn && r.Damage.Severity != segment.Harmless { // a torn write loses no event
 			m.Damage++
@@ -358,6 +370,15 @@ func (m *importer) read(line []byte) (checkpoint.Event, error) {
 		return nil, usageErrorf("the event has kind %d, which a newer version wrote: import it with that version", r.Unknown.Kind)
 	}
 	return r.Event, nil
+}
+
+// jqFilter returns the arguments with which jq prints the events of a file, one on each line. The
+// file begins with this byte.
+func jqFilter(first byte) string {
+	if first == '[' {
+		return ".[] FILE"
+	}
+	return ". FILE"
 }
 
 // count adds the receipts of a batch to the counts.
@@ -374,6 +395,7 @@ func (m *importer) count(batch []numberedEvent, outcomes []outcome, receipts []m
 			m.Absent++
 		default:
 			m.Appended++
+			m.warnings.addAppended(batch[i].line, batch[i].event)
 		}
 	}
 }
@@ -438,8 +460,12 @@ func (m *importer) summary() error {
 	if m.Check {
 		appended = "would be appended"
 	}
-	_, err := fmt.Fprintf(m.stdout, "%s: %s %s, skipped: %s (%d with another payload), %d aborts or removals of migrations without a row\n",
-		count(m.Lines, "line"), count(m.Appended, "event"), appended, count(m.Duplicates, "duplicate"), m.Differs, m.Absent)
+	absent := fmt.Sprintf("%d aborts or removals of migrations without a row", m.Absent)
+	if m.Absent == 1 {
+		absent = "1 abort or removal of a migration without a row"
+	}
+	_, err := fmt.Fprintf(m.stdout, "%s: %s %s, skipped: %s (%d with another payload), %s\n",
+		count(m.Lines, "line"), count(m.Appended, "event"), appended, count(m.Duplicates, "duplicate"), m.Differs, absent)
 	switch {
 	case m.Check && m.isNew:
 		m.statusf("nothing was written. There is no log in %s, so import would create one. To import the events, leave out --check", quoted(m.dir))

@@ -71,8 +71,11 @@ func TestImport_Formats(t *testing.T) {
 		"BZh91AY":                                        "compressed with bzip2",
 		"PK\x03\x04..":                                   "a zip archive",
 		strings.Replace(line, "CatchUp", "Catch\xe9", 1): fmt.Sprintf("line 1: byte %d (0xe9) is not valid UTF-8: convert the input to UTF-8", strings.Index(line, "CatchUp")+len("Catch")+1),
-		"\x7b":       "line 1: the line is cut short after 1 bytes: each line must be one JSON object",
-		"seq,kind\n": "line 1: invalid character 's' looking for beginning of value near byte 1: each line must be one JSON object",
+		"\x7b":                                "line 1: the line begins a JSON array, or an object of several lines: each line must be one JSON object. Print the events with 'log -o ndjson'. If you have only this file, convert it with 'jq -c . FILE'",
+		`"`:                                   "line 1: the line is cut short after 1 byte: each line must be one JSON object",
+		"[\n" + line:                          "with 'jq -c .[] FILE'",
+		"[" + strings.TrimSpace(line) + "]\n": "with 'jq -c .[] FILE'",
+		"seq,kind\n":                          "line 1: invalid character 's' looking for beginning of value near byte 1: each line must be one JSON object",
 		strings.Replace(line, `"attempt":0`, `"attempt"=0`, 1): "line 1: invalid character '=' after object key near byte 84: each line",
 	} {
 		dir := filepath.Join(t.TempDir(), "log")

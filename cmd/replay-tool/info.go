@@ -148,7 +148,7 @@ func (s *infoScreen) suggest() {
 func (t *tool) infoText(s infoScreen) {
 	w, r, clock := t.stdout, s.Report, t.clock()
 	fmt.Fprintf(w, "log        %s, format %d, created %s\n", s.UUID, s.Format, s.Created)
-	fmt.Fprintf(w, "size       %d bytes in %s\n", s.SizeBytes, count(s.Segments, "segment"))
+	fmt.Fprintf(w, "size       %s in %s\n", count(uint64(s.SizeBytes), "byte"), count(s.Segments, "segment"))
 	fmt.Fprintf(w, "events     %d", r.FramesOK)
 	if r.FramesOK > 0 {
 		fmt.Fprintf(w, ", seq %d to %d: %s, %s, %s", r.FirstSeq, r.LastSeq, count(s.Events[replay.KindCheckpoint], "checkpoint"),
@@ -174,10 +174,14 @@ func (t *tool) infoText(s infoScreen) {
 	}
 	switch {
 	case r.Damaged():
-		fmt.Fprintf(w, "health     DAMAGED in %s: %s lost, %s in doubt%s\n",
-			count(len(r.Damage)-r.CountFindings(segment.Harmless), "place"), count(r.LostCount(), "event"), count(len(r.InDoubt), "migration"), unnamedInDoubt(r))
+		lost := "0 events known to be lost" // damage that endangers events can hide a loss
+		if n := r.LostCount(); n > 0 {
+			lost = count(n, "event") + " lost"
+		}
+		fmt.Fprintf(w, "health     DAMAGED in %s: %s, %s in doubt%s\n",
+			count(len(r.Damage)-r.CountFindings(segment.Harmless), "place"), lost, count(len(r.InDoubt), "migration"), unnamedInDoubt(r))
 	case r.TornTail != nil:
-		fmt.Fprintf(w, "health     torn tail, %d bytes: %s\n", r.TornTail.Length, tornExplanation)
+		fmt.Fprintf(w, "health     torn tail, %s: %s\n", count(uint64(r.TornTail.Length), "byte"), tornExplanation)
 	case len(r.Damage) > 0:
 		fmt.Fprintf(w, "health     no event lost or endangered, %s\n", count(len(r.Damage), "harmless finding"))
 	default:

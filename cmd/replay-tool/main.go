@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -31,12 +32,12 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	stderr = escapingWriter{stderr}
 	root := newRoot(stdin, out, stderr)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	command, err := root.ExecuteContextC(ctx)
 	if out.err != nil { // the output is incomplete, so success must not be reported
 		err = out.err
 	}
 	if text := messageOf(err); text != "" {
-		fmt.Fprintf(stderr, "replay-tool: %s\n", message(text))
+		fmt.Fprintf(stderr, "replay-tool: %s\n", message(text+accessHint(err, command.Flags().Args())))
 	}
 	return exitCode(err)
 }
@@ -51,6 +52,9 @@ type tool struct {
 	timeStyle      string
 	quiet          bool
 	jsonStrings    bool
+
+	printMu sync.Mutex // guards stderr and logging: a store logs from goroutines of its own
+	logging bool       // a store may log
 }
 
 func newRoot(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
@@ -150,6 +154,8 @@ func argCount(minArgs, maxArgs int) cobra.PositionalArgs {
 // statusf prints a line for people to stderr, unless --quiet is set.
 func (t *tool) statusf(format string, args ...any) {
 	if !t.quiet {
+		t.printMu.Lock()
+		defer t.printMu.Unlock()
 		_ = t.flush() // stdout keeps the error, see run
 		fmt.Fprintln(t.stderr, message(fmt.Sprintf(format, args...)))
 	}

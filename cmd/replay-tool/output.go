@@ -282,6 +282,14 @@ func count[N int | uint64](n N, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
+// have returns count with the verb: "1 event has", "2 events have".
+func have[N int | uint64](n N, thing string) string {
+	if n == 1 {
+		return "1 " + thing + " has"
+	}
+	return count(n, thing) + " have"
+}
+
 // quoted returns a path in the form in which a shell reads it as one word. If it has characters
 // that cannot be printed, this form is $'...', which bash, ksh and zsh read.
 func quoted(path string) string {

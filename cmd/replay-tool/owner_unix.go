@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"syscall"
 )
@@ -15,3 +16,6 @@ func ownerOf(info os.FileInfo) (uid int, ok bool) {
 	}
 	return int(stat.Uid), true
 }
+
+// isReadOnly reports whether an error is about a read-only file system.
+func isReadOnly(err error) bool { return errors.Is(err, syscall.EROFS) }

@@ -102,12 +102,16 @@ func (t *tool) runSalvage(ctx context.Context, dir, out string) error {
 const maxLeftOutShown = 10
 
 func salvageText(w io.Writer, s salvageResult) {
-	fmt.Fprintf(w, "copied %s and %s, %d bytes, to %s\n", count(s.Segments, "segment"), count(s.Snapshots, "snapshot"), s.SizeBytes, quoted(s.Out))
+	fmt.Fprintf(w, "copied %s and %s, %s, to %s\n", count(s.Segments, "segment"), count(s.Snapshots, "snapshot"), count(uint64(s.SizeBytes), "byte"), quoted(s.Out))
 	fmt.Fprintf(w, "evidence: %s and %s agree on the log's checksum\n",
 		count(s.FramesAgree, "frame"), count(s.FilesAgree, "other file"))
 	if s.FramesDisagree > 0 {
-		fmt.Fprintf(w, "warning: %s disagree: %d of other logs, %d with damaged headers\n",
-			count(s.FramesDisagree, "frame"), s.FramesOfOtherLogs, s.FramesDisagree-s.FramesOfOtherLogs)
+		disagree := "disagree"
+		if s.FramesDisagree == 1 {
+			disagree = "disagrees"
+		}
+		fmt.Fprintf(w, "warning: %s %s: %d of other logs, %d with damaged headers\n",
+			count(s.FramesDisagree, "frame"), disagree, s.FramesOfOtherLogs, s.FramesDisagree-s.FramesOfOtherLogs)
 	}
 	if s.FramesAgree == 1 && s.FilesAgree == 0 && s.NewUUID {
 		fmt.Fprintln(w, "warning: a single frame shows which log this is, and nothing confirms it: if its header is damaged, its number may be wrong")

@@ -49,7 +49,7 @@ func (t *tool) verifyText(r replay.Report) {
 	}
 	fmt.Fprintln(w)
 	if r.UnknownKinds > 0 {
-		fmt.Fprintf(w, "%d of them have a kind of event that only a newer version knows\n", r.UnknownKinds)
+		fmt.Fprintf(w, "%s a kind that only a newer version knows\n", have(r.UnknownKinds, "event"))
 	}
 	for _, d := range r.Damage {
 		fmt.Fprintln(w, findingText(d))
@@ -70,7 +70,13 @@ func (t *tool) verifyText(r replay.Report) {
 		fmt.Fprintln(w, "in doubt: any migration without a row (a lost event may have been its only one, or its last)")
 	}
 	fmt.Fprintf(w, "verdict: %s\n", verdict(r))
+	if lines := len(r.Damage) + len(r.Superseded) + len(r.InDoubt); lines > longReportLines {
+		t.statusf("%d findings and migrations are listed. The last line is the verdict. To print only the counts, run 'replay-tool info'", lines)
+	}
 }
+
+// longReportLines is the length of a report whose beginning and counts are hard to find.
+const longReportLines = 100
 
 // verdict returns the text after "verdict: ".
 func verdict(r replay.Report) string {

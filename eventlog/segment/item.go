@@ -77,7 +77,10 @@ func (d Damage) String() string {
 	if d.InSegment() {
 		text += fmt.Sprintf(" at byte %d", d.Offset)
 	}
-	if d.Length > 0 {
+	switch {
+	case d.Length == 1:
+		text += ", 1 byte"
+	case d.Length > 1:
 		text += fmt.Sprintf(", %d bytes", d.Length)
 	}
 	text += ": " + d.Reason
