@@ -50,7 +50,7 @@ func TestRefuseDamage_BySeverity(t *testing.T) {
 	_, err := migrationlog.Open(dir, refuse)
 	require.ErrorIs(t, err, migrationlog.ErrDamaged)
 	require.ErrorContains(t, err, "events lost: 0")
-	require.ErrorContains(t, err, "Findings that lose events: 0, that endanger events: 1, harmless: 5. The first finding of the worst severity: "+firstSegment+" at byte 0, 1 bytes: damaged length prefix")
+	require.ErrorContains(t, err, "Findings that lose events: 0, that endanger events: 1, harmless: 5. The first finding of the worst severity: "+firstSegment+" at byte 0, 1 byte: damaged length prefix")
 	flip(t, segmentPath(dir, firstSegment), ends[2]-1)
 	_, err = migrationlog.Open(dir, refuse)
 	require.ErrorContains(t, err, "events lost: 1")

@@ -191,8 +191,8 @@ func TestDamage_String(t *testing.T) {
 	}{
 		{segment.Damage{FirstSeq: 4, LastSeq: 4, Segment: segment.Name(1), Offset: 7, Length: 9, Reason: "zeros"}, segment.Name(1) + " at byte 7, 9 bytes: zeros; lost seq 4", 1},
 		{segment.Damage{FirstSeq: 4, LastSeq: 6, Segment: segment.Name(1), Offset: 7, Reason: "zeros"}, segment.Name(1) + " at byte 7: zeros; lost seq 4 to 6", 3},
-		{segment.Damage{Segment: segment.Name(1), Offset: 7, Length: 1, Reason: "prefix"}, segment.Name(1) + " at byte 7, 1 bytes: prefix; no frame lost", 0},
-		{segment.Damage{FirstSeq: 4, LastSeq: 4, Torn: true, Segment: segment.Name(1), Offset: 7, Length: 1, Reason: "cut"}, "torn tail: " + segment.Name(1) + " at byte 7, 1 bytes: cut", 0},
+		{segment.Damage{Segment: segment.Name(1), Offset: 7, Length: 1, Reason: "prefix"}, segment.Name(1) + " at byte 7, 1 byte: prefix; no frame lost", 0},
+		{segment.Damage{FirstSeq: 4, LastSeq: 4, Torn: true, Segment: segment.Name(1), Offset: 7, Length: 1, Reason: "cut"}, "torn tail: " + segment.Name(1) + " at byte 7, 1 byte: cut", 0},
 		{segment.Damage{Segment: "MANIFEST", Reason: "missing"}, "MANIFEST: missing", 0},
 		{segment.Damage{Segment: "wal/a\n\x1b[2J\xff", Length: 3, Reason: "stray"}, `wal/a\n\x1b[2J\xff, 3 bytes: stray`, 0},
 		{segment.Damage{Segment: "wal/.nfs000000000123", Length: 3, Reason: "stray"}, "wal/.nfs000000000123, 3 bytes: stray", 0},
