@@ -48,8 +48,11 @@ func (t *tool) verifyText(r replay.Report) {
 		fmt.Fprintf(w, ", seq %d to %d", r.FirstSeq, r.LastSeq)
 	}
 	fmt.Fprintln(w)
-	if r.UnknownKinds > 0 {
-		fmt.Fprintf(w, "%s a kind that only a newer version knows\n", have(r.UnknownKinds, "event"))
+	switch {
+	case r.UnknownKinds == 1:
+		fmt.Fprintln(w, "1 of them has a kind of event that only a newer version knows")
+	case r.UnknownKinds > 1:
+		fmt.Fprintf(w, "%d of them have a kind of event that only a newer version knows\n", r.UnknownKinds)
 	}
 	for _, d := range r.Damage {
 		fmt.Fprintln(w, findingText(d))

@@ -127,6 +127,11 @@ func TestCounts_Grammar(t *testing.T) {
 	require.Equal(t, "0 events have", have(0, "event"))
 	_, out, _ := importText(t, filepath.Join(t.TempDir(), "log"), catchUpLine(1, 0, 2, 3)+removeLineOf(2, 3))
 	require.Contains(t, out, "2 lines: 1 event appended, skipped: 0 duplicates (0 with another payload), 1 abort or removal of a migration without a row\n")
+	for n, want := range map[uint64]string{1: "\n1 of them has a kind of event", 2: "\n2 of them have a kind of event"} {
+		var text bytes.Buffer
+		(&tool{stdout: &text, stderr: io.Discard}).verifyText(replay.Report{FramesOK: 3, UnknownKinds: n})
+		require.Contains(t, text.String(), want)
+	}
 	dir, _ := smallLog(t, 4)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "wal", ".DS_Store"), []byte("x"), 0o600))
 	var verified bytes.Buffer
