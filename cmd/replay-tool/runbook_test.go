@@ -72,7 +72,7 @@ var runbookVariables = []struct {
 	pattern *regexp.Regexp
 	name    string
 }{
-	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}`), "UUID"}, // migration ids have version 7
+	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}`), "UUID"},          // migration ids have version 7
 	{regexp.MustCompile(`(?m)^warning: .* a clock more than a day ahead of this machine's clock.*\n`), ""}, // the recording is later than the machine's clock
 	{regexp.MustCompile(`process \d+`), "process PID"},
 	{regexp.MustCompile(`on host \S+`), "on host HOST"},

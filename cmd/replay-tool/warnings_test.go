@@ -13,7 +13,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"migrationlog"
 	"migrationlog/replay"
 )
 
@@ -67,10 +66,6 @@ func TestWarnings_SlowDisk(t *testing.T) {
 	var errs bytes.Buffer
 	tl := &tool{stderr: &errs}
 	logger, stop := tl.storeLogger()
-	dir := filepath.Join(t.TempDir(), "log")
-	store, err := migrationlog.Open(dir, &migrationlog.Options{Logger: logger, SlowSync: 1})
-	require.NoError(t, err)
-	require.NoError(t, store.Close())
 	logger.Info("still being opened", "dir", "a b", "elapsed", 1500*time.Millisecond)
 	logger.Warn("migrationlog waits for the disk", "dir", "d", "operation", "sync", "since", time.Now(), "elapsed", 2*time.Second)
 	logger.Warn("migrationlog is damaged", "dir", "d", "severity", "x")
@@ -80,17 +75,17 @@ func TestWarnings_SlowDisk(t *testing.T) {
 	stop()
 	logger.Warn("after the end", "elapsed", time.Second)
 	text := errs.String()
-	require.Contains(t, text, "still being opened ('a b', 1.5s)\nmigrationlog waits for the disk (d, sync, 2s)\nloud (1s)\n")
-	require.NotContains(t, text, "damaged")
-	require.NotContains(t, text, "quiet")
-	require.NotContains(t, text, "after the end")
-	require.NotContains(t, text, "migrationlog is open")
+	require.Equal(t, "still being opened ('a b', 1.5s)\nmigrationlog waits for the disk (d, sync, 2s)\nloud (1s)\n", text)
 
-	var logged bytes.Buffer
-	m := &importer{tool: tl, dir: dir, logger: slog.New(slog.NewTextHandler(&logged, nil))}
+	logged, err := os.Create(filepath.Join(t.TempDir(), "logged"))
+	require.NoError(t, err)
+	defer logged.Close()
+	m := &importer{tool: tl, dir: filepath.Join(t.TempDir(), "log"), logger: slog.New(slog.NewTextHandler(logged, nil))}
 	require.NoError(t, m.open())
 	require.NoError(t, m.store.Close())
-	require.Contains(t, logged.String(), "migrationlog is open", "import passes its logger to the store")
+	content, err := os.ReadFile(logged.Name())
+	require.NoError(t, err)
+	require.Contains(t, string(content), "migrationlog is open", "import passes its logger to the store")
 }
 
 // A report with very many findings ends with a hint to the verdict and to info.
