@@ -173,6 +173,10 @@ func (m *importer) open() error {
 		m.openFailed = true
 		return err
 	}
+	if m.isNew && store.Stats().LastSeq > 0 { // the plan of this import does not know these events
+		m.openFailed = true
+		return errors.Join(fmt.Errorf("%s: another process created the log after this import began: run the import again", m.dir), store.Close())
+	}
 	m.store, m.plan.row = store, store.Row
 	if m.isNew {
 		m.statusf("created a new log in %s", quoted(m.dir))

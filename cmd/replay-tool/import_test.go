@@ -316,3 +316,29 @@ func TestImport_EventsThatAreInTheLog(t *testing.T) {
 	code, _, errs = importText(t, filepath.Join(t.TempDir(), "copy"), history)
 	require.Equal(t, exitClean, code, errs)
 }
+
+// If another process creates the log after the import began, the import stops before its first event.
+func TestImport_LogAppearsMeanwhile(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	lines, err := os.ReadFile("../../testdata/raft-moves.ndjson")
+	require.NoError(t, err)
+	first := bytes.SplitAfterN(lines, []byte("\n"), 4)
+	calls := 0
+	input := readerFunc(func(b []byte) (int, error) {
+		if calls++; calls > 1 {
+			return 0, io.EOF
+		}
+		_, _, errs := runTool(t, bytes.NewReader(first[0]), "import", dir, "-")
+		require.Contains(t, errs, "created a new log")
+		return copy(b, bytes.Join(first[:3], nil)), nil
+	})
+	code, _, errs := runTool(t, input, "import", dir, "-")
+	require.Equal(t, exitIO, code)
+	require.Contains(t, errs, "another process created the log after this import began: run the import again")
+	_, out, _ := runTool(t, nil, "log", dir, "-o", "ndjson")
+	require.Equal(t, 1, strings.Count(out, "\n"), "nothing was appended")
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
