@@ -21,9 +21,12 @@ import (
 //     Lost
 //   - Abort or Remove, with Confirm, for each migration that is InDoubt and has no row
 //
-// This keeps the rows. If an AddLearner was lost, its facts are in memory only. Write the
-// AddLearner again too, as docs/EMBEDDING.md shows, or close the store cleanly, which writes a
-// snapshot.
+// This keeps the rows. If an AddLearner was lost, its facts are in memory only: write it again too,
+// as docs/EMBEDDING.md shows. A clean Close keeps the facts as well, in a snapshot, unless Open had
+// found lost events that no snapshot covers (see Close).
+//
+// These writes change the Seq of a row, so no other goroutine may write the row meanwhile. Later
+// reports contain the same losses again: keep the numbers that were handled.
 //
 // Scrub returns ErrClosed, an I/O error, or ctx's error.
 func (s *Store) Scrub(ctx context.Context) (replay.Report, error) {

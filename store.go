@@ -59,7 +59,8 @@ type Store struct {
 // short time during each write, so compare their age with a limit. SyncSince covers all I/O of a
 // batch: writing the events, starting a new segment if one is due, and the sync. It also covers the
 // I/O of Close, including its wait for a snapshot. Both times are from the system's clock, not from
-// Options.Now, and time.Since returns the correct age even if the wall clock was set meanwhile.
+// Options.Now. If a time is not zero, time.Since returns the correct age even if the wall clock was
+// set meanwhile. The age of a zero time would be centuries.
 type Stats struct {
 	Rows           int    // migrations with a row
 	LastSeq        uint64 // sequence number of the last event in the log
@@ -455,6 +456,10 @@ func (s *Store) Stats() Stats {
 // Close waits for the writes in progress, syncs, writes a snapshot, and releases the lock. Reads
 // still work after it, from memory. It returns the error of the last sync, or the ErrFailed of a
 // failed store. A second call returns the same result.
+//
+// The store also writes snapshots in the background, after it has started a new segment. If Open
+// found lost events that no snapshot covers, the store writes no snapshot at all. Every later Open
+// then reads the whole log and finds the doubt again.
 //
 // If the disk hangs, Close waits until the disk responds. A second call waits as well. Close cannot
 // release the lock earlier, because the kernel may still carry out a write. To stop without
