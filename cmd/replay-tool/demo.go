@@ -234,8 +234,9 @@ func (t *tool) runCoordinator(ctx context.Context, dir string) error {
 	return ctx.Err()
 }
 
-// resume does the work of a coordinator after a crash. It opens the log and continues each migration
-// that has a row with its next phase. It returns the migration that was in the earliest phase.
+// resume does the work of a coordinator after a crash. It opens the log and continues each
+// migration that has a row with its next phase. It returns the migration that was in the earliest
+// phase.
 func (t *tool) resume(dir string) (earliest checkpoint.MigrationID, err error) {
 	logger, stopLogging := t.storeLogger()
 	defer stopLogging()

@@ -9,12 +9,12 @@ import (
 	"migrationlog/projection"
 )
 
-// skippedLine is a line that import did not append, because it is a duplicate. It is reported if its
-// payload differs from the row's, or if the row is in doubt.
+// skippedLine is a line that import did not append, because it is a duplicate. It is reported if
+// its payload differs from the row's, or if the row is in doubt.
 type skippedLine struct {
 	Line        uint64                 `json:"line"`
 	Seq         uint64                 `json:"seq,omitempty"`      // of the row
-	RowLine     uint64                 `json:"row_line,omitempty"` // with --check: the line of the row, if it is not in the log yet
+	RowLine     uint64                 `json:"row_line,omitempty"` // with --check, if the row is not in the log yet
 	MigrationID checkpoint.MigrationID `json:"migration_id"`
 	Phase       checkpoint.Phase       `json:"phase"`
 	Attempt     uint32                 `json:"attempt"`
@@ -29,9 +29,10 @@ type difference struct {
 	Line any    `json:"line"`
 }
 
-// skipped returns the skipped line of a duplicate, and whether it must be reported.
-func skipped(line uint64, o outcome, c checkpoint.Checkpoint) (skippedLine, bool) {
-	s := skippedLine{
+// skipped describes a duplicate. report is false if its payload is the row's and the row is not in
+// doubt.
+func skipped(line uint64, o outcome, c checkpoint.Checkpoint) (s skippedLine, report bool) {
+	s = skippedLine{
 		Line: line, Seq: o.row.Seq, RowLine: o.line, MigrationID: c.MigrationID, Phase: c.Phase(), Attempt: c.Attempt,
 		InDoubt:     o.row.Doubt == projection.InDoubt,
 		Differences: differencesOf(o.row.Checkpoint.Payload, c.Payload),

@@ -13,8 +13,8 @@ import (
 // byte that is not UTF-8 as \xff. The tool prints text that it has read from files, and a terminal
 // would act on such characters. Line breaks and tabs stay.
 //
-// JSON keeps its meaning, because it has such characters only inside strings. Each Write must
-// consist of whole characters.
+// JSON keeps its meaning, because it is valid UTF-8 and has such characters only inside strings.
+// Each Write must consist of whole characters.
 type escapingWriter struct{ w io.Writer }
 
 func (e escapingWriter) Write(b []byte) (int, error) {
@@ -27,15 +27,15 @@ func (e escapingWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// plainBytes returns the length of the beginning of b that is printable ASCII, line breaks and
-// tabs. It compares eight bytes at a time, because all output passes through it.
+// plainBytes returns the length of the longest prefix of b that has only printable ASCII, line
+// breaks and tabs. It compares eight bytes at a time, because all output passes through it.
 func plainBytes(b []byte) int {
 	const ones, high = 0x0101010101010101, 0x8080808080808080
 	i := 0
 	for ; i+8 <= len(b); i += 8 {
 		x := binary.LittleEndian.Uint64(b[i:])
 		del := x ^ ones*0x7f
-		special := x | (x-ones*' ')&^x | (del-ones)&^del // a high bit for each byte that is not in ' ' to '~'
+		special := x | (x-ones*' ')&^x | (del-ones)&^del // a high bit for each byte outside ' ' to '~'
 		if special&high != 0 && !allPlain(b[i:i+8]) {
 			break
 		}

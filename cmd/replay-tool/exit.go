@@ -45,7 +45,8 @@ type silentExit struct{ code int }
 func (silentExit) Error() string { return "the command has already printed its result" }
 
 // reportExit returns nil if the log is clean. Otherwise it returns the silentExit for its worst
-// finding. A torn tail ranks below a harmless finding, because every kill of a writer may leave one.
+// finding. A torn tail ranks below a harmless finding, because every kill of a writer may leave a
+// torn tail.
 func reportExit(r replay.Report) error {
 	switch {
 	case r.Damaged():

@@ -39,8 +39,8 @@ func (t *tool) fold(ctx context.Context, dir string, visit func(*replay.Fold, re
 	return fold, nil
 }
 
-// resolve returns the id that begins with idPrefix. It returns an error if the log has no such id or
-// more than one.
+// resolve returns the id that begins with idPrefix. It returns an error if the log has no such id
+// or more than one.
 func resolve(ctx context.Context, reader *replay.Reader, idPrefix string) (checkpoint.MigrationID, error) {
 	search, err := newIDSearch(idPrefix)
 	if err != nil {
@@ -85,8 +85,8 @@ func newIDSearch(idPrefix string) (*idSearch, error) {
 	return s, err
 }
 
-// add looks at the next record of the log and reports whether it is of the migration. It returns a
-// usageError if a second migration has the same beginning.
+// add looks at the next record of the log and reports whether it belongs to the migration. It
+// returns a usageError if a second migration has the same beginning.
 func (s *idSearch) add(r replay.Record) (matches bool, err error) {
 	if r.Damage != nil {
 		s.lost += r.Damage.Lost()
@@ -100,7 +100,7 @@ func (s *idSearch) add(r replay.Record) (matches bool, err error) {
 	if id == s.found {
 		return true, nil
 	}
-	if !strings.HasPrefix(id.String(), s.prefix) { // its hyphens are at other places
+	if !strings.HasPrefix(id.String(), s.prefix) { // the hyphens of the prefix are in other places
 		return false, nil
 	}
 	if s.found != (checkpoint.MigrationID{}) {

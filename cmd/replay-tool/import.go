@@ -76,9 +76,9 @@ type importer struct {
 	openFailed bool
 	logger     *slog.Logger
 	plan       plan
-	known      *eventHashes        // the events that the log had before; nil until one is to be appended
+	known      *eventHashes        // the events that the log had before; nil until the first append
 	store      *migrationlog.Store // nil before the log is created, and with --check
-	doneLines  uint64              // the lines up to this number are durable or need no event
+	doneLines  uint64              // the lines up to this number are durable, or append nothing
 	warnings   lineWarnings
 
 	Check      bool   `json:"check"`
@@ -87,8 +87,8 @@ type importer struct {
 	Duplicates uint64 `json:"duplicates"`
 	Differs    uint64 `json:"differs"`  // duplicates with another payload
 	InDoubt    uint64 `json:"in_doubt"` // duplicates of rows in doubt, which were not appended
-	Absent     uint64 `json:"absent"`   // aborts and removals of migrations without a row, which append nothing
-	Damage     uint64 `json:"damage"`   // damage lines: damaged places of the source log, except torn tails and harmless findings
+	Absent     uint64 `json:"absent"`   // aborts and removals without a row, which append nothing
+	Damage     uint64 `json:"damage"`   // damage lines, except torn tails and harmless findings
 
 	// Skipped has the duplicates with another payload, and those of rows in doubt. Without JSON it
 	// has only the first maxShownSkipped.
@@ -146,8 +146,8 @@ func (m *importer) run(ctx context.Context, file string) error {
 	return nil
 }
 
-// begin opens the log. A log that does not exist is created later. With --check, begin reads the log
-// without opening it for writing.
+// begin opens the log. A log that does not exist is created later. With --check, begin reads the
+// log without opening it for writing.
 func (m *importer) begin(ctx context.Context) error {
 	_, err := replay.Open(m.dir)
 	info, statErr := os.Stat(m.dir)
@@ -204,8 +204,8 @@ func (m *importer) readLog(ctx context.Context) error {
 	return nil
 }
 
-// lines imports all lines of in. If it returns an error, the next import must start with the line
-// after doneLines.
+// lines imports the input. If it returns an error, the next import must start with the line after
+// doneLines. If the error is ErrFailed, lines after doneLines may also be in the log.
 func (m *importer) lines(ctx context.Context, in io.Reader, p *progress) error {
 	var number uint64
 	var repeated *repetition
@@ -235,7 +235,7 @@ func (m *importer) lines(ctx context.Context, in io.Reader, p *progress) error {
 				return writeErr
 			}
 			if batch = batch[written:]; repeated != nil {
-				batch = batch[1:] // it has counted the first one
+				batch = batch[1:] // repeated has counted the first event
 			}
 		}
 		if repeated != nil {
@@ -265,9 +265,9 @@ type numberedEvent struct {
 	event checkpoint.Event
 }
 
-// write appends a batch, or predicts the result with --check. If it returns an error, it also returns
-// the index of the event that caused it. The events before that one are durable. If the log already
-// has this event, the error is a *repetition.
+// write appends a batch, or predicts the result with --check. If it returns an error, it also
+// returns the index of the event that caused it. The events before that one are durable. If the log
+// already has this event, the error is a *repetition.
 func (m *importer) write(ctx context.Context, batch []numberedEvent) (int, error) {
 	var events []checkpoint.Event
 	var outcomes []outcome
@@ -313,11 +313,12 @@ func (m *importer) writeAll(events []checkpoint.Event, outcomes []outcome) ([]mi
 	if m.plan.confirm {
 		opts = []migrationlog.WriteOption{migrationlog.Confirm(), migrationlog.Strict()}
 	}
-	m.plan.reset() // from now on the store has their rows
+	m.plan.reset() // WriteAll gives the store their rows
 	return m.store.WriteAll(events, opts...)
 }
 
-// checkNew returns a *repetition if the event is to be appended and the log had it before the import.
+// checkNew returns a *repetition if the event is to be appended and the log had it before the
+// import.
 func (m *importer) checkNew(ctx context.Context, e numberedEvent, o outcome, body []byte) (err error) {
 	if m.known == nil {
 		dir := m.dir

@@ -27,7 +27,7 @@ func (t *tool) info() *cobra.Command {
 	}
 }
 
-// infoScreen is what `info -o json` prints.
+// infoScreen is the output of `info -o json`.
 type infoScreen struct {
 	Dir         string                 `json:"dir"`
 	UUID        string                 `json:"uuid"`
@@ -40,7 +40,7 @@ type infoScreen struct {
 	LatestMS    uint64                 `json:"latest_ms"`
 	Rows        int                    `json:"rows"`
 	RowsByPhase map[string]int         `json:"rows_by_phase"`
-	// The process that LOCK names: it has the log open, or was killed while it had.
+	// The process in LOCK. It has the log open, or had it open when it was killed.
 	LockNamesPID    string `json:"lock_names_pid"`
 	LockNamesHost   string `json:"lock_names_host"`
 	LockNamesBootID string `json:"lock_names_boot_id"`

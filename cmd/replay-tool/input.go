@@ -70,7 +70,7 @@ var foreignFormats = []struct{ start, name, convert string }{
 // plainText returns the input, or an error that names its format if it is not text in UTF-8.
 func plainText(in io.Reader) (io.Reader, error) {
 	text := bufio.NewReader(in)
-	start, _ := text.Peek(6) // an error comes again with the next read
+	start, _ := text.Peek(6) // the next read returns the error again
 	for _, f := range foreignFormats {
 		if strings.HasPrefix(string(start), f.start) {
 			return nil, usageErrorf("line 1: the input is %s: convert it to UTF-8 text first, as in '%s | replay-tool import DIR -'", f.name, f.convert)
@@ -107,7 +107,7 @@ func readLines(ctx context.Context, in io.Reader) iter.Seq2[[][]byte, error] {
 			defer close(results)
 			text, err := plainText(in)
 			if err != nil {
-				results <- result{nil, err} // there is room for it
+				results <- result{nil, err} // does not block: the channel is empty
 				return
 			}
 			scanner := bufio.NewScanner(text)

@@ -3,8 +3,9 @@ package main
 import "io"
 
 // numberQuoter puts each number of the JSON that is written to it into quotes. It implements
-// --json-strings: programs that hold numbers as float64, such as jq 1.6 and JavaScript, round numbers
-// above 2^53, but they keep strings. It reads the text, so it applies to every command and every key.
+// --json-strings: programs that hold numbers as float64, such as jq 1.6 and JavaScript, round
+// numbers above 2^53, but they keep strings. It reads the text, so it applies to every command and
+// every key.
 type numberQuoter struct {
 	w        io.Writer
 	inString bool

@@ -178,7 +178,8 @@ func (l *logCommand) listLast(ctx context.Context, reader *replay.Reader) error 
 	return l.printer.end()
 }
 
-// addUnfolded adds a record to the report if the records before it were not read.
+// addUnfolded handles a record if the records before it were not read, so that it cannot be folded.
+// It adds damage to the report.
 func (l *logCommand) addUnfolded(r replay.Record) {
 	if r.Damage != nil {
 		l.fold.AddDamage(*r.Damage)

@@ -22,8 +22,8 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// gcPercent is twice Go's default. A command allocates memory for each event and keeps little of it.
-// With 3 million events, this saves a quarter of the CPU time and costs 20 MiB.
+// gcPercent is twice Go's default. A command allocates memory for each event and keeps little of
+// it. With 3 million events, this saves a quarter of the CPU time and needs 20 MiB more.
 const gcPercent = 200
 
 // run runs the command in args and returns the exit code of the process.

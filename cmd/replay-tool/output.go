@@ -30,7 +30,8 @@ const (
 )
 
 // buffered runs a command that prints many lines, and collects its output into larger writes. Data
-// and messages appear in the order in which they were printed, because statusf flushes the data first.
+// and messages appear in the order in which they were printed, because statusf flushes the data
+// first.
 func (t *tool) buffered(command func() error) error {
 	t.buffer = bufio.NewWriterSize(t.unbuffered, outputBufferBytes)
 	t.setOutput(t.buffer)

@@ -12,8 +12,9 @@ import (
 )
 
 // warnOwner prints a warning if the command runs as root and will write to a log of another user.
-// If the log does not exist, the directory in which it will be created counts. Files that root
-// creates may lock the log's own program out. Even --quiet does not suppress the warning.
+// If the log does not exist, it checks the directory in which the log will be created. The
+// log's own program may not be able to open files that root creates. Even --quiet does not suppress
+// the warning.
 func (t *tool) warnOwner(dir string) {
 	uid, ok := ownerOfDir(dir)
 	if !ok || os.Geteuid() != 0 || uid == 0 {
@@ -24,8 +25,8 @@ func (t *tool) warnOwner(dir string) {
 		quoted(dir), name, quoted(name), uid, quoted(dir))
 }
 
-// ownerOfDir returns the owner of a directory or file. If it does not exist or cannot be reached, it
-// returns the owner of the nearest directory above it.
+// ownerOfDir returns the owner of a directory or file. If that does not exist or cannot be reached,
+// it returns the owner of the nearest directory above.
 func ownerOfDir(dir string) (uid int, ok bool) {
 	path, err := filepath.Abs(dir)
 	if err != nil {

@@ -30,7 +30,8 @@ func (o outcome) differs(e checkpoint.Event) bool {
 	return ok && o.effect == effectDuplicate && o.row.Checkpoint.Payload != u.Checkpoint.Payload
 }
 
-// receipt returns the receipt that the store returns, except for its Seq.
+// receipt returns the receipt that the store would return. For an event that would be appended, its
+// Seq is only a placeholder.
 func (o outcome) receipt(e checkpoint.Event) migrationlog.Receipt {
 	switch o.effect {
 	case effectDuplicate:
@@ -41,12 +42,12 @@ func (o outcome) receipt(e checkpoint.Event) migrationlog.Receipt {
 	return migrationlog.Receipt{Seq: 1}
 }
 
-// plan predicts the effects of events before they are written. It follows the rules of Store.WriteAll
-// without options, or with Confirm and Strict. A test compares it with the store.
+// plan predicts the effects of events before they are written. It follows the rules of
+// Store.WriteAll without options, or with Confirm and Strict. A test compares it with the store.
 type plan struct {
 	confirm bool
-	row     func(checkpoint.MigrationID) (projection.Row, bool) // the row before the planned events; nil: no rows
-	changed map[checkpoint.MigrationID]plannedRow               // the rows after the planned events
+	row     func(checkpoint.MigrationID) (projection.Row, bool) // before the planned events; nil: no rows
+	changed map[checkpoint.MigrationID]plannedRow               // after the planned events
 	body    []byte
 }
 
@@ -57,7 +58,7 @@ type plannedRow struct {
 	line   uint64
 }
 
-// reset forgets the planned events, which are now in the log.
+// reset forgets the planned events. The caller writes them to the store, which then has their rows.
 func (p *plan) reset() { clear(p.changed) }
 
 // next returns the effect of the next event, and its encoding, which is valid until the next call.

@@ -9,8 +9,8 @@ import (
 // readAheadRecords is the number of records that one goroutine gives to the other at a time.
 const readAheadRecords = 512
 
-// readAhead yields the same records. A second goroutine reads and decodes the next records while the
-// caller uses the present ones. The goroutine has ended if the iteration has ended.
+// readAhead yields the given records. A second goroutine reads and decodes the next records while
+// the caller uses the present ones. The goroutine ends before the iteration returns.
 func readAhead(records iter.Seq2[replay.Record, error]) iter.Seq2[replay.Record, error] {
 	type batch struct {
 		records []replay.Record

@@ -11,8 +11,9 @@ import (
 	"migrationlog/replay"
 )
 
-// eventHashes has a hash of each event that a log had before an import, in ascending order. It needs
-// 12 bytes per event.
+// eventHashes has a hash of each event that a log had before an import, in ascending order. It
+// needs 12 bytes per event. If a new event happens to have the hash of another one, import stops
+// although it could append it: this is very improbable, and --confirm appends it.
 type eventHashes struct {
 	seed   maphash.Seed
 	hashes []uint64
@@ -63,14 +64,14 @@ func (h *eventHashes) take(body []byte) bool {
 }
 
 // repetition is the error of an import whose next event is in the log already. It counts the events
-// from that line on, those of them that are in the log, and those before the last of these that the
-// log lacks. Only if there are none of the latter may the operator skip the lines.
+// from that line on, and those of them that are in the log. It has the lines up to lastLine that
+// the log lacks. The operator may skip the lines up to lastLine only if the log lacks none of them.
 type repetition struct {
-	firstLine, lastLine uint64 // of those in the log
+	firstLine, lastLine uint64 // the first and the last line that is in the log
 	inLog, read         uint64
 	toEnd               bool // all of the input was read
 
-	lines           plan   // the rows after the lines from firstLine on, to find the lines that append nothing
+	lines           plan   // finds the lines that append nothing after the lines before them
 	absent, pending ranges // the lines that are not in the log, before and after lastLine
 }
 

@@ -37,17 +37,17 @@ the exit code is that of 'replay-tool verify NEW'.`,
 	return c
 }
 
-// salvageResult is what `salvage -o json` prints.
+// salvageResult is the output of `salvage -o json`.
 type salvageResult struct {
 	Dir               string        `json:"dir"`
 	Out               string        `json:"out"`
 	UUID              string        `json:"uuid"`
-	NewUUID           bool          `json:"new_uuid"`             // no manifest had the UUID, so that the copy has another one
-	ManifestIntact    bool          `json:"manifest_intact"`      // an intact manifest was found and copied
-	FramesAgree       uint64        `json:"frames_agree"`         // frames with an intact body and the log's checksum
-	FramesDisagree    uint64        `json:"frames_disagree"`      // the others with an intact body
-	FramesOfOtherLogs uint64        `json:"frames_of_other_logs"` // of these, the ones that certainly belong to other logs
-	FilesAgree        int           `json:"files_agree"`          // watermark files and snapshots with the log's checksum
+	NewUUID           bool          `json:"new_uuid"`             // no manifest had the UUID, so the copy has another
+	ManifestIntact    bool          `json:"manifest_intact"`      // an intact manifest was copied
+	FramesAgree       uint64        `json:"frames_agree"`         // frames with the log's fingerprint
+	FramesDisagree    uint64        `json:"frames_disagree"`      // other frames with an intact body
+	FramesOfOtherLogs uint64        `json:"frames_of_other_logs"` // the FramesDisagree of other logs
+	FilesAgree        int           `json:"files_agree"`          // watermarks and snapshots that fit
 	Watermark         *uint64       `json:"watermark"`            // null if no watermark file is intact
 	Segments          int           `json:"segments"`
 	Snapshots         int           `json:"snapshots"`

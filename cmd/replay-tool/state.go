@@ -127,9 +127,9 @@ func (t *tool) runState(ctx context.Context, dir string, idPrefix []string, at s
 	return nil
 }
 
-// explainTime prints to stderr the event at which the state at a time ends. Clocks may go back. If later
-// events also have clocks up to that time, explainTime prints how many, and the command that includes
-// them.
+// explainTime prints to stderr the last event that the state at a time includes. Clocks may go
+// back. If later events also have clocks up to that time, explainTime prints their number, and the
+// command that includes them.
 func (t *tool) explainTime(ctx context.Context, dir string, reader *replay.Reader, asOf, timeMS uint64) error {
 	if timeMS == 0 || t.quiet {
 		return nil

@@ -85,9 +85,9 @@ func (t *tool) warnf(format string, args ...any) {
 	fmt.Fprintln(t.stderr, message("warning: "+fmt.Sprintf(format, args...)))
 }
 
-// waitHandler is the slog.Handler of a store that a command opens. It prints only the messages about
-// an operation that takes long, which have the attribute elapsed. The command prints the other
-// messages itself, from the report and the errors of the store.
+// waitHandler is the slog.Handler of a store that a command opens. It prints only the messages
+// about an operation that takes long, which have the attribute elapsed. The command prints the
+// other messages itself, from the report and the errors of the store.
 type waitHandler struct{ tool *tool }
 
 // storeLogger returns the logger for a store. The caller must call stop after it has closed the
