@@ -68,7 +68,11 @@ func (s skippedLine) String() string {
 		text += " with another payload: " + strings.Join(parts, "; ")
 	}
 	if s.InDoubt {
-		text += ". The row is in doubt, and the line was not appended. If the cluster confirms the line, import it with --confirm"
+		advice := "import it with --confirm"
+		if len(s.Differences) > 0 { // --confirm alone rejects the line
+			advice = "import two lines with --confirm: this line with an attempt that is one higher, and then this line itself"
+		}
+		text += ". The row is in doubt, and the line was not appended. If the cluster confirms the line, " + advice
 	}
 	return text
 }

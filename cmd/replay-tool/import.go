@@ -31,7 +31,8 @@ func (t *tool) importCommand() *cobra.Command {
 		Long: `Append NDJSON events, in the form that 'log -o ndjson' prints, to the log in DIR.
 The events get new sequence numbers. Events that arrive together are made
 durable together. If there is no log in DIR, import creates one when it has read
-the first event that it can append.
+the first event that it can append. An input without such an event creates an
+empty log at its end.
 
 If a line is invalid or the store rejects it, import stops and prints the number
 of the line. All events before that line are durable.
@@ -41,19 +42,19 @@ attempt. Import does not append it. If the payloads differ, import prints the
 difference.
 
 If the log already has an event that import would append, with the same content
-and time, import stops with exit code 2. Otherwise a file that is imported twice
+and time, import stops with exit code 2. Without this rule, importing a file twice
 would move rows back to earlier phases.
 
-With --confirm, the log must exist, and import also appends duplicates and events
-that are in the log already. It rejects a duplicate if its payload differs from
-the row's. Use --confirm to clear a doubt. First ask the cluster for the true
+With --confirm, the log must exist, and import also appends duplicates, events
+that are in the log already, and the abort or removal of a migration without a
+row. It rejects a duplicate if its payload differs from the row's. Use --confirm to clear a doubt. First ask the cluster for the true
 state of the migration. If the row in the log is right, append it again, as in
 the example. If it is wrong, import the right row, abort or removal.
 
 With --check, import writes nothing, takes no lock and prints the result that the
-import would have. The exit code is also the same, except that --check cannot
-find that another writer has the log open, or that a person must repair the log
-first.`,
+import would have. The exit code is also the same, with two exceptions: --check
+does not find that another writer has the log open, and of the problems that a
+person must repair first, it finds only missing segments and manifests.`,
 		Example: `  replay-tool log OLD -o ndjson | replay-tool import NEW -
   replay-tool import --check DIR FILE
   replay-tool state DIR MIGRATION -o ndjson | replay-tool import --confirm DIR -`,
@@ -63,7 +64,7 @@ first.`,
 			return m.run(c.Context(), args[1])
 		},
 	}
-	c.Flags().BoolVar(&m.plan.confirm, "confirm", false, "to clear a doubt, also append what is otherwise skipped: duplicates, and the abort or removal of a migration without a row")
+	c.Flags().BoolVar(&m.plan.confirm, "confirm", false, "to clear a doubt, also append duplicates, events that are in the log already, and the abort or removal of a migration without a row")
 	c.Flags().BoolVar(&m.Check, "check", false, "write nothing, and print the result that the import would have")
 	return c
 }
@@ -101,7 +102,7 @@ const maxShownSkipped = 10
 
 func (m *importer) run(ctx context.Context, file string) error {
 	if m.dir == "" {
-		return usageErrorf("the directory is an empty string: name the directory of the log")
+		return usageErrorf("the directory is an empty string: give the path of the log's directory")
 	}
 	in := m.stdin
 	if file != "-" {
@@ -140,7 +141,7 @@ func (m *importer) run(ctx context.Context, file string) error {
 		return err
 	}
 	if m.Damage > 0 {
-		m.statusf("the input has %s. Events that the source log has lost are missing in this log too. To see the migrations in doubt, run 'replay-tool verify' on the source log", count(m.Damage, "damage line"))
+		m.statusf("the input has %s, apart from torn tails and harmless findings. Events that the source log has lost are missing in this log too. To see the migrations in doubt, run 'replay-tool verify' on the source log", count(m.Damage, "damage line"))
 		return silentExit{exitDamage}
 	}
 	return nil
@@ -447,6 +448,8 @@ func (m *importer) printStopped(err error) {
 		m.statusf("import stopped: 0 events appended, and no log was created in %s", quoted(m.dir))
 	case errors.As(err, new(*repetition)): // the error has the line
 		m.statusf("import stopped: %s appended and durable", count(m.Appended, "event"))
+	case exitCode(err) == exitUsage:
+		m.statusf("import stopped: %s appended and durable. To resume, correct line %d, and import the input from that line on", count(m.Appended, "event"), m.doneLines+1)
 	default:
 		m.statusf("import stopped: %s appended and durable. To resume, import the input from line %d on", count(m.Appended, "event"), m.doneLines+1)
 	}

@@ -122,7 +122,7 @@ func TestImport_LeavesNoNewDirectory(t *testing.T) {
 	code, _, errs = importText(t, dir, removals+catchUpLine(1, 0, 2, 3)+"{}\n")
 	require.Equal(t, exitUsage, code)
 	require.Contains(t, errs, "created a new log in "+dir)
-	require.Contains(t, errs, fmt.Sprintf("import stopped: 1 event appended and durable. To resume, import the input from line %d on", maxBatchLines+3))
+	require.Contains(t, errs, fmt.Sprintf("import stopped: 1 event appended and durable. To resume, correct line %d, and import the input from that line on", maxBatchLines+3))
 	code, _, _ = runTool(t, nil, "verify", dir)
 	require.Equal(t, exitClean, code)
 }
