@@ -183,10 +183,10 @@ func TestInfo_Lock(t *testing.T) {
 	require.NoError(t, err)
 	for content, want := range map[string]string{
 		"":                      "",
-		"12\n":                  "writer     process 12 has the log open, or was killed while it had\n",
-		"12 web-7 boot\n":       "writer     process 12 on host web-7 has the log open, or was killed while it had\n",
+		"12\n":                  "writer     process 12 has the log open, or had it open when it was killed\n",
+		"12 web-7 boot\n":       "writer     process 12 on host web-7 has the log open, or had it open when it was killed\n",
 		"12 " + host + " old\n": "writer     process 12 on host " + host + " had the log open when the machine stopped\n",
-		"12 \x1b[31m boot\n":    "writer     process 12 on host _[31m has the log open, or was killed while it had\n",
+		"12 \x1b[31m boot\n":    "writer     process 12 on host _[31m has the log open, or had it open when it was killed\n",
 		"\x1b[31m" + strings.Repeat("x", 9999): "writer     LOCK names no process. It begins with " +
 			`"\x1b[31m` + strings.Repeat("x", 35) + "\"\n",
 	} {

@@ -84,14 +84,6 @@ func TestD5_ExitCodeOfTheWorstFinding(t *testing.T) {
 			require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600))
 		}
 	}
-	torn := func(t *testing.T, dir string) {
-		path := filepath.Join(dir, "wal", firstSegment)
-		info, err := os.Stat(path)
-		require.NoError(t, err)
-		require.NoError(t, os.Truncate(path, info.Size()-3))
-		require.NoError(t, setWatermark(dir, 0))
-		require.NoError(t, os.RemoveAll(filepath.Join(dir, "snapshots")))
-	}
 	for name, tc := range map[string]struct {
 		changes []func(t *testing.T, dir string)
 		code    int
@@ -101,8 +93,8 @@ func TestD5_ExitCodeOfTheWorstFinding(t *testing.T) {
 		"foreign files":                {[]func(*testing.T, string){foreign}, exitHarmless, "no event is lost or endangered: all findings are harmless"},
 		"one of two copies":            {[]func(*testing.T, string){remove("MANIFEST", "wal/WATERMARK")}, exitHarmless, "no event is lost or endangered"},
 		"a damaged snapshot":           {[]func(*testing.T, string){write("snapshots/00000000000000000001")}, exitHarmless, "no event is lost or endangered"},
-		"a torn tail":                  {[]func(*testing.T, string){torn}, exitTornTail, "torn tail, an interrupted write"},
-		"a torn tail, a foreign file":  {[]func(*testing.T, string){torn, foreign}, exitHarmless, "no event is lost or endangered: the findings are harmless, and the torn tail is an interrupted write"},
+		"a torn tail":                  {[]func(*testing.T, string){tearTail}, exitTornTail, "torn tail, an interrupted write"},
+		"a torn tail, a foreign file":  {[]func(*testing.T, string){tearTail, foreign}, exitHarmless, "no event is lost or endangered: the findings are harmless, and the torn tail is an interrupted write"},
 		"both watermarks":              {[]func(*testing.T, string){remove("WATERMARK", "wal/WATERMARK")}, exitDamage, "damaged. No event is known to be lost, but"},
 		"a file that tidwall/wal uses": {[]func(*testing.T, string){foreign, write("wal/00000000000000000009.END")}, exitDamage, "damaged. No event is known to be lost, but"},
 		"a segment beyond the end": {[]func(*testing.T, string){func(t *testing.T, dir string) {
@@ -131,6 +123,30 @@ func TestD5_ExitCodeOfTheWorstFinding(t *testing.T) {
 			}
 		})
 	}
+}
+
+// tearTail cuts the last frame of a log, as if the write had been interrupted.
+func tearTail(t *testing.T, dir string) {
+	path := filepath.Join(dir, "wal", firstSegment)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(path, info.Size()-3))
+	require.NoError(t, setWatermark(dir, 0))
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "snapshots")))
+}
+
+// info prints the finding that sets its exit code, and a torn tail in addition.
+func TestInfo_HealthWithTornTail(t *testing.T) {
+	dir, _ := smallLog(t, 4)
+	tearTail(t, dir)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "wal", ".DS_Store"), nil, 0o600))
+	var out bytes.Buffer
+	require.Equal(t, exitHarmless, run(t.Context(), []string{"info", dir}, nil, &out, io.Discard))
+	require.Contains(t, out.String(), "health     no event lost or endangered, 1 harmless finding\ntorn tail  90 bytes: an interrupted write")
+	require.NoError(t, os.Remove(filepath.Join(dir, "wal", ".DS_Store")))
+	out.Reset()
+	require.Equal(t, exitTornTail, run(t.Context(), []string{"info", dir}, nil, &out, io.Discard))
+	require.Contains(t, out.String(), "health     only a torn tail\ntorn tail  90 bytes: an interrupted write")
 }
 
 // If every snapshot is damaged, state --snapshot says so, with the exit code of damage. A log without

@@ -168,7 +168,7 @@ func (t *tool) infoText(s infoScreen) {
 	case s.holder.PID != 0 && s.holder.Restarted():
 		fmt.Fprintf(w, "writer     %s had the log open when the machine stopped\n", s.holder)
 	case s.holder.PID != 0:
-		fmt.Fprintf(w, "writer     %s has the log open, or was killed while it had\n", s.holder)
+		fmt.Fprintf(w, "writer     %s has the log open, or had it open when it was killed\n", s.holder)
 	case strings.TrimSpace(s.lockText) != "":
 		fmt.Fprintf(w, "writer     LOCK names no process. It begins with %.40q\n", s.lockText)
 	}
@@ -180,12 +180,15 @@ func (t *tool) infoText(s infoScreen) {
 		}
 		fmt.Fprintf(w, "health     DAMAGED in %s: %s, %s in doubt%s\n",
 			count(len(r.Damage)-r.CountFindings(segment.Harmless), "place"), lost, count(len(r.InDoubt), "migration"), unnamedInDoubt(r))
-	case r.TornTail != nil:
-		fmt.Fprintf(w, "health     torn tail, %s: %s\n", count(uint64(r.TornTail.Length), "byte"), tornExplanation)
 	case len(r.Damage) > 0:
 		fmt.Fprintf(w, "health     no event lost or endangered, %s\n", count(len(r.Damage), "harmless finding"))
+	case r.TornTail != nil:
+		fmt.Fprintf(w, "health     only a torn tail\n")
 	default:
 		fmt.Fprintf(w, "health     clean\n")
+	}
+	if r.TornTail != nil {
+		fmt.Fprintf(w, "torn tail  %s: %s\n", count(uint64(r.TornTail.Length), "byte"), tornExplanation)
 	}
 	if s.QuarantinedFiles > 0 {
 		fmt.Fprintf(w, "quarantine %s in quarantine/, kept by repairs, each with a report (.json)\n", count(s.QuarantinedFiles, "file"))
