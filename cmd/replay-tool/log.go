@@ -222,7 +222,7 @@ func (l *logCommand) followAfter(ctx context.Context, reader *replay.Reader, dir
 		}
 		for r, err := range live.New(ctx) {
 			if errors.Is(err, replay.ErrReplaced) {
-				err = fmt.Errorf("%w. The events above may not be in it. Check them, and start log -f again", err)
+				err = fmt.Errorf("%w. The events printed so far may not be in the log. Compare them with it, and start 'log -f' again", err)
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", dir, err)

@@ -216,7 +216,7 @@ func TestLog_FollowStopsAtAnotherLog(t *testing.T) {
 		go func() { _, _ = io.Copy(io.Discard, out) }()
 		require.Equal(t, exitIO, <-code)
 		require.Contains(t, errs.String(), text)
-		require.Contains(t, errs.String(), "start log -f again")
+		require.Contains(t, errs.String(), "start 'log -f' again")
 	}
 }
 

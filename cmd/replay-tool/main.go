@@ -95,7 +95,7 @@ Exit codes:
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		message, _, notANumber := strings.Cut(err.Error(), ": strconv.")
 		if notANumber {
-			message += ": give a number of at least 0"
+			message += ": give a whole number that is not negative"
 		}
 		return usageErrorf("%s (see '%s --help')", message, c.CommandPath())
 	})

@@ -23,8 +23,8 @@ func (t *tool) salvage() *cobra.Command {
 DIR is the directory of a log, its wal/, or a directory with segment files. It
 is never changed. Stop the coordinator first. NEW is a new or empty directory.
 
-Segments are copied byte for byte. Sequence numbers, gaps and damage stay, and
-the exit code is that of 'replay-tool verify NEW'.`,
+Segments are copied byte for byte. Sequence numbers, gaps and damage stay.
+The exit code is that of 'replay-tool verify NEW'.`,
 		Args: argCount(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if out == "" {
@@ -103,29 +103,25 @@ const maxLeftOutShown = 10
 
 func salvageText(w io.Writer, s salvageResult) {
 	fmt.Fprintf(w, "copied %s and %s, %s, to %s\n", count(s.Segments, "segment"), count(s.Snapshots, "snapshot"), count(uint64(s.SizeBytes), "byte"), quoted(s.Out))
-	fmt.Fprintf(w, "evidence: %s and %s agree on the log's checksum\n",
+	fmt.Fprintf(w, "evidence: %s and %s with the log's fingerprint\n",
 		count(s.FramesAgree, "frame"), count(s.FilesAgree, "other file"))
 	if s.FramesDisagree > 0 {
-		disagree := "disagree"
-		if s.FramesDisagree == 1 {
-			disagree = "disagrees"
-		}
-		fmt.Fprintf(w, "warning: %s %s: %d of other logs, %d with damaged headers\n",
-			count(s.FramesDisagree, "frame"), disagree, s.FramesOfOtherLogs, s.FramesDisagree-s.FramesOfOtherLogs)
+		fmt.Fprintf(w, "warning: %s with another fingerprint: %d of other logs, %d with damaged headers\n",
+			count(s.FramesDisagree, "frame"), s.FramesOfOtherLogs, s.FramesDisagree-s.FramesOfOtherLogs)
 	}
 	if s.FramesAgree == 1 && s.FilesAgree == 0 && s.NewUUID {
-		fmt.Fprintln(w, "warning: a single frame shows which log this is, and nothing confirms it: if its header is damaged, its number may be wrong")
+		fmt.Fprintln(w, "warning: only one frame identifies the log. If its header is damaged, its number may be wrong: compare the event with the cluster")
 	}
 	switch {
 	case s.ManifestIntact:
-		fmt.Fprintf(w, "manifest: an intact one was found and copied: the copy is the same log, %s\n", s.UUID)
+		fmt.Fprintf(w, "manifest: intact and copied. The copy is the same log, %s\n", s.UUID)
 	case s.NewUUID:
 		fmt.Fprintf(w, "manifest: lost. The copy has a new id, %s. Its skipped numbers are lost too: they may be reported as acknowledged and lost\n", s.UUID)
 	default:
 		fmt.Fprintf(w, "manifest: damaged. The copy has the id that it contains, %s. Its skipped numbers are lost: they may be reported as acknowledged and lost\n", s.UUID)
 	}
 	if s.Watermark == nil {
-		fmt.Fprintln(w, "watermark: none is intact. Events after the last one may be lost without a trace")
+		fmt.Fprintln(w, "watermark: none is intact. Events after the last frame of the copy may be lost, and nothing shows it")
 	} else {
 		fmt.Fprintf(w, "watermark: %d\n", *s.Watermark)
 	}

@@ -156,12 +156,12 @@ func (t *tool) explainTime(ctx context.Context, dir string, reader *replay.Reade
 	case next == 0:
 		t.statusf("the state is as of #%d, the end of the log", asOf)
 	case asOf == 0:
-		t.statusf("the state is that before the first event: #%d has the clock %s", next, clock.show(nextMS))
+		t.statusf("no event is included, because #%d has the clock %s", next, clock.show(nextMS))
 	default:
 		t.statusf("the state is as of #%d, because #%d has the clock %s", asOf, next, clock.show(nextMS))
 	}
 	if n > 0 {
-		t.statusf("not included: %s from #%d on with earlier clocks, because a clock went back or #%d has a wrong clock. To include them, run: replay-tool state %s --at '#%d'",
+		t.statusf("not included: %s with a clock up to that time (the first is #%d), because a clock went back or #%d has a wrong clock. To include them, run: replay-tool state %s --at '#%d'",
 			count(n, "later event"), first, next, quoted(dir), last)
 	}
 	return nil

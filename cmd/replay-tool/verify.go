@@ -89,7 +89,7 @@ func verdict(r replay.Report) string {
 	case r.Damaged() && len(r.InDoubt) > 0:
 		return "damaged. Ask the cluster for the true state of each migration in doubt, and write it to the log (see 'replay-tool import --help')"
 	case r.CountFindings(segment.LosesEvents) > 0:
-		return "damaged. No row is lost and no migration is in doubt"
+		return "damaged. Events are missing from the history, but no row is lost and no migration is in doubt"
 	case r.Damaged():
 		return "damaged. No event is known to be lost, but the damage can hide a loss or lead to one. Before a writer opens the log, copy the directory, and compare the newest rows with the cluster"
 	case len(r.Damage) > 0 && r.TornTail != nil:
