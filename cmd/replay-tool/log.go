@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -98,26 +99,36 @@ func (f *filters) anySet() bool {
 
 // list prints the matching records that are in the log now.
 func (l *logCommand) list(ctx context.Context, reader *replay.Reader) error {
-	switch {
-	case l.last > 0:
+	if l.last > 0 {
 		return l.listLast(ctx, reader)
-	case l.reverse:
-		return l.listBackward(ctx, reader)
 	}
 	p := l.progress("events read:")
 	defer p.end()
-	for r, err := range readAhead(reader.Records(ctx, replay.Query{})) { // the exit code is about the whole log
+	records := l.matching(ctx, reader, p)
+	if l.reverse {
+		records = reader.Backward(ctx, func(r replay.Record) bool { return l.visit(r, p) })
+	}
+	for r, err := range records {
 		if err != nil {
 			return err
-		}
-		if !l.visit(r, p) {
-			continue
 		}
 		if err := l.printer.print(r); err != nil {
 			return err
 		}
 	}
 	return l.printer.end()
+}
+
+// matching reads the whole log, because the exit code is about all of it. It yields the records that
+// the filters select.
+func (l *logCommand) matching(ctx context.Context, reader *replay.Reader, p *progress) iter.Seq2[replay.Record, error] {
+	return func(yield func(replay.Record, error) bool) {
+		for r, err := range readAhead(reader.Records(ctx, replay.Query{})) {
+			if (err != nil || l.visit(r, p)) && !yield(r, err) {
+				return
+			}
+		}
+	}
 }
 
 // visit adds the next record of the log to the fold and reports whether the filters select it.
@@ -129,22 +140,6 @@ func (l *logCommand) visit(r replay.Record, p *progress) (selected bool) {
 	}
 	p.update(l.nextSeq - 1)
 	return l.matcher.Match(r)
-}
-
-// listBackward prints the newest record first.
-func (l *logCommand) listBackward(ctx context.Context, reader *replay.Reader) error {
-	p := l.progress("events read:")
-	defer p.end()
-	records := reader.Backward(ctx, func(r replay.Record) bool { return l.visit(r, p) })
-	for r, err := range records {
-		if err != nil {
-			return err
-		}
-		if err := l.printer.print(r); err != nil {
-			return err
-		}
-	}
-	return l.printer.end()
 }
 
 // listLast prints the last records. With a filter, it reads the whole log to find them.
@@ -192,12 +187,9 @@ func (l *logCommand) addUnfolded(r replay.Record) {
 func (l *logCommand) lastOfAll(ctx context.Context, reader *replay.Reader) (records []replay.Record, err error) {
 	p := l.progress("events read:")
 	defer p.end()
-	for r, err := range readAhead(reader.Records(ctx, replay.Query{})) { // the exit code is about the whole log
+	for r, err := range l.matching(ctx, reader, p) {
 		if err != nil {
 			return nil, err
-		}
-		if !l.visit(r, p) {
-			continue
 		}
 		if records = append(records, r); len(records) >= 2*l.last+1024 {
 			records = slices.Clone(records[len(records)-l.last:])
