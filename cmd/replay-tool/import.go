@@ -458,12 +458,10 @@ func (m *importer) printStopped(err error) {
 // summary prints the counts.
 func (m *importer) summary() error {
 	m.Skipped = append([]skippedLine{}, m.Skipped...) // [] in JSON, not null
-	switch m.output {
-	case outputJSON:
-		return m.writeJSON(m)
-	case outputNDJSON:
-		return writeLine(m.stdout, m)
-	}
+	return m.writeValue(m, m.summaryText)
+}
+
+func (m *importer) summaryText() {
 	appended := "appended"
 	if m.Check {
 		appended = "would be appended"
@@ -472,7 +470,7 @@ func (m *importer) summary() error {
 	if m.Absent == 1 {
 		absent = "1 abort or removal of a migration without a row"
 	}
-	_, err := fmt.Fprintf(m.stdout, "%s: %s %s, skipped: %s (%d with another payload), %s\n",
+	fmt.Fprintf(m.stdout, "%s: %s %s, skipped: %s (%d with another payload), %s\n",
 		count(m.Lines, "line"), count(m.Appended, "event"), appended, count(m.Duplicates, "duplicate"), m.Differs, absent)
 	switch {
 	case m.Check && m.isNew:
@@ -482,5 +480,4 @@ func (m *importer) summary() error {
 	default:
 		m.statusf("next: replay-tool info %s", quoted(m.dir))
 	}
-	return err
 }

@@ -80,15 +80,7 @@ func (t *tool) runInfo(ctx context.Context, dir string) error {
 		return err
 	}
 	s.suggest()
-	switch t.output {
-	case outputJSON:
-		err = t.writeJSON(s)
-	case outputNDJSON:
-		err = writeLine(t.stdout, s)
-	default:
-		t.infoText(s)
-	}
-	if err != nil {
+	if err := t.writeValue(s, func() { t.infoText(s) }); err != nil {
 		return err
 	}
 	return reportExit(s.Report)

@@ -68,6 +68,19 @@ func (t *tool) writeJSON(v any) error {
 	return err
 }
 
+// writeValue writes one value in the format of --output. It calls text to print the value for people.
+// text returns no error, because stdout keeps its first error, see run.
+func (t *tool) writeValue(v any, text func()) error {
+	switch t.output {
+	case outputJSON:
+		return t.writeJSON(v)
+	case outputNDJSON:
+		return writeLine(t.stdout, v)
+	}
+	text()
+	return nil
+}
+
 // writeLines writes one line of JSON per value, or one array of all values with -o json.
 func writeLines[T any](t *tool, values []T) error {
 	if t.output == outputJSON {

@@ -81,17 +81,12 @@ func (t *tool) runSalvage(ctx context.Context, dir, out string) error {
 		Watermark: s.Watermark, Segments: s.Segments, Snapshots: s.Snapshots, SizeBytes: s.SizeBytes,
 		LeftOut: append([]string{}, s.LeftOut...), Report: fold.Report(), SuggestedNext: "replay-tool info " + quoted(out),
 	}
-	switch t.output {
-	case outputJSON:
-		err = t.writeJSON(result)
-	case outputNDJSON:
-		err = writeLine(t.stdout, result)
-	default:
+	err = t.writeValue(result, func() {
 		salvageText(t.stdout, result)
 		t.verifyText(result.Report)
 		t.suggestSnapshot(out, result.Report)
 		t.statusf("next: %s", result.SuggestedNext)
-	}
+	})
 	if err != nil {
 		return err
 	}

@@ -65,15 +65,7 @@ func (t *tool) runShow(ctx context.Context, dir, idPrefix string) error {
 	}
 	report := fold.Report()
 	s.inDoubt = fold.View.Doubt(id) == projection.InDoubt
-	switch t.output {
-	case outputNDJSON:
-		err = writeLine(t.stdout, s)
-	case outputJSON:
-		err = t.writeJSON(s)
-	default:
-		err = t.historyText(s)
-	}
-	if err != nil {
+	if err := t.writeValue(s, func() { t.historyText(s) }); err != nil {
 		return err
 	}
 	t.reportFindings(report)
@@ -111,7 +103,7 @@ func (s migrationHistory) MarshalJSON() ([]byte, error) {
 	return json.Marshal(out)
 }
 
-func (t *tool) historyText(s migrationHistory) error {
+func (t *tool) historyText(s migrationHistory) {
 	from, to, group := factCells(s.facts)
 	fmt.Fprintf(t.stdout, "migration %s\nvshard %d, node %s -> %s, group %s", s.id, s.vshard, from, to, group)
 	if s.facts.HasSource {
@@ -134,7 +126,7 @@ func (t *tool) historyText(s migrationHistory) error {
 		}
 		row(tw, strconv.FormatUint(r.Seq, 10), clock.show(r.WallMS()), stepOf(r), attempt, s.sincePrevious(i), detailOf(r))
 	}
-	return tw.Flush()
+	_ = tw.Flush() // stdout keeps the error, see run
 }
 
 // outcome describes the state of the migration in words.

@@ -26,15 +26,10 @@ func (t *tool) runVerify(ctx context.Context, dir string) error {
 		return err
 	}
 	report := fold.Report()
-	switch t.output {
-	case outputJSON:
-		err = t.writeJSON(report)
-	case outputNDJSON:
-		err = writeLine(t.stdout, report)
-	default:
+	err = t.writeValue(report, func() {
 		t.verifyText(report)
 		t.suggestSnapshot(dir, report)
-	}
+	})
 	if err != nil {
 		return err
 	}

@@ -26,14 +26,9 @@ func (t *tool) version() *cobra.Command {
 					v.Version = info.Main.Version
 				}
 			}
-			switch t.output {
-			case outputJSON:
-				return t.writeJSON(v)
-			case outputNDJSON:
-				return writeLine(t.stdout, v)
-			}
-			_, err := fmt.Fprintf(t.stdout, "replay-tool %s, log format %d, %s\n", v.Version, v.Format, v.Go)
-			return err
+			return t.writeValue(v, func() {
+				fmt.Fprintf(t.stdout, "replay-tool %s, log format %d, %s\n", v.Version, v.Format, v.Go)
+			})
 		},
 	}
 }
