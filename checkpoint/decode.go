@@ -47,8 +47,8 @@ func DecodePayload(phase Phase, b []byte) (Payload, error) {
 	return decodeWirePayload(phase, b)
 }
 
-// The read functions below are the fast path. They decode an event or a payload only if its bytes
-// are exactly those that AppendEvent or EncodePayload writes. For all other bytes they return false.
+// The read functions below are the fast path. They decode only the encoding that AppendEvent and
+// EncodePayload write. For all other bytes they return false.
 // The caller then uses the reference decoder in wire.go, which accepts an event in other forms of
 // CBOR too and returns the error.
 

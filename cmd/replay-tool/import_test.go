@@ -240,8 +240,10 @@ func TestImport_Check(t *testing.T) {
 		require.False(t, want.Check)
 		require.Equal(t, len(want.Skipped), len(got.Skipped))
 		for i := range want.Skipped {
-			require.Equal(t, want.Skipped[i].Line, got.Skipped[i].Line)
-			want.Skipped[i], got.Skipped[i] = skippedLine{}, skippedLine{}
+			for _, s := range []*skippedLine{&want.Skipped[i], &got.Skipped[i]} {
+				require.True(t, s.Seq > 0 || s.RowLine > 0)
+				s.Seq, s.RowLine = 0, 0 // the check names a row of the input by its line
+			}
 		}
 		got.Check = false
 		require.Equal(t, want, got, "%s", input)

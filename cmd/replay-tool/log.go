@@ -200,7 +200,7 @@ func (l *logCommand) lastOfAll(ctx context.Context, reader *replay.Reader) (reco
 
 const followInterval = 200 * time.Millisecond
 
-// followAfter prints the records that are appended after those that were read.
+// followAfter prints new records until ctx is canceled. It begins after the last record that was read.
 func (l *logCommand) followAfter(ctx context.Context, reader *replay.Reader, dir string) error {
 	live := reader.Live(l.lastEvent, l.nextSeq)
 	for {

@@ -166,6 +166,28 @@ func TestExitCodes_AsDocumented(t *testing.T) {
 	require.Equal(t, codes, numbers(strings.SplitN(helpTable, "\n\n", 2)[0], `(?:^|  )(\d+)  `))
 }
 
+// docs/TOOL.md lists every command. A command that writes nothing is in the script that compares the
+// log before and after it.
+func TestCommands_AsDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/TOOL.md")
+	require.NoError(t, err)
+	script, err := os.ReadFile("testdata/script/readonly.txtar")
+	require.NoError(t, err)
+	var documented, commands []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-zA-Z-]+)[^`]*` \\| ([^|]*) \\|").FindAllStringSubmatch(strings.SplitN(string(doc), "\n## ", 2)[0], -1) {
+		documented = append(documented, row[1])
+		if row[2] == "nothing" && row[1] != "version" { // version opens no log
+			require.Contains(t, string(script), "unchanged log "+row[1]+" ")
+		}
+	}
+	for _, c := range newRoot(nil, io.Discard, io.Discard).Commands() {
+		if !c.Hidden {
+			commands = append(commands, c.Name())
+		}
+	}
+	require.ElementsMatch(t, commands, documented)
+}
+
 func numbers(text, pattern string) (all []int) {
 	for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
 		n, _ := strconv.Atoi(m[1])

@@ -8,7 +8,7 @@ import (
 )
 
 // maxCalls is the limit of calls between two changes of the faults. It stops a program that retries
-// for ever. No test needs nearly as many calls.
+// for ever. The tests need far fewer calls.
 const maxCalls = 100_000
 
 // fault selects the calls that fail, and their error.

@@ -22,7 +22,8 @@ type numberedEvent struct {
 	body string
 }
 
-// history has the events that a log may contain and those that it must contain.
+// history is the set of events with which a log is compared: it may contain some, and must contain
+// others.
 type history struct {
 	must map[uint64]string      // acknowledged, or read from the log after an opening
 	may  map[numberedEvent]bool // passed to the log
@@ -63,7 +64,7 @@ func (h history) promise(seq uint64, body string) error {
 	return nil
 }
 
-// check compares the events of a log with those that it may and must contain.
+// check compares the events of a log with the history.
 func (h history) check(found map[uint64]string) error {
 	var wrong []error
 	for _, seq := range sortedKeys(h.must) {
