@@ -98,11 +98,20 @@ func createFrom(path string, content io.Reader) (int64, error) {
 
 // replaceFile replaces a file's content atomically and makes it durable.
 func replaceFile(path string, content []byte) error {
+	return replaceFileWith(path, content, func(string) error { return nil })
+}
+
+// replaceFileWith is like replaceFile. It calls prepare with the path of the new file before that
+// replaces the old one.
+func replaceFileWith(path string, content []byte, prepare func(temporary string) error) error {
 	temporary := path + segment.TemporarySuffix
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := createFile(temporary, content); err != nil {
+		return err
+	}
+	if err := prepare(temporary); err != nil {
 		return err
 	}
 	if err := os.Rename(temporary, path); err != nil {

@@ -33,7 +33,7 @@ func (r *Recovery) separateLinks() error {
 }
 
 // separate replaces a file with a copy if the file has a second link. All other links keep the old
-// file. A crash leaves either the old file or the complete copy.
+// file. A crash leaves either the old file or the complete copy, with the same mode and owner.
 func separate(path string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -47,19 +47,22 @@ func separate(path string) error {
 	}
 	b, err := os.ReadFile(path)
 	if err == nil {
-		err = replaceFile(path, b)
-	}
-	if err == nil {
-		err = os.Chmod(path, info.Mode().Perm())
+		err = replaceFileWith(path, b, func(temporary string) error { return copyOwner(info, temporary) })
 	}
 	if err != nil {
 		return fmt.Errorf("copy %s, because it has a second hard link: %w", path, err)
 	}
-	if uid, ok := statField(info, "Uid"); ok {
-		gid, _ := statField(info, "Gid")
-		_ = os.Chown(path, int(uid), int(gid)) // only root may change the owner
-	}
 	return nil
+}
+
+// copyOwner gives a file the mode and, if this process may do so, the owner of another file. It makes
+// them durable.
+func copyOwner(from fs.FileInfo, to string) error {
+	if uid, ok := statField(from, "Uid"); ok {
+		gid, _ := statField(from, "Gid")
+		_ = os.Chown(to, int(uid), int(gid)) // only root may change the owner
+	}
+	return errors.Join(os.Chmod(to, from.Mode().Perm()), overwrite(to, 0, nil))
 }
 
 // linkCount returns the number of a file's links, or 1 if the system does not count them.

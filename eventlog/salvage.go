@@ -22,7 +22,6 @@ var ErrOutDir = errors.New("cannot salvage into this directory")
 
 // SalvageOptions configures Salvage. The zero value selects the defaults.
 type SalvageOptions struct {
-	Now      func() time.Time
 	Progress func(bytes int64) // is called with the number of bytes that were just read; may be nil
 }
 
@@ -246,10 +245,7 @@ func (s *salvage) write() error {
 	if err := errors.Join(syncDir(filepath.Join(s.to, segment.WALDir)), syncDir(s.to)); err != nil {
 		return err
 	}
-	r := &Recovery{dir: s.to, opts: Options{Now: s.opts.Now}}
-	if r.opts.Now == nil {
-		r.opts.Now = time.Now
-	}
+	r := &Recovery{dir: s.to, opts: Options{Now: time.Now}}
 	m := s.result.Manifest
 	if !s.result.ManifestIntact {
 		m = segment.Manifest{UUID: s.result.UUID, Created: r.now().Truncate(time.Second), Revision: 1}

@@ -40,8 +40,8 @@ type tail struct {
 
 // openTail opens the last segment, at path. It has sizeBytes of entries, and the last one is
 // lastSeq. openTail returns an error if there is a stray file that tidwall/wal would take for one
-// of its own, because tidwall/wal may then delete segments. Finish has moved all earlier stray
-// files away, so another process made this one.
+// of its own, because tidwall/wal may then delete segments. Finish has moved all earlier files
+// of this kind away, so another process made this one.
 func openTail(path string, lastSeq uint64, sizeBytes, limit int64, w *spinWait) (*tail, error) {
 	strays, err := segment.Strays(os.DirFS(filepath.Dir(filepath.Dir(path))))
 	if err != nil {

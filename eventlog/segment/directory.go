@@ -14,7 +14,7 @@ type Directory struct {
 	Watermark uint64   // every frame up to this one was durable, except those in Manifest.Skipped
 	Snapshots uint64   // every frame up to this one was durable: a synced snapshot proves it
 	Damage    []Damage // damage of the manifest copies and the watermark files
-	Strays    []Damage // stray files among the segments: see Strays
+	Strays    []Damage // stray files among the segments: see Strays; Recovery adds damaged snapshots
 }
 
 // ReadDirectory reads the directory of a log. Call it before reading the frames. If a writer has

@@ -84,7 +84,7 @@ func headerCRC(header []byte, log *uuid.UUID) uint32 {
 func parseHeader(b []byte, log *uuid.UUID) (h Header, bodyBytes int, ok bool) {
 	//mutant:header-checksum
 	if len(b) < HeaderBytes || [4]byte(b) != magicAndVersion ||
-		binary.LittleEndian.Uint32(b[36:]) != headerCRC(b, log) {
+		binary.LittleEndian.Uint32(b[headerCRCOffset:]) != headerCRC(b, log) {
 		return Header{}, 0, false
 	}
 	return headerFields(b)
@@ -112,7 +112,7 @@ func newerVersion(b []byte, log *uuid.UUID) (version byte) {
 	if len(b) < HeaderBytes || [3]byte(b) != magic || b[3] <= FormatVersion {
 		return 0
 	}
-	if binary.LittleEndian.Uint32(b[36:]) == headerCRC(b, log) { //mutant:newer-frame-checksum
+	if binary.LittleEndian.Uint32(b[headerCRCOffset:]) == headerCRC(b, log) { //mutant:newer-frame-checksum
 		return b[3]
 	}
 	return 0

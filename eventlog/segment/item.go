@@ -21,7 +21,7 @@ type Frame struct {
 
 // newFrame returns the intact frame whose header is at that offset of its segment.
 func newFrame(h Header, frame []byte, offset int) Frame {
-	return Frame{Header: h, Body: frame[HeaderBytes:], Offset: int64(offset), headerCRC32C: binary.LittleEndian.Uint32(frame[36:])}
+	return Frame{Header: h, Body: frame[HeaderBytes:], Offset: int64(offset), headerCRC32C: binary.LittleEndian.Uint32(frame[headerCRCOffset:])}
 }
 
 // ID returns the frame's identity.

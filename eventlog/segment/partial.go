@@ -127,7 +127,7 @@ func (p Place) Check(fsys fs.FS, log uuid.UUID) (present, followed bool, err err
 		return false, false, err
 	}
 	h, bodyBytes, ok := parseHeader(header, &log)
-	if !ok || h.Seq != p.Seq || HeaderBytes+int64(bodyBytes) != p.Length || binary.LittleEndian.Uint32(header[36:]) != p.HeaderCRC32C {
+	if !ok || h.Seq != p.Seq || HeaderBytes+int64(bodyBytes) != p.Length || binary.LittleEndian.Uint32(header[headerCRCOffset:]) != p.HeaderCRC32C {
 		return false, false, nil
 	}
 	after, err := readAt(f, p.Offset+p.Length, checkedBytes)

@@ -54,7 +54,7 @@ type FrameID struct {
 // segment's file name.
 func FrameIDOf(frame []byte, segment uint64) FrameID {
 	return FrameID{
-		Seq: binary.LittleEndian.Uint64(frame[8:]), Segment: segment, HeaderCRC32C: binary.LittleEndian.Uint32(frame[36:]),
+		Seq: binary.LittleEndian.Uint64(frame[8:]), Segment: segment, HeaderCRC32C: binary.LittleEndian.Uint32(frame[headerCRCOffset:]),
 	}
 }
 
@@ -130,7 +130,7 @@ func decodeSnapshotHeader(b []byte, log uuid.UUID) (s Snapshot, length uint64, e
 	}
 	//mutant:snapshot-header-checksum
 	if [snapshotMagicBytes]byte(b) != snapshotMagic || b[snapshotMagicBytes] == 0 ||
-		binary.LittleEndian.Uint32(b[36:]) != headerCRC(b, &log) {
+		binary.LittleEndian.Uint32(b[headerCRCOffset:]) != headerCRC(b, &log) {
 		return s, 0, errors.New("no valid snapshot header: damaged, or of another log")
 	}
 	length = binary.LittleEndian.Uint64(b[24:])
