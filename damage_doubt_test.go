@@ -203,8 +203,15 @@ func TestD5_ReadersKnowWhatIsGone(t *testing.T) {
 	flip(t, segmentPath(dir, firstSegment), ends[4]-1)
 	reader, err = replay.Open(dir)
 	require.NoError(t, err)
-	s := open(t, dir, nil)
+	s := open(t, dir, nil) // skips the number
 	upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp)
+	fold := reader.NewFold()
+	for r, err := range reader.Records(t.Context(), replay.Query{}) {
+		require.NoError(t, err)
+		fold.Add(r)
+	}
+	require.Equal(t, []replay.SeqRange{{First: 5, Last: 5}}, fold.Report().Lost)
+	require.Empty(t, fold.Report().AcknowledgedLost)
 	report, err = reader.Verify(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []replay.SeqRange{{First: 5, Last: 5}}, report.Lost)

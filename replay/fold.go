@@ -1,6 +1,8 @@
 package replay
 
 import (
+	"io/fs"
+
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
 	"migrationlog/projection"
@@ -13,6 +15,7 @@ type Fold struct {
 	report    Report
 	losses    segment.Losses
 	snapshots []segment.Snapshot
+	fsys      fs.FS // nil if the caller holds the log's lock
 
 	lastMS uint64 // wall clock of the last intact event
 	closed int    // the findings in report.Damage before this index are complete
@@ -134,8 +137,14 @@ func (f *Fold) AddDamage(d Damage) {
 	}
 }
 
-// Report returns the report on the records so far.
+// Report returns the report on the records so far. A writer may have opened the log while a Reader
+// read it, and may have skipped numbers. Report therefore reads the manifest again.
 func (f *Fold) Report() Report {
+	if f.fsys != nil { //mutant:manifest-meanwhile
+		if m, _, err := segment.ReadManifest(f.fsys); err == nil {
+			f.losses.SetSkipped(m.Skipped)
+		}
+	}
 	r := f.report
 	r.Lost = f.losses.Lost()
 	r.AcknowledgedLost = f.losses.Acknowledged()

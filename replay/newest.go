@@ -31,7 +31,7 @@ func (r *Reader) Newest(ctx context.Context, n int) (records []Record, unread in
 		if rec.Damage != nil && !rec.Damage.Torn || rec.Damage == nil && scan.Unread() == 0 {
 			return nil, 0, false, nil
 		}
-		if records = append(records, rec); len(records) >= 2*n+extraRecords {
+		if records = append(records, rec); len(records)-n >= max(n, extraRecords) {
 			records = records[:copy(records, records[len(records)-n:])]
 		}
 	}

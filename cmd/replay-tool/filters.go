@@ -36,6 +36,7 @@ func (f *filters) register(c *cobra.Command) {
 	flags.StringSliceVar(&f.kinds, "kind", nil, "only records of this `kind`: checkpoint, abort, remove, unknown or damage")
 	flags.StringSliceVar(&f.phases, "phase", nil, "only checkpoints of this `phase`, such as CatchUp")
 	flags.UintSliceVar(&f.vshards, "vshard", nil, "only records of migrations of the vShard with this `number`")
+	flags.Lookup("vshard").DefValue = "" // else --help prints "(default [])"
 	flags.StringSliceVar(&f.nodes, "node", nil, "only records of migrations from or to the node with this `number`")
 }
 

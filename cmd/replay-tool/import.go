@@ -47,9 +47,11 @@ would move rows back to earlier phases.
 
 With --confirm, the log must exist, and import also appends duplicates, events
 that are in the log already, and the abort or removal of a migration without a
-row. It rejects a duplicate if its payload differs from the row's. Use --confirm to clear a doubt. First ask the cluster for the true
-state of the migration. If the row in the log is right, append it again, as in
-the example. If it is wrong, import the right row, abort or removal.
+row. It rejects a duplicate if its payload differs from the row's.
+
+Use --confirm to clear a doubt. First ask the cluster for the true state of the
+migration. If the row in the log is right, append it again, as in the example.
+If it is wrong, import the true row, abort or removal.
 
 With --check, import writes nothing, takes no lock and prints the result that the
 import would have. The exit code is also the same, with two exceptions: --check

@@ -196,7 +196,8 @@ func TestImport_Check(t *testing.T) {
 		return b.String()
 	}
 	codes := map[int]int{}
-	for round := range 30 {
+	byLine, bySeq := 0, 0
+	for round := range 150 {
 		dir := filepath.Join(t.TempDir(), "log")
 		exists := round%4 != 0
 		if exists {
@@ -240,14 +241,23 @@ func TestImport_Check(t *testing.T) {
 		require.False(t, want.Check)
 		require.Equal(t, len(want.Skipped), len(got.Skipped))
 		for i := range want.Skipped {
-			for _, s := range []*skippedLine{&want.Skipped[i], &got.Skipped[i]} {
-				require.True(t, s.Seq > 0 || s.RowLine > 0)
-				s.Seq, s.RowLine = 0, 0 // the check names a row of the input by its line
+			w, g := &want.Skipped[i], &got.Skipped[i]
+			require.Positive(t, w.Seq)
+			require.Zero(t, w.RowLine)
+			if g.RowLine == 0 {
+				bySeq++ // the row is in the log already
+				continue
 			}
+			byLine++ // the row is of an earlier line, so the check does not know its seq
+			require.Less(t, g.RowLine, g.Line)
+			require.Zero(t, g.Seq)
+			w.Seq, g.RowLine = 0, 0
 		}
 		got.Check = false
 		require.Equal(t, want, got, "%s", input)
 	}
+	require.Positive(t, byLine)
+	require.Positive(t, bySeq)
 	require.Greater(t, codes[exitClean], 4, "%v", codes)
 	require.Greater(t, codes[exitUsage], 4, "%v", codes)
 }

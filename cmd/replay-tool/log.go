@@ -191,7 +191,7 @@ func (l *logCommand) lastOfAll(ctx context.Context, reader *replay.Reader) (reco
 		if err != nil {
 			return nil, err
 		}
-		if records = append(records, r); len(records) >= 2*l.last+1024 {
+		if records = append(records, r); len(records)-l.last >= max(l.last, 1024) {
 			records = slices.Clone(records[len(records)-l.last:])
 		}
 	}

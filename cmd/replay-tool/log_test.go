@@ -143,6 +143,9 @@ func TestLog_LastOfManySegments(t *testing.T) {
 	errs.Reset()
 	require.Zero(t, run(t.Context(), []string{"log", dir, "-n", "1000", "-o", "ndjson"}, nil, io.Discard, &errs))
 	require.Empty(t, errs.String(), "every segment was read")
+	huge := []string{"log", "-q", dir, "-n", "5000000000000000000", "-o", "ndjson"}
+	require.Equal(t, strings.Join(all, ""), output(t, exitClean, huge...))
+	require.Equal(t, strings.Join(all, ""), output(t, exitClean, append(huge, "--kind", "checkpoint")...))
 
 	names, err := segment.Names(os.DirFS(dir))
 	require.NoError(t, err)

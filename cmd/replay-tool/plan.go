@@ -84,7 +84,7 @@ func (p *plan) next(line uint64, e checkpoint.Event) (outcome, []byte, error) {
 		}
 		if o.differs(e) {
 			return outcome{}, nil, fmt.Errorf("%w: migration %s has %s, attempt %d, with another payload at %s",
-				migrationlog.ErrConflict, id, u.Checkpoint.Phase(), u.Checkpoint.Attempt, o.place("seq "))
+				migrationlog.ErrConflict, id, u.Checkpoint.Phase(), u.Checkpoint.Attempt, o.place())
 		}
 	}
 	p.changed[id] = plannedRow{exists: isUpsert, row: projection.Row{Checkpoint: u.Checkpoint}, line: line}
@@ -103,10 +103,10 @@ func (p *plan) latest(id checkpoint.MigrationID) plannedRow {
 	return plannedRow{exists: ok, row: row}
 }
 
-// place names the row of a duplicate: by its seq after seqPrefix, or by its line.
-func (o outcome) place(seqPrefix string) string {
+// place names the row of a duplicate by its seq or its line.
+func (o outcome) place() string {
 	if o.line > 0 {
 		return fmt.Sprintf("line %d", o.line)
 	}
-	return fmt.Sprintf("%s%d", seqPrefix, o.row.Seq)
+	return fmt.Sprintf("seq %d", o.row.Seq)
 }

@@ -73,7 +73,7 @@ func (w *lineWarnings) print(t *tool) {
 	}
 	if c := w.future; c.count > 0 {
 		t.warnf("%s a clock more than a day ahead of this machine's clock, the first on line %d: %s. Compare the clocks of the machines",
-			have(c.count, "event"), c.firstLine, time.UnixMilli(int64(c.firstMS)).UTC().Format("2006-01-02T15:04:05.000Z"))
+			have(c.count, "event"), c.firstLine, (&clock{style: timeISO}).show(c.firstMS))
 	}
 }
 
