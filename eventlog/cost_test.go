@@ -83,11 +83,35 @@ func BenchmarkCost(b *testing.B) {
 			frame = segment.AppendFrame(frame[:0], &uuid.UUID{1}, segment.Header{Seq: 7}, segment.NewBody(body))
 		}
 	})
-	b.Run("rotate", func(b *testing.B) {
+	b.Run("rotate", func(b *testing.B) { // with the first append, and without the background work
+		log := beginLog(b, b.TempDir(), Options{})
+		require.NoError(b, write(log, body))
+		for b.Loop() {
+			b.StopTimer()
+			log.next = log.startPreparation()
+			require.NoError(b, errors.Join(log.next.wait(), log.sealed()))
+			b.StartTimer()
+			require.NoError(b, log.rotate())
+			require.NoError(b, write(log, body))
+		}
+	})
+	b.Run("rotate/seal", func(b *testing.B) {
 		log := beginLog(b, b.TempDir(), Options{})
 		for b.Loop() {
+			b.StopTimer()
 			require.NoError(b, write(log, body))
-			require.NoError(b, log.rotate())
+			b.StartTimer()
+			require.NoError(b, errors.Join(log.rotate(), log.sync(), log.sealed()))
+		}
+	})
+	b.Run("prepare", func(b *testing.B) {
+		log := beginLog(b, b.TempDir(), Options{})
+		for b.Loop() {
+			p := log.startPreparation()
+			require.NoError(b, p.wait())
+			b.StopTimer()
+			require.NoError(b, p.tail.discard())
+			b.StartTimer()
 		}
 	})
 }

@@ -76,6 +76,35 @@ func createEmpty(path string) error {
 	return nil
 }
 
+// renameAbsent renames a file if no file has the new name. Another process must not create one at the
+// same time.
+func renameAbsent(from, to string) error {
+	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(err, &fs.PathError{Op: "rename", Path: to, Err: fs.ErrExist})
+	}
+	return os.Rename(from, to)
+}
+
+// hasOnlyZeros reports whether a file is empty or has only zeros.
+func hasOnlyZeros(path string) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	for chunk := make([]byte, fillChunk); ; {
+		n, err := f.Read(chunk)
+		switch {
+		case len(bytes.TrimLeft(chunk[:n], "\x00")) > 0:
+			return false, nil
+		case errors.Is(err, io.EOF):
+			return true, nil
+		case err != nil:
+			return false, err
+		}
+	}
+}
+
 // createFile creates a file and syncs its content. If writing fails, it removes the file again. The
 // file's name is durable only after its directory is synced.
 func createFile(path string, content []byte) error {

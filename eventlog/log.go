@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -21,7 +22,12 @@ type Log struct {
 	lock      *heldLock
 	watermark *watermark
 
-	tail           *tail
+	tail    *tail
+	next    *preparation // nil: not started
+	naming  *background  // makes the name of the tail durable; nil: it is
+	full    *tail        // the segment before the tail, if it is still open and sealing has not started; otherwise nil
+	sealing *background  // closes the segment before the tail; nil: not started, or it is closed
+
 	nextSeq        uint64
 	last           segment.FrameID
 	durableThrough uint64 // all frames up to this number are durable
@@ -73,7 +79,7 @@ func (l *Log) Write(entries []Entry) error {
 		return l.fail(err)
 	}
 	for len(entries) > 0 {
-		if l.tail.remaining() <= 0 {
+		if l.tail.remaining() <= 0 || l.next.isReady() && l.tail.outgrew() {
 			if err := l.rotate(); err != nil {
 				return l.fail(err)
 			}
@@ -99,14 +105,65 @@ func (l *Log) Sync() error {
 	if l.failed != nil || l.opts.NoSync {
 		return l.failed
 	}
-	if err := l.tail.sync(); err != nil { //mutant:append-synced
+	if err := l.sync(); err != nil {
 		return l.fail(err)
+	}
+	l.startSealing()
+	l.prepareNext()
+	return nil
+}
+
+// sync makes all written entries and the name of their segment durable, and sets the watermark.
+func (l *Log) sync() error {
+	if err := l.tail.sync(); err != nil { //mutant:append-synced
+		return err
+	}
+	if err := l.named(); err != nil { //mutant:new-segment-name-synced
+		return err
 	}
 	l.durableThrough = l.nextSeq - 1
-	if err := l.watermark.set(l.durableThrough); err != nil {
-		return l.fail(err)
+	return l.watermark.set(l.durableThrough)
+}
+
+// named waits until the name of the last segment is durable.
+func (l *Log) named() error { return join(&l.naming) }
+
+// startSealing closes the segment before the last one in the background and syncs the watermark. A
+// rotation does not start this, so that the first sync of the new segment need not wait for it.
+func (l *Log) startSealing() {
+	if l.full == nil {
+		return
 	}
-	return nil
+	full := l.full
+	l.full = nil
+	l.sealing = inBackground(func(goOn func() bool) error {
+		err := full.close()
+		goOn()
+		return errors.Join(err, l.watermark.sync())
+	})
+}
+
+// sealed waits until the segment before the last one is closed.
+func (l *Log) sealed() error {
+	l.startSealing()
+	return join(&l.sealing)
+}
+
+// join waits for background work, if there is any, and returns its error.
+func join(b **background) error {
+	if *b == nil {
+		return nil
+	}
+	err := (*b).wait()
+	*b = nil
+	return err
+}
+
+// prepareNext starts to prepare the next segment if the log will need it soon.
+func (l *Log) prepareNext() {
+	if l.next == nil && (l.tail.isNearEnd() || l.tail.outgrew()) {
+		l.next = l.startPreparation()
+	}
 }
 
 // fail makes all later writes and syncs return ErrFailed. After a failed write, the content of the
@@ -127,7 +184,7 @@ func (l *Log) checkLockHeld() error {
 	return err
 }
 
-// write appends entries until the last segment is full, and returns their number.
+// write appends as many of the entries as the last segment takes, and returns their number.
 func (l *Log) write(entries []Entry) (int, error) {
 	l.buffer, l.frames = l.buffer[:0], l.frames[:0]
 	var sizeBytes int64
@@ -136,14 +193,15 @@ func (l *Log) write(entries []Entry) (int, error) {
 		if n > segment.HeaderBytes+segment.MaxBodyBytes {
 			return 0, fmt.Errorf("a frame has %d bytes, the maximum is %d", n, segment.HeaderBytes+segment.MaxBodyBytes)
 		}
-		if sizeBytes >= l.tail.remaining() {
+		entryBytes := int64(len(binary.AppendUvarint(l.prefix[:0], uint64(n))) + n)
+		if !l.tail.takes(sizeBytes, entryBytes) {
 			break
 		}
 		h := segment.Header{Seq: l.nextSeq + uint64(i), PrevSeq: e.PrevSeq, DurableThrough: l.durableThrough}
 		l.buffer = slices.Grow(l.buffer, n) // if this reallocates, the earlier frames keep the old memory
 		l.buffer = segment.AppendFrame(l.buffer, &l.uuid, h, e.Body)
 		l.frames = append(l.frames, l.buffer[len(l.buffer)-n:])
-		sizeBytes += int64(len(binary.AppendUvarint(l.prefix[:0], uint64(n))) + n)
+		sizeBytes += entryBytes
 	}
 	if err := l.tail.write(l.nextSeq, l.frames, sizeBytes); err != nil {
 		return 0, err
@@ -153,19 +211,26 @@ func (l *Log) write(entries []Entry) (int, error) {
 	return len(l.frames), nil
 }
 
-// rotate seals the last segment and starts the next one. It also syncs the watermark, which
-// therefore lags by at most one segment after a power cut.
+// rotate starts the next segment. All frames must be durable before the next segment has its name,
+// because readers take that name as evidence for it.
 func (l *Log) rotate() error {
 	if err := l.checkLockHeld(); err != nil { //mutant:rotation-lock-checked
 		return err
 	}
-	if err := l.tail.close(); err != nil { //mutant:sealed-segment-closed
+	if l.durableThrough < l.nextSeq-1 { //mutant:sealed-segment-synced
+		if err := l.sync(); err != nil {
+			return err
+		}
+	}
+	if err := l.sealed(); err != nil { //mutant:sealed-segment-closed
 		return err
 	}
-	if err := l.markDurable(); err != nil {
+	full := l.tail
+	if err := l.startSegment(); err != nil {
 		return err
 	}
-	return l.startSegment()
+	l.full = full
+	return nil
 }
 
 // markDurable raises the watermark to the last written frame and syncs it. All frames must be
@@ -175,35 +240,20 @@ func (l *Log) markDurable() error {
 	return errors.Join(l.watermark.set(l.durableThrough), l.watermark.sync())
 }
 
-// startSegment creates an empty segment for the next frame and opens it.
+// startSegment makes an empty segment for the next frame the last one. The next sync waits until
+// its name is durable.
 func (l *Log) startSegment() error {
-	path := l.nextPath()
-	if err := createEmpty(path); err != nil {
+	next, err := l.nextTail()
+	if err != nil {
 		return err
 	}
-	return l.openNewSegment(path)
-}
-
-// nextPath returns the path of a segment that starts with the next frame.
-func (l *Log) nextPath() string {
-	return filepath.Join(l.dir, segment.WALDir, segment.Name(l.nextSeq))
-}
-
-// openNewSegment opens a segment that was just created. It first makes the segment's name durable.
-func (l *Log) openNewSegment(path string) error {
-	if err := syncDir(filepath.Dir(path)); err != nil { //mutant:new-segment-name-synced
-		return err
+	wal := filepath.Join(l.dir, segment.WALDir)
+	if err := next.adopt(wal, l.nextSeq); err != nil {
+		return errors.Join(err, next.abandon())
 	}
-	return l.openSegment(path, 0)
-}
-
-// openSegment opens the last segment, at path, to append entries after its first sizeBytes.
-func (l *Log) openSegment(path string, sizeBytes int64) error {
-	t, err := openTail(path, l.nextSeq-1, sizeBytes, int64(l.opts.SegmentSize), &l.spinWait)
-	if err == nil {
-		l.tail = t
-	}
-	return err
+	l.tail = next
+	l.naming = inBackground(func(func() bool) error { return syncDir(wal) })
+	return nil
 }
 
 // Close makes everything durable and releases the lock. If it returns an ErrFailed, entries written
@@ -215,14 +265,45 @@ func (l *Log) Close() error {
 	l.closed = true
 	err := l.checkLockHeld() //mutant:close-lock-checked
 	if err == nil && l.failed == nil {
-		if err = l.tail.close(); err == nil {
-			err = l.markDurable()
-		}
+		err = l.closeSegments()
 	} else {
-		err = errors.Join(err, l.tail.abandon()) //mutant:failed-tail-left
+		err = errors.Join(err, l.abandonSegments())
 	}
 	if err = errors.Join(err, l.watermark.close()); err != nil && l.failed == nil {
 		l.fail(err)
 	}
 	return errors.Join(l.failed, unlock(l.lock))
+}
+
+// closeSegments closes all segments, makes everything durable, and removes the prepared segment.
+func (l *Log) closeSegments() error {
+	if err := errors.Join(l.sealed(), l.named()); err != nil {
+		return errors.Join(err, l.abandonSegments())
+	}
+	err := l.tail.close()
+	if err == nil {
+		err = l.markDurable()
+	}
+	err = errors.Join(err, l.endPreparation((*tail).discard))
+	_ = os.Remove(filepath.Join(l.dir, PreparedDir)) // fails if there is none, or if it has foreign files
+	return err
+}
+
+// abandonSegments closes all segments and leaves their contents unchanged for the next opening to
+// inspect.
+func (l *Log) abandonSegments() error {
+	err := l.tail.abandon() //mutant:failed-tail-left
+	err = errors.Join(err, join(&l.sealing), l.named(), l.endPreparation((*tail).abandon))
+	if l.full != nil {
+		err = errors.Join(err, l.full.abandon())
+	}
+	return err
+}
+
+// endPreparation stops the preparation of the next segment and calls end with that segment.
+func (l *Log) endPreparation(end func(*tail) error) error {
+	if l.next == nil || l.next.stop() != nil {
+		return nil
+	}
+	return end(l.next.tail)
 }

@@ -257,14 +257,16 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 		dir: r.dir, opts: r.opts, uuid: r.found.Manifest.UUID, lock: r.lock, watermark: watermark,
 		last: last, nextSeq: tail.NextSeq, durableThrough: tail.NextSeq - 1,
 	}
-	switch next := log.nextPath(); {
+	switch {
 	case tail.Dirty: //mutant:dirty-tail
 		err = log.startSegment()
-	case tail.Bytes > int64(r.opts.SegmentSize/reuseDivisor) && tail.NextSeq <= segment.MaxSeq &&
-		createEmpty(next) == nil:
-		err = log.openNewSegment(next)
+	case tail.Bytes > int64(r.opts.SegmentSize/reuseDivisor) && tail.NextSeq <= segment.MaxSeq && log.startSegment() == nil:
 	default: // the last segment is small enough, or a new file cannot be created (the disk may be full)
-		err = log.openSegment(filepath.Join(r.dir, segment.WALDir, tail.Segment), tail.Bytes)
+		path := filepath.Join(r.dir, segment.WALDir, tail.Segment)
+		log.tail, err = reopenTail(path, tail.NextSeq-1, tail.Bytes, int64(r.opts.SegmentSize), &log.spinWait)
+	}
+	if err == nil {
+		err = log.named()
 	}
 	if err != nil {
 		return nil, errors.Join(err, watermark.close())

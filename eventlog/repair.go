@@ -35,6 +35,9 @@ func (r *Recovery) repair() error {
 			return err
 		}
 	}
+	if err := r.clearPrepared(); err != nil { //mutant:prepared-segment-cleared
+		return err
+	}
 	if err := r.separateLinks(); err != nil {
 		return err
 	}

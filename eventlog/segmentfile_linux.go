@@ -18,7 +18,17 @@ func datasync(f *os.File) error {
 // startWriteback makes the device start to write a range of the file. It does not wait, and it does
 // not make the range durable: datasync must follow.
 func startWriteback(f *os.File, from, sizeBytes int64) error {
-	err := retryEINTR(func() error { return unix.SyncFileRange(int(f.Fd()), from, sizeBytes, unix.SYNC_FILE_RANGE_WRITE) })
+	return syncRange(f, from, sizeBytes, unix.SYNC_FILE_RANGE_WRITE)
+}
+
+// writeOut makes the device write a range of the file, and waits until it has done so. It does not
+// make the range durable either.
+func writeOut(f *os.File, from, sizeBytes int64) error {
+	return syncRange(f, from, sizeBytes, unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER)
+}
+
+func syncRange(f *os.File, from, sizeBytes int64, flags int) error {
+	err := retryEINTR(func() error { return unix.SyncFileRange(int(f.Fd()), from, sizeBytes, flags) })
 	if err == unix.ENOSYS || err == unix.EPERM { // a seccomp filter may forbid the call
 		return nil
 	}
@@ -49,6 +59,18 @@ func retryEINTR(call func() error) error {
 			return err
 		}
 	}
+}
+
+// renameToNew renames a file. It returns an error if the new name exists.
+func renameToNew(from, to string) error {
+	err := retryEINTR(func() error { return unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE) })
+	switch err {
+	case nil:
+		return nil
+	case unix.ENOSYS, unix.EPERM, unix.EINVAL: // the kernel, a seccomp filter or the file system does not support the flag
+		return renameAbsent(from, to)
+	}
+	return &os.LinkError{Op: "renameat2", Old: from, New: to, Err: err}
 }
 
 // fileID identifies a file among all files that exist at the same time.

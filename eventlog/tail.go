@@ -9,9 +9,10 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// The last segment is filled with zeros up to preallocStep bytes ahead. If a write overwrites
-// allocated blocks, its sync needs one device flush and no commit of the file system's journal.
-// Larger steps make the append that preallocates slower than they save.
+// A segment is filled with zeros before it is used. If a write overwrites allocated blocks, its sync
+// needs one device flush and no commit of the file system's journal. Usually the zeros were written
+// in the background, see preparation. If they are used up, the next append adds preallocStep bytes.
+// Larger steps make that append slower than they save.
 //
 // The zeros are written in chunks of zeroChunk. Linux may cache the pages of one write in one folio
 // (ext4 does so since 6.16), and each later sync then walks the whole folio. With chunks of 16 KiB
@@ -28,8 +29,10 @@ var zeros [zeroChunk]byte
 type tail struct {
 	wal      *appender
 	file     *os.File
+	path     string // present path of the file
 	first    uint64 // sequence number in the segment's name
 	id       fileID
+	prepared bool  // all zeros were written and synced in the background, see preparation
 	used     int64 // end of the last entry
 	syncedTo int64 // offset up to which the file is durable
 	fileSize int64 // includes the preallocated zeros from used on
@@ -38,11 +41,11 @@ type tail struct {
 	spinWait *spinWait
 }
 
-// openTail opens the last segment, at path. It has sizeBytes of entries, and the last one is
-// lastSeq. openTail returns an error if there is a stray file that tidwall/wal would take for one
-// of its own, because tidwall/wal may then delete segments. Finish has moved all earlier files
-// of this kind away, so another process made this one.
-func openTail(path string, lastSeq uint64, sizeBytes, limit int64, w *spinWait) (*tail, error) {
+// reopenTail opens the last segment of an existing log, at path in wal/. It returns an error if
+// there is a stray file that tidwall/wal would take for one of its own, because tidwall/wal may then
+// delete segments. Finish has moved all earlier files of this kind away, so another process made
+// this one.
+func reopenTail(path string, lastSeq uint64, sizeBytes, limit int64, w *spinWait) (*tail, error) {
 	strays, err := segment.Strays(os.DirFS(filepath.Dir(filepath.Dir(path))))
 	if err != nil {
 		return nil, err
@@ -52,6 +55,12 @@ func openTail(path string, lastSeq uint64, sizeBytes, limit int64, w *spinWait) 
 			return nil, fmt.Errorf("%s: another process writes into the log's directory: stop it, and open the log again", d)
 		}
 	}
+	return openTail(path, lastSeq, sizeBytes, limit, w)
+}
+
+// openTail opens the only or the last segment of a directory, at path. It has sizeBytes of entries.
+// lastIndex is the index that the last entry has for tidwall/wal.
+func openTail(path string, lastIndex uint64, sizeBytes, limit int64, w *spinWait) (*tail, error) {
 	id, _, err := statID(path)
 	if err != nil {
 		return nil, err
@@ -61,29 +70,47 @@ func openTail(path string, lastSeq uint64, sizeBytes, limit int64, w *spinWait) 
 		return nil, err
 	}
 	// Nothing is preallocated yet. tidwall/wal would read zeros as entries.
-	wal, err := openAppender(filepath.Dir(path), lastSeq)
+	wal, err := openAppender(filepath.Dir(path), lastIndex)
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	first, _ := segment.ParseName(filepath.Base(path))
-	return &tail{wal: wal, file: file, first: first, id: id, used: sizeBytes, syncedTo: sizeBytes, fileSize: sizeBytes, limit: limit, spinWait: w}, nil
+	return &tail{wal: wal, file: file, path: path, first: first, id: id, used: sizeBytes, syncedTo: sizeBytes, fileSize: sizeBytes, limit: limit, spinWait: w}, nil
 }
 
 // remaining returns the bytes that are left up to the segment's limit. If none are left, the log
 // rotates.
 func (t *tail) remaining() int64 { return t.limit - t.used }
 
+// takes reports whether the segment takes an entry of entryBytes after sizeBytes of other entries of
+// the same batch. A batch may exceed the limit by a part of it, because a batch in two segments
+// needs two syncs. The last entry of a batch may exceed the limit further.
+func (t *tail) takes(sizeBytes, entryBytes int64) bool {
+	return sizeBytes < t.remaining() || sizeBytes+entryBytes <= t.remaining()+t.limit/overrunDivisor
+}
+
+const overrunDivisor = 16
+
+// isNearEnd reports whether the next segment will be needed soon.
+func (t *tail) isNearEnd() bool { return t.remaining() < min(t.limit, maxPreparedBytes)/2 }
+
+// outgrew reports whether the segment was not prepared, and the appends had to preallocate for a
+// second time. The log then leaves it as soon as the next segment is prepared. A log that is opened
+// and written to quickly therefore soon has a prepared segment, and a log with few writes never
+// occupies space for one.
+func (t *tail) outgrew() bool { return !t.prepared && t.used > preallocStep }
+
 // checkUnmodified returns an error if another process has replaced the segment or changed its size.
 func (t *tail) checkUnmodified() error {
-	id, sizeBytes, err := statID(t.file.Name())
+	id, sizeBytes, err := statID(t.path)
 	if err != nil {
 		return err
 	}
 	if !id.equal(t.id) { //mutant:segment-file-ours
-		return fmt.Errorf("segment %s was replaced: another process writes to it", t.file.Name())
+		return fmt.Errorf("segment %s was replaced: another process writes to it", t.path)
 	}
 	if sizeBytes != t.fileSize { //mutant:segment-size-ours
-		return fmt.Errorf("segment %s has %d bytes, expected %d: another process writes to it", t.file.Name(), sizeBytes, t.fileSize)
+		return fmt.Errorf("segment %s has %d bytes, expected %d: another process writes to it", t.path, sizeBytes, t.fileSize)
 	}
 	return nil
 }
@@ -111,10 +138,14 @@ func (t *tail) preallocate(sizeBytes int64) error {
 	if sizeBytes <= t.fileSize {
 		return nil
 	}
-	want := max(sizeBytes, min(t.fileSize+preallocStep, t.limit)) // the last entry may exceed the limit
-	for t.fileSize < want {
+	return t.writeZeros(max(sizeBytes, min(t.fileSize+preallocStep, t.limit))) // the last batch may exceed the limit
+}
+
+// writeZeros extends the file with zeros up to sizeBytes.
+func (t *tail) writeZeros(sizeBytes int64) error {
+	for t.fileSize < sizeBytes {
 		//mutant:zeros-behind-end
-		n, err := t.file.WriteAt(zeros[:min(want-t.fileSize, zeroChunk)], t.fileSize)
+		n, err := t.file.WriteAt(zeros[:min(sizeBytes-t.fileSize, zeroChunk)], t.fileSize)
 		t.fileSize += int64(n)
 		if err != nil {
 			return err

@@ -12,14 +12,15 @@ import (
 // appender uses tidwall/wal only to append entries to the last segment of a directory that Recovery
 // has repaired. tidwall/wal never rotates, truncates or reads, and syncs only when it is closed.
 type appender struct {
-	log   *wal.Log
-	cache readCache
-	batch wal.Batch // empty between writes; keeps its entries after an error, but then no write follows
+	log    *wal.Log
+	cache  readCache
+	batch  wal.Batch // empty between writes; keeps its entries after an error, but then no write follows
+	before uint64    // sequence number of the frame before tidwall/wal's index 1
 }
 
 // openAppender opens the directory. It returns an error if the last entry does not have the index
-// lastSeq.
-func openAppender(dir string, lastSeq uint64) (*appender, error) {
+// lastIndex.
+func openAppender(dir string, lastIndex uint64) (*appender, error) {
 	log, err := wal.Open(dir, &wal.Options{ // a new value each time because Open changes it
 		NoSync:           true,
 		SegmentSize:      math.MaxInt,
@@ -32,8 +33,8 @@ func openAppender(dir string, lastSeq uint64) (*appender, error) {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
 	index, err := log.LastIndex()
-	if err == nil && index != lastSeq { //mutant:wal-end-checked
-		err = fmt.Errorf("open %s: the WAL ends with index %d, the frames with seq %d", dir, index, lastSeq)
+	if err == nil && index != lastIndex { //mutant:wal-end-checked
+		err = fmt.Errorf("open %s: the WAL ends with index %d, the frames with %d", dir, index, lastIndex)
 	}
 	if err != nil {
 		log.Close()
@@ -44,11 +45,11 @@ func openAppender(dir string, lastSeq uint64) (*appender, error) {
 	return a, nil
 }
 
-// write appends the frames. The first frame gets the index firstSeq. After an error the file may
+// write appends the frames. The first frame has the sequence number firstSeq. After an error the file may
 // contain some of the frames and a part of another, and the appender must not be used again.
 func (a *appender) write(firstSeq uint64, frames [][]byte) error {
 	for i, frame := range frames {
-		a.batch.Write(firstSeq+uint64(i), frame)
+		a.batch.Write(firstSeq-a.before+uint64(i), frame)
 	}
 	if err := a.log.WriteBatch(&a.batch); err != nil {
 		return err

@@ -58,7 +58,7 @@ func (w *watermark) sync() error {
 		if !os.SameFile(held, named) { //mutant:watermark-file-ours
 			return fmt.Errorf("%s was replaced: another process writes to it", file.Name())
 		}
-		if err := file.Sync(); err != nil {
+		if err := datasync(file); err != nil {
 			return err
 		}
 	}

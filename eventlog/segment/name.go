@@ -52,10 +52,10 @@ func Names(fsys fs.FS) ([]string, error) {
 	return names, nil
 }
 
-// isWALName reports whether tidwall/wal v1.2.1 takes a file with this name for one of its own. Such
+// IsWALName reports whether tidwall/wal v1.2.1 takes a file with this name for one of its own. Such
 // a name has 20 digits, not all 0, and may end with .START or .END. tidwall/wal then reads the file
 // as a segment, or deletes segments. It ignores directories and all other names.
-func isWALName(name string) bool {
+func IsWALName(name string) bool {
 	if len(name) < nameDigits {
 		return false
 	}
@@ -88,7 +88,7 @@ func Strays(fsys fs.FS) ([]Damage, error) {
 		d := Damage{Segment: name, Reason: "not a file of this log", Severity: Harmless}
 		if isName {
 			d.Severity, d.Reason = EndangersEvents, "has a segment's name but is not a regular file: replace it with the segment itself"
-		} else if isWALName(e.Name()) {
+		} else if IsWALName(e.Name()) {
 			d.Severity, d.Reason = EndangersEvents, "not a file of this log, but tidwall/wal would take it for a segment"
 		}
 		if info, err := e.Info(); err == nil {

@@ -1,0 +1,53 @@
+//go:build !simulated
+
+package eventlog
+
+import (
+	"runtime"
+	"sync/atomic"
+)
+
+// background is work that runs beside the writer, in its own goroutine. Only the writer calls its
+// methods. On a simulated disk, the work runs in steps between those of the writer instead, see
+// background_simulated.go.
+type background struct {
+	done     chan struct{}
+	err      error // valid after done is closed
+	stopping atomic.Bool
+}
+
+// inBackground starts the work. If the work has several steps, it must call goOn between them, and
+// must return early if goOn returns false.
+func inBackground(work func(goOn func() bool) error) *background {
+	b := &background{done: make(chan struct{})}
+	go func() {
+		defer close(b.done)
+		b.err = work(func() bool {
+			runtime.Gosched()
+			return !b.stopping.Load()
+		})
+	}()
+	return b
+}
+
+// ended reports whether the work has ended. It does not wait.
+func (b *background) ended() bool {
+	select {
+	case <-b.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// wait waits until the work has ended, and returns its error.
+func (b *background) wait() error {
+	<-b.done
+	return b.err
+}
+
+// stop makes the work return after its current step, waits for this, and returns its error.
+func (b *background) stop() error {
+	b.stopping.Store(true)
+	return b.wait()
+}

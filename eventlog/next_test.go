@@ -1,0 +1,190 @@
+package eventlog
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"migrationlog/eventlog/segment"
+)
+
+// preparedPath is the path of a log's prepared segment.
+func preparedPath(dir string) string { return filepath.Join(dir, PreparedDir, preparedName) }
+
+// fillTail writes entries of 1 KiB until the tail has at least sizeBytes of them.
+func fillTail(t testing.TB, log *Log, sizeBytes int64) {
+	for log.tail.used < sizeBytes {
+		require.NoError(t, write(log, make([]byte, 1<<10)))
+	}
+}
+
+// The next segment is prepared once half of the last one is used. It is filled with zeros, and a bit
+// larger than the limit. The log continues in it without preallocating.
+func TestPreparation(t *testing.T) {
+	const limit = 200_000
+	dir := filepath.Join(memDir(t), "log")
+	log := openLog(t, dir, Options{SegmentSize: limit})
+	fillTail(t, log, limit/2-2000)
+	require.Nil(t, log.next)
+	require.NoDirExists(t, filepath.Join(dir, PreparedDir))
+
+	fillTail(t, log, limit/2+1)
+	require.NoError(t, log.next.wait())
+	prepared := read(t, preparedPath(dir))
+	require.Len(t, prepared, limit+limit/overrunDivisor)
+	require.True(t, allZeros(prepared))
+	file, err := os.Stat(preparedPath(dir))
+	require.NoError(t, err)
+
+	fillTail(t, log, limit)
+	require.NoError(t, write(log, body))
+	require.NoFileExists(t, preparedPath(dir))
+	moved, err := os.Stat(segmentPath(dir, log.Last().Seq))
+	require.NoError(t, err)
+	require.True(t, os.SameFile(file, moved))
+	require.EqualValues(t, len(prepared), moved.Size())
+	require.True(t, log.tail.prepared)
+
+	require.NoError(t, log.Close())
+	require.EqualValues(t, bodyBytes, segmentSizes(t, dir)[segment.Name(log.Last().Seq)], "Close cuts the zeros off")
+	require.NoDirExists(t, filepath.Join(dir, PreparedDir))
+	require.NoError(t, openLog(t, dir, Options{}).Close())
+}
+
+func allZeros(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// A log with few writes occupies no space for the next segment. A log that preallocates for a second
+// time gets a prepared segment, and continues there as soon as it is ready.
+func TestPreparation_AfterOpening(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	log := openLog(t, dir, Options{})
+	fillTail(t, log, preallocStep-2000)
+	require.Nil(t, log.next)
+	fillTail(t, log, preallocStep+1)
+	require.NoError(t, log.next.wait())
+	require.EqualValues(t, maxPreparedBytes, len(read(t, preparedPath(dir))))
+	first := log.tail.first
+	require.NoError(t, write(log, body))
+	require.Equal(t, log.NextSeq()-1, log.tail.first)
+	require.NotEqual(t, first, log.tail.first)
+	require.NoError(t, log.Close())
+}
+
+// A batch may exceed the limit of a prepared segment by a sixteenth, and uses one sync then. What is
+// left of a larger batch continues in the next segment.
+func TestPreparation_BatchExceedsTheLimit(t *testing.T) {
+	for name, tc := range map[string]struct {
+		entries int
+		want    int
+	}{
+		"by a sixteenth": {8, 1},
+		"by more":        {9, 2},
+	} {
+		dir := filepath.Join(memDir(t), "log")
+		log := openLog(t, dir, Options{SegmentSize: 112 * bodyBytes})
+		for range 111 {
+			require.NoError(t, write(log, body))
+		}
+		bodies := make([][]byte, tc.entries)
+		for i := range bodies {
+			bodies[i] = body
+		}
+		require.NoError(t, write(log, bodies...))
+		require.Len(t, segmentSizes(t, dir), tc.want, name)
+		require.NoError(t, log.Close())
+	}
+}
+
+// If the log needs the next segment before the preparation has ended, it uses the segment as it is.
+func TestPreparation_Unfinished(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	log := openLog(t, dir, Options{SegmentSize: 100_000})
+	fillTail(t, log, 20_000)
+	started := make(chan struct{})
+	p := &preparation{}
+	p.background = inBackground(func(goOn func() bool) (err error) {
+		p.tail, err = createTail(dir, 100_000, &log.spinWait)
+		if err == nil {
+			err = p.tail.fill(1000, func() bool { return false })
+		}
+		close(started)
+		for goOn() { // it does not end before it is stopped
+		}
+		return err
+	})
+	log.next = p
+	<-started
+	fillTail(t, log, 100_000)
+	require.NoError(t, write(log, body))
+	require.Same(t, p.tail, log.tail)
+	require.False(t, log.tail.prepared)
+	require.NoError(t, write(log, make([]byte, 1<<10)))
+	require.EqualValues(t, 100_000, log.tail.fileSize, "the write preallocates")
+	require.NoError(t, log.Close())
+	require.NoError(t, openLog(t, dir, Options{}).Close())
+}
+
+// D6: an error of a preparation ends only the preparation. The log makes the next segment when it
+// needs it.
+func TestD6_PreparationFails(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	log := openLog(t, dir, Options{SegmentSize: 100_000})
+	fillTail(t, log, 40_000)
+	foreign := filepath.Join(dir, PreparedDir, segment.Name(5)+".END")
+	put(t, nil, foreign)
+	fillTail(t, log, 60_000)
+	require.ErrorContains(t, log.next.wait(), foreign)
+	require.NoFileExists(t, preparedPath(dir))
+	require.NoError(t, log.Health())
+
+	require.NoError(t, os.Remove(foreign))
+	fillTail(t, log, 100_000)
+	require.NoError(t, write(log, body))
+	require.False(t, log.tail.prepared)
+	require.Len(t, segmentSizes(t, dir), 2)
+	require.NoError(t, log.Close())
+	require.NoDirExists(t, filepath.Join(dir, PreparedDir))
+}
+
+// D7: a writer may be killed at any moment of a preparation. The next opening removes the segment,
+// finds the same frames, and can start segments.
+func TestD7_PreparedSegmentOfAKilledWriter(t *testing.T) {
+	for name, prepared := range map[string][]byte{
+		"empty": nil, "zeros": make([]byte, 3000), "as large as a segment": make([]byte, maxPreparedBytes),
+	} {
+		dir := closedLog(t, 3, Options{SegmentSize: bodyBytes})
+		put(t, prepared, preparedPath(dir))
+		require.Empty(t, repaired(t, dir, Options{SegmentSize: bodyBytes}), name)
+		require.NoFileExists(t, preparedPath(dir), name)
+		put(t, prepared, preparedPath(dir))
+		log := openLog(t, dir, Options{SegmentSize: bodyBytes})
+		require.EqualValues(t, 4, log.NextSeq(), name)
+		require.NoError(t, write(log, body))
+		require.NoError(t, write(log, body))
+		require.NoError(t, log.Close())
+		require.NoDirExists(t, filepath.Join(dir, QuarantineDir), name)
+	}
+}
+
+// D4: a power cut may undo the move of a segment to wal/. Opening keeps the bytes of such a segment,
+// and of any other file in prepared/ that tidwall/wal would read. It ignores all other files there.
+func TestD4_BytesInPreparedSegment(t *testing.T) {
+	dir := closedLog(t, 3, Options{})
+	put(t, []byte{0, 0, 1}, preparedPath(dir))
+	put(t, nil, dir, PreparedDir, segment.Name(7))
+	put(t, []byte("a person's"), dir, PreparedDir, "notes")
+	saved := repaired(t, dir, Options{})
+	require.ElementsMatch(t, []string{filepath.Join(QuarantineDir, preparedName), filepath.Join(QuarantineDir, segment.Name(7))}, saved)
+	require.Equal(t, []byte{0, 0, 1}, read(t, dir, QuarantineDir, preparedName))
+	require.Equal(t, []string{"notes"}, names(t, filepath.Join(dir, PreparedDir)))
+	require.Empty(t, repaired(t, dir, Options{}))
+}
