@@ -2,29 +2,35 @@
 
 package eventlog
 
-import (
-	"runtime"
-	"sync/atomic"
-)
+import "time"
 
 // background is work that runs beside the writer, in its own goroutine. Only the writer calls its
 // methods. On a simulated disk, the work runs in steps between those of the writer instead, see
 // background_simulated.go.
 type background struct {
+	stopping chan struct{}
 	done     chan struct{}
 	err      error // valid after done is closed
-	stopping atomic.Bool
 }
+
+// stepPause is the time between two steps of background work. A goroutine in a system call keeps its
+// processor for up to 10 ms, and the goroutines that wait for this processor include writers. The
+// steps are therefore short.
+const stepPause = 500 * time.Microsecond
 
 // inBackground starts the work. If the work has several steps, it must call goOn between them, and
 // must return early if goOn returns false.
 func inBackground(work func(goOn func() bool) error) *background {
-	b := &background{done: make(chan struct{})}
+	b := &background{stopping: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(b.done)
 		b.err = work(func() bool {
-			runtime.Gosched()
-			return !b.stopping.Load()
+			select {
+			case <-b.stopping:
+				return false
+			case <-time.After(stepPause):
+				return true
+			}
 		})
 	}()
 	return b
@@ -46,8 +52,9 @@ func (b *background) wait() error {
 	return b.err
 }
 
-// stop makes the work return after its current step, waits for this, and returns its error.
+// stop makes the work return after its current step, waits for this, and returns its error. It must
+// be called only once.
 func (b *background) stop() error {
-	b.stopping.Store(true)
+	close(b.stopping)
 	return b.wait()
 }

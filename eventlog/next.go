@@ -83,15 +83,15 @@ func openPrepared(dir, path string, limit int64, w *spinWait) (*tail, error) {
 }
 
 // fill fills an empty segment with zeros up to sizeBytes and syncs it. It stops early if goOn
-// returns false. The device gets one chunk at a time, so that the syncs of the writers wait only
-// for one chunk.
+// returns false. The device gets one chunk at a time, so that the syncs of the writers wait for at
+// most one chunk.
 func (t *tail) fill(sizeBytes int64, goOn func() bool) error {
 	for t.fileSize < sizeBytes {
 		from := t.fileSize
 		if err := t.writeZeros(min(sizeBytes, from+fillChunk)); err != nil {
 			return err
 		}
-		if err := writeOut(t.file, from, t.fileSize-from); err != nil {
+		if err := startWriteback(t.file, from, t.fileSize-from); err != nil {
 			return err
 		}
 		if !goOn() {
@@ -104,7 +104,7 @@ func (t *tail) fill(sizeBytes int64, goOn func() bool) error {
 }
 
 // fillChunk is the number of bytes that fill passes to the device at a time.
-const fillChunk = 64 << 10
+const fillChunk = 128 << 10
 
 // nextTail returns an open segment without frames that has no name in wal/ yet. If the next segment
 // is being prepared, it is used as it is now.

@@ -20,17 +20,17 @@ func fillTail(t testing.TB, log *Log, sizeBytes int64) {
 	}
 }
 
-// The next segment is prepared once half of the last one is used. It is filled with zeros, and a bit
+// The next segment is prepared once a quarter of the last one is used. It is filled with zeros, and a bit
 // larger than the limit. The log continues in it without preallocating.
 func TestPreparation(t *testing.T) {
 	const limit = 200_000
 	dir := filepath.Join(memDir(t), "log")
 	log := openLog(t, dir, Options{SegmentSize: limit})
-	fillTail(t, log, limit/2-2000)
+	fillTail(t, log, limit/4-2000)
 	require.Nil(t, log.next)
 	require.NoDirExists(t, filepath.Join(dir, PreparedDir))
 
-	fillTail(t, log, limit/2+1)
+	fillTail(t, log, limit/4+1)
 	require.NoError(t, log.next.wait())
 	prepared := read(t, preparedPath(dir))
 	require.Len(t, prepared, limit+limit/overrunDivisor)
@@ -138,7 +138,7 @@ func TestPreparation_Unfinished(t *testing.T) {
 func TestD6_PreparationFails(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	log := openLog(t, dir, Options{SegmentSize: 100_000})
-	fillTail(t, log, 40_000)
+	fillTail(t, log, 20_000)
 	foreign := filepath.Join(dir, PreparedDir, segment.Name(5)+".END")
 	put(t, nil, foreign)
 	fillTail(t, log, 60_000)

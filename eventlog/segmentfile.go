@@ -11,9 +11,8 @@ func datasync(f *os.File) error { return f.Sync() }
 // renameToNew renames a file. It returns an error if the new name exists.
 func renameToNew(from, to string) error { return renameAbsent(from, to) }
 
-// startWriteback, awaitWriteback and writeOut do nothing here: datasync does all the work.
+// startWriteback and awaitWriteback do nothing here: datasync does all the work.
 func startWriteback(*os.File, int64, int64) error { return nil }
-func writeOut(*os.File, int64, int64) error       { return nil }
 func awaitWriteback(*os.File, int64, int64)       {}
 
 // fileID identifies a file among all files that exist at the same time.

@@ -18,17 +18,7 @@ func datasync(f *os.File) error {
 // startWriteback makes the device start to write a range of the file. It does not wait, and it does
 // not make the range durable: datasync must follow.
 func startWriteback(f *os.File, from, sizeBytes int64) error {
-	return syncRange(f, from, sizeBytes, unix.SYNC_FILE_RANGE_WRITE)
-}
-
-// writeOut makes the device write a range of the file, and waits until it has done so. It does not
-// make the range durable either.
-func writeOut(f *os.File, from, sizeBytes int64) error {
-	return syncRange(f, from, sizeBytes, unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER)
-}
-
-func syncRange(f *os.File, from, sizeBytes int64, flags int) error {
-	err := retryEINTR(func() error { return unix.SyncFileRange(int(f.Fd()), from, sizeBytes, flags) })
+	err := retryEINTR(func() error { return unix.SyncFileRange(int(f.Fd()), from, sizeBytes, unix.SYNC_FILE_RANGE_WRITE) })
 	if err == unix.ENOSYS || err == unix.EPERM { // a seccomp filter may forbid the call
 		return nil
 	}
