@@ -62,8 +62,9 @@ func TestD4_StrayFilesAreSetAside(t *testing.T) {
 	require.Equal(t, before, hashes(t, dir))
 }
 
-// D4: a stray file that would make tidwall/wal delete segments does not harm a running writer, because
-// tidwall/wal does not look at wal/ again. The next opening moves the file to quarantine/.
+// D4: a stray file that would make tidwall/wal delete segments does not harm a running writer,
+// because tidwall/wal does not read the directory wal/ again. The next opening moves the file to
+// quarantine/.
 func TestD4_StrayFileBesideAWriter(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	s := open(t, dir, &migrationlog.Options{SegmentSize: 200})

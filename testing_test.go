@@ -78,8 +78,7 @@ func verify(t testing.TB, dir string) replay.Report {
 	return report
 }
 
-// hashes returns a hash of the content of every file below dir, except the segment that a store may
-// be preparing.
+// hashes returns a hash of the content of every file below dir, except in prepared/.
 func hashes(t testing.TB, dir string) map[string][32]byte {
 	sums := map[string][32]byte{}
 	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

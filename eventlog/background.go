@@ -13,14 +13,13 @@ type background struct {
 	err      error // valid after done is closed
 }
 
-// stepPause is the time between two steps of background work. A goroutine in a system call keeps its
-// processor for up to 10 ms, and the goroutines that wait for this processor include writers. The
-// steps are therefore short.
+// stepPause is the pause after each step of background work. A goroutine in a system call keeps its
+// processor for up to 10 ms. Writers that wait for this processor run during the pause.
 const stepPause = 500 * time.Microsecond
 
-// inBackground starts the work. If the work has several steps, it must call goOn between them, and
-// must return early if goOn returns false.
-func inBackground(work func(goOn func() bool) error) *background {
+// inBackground starts the work. Work with several steps calls pause between them. Work that may be
+// stopped must return if pause returns false.
+func inBackground(work func(pause func() bool) error) *background {
 	b := &background{stopping: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(b.done)
@@ -36,8 +35,8 @@ func inBackground(work func(goOn func() bool) error) *background {
 	return b
 }
 
-// ended reports whether the work has ended. It does not wait.
-func (b *background) ended() bool {
+// poll reports whether the work has ended. It does not wait.
+func (b *background) poll() (ended bool) {
 	select {
 	case <-b.done:
 		return true

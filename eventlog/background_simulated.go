@@ -5,15 +5,15 @@ package eventlog
 import "iter"
 
 // background is work that runs beside the writer. On a simulated disk, the writer runs one step of
-// it with each call of ended, and the rest in wait. The calls of the disk therefore have the same
-// order each time, and power cuts can be tested between any two of them.
+// it in each call of poll, and the rest in wait. The calls to the disk therefore have the same order
+// in each run, and a test can cut the power between any two of them.
 type background struct {
 	step     func() (struct{}, bool)
 	err      error
 	stopping bool
 }
 
-func inBackground(work func(goOn func() bool) error) *background {
+func inBackground(work func(pause func() bool) error) *background {
 	b := &background{}
 	b.step, _ = iter.Pull(func(yield func(struct{}) bool) {
 		b.err = work(func() bool { return yield(struct{}{}) && !b.stopping })
@@ -21,13 +21,14 @@ func inBackground(work func(goOn func() bool) error) *background {
 	return b
 }
 
-func (b *background) ended() bool {
+// poll runs the next step of the work, and reports whether the work has ended.
+func (b *background) poll() (ended bool) {
 	_, more := b.step()
 	return !more
 }
 
 func (b *background) wait() error {
-	for !b.ended() {
+	for !b.poll() {
 	}
 	return b.err
 }

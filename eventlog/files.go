@@ -76,11 +76,15 @@ func createEmpty(path string) error {
 	return nil
 }
 
-// renameAbsent renames a file if no file has the new name. Another process must not create one at the
-// same time.
-func renameAbsent(from, to string) error {
-	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
-		return errors.Join(err, &fs.PathError{Op: "rename", Path: to, Err: fs.ErrExist})
+// renameIfAbsent renames a file. If the new name exists, it returns fs.ErrExist. It is not atomic:
+// no other process may create that name at the same time.
+func renameIfAbsent(from, to string) error {
+	_, err := os.Lstat(to)
+	switch {
+	case err == nil:
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: fs.ErrExist}
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
 	}
 	return os.Rename(from, to)
 }

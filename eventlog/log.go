@@ -22,11 +22,11 @@ type Log struct {
 	lock      *heldLock
 	watermark *watermark
 
-	tail    *tail
-	next    *preparation // nil: not started
-	naming  *background  // makes the name of the tail durable; nil: it is
-	full    *tail        // the segment before the tail, if it is still open and sealing has not started; otherwise nil
-	sealing *background  // closes the segment before the tail; nil: not started, or it is closed
+	tail     *tail
+	next     *preparation // of the next segment; nil: not started
+	nameSync *background  // sync of wal/ that makes the tail's name durable; nil: awaited
+	full     *tail        // the segment before the tail, if its close has not started; otherwise nil
+	closing  *background  // close of the segment before the tail; nil: awaited, or not started
 
 	nextSeq        uint64
 	last           segment.FrameID
@@ -79,7 +79,7 @@ func (l *Log) Write(entries []Entry) error {
 		return l.fail(err)
 	}
 	for len(entries) > 0 {
-		if l.tail.remaining() <= 0 || l.next.isReady() && l.tail.outgrew() {
+		if l.tail.remaining() <= 0 {
 			if err := l.rotate(); err != nil {
 				return l.fail(err)
 			}
@@ -108,8 +108,9 @@ func (l *Log) Sync() error {
 	if err := l.sync(); err != nil {
 		return l.fail(err)
 	}
-	l.startSealing()
-	l.prepareNext()
+	if err := l.advanceBackground(); err != nil {
+		l.fail(err) // the entries of this sync are durable, so only later writes fail
+	}
 	return nil
 }
 
@@ -118,52 +119,61 @@ func (l *Log) sync() error {
 	if err := l.tail.sync(); err != nil { //mutant:append-synced
 		return err
 	}
-	if err := l.named(); err != nil { //mutant:new-segment-name-synced
+	if err := l.awaitName(); err != nil { //mutant:new-segment-name-synced
 		return err
 	}
 	l.durableThrough = l.nextSeq - 1
 	return l.watermark.set(l.durableThrough)
 }
 
-// named waits until the name of the last segment is durable.
-func (l *Log) named() error { return join(&l.naming) }
+// advanceBackground starts the background work that is due. It returns the error of a close that
+// has ended.
+func (l *Log) advanceBackground() error {
+	switch {
+	case l.next != nil:
+		l.next.poll()
+	case l.tail.needsNext():
+		l.next = l.startPreparation()
+	}
+	if l.closing != nil && l.closing.poll() {
+		return l.awaitClose()
+	}
+	l.startClose()
+	return nil
+}
 
-// startSealing closes the segment before the last one in the background and syncs the watermark. A
-// rotation does not start this, so that the first sync of the new segment need not wait for it.
-func (l *Log) startSealing() {
+// awaitName waits until the name of the last segment is durable.
+func (l *Log) awaitName() error { return await(&l.nameSync) }
+
+// startClose starts to close the full segment before the last one, and to sync the watermark. Sync
+// calls it after the first sync of the last segment, which therefore does not wait for the close.
+func (l *Log) startClose() {
 	if l.full == nil {
 		return
 	}
 	full := l.full
 	l.full = nil
-	l.sealing = inBackground(func(goOn func() bool) error {
+	l.closing = inBackground(func(pause func() bool) error {
 		err := full.close()
-		goOn()
+		pause()
 		return errors.Join(err, l.watermark.sync())
 	})
 }
 
-// sealed waits until the segment before the last one is closed.
-func (l *Log) sealed() error {
-	l.startSealing()
-	return join(&l.sealing)
+// awaitClose waits until the full segment before the last one is closed.
+func (l *Log) awaitClose() error {
+	l.startClose()
+	return await(&l.closing)
 }
 
-// join waits for background work, if there is any, and returns its error.
-func join(b **background) error {
+// await waits for background work, if there is any, and returns its error.
+func await(b **background) error {
 	if *b == nil {
 		return nil
 	}
 	err := (*b).wait()
 	*b = nil
 	return err
-}
-
-// prepareNext starts to prepare the next segment if the log will need it soon.
-func (l *Log) prepareNext() {
-	if l.next == nil && (l.tail.isNearEnd() || l.tail.outgrew()) {
-		l.next = l.startPreparation()
-	}
 }
 
 // fail makes all later writes and syncs return ErrFailed. After a failed write, the content of the
@@ -184,7 +194,7 @@ func (l *Log) checkLockHeld() error {
 	return err
 }
 
-// write appends as many of the entries as the last segment takes, and returns their number.
+// write appends as many of the entries as fit into the last segment, and returns their number.
 func (l *Log) write(entries []Entry) (int, error) {
 	l.buffer, l.frames = l.buffer[:0], l.frames[:0]
 	var sizeBytes int64
@@ -194,7 +204,7 @@ func (l *Log) write(entries []Entry) (int, error) {
 			return 0, fmt.Errorf("a frame has %d bytes, the maximum is %d", n, segment.HeaderBytes+segment.MaxBodyBytes)
 		}
 		entryBytes := int64(len(binary.AppendUvarint(l.prefix[:0], uint64(n))) + n)
-		if !l.tail.takes(sizeBytes, entryBytes) {
+		if !l.tail.fits(sizeBytes, entryBytes) {
 			break
 		}
 		h := segment.Header{Seq: l.nextSeq + uint64(i), PrevSeq: e.PrevSeq, DurableThrough: l.durableThrough}
@@ -211,8 +221,8 @@ func (l *Log) write(entries []Entry) (int, error) {
 	return len(l.frames), nil
 }
 
-// rotate starts the next segment. All frames must be durable before the next segment has its name,
-// because readers take that name as evidence for it.
+// rotate starts the next segment. It first makes all frames durable, because readers take the name of
+// a segment as evidence that all earlier frames were durable.
 func (l *Log) rotate() error {
 	if err := l.checkLockHeld(); err != nil { //mutant:rotation-lock-checked
 		return err
@@ -222,7 +232,7 @@ func (l *Log) rotate() error {
 			return err
 		}
 	}
-	if err := l.sealed(); err != nil { //mutant:sealed-segment-closed
+	if err := l.awaitClose(); err != nil { //mutant:sealed-segment-closed
 		return err
 	}
 	full := l.tail
@@ -240,19 +250,19 @@ func (l *Log) markDurable() error {
 	return errors.Join(l.watermark.set(l.durableThrough), l.watermark.sync())
 }
 
-// startSegment makes an empty segment for the next frame the last one. The next sync waits until
-// its name is durable.
+// startSegment starts a new last segment. Its first frame will be the next frame. The next sync waits
+// until its name is durable.
 func (l *Log) startSegment() error {
 	next, err := l.nextTail()
 	if err != nil {
 		return err
 	}
 	wal := filepath.Join(l.dir, segment.WALDir)
-	if err := next.adopt(wal, l.nextSeq); err != nil {
-		return errors.Join(err, next.abandon())
+	if err := next.moveToWAL(wal, l.nextSeq); err != nil {
+		return errors.Join(err, next.discard())
 	}
 	l.tail = next
-	l.naming = inBackground(func(func() bool) error { return syncDir(wal) })
+	l.nameSync = inBackground(func(func() bool) error { return syncDir(wal) })
 	return nil
 }
 
@@ -277,7 +287,7 @@ func (l *Log) Close() error {
 
 // closeSegments closes all segments, makes everything durable, and removes the prepared segment.
 func (l *Log) closeSegments() error {
-	if err := errors.Join(l.sealed(), l.named()); err != nil {
+	if err := errors.Join(l.awaitClose(), l.awaitName()); err != nil {
 		return errors.Join(err, l.abandonSegments())
 	}
 	err := l.tail.close()
@@ -285,22 +295,23 @@ func (l *Log) closeSegments() error {
 		err = l.markDurable()
 	}
 	err = errors.Join(err, l.endPreparation((*tail).discard))
-	_ = os.Remove(filepath.Join(l.dir, PreparedDir)) // fails if there is none, or if it has foreign files
+	_ = os.Remove(filepath.Join(l.dir, PreparedDir)) // fails if it does not exist or has foreign files
 	return err
 }
 
-// abandonSegments closes all segments and leaves their contents unchanged for the next opening to
-// inspect.
+// abandonSegments closes all segments and leaves the bytes of the last one unchanged, for the next
+// opening to inspect. Background work that already runs may still change unused space.
 func (l *Log) abandonSegments() error {
 	err := l.tail.abandon() //mutant:failed-tail-left
-	err = errors.Join(err, join(&l.sealing), l.named(), l.endPreparation((*tail).abandon))
+	err = errors.Join(err, await(&l.closing), l.awaitName(), l.endPreparation((*tail).abandon))
 	if l.full != nil {
 		err = errors.Join(err, l.full.abandon())
 	}
 	return err
 }
 
-// endPreparation stops the preparation of the next segment and calls end with that segment.
+// endPreparation stops the preparation of the next segment and calls end with that segment. If the
+// preparation has failed, there is no segment, and its error is ignored.
 func (l *Log) endPreparation(end func(*tail) error) error {
 	if l.next == nil || l.next.stop() != nil {
 		return nil

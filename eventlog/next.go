@@ -10,12 +10,13 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// PreparedDir is the directory of the log's next segment while the log prepares it. The segment has
-// no frames there. When the log needs it, the log moves it to wal/.
+// PreparedDir is the directory in which a log prepares its next segment. The segment has no frames
+// there. When the last segment is full, the log moves the prepared segment to wal/.
 const PreparedDir = "prepared"
 
-// preparedName is the name of the segment in PreparedDir. tidwall/wal gives the first entry of a
-// segment the index in the segment's name, and the number of the first frame is not known yet.
+// preparedName is the name of the segment in PreparedDir. The number of its first frame is not known
+// yet. tidwall/wal takes the index of the first entry from the name, so it counts from 1. moveToWAL
+// sets the difference to the sequence numbers.
 var preparedName = segment.Name(1)
 
 // maxPreparedBytes limits the zeros in a prepared segment, and so the space that a log occupies
@@ -35,10 +36,10 @@ type preparation struct {
 func (l *Log) startPreparation() *preparation {
 	p := &preparation{}
 	dir, limit, w := l.dir, int64(l.opts.SegmentSize), &l.spinWait // not l, which the writer uses meanwhile
-	p.background = inBackground(func(goOn func() bool) (err error) {
+	p.background = inBackground(func(pause func() bool) (err error) {
 		p.tail, err = createTail(dir, limit, w)
-		if err == nil && goOn() {
-			err = p.tail.fill(min(limit+limit/overrunDivisor, maxPreparedBytes), goOn)
+		if err == nil && pause() {
+			err = p.tail.fill(min(limit+limit/overrunDivisor, maxPreparedBytes), pause)
 		}
 		if err != nil && p.tail != nil {
 			err = errors.Join(err, p.tail.discard())
@@ -48,9 +49,6 @@ func (l *Log) startPreparation() *preparation {
 	})
 	return p
 }
-
-// isReady reports whether the next segment is prepared completely.
-func (p *preparation) isReady() bool { return p != nil && p.ended() && p.tail != nil }
 
 // createTail creates an empty segment in PreparedDir and opens it.
 func createTail(dir string, limit int64, w *spinWait) (*tail, error) {
@@ -76,16 +74,16 @@ func openPrepared(dir, path string, limit int64, w *spinWait) (*tail, error) {
 	}
 	for _, e := range entries {
 		if segment.IsWALName(e.Name()) && e.Name() != preparedName {
-			return nil, fmt.Errorf("%s: another process writes into the log's directory: stop it, and open the log again", filepath.Join(dir, e.Name()))
+			return nil, fmt.Errorf("%s was created by another process, and tidwall/wal would take it for a segment: stop that process and remove the file", filepath.Join(dir, e.Name()))
 		}
 	}
 	return openTail(path, 0, 0, limit, w)
 }
 
-// fill fills an empty segment with zeros up to sizeBytes and syncs it. It stops early if goOn
-// returns false. The device gets one chunk at a time, so that the syncs of the writers wait for at
-// most one chunk.
-func (t *tail) fill(sizeBytes int64, goOn func() bool) error {
+// fill fills an empty segment with zeros up to sizeBytes and syncs it. It stops early if pause
+// returns false. It starts the writeback of one chunk and then pauses. If the device writes the chunk
+// during the pause, the syncs of the writers wait for at most one chunk.
+func (t *tail) fill(sizeBytes int64, pause func() bool) error {
 	for t.fileSize < sizeBytes {
 		from := t.fileSize
 		if err := t.writeZeros(min(sizeBytes, from+fillChunk)); err != nil {
@@ -94,20 +92,19 @@ func (t *tail) fill(sizeBytes int64, goOn func() bool) error {
 		if err := startWriteback(t.file, from, t.fileSize-from); err != nil {
 			return err
 		}
-		if !goOn() {
+		if !pause() {
 			return nil
 		}
 	}
-	err := datasync(t.file)
-	t.prepared = err == nil
-	return err
+	return datasync(t.file)
 }
 
 // fillChunk is the number of bytes that fill passes to the device at a time.
 const fillChunk = 128 << 10
 
-// nextTail returns an open segment without frames that has no name in wal/ yet. If the next segment
-// is being prepared, it is used as it is now.
+// nextTail returns an open segment without frames that has no name in wal/ yet. If the preparation
+// has not ended, nextTail stops it and returns the segment as it is. If there is no preparation, or
+// it has failed, nextTail creates an empty segment.
 func (l *Log) nextTail() (*tail, error) {
 	p := l.next
 	l.next = nil
@@ -117,23 +114,31 @@ func (l *Log) nextTail() (*tail, error) {
 	return createTail(l.dir, int64(l.opts.SegmentSize), &l.spinWait)
 }
 
-// discard closes a prepared segment and removes its file.
-func (t *tail) discard() error { return errors.Join(t.abandon(), os.Remove(t.path)) }
+// discard closes a prepared segment and removes its file. If another writer has replaced the file,
+// because it did not find the lock, discard leaves the new file alone.
+func (t *tail) discard() error {
+	err := t.abandon()
+	if id, _, statErr := statID(t.path); statErr != nil || !id.equal(t.id) {
+		return errors.Join(err, statErr)
+	}
+	return errors.Join(err, os.Remove(t.path))
+}
 
-// adopt moves the segment to wal/. first is the number of its first frame. The name is durable only
-// after the directory is synced.
-func (t *tail) adopt(wal string, first uint64) error {
+// moveToWAL moves a prepared segment to wal/. first is the number of its first frame. The name is
+// durable only after the directory is synced.
+func (t *tail) moveToWAL(wal string, first uint64) error {
 	path := filepath.Join(wal, segment.Name(first))
 	if err := renameToNew(t.path, path); err != nil {
 		return err
 	}
-	t.path, t.first, t.wal.before = path, first, first-1
+	t.path, t.first, t.wal.seqOffset = path, first, first-1
 	return nil
 }
 
-// clearPrepared removes the segment that a killed writer had prepared. If a power cut undid the
-// segment's move to wal/, the segment may have frames, none of which was acknowledged.
-// clearPrepared moves such a file to quarantine/, and any other file that tidwall/wal would read.
+// clearPrepared removes the segment that a killed writer had prepared. If the segment has bytes other
+// than zeros, a power cut may have undone its move to wal/. Its frames were not acknowledged.
+// clearPrepared moves such a segment to quarantine/. It also moves every other file there that has a
+// name of tidwall/wal.
 func (r *Recovery) clearPrepared() error {
 	entries, err := os.ReadDir(filepath.Join(r.dir, PreparedDir))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -143,29 +148,28 @@ func (r *Recovery) clearPrepared() error {
 		return err
 	}
 	for _, e := range entries {
-		if !segment.IsWALName(e.Name()) {
-			continue
-		}
-		name := filepath.Join(PreparedDir, e.Name())
-		unused, err := isUnused(filepath.Join(r.dir, name), e)
-		switch {
-		case err != nil:
-		case unused:
-			err = os.Remove(filepath.Join(r.dir, name))
-		default: //mutant:prepared-bytes-kept
-			err = r.quarantineFile(segment.Damage{Segment: name, Reason: "it is not a name of the log and not empty"}, moveFile)
-		}
-		if err != nil {
-			return err
+		if segment.IsWALName(e.Name()) {
+			if err := r.clearPreparedFile(e); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// isUnused reports whether a file in PreparedDir is an empty segment.
-func isUnused(path string, e fs.DirEntry) (bool, error) {
+func (r *Recovery) clearPreparedFile(e fs.DirEntry) error {
+	name := filepath.Join(PreparedDir, e.Name())
 	if !e.Type().IsRegular() || e.Name() != preparedName {
-		return false, nil
+		return r.quarantineFile(segment.Damage{Segment: name, Reason: "not a file of this log, but tidwall/wal would take it for a segment"}, moveFile)
 	}
-	return hasOnlyZeros(path)
+	path := filepath.Join(r.dir, name)
+	unused, err := hasOnlyZeros(path)
+	switch {
+	case err != nil:
+		return err
+	case unused:
+		return os.Remove(path)
+	}
+	//mutant:prepared-bytes-kept
+	return r.quarantineFile(segment.Damage{Segment: name, Reason: "the prepared segment has bytes other than zeros: a power cut may have undone its move to " + segment.WALDir + "/"}, moveFile)
 }

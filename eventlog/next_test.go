@@ -20,8 +20,8 @@ func fillTail(t testing.TB, log *Log, sizeBytes int64) {
 	}
 }
 
-// The next segment is prepared once a quarter of the last one is used. It is filled with zeros, and a bit
-// larger than the limit. The log continues in it without preallocating.
+// The next segment is prepared once a quarter of the last one is used. It is filled with zeros, and
+// a bit larger than the limit. The log continues in it without preallocating.
 func TestPreparation(t *testing.T) {
 	const limit = 200_000
 	dir := filepath.Join(memDir(t), "log")
@@ -45,7 +45,6 @@ func TestPreparation(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, os.SameFile(file, moved))
 	require.EqualValues(t, len(prepared), moved.Size())
-	require.True(t, log.tail.prepared)
 
 	require.NoError(t, log.Close())
 	require.EqualValues(t, bodyBytes, segmentSizes(t, dir)[segment.Name(log.Last().Seq)], "Close cuts the zeros off")
@@ -62,25 +61,8 @@ func allZeros(b []byte) bool {
 	return true
 }
 
-// A log with few writes occupies no space for the next segment. A log that preallocates for a second
-// time gets a prepared segment, and continues there as soon as it is ready.
-func TestPreparation_AfterOpening(t *testing.T) {
-	dir := filepath.Join(memDir(t), "log")
-	log := openLog(t, dir, Options{})
-	fillTail(t, log, preallocStep-2000)
-	require.Nil(t, log.next)
-	fillTail(t, log, preallocStep+1)
-	require.NoError(t, log.next.wait())
-	require.EqualValues(t, maxPreparedBytes, len(read(t, preparedPath(dir))))
-	first := log.tail.first
-	require.NoError(t, write(log, body))
-	require.Equal(t, log.NextSeq()-1, log.tail.first)
-	require.NotEqual(t, first, log.tail.first)
-	require.NoError(t, log.Close())
-}
-
-// A batch may exceed the limit of a prepared segment by a sixteenth, and uses one sync then. What is
-// left of a larger batch continues in the next segment.
+// A batch may exceed the limit by a sixteenth. It then needs one sync. The rest of a larger batch
+// goes into the next segment.
 func TestPreparation_BatchExceedsTheLimit(t *testing.T) {
 	for name, tc := range map[string]struct {
 		entries int
@@ -111,13 +93,13 @@ func TestPreparation_Unfinished(t *testing.T) {
 	fillTail(t, log, 20_000)
 	started := make(chan struct{})
 	p := &preparation{}
-	p.background = inBackground(func(goOn func() bool) (err error) {
+	p.background = inBackground(func(pause func() bool) (err error) {
 		p.tail, err = createTail(dir, 100_000, &log.spinWait)
 		if err == nil {
 			err = p.tail.fill(1000, func() bool { return false })
 		}
 		close(started)
-		for goOn() { // it does not end before it is stopped
+		for pause() { // it does not end before it is stopped
 		}
 		return err
 	})
@@ -126,7 +108,6 @@ func TestPreparation_Unfinished(t *testing.T) {
 	fillTail(t, log, 100_000)
 	require.NoError(t, write(log, body))
 	require.Same(t, p.tail, log.tail)
-	require.False(t, log.tail.prepared)
 	require.NoError(t, write(log, make([]byte, 1<<10)))
 	require.EqualValues(t, 100_000, log.tail.fileSize, "the write preallocates")
 	require.NoError(t, log.Close())
@@ -149,7 +130,6 @@ func TestD6_PreparationFails(t *testing.T) {
 	require.NoError(t, os.Remove(foreign))
 	fillTail(t, log, 100_000)
 	require.NoError(t, write(log, body))
-	require.False(t, log.tail.prepared)
 	require.Len(t, segmentSizes(t, dir), 2)
 	require.NoError(t, log.Close())
 	require.NoDirExists(t, filepath.Join(dir, PreparedDir))
@@ -187,4 +167,14 @@ func TestD4_BytesInPreparedSegment(t *testing.T) {
 	require.Equal(t, []byte{0, 0, 1}, read(t, dir, QuarantineDir, preparedName))
 	require.Equal(t, []string{"notes"}, names(t, filepath.Join(dir, PreparedDir)))
 	require.Empty(t, repaired(t, dir, Options{}))
+}
+
+// The error of a write names the segment in wal/, even if the segment was opened in prepared/.
+func TestWrite_ErrorNamesTheSegment(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	log := openLog(t, dir, Options{SegmentSize: 1})
+	require.NoError(t, write(log, body))
+	require.NoError(t, write(log, body))
+	require.NoError(t, log.tail.file.Close())
+	require.ErrorContains(t, log.tail.write(3, [][]byte{body}, 1<<20), segmentPath(dir, 2)+": file already closed")
 }

@@ -260,13 +260,17 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 	switch {
 	case tail.Dirty: //mutant:dirty-tail
 		err = log.startSegment()
-	case tail.Bytes > int64(r.opts.SegmentSize/reuseDivisor) && tail.NextSeq <= segment.MaxSeq && log.startSegment() == nil:
-	default: // the last segment is small enough, or a new file cannot be created (the disk may be full)
+	case tail.Bytes > int64(r.opts.SegmentSize/reuseDivisor) && tail.NextSeq <= segment.MaxSeq:
+		if log.startSegment() == nil {
+			break
+		}
+		fallthrough // a new file cannot be created: the disk may be full
+	default:
 		path := filepath.Join(r.dir, segment.WALDir, tail.Segment)
 		log.tail, err = reopenTail(path, tail.NextSeq-1, tail.Bytes, int64(r.opts.SegmentSize), &log.spinWait)
 	}
 	if err == nil {
-		err = log.named()
+		err = log.awaitName()
 	}
 	if err != nil {
 		return nil, errors.Join(err, watermark.close())

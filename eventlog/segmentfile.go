@@ -8,8 +8,8 @@ import "os"
 // Linux.
 func datasync(f *os.File) error { return f.Sync() }
 
-// renameToNew renames a file. It returns an error if the new name exists.
-func renameToNew(from, to string) error { return renameAbsent(from, to) }
+// renameToNew renames a file. If the new name exists, it returns fs.ErrExist.
+func renameToNew(from, to string) error { return renameIfAbsent(from, to) }
 
 // startWriteback and awaitWriteback do nothing here: datasync does all the work.
 func startWriteback(*os.File, int64, int64) error { return nil }

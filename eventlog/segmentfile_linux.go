@@ -51,14 +51,14 @@ func retryEINTR(call func() error) error {
 	}
 }
 
-// renameToNew renames a file. It returns an error if the new name exists.
+// renameToNew renames a file. If the new name exists, it returns fs.ErrExist.
 func renameToNew(from, to string) error {
 	err := retryEINTR(func() error { return unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE) })
 	switch err {
 	case nil:
 		return nil
 	case unix.ENOSYS, unix.EPERM, unix.EINVAL: // the kernel, a seccomp filter or the file system does not support the flag
-		return renameAbsent(from, to)
+		return renameIfAbsent(from, to)
 	}
 	return &os.LinkError{Op: "renameat2", Old: from, New: to, Err: err}
 }

@@ -3,16 +3,17 @@ package eventlog
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
 	"migrationlog/eventlog/segment"
 )
 
-// A segment is filled with zeros before it is used. If a write overwrites allocated blocks, its sync
+// Entries overwrite zeros that were written before. If a write overwrites allocated blocks, its sync
 // needs one device flush and no commit of the file system's journal. Usually the zeros were written
 // in the background, see preparation. If they are used up, the next append adds preallocStep bytes.
-// Larger steps make that append slower than they save.
+// With larger steps, that append loses more time than later ones save.
 //
 // The zeros are written in chunks of zeroChunk. Linux may cache the pages of one write in one folio
 // (ext4 does so since 6.16), and each later sync then walks the whole folio. With chunks of 16 KiB
@@ -24,7 +25,8 @@ const (
 
 var zeros [zeroChunk]byte
 
-// tail is the last segment of a log. tidwall/wal writes entries to it at its own file offset. A
+// tail is an open segment: the last one of a log, the one before it until it is closed, or the
+// prepared one. tidwall/wal writes entries to it at its own file offset. A
 // second descriptor preallocates space ahead of that offset and syncs the file.
 type tail struct {
 	wal      *appender
@@ -32,11 +34,10 @@ type tail struct {
 	path     string // present path of the file
 	first    uint64 // sequence number in the segment's name
 	id       fileID
-	prepared bool  // all zeros were written and synced in the background, see preparation
 	used     int64 // end of the last entry
 	syncedTo int64 // offset up to which the file is durable
 	fileSize int64 // includes the preallocated zeros from used on
-	limit    int64 // preallocation stops here; only the last entry may exceed it
+	limit    int64 // size at which the log rotates, see fits
 	single   bool  // a single writer's entry is being synced
 	spinWait *spinWait
 }
@@ -58,8 +59,9 @@ func reopenTail(path string, lastSeq uint64, sizeBytes, limit int64, w *spinWait
 	return openTail(path, lastSeq, sizeBytes, limit, w)
 }
 
-// openTail opens the only or the last segment of a directory, at path. It has sizeBytes of entries.
-// lastIndex is the index that the last entry has for tidwall/wal.
+// openTail opens the segment at path. No later segment may be in its directory. The segment has
+// sizeBytes bytes of entries. lastIndex is tidwall/wal's index of the last entry, or 0 if there is
+// none.
 func openTail(path string, lastIndex uint64, sizeBytes, limit int64, w *spinWait) (*tail, error) {
 	id, _, err := statID(path)
 	if err != nil {
@@ -82,24 +84,18 @@ func openTail(path string, lastIndex uint64, sizeBytes, limit int64, w *spinWait
 // rotates.
 func (t *tail) remaining() int64 { return t.limit - t.used }
 
-// takes reports whether the segment takes an entry of entryBytes after sizeBytes of other entries of
-// the same batch. A batch may exceed the limit by a part of it, because a batch in two segments
-// needs two syncs. The last entry of a batch may exceed the limit further.
-func (t *tail) takes(sizeBytes, entryBytes int64) bool {
+// fits reports whether an entry of entryBytes fits after sizeBytes of other entries of the same
+// batch. An entry that begins before the limit always fits. Further entries fit if they end at most
+// limit/overrunDivisor beyond the limit. A batch in two segments would need two syncs.
+func (t *tail) fits(sizeBytes, entryBytes int64) bool {
 	return sizeBytes < t.remaining() || sizeBytes+entryBytes <= t.remaining()+t.limit/overrunDivisor
 }
 
 const overrunDivisor = 16
 
-// isNearEnd reports whether the next segment must be prepared. A preparation takes about 40 ms. In
-// this time, fast writers use half of a segment of the default size.
-func (t *tail) isNearEnd() bool { return t.remaining() < min(t.limit, maxPreparedBytes)*3/4 }
-
-// outgrew reports whether the segment was not prepared, and the appends had to preallocate for a
-// second time. The log then leaves it as soon as the next segment is prepared. A log that is opened
-// and written to quickly therefore soon has a prepared segment, and a log with few writes never
-// occupies space for one.
-func (t *tail) outgrew() bool { return !t.prepared && t.used > preallocStep }
+// needsNext reports whether the log should start to prepare the next segment. A preparation takes
+// about 40 ms. In this time, fast writers use half of a segment of the default size.
+func (t *tail) needsNext() bool { return t.remaining() < min(t.limit, maxPreparedBytes)*3/4 }
 
 // checkUnmodified returns an error if another process has replaced the segment or changed its size.
 func (t *tail) checkUnmodified() error {
@@ -122,11 +118,12 @@ func (t *tail) write(firstSeq uint64, frames [][]byte, sizeBytes int64) error {
 	if err := t.checkUnmodified(); err != nil {
 		return err
 	}
-	if err := t.preallocate(t.used + sizeBytes); err != nil {
-		return err
+	err := t.preallocate(t.used + sizeBytes)
+	if err == nil {
+		err = t.wal.write(firstSeq, frames)
 	}
-	if err := t.wal.write(firstSeq, frames); err != nil {
-		return err
+	if err != nil {
+		return t.located(err)
 	}
 	t.used += sizeBytes
 	return nil
@@ -170,13 +167,22 @@ func (t *tail) sync() error {
 		awaitWriteback(t.file, t.syncedTo, t.used-t.syncedTo)
 	}
 	if err := datasync(t.file); err != nil {
-		return err
+		return t.located(err)
 	}
 	if t.single {
 		t.spinWait.finish()
 	}
 	t.syncedTo = t.used
 	return nil
+}
+
+// located corrects the path in an error of the segment's file. The file may have been opened in
+// PreparedDir.
+func (t *tail) located(err error) error {
+	if e := (*fs.PathError)(nil); errors.As(err, &e) {
+		e.Path = t.path
+	}
+	return err
 }
 
 // abandon closes the segment and leaves its content unchanged for the next opening to inspect.

@@ -9,13 +9,14 @@ import (
 	"github.com/tidwall/wal"
 )
 
-// appender uses tidwall/wal only to append entries to the last segment of a directory that Recovery
-// has repaired. tidwall/wal never rotates, truncates or reads, and syncs only when it is closed.
+// appender uses tidwall/wal only to append entries, either to the last segment of a directory that
+// Recovery has repaired, or to the only segment in PreparedDir. tidwall/wal never rotates, truncates
+// or reads, and syncs only when it is closed.
 type appender struct {
-	log    *wal.Log
-	cache  readCache
-	batch  wal.Batch // empty between writes; keeps its entries after an error, but then no write follows
-	before uint64    // sequence number of the frame before tidwall/wal's index 1
+	log       *wal.Log
+	cache     readCache
+	batch     wal.Batch // empty between writes; keeps its entries after an error, but then no write follows
+	seqOffset uint64    // sequence number of a frame minus its index for tidwall/wal
 }
 
 // openAppender opens the directory. It returns an error if the last entry does not have the index
@@ -34,7 +35,7 @@ func openAppender(dir string, lastIndex uint64) (*appender, error) {
 	}
 	index, err := log.LastIndex()
 	if err == nil && index != lastIndex { //mutant:wal-end-checked
-		err = fmt.Errorf("open %s: the WAL ends with index %d, the frames with %d", dir, index, lastIndex)
+		err = fmt.Errorf("open %s: the last index of tidwall/wal is %d, expected %d", dir, index, lastIndex)
 	}
 	if err != nil {
 		log.Close()
@@ -45,11 +46,11 @@ func openAppender(dir string, lastIndex uint64) (*appender, error) {
 	return a, nil
 }
 
-// write appends the frames. The first frame has the sequence number firstSeq. After an error the file may
-// contain some of the frames and a part of another, and the appender must not be used again.
+// write appends the frames. The first frame has the sequence number firstSeq. After an error the
+// file may contain some of the frames and a part of another, and the appender must not be used again.
 func (a *appender) write(firstSeq uint64, frames [][]byte) error {
 	for i, frame := range frames {
-		a.batch.Write(firstSeq-a.before+uint64(i), frame)
+		a.batch.Write(firstSeq-a.seqOffset+uint64(i), frame)
 	}
 	if err := a.log.WriteBatch(&a.batch); err != nil {
 		return err

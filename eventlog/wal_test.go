@@ -77,7 +77,7 @@ func TestD3_WALEndsAtTheLastFrame(t *testing.T) {
 			require.NoError(t, a.close())
 			continue
 		}
-		require.ErrorContains(t, err, "the WAL ends with index 2")
+		require.ErrorContains(t, err, "the last index of tidwall/wal is 2")
 	}
 	before, err := os.ReadFile(filepath.Join(wal, segment.Name(1)))
 	require.NoError(t, err)

@@ -100,8 +100,8 @@ func line(t testing.TB, dir string, seq uint64) []byte {
 	return segment.AppendWatermark(nil, m.UUID, seq)
 }
 
-// If a watermark file is removed or replaced while a writer runs, the writer fails after the next
-// rotation, before the one after that. Later openings would not read the old file.
+// If a watermark file is removed or replaced while a writer runs, the next rotation succeeds. The
+// writer fails before the rotation after it. Later openings would not read the old file.
 func TestWatermark_ReplacedWhileAWriterRuns(t *testing.T) {
 	for _, name := range segment.WatermarkNames {
 		for how, take := range map[string]func(path string) error{
