@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 
 	"github.com/fxamacker/cbor/v2"
@@ -28,7 +29,7 @@ func (v *View) Equal(other *View) bool {
 	}
 	for id, s := range v.rows.all() {
 		o, ok := other.rows.get(id)
-		if !ok || o.Row != s.Row || o.last != s.last || o.gapSince != s.gapSince {
+		if !ok || !reflect.DeepEqual(o.Row, s.Row) || o.last != s.last || o.gapSince != s.gapSince {
 			return false
 		}
 	}

@@ -11,6 +11,7 @@ type Row struct {
 	Checkpoint checkpoint.Checkpoint
 	Seq        uint64 // seq of the event with this checkpoint
 	PrevSeq    uint64 // seq of the migration's previous event; 0 if there is none in this incarnation
+	LastSeq    uint64 // seq of the migration's last event of any kind; at least Seq
 	Facts      Facts
 	Doubt      Doubt // the effect of lost events at the time of the read
 }
@@ -30,6 +31,30 @@ type Facts struct {
 	// recorded TargetNode and SourceGroup. SourceUncertain is the same for the other facts. The
 	// missing event may have changed the facts or ended the incarnation.
 	TargetUncertain, SourceUncertain bool
+
+	FurthestPhase  checkpoint.Phase                 // the highest phase of a checkpoint of the incarnation
+	RecordedPhases uint8                            // bit phase-1 is set if a checkpoint has the phase
+	HighestAttempt [checkpoint.PhaseComplete]uint32 // of the checkpoints with a phase, at index phase-1
+	// BeganSeq is the seq of the incarnation's first event. If that event may be lost, BeganSeq is a
+	// lower bound of its seq.
+	BeganSeq uint64
+	// Targets has all values of SourceGroup and TargetNode, in the order in which they were first
+	// recorded. It is nil if the incarnation has recorded at most one.
+	Targets    []Target
+	UnknownSeq uint64         // seq of the last event of an unknown kind after the latest checkpoint; 0: none
+	Abort      *AbortProgress // the abort that was begun and is not finished; nil: none
+}
+
+// Target is a peer that a migration adds to a group.
+type Target struct{ GroupID, PeerID uint64 }
+
+// AbortProgress is an abort that was begun and is not finished. It never changes.
+type AbortProgress struct {
+	Seq           uint64 // of the event that began the abort
+	Reason        string
+	Compensations []checkpoint.Compensation
+	Done          []bool // for each compensation: an event has recorded that it was carried out
+	TimestampMS   uint64 // of the event that began the abort
 }
 
 // state is everything that a view knows about one migration. A state in a view never changes. A new

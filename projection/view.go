@@ -188,7 +188,7 @@ func sortByID(rows []Row) []Row {
 // withLosses returns the row of a state with the effect of the lost events.
 func (v *View) withLosses(row *state) Row {
 	shown := row.Row
-	shown.Doubt = v.losses.doubt(row)
+	shown.Doubt, shown.LastSeq = v.losses.doubt(row), row.last
 	f, inDoubt := &shown.Facts, shown.Doubt == InDoubt // the lost event may have changed the facts
 	f.TargetUncertain = f.HasTarget && (inDoubt || v.losses.uncertain(row, partTarget))
 	f.SourceUncertain = f.HasSource && (inDoubt || v.losses.uncertain(row, partSource))
@@ -197,6 +197,12 @@ func (v *View) withLosses(row *state) Row {
 
 // Len returns the number of rows.
 func (v *View) Len() int { return v.rows.size }
+
+// Epoch returns the highest epoch of an event.
+func (v *View) Epoch() uint64 { return 0 }
+
+// EpochUncertain reports whether a lost event may have had a higher epoch.
+func (v *View) EpochUncertain() bool { return v.losses.unresolved() }
 
 // LastSeq returns the seq of the last event that was applied or lost.
 func (v *View) LastSeq() uint64 { return v.lastSeq }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -79,7 +80,7 @@ func (v reading) picture(ids []uuid.UUID) picture {
 		})
 		p["uncertain "+label(id)] = fmt.Sprintf("target %t source %t", f.TargetUncertain, f.SourceUncertain)
 		p["rowdoubt "+label(id)] = fmt.Sprint(uint8(row.Doubt))
-		if again, ok := v.row(id); !ok || again != row {
+		if again, ok := v.row(id); !ok || !reflect.DeepEqual(again, row) {
 			p["row "+label(id)] += fmt.Sprintf("; Row returns %+v %t", again, ok)
 		}
 	}
