@@ -2,6 +2,7 @@ package checkpoint_test
 
 import (
 	"bytes"
+	"errors"
 	"hash/crc32"
 	"maps"
 	"math"
@@ -43,15 +44,27 @@ func TestCodec_EncodesAsTheReference(t *testing.T) {
 		}
 		for around := -40; around <= 1; around++ {
 			requireSameEncoding(t, checkpoint.Aborted{MigrationID: goldenID, Reason: strings.Repeat("x", max(0, length+around))})
+			requireSameEncoding(t, checkpoint.AbortBegun{MigrationID: goldenID, Reason: strings.Repeat("x", max(0, length+around)), Epoch: n})
 		}
-		requireSameEncoding(t, checkpoint.Removed{MigrationID: goldenID, TimestampMS: n})
+		for _, epoch := range []uint64{0, n, ^n} {
+			c, err := checkpoint.New(goldenID, 1, checkpoint.CatchUp{}, n)
+			require.NoError(t, err)
+			requireSameEncoding(t, checkpoint.Upserted{Checkpoint: c, Epoch: epoch})
+			requireSameEncoding(t, checkpoint.Aborted{MigrationID: goldenID, Reason: "r", TimestampMS: n, Epoch: epoch})
+			requireSameEncoding(t, checkpoint.Removed{MigrationID: goldenID, TimestampMS: n, Epoch: epoch})
+			requireSameEncoding(t, checkpoint.AbortBegun{MigrationID: goldenID, Reason: "r", TimestampMS: n, Epoch: epoch})
+			requireSameEncoding(t, checkpoint.Compensated{MigrationID: goldenID, Step: uint32(n), TimestampMS: n, Epoch: epoch})
+			requireSameEncoding(t, checkpoint.EpochRaised{MigrationID: goldenID, TimestampMS: n, Epoch: epoch})
+		}
 		requireSameEncoding(t, checkpoint.Removed{TimestampMS: n})
+		requireSameEncoding(t, checkpoint.Compensated{TimestampMS: n})
+		requireSameEncoding(t, checkpoint.EpochRaised{TimestampMS: n, Epoch: 1})
 	}
 	for _, p := range []checkpoint.Payload{nil, &checkpoint.CatchUp{}, (*checkpoint.AddLearner)(nil)} {
 		requireSamePayloadEncoding(t, p)
 		requireSameEncoding(t, checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{MigrationID: goldenID, Payload: p}})
 	}
-	for _, e := range []checkpoint.Event{nil, &checkpoint.Removed{}, (*checkpoint.Upserted)(nil), checkpoint.Aborted{}} {
+	for _, e := range []checkpoint.Event{nil, &checkpoint.Removed{}, (*checkpoint.Upserted)(nil), checkpoint.Aborted{}, checkpoint.AbortBegun{}} {
 		requireSameEncoding(t, e)
 	}
 }
@@ -163,6 +176,8 @@ func TestCodec_Allocations(t *testing.T) {
 			if len(e.Compensations) > 0 {
 				want++
 			}
+		case checkpoint.AbortBegun:
+			want += 2
 		}
 		require.Zero(t, allocations(func() error { _, err := checkpoint.AppendEvent(dst, e); return err }), name)
 		b, err := checkpoint.EncodeEvent(e)
@@ -262,8 +277,12 @@ func requireSameEncoding(t *testing.T, e checkpoint.Event) {
 	requireSameDecoding(t, want)
 	back, ok := checkpoint.FastDecodeEvent(want)
 	require.True(t, ok, "the fast path must decode all that is encoded: %v", e)
-	if a, ok := e.(checkpoint.Aborted); ok && len(a.Compensations) == 0 {
-		a.Compensations = nil
+	switch a := e.(type) {
+	case checkpoint.Aborted:
+		a.Compensations = append([]checkpoint.Compensation(nil), a.Compensations...)
+		e = a
+	case checkpoint.AbortBegun:
+		a.Compensations = append([]checkpoint.Compensation(nil), a.Compensations...)
 		e = a
 	}
 	if !reflect.DeepEqual(e, back) {
@@ -311,6 +330,12 @@ func requireSameDecoding(t *testing.T, b []byte) {
 		require.Equal(t, checkpoint.KindOf(want), kind)
 		require.Equal(t, want.Migration(), id)
 	}
+	var unknown *checkpoint.UnknownKindError
+	if epoch, ok := checkpoint.PeekEpoch(b); ok && wantErr == nil {
+		require.Equal(t, checkpoint.EpochOf(want), epoch, "%x", b)
+	} else if ok && errors.As(wantErr, &unknown) {
+		require.Equal(t, unknown.Epoch, epoch, "%x", b)
+	}
 }
 
 func requireSamePayloadDecoding(t *testing.T, phase checkpoint.Phase, b []byte) {
@@ -337,6 +362,7 @@ func exampleEvents(t testing.TB) map[string]checkpoint.Event {
 		require.NoError(t, err)
 		events["Upserted "+p.Phase().String()+" of the largest size"] = checkpoint.Upserted{Checkpoint: c}
 	}
+	maps.Copy(events, abortEvents(t))
 	return events
 }
 
@@ -385,17 +411,27 @@ func eventFrom(b []byte) checkpoint.Event {
 	if choice%16 == 15 {
 		id = uuid.Nil
 	}
+	epoch := choice >> 9
 	switch choice % 8 {
 	case 0:
-		return checkpoint.Removed{MigrationID: id, TimestampMS: timeMS}
+		switch choice >> 6 % 4 {
+		case 0:
+			return checkpoint.Removed{MigrationID: id, TimestampMS: timeMS, Epoch: epoch}
+		case 1:
+			return checkpoint.Compensated{MigrationID: id, Step: uint32(take()), TimestampMS: timeMS, Epoch: epoch}
+		}
+		return checkpoint.EpochRaised{MigrationID: id, TimestampMS: timeMS, Epoch: epoch}
 	case 1:
-		a := checkpoint.Aborted{MigrationID: id, TimestampMS: timeMS}
+		a := checkpoint.Aborted{MigrationID: id, TimestampMS: timeMS, Epoch: epoch}
 		for range take() % 8 {
 			a.Compensations = append(a.Compensations, checkpoint.Compensation{
 				Kind: checkpoint.CompensationKind(1 + take()%5), GroupID: take(), PeerID: take(), VShardID: uint32(take()),
 			})
 		}
 		a.Reason = string(b)
+		if choice>>6%2 == 1 {
+			return checkpoint.AbortBegun(a)
+		}
 		return a
 	}
 	p := payloadsOf(take(), choice%2 == 0)[choice%8-2]
@@ -406,11 +442,12 @@ func eventFrom(b []byte) checkpoint.Event {
 	crc, _ := checkpoint.PayloadCRC32C(p)
 	return checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{
 		MigrationID: id, Attempt: uint32(take()), Payload: p, CRC32C: crc ^ uint32(choice>>8&1), TimestampMS: timeMS,
-	}}
+	}, Epoch: epoch}
 }
 
-// The checksum of an abort or a removal is the CRC32C of its keys 1 to 3, 8 and 9, as docs/FORMAT.md
-// describes their bytes. The checksum of a checkpoint is that of its payload.
+// The checksum of an event without a checkpoint is the CRC32C of its keys 1 to 3 and 8 to 10, as
+// docs/FORMAT.md describes their bytes. The checksum of a checkpoint is that of its payload. The epoch
+// changes neither.
 func TestEventCRC32C(t *testing.T) {
 	id := checkpoint.MigrationID{15: 7}
 	idBytes := "\x02\x50\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x07"
@@ -422,7 +459,10 @@ func TestEventCRC32C(t *testing.T) {
 			MigrationID: id, Reason: "x", TimestampMS: 9,
 			Compensations: []checkpoint.Compensation{{Kind: checkpoint.RemoveLearner, GroupID: 100, PeerID: 1<<53 + 1}},
 		},
-		"\xa2\x01\x16\x02\x17": checkpoint.Upserted{Checkpoint: c},
+		"\xa5\x01\x04" + idBytes + "\x03\x09\x08\x61x\x09\x80": checkpoint.AbortBegun{MigrationID: id, Reason: "x", TimestampMS: 9, Epoch: 3},
+		"\xa4\x01\x05" + idBytes + "\x03\x09\x0a\x19\x01\x00":  checkpoint.Compensated{MigrationID: id, Step: 256, TimestampMS: 9, Epoch: 3},
+		"\xa3\x01\x06" + idBytes + "\x03\x09":                  checkpoint.EpochRaised{MigrationID: id, TimestampMS: 9, Epoch: 3},
+		"\xa2\x01\x16\x02\x17":                                 checkpoint.Upserted{Checkpoint: c, Epoch: 3},
 	} {
 		got, err := checkpoint.EventCRC32C(e)
 		require.NoError(t, err)

@@ -22,8 +22,8 @@ func DecodeEvent(b []byte) (Event, error) {
 // DecodeUpserted decodes an upserted event as DecodeEvent does, without the allocation for the
 // Event. It returns ErrNotUpserted for an event of another kind that this version knows.
 func DecodeUpserted(b []byte) (Checkpoint, error) {
-	if c, ok := readUpserted(b); ok {
-		return c, nil
+	if u, ok := readUpserted(b); ok {
+		return u.Checkpoint, nil
 	}
 	e, err := decodeWire(b)
 	if err != nil {
@@ -57,49 +57,63 @@ func readEvent(b []byte) (Event, bool) {
 	kind, _ := PeekKind(b)
 	switch kind {
 	case KindUpserted:
-		if c, ok := readUpserted(b); ok {
-			return Upserted{c}, true
+		if e, ok := readUpserted(b); ok {
+			return e, true
 		}
-	case KindAborted:
-		if e, ok := readAborted(b); ok {
+	case KindAborted, KindAbortBegun:
+		if e, ok := readAborted(b, kind); ok {
+			if kind == KindAbortBegun {
+				return AbortBegun(e), true
+			}
 			return e, true
 		}
 	case KindRemoved:
-		c := detcbor.NewCursor(b)
-		id, timeMS := common(&c, removedKeys, KindRemoved)
-		if c.Done() {
-			return Removed{MigrationID: id, TimestampMS: timeMS}, true
+		h := readHead(b, kind)
+		if epoch, ok := h.end(); ok {
+			return Removed{MigrationID: h.id, TimestampMS: h.timeMS, Epoch: epoch}, true
+		}
+	case KindCompensated:
+		h := readHead(b, kind)
+		step := h.Uint32(keyStep)
+		if epoch, ok := h.end(); ok {
+			return Compensated{MigrationID: h.id, Step: step, TimestampMS: h.timeMS, Epoch: epoch}, true
+		}
+	case KindEpochRaised:
+		h := readHead(b, kind)
+		if epoch, ok := h.end(); ok && epoch > 0 {
+			return EpochRaised{MigrationID: h.id, TimestampMS: h.timeMS, Epoch: epoch}, true
 		}
 	}
 	return nil, false
 }
 
 // readUpserted decodes an upserted event.
-func readUpserted(b []byte) (Checkpoint, bool) {
-	c := detcbor.NewCursor(b)
-	id, timeMS := common(&c, upsertedKeys, KindUpserted)
+func readUpserted(b []byte) (Upserted, bool) {
+	c := readHead(b, KindUpserted)
 	attempt := c.Uint32(keyAttempt)
 	phase := c.Uint(keyPhase)
 	payload := c.String(keyPayload, detcbor.MajorBytes)
 	crc := c.Uint32(keyCRC32C)
-	if !c.Done() || phase > uint64(PhaseComplete) || crc != crc32.Checksum(payload, castagnoli) {
-		return Checkpoint{}, false
+	epoch, ok := c.end()
+	if !ok || phase > uint64(PhaseComplete) || crc != crc32.Checksum(payload, castagnoli) {
+		return Upserted{}, false
 	}
 	p, ok := readPayload(Phase(phase), payload)
-	return Checkpoint{MigrationID: id, Attempt: attempt, Payload: p, CRC32C: crc, TimestampMS: timeMS}, ok
+	return Upserted{
+		Checkpoint{MigrationID: c.id, Attempt: attempt, Payload: p, CRC32C: crc, TimestampMS: c.timeMS}, epoch,
+	}, ok
 }
 
-// readAborted decodes an aborted event.
-func readAborted(b []byte) (Aborted, bool) {
-	c := detcbor.NewCursor(b)
-	id, timeMS := common(&c, abortedKeys, KindAborted)
+// readAborted decodes an aborted event, or an event of another kind that has the same keys.
+func readAborted(b []byte, kind Kind) (Aborted, bool) {
+	c := readHead(b, kind)
 	reason := c.String(keyReason, detcbor.MajorText)
 	c.Key(keyCompensations)
 	n := c.Head(detcbor.MajorArray)
 	if c.Failed() || len(b) > MaxEventBytes || n > uint64(len(c.Left())/minCompensationBytes) || !utf8.Valid(reason) {
 		return Aborted{}, false
 	}
-	e := Aborted{MigrationID: id, Reason: string(reason), TimestampMS: timeMS}
+	e := Aborted{MigrationID: c.id, Reason: string(reason), TimestampMS: c.timeMS}
 	if n > 0 {
 		e.Compensations = make([]Compensation, n)
 	}
@@ -113,23 +127,45 @@ func readAborted(b []byte) (Aborted, bool) {
 			Kind: CompensationKind(kind), GroupID: group, PeerID: peer, VShardID: c.Fits32(shard),
 		}
 	}
-	return e, c.Done()
+	epoch, ok := c.end()
+	e.Epoch = epoch
+	return e, ok
 }
 
-// common reads the head of an event's map and the keys that every event has. The cursor fails if the
-// number of keys or the kind differs from the arguments, or if the migration id is nil.
-func common(c *detcbor.Cursor, keys uint64, kind Kind) (id MigrationID, timeMS uint64) {
-	c.HeadOf(detcbor.MajorMap, keys)
-	if c.Uint(keyKind) != uint64(kind) {
+// eventCursor reads an event after the keys that every event has.
+type eventCursor struct {
+	detcbor.Cursor
+	id       MigrationID
+	timeMS   uint64
+	hasEpoch bool
+}
+
+// readHead reads the head of an event's map and the keys that every event has. The cursor fails if the
+// number of keys does not fit the kind, if the event is of another kind, or if the migration id is
+// nil.
+func readHead(b []byte, kind Kind) eventCursor {
+	c := eventCursor{Cursor: detcbor.NewCursor(b)}
+	keys := c.Head(detcbor.MajorMap)
+	c.hasEpoch = keys == contentKeys[kind]+1
+	if !c.hasEpoch && keys != contentKeys[kind] || c.Uint(keyKind) != uint64(kind) {
 		c.Fail()
 	}
-	if s := c.String(keyID, detcbor.MajorBytes); len(s) == len(id) {
-		id = MigrationID(s)
+	if s := c.String(keyID, detcbor.MajorBytes); len(s) == len(c.id) {
+		c.id = MigrationID(s)
 	}
-	if id == (MigrationID{}) {
+	if c.id == (MigrationID{}) {
 		c.Fail()
 	}
-	return id, c.Uint(keyTimeMS)
+	c.timeMS = c.Uint(keyTimeMS)
+	return c
+}
+
+// end reads the epoch, which is the last key. It reports whether the whole event was read.
+func (c *eventCursor) end() (epoch uint64, ok bool) {
+	if c.hasEpoch {
+		epoch = c.Uint(keyEpoch)
+	}
+	return epoch, c.Done() && c.hasEpoch == (epoch > 0)
 }
 
 // readPayload decodes a payload of the phase.

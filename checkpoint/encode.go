@@ -17,23 +17,25 @@ const MaxEventBytes = 64 << 10
 // reader finds the migration of an event of an unknown kind.
 const (
 	keyKind          byte = 1
-	keyID            byte = 2 // 16 bytes
-	keyTimeMS        byte = 3 // Unix ms
-	keyAttempt       byte = 4 // upserted
-	keyPhase         byte = 5 // upserted
-	keyPayload       byte = 6 // upserted: the payload's CBOR as a byte string
-	keyCRC32C        byte = 7 // upserted: CRC32C of the bytes of keyPayload
-	keyReason        byte = 8 // aborted
-	keyCompensations byte = 9 // aborted: each [kind, group id, peer id, vShard id]
+	keyID            byte = 2  // 16 bytes
+	keyTimeMS        byte = 3  // Unix ms
+	keyAttempt       byte = 4  // upserted
+	keyPhase         byte = 5  // upserted
+	keyPayload       byte = 6  // upserted: the payload's CBOR as a byte string
+	keyCRC32C        byte = 7  // upserted: CRC32C of the bytes of keyPayload
+	keyReason        byte = 8  // aborted, abort_begun
+	keyCompensations byte = 9  // aborted, abort_begun: each [kind, group id, peer id, vShard id]
+	keyStep          byte = 10 // compensated
+	keyEpoch         byte = 11 // epoch_raised, and every other event that was written with an epoch
 )
 
-// The number of keys of an event of each kind, and the number of elements of a compensation.
-const (
-	upsertedKeys         = 7
-	abortedKeys          = 5
-	removedKeys          = 3
-	compensationElements = 4
-)
+// contentKeys is the number of keys of an event of each kind, without the epoch.
+var contentKeys = [...]uint64{
+	KindUpserted: 7, KindAborted: 5, KindRemoved: 3, KindAbortBegun: 5, KindCompensated: 4, KindEpochRaised: 3,
+}
+
+// compensationElements is the number of elements of an encoded compensation.
+const compensationElements = 4
 
 // The bounds of encoded lengths. The maxima are used to allocate memory. The minimum bounds the
 // number of compensations before memory for them is allocated.
@@ -45,25 +47,68 @@ const (
 
 // EncodeEvent checks an event and returns its CBOR in Core Deterministic Encoding. For an event
 // that must not be written it returns ErrNilMigrationID, ErrNilPayload, ErrUnknownPayload, a
-// *CRCMismatchError, ErrInvalidUTF8, ErrUnknownCompensation or ErrTooLarge.
+// *CRCMismatchError, ErrInvalidUTF8, ErrUnknownCompensation, ErrNoEpoch or ErrTooLarge.
 func EncodeEvent(e Event) ([]byte, error) { return AppendEvent(nil, e) }
 
 // AppendEvent appends the bytes that EncodeEvent returns to dst. If there is an error, it
 // returns dst with its old length.
 func AppendEvent(dst []byte, e Event) ([]byte, error) {
+	b, err := appendContent(dst, e)
+	if err != nil {
+		return dst, err
+	}
+	b = appendEpoch(b, len(dst), EpochOf(e))
+	if n := len(b) - len(dst); n > MaxEventBytes {
+		return dst, fmt.Errorf("%w: migration %s: %d bytes encoded, at most %d", ErrTooLarge, e.Migration(), n, MaxEventBytes)
+	}
+	return b, nil
+}
+
+// AppendEpoch adds an epoch to an encoded event that has none, as AppendEvent encodes an event with
+// that epoch. If the epoch is 0, it returns the event unchanged.
+func AppendEpoch(event []byte, epoch uint64) []byte { return appendEpoch(event, 0, epoch) }
+
+// appendEpoch adds an epoch to the event that begins at b[start] and is the end of b.
+func appendEpoch(b []byte, start int, epoch uint64) []byte {
+	if epoch == 0 {
+		return b
+	}
+	b[start]++ // the number of pairs in the head of the map
+	return detcbor.AppendUint(b, keyEpoch, epoch)
+}
+
+// appendContent appends an event without its epoch.
+func appendContent(dst []byte, e Event) ([]byte, error) {
+	kind := KindOf(e)
+	if kind == 0 {
+		return dst, fmt.Errorf("unknown event type %T: pass an event of package checkpoint as a value", e)
+	}
+	id := e.Migration()
+	if id == (MigrationID{}) {
+		return dst, ErrNilMigrationID
+	}
 	switch e := e.(type) {
 	case Upserted:
 		return AppendUpserted(dst, &e.Checkpoint)
 	case Aborted:
-		return appendAborted(dst, &e)
-	case Removed:
-		return appendRemoved(dst, &e)
+		return appendAborted(dst, kind, &e)
+	case AbortBegun:
+		aborted := Aborted(e)
+		return appendAborted(dst, kind, &aborted)
+	case EpochRaised:
+		if e.Epoch == 0 {
+			return dst, fmt.Errorf("migration %s: %w", id, ErrNoEpoch)
+		}
 	}
-	return dst, fmt.Errorf("unknown event type %T: pass Upserted, Aborted or Removed as a value", e)
+	b := appendHead(dst, kind, &id, e.WallMS())
+	if e, ok := e.(Compensated); ok {
+		b = detcbor.AppendUint(b, keyStep, uint64(e.Step))
+	}
+	return b, nil
 }
 
-// AppendUpserted appends the upserted event of a checkpoint as AppendEvent does. It allocates
-// only if dst is too small. It never returns ErrTooLarge.
+// AppendUpserted appends the upserted event of a checkpoint, without an epoch, as AppendEvent does.
+// It allocates only if dst is too small. It never returns ErrTooLarge.
 func AppendUpserted(dst []byte, c *Checkpoint) ([]byte, error) {
 	if c.MigrationID == (MigrationID{}) {
 		return dst, ErrNilMigrationID
@@ -73,7 +118,7 @@ func AppendUpserted(dst []byte, c *Checkpoint) ([]byte, error) {
 	if err != nil {
 		return dst, fmt.Errorf("migration %s: %w", c.MigrationID, err)
 	}
-	b := appendCommon(slices.Grow(dst, maxUpsertedBytes), upsertedKeys, KindUpserted, &c.MigrationID, c.TimestampMS)
+	b := appendHead(slices.Grow(dst, maxUpsertedBytes), KindUpserted, &c.MigrationID, c.TimestampMS)
 	b = detcbor.AppendUint(b, keyAttempt, uint64(c.Attempt))
 	b = detcbor.AppendUint(b, keyPhase, uint64(c.Payload.Phase()))
 	b = detcbor.AppendBytes(b, keyPayload, payload)
@@ -84,11 +129,8 @@ func AppendUpserted(dst []byte, c *Checkpoint) ([]byte, error) {
 	return detcbor.AppendUint(b, keyCRC32C, uint64(c.CRC32C)), nil
 }
 
-// appendAborted appends an aborted event.
-func appendAborted(dst []byte, e *Aborted) ([]byte, error) {
-	if e.MigrationID == (MigrationID{}) {
-		return dst, ErrNilMigrationID
-	}
+// appendAborted appends an aborted event, or an event of another kind that has the same keys.
+func appendAborted(dst []byte, kind Kind, e *Aborted) ([]byte, error) {
 	if !utf8.ValidString(e.Reason) {
 		return dst, fmt.Errorf("migration %s: %w", e.MigrationID, ErrInvalidUTF8)
 	}
@@ -96,7 +138,7 @@ func appendAborted(dst []byte, e *Aborted) ([]byte, error) {
 		return dst, fmt.Errorf("%w: migration %s: reason of %d bytes and %d compensations, at most %d bytes encoded",
 			ErrTooLarge, e.MigrationID, len(e.Reason), len(e.Compensations), MaxEventBytes)
 	}
-	b := appendCommon(dst, abortedKeys, KindAborted, &e.MigrationID, e.TimestampMS)
+	b := appendHead(dst, kind, &e.MigrationID, e.TimestampMS)
 	b = append(detcbor.AppendHead(append(b, keyReason), detcbor.MajorText, uint64(len(e.Reason))), e.Reason...)
 	b = detcbor.AppendHead(append(b, keyCompensations), detcbor.MajorArray, uint64(len(e.Compensations)))
 	for i, c := range e.Compensations {
@@ -108,23 +150,12 @@ func appendAborted(dst []byte, e *Aborted) ([]byte, error) {
 			b = detcbor.AppendHead(b, detcbor.MajorUint, n)
 		}
 	}
-	if n := len(b) - len(dst); n > MaxEventBytes {
-		return dst, fmt.Errorf("%w: migration %s: %d bytes encoded, at most %d", ErrTooLarge, e.MigrationID, n, MaxEventBytes)
-	}
 	return b, nil
 }
 
-// appendRemoved appends a removed event.
-func appendRemoved(dst []byte, e *Removed) ([]byte, error) {
-	if e.MigrationID == (MigrationID{}) {
-		return dst, ErrNilMigrationID
-	}
-	return appendCommon(dst, removedKeys, KindRemoved, &e.MigrationID, e.TimestampMS), nil
-}
-
-// appendCommon appends the head of an event's map and the keys that every event has.
-func appendCommon(b []byte, keys uint64, kind Kind, id *MigrationID, timeMS uint64) []byte {
-	b = detcbor.AppendHead(b, detcbor.MajorMap, keys)
+// appendHead appends the head of an event's map and the keys that every event has.
+func appendHead(b []byte, kind Kind, id *MigrationID, timeMS uint64) []byte {
+	b = detcbor.AppendHead(b, detcbor.MajorMap, contentKeys[kind])
 	b = detcbor.AppendUint(b, keyKind, uint64(kind))
 	b = detcbor.AppendBytes(b, keyID, id[:])
 	return detcbor.AppendUint(b, keyTimeMS, timeMS)
@@ -169,14 +200,14 @@ func appendPayload(b []byte, p Payload) ([]byte, error) {
 }
 
 // EventCRC32C returns the CRC32C of an event's content, as in the key crc32c of a line of NDJSON.
-// For an upserted event it is the CRC32C of the payload. For an abort or a removal it is the CRC32C
-// of the event's deterministic CBOR (keys 1 to 3, 8 and 9). EventCRC32C returns the errors of
-// EncodeEvent, but it does not compare the CRC32C of a checkpoint.
+// For an upserted event it is the CRC32C of the payload. For all other events it is the CRC32C of
+// the event's deterministic CBOR without the epoch (keys 1 to 3 and 8 to 10). EventCRC32C returns the
+// errors of EncodeEvent, but it does not compare the CRC32C of a checkpoint.
 func EventCRC32C(e Event) (uint32, error) {
 	if u, ok := e.(Upserted); ok {
 		return PayloadCRC32C(u.Checkpoint.Payload)
 	}
-	b, err := EncodeEvent(e) // it has exactly these keys
+	b, err := appendContent(nil, e)
 	if err != nil {
 		return 0, err
 	}

@@ -20,10 +20,12 @@ var (
 	// ErrCRCMismatch is returned, as a *CRCMismatchError, if a checkpoint's CRC32C differs from the
 	// checksum of its payload.
 	ErrCRCMismatch = errors.New("payload CRC32C mismatch")
-	// ErrInvalidUTF8 is returned if an abort's reason is not valid UTF-8.
+	// ErrInvalidUTF8 is returned if the reason of an abort is not valid UTF-8.
 	ErrInvalidUTF8 = errors.New("reason is not valid UTF-8")
 	// ErrUnknownCompensation is returned for a compensation kind outside the four.
 	ErrUnknownCompensation = errors.New("unknown compensation kind")
+	// ErrNoEpoch is returned for an EpochRaised without an epoch.
+	ErrNoEpoch = errors.New("epoch is 0")
 	// ErrTooLarge is returned if an encoded event is longer than MaxEventBytes.
 	ErrTooLarge = errors.New("event too large")
 	// ErrNotUpserted is returned by DecodeUpserted for an event of another kind.
@@ -53,6 +55,7 @@ type UnknownKindError struct {
 	Kind        uint64
 	MigrationID MigrationID
 	TimestampMS uint64
+	Epoch       uint64 // 0 if the event has none
 }
 
 func (e *UnknownKindError) Error() string {

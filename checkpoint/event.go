@@ -1,7 +1,8 @@
 package checkpoint
 
-// Event is one entry of the history: exactly one of Upserted, Aborted and
-// Removed, passed as a value.
+// Event is one entry of the history: exactly one of Upserted, Aborted, Removed, AbortBegun,
+// Compensated and EpochRaised, passed as a value. The field Epoch of each of them is the term of the
+// coordinator that wrote the event. It is 0 if the event was written without an epoch.
 type Event interface {
 	Migration() MigrationID // the migration that it happened to
 	WallMS() uint64         // wall clock at proposal, Unix milliseconds; orders nothing
@@ -9,7 +10,10 @@ type Event interface {
 }
 
 // Upserted makes a checkpoint the latest row of its migration.
-type Upserted struct{ Checkpoint Checkpoint }
+type Upserted struct {
+	Checkpoint Checkpoint
+	Epoch      uint64
+}
 
 // Aborted ends a migration that was undone, with the reason and the compensations in order. After
 // it the migration has no row.
@@ -18,22 +22,79 @@ type Aborted struct {
 	Reason        string // valid UTF-8
 	Compensations []Compensation
 	TimestampMS   uint64
+	Epoch         uint64
 }
 
 // Removed ends a finished migration that was cleaned up. After it the migration has no row.
 type Removed struct {
 	MigrationID MigrationID
 	TimestampMS uint64
+	Epoch       uint64
 }
 
-func (e Upserted) Migration() MigrationID { return e.Checkpoint.MigrationID }
-func (e Aborted) Migration() MigrationID  { return e.MigrationID }
-func (e Removed) Migration() MigrationID  { return e.MigrationID }
+// AbortBegun records that a migration will be undone, before the first compensation is carried out.
+// The migration keeps its row. Aborted follows after the last compensation.
+type AbortBegun struct {
+	MigrationID   MigrationID
+	Reason        string // valid UTF-8
+	Compensations []Compensation
+	TimestampMS   uint64
+	Epoch         uint64
+}
 
-func (e Upserted) WallMS() uint64 { return e.Checkpoint.TimestampMS }
-func (e Aborted) WallMS() uint64  { return e.TimestampMS }
-func (e Removed) WallMS() uint64  { return e.TimestampMS }
+// Compensated records that one compensation of an abort was carried out. The migration keeps its
+// row.
+type Compensated struct {
+	MigrationID MigrationID
+	Step        uint32 // index in AbortBegun.Compensations
+	TimestampMS uint64
+	Epoch       uint64
+}
 
-func (Upserted) sealedEvent() {}
-func (Aborted) sealedEvent()  {}
-func (Removed) sealedEvent()  {}
+// EpochRaised records an epoch that no earlier event has, if the write with that epoch appended no
+// other event. The migration is that of the write. Its row, if it has one, does not change.
+type EpochRaised struct {
+	MigrationID MigrationID
+	TimestampMS uint64
+	Epoch       uint64 // at least 1
+}
+
+// EpochOf returns the epoch of an event, or 0 if it has none.
+func EpochOf(e Event) uint64 {
+	switch e := e.(type) {
+	case Upserted:
+		return e.Epoch
+	case Aborted:
+		return e.Epoch
+	case Removed:
+		return e.Epoch
+	case AbortBegun:
+		return e.Epoch
+	case Compensated:
+		return e.Epoch
+	case EpochRaised:
+		return e.Epoch
+	}
+	return 0
+}
+
+func (e Upserted) Migration() MigrationID    { return e.Checkpoint.MigrationID }
+func (e Aborted) Migration() MigrationID     { return e.MigrationID }
+func (e Removed) Migration() MigrationID     { return e.MigrationID }
+func (e AbortBegun) Migration() MigrationID  { return e.MigrationID }
+func (e Compensated) Migration() MigrationID { return e.MigrationID }
+func (e EpochRaised) Migration() MigrationID { return e.MigrationID }
+
+func (e Upserted) WallMS() uint64    { return e.Checkpoint.TimestampMS }
+func (e Aborted) WallMS() uint64     { return e.TimestampMS }
+func (e Removed) WallMS() uint64     { return e.TimestampMS }
+func (e AbortBegun) WallMS() uint64  { return e.TimestampMS }
+func (e Compensated) WallMS() uint64 { return e.TimestampMS }
+func (e EpochRaised) WallMS() uint64 { return e.TimestampMS }
+
+func (Upserted) sealedEvent()    {}
+func (Aborted) sealedEvent()     {}
+func (Removed) sealedEvent()     {}
+func (AbortBegun) sealedEvent()  {}
+func (Compensated) sealedEvent() {}
+func (EpochRaised) sealedEvent() {}

@@ -3,6 +3,7 @@ package checkpoint_test
 import (
 	"encoding/hex"
 	"encoding/json"
+	"math"
 	"os"
 	"testing"
 
@@ -50,6 +51,96 @@ func goldenEvents(t testing.TB) map[string]checkpoint.Event {
 		events["Upserted "+name] = checkpoint.Upserted{Checkpoint: c}
 	}
 	return events
+}
+
+// abortEvents are events of the kinds that testdata/golden.json does not have, and one event of each
+// other kind with an epoch.
+func abortEvents(t testing.TB) map[string]checkpoint.Event {
+	comps := []checkpoint.Compensation{{Kind: checkpoint.RemoveVoter, GroupID: 22, PeerID: 3}, {Kind: checkpoint.RestoreLeaderHint, GroupID: 22, PeerID: 5}}
+	c, err := checkpoint.New(goldenID, 2, goldenPayloads()["CatchUp"], 1795399697649)
+	require.NoError(t, err)
+	return map[string]checkpoint.Event{
+		"AbortBegun":             checkpoint.AbortBegun{MigrationID: goldenID, Reason: "stale", Compensations: comps, TimestampMS: 9},
+		"AbortBegun in an epoch": checkpoint.AbortBegun{MigrationID: goldenID, Reason: "stale", Compensations: comps, TimestampMS: 9, Epoch: 7},
+		"Compensated":            checkpoint.Compensated{MigrationID: goldenID, Step: 1, TimestampMS: 9},
+		"Compensated in an epoch": checkpoint.Compensated{
+			MigrationID: goldenID, Step: math.MaxUint32, TimestampMS: math.MaxUint64, Epoch: math.MaxUint64,
+		},
+		"EpochRaised":          checkpoint.EpochRaised{MigrationID: goldenID, TimestampMS: 9, Epoch: 300},
+		"Upserted in an epoch": checkpoint.Upserted{Checkpoint: c, Epoch: 1},
+		"Aborted in an epoch":  checkpoint.Aborted{MigrationID: goldenID, TimestampMS: 1, Epoch: 24},
+		"Removed in an epoch":  checkpoint.Removed{MigrationID: goldenID, TimestampMS: 9, Epoch: 1 << 16},
+	}
+}
+
+// The bytes of these events, by hand from docs/FORMAT.md. They never change.
+func TestGoldenVectors_Aborts(t *testing.T) {
+	const id = "025001a2062944f175f58bf1d9e9fef8b7a5"
+	const abortKeys = id + "0309" + "08657374616c65" + "09828402160300" + "8403160500"
+	const catchUp = "0101" + id + "031b000001a2062944f1" + "0402" + "0502" + "0645a201160217" + "071adfdd7b29"
+	golden := map[string]string{
+		"AbortBegun":              "a5" + "0104" + abortKeys,
+		"AbortBegun in an epoch":  "a6" + "0104" + abortKeys + "0b07",
+		"Compensated":             "a4" + "0105" + id + "0309" + "0a01",
+		"Compensated in an epoch": "a5" + "0105" + id + "031bffffffffffffffff" + "0a1affffffff" + "0b1bffffffffffffffff",
+		"EpochRaised":             "a4" + "0106" + id + "0309" + "0b19012c",
+		"Upserted in an epoch":    "a8" + catchUp + "0b01",
+		"Aborted in an epoch":     "a6" + "0102" + id + "0301" + "0860" + "0980" + "0b1818",
+		"Removed in an epoch":     "a4" + "0103" + id + "0309" + "0b1a00010000",
+	}
+	events := abortEvents(t)
+	require.Len(t, golden, len(events))
+	for name, e := range events {
+		got, err := checkpoint.EncodeEvent(e)
+		require.NoError(t, err)
+		require.Equal(t, golden[name], hex.EncodeToString(got), name)
+		back, err := checkpoint.DecodeEvent(got)
+		require.NoError(t, err)
+		require.Equal(t, e, back, name)
+	}
+}
+
+// AppendEpoch adds an epoch to an event as if it had been encoded with the event.
+func TestAppendEpoch(t *testing.T) {
+	c, err := checkpoint.New(goldenID, 2, goldenPayloads()["CatchUp"], 1795399697649)
+	require.NoError(t, err)
+	for _, epoch := range []uint64{0, 1, 23, 24, math.MaxUint64} {
+		b, err := checkpoint.AppendUpserted(nil, &c)
+		require.NoError(t, err)
+		want, err := checkpoint.EncodeEvent(checkpoint.Upserted{Checkpoint: c, Epoch: epoch})
+		require.NoError(t, err)
+		require.Equal(t, want, checkpoint.AppendEpoch(b, epoch))
+	}
+}
+
+// PeekEpoch returns the epoch of an event of any kind. It returns false for keys that are not in the
+// deterministic encoding.
+func TestPeekEpoch(t *testing.T) {
+	const head = "02500000000000000000000000000000000103f4" // the timestamp has a type that no version defines
+	for bytes, want := range map[string]struct {
+		epoch uint64
+		ok    bool
+	}{
+		"a3" + "0114" + head:          {0, true},
+		"a4" + "0114" + head + "0b05": {5, true},
+		"a6" + "0114" + head + "0482a101f543ffffff" + "0b05" + "0c07": {5, true},
+		"a4" + "0114" + head + "0b6135":                               {0, false},
+		"a5" + "0114" + head + "0b05" + "0a05":                        {0, false},
+		"a4" + "0114" + head + "0b05" + "00":                          {0, false},
+		"a4" + "0114" + head + "0b":                                   {0, false},
+		"a4" + "0114" + head + "0af6":                                 {0, false},
+		"a4" + "0114" + head + "0abbffffffffffffffff":                 {0, false},
+		"a4" + "0114" + head + "0a9bffffffffffffffff":                 {0, false},
+		"": {0, false},
+	} {
+		b, err := hex.DecodeString(bytes)
+		require.NoError(t, err)
+		epoch, ok := checkpoint.PeekEpoch(b)
+		require.Equal(t, want.ok, ok, bytes)
+		if ok {
+			require.Equal(t, want.epoch, epoch, bytes)
+		}
+	}
 }
 
 type goldenVector struct {

@@ -15,9 +15,12 @@ type Kind uint8
 // a line in the documents. `go test . ./checkpoint ./cmd/replay-tool -run Kinds` lists the missing
 // parts.
 const (
-	KindUpserted Kind = 1
-	KindAborted  Kind = 2
-	KindRemoved  Kind = 3
+	KindUpserted    Kind = 1
+	KindAborted     Kind = 2
+	KindRemoved     Kind = 3
+	KindAbortBegun  Kind = 4
+	KindCompensated Kind = 5
+	KindEpochRaised Kind = 6
 )
 
 // Effect is the effect of an event of a kind on the row of its migration.
@@ -28,9 +31,11 @@ const (
 	EffectUnknown Effect = iota // this version does not know the kind
 	EffectRow                   // the event's checkpoint becomes the latest row
 	EffectEnd                   // the migration has no row any more
+	EffectAbort                 // the migration keeps its row, which shows the progress of an abort
+	EffectNone                  // the migration keeps its row as it is
 )
 
-var effectNames = [...]string{EffectUnknown: "unknown", EffectRow: "row", EffectEnd: "end"}
+var effectNames = [...]string{EffectUnknown: "unknown", EffectRow: "row", EffectEnd: "end", EffectAbort: "abort", EffectNone: "none"}
 
 // String returns the effect's name, such as "row".
 func (e Effect) String() string {
@@ -46,9 +51,12 @@ var kinds = [...]struct {
 	name   string
 	effect Effect
 }{
-	KindUpserted: {"upserted", EffectRow},
-	KindAborted:  {"aborted", EffectEnd},
-	KindRemoved:  {"removed", EffectEnd},
+	KindUpserted:    {"upserted", EffectRow},
+	KindAborted:     {"aborted", EffectEnd},
+	KindRemoved:     {"removed", EffectEnd},
+	KindAbortBegun:  {"abort_begun", EffectAbort},
+	KindCompensated: {"compensated", EffectAbort},
+	KindEpochRaised: {"epoch_raised", EffectNone},
 }
 
 // Kinds returns all kinds that this version writes, in ascending order.
@@ -72,6 +80,12 @@ func KindOf(e Event) Kind {
 		return KindAborted
 	case Removed:
 		return KindRemoved
+	case AbortBegun:
+		return KindAbortBegun
+	case Compensated:
+		return KindCompensated
+	case EpochRaised:
+		return KindEpochRaised
 	}
 	return 0
 }
@@ -114,4 +128,27 @@ func Peek(b []byte) (kind Kind, id MigrationID, ok bool) {
 		return 0, MigrationID{}, false
 	}
 	return kind, MigrationID(b[idAt:]), true
+}
+
+// PeekEpoch returns the epoch of an encoded event without decoding the rest, even if this version
+// does not know the kind. The epoch is 0 if the event has none. PeekEpoch returns false if the keys
+// are not in the deterministic encoding.
+func PeekEpoch(b []byte) (epoch uint64, ok bool) {
+	c := detcbor.NewCursor(b)
+	pairs := c.Head(detcbor.MajorMap)
+	if kind, known := PeekKind(b); known && pairs == contentKeys[kind] {
+		return 0, true // the common case: an event of this size has no further key
+	}
+	for last := uint64(0); pairs > 0 && !c.Failed(); pairs-- {
+		key := c.Head(detcbor.MajorUint)
+		if key <= last {
+			return 0, false
+		}
+		if last = key; key == uint64(keyEpoch) {
+			epoch = c.Head(detcbor.MajorUint)
+		} else {
+			c.Skip()
+		}
+	}
+	return epoch, c.Done()
 }

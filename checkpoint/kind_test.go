@@ -69,9 +69,14 @@ func TestKinds_Effects(t *testing.T) {
 	require.Equal(t, checkpoint.EffectRow, checkpoint.KindUpserted.Effect())
 	require.Equal(t, checkpoint.EffectEnd, checkpoint.KindAborted.Effect())
 	require.Equal(t, checkpoint.EffectEnd, checkpoint.KindRemoved.Effect())
-	require.Equal(t, "upserted, aborted, removed", strings.Join([]string{
-		checkpoint.Kind(1).String(), checkpoint.Kind(2).String(), checkpoint.Kind(3).String(),
-	}, ", "))
+	require.Equal(t, checkpoint.EffectAbort, checkpoint.KindAbortBegun.Effect())
+	require.Equal(t, checkpoint.EffectAbort, checkpoint.KindCompensated.Effect())
+	require.Equal(t, checkpoint.EffectNone, checkpoint.KindEpochRaised.Effect())
+	var names []string
+	for k := checkpoint.Kind(1); k <= 6; k++ {
+		names = append(names, k.String())
+	}
+	require.Equal(t, "upserted, aborted, removed, abort_begun, compensated, epoch_raised", strings.Join(names, ", "))
 	for _, k := range []checkpoint.Kind{0, 200, 255} {
 		require.Equal(t, checkpoint.EffectUnknown, k.Effect())
 		require.NotContains(t, checkpoint.Kinds(), k)

@@ -19,6 +19,7 @@ type upsertedWire struct {
 	Phase   uint64      `cbor:"5,keyasint"` // wider than a Phase, for events that are not valid
 	Payload []byte      `cbor:"6,keyasint"`
 	CRC32C  uint32      `cbor:"7,keyasint"`
+	Epoch   uint64      `cbor:"11,keyasint,omitempty"`
 }
 
 type abortedWire struct {
@@ -27,6 +28,22 @@ type abortedWire struct {
 	TimeMS        uint64             `cbor:"3,keyasint"`
 	Reason        string             `cbor:"8,keyasint"`
 	Compensations []compensationWire `cbor:"9,keyasint"`
+	Epoch         uint64             `cbor:"11,keyasint,omitempty"`
+}
+
+type stepWire struct {
+	Kind   uint64      `cbor:"1,keyasint"`
+	ID     MigrationID `cbor:"2,keyasint"`
+	TimeMS uint64      `cbor:"3,keyasint"`
+	Step   uint32      `cbor:"10,keyasint"`
+	Epoch  uint64      `cbor:"11,keyasint,omitempty"`
+}
+
+type emptyWire struct {
+	Kind   uint64      `cbor:"1,keyasint"`
+	ID     MigrationID `cbor:"2,keyasint"`
+	TimeMS uint64      `cbor:"3,keyasint"`
+	Epoch  uint64      `cbor:"11,keyasint,omitempty"`
 }
 
 var encMode = func() cbor.EncMode {
@@ -87,20 +104,35 @@ func toWire(e Event) (any, error) {
 			return nil, &CRCMismatchError{MigrationID: c.MigrationID, Got: c.CRC32C, Want: crc}
 		}
 		return upsertedWire{
-			uint64(KindUpserted), c.MigrationID, c.TimestampMS, c.Attempt, uint64(c.Payload.Phase()), payload, c.CRC32C,
+			uint64(KindUpserted), c.MigrationID, c.TimestampMS, c.Attempt, uint64(c.Payload.Phase()), payload, c.CRC32C, e.Epoch,
 		}, nil
 	case Aborted:
-		return abortedToWire(e)
+		return abortedToWire(KindAborted, e)
+	case AbortBegun:
+		return abortedToWire(KindAbortBegun, Aborted(e))
 	case Removed:
 		if e.MigrationID == (MigrationID{}) {
 			return nil, ErrNilMigrationID
 		}
-		return headWire{uint64(KindRemoved), e.MigrationID, e.TimestampMS}, nil
+		return emptyWire{uint64(KindRemoved), e.MigrationID, e.TimestampMS, e.Epoch}, nil
+	case Compensated:
+		if e.MigrationID == (MigrationID{}) {
+			return nil, ErrNilMigrationID
+		}
+		return stepWire{uint64(KindCompensated), e.MigrationID, e.TimestampMS, e.Step, e.Epoch}, nil
+	case EpochRaised:
+		if e.MigrationID == (MigrationID{}) {
+			return nil, ErrNilMigrationID
+		}
+		if e.Epoch == 0 {
+			return nil, fmt.Errorf("migration %s: %w", e.MigrationID, ErrNoEpoch)
+		}
+		return emptyWire{uint64(KindEpochRaised), e.MigrationID, e.TimestampMS, e.Epoch}, nil
 	}
-	return nil, fmt.Errorf("unknown event type %T: pass Upserted, Aborted or Removed as a value", e)
+	return nil, fmt.Errorf("unknown event type %T: pass an event of package checkpoint as a value", e)
 }
 
-func abortedToWire(e Aborted) (any, error) {
+func abortedToWire(kind Kind, e Aborted) (any, error) {
 	if e.MigrationID == (MigrationID{}) {
 		return nil, ErrNilMigrationID
 	}
@@ -116,25 +148,25 @@ func abortedToWire(e Aborted) (any, error) {
 			return nil, fmt.Errorf("migration %s: compensation %d: %w: %d", e.MigrationID, i, ErrUnknownCompensation, uint8(c.Kind))
 		}
 	}
-	return uncheckedAborted(e), nil
+	return uncheckedAborted(kind, e), nil
 }
 
-func uncheckedAborted(e Aborted) abortedWire {
+func uncheckedAborted(kind Kind, e Aborted) abortedWire {
 	comps := make([]compensationWire, len(e.Compensations)) // not nil, which would be encoded as null
 	for i, c := range e.Compensations {
 		comps[i] = compensationWire{Kind: uint8(c.Kind), GroupID: c.GroupID, PeerID: c.PeerID, VShardID: c.VShardID}
 	}
-	return abortedWire{uint64(KindAborted), e.MigrationID, e.TimestampMS, e.Reason, comps}
+	return abortedWire{uint64(kind), e.MigrationID, e.TimestampMS, e.Reason, comps, e.Epoch}
 }
 
 // UncheckedAborted returns the deterministic CBOR of an abort that EncodeEvent may refuse.
-func UncheckedAborted(e Aborted) []byte { return uncheckedBytes(uncheckedAborted(e)) }
+func UncheckedAborted(e Aborted) []byte { return uncheckedBytes(uncheckedAborted(KindAborted, e)) }
 
 // UncheckedUpserted returns the deterministic CBOR of an upsert with the bytes of a payload that
 // EncodeEvent may refuse, and with their right checksum.
 func UncheckedUpserted(id MigrationID, phase uint64, payload []byte) []byte {
 	return uncheckedBytes(upsertedWire{
-		uint64(KindUpserted), id, 1795399697649, 2, phase, payload, crc32.Checksum(payload, castagnoli),
+		uint64(KindUpserted), id, 1795399697649, 2, phase, payload, crc32.Checksum(payload, castagnoli), 0,
 	})
 }
 

@@ -25,6 +25,8 @@ type eventWire struct {
 	CRC32C        uint32             `cbor:"7,keyasint"`
 	Reason        *string            `cbor:"8,keyasint"`
 	Compensations []compensationWire `cbor:"9,keyasint"`
+	Step          *uint32            `cbor:"10,keyasint"`
+	Epoch         uint64             `cbor:"11,keyasint"`
 }
 
 type compensationWire struct {
@@ -40,6 +42,11 @@ type headWire struct {
 	Kind   uint64      `cbor:"1,keyasint"`
 	ID     MigrationID `cbor:"2,keyasint"`
 	TimeMS uint64      `cbor:"3,keyasint"`
+}
+
+// epochWire holds the epoch of an event of any kind.
+type epochWire struct {
+	Epoch uint64 `cbor:"11,keyasint"`
 }
 
 var decMode = newDecMode()
@@ -69,7 +76,9 @@ func decodeWire(b []byte) (Event, error) {
 	if err := decMode.Unmarshal(b, &w); err != nil {
 		var head headWire // an unknown kind may use the other keys with other types
 		if decMode.Unmarshal(b, &head) == nil && head.Kind != 0 && !knownKind(head.Kind) {
-			return nil, &UnknownKindError{Kind: head.Kind, MigrationID: head.ID, TimestampMS: head.TimeMS}
+			var w epochWire
+			_ = decMode.Unmarshal(b, &w) // not a number: the event has no epoch
+			return nil, &UnknownKindError{Kind: head.Kind, MigrationID: head.ID, TimestampMS: head.TimeMS, Epoch: w.Epoch}
 		}
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
@@ -85,11 +94,31 @@ func decodeWire(b []byte) (Event, error) {
 	case uint64(KindUpserted):
 		return w.upserted()
 	case uint64(KindAborted):
-		return w.aborted()
+		e, err := w.aborted()
+		if err != nil {
+			return nil, err
+		}
+		return e, nil
 	case uint64(KindRemoved):
-		return Removed{MigrationID: w.ID, TimestampMS: *w.TimeMS}, nil
+		return Removed{MigrationID: w.ID, TimestampMS: *w.TimeMS, Epoch: w.Epoch}, nil
+	case uint64(KindAbortBegun):
+		e, err := w.aborted()
+		if err != nil {
+			return nil, err
+		}
+		return AbortBegun(e), nil
+	case uint64(KindCompensated):
+		if w.Step == nil {
+			return nil, missing("step")
+		}
+		return Compensated{MigrationID: w.ID, Step: *w.Step, TimestampMS: *w.TimeMS, Epoch: w.Epoch}, nil
+	case uint64(KindEpochRaised):
+		if w.Epoch == 0 {
+			return nil, missing("epoch")
+		}
+		return EpochRaised{MigrationID: w.ID, TimestampMS: *w.TimeMS, Epoch: w.Epoch}, nil
 	}
-	return nil, &UnknownKindError{Kind: w.Kind, MigrationID: w.ID, TimestampMS: *w.TimeMS}
+	return nil, &UnknownKindError{Kind: w.Kind, MigrationID: w.ID, TimestampMS: *w.TimeMS, Epoch: w.Epoch}
 }
 
 // knownKind reports whether this version knows the kind n. The number n comes from the event and may
@@ -113,20 +142,21 @@ func (w *eventWire) upserted() (Event, error) {
 	}
 	return Upserted{Checkpoint{
 		MigrationID: w.ID, Attempt: *w.Attempt, Payload: p, CRC32C: w.CRC32C, TimestampMS: *w.TimeMS,
-	}}, nil
+	}, w.Epoch}, nil
 }
 
-func (w *eventWire) aborted() (Event, error) {
+// aborted decodes an aborted event, or an event of another kind that has the same keys.
+func (w *eventWire) aborted() (Aborted, error) {
 	if w.Reason == nil {
-		return nil, missing("reason")
+		return Aborted{}, missing("reason")
 	}
 	if w.Compensations == nil {
-		return nil, missing("compensations")
+		return Aborted{}, missing("compensations")
 	}
-	e := Aborted{MigrationID: w.ID, Reason: *w.Reason, TimestampMS: *w.TimeMS}
+	e := Aborted{MigrationID: w.ID, Reason: *w.Reason, TimestampMS: *w.TimeMS, Epoch: w.Epoch}
 	for i, c := range w.Compensations {
 		if !CompensationKind(c.Kind).known() {
-			return nil, fmt.Errorf("compensation %d: %w: %d", i, ErrUnknownCompensation, c.Kind)
+			return Aborted{}, fmt.Errorf("compensation %d: %w: %d", i, ErrUnknownCompensation, c.Kind)
 		}
 		e.Compensations = append(e.Compensations, Compensation{
 			Kind: CompensationKind(c.Kind), GroupID: c.GroupID, PeerID: c.PeerID, VShardID: c.VShardID,

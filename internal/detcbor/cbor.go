@@ -212,3 +212,34 @@ func (c *Cursor) Span(major byte) []byte {
 	c.at += int(n)
 	return left[:n]
 }
+
+// Skip reads an item of any type, with the items in it.
+func (c *Cursor) Skip() {
+	first, ok := c.next()
+	if !ok {
+		c.Fail()
+		return
+	}
+	switch major := MajorOf(first); major {
+	case MajorUint:
+		c.Head(major)
+	case MajorBytes, MajorText:
+		c.Span(major)
+	case MajorArray, MajorMap:
+		items := c.Head(major)
+		if items > uint64(len(c.Left())) { // each has at least one byte
+			c.Fail()
+		} else if major == MajorMap {
+			items *= 2
+		}
+		for ; items > 0 && !c.Failed(); items-- {
+			c.Skip()
+		}
+	default:
+		if first != itemFalse && first != itemTrue {
+			c.Fail()
+			return
+		}
+		c.at++
+	}
+}
