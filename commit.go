@@ -204,11 +204,11 @@ func (w *write) check(at projection.Slot) (r Receipt, proceed bool, err error) {
 			return duplicate, false, nil
 		}
 	}
-	want := w.options.ifSeq
-	if c == nil && !exists && (want == nil || *want == 0) && !w.options.confirm {
+	want, ends := w.options.ifSeq, w.change.Effect() == checkpoint.EffectEnd
+	if ends && !exists && (want == nil || *want == 0) && !w.options.confirm {
 		return Receipt{}, false, nil // there is nothing to abort or remove
 	}
-	if c == nil && !exists && w.isRetry(at, 0) { //mutant:end-retried
+	if ends && !exists && w.isRetry(at, 0) { //mutant:end-retried
 		return Receipt{}, false, nil
 	}
 	if want != nil && *want != row.Seq {
@@ -228,7 +228,7 @@ func (w *write) isRetry(at projection.Slot, seq uint64) bool {
 	return w.options.ifSeq != nil && *w.options.ifSeq != seq && !at.InDoubt()
 }
 
-var noRow projection.Row
+var noRow projection.Latest
 
 // checkVShardFree returns ErrMigrationInProgress if another migration of an upsert's vShard is in
 // flight.

@@ -88,7 +88,8 @@ func forEach(n int, parallel bool, f func(i int)) {
 }
 
 // Extend applies the events of several migrations up to event lastSeq. No event up to lastSeq may
-// be lost. eventsOf must call apply for each event of migration i, in the order of their seqs.
+// be lost. eventsOf must call apply for each event of migration i, in the order of their seqs. The
+// caller must also call RaiseEpoch with the highest epoch of the events.
 // Extend calls eventsOf concurrently. If eventsOf returns an error, Extend returns that error and
 // leaves the view unchanged.
 func (v *View) Extend(lastSeq uint64, migrations int, eventsOf func(i int, apply func(seq, prevSeq uint64, c Change)) error) error {
@@ -108,7 +109,9 @@ func (v *View) Extend(lastSeq uint64, migrations int, eventsOf func(i int, apply
 		return err
 	}
 	if v.rows.size+v.rowless.size == 0 {
-		*v = *viewOf(states, lastSeq)
+		built := viewOf(states, lastSeq)
+		built.RaiseEpoch(v.epoch)
+		*v = *built
 		return nil
 	}
 	for _, s := range states {
@@ -129,7 +132,7 @@ func viewOf(states []*state, lastSeq uint64) *View {
 		switch s.status {
 		case ended:
 			continue
-		case onlyUnknownKinds:
+		case noCheckpoint:
 			v.rowless.set(key, s)
 			continue
 		}

@@ -25,7 +25,7 @@ func (l *losses) doubt(s *state) Doubt {
 	case s == nil && l.newestUnattributed() == 0:
 		return None
 	//mutant:in-doubt
-	case s == nil || l.newestUnattributed() > s.last || s.status != ended && l.uncertain(s, partRow):
+	case s == nil || l.newestUnattributed() > s.LastSeq || s.status != ended && l.uncertain(s, partRow):
 		return InDoubt
 	case l.uncertain(s, partIncarnation): //mutant:superseded
 		return Superseded
@@ -36,5 +36,5 @@ func (l *losses) doubt(s *state) Doubt {
 // uncertain reports whether an event of the migration is missing, or may be missing, between the
 // event that recorded the part and the migration's last event.
 func (l *losses) uncertain(s *state, p part) bool {
-	return s.gapSince[p] || l.unattributedIn(s.recordedAt(p), s.last)
+	return s.gapSince[p] || l.unattributedIn(s.recordedAt(p), s.LastSeq)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"reflect"
 	"sync"
 
 	"github.com/fxamacker/cbor/v2"
@@ -19,30 +18,52 @@ func (v *View) AdoptSnapshot(snapshot *View) {
 	adopted := snapshot.nextVersion()
 	adopted.losses = v.losses
 	adopted.losses.resolve(v.lastSeq)
+	if adopted.epochUnknown {
+		adopted.epoch = v.epoch
+	}
 	*v = *adopted
 }
 
 // Equal reports whether two complete views have the same states.
 func (v *View) Equal(other *View) bool {
-	if v.lastSeq != other.lastSeq || v.rows.size != other.rows.size || v.rowless.size != other.rowless.size {
+	return v.lastSeq == other.lastSeq && v.epoch == other.epoch && equalStates(&v.rows, &other.rows) && equalStates(&v.rowless, &other.rowless)
+}
+
+func equalStates(a, b *trie[idKey, *state]) bool {
+	if a.size != b.size {
 		return false
 	}
-	for id, s := range v.rows.all() {
-		o, ok := other.rows.get(id)
-		if !ok || !reflect.DeepEqual(o.Row, s.Row) || o.last != s.last || o.gapSince != s.gapSince {
-			return false
-		}
-	}
-	for id, s := range v.rowless.all() {
-		o, ok := other.rowless.get(id)
-		if !ok || o.last != s.last || o.gapSince != s.gapSince {
+	for id, s := range a.all() {
+		if o, ok := b.get(id); !ok || !s.equal(o) {
 			return false
 		}
 	}
 	return true
 }
 
-// Restore decodes the body of a snapshot of version 2. It returns the view at the time of the
+// RestoreV2 is like Restore, for a snapshot of version 2, which does not have all facts.
+func RestoreV2(lastSeq uint64, b []byte) (*View, error) {
+	v, err := Restore(lastSeq, b)
+	if err != nil {
+		return nil, err
+	}
+	v.deriveFacts()
+	return v, nil
+}
+
+// deriveFacts sets the facts that a snapshot of version 1 or 2 does not have, as far as the latest
+// checkpoints show them. The view must be new.
+func (v *View) deriveFacts() {
+	v.epochUnknown = true
+	for _, s := range v.rows.all() {
+		s.facts.recordPhase(&s.Checkpoint)
+		if s.facts.hasSource {
+			s.facts.recordedPhases |= 1 << (checkpoint.PhaseAddLearner - 1)
+		}
+	}
+}
+
+// Restore decodes the body of a snapshot of version 3. It returns the view at the time of the
 // snapshot, after event lastSeq. It returns an error if b is not the body of such a snapshot.
 func Restore(lastSeq uint64, b []byte) (*View, error) {
 	var store storeWire
@@ -67,7 +88,9 @@ func Restore(lastSeq uint64, b []byte) (*View, error) {
 	if err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
-	return viewOf(states, lastSeq), nil
+	v := viewOf(states, lastSeq)
+	v.epoch = store.Epoch
+	return v, nil
 }
 
 // restoreRuns decodes the runs in parallel. It checks that the rows are in the order of their
@@ -116,7 +139,7 @@ func restoreRun(states []*state, b []byte, lastSeq uint64) error {
 				return err
 			}
 		}
-		if s.last == 0 || s.last > lastSeq || s.Seq > s.last || s.PrevSeq >= max(s.Seq, 1) || (s.Seq == 0) != (s.status == onlyUnknownKinds) {
+		if s.LastSeq == 0 || s.LastSeq > lastSeq || s.Seq > s.LastSeq || s.PrevSeq >= max(s.Seq, 1) || (s.Seq == 0) != (s.status == noCheckpoint) {
 			return fmt.Errorf("the row of migration %s has seq %d, which does not fit the snapshot", s.Checkpoint.MigrationID, s.Seq)
 		}
 		states[i], b = s, rest
@@ -132,7 +155,7 @@ func restoreRun(states []*state, b []byte, lastSeq uint64) error {
 func (s *state) decode(b []byte) (rest []byte, ok bool) {
 	c := detcbor.NewCursor(b)
 	pairs, last, flags, intact := c.Head(detcbor.MajorMap), uint64(0), uint64(0), true
-	s.status = onlyUnknownKinds
+	s.status = noCheckpoint
 	for ; intact && pairs > 0; pairs-- {
 		key := c.Head(detcbor.MajorUint)
 		intact = key > last
@@ -143,7 +166,7 @@ func (s *state) decode(b []byte) (rest []byte, ok bool) {
 		case 2:
 			s.PrevSeq = c.Head(detcbor.MajorUint)
 		case 3:
-			s.last = c.Head(detcbor.MajorUint)
+			s.LastSeq = c.Head(detcbor.MajorUint)
 		case 4:
 			intact = intact && s.decodeEvent(c.Span(detcbor.MajorBytes)) == nil
 		case 5:
@@ -160,24 +183,37 @@ func (s *state) decode(b []byte) (rest []byte, ok bool) {
 	return c.Left(), intact && !c.Failed()
 }
 
-// decodeFacts decodes the facts at the cursor. It returns false if they are not in the exact form
-// that appendFacts writes.
+// decodeFacts decodes the facts at the cursor. It returns false if they are not in the form that
+// appendFacts writes. It leaves the abort, which few rows have, to decodeAnyForm.
 func (s *state) decodeFacts(c *detcbor.Cursor) bool {
 	var w factsWire
 	var logical uint64
-	values := [...]*uint64{&w.Flags, &w.SourceNode, &w.TargetNode, &w.SourceGroup, &w.WritePauseBudgetUS, &w.WallNS, &logical}
+	values := [numberKeys]*uint64{
+		&w.Flags, &w.SourceNode, &w.TargetNode, &w.SourceGroup, &w.WritePauseBudgetUS, &w.WallNS, &logical,
+		&w.FurthestPhase, &w.RecordedPhases, &w.BeganSeq, &w.UnknownSeq,
+	}
 	last := uint64(0)
 	for pairs := c.Head(detcbor.MajorMap); pairs > 0; pairs-- {
 		key := c.Head(detcbor.MajorUint)
-		if key <= last || key > uint64(len(values)) {
+		if key <= last {
 			return false
 		}
 		last = key
-		*values[key-1] = c.Head(detcbor.MajorUint)
+		switch {
+		case key <= numberKeys:
+			*values[key-1] = c.Head(detcbor.MajorUint)
+		case key == 12:
+			c.HeadOf(detcbor.MajorArray, uint64(checkpoint.PhaseComplete))
+			w.HighestAttempt = make([]uint32, checkpoint.PhaseComplete)
+			for i := range w.HighestAttempt {
+				w.HighestAttempt[i] = c.Fits32(c.Head(detcbor.MajorUint))
+			}
+		default:
+			return false
+		}
 	}
 	w.Logical = c.Fits32(logical)
-	s.setFacts(&w)
-	return !c.Failed()
+	return !c.Failed() && s.setFacts(&w) == nil
 }
 
 // decodeAnyForm decodes the row at the start of b in any valid CBOR encoding. It ignores unknown
@@ -187,15 +223,14 @@ func (s *state) decodeAnyForm(b []byte) (rest []byte, err error) {
 	if rest, err = cbor.UnmarshalFirst(b, &w); err != nil {
 		return b, err
 	}
-	s.Seq, s.PrevSeq, s.last, s.status = w.Seq, w.PrevSeq, w.Last, onlyUnknownKinds
+	s.Seq, s.PrevSeq, s.LastSeq, s.status = w.Seq, w.PrevSeq, w.Last, noCheckpoint
 	if w.Event != nil {
 		err = s.decodeEvent(w.Event)
 	} else {
 		err = s.setID(w.ID)
 	}
-	s.setFacts(&w.Facts)
 	s.setFlags(w.Flags)
-	return rest, err
+	return rest, errors.Join(err, s.setFacts(&w.Facts))
 }
 
 func (s *state) decodeEvent(b []byte) error {
@@ -217,11 +252,54 @@ func (s *state) setFlags(flags uint64) {
 	s.gapSince[partIncarnation], s.gapSince[partRow] = flags&gapSinceIncarnation != 0, flags&gapSinceRow != 0
 }
 
-func (s *state) setFacts(w *factsWire) {
-	s.Facts = Facts{
-		SourceNode: w.SourceNode, TargetNode: w.TargetNode, SourceGroup: w.SourceGroup, WritePauseBudgetUS: w.WritePauseBudgetUS,
-		StartedAtHLC: checkpoint.HLC{WallNS: w.WallNS, Logical: w.Logical},
-		HasTarget:    w.Flags&hasTarget != 0, HasSource: w.Flags&hasSource != 0,
+// setFacts sets the facts. It returns an error if they contradict each other. The migration id must
+// be set already.
+func (s *state) setFacts(w *factsWire) error {
+	const allPhases = 1<<checkpoint.PhaseComplete - 1
+	if w.FurthestPhase > uint64(checkpoint.PhaseComplete) || w.RecordedPhases > allPhases || len(w.HighestAttempt) > int(checkpoint.PhaseComplete) {
+		return fmt.Errorf("the facts have phase %d, phases %b and %d attempts", w.FurthestPhase, w.RecordedPhases, len(w.HighestAttempt))
+	}
+	s.facts = facts{
+		sourceNode: w.SourceNode, targetNode: w.TargetNode, sourceGroup: w.SourceGroup, writePauseBudgetUS: w.WritePauseBudgetUS,
+		startedAtHLC: checkpoint.HLC{WallNS: w.WallNS, Logical: w.Logical}, beganSeq: w.BeganSeq,
+		hasTarget: w.Flags&hasTarget != 0, hasSource: w.Flags&hasSource != 0,
+		furthestPhase: checkpoint.Phase(w.FurthestPhase), recordedPhases: uint8(w.RecordedPhases),
 	}
 	s.gapSince[partTarget], s.gapSince[partSource] = w.Flags&gapSinceTarget != 0, w.Flags&gapSinceSource != 0
+	if w.UnknownSeq == 0 && w.HighestAttempt == nil && w.Targets == nil && w.Abort == nil {
+		return nil
+	}
+	rare := s.facts.changeRare()
+	rare.unknownSeq = w.UnknownSeq
+	copy(rare.highestAttempt[:], w.HighestAttempt)
+	for _, t := range w.Targets {
+		rare.targets = append(rare.targets, Target{t.GroupID, t.PeerID})
+	}
+	var err error
+	if w.Abort != nil {
+		rare.abort, err = w.Abort.progress(s.Checkpoint.MigrationID)
+	}
+	return err
+}
+
+// progress returns the abort of the migration.
+func (w *abortWire) progress(id checkpoint.MigrationID) (*AbortProgress, error) {
+	event, err := checkpoint.DecodeEvent(w.Event)
+	if err != nil {
+		return nil, fmt.Errorf("the abort: %w", err)
+	}
+	e, ok := event.(checkpoint.AbortBegun)
+	if !ok || e.MigrationID != id {
+		return nil, fmt.Errorf("the abort is a %s event of migration %s", checkpoint.KindOf(event), event.Migration())
+	}
+	a := &AbortProgress{
+		Seq: w.Seq, Reason: e.Reason, Compensations: e.Compensations, Done: make([]bool, len(e.Compensations)), TimestampMS: e.TimestampMS,
+	}
+	for _, step := range w.Done {
+		if uint64(step) >= uint64(len(a.Done)) {
+			return nil, fmt.Errorf("the abort has no step %d", step)
+		}
+		a.Done[step] = true
+	}
+	return a, nil
 }

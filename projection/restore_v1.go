@@ -39,7 +39,7 @@ func RestoreV1(lastSeq uint64, b []byte) (*View, error) {
 		if b, err = cbor.UnmarshalFirst(b, &w); err != nil {
 			return nil, fmt.Errorf("snapshot: %w", err)
 		}
-		s := &state{last: w.Last, Row: Row{Seq: w.Seq, PrevSeq: w.PrevSeq}}
+		s := &state{Latest: Latest{Seq: w.Seq, PrevSeq: w.PrevSeq, LastSeq: w.Last}}
 		if err := s.decodeEvent(w.Event); err != nil {
 			return nil, fmt.Errorf("snapshot: the row with seq %d: %w", w.Seq, err)
 		}
@@ -49,12 +49,14 @@ func RestoreV1(lastSeq uint64, b []byte) (*View, error) {
 		}
 		seen[id] = true
 		f := w.Facts
-		s.Facts = Facts{
-			SourceNode: f.SourceNode, TargetNode: f.TargetNode, SourceGroup: f.SourceGroup, WritePauseBudgetUS: f.WritePauseBudgetUS,
-			StartedAtHLC: checkpoint.HLC{WallNS: f.WallNS, Logical: f.Logical}, HasTarget: f.HasTarget, HasSource: f.HasSource,
+		s.facts = facts{
+			sourceNode: f.SourceNode, targetNode: f.TargetNode, sourceGroup: f.SourceGroup, writePauseBudgetUS: f.WritePauseBudgetUS,
+			startedAtHLC: checkpoint.HLC{WallNS: f.WallNS, Logical: f.Logical}, hasTarget: f.HasTarget, hasSource: f.HasSource,
 		}
 		s.gapSince[partTarget], s.gapSince[partSource] = f.TargetUncertain, f.SourceUncertain
 		states = append(states, s)
 	}
-	return viewOf(states, lastSeq), nil
+	v := viewOf(states, lastSeq)
+	v.deriveFacts()
+	return v, nil
 }

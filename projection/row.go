@@ -16,52 +16,19 @@ type Row struct {
 	Doubt      Doubt // the effect of lost events at the time of the read
 }
 
-// Facts holds the values that the phases of one incarnation of a migration have recorded so far.
-// The latest checkpoint alone is not enough. For example, undoing a CatchUp needs the source group
-// and the target node, but the CatchUp checkpoint has neither.
-type Facts struct {
-	SourceNode         uint64
-	TargetNode         uint64
-	SourceGroup        uint64
-	WritePauseBudgetUS uint64 // microseconds
-	StartedAtHLC       checkpoint.HLC
-	HasTarget          bool // TargetNode and SourceGroup are known
-	HasSource          bool // the incarnation has an AddLearner: the other facts are known too
-	// TargetUncertain is true if an event of the migration may be missing after the event that
-	// recorded TargetNode and SourceGroup. SourceUncertain is the same for the other facts. The
-	// missing event may have changed the facts or ended the incarnation.
-	TargetUncertain, SourceUncertain bool
-
-	FurthestPhase  checkpoint.Phase                 // the highest phase of a checkpoint of the incarnation
-	RecordedPhases uint8                            // bit phase-1 is set if a checkpoint has the phase
-	HighestAttempt [checkpoint.PhaseComplete]uint32 // of the checkpoints with a phase, at index phase-1
-	// BeganSeq is the seq of the incarnation's first event. If that event may be lost, BeganSeq is a
-	// lower bound of its seq.
-	BeganSeq uint64
-	// Targets has all values of SourceGroup and TargetNode, in the order in which they were first
-	// recorded. It is nil if the incarnation has recorded at most one.
-	Targets    []Target
-	UnknownSeq uint64         // seq of the last event of an unknown kind after the latest checkpoint; 0: none
-	Abort      *AbortProgress // the abort that was begun and is not finished; nil: none
-}
-
-// Target is a peer that a migration adds to a group.
-type Target struct{ GroupID, PeerID uint64 }
-
-// AbortProgress is an abort that was begun and is not finished. It never changes.
-type AbortProgress struct {
-	Seq           uint64 // of the event that began the abort
-	Reason        string
-	Compensations []checkpoint.Compensation
-	Done          []bool // for each compensation: an event has recorded that it was carried out
-	TimestampMS   uint64 // of the event that began the abort
+// Latest is the part of a Row that lost events do not affect.
+type Latest struct {
+	Checkpoint checkpoint.Checkpoint
+	Seq        uint64 // as in Row
+	PrevSeq    uint64
+	LastSeq    uint64
 }
 
 // state is everything that a view knows about one migration. A state in a view never changes. A new
 // event makes a new state.
 type state struct {
-	Row                         // without the effect of lost events, see View.withLosses
-	last        uint64          // seq of the migration's last event, of any kind
+	Latest
+	facts       facts
 	recordedSeq [partRow]uint64 // for all parts before partRow, see recordedAt
 	gapSince    [partCount]bool
 	status      rowStatus
@@ -72,8 +39,8 @@ type rowStatus uint8
 
 const (
 	hasRow rowStatus = iota
-	// onlyUnknownKinds: all events of the incarnation are of unknown kinds, so it has no checkpoint.
-	onlyUnknownKinds
+	// noCheckpoint: no event of the incarnation has a checkpoint.
+	noCheckpoint
 	// ended: an abort or a removal ended the incarnation. A view keeps such a state only if events
 	// were lost that no snapshot covers, because Doubt needs the state then.
 	ended
@@ -107,7 +74,12 @@ func (s *state) lastSeq() uint64 {
 	if s == nil || s.status == ended {
 		return 0
 	}
-	return s.last
+	return s.LastSeq
+}
+
+// equal reports whether two states are the same, also if one of them was restored from a snapshot.
+func (s *state) equal(other *state) bool {
+	return s.Latest == other.Latest && s.facts.equal(&other.facts) && s.gapSince == other.gapSince
 }
 
 func (s *state) shard() uint32 { return s.Checkpoint.Payload.Shard() }
@@ -117,11 +89,13 @@ func (s *state) shard() uint32 { return s.Checkpoint.Payload.Shard() }
 type Change struct {
 	state  *state
 	effect checkpoint.Effect
+	abort  checkpoint.Event // the event, if its effect is EffectAbort
+	epoch  uint64
 }
 
 // UpsertChange returns the change after which c is the latest checkpoint of its migration.
 func UpsertChange(c checkpoint.Checkpoint) Change {
-	return Change{&state{Row: Row{Checkpoint: c}}, checkpoint.EffectRow}
+	return Change{state: &state{Latest: Latest{Checkpoint: c}}, effect: checkpoint.EffectRow}
 }
 
 // EndChange returns the change of an abort or a removal. The migration has no row after it.
@@ -131,26 +105,41 @@ func EndChange(id checkpoint.MigrationID) Change {
 
 // UnknownChange returns the change of an event of an unknown kind. The migration keeps its row.
 func UnknownChange(id checkpoint.MigrationID) Change {
-	return changeWithoutRow(id, onlyUnknownKinds, checkpoint.EffectUnknown)
+	return changeWithoutRow(id, noCheckpoint, checkpoint.EffectUnknown)
 }
 
 func changeWithoutRow(id checkpoint.MigrationID, s rowStatus, e checkpoint.Effect) Change {
-	return Change{&state{Row: Row{Checkpoint: checkpoint.Checkpoint{MigrationID: id}}, status: s}, e}
+	return Change{state: &state{Latest: Latest{Checkpoint: checkpoint.Checkpoint{MigrationID: id}}, status: s}, effect: e}
 }
 
 // ChangeOf returns the change of an event.
 func ChangeOf(e checkpoint.Event) Change {
-	switch checkpoint.KindOf(e).Effect() {
+	c := changeOf(e)
+	c.epoch = checkpoint.EpochOf(e)
+	return c
+}
+
+func changeOf(e checkpoint.Event) Change {
+	switch effect := checkpoint.KindOf(e).Effect(); effect {
 	case checkpoint.EffectRow:
 		return UpsertChange(e.(checkpoint.Upserted).Checkpoint)
 	case checkpoint.EffectEnd:
 		return EndChange(e.Migration())
+	case checkpoint.EffectAbort:
+		c := changeWithoutRow(e.Migration(), noCheckpoint, effect)
+		c.abort = e
+		return c
+	case checkpoint.EffectNone:
+		return changeWithoutRow(e.Migration(), noCheckpoint, effect)
 	}
-	panic(fmt.Sprintf("projection: event type %T has no case in ChangeOf", e)) // a test applies an event of each kind
+	panic(fmt.Sprintf("projection: event type %T has no case in changeOf", e)) // a test applies an event of each kind
 }
 
 // Migration returns the id of the migration that changes.
 func (c Change) Migration() checkpoint.MigrationID { return c.state.Checkpoint.MigrationID }
+
+// Effect returns the effect of the event on the row.
+func (c Change) Effect() checkpoint.Effect { return c.effect }
 
 // Checkpoint returns the new latest checkpoint. It returns nil if the event is not an upsert. The
 // caller must not change the checkpoint.
@@ -171,34 +160,58 @@ func (c Change) Checkpoint() *checkpoint.Checkpoint {
 // the incarnation in before has ended.
 func (c Change) follow(before *state, seq, prevSeq uint64, prevLost bool) *state {
 	s, lastKnown := c.state, before.lastSeq()
+	continues := lastKnown > 0 && (prevSeq > 0 || c.keepsRow())
 	switch {
-	case lastKnown == 0 && c.effect == checkpoint.EffectRow && s.Checkpoint.Phase() == checkpoint.PhaseAddLearner:
-		s.recordedSeq[partIncarnation] = seq // an AddLearner records all facts, so earlier events do not matter
-	case lastKnown == 0 || prevSeq == 0 && c.effect != checkpoint.EffectUnknown:
-		s.recordedSeq[partIncarnation] = lastKnown // a new incarnation
-	case c.effect == checkpoint.EffectUnknown:
+	case !continues:
+		s.begin(seq, prevSeq, lastKnown)
+	case c.keepsRow():
 		*s = *before
 	default:
-		s.Facts, s.recordedSeq, s.gapSince = before.Facts, before.recordedSeq, before.gapSince
+		s.facts, s.recordedSeq, s.gapSince = before.facts, before.recordedSeq, before.gapSince
 	}
 	if prevLost || prevSeq > lastKnown { //mutant:link-broken
 		s.gapSince = [partCount]bool{true, true, true, true}
 	}
-	s.last = seq
-	if c.effect == checkpoint.EffectRow {
+	s.LastSeq = seq
+	switch c.effect {
+	case checkpoint.EffectRow:
 		s.Seq, s.PrevSeq, s.gapSince[partRow] = seq, prevSeq, false
 		s.record(seq)
+	case checkpoint.EffectEnd:
+		s.facts = facts{}
+	case checkpoint.EffectAbort:
+		s.facts.recordAbort(seq, c.abort)
+	case checkpoint.EffectUnknown:
+		s.facts.changeRare().unknownSeq = seq
 	}
 	return s
+}
+
+// keepsRow reports whether the row of the migration stays.
+func (c Change) keepsRow() bool {
+	return c.effect != checkpoint.EffectRow && c.effect != checkpoint.EffectEnd
+}
+
+// begin records that event seq begins an incarnation. lastKnown is the migration's last event, or 0.
+// An AddLearner without an event before it records all facts, so earlier events do not matter.
+func (s *state) begin(seq, prevSeq, lastKnown uint64) {
+	s.recordedSeq[partIncarnation] = lastKnown
+	if lastKnown == 0 && s.status == hasRow && s.Checkpoint.Phase() == checkpoint.PhaseAddLearner {
+		s.recordedSeq[partIncarnation] = seq
+	}
+	if prevSeq == 0 {
+		s.facts.beganSeq = seq
+	}
 }
 
 // record stores the facts of the checkpoint in event seq. The phases after CatchUp record the
 // target again, as the promoted voter or the new leader.
 func (s *state) record(seq uint64) {
-	f := &s.Facts
+	f := &s.facts
+	f.recordPhase(&s.Checkpoint)
 	switch p := s.Checkpoint.Payload.(type) {
 	case checkpoint.AddLearner:
-		*f = Facts{SourceNode: p.SourceNode, WritePauseBudgetUS: p.WritePauseBudgetUS, StartedAtHLC: p.StartedAtHLC, HasSource: true}
+		f.sourceNode, f.writePauseBudgetUS, f.startedAtHLC, f.hasSource = p.SourceNode, p.WritePauseBudgetUS, p.StartedAtHLC, true
 		s.recordedSeq[partSource], s.gapSince[partSource] = seq, false
 		s.recordTarget(seq, p.TargetNode, p.SourceGroup)
 	case checkpoint.PromoteLearner:
@@ -211,6 +224,6 @@ func (s *state) record(seq uint64) {
 }
 
 func (s *state) recordTarget(seq, node, group uint64) {
-	s.Facts.TargetNode, s.Facts.SourceGroup, s.Facts.HasTarget = node, group, true
+	s.facts.recordTarget(node, group)
 	s.recordedSeq[partTarget], s.gapSince[partTarget] = seq, false
 }

@@ -8,16 +8,17 @@ import (
 	"migrationlog/internal/detcbor"
 )
 
-// storeWire is the first item in the body of a snapshot of version 2. The body is a CBOR sequence
-// (RFC 8742). The other items are the rows, in the order of their migration ids. Each row is the
-// map rowWire. docs/FORMAT.md lists the keys. A reader ignores unknown keys.
+// storeWire is the first item in the body of a snapshot of version 2 or 3. The body is a CBOR
+// sequence (RFC 8742). The other items are the rows, in the order of their migration ids. Each row is
+// the map rowWire. docs/FORMAT.md lists the keys. A reader ignores unknown keys.
 type storeWire struct {
-	Rows int   `cbor:"1,keyasint"`
-	Runs []int `cbor:"2,keyasint"` // length in bytes of each run of rowsPerRun rows; the runs are decoded in parallel
+	Rows  int    `cbor:"1,keyasint"`
+	Runs  []int  `cbor:"2,keyasint"` // length in bytes of each run of rowsPerRun rows; the runs are decoded in parallel
+	Epoch uint64 `cbor:"3,keyasint"`
 }
 
-// rowWire is the state of a migration in a complete view. If the migration has only events of
-// unknown kinds, rowWire has an ID and no Event.
+// rowWire is the state of a migration in a complete view. If no event of the migration has a
+// checkpoint, rowWire has an ID and no Event.
 type rowWire struct {
 	Seq     uint64    `cbor:"1,keyasint"`
 	PrevSeq uint64    `cbor:"2,keyasint"`
@@ -28,15 +29,38 @@ type rowWire struct {
 	ID      []byte    `cbor:"7,keyasint"`
 }
 
+// factsWire holds the facts. Version 2 has the keys up to 7.
 type factsWire struct {
-	Flags              uint64 `cbor:"1,keyasint"`
-	SourceNode         uint64 `cbor:"2,keyasint"`
-	TargetNode         uint64 `cbor:"3,keyasint"`
-	SourceGroup        uint64 `cbor:"4,keyasint"`
-	WritePauseBudgetUS uint64 `cbor:"5,keyasint"`
-	WallNS             uint64 `cbor:"6,keyasint"`
-	Logical            uint32 `cbor:"7,keyasint"`
+	Flags              uint64       `cbor:"1,keyasint"`
+	SourceNode         uint64       `cbor:"2,keyasint"`
+	TargetNode         uint64       `cbor:"3,keyasint"`
+	SourceGroup        uint64       `cbor:"4,keyasint"`
+	WritePauseBudgetUS uint64       `cbor:"5,keyasint"`
+	WallNS             uint64       `cbor:"6,keyasint"`
+	Logical            uint32       `cbor:"7,keyasint"`
+	FurthestPhase      uint64       `cbor:"8,keyasint"`
+	RecordedPhases     uint64       `cbor:"9,keyasint"`
+	BeganSeq           uint64       `cbor:"10,keyasint"`
+	UnknownSeq         uint64       `cbor:"11,keyasint"`
+	HighestAttempt     []uint32     `cbor:"12,keyasint"` // of each phase
+	Targets            []targetWire `cbor:"13,keyasint"`
+	Abort              *abortWire   `cbor:"14,keyasint"`
 }
+
+type targetWire struct {
+	_       struct{} `cbor:",toarray"`
+	GroupID uint64
+	PeerID  uint64
+}
+
+type abortWire struct {
+	Seq   uint64   `cbor:"1,keyasint"`
+	Event []byte   `cbor:"2,keyasint"` // an AbortBegun's CBOR
+	Done  []uint32 `cbor:"3,keyasint"` // the finished steps, ascending
+}
+
+// numberKeys is the number of keys of factsWire whose values are numbers. They are the first keys.
+const numberKeys = 11
 
 // Bits of rowWire.Flags.
 const (
@@ -76,13 +100,14 @@ func (v *View) Snapshot() ([]byte, error) {
 		}
 		store.Runs = append(store.Runs, len(rows)-begin)
 	}
-	head := detcbor.AppendHead(nil, detcbor.MajorMap, 2)
-	head = detcbor.AppendUint(head, 1, uint64(store.Rows))
-	head = detcbor.AppendHead(append(head, 2), detcbor.MajorArray, uint64(len(store.Runs)))
+	b, head := beginMap(nil)
+	b[head] += 2
+	b = detcbor.AppendUint(b, 1, uint64(store.Rows))
+	b = detcbor.AppendHead(append(b, 2), detcbor.MajorArray, uint64(len(store.Runs)))
 	for _, n := range store.Runs {
-		head = detcbor.AppendHead(head, detcbor.MajorUint, uint64(n))
+		b = detcbor.AppendHead(b, detcbor.MajorUint, uint64(n))
 	}
-	return append(head, rows...), nil
+	return append(appendPair(b, head, 3, v.epoch), rows...), nil
 }
 
 // states returns all states in the order of their migration ids.
@@ -105,7 +130,7 @@ func (s *state) append(dst, event []byte) ([]byte, []byte, error) {
 	dst, head := beginMap(dst)
 	dst = appendPair(dst, head, 1, s.Seq)
 	dst = appendPair(dst, head, 2, s.PrevSeq)
-	dst = appendPair(dst, head, 3, s.last)
+	dst = appendPair(dst, head, 3, s.LastSeq)
 	if s.status == hasRow {
 		var err error
 		if event, err = checkpoint.AppendUpserted(event[:0], &s.Checkpoint); err != nil {
@@ -114,7 +139,10 @@ func (s *state) append(dst, event []byte) ([]byte, []byte, error) {
 		dst[head]++
 		dst = detcbor.AppendBytes(dst, 4, event)
 	}
-	dst = s.appendFacts(dst, head)
+	dst, event, err := s.appendFacts(dst, event, head)
+	if err != nil {
+		return dst, event, err
+	}
 	dst = appendPair(dst, head, 6, flag(s.gapSince[partIncarnation], gapSinceIncarnation)|flag(s.gapSince[partRow], gapSinceRow))
 	if s.status != hasRow {
 		dst[head]++
@@ -124,23 +152,71 @@ func (s *state) append(dst, event []byte) ([]byte, []byte, error) {
 }
 
 // appendFacts appends the state's factsWire to the row whose map head is at rowHead. It appends
-// nothing if all fields are zero.
-func (s *state) appendFacts(dst []byte, rowHead int) []byte {
-	f := &s.Facts
-	values := [...]uint64{
-		flag(f.HasTarget, hasTarget) | flag(f.HasSource, hasSource) |
+// nothing if all fields are zero. event is a buffer as in append.
+func (s *state) appendFacts(dst, event []byte, rowHead int) (_, _ []byte, err error) {
+	f, rare := &s.facts, s.facts.getRare()
+	values := [numberKeys]uint64{
+		flag(f.hasTarget, hasTarget) | flag(f.hasSource, hasSource) |
 			flag(s.gapSince[partTarget], gapSinceTarget) | flag(s.gapSince[partSource], gapSinceSource),
-		f.SourceNode, f.TargetNode, f.SourceGroup, f.WritePauseBudgetUS, f.StartedAtHLC.WallNS, uint64(f.StartedAtHLC.Logical),
+		f.sourceNode, f.targetNode, f.sourceGroup, f.writePauseBudgetUS, f.startedAtHLC.WallNS, uint64(f.startedAtHLC.Logical),
+		uint64(f.furthestPhase), uint64(f.recordedPhases), f.beganSeq, rare.unknownSeq,
 	}
-	if values == [len(values)]uint64{} {
-		return dst
+	if values == [numberKeys]uint64{} && rare.equal(&noRareFacts) {
+		return dst, event, nil
 	}
 	dst[rowHead]++
 	dst, head := beginMap(append(dst, 5))
 	for i, v := range values {
 		dst = appendPair(dst, head, byte(i+1), v)
 	}
-	return dst
+	if rare.highestAttempt != noRareFacts.highestAttempt {
+		dst[head]++
+		dst = detcbor.AppendHead(append(dst, 12), detcbor.MajorArray, uint64(len(rare.highestAttempt)))
+		for _, n := range rare.highestAttempt {
+			dst = detcbor.AppendHead(dst, detcbor.MajorUint, uint64(n))
+		}
+	}
+	if len(rare.targets) > 0 {
+		dst[head]++
+		dst = detcbor.AppendHead(append(dst, 13), detcbor.MajorArray, uint64(len(rare.targets)))
+		for _, t := range rare.targets {
+			dst = detcbor.AppendHead(dst, detcbor.MajorArray, 2)
+			dst = detcbor.AppendHead(dst, detcbor.MajorUint, t.GroupID)
+			dst = detcbor.AppendHead(dst, detcbor.MajorUint, t.PeerID)
+		}
+	}
+	if rare.abort != nil {
+		dst[head]++
+		dst, event, err = rare.abort.append(append(dst, 14), event, s.Checkpoint.MigrationID)
+	}
+	return dst, event, err
+}
+
+// append appends the abortWire of an abort. event is a buffer as in state.append.
+func (a *AbortProgress) append(dst, event []byte, id checkpoint.MigrationID) (_, _ []byte, err error) {
+	event, err = checkpoint.AppendEvent(event[:0], checkpoint.AbortBegun{
+		MigrationID: id, Reason: a.Reason, Compensations: a.Compensations, TimestampMS: a.TimestampMS,
+	})
+	if err != nil {
+		return dst, event, err
+	}
+	dst, head := beginMap(dst)
+	dst[head] += 2
+	dst = detcbor.AppendUint(dst, 1, a.Seq)
+	dst = detcbor.AppendBytes(dst, 2, event)
+	var done []byte
+	steps := uint64(0)
+	for step, isDone := range a.Done {
+		if isDone {
+			done = detcbor.AppendHead(done, detcbor.MajorUint, uint64(step))
+			steps++
+		}
+	}
+	if steps > 0 {
+		dst[head]++
+		dst = append(detcbor.AppendHead(append(dst, 3), detcbor.MajorArray, steps), done...)
+	}
+	return dst, event, nil
 }
 
 // beginMap appends the head of an empty map. A caller that appends a pair must increment the byte

@@ -11,8 +11,8 @@ import (
 	"migrationlog/projection"
 )
 
-// someEvents returns the events of 20 migrations with two incarnations each. Some of them have
-// ended.
+// someEvents returns the events of 20 migrations with two incarnations each. Some of them have ended,
+// some have changed their target, and some are being aborted.
 func someEvents(t testing.TB) (events []checkpoint.Event) {
 	for n := range byte(40) {
 		id := checkpoint.MigrationID{n%20 + 1}
@@ -23,6 +23,18 @@ func someEvents(t testing.TB) (events []checkpoint.Event) {
 			c, err := checkpoint.New(id, uint32(n), p, uint64(n))
 			require.NoError(t, err)
 			events = append(events, checkpoint.Upserted{Checkpoint: c})
+		}
+		if n%5 == 0 {
+			c, err := checkpoint.New(id, 0, checkpoint.Cutover{VShardID: uint32(n), NewLeaderNodeID: 4, SourceGroup: 7}, 9)
+			require.NoError(t, err)
+			events = append(events, checkpoint.Upserted{Checkpoint: c, Epoch: uint64(n)})
+		}
+		if n%4 == 0 {
+			comps := []checkpoint.Compensation{{Kind: checkpoint.RemoveVoter, GroupID: 7, PeerID: uint64(n)}, {Kind: checkpoint.RemoveGhostStub, VShardID: 3}}
+			events = append(events,
+				checkpoint.AbortBegun{MigrationID: id, Reason: "stale", Compensations: comps, TimestampMS: 11},
+				checkpoint.Compensated{MigrationID: id, Step: 1, TimestampMS: 12},
+				checkpoint.EpochRaised{MigrationID: id, Epoch: uint64(n) + 1, TimestampMS: 13})
 		}
 		if n%3 == 0 {
 			events = append(events, checkpoint.Removed{MigrationID: id})

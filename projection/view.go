@@ -21,6 +21,9 @@ type View struct {
 	shards  trie[shardKey, struct{}] // the migrations with a row
 	lastSeq uint64
 	losses  losses
+	epoch   uint64 // the highest of an event
+	// epochUnknown is true if the states are from a snapshot that does not have the epoch.
+	epochUnknown bool
 }
 
 // New returns the view of an empty history.
@@ -31,14 +34,16 @@ func New() *View { return &View{} }
 // events do not change them.
 func (v *View) nextVersion() *View {
 	o := &owner{}
-	return &View{rows: v.rows.nextVersion(o), rowless: v.rowless.nextVersion(o), shards: v.shards.nextVersion(o), lastSeq: v.lastSeq, losses: v.losses}
+	next := *v
+	next.rows, next.rowless, next.shards = v.rows.nextVersion(o), v.rowless.nextVersion(o), v.shards.nextVersion(o)
+	return &next
 }
 
 // Latest returns the migration's row without the effect of lost events, or nil if it has no row.
 // The caller must not change the row.
-func (v *View) Latest(id checkpoint.MigrationID) *Row {
+func (v *View) Latest(id checkpoint.MigrationID) *Latest {
 	if s, ok := v.rows.get(idKey(id)); ok {
-		return &s.Row
+		return &s.Latest
 	}
 	return nil
 }
@@ -65,11 +70,20 @@ func (v *View) find(id checkpoint.MigrationID) *state {
 
 // Latest returns the row without the effect of lost events, or nil if the migration has no row. The
 // caller must not change the row.
-func (s Slot) Latest() *Row {
+func (s Slot) Latest() *Latest {
 	if s.state == nil || s.state.status != hasRow {
 		return nil
 	}
-	return &s.state.Row
+	return &s.state.Latest
+}
+
+// Facts returns the facts of the migration's current incarnation without the effect of lost events.
+// An incarnation without a row has facts too.
+func (s Slot) Facts() Facts {
+	if s.state == nil {
+		return Facts{}
+	}
+	return s.state.facts.exported()
 }
 
 // LastSeq returns the seq of the last event of the migration's current incarnation, or 0 if it has
@@ -82,7 +96,8 @@ func (v *View) Apply(seq, prevSeq uint64, e checkpoint.Event) {
 	v.Slot(e.Migration()).apply(seq, prevSeq, ChangeOf(e))
 }
 
-// ApplyUnknown applies an event of an unknown kind. The migration keeps its row.
+// ApplyUnknown applies an event of an unknown kind. The migration keeps its row. If the event has an
+// epoch, the caller must also call RaiseEpoch.
 func (v *View) ApplyUnknown(seq, prevSeq uint64, id checkpoint.MigrationID) {
 	v.Slot(id).apply(seq, prevSeq, UnknownChange(id))
 }
@@ -93,6 +108,7 @@ func (s Slot) InDoubt() bool { return s.view.losses.doubt(s.state) == InDoubt }
 func (s Slot) apply(seq, prevSeq uint64, c Change) {
 	v := s.view
 	v.lastSeq = seq
+	v.RaiseEpoch(c.epoch)
 	v.put(s.state, c.follow(s.state, seq, prevSeq, v.losses.attribute(prevSeq)))
 }
 
@@ -121,7 +137,7 @@ func (v *View) put(before, next *state) {
 		return
 	}
 	v.rows.delete(key)
-	if next.status == onlyUnknownKinds || v.losses.unresolved() {
+	if next.status == noCheckpoint || v.losses.unresolved() {
 		v.rowless.set(key, next)
 	} else {
 		v.rowless.delete(key)
@@ -186,23 +202,31 @@ func sortByID(rows []Row) []Row {
 }
 
 // withLosses returns the row of a state with the effect of the lost events.
-func (v *View) withLosses(row *state) Row {
-	shown := row.Row
-	shown.Doubt, shown.LastSeq = v.losses.doubt(row), row.last
-	f, inDoubt := &shown.Facts, shown.Doubt == InDoubt // the lost event may have changed the facts
-	f.TargetUncertain = f.HasTarget && (inDoubt || v.losses.uncertain(row, partTarget))
-	f.SourceUncertain = f.HasSource && (inDoubt || v.losses.uncertain(row, partSource))
-	return shown
+func (v *View) withLosses(s *state) Row {
+	row := Row{
+		Checkpoint: s.Checkpoint, Seq: s.Seq, PrevSeq: s.PrevSeq, LastSeq: s.LastSeq,
+		Facts: s.facts.exported(), Doubt: v.losses.doubt(s),
+	}
+	f, inDoubt := &row.Facts, row.Doubt == InDoubt // the lost event may have changed the facts
+	f.TargetUncertain = f.HasTarget && (inDoubt || v.losses.uncertain(s, partTarget))
+	f.SourceUncertain = f.HasSource && (inDoubt || v.losses.uncertain(s, partSource))
+	if v.losses.unattributedIn(s.recordedAt(partIncarnation), f.BeganSeq) {
+		f.BeganSeq = 0
+	}
+	return row
 }
 
 // Len returns the number of rows.
 func (v *View) Len() int { return v.rows.size }
 
-// Epoch returns the highest epoch of an event.
-func (v *View) Epoch() uint64 { return 0 }
+// Epoch returns the highest epoch of all events, or 0 if no event has an epoch.
+func (v *View) Epoch() uint64 { return v.epoch }
 
-// EpochUncertain reports whether a lost event may have had a higher epoch.
-func (v *View) EpochUncertain() bool { return v.losses.unresolved() }
+// EpochUncertain reports whether a lost event may have had a higher epoch than Epoch returns.
+func (v *View) EpochUncertain() bool { return v.epochUnknown || v.losses.unresolved() }
+
+// RaiseEpoch records that an event has the epoch. Apply does this for the event that it applies.
+func (v *View) RaiseEpoch(epoch uint64) { v.epoch = max(v.epoch, epoch) }
 
 // LastSeq returns the seq of the last event that was applied or lost.
 func (v *View) LastSeq() uint64 { return v.lastSeq }

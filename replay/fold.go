@@ -42,6 +42,7 @@ func (f *Fold) Add(r Record) {
 	if r.Unknown != nil {
 		f.report.UnknownKinds++
 		f.View.ApplyUnknown(r.Seq, r.PrevSeq, r.Unknown.MigrationID)
+		f.View.RaiseEpoch(r.Unknown.Epoch)
 	} else {
 		f.View.Apply(r.Seq, r.PrevSeq, r.Event)
 	}
@@ -77,11 +78,11 @@ func (f *Fold) Count(firstSeq uint64, last segment.FrameID, frames uint64) {
 // Open has the same rows if it starts from this snapshot. If nothing was lost, the view must
 // already have these rows. If they differ, adoptSnapshot reports damage.
 //
-// A snapshot of version 1 is used only after a loss. Open never starts from it, because its writer
-// may have kept rows that an abort had ended.
+// A snapshot of an earlier version is used only after a loss. Open never starts from it, because it
+// does not have all facts. The writer of version 1 may also have kept rows that an abort had ended.
 func (f *Fold) adoptSnapshot(s segment.Snapshot) {
 	whole := f.View.Complete()
-	if s.Version == 1 && whole {
+	if s.Version < segment.SnapshotVersion && whole {
 		return
 	}
 	snapshot, err := Restore(s)
@@ -113,8 +114,11 @@ func Restore(s segment.Snapshot) (*projection.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.Version == 1 {
+	switch s.Version {
+	case 1:
 		return projection.RestoreV1(s.Last.Seq, s.Body)
+	case 2:
+		return projection.RestoreV2(s.Last.Seq, s.Body)
 	}
 	return projection.Restore(s.Last.Seq, s.Body)
 }
@@ -148,6 +152,7 @@ func (f *Fold) Report() Report {
 	r := f.report
 	r.Lost = f.losses.Lost()
 	r.AcknowledgedLost = f.losses.Acknowledged()
+	r.Epoch, r.EpochUncertain = f.View.Epoch(), f.View.EpochUncertain()
 	r.UnnamedInDoubt = f.View.Doubt(checkpoint.MigrationID{}) == projection.InDoubt
 	for _, row := range f.View.Suspect() {
 		switch row.Doubt {

@@ -76,6 +76,14 @@ func (r Record) Migration() (checkpoint.MigrationID, bool) {
 	return checkpoint.MigrationID{}, false
 }
 
+// Epoch returns the epoch of the record's event, or 0 if it has none.
+func (r Record) Epoch() uint64 {
+	if r.Unknown != nil {
+		return r.Unknown.Epoch
+	}
+	return checkpoint.EpochOf(r.Event)
+}
+
 // WallMS returns the record's wall clock in Unix milliseconds, or 0 for damage.
 func (r Record) WallMS() uint64 {
 	switch {

@@ -42,6 +42,10 @@ type Report struct {
 	// UnnamedInDoubt is true if a lost event cannot be attributed to any migration. If it is true,
 	// migrations without a row may be in doubt too.
 	UnnamedInDoubt bool `json:"unnamed_in_doubt"`
+	// Epoch is the highest epoch of an event. If EpochUncertain is true, a lost event may have had a
+	// higher one.
+	Epoch          uint64 `json:"epoch,omitempty"`
+	EpochUncertain bool   `json:"epoch_uncertain,omitempty"`
 	// Quarantined lists the files to which Open moved or copied the bytes that it cut off or
 	// replaced. The names are relative to the log directory.
 	Quarantined []string `json:"quarantined,omitempty"`

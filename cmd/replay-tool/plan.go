@@ -74,8 +74,9 @@ func (p *plan) next(line uint64, e checkpoint.Event) (outcome, []byte, error) {
 	id := e.Migration()
 	latest := p.latest(id)
 	u, isUpsert := e.(checkpoint.Upserted)
+	ends := checkpoint.KindOf(e).Effect() == checkpoint.EffectEnd
 	switch {
-	case !isUpsert && !latest.exists && !p.confirm:
+	case ends && !latest.exists && !p.confirm:
 		return outcome{effect: effectAbsent}, p.body, nil
 	case isUpsert && latest.exists && latest.row.Checkpoint.Phase() == u.Checkpoint.Phase() && latest.row.Checkpoint.Attempt == u.Checkpoint.Attempt:
 		o := outcome{effectDuplicate, latest.row, latest.line}
@@ -87,7 +88,9 @@ func (p *plan) next(line uint64, e checkpoint.Event) (outcome, []byte, error) {
 				migrationlog.ErrConflict, id, u.Checkpoint.Phase(), u.Checkpoint.Attempt, o.place())
 		}
 	}
-	p.changed[id] = plannedRow{exists: isUpsert, row: projection.Row{Checkpoint: u.Checkpoint}, line: line}
+	if isUpsert || ends {
+		p.changed[id] = plannedRow{exists: isUpsert, row: projection.Row{Checkpoint: u.Checkpoint}, line: line}
+	}
 	return outcome{}, p.body, nil
 }
 

@@ -37,8 +37,9 @@ const (
 	syncedFlag          = 1 << lengthBits
 )
 
-// SnapshotVersion is the version of the snapshots that are written. DecodeSnapshot also reads 1.
-const SnapshotVersion = 2
+// SnapshotVersion is the version of the snapshots that are written. DecodeSnapshot also reads the
+// earlier ones.
+const SnapshotVersion = 3
 
 var snapshotMagic = [snapshotMagicBytes]byte{0xF7, 'M', 'S'}
 

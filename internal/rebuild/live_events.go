@@ -22,6 +22,7 @@ type liveEvents struct {
 	// in migrations.
 	incarnationOf []*incarnation
 	unknownKinds  uint64
+	epoch         uint64 // the highest of all events, also of the discarded ones
 }
 
 // incarnation holds the events of one migration after the snapshot that are still needed. These are
@@ -67,9 +68,11 @@ func (l *liveEvents) addAll(f *segmentFrames, base uint64) error {
 // was written.
 func (l *liveEvents) add(guess *incarnation, seq, prevSeq uint64, body []byte) (*incarnation, error) {
 	kind, id, ok := checkpoint.Peek(body)
-	if !ok {
+	epoch, epochOK := checkpoint.PeekEpoch(body)
+	if !ok || !epochOK {
 		return nil, fmt.Errorf("%w: the body is not in the encoding of this version", errNeedsFullScan)
 	}
+	l.epoch = max(l.epoch, epoch) //mutant:epoch-of-ended
 	in := guess
 	if in == nil || in.id != id {
 		if in = l.migrations[id]; in == nil {
@@ -126,6 +129,7 @@ func (l *liveEvents) fold(lastSeq uint64) (*projection.View, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errNeedsFullScan, err)
 	}
+	l.view.RaiseEpoch(l.epoch)
 	return l.view, nil
 }
 
