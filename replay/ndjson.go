@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
@@ -21,12 +22,14 @@ type (
 		Payload     json.RawMessage         `json:"payload"`
 		CRC32C      *uint32                 `json:"crc32c,omitempty"`
 		TSMS        *uint64                 `json:"ts_ms"`
+		Epoch       uint64                  `json:"epoch,omitempty"`
 
 		// A row of the latest state also has these keys. They are ignored here.
-		Doubt json.RawMessage `json:"doubt,omitempty"`
-		Facts json.RawMessage `json:"facts,omitempty"`
+		LastSeq json.RawMessage `json:"last_seq,omitempty"`
+		Doubt   json.RawMessage `json:"doubt,omitempty"`
+		Facts   json.RawMessage `json:"facts,omitempty"`
 	}
-	abortLine struct {
+	abortLine struct { // also of an abort that was begun
 		Seq           uint64                  `json:"seq,omitempty"`
 		Kind          Kind                    `json:"kind"`
 		MigrationID   *checkpoint.MigrationID `json:"migration_id"`
@@ -34,6 +37,7 @@ type (
 		Compensations *[]compensationLine     `json:"compensations"`
 		CRC32C        *uint32                 `json:"crc32c,omitempty"`
 		TSMS          *uint64                 `json:"ts_ms"`
+		Epoch         uint64                  `json:"epoch,omitempty"`
 	}
 	compensationLine struct {
 		Kind     *checkpoint.CompensationKind `json:"kind"`
@@ -47,6 +51,24 @@ type (
 		MigrationID *checkpoint.MigrationID `json:"migration_id"`
 		CRC32C      *uint32                 `json:"crc32c,omitempty"`
 		TSMS        *uint64                 `json:"ts_ms"`
+		Epoch       uint64                  `json:"epoch,omitempty"`
+	}
+	compensatedLine struct {
+		Seq         uint64                  `json:"seq,omitempty"`
+		Kind        Kind                    `json:"kind"`
+		MigrationID *checkpoint.MigrationID `json:"migration_id"`
+		Step        *uint32                 `json:"step"`
+		CRC32C      *uint32                 `json:"crc32c,omitempty"`
+		TSMS        *uint64                 `json:"ts_ms"`
+		Epoch       uint64                  `json:"epoch,omitempty"`
+	}
+	epochRaisedLine struct {
+		Seq         uint64                  `json:"seq,omitempty"`
+		Kind        Kind                    `json:"kind"`
+		MigrationID *checkpoint.MigrationID `json:"migration_id"`
+		CRC32C      *uint32                 `json:"crc32c,omitempty"`
+		TSMS        *uint64                 `json:"ts_ms"`
+		Epoch       *uint64                 `json:"epoch"`
 	}
 	unknownLine struct {
 		Seq         uint64                 `json:"seq,omitempty"`
@@ -54,6 +76,7 @@ type (
 		KindCode    uint64                 `json:"kind_code"`
 		MigrationID checkpoint.MigrationID `json:"migration_id"`
 		TSMS        uint64                 `json:"ts_ms"`
+		Epoch       uint64                 `json:"epoch,omitempty"`
 	}
 	damageLine struct {
 		Kind Kind `json:"kind"`
@@ -63,43 +86,62 @@ type (
 
 // MarshalJSON returns the record as one line of NDJSON, without the line end.
 func (r Record) MarshalJSON() ([]byte, error) {
-	switch e := r.Event.(type) {
-	case checkpoint.Upserted:
-		c := e.Checkpoint
-		payload, err := json.Marshal(c.Payload)
-		if err != nil {
+	var line any
+	switch {
+	case r.Event != nil:
+		var err error
+		if line, err = r.eventLine(); err != nil {
 			return nil, err
 		}
-		phase := c.Phase()
-		return json.Marshal(checkpointLine{
-			Seq: r.Seq, Kind: KindCheckpoint, MigrationID: &c.MigrationID, Attempt: &c.Attempt, Phase: &phase,
-			Payload: payload, CRC32C: &c.CRC32C, TSMS: &c.TimestampMS,
-		})
-	case checkpoint.Aborted:
-		comps := make([]compensationLine, len(e.Compensations))
-		for i := range comps {
-			c := &e.Compensations[i]
-			comps[i] = compensationLine{&c.Kind, &c.GroupID, &c.PeerID, c.VShardID}
-		}
-		crc, err := checkpoint.EventCRC32C(e)
-		if err != nil {
-			return nil, err
-		}
-		return json.Marshal(abortLine{r.Seq, KindAbort, &e.MigrationID, &e.Reason, &comps, &crc, &e.TimestampMS})
-	case checkpoint.Removed:
-		crc, err := checkpoint.EventCRC32C(e)
-		if err != nil {
-			return nil, err
-		}
-		return json.Marshal(removeLine{r.Seq, KindRemove, &e.MigrationID, &crc, &e.TimestampMS})
-	}
-	if u := r.Unknown; u != nil {
-		return json.Marshal(unknownLine{r.Seq, KindUnknown, u.Kind, u.MigrationID, u.TimestampMS})
-	}
-	if r.Damage == nil {
+	case r.Unknown != nil:
+		u := r.Unknown
+		line = unknownLine{r.Seq, KindUnknown, u.Kind, u.MigrationID, u.TimestampMS, u.Epoch}
+	case r.Damage != nil:
+		line = damageLine{KindDamage, *r.Damage}
+	default:
 		return nil, errors.New("an empty record has no JSON")
 	}
-	return json.Marshal(damageLine{KindDamage, *r.Damage})
+	return json.Marshal(line)
+}
+
+// eventLine returns the line of the record's event.
+func (r Record) eventLine() (any, error) {
+	if u, ok := r.Event.(checkpoint.Upserted); ok {
+		c := u.Checkpoint
+		payload, err := json.Marshal(c.Payload)
+		phase := c.Phase()
+		return checkpointLine{
+			Seq: r.Seq, Kind: KindCheckpoint, MigrationID: &c.MigrationID, Attempt: &c.Attempt, Phase: &phase,
+			Payload: payload, CRC32C: &c.CRC32C, TSMS: &c.TimestampMS, Epoch: u.Epoch,
+		}, err
+	}
+	crc, err := checkpoint.EventCRC32C(r.Event)
+	if err != nil {
+		return nil, err
+	}
+	kind, id, timeMS := r.Kind(), r.Event.Migration(), r.Event.WallMS()
+	switch e := r.Event.(type) {
+	case checkpoint.Aborted:
+		return abortLine{r.Seq, kind, &id, &e.Reason, compensationLines(e.Compensations), &crc, &timeMS, e.Epoch}, nil
+	case checkpoint.AbortBegun:
+		return abortLine{r.Seq, kind, &id, &e.Reason, compensationLines(e.Compensations), &crc, &timeMS, e.Epoch}, nil
+	case checkpoint.Removed:
+		return removeLine{r.Seq, kind, &id, &crc, &timeMS, e.Epoch}, nil
+	case checkpoint.Compensated:
+		return compensatedLine{r.Seq, kind, &id, &e.Step, &crc, &timeMS, e.Epoch}, nil
+	case checkpoint.EpochRaised:
+		return epochRaisedLine{r.Seq, kind, &id, &crc, &timeMS, &e.Epoch}, nil
+	}
+	return nil, fmt.Errorf("event type %T has no JSON", r.Event)
+}
+
+func compensationLines(comps []checkpoint.Compensation) *[]compensationLine {
+	lines := make([]compensationLine, len(comps))
+	for i := range lines {
+		c := &comps[i]
+		lines[i] = compensationLine{&c.Kind, &c.GroupID, &c.PeerID, c.VShardID}
+	}
+	return &lines
 }
 
 // UnmarshalJSON reads a line as MarshalJSON returns it. Every key is required, except the keys that
@@ -127,23 +169,37 @@ func (r *Record) UnmarshalJSON(line []byte) error {
 	switch kind {
 	case KindCheckpoint:
 		return r.readCheckpoint(&l, line)
-	case KindAbort:
-		return r.readAbort(&l, line)
+	case KindAbort, KindAbortBegun:
+		return r.readAbort(&l, kind, line)
 	case KindRemove:
 		var v removeLine
 		if err := l.read(line, &v); err != nil {
 			return err
 		}
-		r.Seq, r.Rounded = v.Seq, l.uncheckedRounding(v.CRC32C)
-		r.Event = checkpoint.Removed{MigrationID: *v.MigrationID, TimestampMS: *v.TSMS}
-		return l.checkCRC(r.Event, v.CRC32C)
+		return r.setEvent(&l, v.Seq, checkpoint.Removed{MigrationID: *v.MigrationID, TimestampMS: *v.TSMS, Epoch: v.Epoch}, v.CRC32C)
+	case KindCompensated:
+		var v compensatedLine
+		if err := l.read(line, &v); err != nil {
+			return err
+		}
+		e := checkpoint.Compensated{MigrationID: *v.MigrationID, Step: *v.Step, TimestampMS: *v.TSMS, Epoch: v.Epoch}
+		return r.setEvent(&l, v.Seq, e, v.CRC32C)
+	case KindEpochRaised:
+		var v epochRaisedLine
+		if err := l.read(line, &v); err != nil {
+			return err
+		}
+		if *v.Epoch == 0 {
+			return wrongForm("epoch", []byte("0"), "a whole number of at least 1")
+		}
+		return r.setEvent(&l, v.Seq, checkpoint.EpochRaised{MigrationID: *v.MigrationID, TimestampMS: *v.TSMS, Epoch: *v.Epoch}, v.CRC32C)
 	case KindUnknown:
 		var v unknownLine
 		if err := l.read(line, &v); err != nil {
 			return err
 		}
 		r.Seq = v.Seq
-		r.Unknown = &checkpoint.UnknownKindError{Kind: v.KindCode, MigrationID: v.MigrationID, TimestampMS: v.TSMS}
+		r.Unknown = &checkpoint.UnknownKindError{Kind: v.KindCode, MigrationID: v.MigrationID, TimestampMS: v.TSMS, Epoch: v.Epoch}
 		return nil
 	case KindDamage:
 		var v struct {
@@ -160,14 +216,28 @@ func (r *Record) UnmarshalJSON(line []byte) error {
 	return wrongKind(head.Kind)
 }
 
-func wrongKind(raw json.RawMessage) error {
-	if len(raw) == 0 || isNull(raw) {
-		return fmt.Errorf("the key \"kind\" is missing: the kinds of events are %s, %s and %s", KindCheckpoint, KindAbort, KindRemove)
-	}
-	return fmt.Errorf("\"kind\": %s is not a kind of event: the kinds are %s, %s and %s", shown(raw), KindCheckpoint, KindAbort, KindRemove)
+// setEvent sets the seq and the event that were read from a line. crc is the crc32c of the line, or
+// nil.
+func (r *Record) setEvent(l *lineReader, seq uint64, e checkpoint.Event, crc *uint32) error {
+	r.Seq, r.Event, r.Rounded = seq, e, l.uncheckedRounding(crc)
+	return l.checkCRC(e, crc)
 }
 
-func (r *Record) readAbort(l *lineReader, line []byte) error {
+func wrongKind(raw json.RawMessage) error {
+	var names []string
+	for _, k := range checkpoint.Kinds() {
+		names = append(names, string(eventKinds[k]))
+	}
+	last := len(names) - 1
+	kinds := strings.Join(names[:last], ", ") + " and " + names[last]
+	if len(raw) == 0 || isNull(raw) {
+		return fmt.Errorf("the key \"kind\" is missing: the kinds of events are %s", kinds)
+	}
+	return fmt.Errorf("\"kind\": %s is not a kind of event: the kinds are %s", shown(raw), kinds)
+}
+
+// readAbort reads a line of an abort, or of an abort that was begun.
+func (r *Record) readAbort(l *lineReader, kind Kind, line []byte) error {
 	var v abortLine
 	if err := l.read(line, &v); err != nil {
 		return err
@@ -179,9 +249,11 @@ func (r *Record) readAbort(l *lineReader, line []byte) error {
 	for _, c := range *v.Compensations {
 		comps = append(comps, checkpoint.Compensation{Kind: *c.Kind, GroupID: *c.GroupID, PeerID: *c.PeerID, VShardID: c.VShardID})
 	}
-	r.Seq, r.Rounded = v.Seq, l.uncheckedRounding(v.CRC32C)
-	r.Event = checkpoint.Aborted{MigrationID: *v.MigrationID, Reason: *v.Reason, Compensations: comps, TimestampMS: *v.TSMS}
-	return l.checkCRC(r.Event, v.CRC32C)
+	e := checkpoint.Aborted{MigrationID: *v.MigrationID, Reason: *v.Reason, Compensations: comps, TimestampMS: *v.TSMS, Epoch: v.Epoch}
+	if kind == KindAbortBegun {
+		return r.setEvent(l, v.Seq, checkpoint.AbortBegun(e), v.CRC32C)
+	}
+	return r.setEvent(l, v.Seq, e, v.CRC32C)
 }
 
 var surrogates = regexp.MustCompile(`(?i)\\\\|\\u(d[89ab]..\\ud[c-f]..|d[89a-f]..)`)
@@ -219,9 +291,6 @@ func (r *Record) readCheckpoint(l *lineReader, line []byte) error {
 	if err != nil {
 		return err
 	}
-	r.Seq, r.Rounded = v.Seq, l.uncheckedRounding(v.CRC32C)
-	r.Event = checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{
-		MigrationID: *v.MigrationID, Attempt: *v.Attempt, Payload: p, CRC32C: crc, TimestampMS: *v.TSMS,
-	}}
-	return l.checkCRC(r.Event, v.CRC32C)
+	c := checkpoint.Checkpoint{MigrationID: *v.MigrationID, Attempt: *v.Attempt, Payload: p, CRC32C: crc, TimestampMS: *v.TSMS}
+	return r.setEvent(l, v.Seq, checkpoint.Upserted{Checkpoint: c, Epoch: v.Epoch}, v.CRC32C)
 }

@@ -23,6 +23,13 @@ func records(t testing.TB) map[string]replay.Record {
 		"remove":              {Seq: 3, Event: checkpoint.Removed{MigrationID: idA, TimestampMS: most}},
 		"remove without seq":  {Event: checkpoint.Removed{MigrationID: idA}},
 		"abort":               {Seq: most, Event: checkpoint.Aborted{MigrationID: idB, TimestampMS: 7}},
+		"abort begun":         {Seq: 1, Event: checkpoint.AbortBegun{MigrationID: idB, Reason: "x", TimestampMS: 7, Epoch: most}},
+		"compensated":         {Seq: 2, Event: checkpoint.Compensated{MigrationID: idB, Step: math.MaxUint32, TimestampMS: most}},
+		"compensated, zeros":  {Event: checkpoint.Compensated{MigrationID: idB, Epoch: 1}},
+		"epoch raised":        {Seq: 2, Event: checkpoint.EpochRaised{MigrationID: idB, TimestampMS: 3, Epoch: most}},
+		"remove in an epoch":  {Event: checkpoint.Removed{MigrationID: idA, Epoch: 4}},
+		"abort in an epoch":   {Event: checkpoint.Aborted{MigrationID: idA, Epoch: 4}},
+		"unknown in an epoch": {Seq: 5, Unknown: &checkpoint.UnknownKindError{Kind: 9, MigrationID: idC, Epoch: 6}},
 		"unknown":             {Seq: 5, Unknown: unknown(idC, most)},
 		"unknown, and zeros":  {Unknown: &checkpoint.UnknownKindError{}},
 		"damage":              {Damage: &replay.Damage{FirstSeq: 1, LastSeq: most, Segment: "00000000000000000001", Offset: 9, Length: math.MaxInt64, Reason: "overwritten with zeros", AfterMS: 1, BeforeMS: most}},
@@ -44,7 +51,7 @@ func records(t testing.TB) map[string]replay.Record {
 	} {
 		c, err := checkpoint.New(idA, math.MaxUint32, p, 9)
 		require.NoError(t, err)
-		all[fmt.Sprintf("checkpoint %+v", p)] = replay.Record{Seq: 6, Event: checkpoint.Upserted{Checkpoint: c}}
+		all[fmt.Sprintf("checkpoint %+v", p)] = replay.Record{Seq: 6, Event: checkpoint.Upserted{Checkpoint: c, Epoch: uint64(p.Phase()) - 1}}
 	}
 	for name, reason := range map[string]string{
 		"plain": "target node unreachable", "quoted": `"\u0041" \ud800`, "markup": "<&>\u2028\x00\t", "beyond the BMP": "😀", "a replacement character": "a\ufffdb",
@@ -80,7 +87,7 @@ func TestNDJSON_RoundTrip(t *testing.T) {
 		require.Equal(t, want, got, "%s: %s", name, line)
 		kinds[got.Kind()] = true
 	}
-	require.Len(t, kinds, 5, "all kinds are tried")
+	require.Len(t, kinds, len(replay.Kinds), "all kinds are tried")
 }
 
 // A record that has neither an event nor damage cannot be encoded as a line.
@@ -166,7 +173,7 @@ func lines() map[string]object {
 				{"vshard_id", "1", false}, {"source_node", "2", false}, {"target_node", "3", false}, {"source_group", "4", false}, {"write_pause_budget_us", "5", false},
 				{"started_at_hlc", object{{"wall_ns", "6", false}, {"logical", "7", false}}, false},
 			}, false},
-			{"crc32c", "3273589935", true}, {"ts_ms", "4", false},
+			{"crc32c", "3273589935", true}, {"ts_ms", "4", false}, {"epoch", "5", true},
 		},
 		"transfer": {
 			{"kind", `"checkpoint"`, false}, {"migration_id", idText, false}, {"attempt", "2", false}, {"phase", `"LeadershipTransfer"`, false},
@@ -187,10 +194,23 @@ func lines() map[string]object {
 			{"crc32c", "220048288", true}, {"ts_ms", "0", false},
 		},
 		"remove": {
-			{"seq", "1", true}, {"kind", `"remove"`, false}, {"migration_id", idText, false}, {"crc32c", "2018272914", true}, {"ts_ms", "0", false},
+			{"seq", "1", true}, {"kind", `"remove"`, false}, {"migration_id", idText, false}, {"crc32c", "2018272914", true}, {"ts_ms", "0", false}, {"epoch", "5", true},
+		},
+		"abort_begun": {
+			{"seq", "1", true}, {"kind", `"abort_begun"`, false}, {"migration_id", idText, false}, {"reason", `""`, false},
+			{"compensations", []object{{{"kind", `"RemoveLearner"`, false}, {"group_id", "0", false}, {"peer_id", "2", false}}}, false},
+			{"crc32c", "1887841686", true}, {"ts_ms", "0", false}, {"epoch", "5", true},
+		},
+		"compensated": {
+			{"seq", "1", true}, {"kind", `"compensated"`, false}, {"migration_id", idText, false}, {"step", "1", false},
+			{"crc32c", "4009038949", true}, {"ts_ms", "0", false}, {"epoch", "5", true},
+		},
+		"epoch_raised": {
+			{"seq", "1", true}, {"kind", `"epoch_raised"`, false}, {"migration_id", idText, false},
+			{"crc32c", "1097854155", true}, {"ts_ms", "0", false}, {"epoch", "5", false},
 		},
 		"unknown": {
-			{"seq", "1", true}, {"kind", `"unknown"`, false}, {"kind_code", "9", false}, {"migration_id", idText, false}, {"ts_ms", "0", false},
+			{"seq", "1", true}, {"kind", `"unknown"`, false}, {"kind_code", "9", false}, {"migration_id", idText, false}, {"ts_ms", "0", false}, {"epoch", "5", true},
 		},
 		"damage": {
 			{"kind", `"damage"`, false}, {"first_seq", "0", false}, {"last_seq", "0", false}, {"segment", `"s"`, false},
@@ -287,7 +307,7 @@ func TestNDJSON_Values(t *testing.T) {
 	flags := []string{`"true"`, "1", "0", "[]", "{}", "True", `""`}
 	names := append([]string{`""`, `"addlearner"`, `"ADDLEARNER"`, `"AddLearner "`, `"Nothing"`, `"1"`, "1"}, texts...)
 	values := map[string][]string{
-		"seq": ignored, "attempt": small, "ts_ms": numbers, "crc32c": small, "kind_code": numbers, "first_seq": numbers, "last_seq": numbers,
+		"seq": ignored, "attempt": small, "ts_ms": numbers, "crc32c": small, "kind_code": numbers, "step": small, "epoch": numbers, "first_seq": numbers, "last_seq": numbers,
 		"vshard_id": small, "source_node": numbers, "target_node": numbers, "source_group": numbers, "write_pause_budget_us": numbers,
 		"wall_ns": numbers, "logical": small, "new_leader_node_id": numbers, "group_id": numbers, "peer_id": numbers,
 		"offset": signed, "length": signed, "after_ms": numbers, "before_ms": numbers,
@@ -377,8 +397,8 @@ func TestNDJSON_DeepNesting(t *testing.T) {
 	}
 }
 
-// If a line has a checksum, it must be that of its event. For an abort and a removal it covers the
-// CBOR of keys 1 to 3, 8 and 9.
+// If a line has a checksum, it must be that of its event. For an event without a checkpoint it covers
+// the CBOR of keys 1 to 3 and 8 to 10.
 func TestNDJSON_Checksum(t *testing.T) {
 	for kind, whole := range lines() {
 		var with object
@@ -503,11 +523,11 @@ func TestNDJSON_AnySeq(t *testing.T) {
 	}
 }
 
-// The keys doubt and facts of a row are ignored in a checkpoint, but each may be given only once.
+// The keys last_seq, doubt and facts of a row are ignored in a checkpoint, but each may be given only once.
 func TestNDJSON_RowsOfTheState(t *testing.T) {
 	whole := strings.TrimSuffix(lines()["checkpoint"].text(), "}")
 	want := accepted(t, whole+"}", "without")
-	for _, beside := range []string{`"doubt":"in doubt"`, `"facts":{"source_node":1}`, `"doubt":7,"facts":[{"any":null}]`} {
+	for _, beside := range []string{`"doubt":"in doubt"`, `"facts":{"source_node":1}`, `"doubt":7,"facts":[{"any":null}]`, `"last_seq":9`} {
 		require.Equal(t, want, accepted(t, whole+","+beside+"}", beside))
 	}
 	for _, beside := range []string{`"facts":{"a":1,"a":2}`, `"facts":{"Source":1}`, `"doubt":1,"doubt":1`, `"Doubt":1`, `"facts":`} {
@@ -538,9 +558,9 @@ func TestNDJSON_Errors(t *testing.T) {
 		{whole, `7`, `7 is not a JSON object`},
 		{`"started_at_hlc":{"wall_ns":6,"logical":7}`, `"started_at_hlc":7`, `phase AddLearner: "payload.started_at_hlc": 7 is not a JSON object`},
 		{`"payload":{`, `"payload":[],"facts":{`, `phase AddLearner: "payload": [] is not a JSON object`},
-		{`"kind":"checkpoint"`, `"kind":"upsert"`, `"kind": "upsert" is not a kind of event: the kinds are checkpoint, abort and remove`},
-		{`"kind":"checkpoint"`, `"kind":7`, `"kind": 7 is not a kind of event: the kinds are checkpoint, abort and remove`},
-		{`"kind":"checkpoint",`, ``, `the key "kind" is missing: the kinds of events are checkpoint, abort and remove`},
+		{`"kind":"checkpoint"`, `"kind":"upsert"`, `"kind": "upsert" is not a kind of event: the kinds are checkpoint, abort, remove, abort_begun, compensated and epoch_raised`},
+		{`"kind":"checkpoint"`, `"kind":7`, `"kind": 7 is not a kind of event: the kinds are checkpoint, abort, remove, abort_begun, compensated and epoch_raised`},
+		{`"kind":"checkpoint",`, ``, `the key "kind" is missing: the kinds of events are checkpoint, abort, remove, abort_begun, compensated and epoch_raised`},
 		{`"phase":"AddLearner"`, `"phase":"Learn"`, `"phase": "Learn" is not a phase: the phases are AddLearner, CatchUp, PromoteLearner, LeadershipTransfer, Cutover, Complete`},
 		{idText, `"0123456789"`, `"migration_id": "0123456789" is not a UUID, such as "01a20629-44f1-75f5-8bf1-d9e9fef8b7a5"`},
 		{idText, `"\u001b[31m\u202e` + "\u009b" + strings.Repeat("x", 200) + `"`, `"migration_id": "\u001b[31m\u202e\u009b` + strings.Repeat("x", 45) + `… is not a UUID, such as "01a20629-44f1-75f5-8bf1-d9e9fef8b7a5"`},
@@ -564,6 +584,9 @@ func TestNDJSON_Errors(t *testing.T) {
 		{strings.Replace(abort, `"peer_id":0,`, "", 1), `missing key "compensations[1].peer_id"`},
 		{strings.Replace(abort, `"RemoveLearner"`, `"Undo"`, 1),
 			`"compensations[0].kind": "Undo" is not a kind of compensation: the kinds are RemoveLearner, RemoveVoter, RestoreLeaderHint, RemoveGhostStub`},
+		{`{"kind":"compensated"}`, `missing keys "migration_id", "step", "ts_ms"`},
+		{`{"kind":"epoch_raised"}`, `missing keys "migration_id", "ts_ms", "epoch"`},
+		{strings.Replace(lines()["epoch_raised"].text(), `"epoch":5`, `"epoch":0`, 1), `"epoch": 0 is not a whole number of at least 1`},
 		{strings.Replace(lines()["damage"].text(), `"harmless"`, `7`, 1), `"severity": 7 is not a text in quotes`},
 		{strings.Replace(abort, `"reason":""`, `"reason":7`, 1), `"reason": 7 is not a text in quotes`},
 	} {

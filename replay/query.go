@@ -12,21 +12,27 @@ type Kind string
 
 // The kinds of record.
 const (
-	KindCheckpoint Kind = "checkpoint"
-	KindAbort      Kind = "abort"
-	KindRemove     Kind = "remove"
-	KindUnknown    Kind = "unknown"
-	KindDamage     Kind = "damage"
+	KindCheckpoint  Kind = "checkpoint"
+	KindAbort       Kind = "abort"
+	KindRemove      Kind = "remove"
+	KindAbortBegun  Kind = "abort_begun"
+	KindCompensated Kind = "compensated"
+	KindEpochRaised Kind = "epoch_raised"
+	KindUnknown     Kind = "unknown"
+	KindDamage      Kind = "damage"
 )
 
 // Kinds lists all kinds of record.
-var Kinds = []Kind{KindCheckpoint, KindAbort, KindRemove, KindUnknown, KindDamage}
+var Kinds = []Kind{KindCheckpoint, KindAbort, KindRemove, KindAbortBegun, KindCompensated, KindEpochRaised, KindUnknown, KindDamage}
 
 // eventKinds maps the kinds of events to the kinds of their records.
 var eventKinds = map[checkpoint.Kind]Kind{
-	checkpoint.KindUpserted: KindCheckpoint,
-	checkpoint.KindAborted:  KindAbort,
-	checkpoint.KindRemoved:  KindRemove,
+	checkpoint.KindUpserted:    KindCheckpoint,
+	checkpoint.KindAborted:     KindAbort,
+	checkpoint.KindRemoved:     KindRemove,
+	checkpoint.KindAbortBegun:  KindAbortBegun,
+	checkpoint.KindCompensated: KindCompensated,
+	checkpoint.KindEpochRaised: KindEpochRaised,
 }
 
 // Kind returns the record's kind.
