@@ -28,6 +28,15 @@ func exampleOf(t testing.TB, kind checkpoint.Kind, id checkpoint.MigrationID) ch
 		}
 	case checkpoint.KindRemoved:
 		return checkpoint.Removed{MigrationID: id, TimestampMS: 7}
+	case checkpoint.KindAbortBegun:
+		return checkpoint.AbortBegun{
+			MigrationID: id, Reason: "node lost", TimestampMS: 7, Epoch: 3,
+			Compensations: []checkpoint.Compensation{{Kind: checkpoint.RemoveLearner, GroupID: 9, PeerID: 3}},
+		}
+	case checkpoint.KindCompensated:
+		return checkpoint.Compensated{MigrationID: id, Step: 0, TimestampMS: 7, Epoch: 3}
+	case checkpoint.KindEpochRaised:
+		return checkpoint.EpochRaised{MigrationID: id, TimestampMS: 7, Epoch: 3}
 	}
 	t.Fatalf("kind %s has no example: a new kind needs one here", kind)
 	return nil

@@ -137,11 +137,12 @@ func TestRow_KeepsWhatEarlierPhasesTold(t *testing.T) {
 	want := projection.Facts{
 		SourceNode: 5, TargetNode: 3, SourceGroup: 9, WritePauseBudgetUS: 500000,
 		StartedAtHLC: addLearner.StartedAtHLC, HasSource: true, HasTarget: true,
+		FurthestPhase: checkpoint.PhaseCatchUp, RecordedPhases: 0b11, BeganSeq: 1,
 	}
 	for range 2 {
 		got, ok := s.Row(id)
 		require.True(t, ok)
-		require.Equal(t, projection.Row{Checkpoint: row(t, id, 0, catchUp), Seq: 2, PrevSeq: 1, Facts: want}, got)
+		require.Equal(t, projection.Row{Checkpoint: row(t, id, 0, catchUp), Seq: 2, PrevSeq: 1, LastSeq: 2, Facts: want}, got)
 		s = reopen(t, s, dir)
 	}
 }

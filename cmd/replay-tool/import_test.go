@@ -27,6 +27,16 @@ func removeLineOf(n, tsMS int) string {
 	return fmt.Sprintf(`{"kind":"remove","migration_id":"01a20629-44f1-75f5-8bf1-%012d","ts_ms":%d}`+"\n", n, tsMS)
 }
 
+// abortLines are one line of each kind that leaves the row of migration n in place.
+func abortLines(n, tsMS int) []string {
+	id := fmt.Sprintf(`"migration_id":"01a20629-44f1-75f5-8bf1-%012d"`, n)
+	return []string{
+		fmt.Sprintf(`{"kind":"abort_begun",%s,"reason":"stale","compensations":[{"kind":"RemoveLearner","group_id":9,"peer_id":3}],"ts_ms":%d}`+"\n", id, tsMS),
+		fmt.Sprintf(`{"kind":"compensated",%s,"step":0,"ts_ms":%d}`+"\n", id, tsMS),
+		fmt.Sprintf(`{"kind":"epoch_raised",%s,"ts_ms":%d,"epoch":%d}`+"\n", id, tsMS, tsMS+1),
+	}
+}
+
 // runTool runs the tool, and returns its exit code and both outputs.
 func runTool(t testing.TB, stdin io.Reader, args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
@@ -175,7 +185,9 @@ func TestImport_Check(t *testing.T) {
 		var b strings.Builder
 		for range random.IntN(n) {
 			id, ts := 1+random.IntN(4), random.IntN(50)
-			switch random.IntN(12) {
+			switch random.IntN(14) {
+			case 12, 13:
+				b.WriteString(abortLines(id, ts)[random.IntN(3)])
 			case 0, 1:
 				b.WriteString(removeLineOf(id, ts))
 			case 2:

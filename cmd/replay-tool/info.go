@@ -145,6 +145,11 @@ func (t *tool) infoText(s infoScreen) {
 	if r.FramesOK > 0 {
 		fmt.Fprintf(w, ", seq %d to %d: %s, %s, %s", r.FirstSeq, r.LastSeq, count(s.Events[replay.KindCheckpoint], "checkpoint"),
 			count(s.Events[replay.KindAbort], "abort"), count(s.Events[replay.KindRemove], "removal"))
+		for _, kind := range []replay.Kind{replay.KindAbortBegun, replay.KindCompensated, replay.KindEpochRaised} {
+			if n := s.Events[kind]; n > 0 {
+				fmt.Fprintf(w, ", %d %s", n, kind)
+			}
+		}
 		fmt.Fprintf(w, "\ntimes      %s to %s", clock.show(s.EarliestMS), clock.show(s.LatestMS))
 	}
 	fmt.Fprintf(w, "\nmigrations %d with a row", s.Rows)
@@ -156,6 +161,9 @@ func (t *tool) infoText(s infoScreen) {
 		}
 	}
 	fmt.Fprintln(w)
+	if r.Epoch > 0 {
+		fmt.Fprintf(w, "epoch      %d%s\n", r.Epoch, epochDoubt(r))
+	}
 	switch {
 	case s.holder.PID != 0 && s.holder.Restarted():
 		fmt.Fprintf(w, "writer     %s had the log open when the machine stopped\n", s.holder)
@@ -186,6 +194,13 @@ func (t *tool) infoText(s infoScreen) {
 		fmt.Fprintf(w, "quarantine %s in quarantine/, kept by repairs, each with a report (.json)\n", count(s.QuarantinedFiles, "file"))
 	}
 	fmt.Fprintf(w, "next       %s\n", s.SuggestedNext)
+}
+
+func epochDoubt(r replay.Report) string {
+	if r.EpochUncertain {
+		return " (a lost event may have had a higher one)"
+	}
+	return ""
 }
 
 func unnamedInDoubt(r replay.Report) string {

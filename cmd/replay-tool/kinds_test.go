@@ -3,7 +3,10 @@ package main
 import (
 	"bytes"
 	"io"
+	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -38,4 +41,64 @@ func TestKinds_AreShown(t *testing.T) {
 	for _, kind := range checkpoint.Kinds() {
 		require.True(t, shown[kind], "testdata/kinds.ndjson has no line of kind %s", kind)
 	}
+}
+
+// The events of each kind, with their epochs, are the same after an export and an import. import
+// appends the new kinds in any order, also for a migration without a row.
+func TestKinds_ImportReproducesTheLog(t *testing.T) {
+	export := func(dir string) string {
+		code, out, errs := runTool(t, nil, "log", dir, "-o", "ndjson")
+		require.Zero(t, code, errs)
+		return out
+	}
+	parent := t.TempDir()
+	first, second := filepath.Join(parent, "first"), filepath.Join(parent, "second")
+	kinds, err := os.ReadFile("testdata/kinds.ndjson")
+	require.NoError(t, err)
+	anyOrder := abortLines(7, 1)
+	text := string(kinds) + anyOrder[2] + anyOrder[1] + anyOrder[0] + anyOrder[1]
+	code, _, errs := importText(t, first, text)
+	require.Zero(t, code, errs)
+	exported := export(first)
+	require.Equal(t, 19, strings.Count(exported, "\n"))
+	require.Equal(t, 5, len(regexp.MustCompile(`"epoch":\d`).FindAllString(exported, -1)))
+	code, _, errs = importText(t, second, exported)
+	require.Zero(t, code, errs)
+	require.Equal(t, exported, export(second))
+}
+
+// While an abort is under way, state and show print the row with the progress of the abort. After the
+// abort there is no row. The epoch of an event is a part of its details.
+func TestKinds_AbortUnderWay(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	const id = "01a20629-4700-7000-8000-000000000001"
+	code, _, errs := runTool(t, nil, "import", "-q", dir, "testdata/kinds.ndjson")
+	require.Zero(t, code, errs)
+	expect := func(want string, args ...string) {
+		t.Helper()
+		code, out, errs := runTool(t, nil, args...)
+		require.Zero(t, code, errs)
+		require.Regexp(t, want, out)
+	}
+	expect(id+` .* PromoteLearner .* abort begun, 1 of 2 compensations done`, "state", dir)
+	expect(`"furthest_phase":"PromoteLearner","abort":{"seq":13,"reason":"stale","compensations":\[`+
+		`{"kind":"RemoveVoter","group_id":9,"peer_id":3,"done":true},{"kind":"RestoreLeaderHint","group_id":9,"peer_id":6,"done":false}\],`+
+		`"ts_ms":1795399703000}},"last_seq":15}`, "state", dir, "-o", "ndjson")
+	expect("in flight at PromoteLearner, abort begun, 1 of 2 compensations done, over 4s", "show", dir, id)
+	expect(`compensated +50ms +step 0, epoch 2`, "show", dir, id)
+	expect(`abort_begun .*"stale" RemoveVoter\(group 9, node 3\) RestoreLeaderHint\(group 9, node 6\), epoch 2`, "log", dir)
+	expect(`1 abort_begun, 1 compensated, 1 epoch_raised(?s).*\nepoch +3\n`, "info", dir)
+
+	code, _, errs = importText(t, dir, `{"kind":"compensated","migration_id":"`+id+`","step":1,"ts_ms":1795399705000}
+{"kind":"abort","migration_id":"`+id+`","reason":"stale","compensations":[],"ts_ms":1795399706000,"epoch":2}
+{"kind":"epoch_raised","migration_id":"`+id+`","ts_ms":1795399707000,"epoch":4}
+`)
+	require.Zero(t, code, errs)
+	expect(`aborted, over 7s: "stale"`, "show", dir, id)
+	code, out, _ := runTool(t, nil, "state", dir)
+	require.Zero(t, code)
+	require.Empty(t, out)
+	code, _, errs = importText(t, dir, abortLines(8, 1)[0])
+	require.Zero(t, code, errs)
+	expect("without a row, because no checkpoint is in the log", "show", dir, "01a20629-44f1-75f5-8bf1-000000000008")
 }

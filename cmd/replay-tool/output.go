@@ -112,10 +112,43 @@ type factsJSON struct {
 	StartedAtHLC       *checkpoint.HLC `json:"started_at_hlc"`
 	SourceUncertain    bool            `json:"source_uncertain"`
 	TargetUncertain    bool            `json:"target_uncertain"`
+
+	FurthestPhase *checkpoint.Phase `json:"furthest_phase,omitempty"`
+	Targets       []targetJSON      `json:"targets,omitempty"`     // only if there is more than one
+	UnknownSeq    uint64            `json:"unknown_seq,omitempty"` // of an event of an unknown kind after the checkpoint
+	Abort         *abortJSON        `json:"abort,omitempty"`       // only if an abort is under way
+}
+
+type targetJSON struct {
+	GroupID uint64 `json:"group_id"`
+	PeerID  uint64 `json:"peer_id"`
+}
+
+// abortJSON is an abort that was begun and is not finished.
+type abortJSON struct {
+	Seq    uint64     `json:"seq"` // of the event that began it
+	Reason string     `json:"reason"`
+	Steps  []stepJSON `json:"compensations"`
+	TSMS   uint64     `json:"ts_ms"`
+}
+
+// stepJSON is a compensation in the form of NDJSON, with its progress.
+type stepJSON struct {
+	Kind     checkpoint.CompensationKind `json:"kind"`
+	GroupID  uint64                      `json:"group_id"`
+	PeerID   uint64                      `json:"peer_id"`
+	VShardID uint32                      `json:"vshard_id,omitempty"`
+	Done     bool                        `json:"done"`
 }
 
 func factsOf(f projection.Facts) factsJSON {
-	out := factsJSON{SourceUncertain: f.SourceUncertain, TargetUncertain: f.TargetUncertain}
+	out := factsJSON{SourceUncertain: f.SourceUncertain, TargetUncertain: f.TargetUncertain, UnknownSeq: f.UnknownSeq, Abort: abortOf(f.Abort)}
+	if f.FurthestPhase != 0 {
+		out.FurthestPhase = &f.FurthestPhase
+	}
+	for _, t := range f.Targets {
+		out.Targets = append(out.Targets, targetJSON(t))
+	}
 	if f.HasSource {
 		out.SourceNode, out.WritePauseBudgetUS, out.StartedAtHLC = &f.SourceNode, &f.WritePauseBudgetUS, &f.StartedAtHLC
 	}
@@ -123,6 +156,29 @@ func factsOf(f projection.Facts) factsJSON {
 		out.TargetNode, out.SourceGroup = &f.TargetNode, &f.SourceGroup
 	}
 	return out
+}
+
+func abortOf(a *projection.AbortProgress) *abortJSON {
+	if a == nil {
+		return nil
+	}
+	out := &abortJSON{Seq: a.Seq, Reason: a.Reason, Steps: []stepJSON{}, TSMS: a.TimestampMS}
+	for i, c := range a.Compensations {
+		out.Steps = append(out.Steps, stepJSON{c.Kind, c.GroupID, c.PeerID, c.VShardID, a.Done[i]})
+	}
+	return out
+}
+
+// abortProgress describes an abort that is under way, such as "abort begun, 1 of 2 compensations
+// done".
+func abortProgress(a *projection.AbortProgress) string {
+	done := 0
+	for _, isDone := range a.Done {
+		if isDone {
+			done++
+		}
+	}
+	return fmt.Sprintf("abort begun, %d of %s done", done, count(len(a.Done), "compensation"))
 }
 
 // stateRow is a row in the form that `state -o json` prints and import reads.
@@ -137,6 +193,7 @@ type stateRow struct {
 	Seq         uint64                 `json:"seq"`
 	Doubt       string                 `json:"doubt,omitempty"` // "superseded" or "in doubt"
 	Facts       factsJSON              `json:"facts"`
+	LastSeq     uint64                 `json:"last_seq"` // of the migration's last event of any kind
 }
 
 func stateRowOf(r projection.Row) stateRow {
@@ -145,7 +202,7 @@ func stateRowOf(r projection.Row) stateRow {
 	if r.Doubt != projection.None {
 		doubt = r.Doubt.String()
 	}
-	return stateRow{replay.KindCheckpoint, c.MigrationID, c.Attempt, c.Phase(), c.Payload, c.CRC32C, c.TimestampMS, r.Seq, doubt, factsOf(r.Facts)}
+	return stateRow{replay.KindCheckpoint, c.MigrationID, c.Attempt, c.Phase(), c.Payload, c.CRC32C, c.TimestampMS, r.Seq, doubt, factsOf(r.Facts), r.LastSeq}
 }
 
 // table starts a table with a heading. Cells are separated by tabs, and Flush aligns the columns.
@@ -183,7 +240,7 @@ func (c *clock) show(ms uint64) string {
 	return time.UnixMilli(int64(ms)).UTC().Format("2006-01-02T15:04:05.000Z")
 }
 
-// stepOf returns the STEP column of a record: a phase, "abort" or "remove".
+// stepOf returns the STEP column of a record: a phase, or the kind of an event without a checkpoint.
 func stepOf(r replay.Record) string {
 	if u, ok := r.Event.(checkpoint.Upserted); ok {
 		return u.Checkpoint.Phase().String()
@@ -193,19 +250,40 @@ func stepOf(r replay.Record) string {
 
 // detailOf returns the DETAIL column of a record.
 func detailOf(r replay.Record) string {
+	detail := eventDetail(r)
+	switch epoch := r.Epoch(); {
+	case epoch == 0:
+		return detail
+	case detail == "":
+		return fmt.Sprintf("epoch %d", epoch)
+	default:
+		return fmt.Sprintf("%s, epoch %d", detail, epoch)
+	}
+}
+
+// eventDetail returns the details of a record's event without its epoch.
+func eventDetail(r replay.Record) string {
 	switch e := r.Event.(type) {
 	case checkpoint.Upserted:
 		return payloadDetail(e.Checkpoint.Payload)
 	case checkpoint.Aborted:
-		parts := []string{quotedReason(e.Reason)}
-		for _, c := range e.Compensations {
-			parts = append(parts, compensationDetail(c))
-		}
-		return strings.Join(parts, " ")
-	case checkpoint.Removed:
+		return abortDetail(e.Reason, e.Compensations)
+	case checkpoint.AbortBegun:
+		return abortDetail(e.Reason, e.Compensations)
+	case checkpoint.Compensated:
+		return fmt.Sprintf("step %d", e.Step)
+	case checkpoint.Removed, checkpoint.EpochRaised:
 		return ""
 	}
 	return fmt.Sprintf("event kind %d, written by a newer version", r.Unknown.Kind)
+}
+
+func abortDetail(reason string, comps []checkpoint.Compensation) string {
+	parts := []string{quotedReason(reason)}
+	for _, c := range comps {
+		parts = append(parts, compensationDetail(c))
+	}
+	return strings.Join(parts, " ")
 }
 
 // maxReasonBytes limits the reason of an abort in tables. JSON has all of it.

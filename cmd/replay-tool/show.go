@@ -143,7 +143,7 @@ func (s migrationHistory) outcome() string {
 	if _, isCheckpoint := last.Event.(checkpoint.Upserted); isCheckpoint && s.row == nil {
 		return "without a row, according to a snapshot. The event that ended it is lost" + doubt
 	}
-	switch e := last.Event.(type) {
+	switch e := s.lastStep().(type) {
 	case checkpoint.Aborted:
 		return fmt.Sprintf("aborted, %s: %s%s", took, quotedReason(e.Reason), doubt)
 	case checkpoint.Removed:
@@ -152,9 +152,31 @@ func (s migrationHistory) outcome() string {
 		if e.Checkpoint.Phase() == checkpoint.PhaseComplete {
 			return fmt.Sprintf("complete, %s%s", took, doubt)
 		}
-		return fmt.Sprintf("in flight at %s, %s%s", e.Checkpoint.Phase(), took, doubt)
+		if s.facts.Abort == nil {
+			return fmt.Sprintf("in flight at %s, %s%s", e.Checkpoint.Phase(), took, doubt)
+		}
+	case nil:
+		return "last event written by a newer version, " + took
 	}
-	return "last event written by a newer version, " + took
+	if s.row == nil {
+		return "without a row, because no checkpoint is in the log" + doubt
+	}
+	progress := "abort not begun in the log, but a compensation is recorded"
+	if a := s.row.Facts.Abort; a != nil {
+		progress = abortProgress(a)
+	}
+	return fmt.Sprintf("in flight at %s, %s, %s%s", s.row.Checkpoint.Phase(), progress, took, doubt)
+}
+
+// lastStep returns the last event that was not written only to raise the epoch. It returns nil if
+// this version does not know the kind of that event.
+func (s migrationHistory) lastStep() checkpoint.Event {
+	for _, r := range slices.Backward(s.records) {
+		if _, ok := r.Event.(checkpoint.EpochRaised); !ok {
+			return r.Event
+		}
+	}
+	return s.records[0].Event
 }
 
 // sincePrevious returns the time from the previous record to record i, by their wall clocks.

@@ -175,14 +175,18 @@ func (t *tool) stateTable(rows []projection.Row) error {
 	clock := t.clock()
 	tw := table(t.stdout, "MIGRATION", "VSHARD", "PHASE", "ATTEMPT", "FROM", "TO", "GROUP", "SEQ", "TIME", "")
 	for _, r := range rows {
-		c, doubt := r.Checkpoint, ""
+		c := r.Checkpoint
+		var notes []string
 		if r.Doubt == projection.InDoubt {
-			doubt = r.Doubt.String()
+			notes = append(notes, r.Doubt.String())
+		}
+		if r.Facts.Abort != nil {
+			notes = append(notes, abortProgress(r.Facts.Abort))
 		}
 		from, to, group := factCells(r.Facts)
 		row(tw, c.MigrationID.String(), strconv.FormatUint(uint64(c.Payload.Shard()), 10), c.Phase().String(),
 			strconv.FormatUint(uint64(c.Attempt), 10), from, to, group,
-			strconv.FormatUint(r.Seq, 10), clock.show(c.TimestampMS), doubt)
+			strconv.FormatUint(r.Seq, 10), clock.show(c.TimestampMS), strings.Join(notes, ", "))
 	}
 	return tw.Flush()
 }

@@ -67,6 +67,9 @@ func (t *tool) verifyText(r replay.Report) {
 	if r.UnnamedInDoubt {
 		fmt.Fprintln(w, "in doubt: any migration without a row (a lost event may have been its only one, or its last)")
 	}
+	if r.Epoch > 0 && r.EpochUncertain {
+		fmt.Fprintf(w, "epoch: %d%s\n", r.Epoch, epochDoubt(r))
+	}
 	fmt.Fprintf(w, "verdict: %s\n", verdict(r))
 	if lines := len(r.Damage) + len(r.Superseded) + len(r.InDoubt); lines > longReportLines {
 		t.statusf("%d findings and migrations are listed. The last line is the verdict. To print only the counts, run 'replay-tool info'", lines)
