@@ -41,8 +41,8 @@ func pictureOf(l *oracle.Log, s *oracle.State, ids []uuid.UUID) picture {
 	p := picture{}
 	for id, row := range s.Rows() {
 		e := row.Event
-		p["row "+label(id)] = fmt.Sprintf("seq %d prev %d attempt %d phase %d time %d payload %x crc %x",
-			row.Seq, row.Prev, e.Attempt, e.Phase, e.TimeMS, e.Payload, e.PayloadCRC)
+		p["row "+label(id)] = fmt.Sprintf("seq %d prev %d last %d attempt %d phase %d time %d payload %x crc %x",
+			row.Seq, row.Prev, row.Last, e.Attempt, e.Phase, e.TimeMS, e.Payload, e.PayloadCRC)
 		p["facts "+label(id)] = factsText(row.Facts)
 		p["uncertain "+label(id)] = fmt.Sprintf("target %t source %t", row.TargetUncertain, row.SourceUncertain)
 		p["rowdoubt "+label(id)] = fmt.Sprint(uint8(row.Doubt))
@@ -50,6 +50,8 @@ func pictureOf(l *oracle.Log, s *oracle.State, ids []uuid.UUID) picture {
 	for _, id := range ids {
 		p["doubt "+label(id)] = fmt.Sprint(uint8(s.Doubt(id)))
 	}
+	epoch, uncertain := s.Epoch()
+	p["epoch"] = fmt.Sprint(epoch, uncertain)
 	p["unnamed"] = fmt.Sprint(s.Unnamed())
 	p["lost"] = fmt.Sprint(l.Lost)
 	p["acknowledged"] = fmt.Sprint(oracle.Merge(l.Acknowledged))
@@ -72,12 +74,9 @@ func (v reading) picture(ids []uuid.UUID) picture {
 		if err != nil {
 			payload = []byte(err.Error())
 		}
-		p["row "+label(id)] = fmt.Sprintf("seq %d prev %d attempt %d phase %d time %d payload %x crc %x",
-			row.Seq, row.PrevSeq, c.Attempt, c.Phase(), c.TimestampMS, payload, c.CRC32C)
-		p["facts "+label(id)] = factsText(oracle.Facts{
-			SourceNode: f.SourceNode, TargetNode: f.TargetNode, SourceGroup: f.SourceGroup, WritePauseBudgetUS: f.WritePauseBudgetUS,
-			WallNS: f.StartedAtHLC.WallNS, Logical: uint64(f.StartedAtHLC.Logical), HasTarget: f.HasTarget, HasSource: f.HasSource,
-		})
+		p["row "+label(id)] = fmt.Sprintf("seq %d prev %d last %d attempt %d phase %d time %d payload %x crc %x",
+			row.Seq, row.PrevSeq, row.LastSeq, c.Attempt, c.Phase(), c.TimestampMS, payload, c.CRC32C)
+		p["facts "+label(id)] = factsText(oracleFacts(f))
 		p["uncertain "+label(id)] = fmt.Sprintf("target %t source %t", f.TargetUncertain, f.SourceUncertain)
 		p["rowdoubt "+label(id)] = fmt.Sprint(uint8(row.Doubt))
 		if again, ok := v.row(id); !ok || !reflect.DeepEqual(again, row) {
@@ -87,10 +86,38 @@ func (v reading) picture(ids []uuid.UUID) picture {
 	for _, id := range ids {
 		p["doubt "+label(id)] = fmt.Sprint(uint8(v.doubt(id)))
 	}
+	p["epoch"] = fmt.Sprint(v.report.Epoch, v.report.EpochUncertain)
 	p["unnamed"] = fmt.Sprint(v.report.UnnamedInDoubt)
 	p["lost"] = fmt.Sprint(rangesOf(v.report.Lost))
 	p["acknowledged"] = fmt.Sprint(rangesOf(v.report.AcknowledgedLost))
 	return p
+}
+
+// oracleFacts returns the facts in the form of the oracle.
+func oracleFacts(f projection.Facts) oracle.Facts {
+	out := oracle.Facts{
+		SourceNode: f.SourceNode, TargetNode: f.TargetNode, SourceGroup: f.SourceGroup, WritePauseBudgetUS: f.WritePauseBudgetUS,
+		WallNS: f.StartedAtHLC.WallNS, Logical: uint64(f.StartedAtHLC.Logical), HasTarget: f.HasTarget, HasSource: f.HasSource,
+		Furthest: uint64(f.FurthestPhase), Began: f.BeganSeq, Unknown: f.UnknownSeq,
+	}
+	for i := range out.Phases {
+		out.Phases[i], out.Attempts[i] = f.RecordedPhases>>i&1 == 1, uint64(f.HighestAttempt[i])
+	}
+	var targets []string
+	for _, t := range f.Targets {
+		targets = append(targets, fmt.Sprintf("%d:%d", t.GroupID, t.PeerID))
+	}
+	out.Targets = strings.Join(targets, " ")
+	if a := f.Abort; a != nil {
+		out.Abort = oracle.Abort{Seq: a.Seq, TimeMS: a.TimestampMS, Reason: a.Reason}
+		var steps []any
+		for i, c := range a.Compensations {
+			steps = append(steps, []any{uint64(c.Kind), c.GroupID, c.PeerID, uint64(c.VShardID)})
+			out.Abort.Done += map[bool]string{false: "0", true: "1"}[a.Done[i]]
+		}
+		out.Abort.Steps = fmt.Sprint(steps)
+	}
+	return out
 }
 
 func rangesOf(reported []replay.SeqRange) []oracle.Range {

@@ -275,15 +275,19 @@ func (h *history) flipSnapshot() error {
 	return h.change(name, fmt.Sprintf("flip byte %d in", at), changed)
 }
 
-// downgradeSnapshot rewrites a snapshot in version 1 of the format.
+// downgradeSnapshot rewrites a snapshot in version 1 or 2 of the format.
 func (h *history) downgradeSnapshot() error {
 	l, err := oracle.Read(h.dir)
 	if err != nil || len(l.Snapshots) == 0 {
 		return err
 	}
 	s := l.Snapshots[h.r.IntN(len(l.Snapshots))]
-	if b, ok := s.EncodeV1(l.UUID); ok {
-		return h.change(snapshotName(s.Seq), "downgrade", b)
+	encode := s.EncodeV1
+	if h.chance(2) {
+		encode = s.EncodeV2
+	}
+	if b, ok := encode(l.UUID); ok {
+		return h.change(snapshotName(s.Seq), fmt.Sprintf("downgrade to version %d", b[3]), b)
 	}
 	return nil
 }

@@ -20,7 +20,9 @@
 //     number 0, it begins and ends an incarnation.
 //   - If an event after the end of its migration links to an event before that end, the link is
 //     broken, although both events are intact. The writer of the event could not read the end.
-//   - If a state begins with an event of an unknown kind, its row mark has the number 0. An
+//   - The kinds abort_begun, compensated and epoch_raised leave the row as it is, like an unknown
+//     kind. They do not supersede a lost event.
+//   - If a state begins with an event that leaves the row as it is, its row mark has the number 0. An
 //     unattributed lost number before that event may have been the migration's row, even if the
 //     event has no predecessor, because its writer may not have been able to read the row.
 //   - The header of a snapshot is evidence of durability even if the snapshot's body is damaged.

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
+	"strings"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/google/uuid"
@@ -11,9 +13,12 @@ import (
 
 // The kinds of event that version 1 of the format knows.
 const (
-	KindUpserted = 1
-	KindAborted  = 2
-	KindRemoved  = 3
+	KindUpserted    = 1
+	KindAborted     = 2
+	KindRemoved     = 3
+	KindAbortBegun  = 4
+	KindCompensated = 5
+	KindEpochRaised = 6
 )
 
 // The phases with payloads that change the facts of a migration.
@@ -52,10 +57,24 @@ type Event struct {
 	Phase      uint64
 	Payload    []byte
 	PayloadCRC uint64
+	Reason     string
+	Steps      []any // the compensations, each a list of four numbers
+	Step       uint64
+	Epoch      uint64
 }
 
 // known reports whether the event is of a kind that version 1 of the format knows.
-func (e Event) known() bool { return e.Kind >= KindUpserted && e.Kind <= KindRemoved }
+func (e Event) known() bool { return e.Kind >= KindUpserted && e.Kind <= KindEpochRaised }
+
+// changesRow reports whether the event gives its migration a row, or ends the row.
+func (e Event) changesRow() bool { return e.Kind >= KindUpserted && e.Kind <= KindRemoved }
+
+// sameCheckpoint reports whether two upserted events have the same content except for the epoch, which
+// a snapshot does not keep.
+func (e Event) sameCheckpoint(other Event) bool {
+	return e.Migration == other.Migration && e.TimeMS == other.TimeMS && e.Attempt == other.Attempt && e.Phase == other.Phase &&
+		string(e.Payload) == string(other.Payload) && e.PayloadCRC == other.PayloadCRC
+}
 
 // decodeBody decodes the body into the fields of the event. It reports whether the body is valid.
 func (e *Event) decodeBody() bool {
@@ -70,10 +89,22 @@ func (e *Event) decodeBody() bool {
 		return false
 	}
 	e.Kind, e.Migration, e.TimeMS = kind, uuid.UUID(id), timeMS
-	if kind != KindUpserted {
+	e.Epoch, _ = m[11].(uint64)
+	var ok [4]bool
+	switch kind {
+	case KindAborted, KindAbortBegun:
+		e.Reason, ok[0] = m[8].(string)
+		e.Steps, ok[1] = m[9].([]any)
+		return ok[0] && ok[1]
+	case KindCompensated:
+		e.Step, ok[0] = m[10].(uint64)
+		return ok[0]
+	case KindEpochRaised:
+		return e.Epoch > 0
+	case KindUpserted:
+	default:
 		return true
 	}
-	var ok [4]bool
 	e.Attempt, ok[0] = m[4].(uint64)
 	e.Phase, ok[1] = m[5].(uint64)
 	e.Payload, ok[2] = m[6].([]byte)
@@ -137,10 +168,26 @@ func UnknownBody(kind uint64, id uuid.UUID, timeMS uint64) []byte {
 	return b
 }
 
-// Facts has the latest values that the checkpoints of one incarnation have set so far.
+// Facts has the values that the events of one incarnation have set so far.
 type Facts struct {
 	SourceNode, TargetNode, SourceGroup, WritePauseBudgetUS, WallNS, Logical uint64
 	HasTarget, HasSource                                                     bool
+
+	Furthest uint64
+	Phases   [6]bool   // recorded, at index phase-1
+	Attempts [6]uint64 // the highest of each phase
+	Began    uint64
+	Targets  string // all pairs of group and node in order, separated by spaces
+	Unknown  uint64
+	Abort    Abort
+}
+
+// Abort is an abort that was begun and is not finished. It is zero if there is none.
+type Abort struct {
+	Seq, TimeMS uint64
+	Reason      string
+	Steps       string // the compensations
+	Done        string // a digit for each compensation, 1 if it is finished
 }
 
 // after returns the facts after a checkpoint. It also reports whether the checkpoint sets the
@@ -150,21 +197,54 @@ func (f Facts) after(e Event) (facts Facts, target, source bool) {
 	if cbor.Unmarshal(e.Payload, &m) != nil {
 		return f, false, false
 	}
+	f = f.withPhase(e)
+	f.Unknown = 0
 	number := func(key uint64) uint64 { n, _ := m[key].(uint64); return n }
 	switch e.Phase {
 	case phaseAddLearner:
 		hlc, _ := m[6].(map[any]any)
 		wall, _ := hlc[uint64(1)].(uint64)
 		logical, _ := hlc[uint64(2)].(uint64)
-		return Facts{number(2), number(3), number(4), number(5), wall, logical, true, true}, true, true
+		f.SourceNode, f.WritePauseBudgetUS, f.WallNS, f.Logical, f.HasSource = number(2), number(5), wall, logical, true
+		return f.withTarget(number(4), number(3)), true, true
 	case phasePromoteLearner, phaseCutover:
-		f.TargetNode, f.SourceGroup, f.HasTarget = number(2), number(3), true
-		return f, true, false
+		return f.withTarget(number(3), number(2)), true, false
 	case phaseLeadershipTransfer:
-		f.TargetNode, f.SourceGroup, f.HasTarget = number(3), number(4), true
-		return f, true, false
+		return f.withTarget(number(4), number(3)), true, false
 	}
 	return f, false, false
+}
+
+// withPhase returns the facts with the phase and the attempt of a checkpoint.
+func (f Facts) withPhase(e Event) Facts {
+	f.Furthest = max(f.Furthest, e.Phase)
+	f.Phases[e.Phase-1] = true
+	f.Attempts[e.Phase-1] = max(f.Attempts[e.Phase-1], e.Attempt)
+	return f
+}
+
+func (f Facts) withTarget(group, node uint64) Facts {
+	pair := fmt.Sprintf("%d:%d", group, node)
+	if !slices.Contains(strings.Fields(f.Targets), pair) {
+		f.Targets = strings.TrimSpace(f.Targets + " " + pair)
+	}
+	f.TargetNode, f.SourceGroup, f.HasTarget = node, group, true
+	return f
+}
+
+// afterAbortEvent returns the facts after an event of an abort. A repeated abort_begun with the same
+// compensations keeps the finished steps.
+func (f Facts) afterAbortEvent(e Event) Facts {
+	if e.Kind == KindAbortBegun {
+		next := Abort{Seq: e.Seq, TimeMS: e.TimeMS, Reason: e.Reason, Steps: fmt.Sprint(e.Steps), Done: strings.Repeat("0", len(e.Steps))}
+		if f.Abort.Seq > 0 && f.Abort.Steps == next.Steps {
+			next.Done = f.Abort.Done
+		}
+		f.Abort = next
+	} else if step := e.Step; step < uint64(len(f.Abort.Done)) {
+		f.Abort.Done = f.Abort.Done[:step] + "1" + f.Abort.Done[step+1:]
+	}
+	return f
 }
 
 // AppendWatermark appends the content of a watermark file to dst.

@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"maps"
+	"strings"
 
 	"github.com/google/uuid"
 )
@@ -36,7 +37,7 @@ type migration struct {
 // Row is the latest checkpoint of a migration.
 type Row struct {
 	Event                            Event // only the fields from the body are meaningful
-	Seq, Prev                        uint64
+	Seq, Prev, Last                  uint64
 	Facts                            Facts
 	TargetUncertain, SourceUncertain bool
 	Doubt                            Doubt
@@ -51,6 +52,8 @@ type State struct {
 	lost         []Range
 	unattributed []Range
 	resolved     uint64 // a snapshot covers the losses up to this number
+	epoch        uint64 // the highest of an event
+	epochUnknown bool   // an adopted snapshot does not have the epoch
 }
 
 // Fold applies the events of a log in order and returns the resulting state.
@@ -68,14 +71,14 @@ func Fold(l *Log) *State {
 }
 
 // meet adopts or ignores a snapshot that was taken after the event that was applied last. If no
-// event before it was lost, a snapshot of version 1 is ignored. A snapshot of version 2 is then
+// event before it was lost, a snapshot of version 1 or 2 is ignored. A snapshot of version 3 is then
 // compared with the present state, and a difference is recorded in Mismatched.
 func (s *State) meet(snapshot Snapshot) {
 	if Overlap(s.lost, 0, snapshot.Seq) {
 		s.adopt(snapshot)
 		return
 	}
-	if snapshot.Version == 1 {
+	if snapshot.Version < 3 {
 		return
 	}
 	if !s.equals(snapshot) {
@@ -84,16 +87,15 @@ func (s *State) meet(snapshot Snapshot) {
 	s.adopt(snapshot)
 }
 
-// Snapshot returns the state as a snapshot of version 2. The last event that was applied must be
-// last.
+// Snapshot returns the state as a snapshot. The last event that was applied must be last.
 func (s *State) Snapshot(last Event) Snapshot {
-	return Snapshot{Seq: last.Seq, Segment: last.Segment, HeaderCRC: last.HeaderCRC, Version: 2, states: s.migrations}
+	return Snapshot{Seq: last.Seq, Segment: last.Segment, HeaderCRC: last.HeaderCRC, Version: 3, epoch: s.epoch, states: s.migrations}
 }
 
 // equals reports whether a snapshot has the same state.
 func (s *State) equals(snapshot Snapshot) bool {
-	return maps.EqualFunc(s.migrations, snapshot.states, func(a, b *migration) bool {
-		sameRow := (a.row == nil) == (b.row == nil) && (a.row == nil || string(a.row.Body) == string(b.row.Body))
+	return s.epoch == snapshot.epoch && maps.EqualFunc(s.migrations, snapshot.states, func(a, b *migration) bool {
+		sameRow := (a.row == nil) == (b.row == nil) && (a.row == nil || a.row.sameCheckpoint(*b.row))
 		return sameRow && a.rowSeq == b.rowSeq && a.rowPrev == b.rowPrev && a.last == b.last && a.facts == b.facts &&
 			a.begin.broken == b.begin.broken && a.rowSource.broken == b.rowSource.broken &&
 			a.target.broken == b.target.broken && a.source.broken == b.source.broken
@@ -105,6 +107,9 @@ func (s *State) equals(snapshot Snapshot) bool {
 func (s *State) adopt(snapshot Snapshot) {
 	s.SnapshotSeq, s.resolved = snapshot.Seq, snapshot.Seq
 	s.unattributed = Without(s.unattributed, Range{1, snapshot.Seq})
+	if s.epochUnknown = snapshot.Version < 3; !s.epochUnknown {
+		s.epoch = snapshot.epoch
+	}
 	s.migrations = map[uuid.UUID]*migration{}
 	for id, m := range snapshot.states {
 		adopted := *m
@@ -117,9 +122,13 @@ func (s *State) adopt(snapshot Snapshot) {
 
 func (s *State) apply(e Event) {
 	m := s.migrations[e.Migration]
+	s.epoch = max(s.epoch, e.Epoch)
 	isNew := m == nil || m.ended
 	if isNew {
 		m = &migration{}
+		if e.Prev == 0 {
+			m.facts.Began = e.Seq
+		}
 		s.migrations[e.Migration] = m
 	}
 	known := m.last
@@ -133,11 +142,15 @@ func (s *State) apply(e Event) {
 	switch {
 	case e.Kind == KindUpserted:
 		s.upsert(m, e, known, isNew)
-	case e.known():
+	case e.changesRow():
 		m.row, m.ended = nil, true
 		if e.Prev == 0 {
 			m.begin = mark{seq: known}
 		}
+	case e.Kind == KindAbortBegun, e.Kind == KindCompensated:
+		m.facts = m.facts.afterAbortEvent(e)
+	case !e.known():
+		m.facts.Unknown = e.Seq
 	}
 	m.last = e.Seq
 	if m.ended && !Overlap(s.lost, s.resolved, e.Seq) {
@@ -148,7 +161,7 @@ func (s *State) apply(e Event) {
 func (s *State) upsert(m *migration, e Event, known uint64, isNew bool) {
 	if e.Prev == 0 {
 		m.begin = mark{seq: known}
-		m.facts, m.target, m.source = Facts{}, mark{}, mark{}
+		m.facts, m.target, m.source = Facts{Began: e.Seq}, mark{}, mark{}
 	}
 	if isNew && e.Phase == phaseAddLearner {
 		m.begin.seq = e.Seq
@@ -187,6 +200,11 @@ func (s *State) Doubt(id uuid.UUID) Doubt {
 // Unnamed reports whether a migration without any event in the log is in doubt.
 func (s *State) Unnamed() bool { return s.Doubt(uuid.Nil) == InDoubt }
 
+// Epoch returns the highest epoch, and whether a lost event may have had a higher one.
+func (s *State) Epoch() (epoch uint64, uncertain bool) {
+	return s.epoch, s.epochUnknown || Overlap(s.lost, s.resolved, maxSeq)
+}
+
 // Rows returns the rows of the migrations that have one.
 func (s *State) Rows() map[uuid.UUID]Row {
 	rows := map[uuid.UUID]Row{}
@@ -195,8 +213,15 @@ func (s *State) Rows() map[uuid.UUID]Row {
 			continue
 		}
 		doubt := s.Doubt(id)
+		facts := m.facts
+		if Overlap(s.unattributed, m.begin.seq, facts.Began) {
+			facts.Began = 0
+		}
+		if !strings.Contains(facts.Targets, " ") {
+			facts.Targets = ""
+		}
 		rows[id] = Row{
-			Event: *m.row, Seq: m.rowSeq, Prev: m.rowPrev, Facts: m.facts, Doubt: doubt,
+			Event: *m.row, Seq: m.rowSeq, Prev: m.rowPrev, Last: m.last, Facts: facts, Doubt: doubt,
 			TargetUncertain: m.facts.HasTarget && (doubt == InDoubt || s.uncertain(m, m.target)),
 			SourceUncertain: m.facts.HasSource && (doubt == InDoubt || s.uncertain(m, m.source)),
 		}
@@ -204,12 +229,12 @@ func (s *State) Rows() map[uuid.UUID]Row {
 	return rows
 }
 
-// LatestEvents returns the last event of a known kind of each migration. It does not use the links
-// between events.
+// LatestEvents returns the last event of each migration that changed its row. It does not use the
+// links between events.
 func (l *Log) LatestEvents() map[uuid.UUID]Event {
 	latest := map[uuid.UUID]Event{}
 	for _, e := range l.Events {
-		if e.known() {
+		if e.changesRow() {
 			latest[e.Migration] = e
 		}
 	}

@@ -232,11 +232,24 @@ func (h *history) addSnapshot() error {
 func (h *history) event() checkpoint.Event {
 	h.clock++
 	id := h.ids[h.r.IntN(len(h.ids)-1)]
-	switch h.r.IntN(10) {
+	epoch := uint64(0)
+	if h.chance(6) {
+		epoch = 1 + h.r.Uint64N(9)
+	}
+	switch h.r.IntN(14) {
 	case 0, 1:
-		return checkpoint.Aborted{MigrationID: id, Reason: "no", TimestampMS: h.clock}
+		return checkpoint.Aborted{MigrationID: id, Reason: "no", TimestampMS: h.clock, Epoch: epoch}
 	case 2:
-		return checkpoint.Removed{MigrationID: id, TimestampMS: h.clock}
+		return checkpoint.Removed{MigrationID: id, TimestampMS: h.clock, Epoch: epoch}
+	case 3:
+		steps := []checkpoint.Compensation{
+			{Kind: checkpoint.RemoveVoter, GroupID: 7, PeerID: 1 + h.r.Uint64N(2)}, {Kind: checkpoint.RestoreLeaderHint, GroupID: 7, PeerID: 5},
+		}
+		return checkpoint.AbortBegun{MigrationID: id, Reason: "stale", Compensations: steps[h.r.IntN(2):], TimestampMS: h.clock, Epoch: epoch}
+	case 4, 5:
+		return checkpoint.Compensated{MigrationID: id, Step: h.r.Uint32N(3), TimestampMS: h.clock, Epoch: epoch}
+	case 6:
+		return checkpoint.EpochRaised{MigrationID: id, TimestampMS: h.clock, Epoch: max(epoch, 1)}
 	}
 	n := 1 + h.r.Uint64N(3)
 	payload := []checkpoint.Payload{
@@ -254,7 +267,7 @@ func (h *history) event() checkpoint.Event {
 	if err != nil {
 		panic(err) // cannot happen: the payload is valid
 	}
-	return checkpoint.Upserted{Checkpoint: c}
+	return checkpoint.Upserted{Checkpoint: c, Epoch: epoch}
 }
 
 // write writes one event, or several in one call.
@@ -289,6 +302,10 @@ func (h *history) write(s *migrationlog.Store) error {
 }
 
 func writeOne(s *migrationlog.Store, e checkpoint.Event, opts []migrationlog.WriteOption) (migrationlog.Receipt, error) {
+	if checkpoint.EpochOf(e) > 0 || checkpoint.KindOf(e) > checkpoint.KindRemoved {
+		receipts, err := s.WriteAll([]checkpoint.Event{e}, opts...)
+		return append(receipts, migrationlog.Receipt{})[0], err
+	}
 	switch e := e.(type) {
 	case checkpoint.Upserted:
 		return s.Upsert(e.Checkpoint, opts...)
@@ -430,7 +447,7 @@ func (h *history) compareWith(source string, v reading, l *oracle.Log, live bool
 	state := oracle.Fold(l)
 	got, want := v.picture(h.ids), pictureOf(l, state, h.ids)
 	if live { // the report describes the log at the opening
-		for _, name := range []string{"unnamed", "lost", "acknowledged"} {
+		for _, name := range []string{"unnamed", "lost", "acknowledged", "epoch"} {
 			delete(got, name)
 			delete(want, name)
 		}

@@ -3,22 +3,26 @@ package oracle
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/google/uuid"
 )
 
-// Snapshot is a valid snapshot file of version 1 or 2.
+// Snapshot is a valid snapshot file of version 1, 2 or 3.
 type Snapshot struct {
 	Seq, Segment uint64
 	HeaderCRC    uint32 // checksum of the header of its last frame
 	Version      int
+	epoch        uint64
 	states       map[uuid.UUID]*migration
+	body         []byte // of a snapshot that was read
 }
 
 // isOf reports whether the event is the last event of the snapshot.
@@ -68,14 +72,18 @@ func (l *Log) readSnapshot(b []byte, named uint64) {
 		}
 	}
 	body := b[headerBytes:]
-	if s.Version > 2 || s.Seq != named || length != uint64(len(body)) || crc32.Checksum(body, castagnoli) != le.Uint32(b[32:]) {
+	if s.Version > 3 || s.Seq != named || length != uint64(len(body)) || crc32.Checksum(body, castagnoli) != le.Uint32(b[32:]) {
 		return
 	}
+	s.body = body
 	var ok bool
 	if s.Version == 1 {
 		s.states, ok = decodeRowsV1(body)
 	} else {
-		s.states, ok = decodeRowsV2(body)
+		ok = s.decodeRows()
+	}
+	if ok && s.Version < 3 {
+		s.deriveFacts()
 	}
 	if ok {
 		l.Snapshots = append(l.Snapshots, s)
@@ -115,17 +123,29 @@ func decodeRowsV1(body []byte) (map[uuid.UUID]*migration, bool) {
 	return states, true
 }
 
-func decodeRowsV2(body []byte) (map[uuid.UUID]*migration, bool) {
-	var store map[uint64]any
-	body, err := cbor.UnmarshalFirst(body, &store)
-	if err != nil {
-		return nil, false
+// deriveFacts sets the facts that versions 1 and 2 do not have, as far as the rows show them.
+func (s *Snapshot) deriveFacts() {
+	for _, m := range s.states {
+		if m.row != nil {
+			m.facts = m.facts.withPhase(*m.row)
+			m.facts.Phases[phaseAddLearner-1] = m.facts.Phases[phaseAddLearner-1] || m.facts.HasSource
+		}
 	}
-	states := map[uuid.UUID]*migration{}
+}
+
+// decodeRows decodes the body of a snapshot of version 2 or 3.
+func (s *Snapshot) decodeRows() bool {
+	var store map[uint64]any
+	body, err := cbor.UnmarshalFirst(s.body, &store)
+	if err != nil {
+		return false
+	}
+	s.epoch = asNumber(store[3])
+	s.states = map[uuid.UUID]*migration{}
 	for len(body) > 0 {
 		var row map[uint64]any
 		if body, err = cbor.UnmarshalFirst(body, &row); err != nil {
-			return nil, false
+			return false
 		}
 		number := func(key uint64) uint64 { n, _ := row[key].(uint64); return n }
 		m := &migration{rowSeq: number(1), rowPrev: number(2), last: number(3)}
@@ -133,21 +153,114 @@ func decodeRowsV2(body []byte) (map[uuid.UUID]*migration, bool) {
 		if frame, ok := row[4].([]byte); ok {
 			m.row = &Event{Body: frame}
 			if !m.row.decodeBody() || m.row.Kind != KindUpserted {
-				return nil, false
+				return false
 			}
 			id = m.row.Migration[:]
 		}
 		if len(id) != 16 {
-			return nil, false
+			return false
 		}
 		m.begin.broken, m.rowSource.broken = number(6)&1 != 0, number(6)&2 != 0
 		facts, _ := row[5].(map[any]any)
-		fact := func(key uint64) uint64 { n, _ := facts[key].(uint64); return n }
-		m.facts = Facts{fact(2), fact(3), fact(4), fact(5), fact(6), fact(7), fact(1)&1 != 0, fact(1)&2 != 0}
-		m.target.broken, m.source.broken = fact(1)&4 != 0, fact(1)&8 != 0
-		states[uuid.UUID(id)] = m
+		var flags uint64
+		var ok bool
+		if m.facts, flags, ok = decodeFacts(facts); !ok {
+			return false
+		}
+		m.target.broken, m.source.broken = flags&4 != 0, flags&8 != 0
+		s.states[uuid.UUID(id)] = m
 	}
-	return states, uint64(len(states)) == asNumber(store[1])
+	return uint64(len(s.states)) == asNumber(store[1])
+}
+
+// decodeFacts decodes the facts of a row, and their flags.
+func decodeFacts(m map[any]any) (f Facts, flags uint64, ok bool) {
+	fact := func(key uint64) uint64 { return asNumber(m[key]) }
+	flags = fact(1)
+	f = Facts{
+		SourceNode: fact(2), TargetNode: fact(3), SourceGroup: fact(4), WritePauseBudgetUS: fact(5), WallNS: fact(6), Logical: fact(7),
+		HasTarget: flags&1 != 0, HasSource: flags&2 != 0, Furthest: fact(8), Began: fact(10), Unknown: fact(11),
+	}
+	attempts, _ := m[uint64(12)].([]any)
+	for i := range f.Phases {
+		f.Phases[i] = fact(9)>>i&1 == 1
+		if i < len(attempts) {
+			f.Attempts[i] = asNumber(attempts[i])
+		}
+	}
+	if f.HasTarget {
+		f = f.withTarget(f.SourceGroup, f.TargetNode)
+	}
+	if targets, _ := m[uint64(13)].([]any); targets != nil {
+		f.Targets = ""
+		for _, t := range targets {
+			pair, _ := t.([]any)
+			if len(pair) != 2 {
+				return Facts{}, 0, false
+			}
+			f.Targets = strings.TrimSpace(fmt.Sprintf("%s %d:%d", f.Targets, pair[0], pair[1]))
+		}
+	}
+	abort, _ := m[uint64(14)].(map[any]any)
+	if abort == nil {
+		return f, flags, true
+	}
+	var begun Event
+	begun.Body, _ = abort[uint64(2)].([]byte)
+	if !begun.decodeBody() || begun.Kind != KindAbortBegun {
+		return Facts{}, 0, false
+	}
+	begun.Seq = asNumber(abort[uint64(1)])
+	f = f.afterAbortEvent(begun)
+	done, _ := abort[uint64(3)].([]any)
+	for _, step := range done {
+		f = f.afterAbortEvent(Event{Kind: KindCompensated, Step: asNumber(step)})
+	}
+	return f, flags, true
+}
+
+// EncodeV2 returns a snapshot of version 3 as a file of version 2 of the format, without the facts
+// and the epoch that version 2 does not have. It returns false for another version.
+func (s Snapshot) EncodeV2(log uuid.UUID) ([]byte, bool) {
+	if s.Version != 3 {
+		return nil, false
+	}
+	encode := func(m map[uint64]any) []byte {
+		mode, err := cbor.CoreDetEncOptions().EncMode()
+		if err != nil {
+			panic(err) // cannot happen: the options are constants
+		}
+		b, err := mode.Marshal(m)
+		if err != nil {
+			panic(err) // cannot happen: the values were decoded
+		}
+		return b
+	}
+	var store map[uint64]any
+	left, err := cbor.UnmarshalFirst(s.body, &store)
+	var rows []byte
+	for err == nil && len(left) > 0 {
+		var row map[uint64]any
+		if left, err = cbor.UnmarshalFirst(left, &row); err != nil {
+			break
+		}
+		if facts, ok := row[5].(map[any]any); ok {
+			maps.DeleteFunc(facts, func(key, _ any) bool { return asNumber(key) > 7 })
+			if len(facts) == 0 {
+				delete(row, 5)
+			}
+		}
+		rows = append(rows, encode(row)...)
+	}
+	runs, _ := store[2].([]any)
+	if err != nil || len(runs) > 1 {
+		return nil, false
+	}
+	delete(store, 3)
+	if len(runs) == 1 {
+		store[2] = []uint64{uint64(len(rows))}
+	}
+	return s.file(log, 2, append(encode(store), rows...)), true
 }
 
 // EncodeV1 returns the snapshot as a file of version 1 of the format. It returns false if version 1
@@ -168,11 +281,16 @@ func (s Snapshot) EncodeV1(log uuid.UUID) ([]byte, bool) {
 		}
 		body = append(body, row...)
 	}
+	return s.file(log, 1, body), true
+}
+
+// file returns a snapshot file with this body, and without the flag of a durable log.
+func (s Snapshot) file(log uuid.UUID, version byte, body []byte) []byte {
 	le := binary.LittleEndian
-	b := le.AppendUint32([]byte("\xf7MS\x01"), s.HeaderCRC)
+	b := le.AppendUint32([]byte{0xf7, 'M', 'S', version}, s.HeaderCRC)
 	b = le.AppendUint64(le.AppendUint64(b, s.Seq), s.Segment)
 	b = le.AppendUint32(le.AppendUint64(b, uint64(len(body))), crc32.Checksum(body, castagnoli))
-	return append(le.AppendUint32(b, mixedCRC(b, log)), body...), true
+	return append(le.AppendUint32(b, mixedCRC(b, log)), body...)
 }
 
 func asNumber(v any) uint64 { n, _ := v.(uint64); return n }
