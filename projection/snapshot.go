@@ -84,6 +84,9 @@ func (v *View) Complete() bool {
 	return !v.losses.any() //mutant:view-whole
 }
 
+// HasUnresolvedLosses reports whether an event was lost that no adopted snapshot covers.
+func (v *View) HasUnresolvedLosses() bool { return v.losses.unresolved() }
+
 // Snapshot encodes all states of a complete view, in the order of the migration ids. Restore reads
 // them.
 func (v *View) Snapshot() ([]byte, error) {

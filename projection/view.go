@@ -223,7 +223,7 @@ func (v *View) Len() int { return v.rows.size }
 func (v *View) Epoch() uint64 { return v.epoch }
 
 // EpochUncertain reports whether a lost event may have had a higher epoch than Epoch returns.
-func (v *View) EpochUncertain() bool { return v.epochUnknown || v.losses.unresolved() }
+func (v *View) EpochUncertain() bool { return v.epochUnknown || v.HasUnresolvedLosses() }
 
 // RaiseEpoch records that an event has the epoch. Apply does this for the event that it applies.
 func (v *View) RaiseEpoch(epoch uint64) { v.epoch = max(v.epoch, epoch) }

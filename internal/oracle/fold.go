@@ -70,15 +70,19 @@ func Fold(l *Log) *State {
 	return s
 }
 
-// meet adopts or ignores a snapshot that was taken after the event that was applied last. If no
-// event before it was lost, a snapshot of version 1 or 2 is ignored. A snapshot of version 3 is then
-// compared with the present state, and a difference is recorded in Mismatched.
+// meet adopts or ignores a snapshot that was taken after the event that was applied last. A snapshot
+// of version 1 or 2 is ignored, unless an event was lost that no adopted snapshot covers. If no event
+// before a snapshot of version 3 was lost, it is compared with the present state, and a difference is
+// recorded in Mismatched.
 func (s *State) meet(snapshot Snapshot) {
-	if Overlap(s.lost, 0, snapshot.Seq) {
-		s.adopt(snapshot)
+	switch {
+	case snapshot.Version < 3:
+		if Overlap(s.lost, s.resolved, snapshot.Seq) {
+			s.adopt(snapshot)
+		}
 		return
-	}
-	if snapshot.Version < 3 {
+	case Overlap(s.lost, 0, snapshot.Seq):
+		s.adopt(snapshot)
 		return
 	}
 	if !s.equals(snapshot) {

@@ -126,6 +126,9 @@ func decodeRowsV1(body []byte) (map[uuid.UUID]*migration, bool) {
 // deriveFacts sets the facts that versions 1 and 2 do not have, as far as the rows show them.
 func (s *Snapshot) deriveFacts() {
 	for _, m := range s.states {
+		if m.facts.HasTarget {
+			m.facts = m.facts.withTarget(m.facts.SourceGroup, m.facts.TargetNode)
+		}
 		if m.row != nil {
 			m.facts = m.facts.withPhase(*m.row)
 			m.facts.Phases[phaseAddLearner-1] = m.facts.Phases[phaseAddLearner-1] || m.facts.HasSource
@@ -188,11 +191,10 @@ func decodeFacts(m map[any]any) (f Facts, flags uint64, ok bool) {
 			f.Attempts[i] = asNumber(attempts[i])
 		}
 	}
-	if f.HasTarget {
+	targets, _ := m[uint64(13)].([]any)
+	if targets == nil && f.HasTarget {
 		f = f.withTarget(f.SourceGroup, f.TargetNode)
-	}
-	if targets, _ := m[uint64(13)].([]any); targets != nil {
-		f.Targets = ""
+	} else {
 		for _, t := range targets {
 			pair, _ := t.([]any)
 			if len(pair) != 2 {

@@ -48,7 +48,7 @@ func (s Source) FoldAll() (*replay.Fold, error) {
 // migrations that have a row at the end. It does not notice damage before the snapshot.
 func (s Source) Fold() (*replay.Fold, error) {
 	for _, snapshot := range s.Snapshots { //mutant:older-snapshot
-		//mutant:version-1-passed-over
+		//mutant:earlier-version-passed-over
 		if snapshot.Version < segment.SnapshotVersion { // it does not have all facts, see replay.Fold
 			continue
 		}

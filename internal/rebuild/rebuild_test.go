@@ -42,6 +42,26 @@ func unknown(id checkpoint.MigrationID) []byte {
 	return detcbor.AppendUint(detcbor.AppendBytes(b, 2, id[:]), 3, 5)
 }
 
+// unknownIn is unknown with an epoch.
+func unknownIn(id checkpoint.MigrationID, n uint64) []byte {
+	return checkpoint.AppendEpoch(unknown(id), n)
+}
+
+// epoch returns the body of an event with an epoch.
+func epoch(e checkpoint.Event, n uint64) []byte {
+	b, err := checkpoint.EncodeEvent(e)
+	if err != nil {
+		panic(err)
+	}
+	return checkpoint.AppendEpoch(b, n)
+}
+
+func begun(id checkpoint.MigrationID) checkpoint.Event {
+	return checkpoint.AbortBegun{MigrationID: id, Reason: "stale", Compensations: []checkpoint.Compensation{
+		{Kind: checkpoint.RemoveVoter, GroupID: 1, PeerID: 3}, {Kind: checkpoint.RestoreLeaderHint, GroupID: 1, PeerID: 2},
+	}}
+}
+
 // write adds segments to a log. The first frame gets firstSeq. write returns the id of the last
 // frame.
 func write(t testing.TB, fsys fstest.MapFS, firstSeq uint64, segments ...[]frame) (last segment.FrameID) {
@@ -108,6 +128,25 @@ func TestD8_FoldEqualsFoldAll(t *testing.T) {
 			{{0, unknown(x)}, {1, upsert(x, checkpoint.AddLearner{})}, {2, unknown(x)}, {0, unknown(y)}},
 			{{3, upsert(x, checkpoint.CatchUp{})}},
 		}},
+		"an abort under way, and one that has ended": {segments: [][]frame{
+			{{0, upsert(x, checkpoint.AddLearner{TargetNode: 3})}, {1, begun(x)}, {2, checkpoint.Compensated{MigrationID: x, Step: 1}}, {0, upsert(y, checkpoint.AddLearner{})}},
+			{{4, begun(y)}, {5, checkpoint.Compensated{MigrationID: y}}, {3, checkpoint.Compensated{MigrationID: x, Step: 1}}},
+			{{6, checkpoint.Aborted{MigrationID: y}}, {7, checkpoint.EpochRaised{MigrationID: x, Epoch: 3}}, {0, upsert(y, checkpoint.CatchUp{})}},
+		}},
+		"an abort without a row": {segments: [][]frame{
+			{{0, begun(x)}, {1, checkpoint.Compensated{MigrationID: x}}, {0, checkpoint.EpochRaised{MigrationID: y, Epoch: 1}}},
+			{{2, upsert(x, checkpoint.AddLearner{})}},
+		}},
+		"the highest epoch is of an incarnation that has ended": {segments: [][]frame{
+			{{0, upsert(x, checkpoint.AddLearner{})}, {0, epoch(upsert(y, checkpoint.AddLearner{}), 7)}, {2, epoch(upsert(y, checkpoint.CatchUp{}), 9)}},
+			{{3, epoch(checkpoint.Removed{MigrationID: y}, 8)}, {1, epoch(upsert(x, checkpoint.CatchUp{}), 2)}},
+		}},
+		"the highest epoch is of an unknown kind": {segments: [][]frame{
+			{{0, upsert(x, checkpoint.AddLearner{})}, {1, unknownIn(x, 6)}, {2, checkpoint.Removed{MigrationID: x}}},
+		}},
+		"a body whose keys are not in order": {full: true, segments: [][]frame{
+			{{0, upsert(x, checkpoint.AddLearner{})}, {0, append(unknownIn(y, 6), 4, 4)}},
+		}},
 		"an abort by a writer that could not read the row": {full: true, segments: [][]frame{
 			{{0, upsert(x, checkpoint.AddLearner{})}, {1, upsert(x, checkpoint.CatchUp{})}},
 			{{1, checkpoint.Aborted{MigrationID: x}}},
@@ -141,10 +180,12 @@ func TestD8_FoldEqualsFoldAll(t *testing.T) {
 func requireEqual(t testing.TB, want, got *replay.Fold) {
 	require.Equal(t, want.View.All(), got.View.All())
 	require.Equal(t, want.View.LastSeq(), got.View.LastSeq())
+	require.Equal(t, want.View.Epoch(), got.View.Epoch())
 	require.Equal(t, want.Last(), got.Last())
 	for _, id := range []checkpoint.MigrationID{x, y, {99}} {
 		require.Equal(t, want.View.Doubt(id), got.View.Doubt(id))
 		require.Equal(t, want.View.Slot(id).LastSeq(), got.View.Slot(id).LastSeq())
+		require.Equal(t, want.View.Slot(id).Facts(), got.View.Slot(id).Facts())
 	}
 }
 
@@ -152,23 +193,23 @@ func requireEqual(t testing.TB, want, got *replay.Fold) {
 // Fold uses the next older one. Without any, it reads all frames.
 func TestD8_FoldFromASnapshot(t *testing.T) {
 	fsys := fstest.MapFS{}
-	first := write(t, fsys, 1, []frame{{0, upsert(x, checkpoint.AddLearner{TargetNode: 3})}, {0, upsert(y, checkpoint.AddLearner{})}})
+	first := write(t, fsys, 1, []frame{{0, epoch(upsert(x, checkpoint.AddLearner{TargetNode: 3}), 9)}, {0, upsert(y, checkpoint.AddLearner{})}})
 	old, _ := source(fsys)
 	before, err := old.FoldAll()
 	require.NoError(t, err)
 	older := snapshotOf(t, before.View, first)
-	second := write(t, fsys, 3, []frame{{1, upsert(x, checkpoint.CatchUp{})}, {2, checkpoint.Removed{MigrationID: y}}})
+	second := write(t, fsys, 3, []frame{{1, begun(x)}, {2, checkpoint.Removed{MigrationID: y}}})
 	mid, err := old.FoldAll()
 	require.NoError(t, err)
 	newer := snapshotOf(t, mid.View, second)
-	write(t, fsys, 5, []frame{{3, upsert(x, checkpoint.PromoteLearner{TargetNode: 4})}, {0, upsert(y, checkpoint.CatchUp{})}})
+	write(t, fsys, 5, []frame{{3, upsert(x, checkpoint.PromoteLearner{TargetNode: 4})}, {0, upsert(y, checkpoint.CatchUp{})}, {5, checkpoint.Compensated{MigrationID: x, Step: 1}}})
 
 	another := newer
 	another.Last.HeaderCRC32C++
 	damaged := newer
 	damaged.Body = damaged.Body[:len(damaged.Body)-1]
-	version1 := newer
-	version1.Version = 1
+	version1, version2 := newer, newer
+	version1.Version, version2.Version = 1, 2
 	for name, tc := range map[string]struct {
 		snapshots []segment.Snapshot
 		from      uint64 // seq of the snapshot that Fold must use, 0 for none
@@ -176,7 +217,8 @@ func TestD8_FoldFromASnapshot(t *testing.T) {
 		"the newest":              {[]segment.Snapshot{newer, older}, 4},
 		"newest of another frame": {[]segment.Snapshot{another, older}, 2},
 		"newest body truncated":   {[]segment.Snapshot{damaged, older}, 2},
-		"only version 1":          {[]segment.Snapshot{version1}, 0},
+		"earlier versions":        {[]segment.Snapshot{version2, version1}, 0},
+		"newest of version 2":     {[]segment.Snapshot{version2, older}, 2},
 		"none":                    {nil, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -192,19 +234,25 @@ func TestD8_FoldFromASnapshot(t *testing.T) {
 	}
 }
 
-// D1: a snapshot of version 1 may lack rows that its frames have. Fold never starts from it, and
-// FoldAll uses it only if events before it were lost.
-func TestD1_NoOpeningBeginsWithVersion1(t *testing.T) {
-	fsys := fstest.MapFS{}
-	last := write(t, fsys, 1, []frame{{0, upsert(x, checkpoint.AddLearner{})}})
-	log, _ := source(fsys, segment.Snapshot{Version: 1, Last: last}) // without rows
-	fold, err := log.Fold()
+// D1: a snapshot of version 1 may lack rows that its frames have, and one of version 2 lacks facts.
+// Fold never starts from them, and FoldAll uses them only if events before them were lost.
+func TestD1_NoOpeningBeginsWithAnEarlierVersion(t *testing.T) {
+	empty, err := projection.New().Snapshot()
 	require.NoError(t, err)
-	require.Equal(t, 1, fold.View.Len())
-	require.Zero(t, fold.Report().SnapshotSeq)
-	all, err := log.FoldAll()
-	require.NoError(t, err)
-	requireEqual(t, all, fold)
+	for version, body := range map[byte][]byte{1: nil, 2: empty} {
+		fsys := fstest.MapFS{}
+		last := write(t, fsys, 1, []frame{{0, upsert(x, checkpoint.AddLearner{})}})
+		log, _ := source(fsys, segment.Snapshot{Version: version, Last: last, Body: body}) // without rows
+		fold, err := log.Fold()
+		require.NoError(t, err)
+		require.Equal(t, 1, fold.View.Len())
+		require.Zero(t, fold.Report().SnapshotSeq)
+		require.Empty(t, fold.Report().Damage)
+		all, err := log.FoldAll()
+		require.NoError(t, err)
+		requireEqual(t, all, fold)
+		require.Empty(t, all.Report().Damage)
+	}
 }
 
 // D8: if the events after a snapshot are not linked to its rows, Fold does a full scan.
