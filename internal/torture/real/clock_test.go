@@ -112,6 +112,8 @@ func (h *history) write(t *testing.T, event checkpoint.Event) (receipt migration
 		receipt, err = h.store.Abort(e.MigrationID, e.Reason, e.Compensations)
 	case checkpoint.Removed:
 		receipt, err = h.store.Remove(e.MigrationID)
+	default: // it keeps its timestamp
+		receipt, err = writeAll(h.store, e)
 	}
 	require.NoError(t, err)
 	return receipt

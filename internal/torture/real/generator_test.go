@@ -2,7 +2,6 @@ package real_test
 
 import (
 	"encoding/binary"
-	"errors"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -35,13 +34,25 @@ func (a *generator) id() checkpoint.MigrationID {
 
 func (a *generator) event() checkpoint.Event {
 	a.clock++
-	switch k := a.r.IntN(20); {
-	case k < 3:
-		return checkpoint.Aborted{MigrationID: a.id(), Reason: a.reason(), TimestampMS: a.clock, Compensations: a.compensations()}
-	case k < 5:
-		return checkpoint.Removed{MigrationID: a.id(), TimestampMS: a.clock}
+	epoch := uint64(0)
+	if a.r.IntN(8) == 0 {
+		epoch = 1 + a.r.Uint64N(9)
 	}
-	return a.upsert()
+	switch k := a.r.IntN(24); {
+	case k < 3:
+		return checkpoint.Aborted{MigrationID: a.id(), Reason: a.reason(), TimestampMS: a.clock, Compensations: a.compensations(), Epoch: epoch}
+	case k < 5:
+		return checkpoint.Removed{MigrationID: a.id(), TimestampMS: a.clock, Epoch: epoch}
+	case k < 6:
+		return checkpoint.AbortBegun{MigrationID: a.id(), Reason: a.reason(), TimestampMS: a.clock, Compensations: a.compensations(), Epoch: epoch}
+	case k < 8:
+		return checkpoint.Compensated{MigrationID: a.id(), Step: a.r.Uint32N(3), TimestampMS: a.clock, Epoch: epoch}
+	case k < 9:
+		return checkpoint.EpochRaised{MigrationID: a.id(), TimestampMS: a.clock, Epoch: max(epoch, 1)}
+	}
+	u := a.upsert().(checkpoint.Upserted)
+	u.Epoch = epoch
+	return u
 }
 
 func (a *generator) upsert() checkpoint.Event {
@@ -81,6 +92,9 @@ func (a *generator) compensations() []checkpoint.Compensation {
 
 // write passes the event to the store.
 func write(s *migrationlog.Store, event checkpoint.Event) (migrationlog.Receipt, error) {
+	if checkpoint.EpochOf(event) > 0 {
+		return writeAll(s, event)
+	}
 	switch e := event.(type) {
 	case checkpoint.Upserted:
 		return s.Upsert(e.Checkpoint)
@@ -89,8 +103,20 @@ func write(s *migrationlog.Store, event checkpoint.Event) (migrationlog.Receipt,
 	case checkpoint.Removed:
 		return s.Remove(e.MigrationID, migrationlog.WithTimestamp(e.TimestampMS))
 	}
-	return migrationlog.Receipt{}, errors.New("unknown event type")
+	return writeAll(s, event)
 }
+
+// writeAll writes an event of any kind.
+func writeAll(s *migrationlog.Store, event checkpoint.Event) (migrationlog.Receipt, error) {
+	receipts, err := s.WriteAll([]checkpoint.Event{event})
+	if err != nil {
+		return migrationlog.Receipt{}, err
+	}
+	return receipts[0], nil
+}
+
+// ends reports whether a migration has no row after the event.
+func ends(e checkpoint.Event) bool { return checkpoint.KindOf(e).Effect() == checkpoint.EffectEnd }
 
 // body returns the encoded event, as a frame contains it.
 func body(e checkpoint.Event) string {
@@ -143,7 +169,7 @@ func lastOf(found map[uint64]string) (last uint64) {
 func apply(rows map[checkpoint.MigrationID]checkpoint.Checkpoint, event checkpoint.Event) {
 	if e, ok := event.(checkpoint.Upserted); ok {
 		rows[e.Checkpoint.MigrationID] = e.Checkpoint
-	} else {
+	} else if ends(event) {
 		delete(rows, event.Migration())
 	}
 }

@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 
 	"migrationlog"
 	"migrationlog/checkpoint"
 	"migrationlog/internal/torture/simos"
+	"migrationlog/projection"
 	"migrationlog/replay"
 )
 
@@ -197,9 +199,11 @@ func checkOpen(dir string, disk *simos.Disk, s *migrationlog.Store, h history) e
 	return nil
 }
 
-// checkRows compares the rows of the store with the events of its log.
+// checkRows compares the rows of the store with the events of its log, and the aborts under way and
+// the epoch with those of a fold of all events.
 func checkRows(s *migrationlog.Store, found map[uint64]string) error {
 	want := map[checkpoint.MigrationID]checkpoint.Checkpoint{}
+	view := projection.New()
 	for _, seq := range sortedKeys(found) {
 		e, err := checkpoint.DecodeEvent([]byte(found[seq]))
 		if err != nil {
@@ -207,9 +211,18 @@ func checkRows(s *migrationlog.Store, found map[uint64]string) error {
 		}
 		if upserted, ok := e.(checkpoint.Upserted); ok {
 			want[e.Migration()] = upserted.Checkpoint
-		} else {
+		} else if checkpoint.KindOf(e).Effect() == checkpoint.EffectEnd {
 			delete(want, e.Migration())
 		}
+		view.Apply(seq, view.Slot(e.Migration()).LastSeq(), e)
+	}
+	for row := range s.Rows() {
+		if abort := view.Slot(row.Checkpoint.MigrationID).Facts().Abort; !reflect.DeepEqual(row.Facts.Abort, abort) {
+			return broken("D8: started from snapshot %d, the store has the abort %+v, but the log leads to %+v", s.Report().SnapshotSeq, row.Facts.Abort, abort)
+		}
+	}
+	if got := s.Report().Epoch; got != view.Epoch() {
+		return broken("D8: started from snapshot %d, the store has epoch %d, but the log leads to %d", s.Report().SnapshotSeq, got, view.Epoch())
 	}
 	rows := s.All()
 	for _, row := range rows {

@@ -4,7 +4,6 @@ package simulated
 
 import (
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
@@ -54,11 +53,20 @@ func (w *writer) close() error {
 // drawEvent draws an event of one of a few migrations. Its size is at most two sectors.
 func (w *writer) drawEvent() checkpoint.Event {
 	id := checkpoint.MigrationID{1 + byte(w.rng.IntN(4))}
-	switch w.rng.IntN(8) {
+	switch w.rng.IntN(11) {
 	case 0:
 		return checkpoint.Aborted{MigrationID: id, Reason: strings.Repeat("x", w.rng.IntN(1000)), TimestampMS: w.drawTimestampMS()}
 	case 1:
 		return checkpoint.Removed{MigrationID: id, TimestampMS: w.drawTimestampMS()}
+	case 2:
+		steps := []checkpoint.Compensation{{Kind: checkpoint.RemoveVoter, GroupID: 9, PeerID: 3}, {Kind: checkpoint.RestoreLeaderHint, GroupID: 9, PeerID: 5}}
+		return checkpoint.AbortBegun{
+			MigrationID: id, Reason: strings.Repeat("x", w.rng.IntN(1000)), Compensations: steps, TimestampMS: w.drawTimestampMS(), Epoch: w.rng.Uint64N(3),
+		}
+	case 3:
+		return checkpoint.Compensated{MigrationID: id, Step: w.rng.Uint32N(2), TimestampMS: w.drawTimestampMS(), Epoch: w.rng.Uint64N(3)}
+	case 4:
+		return checkpoint.EpochRaised{MigrationID: id, TimestampMS: w.drawTimestampMS(), Epoch: 1 + w.rng.Uint64N(9)}
 	}
 	return w.drawUpsert(id)
 }
@@ -126,7 +134,11 @@ func submit(s *migrationlog.Store, e checkpoint.Event) (migrationlog.Receipt, er
 	case checkpoint.Removed:
 		return s.Remove(e.MigrationID, migrationlog.WithTimestamp(e.TimestampMS))
 	}
-	panic(fmt.Sprintf("unknown event type %T", e))
+	receipts, err := s.WriteAll([]checkpoint.Event{e})
+	if err != nil {
+		return migrationlog.Receipt{}, err
+	}
+	return receipts[0], nil
 }
 
 // maxTogether is the largest number of events that are written to a store concurrently.
