@@ -12,6 +12,7 @@ import (
 
 	"migrationlog"
 	"migrationlog/checkpoint"
+	"migrationlog/projection"
 	"migrationlog/replay"
 )
 
@@ -22,7 +23,7 @@ func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 		t.Skip("opens a log thousands of times")
 	}
 	t.Parallel()
-	dir, events, ends := smallLog(t)
+	dir, events, ends := abortLog(t)
 	prefixes := map[int]bool{0: true} // the bytes of the lengths: all entries are short
 	for _, end := range ends {
 		prefixes[end] = true
@@ -43,6 +44,7 @@ func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 			s, err := migrationlog.Open(damaged, nil)
 			require.NoError(t, err, "%s bit %d", name, bit)
 			flips++
+			requireAbortOrDoubt(t, s, events)
 			report := s.Report()
 			report.Quarantined, report.SnapshotSeq, before.SnapshotSeq = nil, 0, 0
 			require.Equal(t, withoutTimes(before), withoutTimes(report))
@@ -74,6 +76,26 @@ func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 	})
 }
 
+// requireAbortOrDoubt checks that the store has the row, the abort under way and the epoch of abortLog.
+// If an event is lost that no snapshot covers, the migration is in doubt, and the epoch is uncertain.
+func requireAbortOrDoubt(t testing.TB, s *migrationlog.Store, events []checkpoint.Event) {
+	report, id := s.Report(), events[0].Migration()
+	if report.LostCount() > 0 && report.SnapshotSeq == 0 {
+		require.Equal(t, projection.InDoubt, s.Doubt(id))
+		require.True(t, report.EpochUncertain)
+		return
+	}
+	begun := events[1].(checkpoint.AbortBegun)
+	found, ok := s.Row(id)
+	require.True(t, ok)
+	require.Equal(t, &projection.AbortProgress{
+		Seq: 2, Reason: begun.Reason, Compensations: begun.Compensations, Done: []bool{false, true}, TimestampMS: begun.TimestampMS,
+	}, found.Facts.Abort)
+	require.EqualValues(t, 3, found.LastSeq)
+	require.EqualValues(t, 300, report.Epoch)
+	require.False(t, report.EpochUncertain)
+}
+
 // D2, D4, D5, D7: if the log is cut at any byte, Open succeeds with the intact frames before the
 // cut, and the bytes after them are in quarantine. Frames up to the watermark are reported as
 // acknowledged and lost, even if the cut is between two frames, and their numbers are not used
@@ -83,7 +105,7 @@ func TestD4_OpenWithEveryCut(t *testing.T) {
 		t.Skip("opens a log thousands of times")
 	}
 	t.Parallel()
-	dir, events, ends := smallLog(t)
+	dir, events, ends := abortLog(t)
 	whole, err := os.ReadFile(segmentPath(dir, firstSegment))
 	require.NoError(t, err)
 	for _, watermark := range []uint64{0, 2, 5} {
@@ -149,7 +171,7 @@ func TestD2_OpenWithEveryEndDestroyed(t *testing.T) {
 		t.Skip("opens a log thousands of times")
 	}
 	t.Parallel()
-	dir, events, ends := smallLog(t)
+	dir, events, ends := abortLog(t)
 	eachFile(t, func(t *testing.T, name string) {
 		garbage := rand.NewChaCha8([32]byte{})
 		tried := 0
@@ -181,6 +203,7 @@ func TestD2_OpenWithEveryEndDestroyed(t *testing.T) {
 				require.NotEmpty(t, report.Damage, "%s: %s from %d", name, how, at)
 				require.Nil(t, report.TornTail)
 				require.Equal(t, lost, report.AcknowledgedLost, "%s: %s from %d", name, how, at)
+				requireAbortOrDoubt(t, s, events)
 				// Garbage may look like more frames than there were. Their numbers are skipped.
 				require.GreaterOrEqual(t, upsert(t, s, checkpoint.NewMigrationID(), 0, catchUp).Seq, uint64(6))
 				require.NoError(t, s.Close())

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"migrationlog"
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
 	"migrationlog/replay"
@@ -24,6 +25,33 @@ func smallLog(t testing.TB) (dir string, events []checkpoint.Event, ends []int) 
 	require.NoError(t, err)
 	upsert(t, s, a, 1, catchUp)
 	require.NoError(t, s.Close())
+	events, ends = eventsAndEnds(t, dir)
+	return dir, events, ends
+}
+
+// abortLog is a closed log like smallLog, with five events of five kinds. The migration of its only
+// row is being aborted, and the highest epoch is that of seq 4.
+func abortLog(t testing.TB) (dir string, events []checkpoint.Event, ends []int) {
+	dir = filepath.Join(memDir(t), "log")
+	a := checkpoint.NewMigrationID()
+	s := open(t, dir, nil)
+	_, err := s.WriteAll([]checkpoint.Event{
+		checkpoint.Upserted{Checkpoint: row(t, a, 0, addLearner), Epoch: 1},
+		checkpoint.AbortBegun{MigrationID: a, Reason: "stale", TimestampMS: 7, Compensations: []checkpoint.Compensation{
+			{Kind: checkpoint.RemoveVoter, GroupID: 9, PeerID: 3}, {Kind: checkpoint.RestoreLeaderHint, GroupID: 9, PeerID: 5},
+		}},
+		checkpoint.Compensated{MigrationID: a, Step: 1, TimestampMS: 8, Epoch: 2},
+		checkpoint.EpochRaised{MigrationID: checkpoint.NewMigrationID(), TimestampMS: 9, Epoch: 300},
+		checkpoint.Aborted{MigrationID: checkpoint.NewMigrationID(), Reason: "target node unreachable", TimestampMS: 10},
+	}, migrationlog.Confirm())
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	events, ends = eventsAndEnds(t, dir)
+	return dir, events, ends
+}
+
+// eventsAndEnds returns the five events of a log, and the offsets of their ends in the first segment.
+func eventsAndEnds(t testing.TB, dir string) (events []checkpoint.Event, ends []int) {
 	reader, err := replay.Open(dir)
 	require.NoError(t, err)
 	for r, err := range reader.Records(t.Context(), replay.Query{}) {
@@ -32,7 +60,7 @@ func smallLog(t testing.TB) (dir string, events []checkpoint.Event, ends []int) 
 		ends = append(ends, int(r.Offset+r.Length))
 	}
 	require.Len(t, events, 5)
-	return dir, events, ends
+	return events, ends
 }
 
 // eventsIn returns the intact events of a log by their numbers.

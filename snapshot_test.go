@@ -50,7 +50,14 @@ func TestD8_SnapshotAndTail(t *testing.T) {
 func randomWrite(t testing.TB, s *migrationlog.Store, rng *rand.Rand) {
 	id := checkpoint.MigrationID{1, byte(rng.IntN(12))}
 	var err error
-	switch rng.IntN(8) {
+	switch rng.IntN(11) {
+	case 8, 9:
+		_, err = s.WriteAll([]checkpoint.Event{
+			checkpoint.AbortBegun{MigrationID: id, Reason: "stale", Compensations: []checkpoint.Compensation{{Kind: checkpoint.RemoveVoter, GroupID: 9}, {Kind: checkpoint.RemoveGhostStub}}},
+			checkpoint.Compensated{MigrationID: id, Step: uint32(rng.IntN(3)), Epoch: rng.Uint64N(100)},
+		}[rng.IntN(2):])
+	case 10:
+		_, err = s.WriteAll([]checkpoint.Event{checkpoint.EpochRaised{MigrationID: id, Epoch: 1 + rng.Uint64N(100)}})
 	case 0:
 		_, err = s.Abort(id, "for want of room", []checkpoint.Compensation{{Kind: checkpoint.RemoveLearner, GroupID: 9}})
 	case 1:
@@ -82,6 +89,7 @@ func equalOpenings(t testing.TB, dir string) (withSnapshot bool) {
 		got := rowsAfter(t, other, nil)
 		require.Equal(t, want.rows, got.rows)
 		require.Equal(t, want.lastSeq, got.lastSeq)
+		require.Equal(t, want.epoch, got.epoch)
 		require.Equal(t, want.shards, got.shards)
 		withSnapshot = withSnapshot || taken == 0 && got.snapshotSeq > 0
 	}
@@ -92,6 +100,7 @@ type opened struct {
 	rows                 []projection.Row
 	shards               [][]projection.Row
 	lastSeq, snapshotSeq uint64
+	epoch                uint64
 }
 
 func rowsAfter(t testing.TB, dir string, opts *migrationlog.Options) (o opened) {
@@ -99,7 +108,7 @@ func rowsAfter(t testing.TB, dir string, opts *migrationlog.Options) (o opened) 
 	s := open(t, dir, opts)
 	defer func() { require.NoError(t, s.Close()) }()
 	require.True(t, s.Report().Clean())
-	o = opened{rows: slices.Collect(s.Rows()), lastSeq: s.Stats().LastSeq, snapshotSeq: s.Report().SnapshotSeq}
+	o = opened{rows: slices.Collect(s.Rows()), lastSeq: s.Stats().LastSeq, snapshotSeq: s.Report().SnapshotSeq, epoch: s.Report().Epoch}
 	for shard := range uint32(3) {
 		o.shards = append(o.shards, s.RowsByVShard(shard))
 	}
