@@ -94,6 +94,17 @@ func BenchmarkPeek(b *testing.B) {
 			checkpoint.Peek(encoded)
 		}
 	})
+	b.Run("PeekEpoch", func(b *testing.B) {
+		for b.Loop() {
+			checkpoint.PeekEpoch(encoded)
+		}
+	})
+	inEpoch := checkpoint.AppendEpoch(append([]byte{}, encoded...), 300)
+	b.Run("PeekEpoch of an event in an epoch", func(b *testing.B) {
+		for b.Loop() {
+			checkpoint.PeekEpoch(inEpoch)
+		}
+	})
 }
 
 func eachGoldenEvent(b *testing.B, run func(b *testing.B, e checkpoint.Event, encoded []byte)) {

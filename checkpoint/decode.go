@@ -55,6 +55,7 @@ func DecodePayload(phase Phase, b []byte) (Payload, error) {
 // readEvent decodes an event of any kind.
 func readEvent(b []byte) (Event, bool) {
 	kind, _ := PeekKind(b)
+	var h eventCursor
 	switch kind {
 	case KindUpserted:
 		if e, ok := readUpserted(b); ok {
@@ -68,18 +69,18 @@ func readEvent(b []byte) (Event, bool) {
 			return e, true
 		}
 	case KindRemoved:
-		h := readHead(b, kind)
+		h.readHead(b, kind)
 		if epoch, ok := h.end(); ok {
 			return Removed{MigrationID: h.id, TimestampMS: h.timeMS, Epoch: epoch}, true
 		}
 	case KindCompensated:
-		h := readHead(b, kind)
+		h.readHead(b, kind)
 		step := h.Uint32(keyStep)
 		if epoch, ok := h.end(); ok {
 			return Compensated{MigrationID: h.id, Step: step, TimestampMS: h.timeMS, Epoch: epoch}, true
 		}
 	case KindEpochRaised:
-		h := readHead(b, kind)
+		h.readHead(b, kind)
 		if epoch, ok := h.end(); ok && epoch > 0 {
 			return EpochRaised{MigrationID: h.id, TimestampMS: h.timeMS, Epoch: epoch}, true
 		}
@@ -89,7 +90,8 @@ func readEvent(b []byte) (Event, bool) {
 
 // readUpserted decodes an upserted event.
 func readUpserted(b []byte) (Upserted, bool) {
-	c := readHead(b, KindUpserted)
+	var c eventCursor
+	c.readHead(b, KindUpserted)
 	attempt := c.Uint32(keyAttempt)
 	phase := c.Uint(keyPhase)
 	payload := c.String(keyPayload, detcbor.MajorBytes)
@@ -106,7 +108,8 @@ func readUpserted(b []byte) (Upserted, bool) {
 
 // readAborted decodes an aborted event, or an event of another kind that has the same keys.
 func readAborted(b []byte, kind Kind) (Aborted, bool) {
-	c := readHead(b, kind)
+	var c eventCursor
+	c.readHead(b, kind)
 	reason := c.String(keyReason, detcbor.MajorText)
 	c.Key(keyCompensations)
 	n := c.Head(detcbor.MajorArray)
@@ -143,8 +146,8 @@ type eventCursor struct {
 // readHead reads the head of an event's map and the keys that every event has. The cursor fails if the
 // number of keys does not fit the kind, if the event is of another kind, or if the migration id is
 // nil.
-func readHead(b []byte, kind Kind) eventCursor {
-	c := eventCursor{Cursor: detcbor.NewCursor(b)}
+func (c *eventCursor) readHead(b []byte, kind Kind) {
+	c.Cursor = detcbor.NewCursor(b)
 	keys := c.Head(detcbor.MajorMap)
 	c.hasEpoch = keys == contentKeys[kind]+1
 	if !c.hasEpoch && keys != contentKeys[kind] || c.Uint(keyKind) != uint64(kind) {
@@ -157,7 +160,6 @@ func readHead(b []byte, kind Kind) eventCursor {
 		c.Fail()
 	}
 	c.timeMS = c.Uint(keyTimeMS)
-	return c
 }
 
 // end reads the epoch, which is the last key. It reports whether the whole event was read.
