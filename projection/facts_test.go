@@ -1,6 +1,7 @@
 package projection_test
 
 import (
+	"encoding/hex"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -156,6 +157,18 @@ func TestFacts_Targets(t *testing.T) {
 	h.upsert(3, checkpoint.AddLearner{TargetNode: 3, SourceGroup: 8})
 	require.Equal(t, append(want, projection.Target{GroupID: 8, PeerID: 3}), h.restored().facts().Targets)
 	require.Equal(t, want, earlier, "an earlier result does not change")
+	var versions [2]*projection.View
+	for i := range versions { // both continue from the same view
+		var batch projection.Batch
+		batch.Begin(h.View)
+		c, err := checkpoint.New(migration, 4, checkpoint.Cutover{NewLeaderNodeID: uint64(i), SourceGroup: 1}, 5)
+		require.NoError(t, err)
+		batch.Add(batch.Lookup(migration), h.LastSeq()+1, projection.ChangeOf(checkpoint.Upserted{Checkpoint: c}))
+		versions[i] = batch.Fold()
+	}
+	for i, v := range versions {
+		require.Equal(t, projection.Target{GroupID: 1, PeerID: uint64(i)}, history{t, v}.facts().Targets[3])
+	}
 	h.apply(checkpoint.Aborted{MigrationID: migration})
 	h.upsert(0, addLearner)
 	require.Nil(t, h.facts().Targets)
@@ -331,19 +344,89 @@ func TestView_Epoch(t *testing.T) {
 	}
 }
 
-// A snapshot of version 2 does not have the new facts. They are derived from the latest checkpoint.
+// snapshotV2 is the body of a snapshot that version 2 wrote: migration 1 with an AddLearner at seq 1
+// and a PromoteLearner, attempt 3, at seq 2; migration 2 with a CatchUp at seq 3; and migration 3
+// with an event of an unknown kind at seq 4.
+const snapshotV2 = "a2010302811883" +
+	"a501020201030204582aa701010250010000000000000000000000000000000305040305030647a3011602030309071a226769f905a40103020503030409" +
+	"a301030303045828a701010250020000000000000000000000000000000305040105020645a201170200071abe084ad3" +
+	"a20304075003000000000000000000000000000000"
+
+// A snapshot of version 2 does not have all facts. They are derived from the latest checkpoints.
 func TestRestoreV2_DerivesFacts(t *testing.T) {
-	h := newHistory(t)
-	h.upsert(0, addLearner)
-	h.upsert(3, promote)
-	body, err := h.Snapshot()
+	body, err := hex.DecodeString(snapshotV2)
 	require.NoError(t, err)
-	v, err := projection.RestoreV2(h.LastSeq(), body)
+	v, err := projection.RestoreV2(4, body)
 	require.NoError(t, err)
 	require.True(t, v.EpochUncertain())
+	require.Equal(t, 2, v.Len())
 	row, ok := v.Get(migration)
 	require.True(t, ok)
-	require.Equal(t, checkpoint.PhasePromoteLearner, row.Facts.FurthestPhase)
-	require.EqualValues(t, 0b101, row.Facts.RecordedPhases)
-	require.EqualValues(t, 3, row.Facts.HighestAttempt[2])
+	require.Equal(t, projection.Facts{
+		SourceNode: 5, TargetNode: 3, SourceGroup: 9, HasSource: true, HasTarget: true,
+		FurthestPhase: checkpoint.PhasePromoteLearner, RecordedPhases: 0b101, HighestAttempt: [6]uint32{0, 0, 3},
+	}, row.Facts)
+	require.EqualValues(t, 2, row.LastSeq)
+	row, ok = v.Get(checkpoint.MigrationID{2})
+	require.True(t, ok)
+	require.EqualValues(t, 0b10, row.Facts.RecordedPhases)
+	require.EqualValues(t, 4, v.Slot(checkpoint.MigrationID{3}).LastSeq())
+}
+
+// D5: if a snapshot of version 2 is adopted after a loss, a migration keeps the facts of its events if
+// none of them is missing. A migration with a missing event gets the facts of the snapshot.
+func TestD5_AdoptVersion2(t *testing.T) {
+	h := newHistory(t)
+	other, third, fourth := checkpoint.MigrationID{2}, checkpoint.MigrationID{3}, checkpoint.MigrationID{4}
+	begin := func(id checkpoint.MigrationID, attempt uint32, p checkpoint.Payload) checkpoint.Event {
+		c, err := checkpoint.New(id, attempt, p, 5)
+		require.NoError(t, err)
+		return checkpoint.Upserted{Checkpoint: c}
+	}
+	h.MarkLost(1, 1)
+	h.Apply(2, 1, begin(other, 0, catchUp))
+	h.Apply(3, 2, checkpoint.AbortBegun{MigrationID: other, Compensations: steps})
+	h.Apply(4, 0, begin(migration, 7, cutover))
+	h.Apply(5, 4, begin(migration, 8, addLearner))
+	h.Apply(6, 5, begun(steps...))
+	h.Apply(7, 0, begin(third, 0, cutover))
+	h.MarkLost(8, 8)
+	h.Apply(9, 8, begin(third, 0, catchUp))
+	h.Apply(10, 0, begin(fourth, 0, addLearner))
+	h.MarkLost(11, 11)
+	h.Apply(12, 0, begin(checkpoint.MigrationID{5}, 0, addLearner))
+	whole := h.facts()
+
+	snapshot := projection.New() // as version 2 had it, which did not know the kind of seq 3 and 6
+	snapshot.Apply(1, 0, begin(other, 0, addLearner))
+	snapshot.Apply(2, 1, begin(other, 0, catchUp))
+	snapshot.ApplyUnknown(3, 2, other)
+	snapshot.Apply(5, 0, begin(migration, 8, addLearner))
+	snapshot.ApplyUnknown(6, 5, migration)
+	snapshot.Apply(9, 0, begin(third, 0, catchUp))
+	snapshot.Apply(11, 0, begin(fourth, 0, promote))
+	snapshot.Apply(12, 0, begin(checkpoint.MigrationID{5}, 0, addLearner))
+	body, err := snapshot.Snapshot()
+	require.NoError(t, err)
+	v2, err := projection.RestoreV2(12, body)
+	require.NoError(t, err)
+	h.AdoptSnapshot(v2)
+
+	whole.TargetUncertain, whole.SourceUncertain, whole.BeganSeq = false, false, 4
+	require.Equal(t, whole, h.facts())
+	require.EqualValues(t, 6, h.facts().Abort.Seq)
+	require.Equal(t, [6]uint32{8, 0, 0, 0, 7}, h.facts().HighestAttempt)
+	require.Equal(t, projection.None, h.Doubt(migration))
+	row, ok := h.Get(other)
+	require.True(t, ok)
+	require.True(t, row.Facts.HasTarget, "the lost event had the target, and the snapshot has it")
+	require.Nil(t, row.Facts.Abort)
+	require.EqualValues(t, 3, row.Facts.UnknownSeq, "an event that the writer of the snapshot did not know")
+	require.Equal(t, projection.None, h.Doubt(other))
+	row, ok = h.Get(third)
+	require.True(t, ok)
+	require.Equal(t, checkpoint.PhaseCatchUp, row.Facts.FurthestPhase, "the lost event may have ended an incarnation")
+	row, ok = h.Get(fourth)
+	require.True(t, ok)
+	require.EqualValues(t, 11, row.Seq, "the lost event was the last one")
 }

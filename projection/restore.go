@@ -13,15 +13,28 @@ import (
 )
 
 // AdoptSnapshot replaces all states with those of a snapshot taken at the current last event.
-// Losses before it stay recorded but no longer put any migration in doubt.
+// Losses before it stay recorded but no longer put any migration in doubt. A snapshot of version 1 or
+// 2 does not have all facts, so the states of which no event is missing stay.
 func (v *View) AdoptSnapshot(snapshot *View) {
 	adopted := snapshot.nextVersion()
 	adopted.losses = v.losses
 	adopted.losses.resolve(v.lastSeq)
 	if adopted.epochUnknown {
 		adopted.epoch = v.epoch
+		v.copyWhole(adopted)
 	}
 	*v = *adopted
+}
+
+// copyWhole copies to other the states that both views have after the same last event, if the links
+// from it back to the first event of the incarnation show that v has applied every event between them.
+func (v *View) copyWhole(other *View) {
+	for _, s := range other.states() {
+		own := v.find(s.Checkpoint.MigrationID)
+		if own != nil && own.status == s.status && own.LastSeq == s.LastSeq && !own.gapSince[partIncarnation] {
+			other.put(s, own)
+		}
+	}
 }
 
 // Equal reports whether two complete views have the same states.
@@ -52,13 +65,17 @@ func RestoreV2(lastSeq uint64, b []byte) (*View, error) {
 }
 
 // deriveFacts sets the facts that a snapshot of version 1 or 2 does not have, as far as the latest
-// checkpoints show them. The view must be new.
+// checkpoints show them. An event after the latest checkpoint was of a kind that the writer did not
+// know. The view must be new.
 func (v *View) deriveFacts() {
 	v.epochUnknown = true
 	for _, s := range v.rows.all() {
 		s.facts.recordPhase(&s.Checkpoint)
 		if s.facts.hasSource {
 			s.facts.recordedPhases |= 1 << (checkpoint.PhaseAddLearner - 1)
+		}
+		if s.LastSeq > s.Seq {
+			s.facts.changeRare().unknownSeq = s.LastSeq
 		}
 	}
 }

@@ -132,6 +132,9 @@ func (s *Snapshot) deriveFacts() {
 		if m.row != nil {
 			m.facts = m.facts.withPhase(*m.row)
 			m.facts.Phases[phaseAddLearner-1] = m.facts.Phases[phaseAddLearner-1] || m.facts.HasSource
+			if m.last > m.rowSeq {
+				m.facts.Unknown = m.last
+			}
 		}
 	}
 }

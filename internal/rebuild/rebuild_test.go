@@ -234,6 +234,21 @@ func TestD8_FoldFromASnapshot(t *testing.T) {
 	}
 }
 
+// D8: the epoch of a snapshot without rows counts.
+func TestD8_EpochOfASnapshotWithoutRows(t *testing.T) {
+	fsys := fstest.MapFS{}
+	last := write(t, fsys, 1, []frame{{0, epoch(upsert(x, checkpoint.AddLearner{}), 9)}, {1, checkpoint.Removed{MigrationID: x}}})
+	log, _ := source(fsys)
+	before, err := log.FoldAll()
+	require.NoError(t, err)
+	write(t, fsys, 3, []frame{{0, upsert(x, checkpoint.AddLearner{})}})
+	log, _ = source(fsys, snapshotOf(t, before.View, last))
+	fold, err := log.Fold()
+	require.NoError(t, err)
+	require.EqualValues(t, 2, fold.Report().SnapshotSeq)
+	require.EqualValues(t, 9, fold.View.Epoch())
+}
+
 // D1: a snapshot of version 1 may lack rows that its frames have, and one of version 2 lacks facts.
 // Fold never starts from them, and FoldAll uses them only if events before them were lost.
 func TestD1_NoOpeningBeginsWithAnEarlierVersion(t *testing.T) {
