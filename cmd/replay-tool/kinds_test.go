@@ -81,7 +81,7 @@ func TestKinds_AbortUnderWay(t *testing.T) {
 		require.Regexp(t, want, out)
 	}
 	expect(id+` .* PromoteLearner .* abort begun, 1 of 2 compensations done`, "state", dir)
-	expect(`"furthest_phase":"PromoteLearner","abort":{"seq":13,"reason":"stale","compensations":\[`+
+	expect(`"target_uncertain":false,"abort":{"seq":13,"reason":"stale","compensations":\[`+
 		`{"kind":"RemoveVoter","group_id":9,"peer_id":3,"done":true},{"kind":"RestoreLeaderHint","group_id":9,"peer_id":6,"done":false}\],`+
 		`"ts_ms":1795399703000}},"last_seq":15}`, "state", dir, "-o", "ndjson")
 	expect("in flight at PromoteLearner, abort begun, 1 of 2 compensations done, over 4s", "show", dir, id)
@@ -101,4 +101,11 @@ func TestKinds_AbortUnderWay(t *testing.T) {
 	code, _, errs = importText(t, dir, abortLines(8, 1)[0])
 	require.Zero(t, code, errs)
 	expect("without a row, because no checkpoint is in the log", "show", dir, "01a20629-44f1-75f5-8bf1-000000000008")
+	cutover := strings.Replace(catchUpLine(9, 0, 2, 3), `"CatchUp","payload":{"vshard_id":9,"learner_log_index_at_add":2}`,
+		`"Cutover","payload":{"vshard_id":9,"new_leader_node_id":3,"source_group":7}`, 1)
+	code, _, errs = importText(t, dir, cutover+strings.Replace(cutover, `"source_group":7`, `"source_group":8`, 1)+
+		strings.Replace(strings.Replace(cutover, `"source_group":7`, `"source_group":8`, 1), `"attempt":0`, `"attempt":1`, 1)+catchUpLine(9, 1, 2, 3))
+	require.Zero(t, code, errs)
+	expect(`"furthest_phase":"Cutover","targets":\[{"group_id":7,"peer_id":3},{"group_id":8,"peer_id":3}\]}}\n$`,
+		"state", dir, "-o", "ndjson", "01a20629-44f1-75f5-8bf1-000000000009")
 }

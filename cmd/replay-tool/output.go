@@ -113,10 +113,10 @@ type factsJSON struct {
 	SourceUncertain    bool            `json:"source_uncertain"`
 	TargetUncertain    bool            `json:"target_uncertain"`
 
-	FurthestPhase *checkpoint.Phase `json:"furthest_phase,omitempty"`
-	Targets       []targetJSON      `json:"targets,omitempty"`     // only if there is more than one
-	UnknownSeq    uint64            `json:"unknown_seq,omitempty"` // of an event of an unknown kind after the checkpoint
-	Abort         *abortJSON        `json:"abort,omitempty"`       // only if an abort is under way
+	FurthestPhase *checkpoint.Phase `json:"furthest_phase,omitempty"` // only if it is beyond the row's phase
+	Targets       []targetJSON      `json:"targets,omitempty"`        // only if there is more than one
+	UnknownSeq    uint64            `json:"unknown_seq,omitempty"`    // of an event of an unknown kind after the checkpoint
+	Abort         *abortJSON        `json:"abort,omitempty"`          // only if an abort is under way
 }
 
 type targetJSON struct {
@@ -141,9 +141,10 @@ type stepJSON struct {
 	Done     bool                        `json:"done"`
 }
 
-func factsOf(f projection.Facts) factsJSON {
+// factsOf returns the facts of a migration with a row in the phase, or with phase 0 if it has no row.
+func factsOf(f projection.Facts, phase checkpoint.Phase) factsJSON {
 	out := factsJSON{SourceUncertain: f.SourceUncertain, TargetUncertain: f.TargetUncertain, UnknownSeq: f.UnknownSeq, Abort: abortOf(f.Abort)}
-	if f.FurthestPhase != 0 {
+	if f.FurthestPhase > phase {
 		out.FurthestPhase = &f.FurthestPhase
 	}
 	for _, t := range f.Targets {
@@ -193,16 +194,20 @@ type stateRow struct {
 	Seq         uint64                 `json:"seq"`
 	Doubt       string                 `json:"doubt,omitempty"` // "superseded" or "in doubt"
 	Facts       factsJSON              `json:"facts"`
-	LastSeq     uint64                 `json:"last_seq"` // of the migration's last event of any kind
+	LastSeq     uint64                 `json:"last_seq,omitempty"` // of the migration's last event, if the row has another Seq
 }
 
 func stateRowOf(r projection.Row) stateRow {
 	c := r.Checkpoint
+	var lastSeq uint64
+	if r.LastSeq != r.Seq {
+		lastSeq = r.LastSeq
+	}
 	doubt := ""
 	if r.Doubt != projection.None {
 		doubt = r.Doubt.String()
 	}
-	return stateRow{replay.KindCheckpoint, c.MigrationID, c.Attempt, c.Phase(), c.Payload, c.CRC32C, c.TimestampMS, r.Seq, doubt, factsOf(r.Facts), r.LastSeq}
+	return stateRow{replay.KindCheckpoint, c.MigrationID, c.Attempt, c.Phase(), c.Payload, c.CRC32C, c.TimestampMS, r.Seq, doubt, factsOf(r.Facts, c.Phase()), lastSeq}
 }
 
 // table starts a table with a heading. Cells are separated by tabs, and Flush aligns the columns.

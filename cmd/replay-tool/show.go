@@ -92,6 +92,10 @@ func (s *migrationHistory) add(r replay.Record, view *projection.View) {
 
 // MarshalJSON writes the object that `show -o json` prints.
 func (s migrationHistory) MarshalJSON() ([]byte, error) {
+	var phase checkpoint.Phase
+	if s.row != nil {
+		phase = s.row.Checkpoint.Phase()
+	}
 	out := struct {
 		MigrationID checkpoint.MigrationID `json:"migration_id"`
 		VShardID    uint32                 `json:"vshard_id"`
@@ -99,7 +103,7 @@ func (s migrationHistory) MarshalJSON() ([]byte, error) {
 		InDoubt bool            `json:"in_doubt"`
 		Lost    []uint64        `json:"lost"`
 		Records []replay.Record `json:"records"`
-	}{s.id, s.vshard, factsOf(s.facts), s.inDoubt, append([]uint64{}, s.lost...), s.records}
+	}{s.id, s.vshard, factsOf(s.facts, phase), s.inDoubt, append([]uint64{}, s.lost...), s.records}
 	return json.Marshal(out)
 }
 
