@@ -76,8 +76,9 @@ func TestD2_OpenWithEveryBitFlipped(t *testing.T) {
 	})
 }
 
-// requireAbortOrDoubt checks that the store has the row, the abort under way and the epoch of abortLog.
-// If an event is lost that no snapshot covers, the migration is in doubt, and the epoch is uncertain.
+// requireAbortOrDoubt checks that the store has the row, the abort under way and the epoch of
+// abortLog. If an event is lost that no snapshot covers, the migration is in doubt, and the epoch
+// is uncertain.
 func requireAbortOrDoubt(t testing.TB, s *migrationlog.Store, events []checkpoint.Event) {
 	report, id := s.Report(), events[0].Migration()
 	if report.LostCount() > 0 && report.SnapshotSeq == 0 {

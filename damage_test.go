@@ -50,7 +50,8 @@ func abortLog(t testing.TB) (dir string, events []checkpoint.Event, ends []int) 
 	return dir, events, ends
 }
 
-// eventsAndEnds returns the five events of a log, and the offsets of their ends in the first segment.
+// eventsAndEnds returns the five events of a log, and the offsets of their ends in the first
+// segment.
 func eventsAndEnds(t testing.TB, dir string) (events []checkpoint.Event, ends []int) {
 	reader, err := replay.Open(dir)
 	require.NoError(t, err)

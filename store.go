@@ -256,8 +256,8 @@ func (s *Store) write(w *write) (Receipt, error) {
 // only if no two events belong to one migration. Otherwise WriteAll returns ErrInvalid and appends
 // nothing.
 //
-// WriteAll accepts the events of an abort (AbortBegun, Compensated) and EpochRaised in any order, and
-// it appends all of them, because it can reproduce a history.
+// WriteAll accepts the events of an abort (AbortBegun, Compensated) and EpochRaised in any order,
+// and it appends all of them, because it can reproduce a history.
 //
 // WriteAll accepts timestamps after the year 9999, because an old log may have them. It logs a
 // warning.

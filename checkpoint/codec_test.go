@@ -446,8 +446,8 @@ func eventFrom(b []byte) checkpoint.Event {
 }
 
 // The checksum of an event without a checkpoint is the CRC32C of its keys 1 to 3 and 8 to 10, as
-// docs/FORMAT.md describes their bytes. The checksum of a checkpoint is that of its payload. The epoch
-// changes neither.
+// docs/FORMAT.md describes their bytes. The checksum of a checkpoint is that of its payload. The
+// epoch changes neither.
 func TestEventCRC32C(t *testing.T) {
 	id := checkpoint.MigrationID{15: 7}
 	idBytes := "\x02\x50\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x07"

@@ -143,9 +143,9 @@ type eventCursor struct {
 	hasEpoch bool
 }
 
-// readHead reads the head of an event's map and the keys that every event has. The cursor fails if the
-// number of keys does not fit the kind, if the event is of another kind, or if the migration id is
-// nil.
+// readHead reads the head of an event's map and the keys that every event has. The cursor fails if
+// the number of keys does not fit the kind, if the event is of another kind, or if the migration id
+// is nil.
 func (c *eventCursor) readHead(b []byte, kind Kind) {
 	c.Cursor = detcbor.NewCursor(b)
 	keys := c.Head(detcbor.MajorMap)

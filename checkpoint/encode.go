@@ -201,8 +201,8 @@ func appendPayload(b []byte, p Payload) ([]byte, error) {
 
 // EventCRC32C returns the CRC32C of an event's content, as in the key crc32c of a line of NDJSON.
 // For an upserted event it is the CRC32C of the payload. For all other events it is the CRC32C of
-// the event's deterministic CBOR without the epoch (keys 1 to 3 and 8 to 10). EventCRC32C returns the
-// errors of EncodeEvent, but it does not compare the CRC32C of a checkpoint.
+// the event's deterministic CBOR without the epoch (keys 1 to 3 and 8 to 10). EventCRC32C returns
+// the errors of EncodeEvent, but it does not compare the CRC32C of a checkpoint.
 func EventCRC32C(e Event) (uint32, error) {
 	if u, ok := e.(Upserted); ok {
 		return PayloadCRC32C(u.Checkpoint.Payload)

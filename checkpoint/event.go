@@ -1,8 +1,8 @@
 package checkpoint
 
 // Event is one entry of the history: exactly one of Upserted, Aborted, Removed, AbortBegun,
-// Compensated and EpochRaised, passed as a value. The field Epoch of each of them is the term of the
-// coordinator that wrote the event. It is 0 if the event was written without an epoch.
+// Compensated and EpochRaised, passed as a value. The field Epoch of each of them is the term of
+// the coordinator that wrote the event. It is 0 if the event was written without an epoch.
 type Event interface {
 	Migration() MigrationID // the migration that it happened to
 	WallMS() uint64         // wall clock at proposal, Unix milliseconds; orders nothing

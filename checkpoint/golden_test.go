@@ -53,8 +53,8 @@ func goldenEvents(t testing.TB) map[string]checkpoint.Event {
 	return events
 }
 
-// abortEvents are events of the kinds that testdata/golden.json does not have, and one event of each
-// other kind with an epoch.
+// abortEvents are events of the kinds that testdata/golden.json does not have, and one event of
+// each other kind with an epoch.
 func abortEvents(t testing.TB) map[string]checkpoint.Event {
 	comps := []checkpoint.Compensation{{Kind: checkpoint.RemoveVoter, GroupID: 22, PeerID: 3}, {Kind: checkpoint.RestoreLeaderHint, GroupID: 22, PeerID: 5}}
 	c, err := checkpoint.New(goldenID, 2, goldenPayloads()["CatchUp"], 1795399697649)
@@ -113,8 +113,8 @@ func TestAppendEpoch(t *testing.T) {
 	}
 }
 
-// PeekEpoch returns the epoch of an event of any kind. It returns false for keys that are not in the
-// deterministic encoding.
+// PeekEpoch returns the epoch of an event of any kind. It returns false for keys that are not in
+// the deterministic encoding.
 func TestPeekEpoch(t *testing.T) {
 	const head = "02500000000000000000000000000000000103f4" // the timestamp has a type that no version defines
 	for bytes, want := range map[string]struct {

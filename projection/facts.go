@@ -6,7 +6,7 @@ import (
 	"migrationlog/checkpoint"
 )
 
-// Facts holds the values that the phases of one incarnation of a migration have recorded so far.
+// Facts holds the values that the events of one incarnation of a migration have recorded so far.
 // The latest checkpoint alone is not enough. For example, undoing a CatchUp needs the source group
 // and the target node, but the CatchUp checkpoint has neither.
 type Facts struct {
@@ -26,14 +26,21 @@ type Facts struct {
 	FurthestPhase  checkpoint.Phase                 // the highest phase of a checkpoint of the incarnation
 	RecordedPhases uint8                            // bit phase-1 is set if a checkpoint has the phase
 	HighestAttempt [checkpoint.PhaseComplete]uint32 // of the checkpoints with a phase, at index phase-1
-	// BeganSeq is the seq of the incarnation's first event. It is 0 if that event may be lost.
+	// BeganSeq is the seq of the incarnation's first event. It is 0 if that event may be lost. If a
+	// later event of the migration may be lost, BeganSeq is a lower bound, because the lost event may
+	// have ended the incarnation.
 	BeganSeq uint64
-	// Targets has all values of SourceGroup and TargetNode, in the order in which they were first
-	// recorded. It is nil if the incarnation has recorded at most one.
+	// Targets has the values of SourceGroup and TargetNode, in the order in which they were first
+	// recorded, but at most the first MaxTargets. It is nil if the incarnation has recorded at most
+	// one.
 	Targets    []Target
 	UnknownSeq uint64         // seq of the last event of an unknown kind after the latest checkpoint; 0: none
 	Abort      *AbortProgress // the abort that was begun and is not finished; nil: none
 }
+
+// MaxTargets limits the number of targets that are kept. The targets of a migration do not change
+// normally. The limit bounds the memory if a caller changes them with each checkpoint.
+const MaxTargets = 16
 
 // Target is a peer that a migration adds to a group.
 type Target struct{ GroupID, PeerID uint64 }
@@ -65,7 +72,7 @@ type facts struct {
 
 // rareFacts never change after their state is in a view.
 type rareFacts struct {
-	highestAttempt [checkpoint.PhaseComplete]uint32
+	highestAttempt [checkpoint.PhaseComplete]uint32 // of each phase before the latest checkpoint; see keepAttempt
 	targets        []Target
 	unknownSeq     uint64
 	abort          *AbortProgress
@@ -89,15 +96,20 @@ func (f *facts) changeRare() *rareFacts {
 	return &changed
 }
 
-// exported returns the facts without the effect of lost events.
-func (f *facts) exported() Facts {
-	rare := f.getRare()
-	return Facts{
+// exportedFacts returns the facts of a state without the effect of lost events.
+func (s *state) exportedFacts() Facts {
+	f, rare := &s.facts, s.facts.getRare()
+	out := Facts{
 		SourceNode: f.sourceNode, TargetNode: f.targetNode, SourceGroup: f.sourceGroup, WritePauseBudgetUS: f.writePauseBudgetUS,
 		StartedAtHLC: f.startedAtHLC, HasTarget: f.hasTarget, HasSource: f.hasSource,
 		FurthestPhase: f.furthestPhase, RecordedPhases: f.recordedPhases, HighestAttempt: rare.highestAttempt, BeganSeq: f.beganSeq,
 		Targets: rare.targets, UnknownSeq: rare.unknownSeq, Abort: rare.abort,
 	}
+	if s.status == hasRow {
+		highest := &out.HighestAttempt[s.Checkpoint.Phase()-1]
+		*highest = max(*highest, s.Checkpoint.Attempt)
+	}
+	return out
 }
 
 func (f *facts) equal(other *facts) bool {
@@ -119,15 +131,21 @@ func (a *AbortProgress) equal(other *AbortProgress) bool {
 		slices.Equal(a.Done, other.Done) && a.TimestampMS == other.TimestampMS
 }
 
-// recordPhase records the phase and the attempt of a checkpoint. The checkpoint is the latest event,
-// so no event of an unknown kind follows it.
-func (f *facts) recordPhase(c *checkpoint.Checkpoint) {
+// keepAttempt keeps the attempt of a checkpoint that is not the latest any more, unless the next
+// checkpoint is a later attempt of the same phase. The attempt of the latest checkpoint itself is
+// not kept, so that most migrations have no rare facts.
+func (f *facts) keepAttempt(c, next *checkpoint.Checkpoint) {
 	phase := c.Phase()
-	f.furthestPhase = max(f.furthestPhase, phase)
-	f.recordedPhases |= 1 << (phase - 1)
-	if c.Attempt > f.getRare().highestAttempt[phase-1] {
+	if (next.Phase() != phase || next.Attempt < c.Attempt) && c.Attempt > f.getRare().highestAttempt[phase-1] {
 		f.changeRare().highestAttempt[phase-1] = c.Attempt
 	}
+}
+
+// recordPhase records the phase of a checkpoint. The checkpoint is the latest event, so no event of
+// an unknown kind follows it.
+func (f *facts) recordPhase(phase checkpoint.Phase) {
+	f.furthestPhase = max(f.furthestPhase, phase)
+	f.recordedPhases |= 1 << (phase - 1)
 	if f.getRare().unknownSeq > 0 {
 		f.changeRare().unknownSeq = 0
 	}
@@ -147,7 +165,7 @@ func (f *facts) addTarget(before, now Target) {
 	if targets == nil {
 		targets = []Target{before}
 	}
-	if !slices.Contains(targets, now) {
+	if len(targets) < MaxTargets && !slices.Contains(targets, now) {
 		f.changeRare().targets = append(slices.Clip(targets), now) // a copy, since other states share the old list
 	}
 }

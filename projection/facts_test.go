@@ -85,9 +85,13 @@ func compensated(step uint32) checkpoint.Event {
 // incarnation begins without them.
 func TestFacts_PhasesAndAttempts(t *testing.T) {
 	h := newHistory(t)
+	h.upsert(3, addLearner)
 	h.upsert(4, addLearner)
+	require.Equal(t, [6]uint32{4}, h.restored().facts().HighestAttempt)
 	h.upsert(0, transfer)
+	require.Equal(t, [6]uint32{4}, h.restored().facts().HighestAttempt)
 	h.upsert(2, catchUp)
+	require.Equal(t, [6]uint32{4, 2}, h.restored().facts().HighestAttempt)
 	h.upsert(1, catchUp)
 	for range 2 {
 		f := h.facts()
@@ -105,7 +109,7 @@ func TestFacts_PhasesAndAttempts(t *testing.T) {
 		require.Equal(t, checkpoint.PhaseCatchUp, f.FurthestPhase)
 		require.EqualValues(t, 0b10, f.RecordedPhases)
 		require.Zero(t, f.HighestAttempt)
-		require.EqualValues(t, 6, f.BeganSeq)
+		require.EqualValues(t, 7, f.BeganSeq)
 		require.False(t, f.HasTarget)
 		h = h.restored()
 	}
@@ -169,6 +173,11 @@ func TestFacts_Targets(t *testing.T) {
 	for i, v := range versions {
 		require.Equal(t, projection.Target{GroupID: 1, PeerID: uint64(i)}, history{t, v}.facts().Targets[3])
 	}
+	for n := range uint64(2 * projection.MaxTargets) {
+		h.upsert(uint32(n)+5, checkpoint.Cutover{NewLeaderNodeID: n, SourceGroup: 2})
+	}
+	require.Len(t, h.restored().facts().Targets, projection.MaxTargets)
+	require.Equal(t, want, h.facts().Targets[:2])
 	h.apply(checkpoint.Aborted{MigrationID: migration})
 	h.upsert(0, addLearner)
 	require.Nil(t, h.facts().Targets)
@@ -282,8 +291,8 @@ func TestFacts_AbortInAnyOrder(t *testing.T) {
 	require.Nil(t, h.facts().Abort, "an upsert without a link begins an incarnation")
 }
 
-// D5: a lost event leaves a migration in doubt also if events of an abort follow, because these do not
-// supersede the row.
+// D5: a lost event leaves a migration in doubt also if events of an abort follow, because these do
+// not supersede the row.
 func TestD5_AbortDoesNotSupersede(t *testing.T) {
 	for name, next := range map[string]checkpoint.Event{
 		"abort_begun": begun(steps...), "compensated": compensated(0), "epoch_raised": checkpoint.EpochRaised{MigrationID: migration, Epoch: 1},
@@ -344,8 +353,8 @@ func TestView_Epoch(t *testing.T) {
 	}
 }
 
-// snapshotV2 is the body of a snapshot that version 2 wrote: migration 1 with an AddLearner at seq 1
-// and a PromoteLearner, attempt 3, at seq 2; migration 2 with a CatchUp at seq 3; and migration 3
+// snapshotV2 is the body of a snapshot that version 2 wrote: migration 1 with an AddLearner at seq
+// 1 and a PromoteLearner, attempt 3, at seq 2; migration 2 with a CatchUp at seq 3; and migration 3
 // with an event of an unknown kind at seq 4.
 const snapshotV2 = "a2010302811883" +
 	"a501020201030204582aa701010250010000000000000000000000000000000305040305030647a3011602030309071a226769f905a40103020503030409" +
@@ -373,8 +382,8 @@ func TestRestoreV2_DerivesFacts(t *testing.T) {
 	require.EqualValues(t, 4, v.Slot(checkpoint.MigrationID{3}).LastSeq())
 }
 
-// D5: if a snapshot of version 2 is adopted after a loss, a migration keeps the facts of its events if
-// none of them is missing. A migration with a missing event gets the facts of the snapshot.
+// D5: if a snapshot of version 2 is adopted after a loss, a migration keeps the facts of its events
+// if none of them is missing. A migration with a missing event gets the facts of the snapshot.
 func TestD5_AdoptVersion2(t *testing.T) {
 	h := newHistory(t)
 	other, third, fourth := checkpoint.MigrationID{2}, checkpoint.MigrationID{3}, checkpoint.MigrationID{4}

@@ -13,8 +13,8 @@ import (
 )
 
 // AdoptSnapshot replaces all states with those of a snapshot taken at the current last event.
-// Losses before it stay recorded but no longer put any migration in doubt. A snapshot of version 1 or
-// 2 does not have all facts, so the states of which no event is missing stay.
+// Losses before it stay recorded but no longer put any migration in doubt. A snapshot of version 1
+// or 2 does not have all facts, so the states of which no event is missing stay.
 func (v *View) AdoptSnapshot(snapshot *View) {
 	adopted := snapshot.nextVersion()
 	adopted.losses = v.losses
@@ -27,7 +27,8 @@ func (v *View) AdoptSnapshot(snapshot *View) {
 }
 
 // copyWhole copies to other the states that both views have after the same last event, if the links
-// from it back to the first event of the incarnation show that v has applied every event between them.
+// from it back to the first event of the incarnation show that v has applied every event between
+// them.
 func (v *View) copyWhole(other *View) {
 	for _, s := range other.states() {
 		own := v.find(s.Checkpoint.MigrationID)
@@ -70,7 +71,7 @@ func RestoreV2(lastSeq uint64, b []byte) (*View, error) {
 func (v *View) deriveFacts() {
 	v.epochUnknown = true
 	for _, s := range v.rows.all() {
-		s.facts.recordPhase(&s.Checkpoint)
+		s.facts.recordPhase(s.Checkpoint.Phase())
 		if s.facts.hasSource {
 			s.facts.recordedPhases |= 1 << (checkpoint.PhaseAddLearner - 1)
 		}
@@ -201,7 +202,7 @@ func (s *state) decode(b []byte) (rest []byte, ok bool) {
 }
 
 // decodeFacts decodes the facts at the cursor. It returns false if they are not in the form that
-// appendFacts writes. It leaves the abort, which few rows have, to decodeAnyForm.
+// appendFacts writes. It leaves an abort, which few rows have, to decodeAnyForm.
 func (s *state) decodeFacts(c *detcbor.Cursor) bool {
 	var w factsWire
 	var logical uint64
@@ -224,6 +225,16 @@ func (s *state) decodeFacts(c *detcbor.Cursor) bool {
 			w.HighestAttempt = make([]uint32, checkpoint.PhaseComplete)
 			for i := range w.HighestAttempt {
 				w.HighestAttempt[i] = c.Fits32(c.Head(detcbor.MajorUint))
+			}
+		case key == 13:
+			n := c.Head(detcbor.MajorArray)
+			if n > MaxTargets {
+				return false
+			}
+			w.Targets = make([]targetWire, n)
+			for i := range w.Targets {
+				c.HeadOf(detcbor.MajorArray, 2)
+				w.Targets[i] = targetWire{GroupID: c.Head(detcbor.MajorUint), PeerID: c.Head(detcbor.MajorUint)}
 			}
 		default:
 			return false
@@ -273,8 +284,8 @@ func (s *state) setFlags(flags uint64) {
 // be set already.
 func (s *state) setFacts(w *factsWire) error {
 	const allPhases = 1<<checkpoint.PhaseComplete - 1
-	if w.FurthestPhase > uint64(checkpoint.PhaseComplete) || w.RecordedPhases > allPhases || len(w.HighestAttempt) > int(checkpoint.PhaseComplete) {
-		return fmt.Errorf("the facts have phase %d, phases %b and %d attempts", w.FurthestPhase, w.RecordedPhases, len(w.HighestAttempt))
+	if w.FurthestPhase > uint64(checkpoint.PhaseComplete) || w.RecordedPhases > allPhases || len(w.HighestAttempt) > int(checkpoint.PhaseComplete) || len(w.Targets) > MaxTargets {
+		return fmt.Errorf("the facts have phase %d, phases %b, %d attempts and %d targets", w.FurthestPhase, w.RecordedPhases, len(w.HighestAttempt), len(w.Targets))
 	}
 	s.facts = facts{
 		sourceNode: w.SourceNode, targetNode: w.TargetNode, sourceGroup: w.SourceGroup, writePauseBudgetUS: w.WritePauseBudgetUS,

@@ -168,6 +168,9 @@ func (c Change) follow(before *state, seq, prevSeq uint64, prevLost bool) *state
 		*s = *before
 	default:
 		s.facts, s.recordedSeq, s.gapSince = before.facts, before.recordedSeq, before.gapSince
+		if before.status == hasRow && c.effect == checkpoint.EffectRow {
+			s.facts.keepAttempt(&before.Checkpoint, &s.Checkpoint)
+		}
 	}
 	if prevLost || prevSeq > lastKnown { //mutant:link-broken
 		s.gapSince = [partCount]bool{true, true, true, true}
@@ -192,8 +195,8 @@ func (c Change) keepsRow() bool {
 	return c.effect != checkpoint.EffectRow && c.effect != checkpoint.EffectEnd
 }
 
-// begin records that event seq begins an incarnation. lastKnown is the migration's last event, or 0.
-// An AddLearner without an event before it records all facts, so earlier events do not matter.
+// begin records that event seq begins an incarnation. lastKnown is the migration's last event, or
+// 0. An AddLearner without an event before it records all facts, so earlier events do not matter.
 func (s *state) begin(seq, prevSeq, lastKnown uint64) {
 	s.recordedSeq[partIncarnation] = lastKnown
 	if lastKnown == 0 && s.status == hasRow && s.Checkpoint.Phase() == checkpoint.PhaseAddLearner {
@@ -208,7 +211,7 @@ func (s *state) begin(seq, prevSeq, lastKnown uint64) {
 // target again, as the promoted voter or the new leader.
 func (s *state) record(seq uint64) {
 	f := &s.facts
-	f.recordPhase(&s.Checkpoint)
+	f.recordPhase(s.Checkpoint.Phase())
 	switch p := s.Checkpoint.Payload.(type) {
 	case checkpoint.AddLearner:
 		f.sourceNode, f.writePauseBudgetUS, f.startedAtHLC, f.hasSource = p.SourceNode, p.WritePauseBudgetUS, p.StartedAtHLC, true

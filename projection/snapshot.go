@@ -9,8 +9,8 @@ import (
 )
 
 // storeWire is the first item in the body of a snapshot of version 2 or 3. The body is a CBOR
-// sequence (RFC 8742). The other items are the rows, in the order of their migration ids. Each row is
-// the map rowWire. docs/FORMAT.md lists the keys. A reader ignores unknown keys.
+// sequence (RFC 8742). The other items are the rows, in the order of their migration ids. Each row
+// is the map rowWire. docs/FORMAT.md lists the keys. A reader ignores unknown keys.
 type storeWire struct {
 	Rows  int    `cbor:"1,keyasint"`
 	Runs  []int  `cbor:"2,keyasint"` // length in bytes of each run of rowsPerRun rows; the runs are decoded in parallel
@@ -42,7 +42,7 @@ type factsWire struct {
 	RecordedPhases     uint64       `cbor:"9,keyasint"`
 	BeganSeq           uint64       `cbor:"10,keyasint"`
 	UnknownSeq         uint64       `cbor:"11,keyasint"`
-	HighestAttempt     []uint32     `cbor:"12,keyasint"` // of each phase
+	HighestAttempt     []uint32     `cbor:"12,keyasint"` // of each phase before the latest checkpoint
 	Targets            []targetWire `cbor:"13,keyasint"`
 	Abort              *abortWire   `cbor:"14,keyasint"`
 }

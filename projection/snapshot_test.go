@@ -11,8 +11,8 @@ import (
 	"migrationlog/projection"
 )
 
-// someEvents returns the events of 20 migrations with two incarnations each. Some of them have ended,
-// some have changed their target, and some are being aborted.
+// someEvents returns the events of 20 migrations with two incarnations each. Some of them have
+// ended, some have changed their target, and some are being aborted.
 func someEvents(t testing.TB) (events []checkpoint.Event) {
 	for n := range byte(40) {
 		id := checkpoint.MigrationID{n%20 + 1}

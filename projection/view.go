@@ -83,7 +83,7 @@ func (s Slot) Facts() Facts {
 	if s.state == nil {
 		return Facts{}
 	}
-	return s.state.facts.exported()
+	return s.state.exportedFacts()
 }
 
 // LastSeq returns the seq of the last event of the migration's current incarnation, or 0 if it has
@@ -96,8 +96,8 @@ func (v *View) Apply(seq, prevSeq uint64, e checkpoint.Event) {
 	v.Slot(e.Migration()).apply(seq, prevSeq, ChangeOf(e))
 }
 
-// ApplyUnknown applies an event of an unknown kind. The migration keeps its row. If the event has an
-// epoch, the caller must also call RaiseEpoch.
+// ApplyUnknown applies an event of an unknown kind. The migration keeps its row. If the event has
+// an epoch, the caller must also call RaiseEpoch.
 func (v *View) ApplyUnknown(seq, prevSeq uint64, id checkpoint.MigrationID) {
 	v.Slot(id).apply(seq, prevSeq, UnknownChange(id))
 }
@@ -205,7 +205,7 @@ func sortByID(rows []Row) []Row {
 func (v *View) withLosses(s *state) Row {
 	row := Row{
 		Checkpoint: s.Checkpoint, Seq: s.Seq, PrevSeq: s.PrevSeq, LastSeq: s.LastSeq,
-		Facts: s.facts.exported(), Doubt: v.losses.doubt(s),
+		Facts: s.exportedFacts(), Doubt: v.losses.doubt(s),
 	}
 	f, inDoubt := &row.Facts, row.Doubt == InDoubt // the lost event may have changed the facts
 	f.TargetUncertain = f.HasTarget && (inDoubt || v.losses.uncertain(s, partTarget))

@@ -78,9 +78,9 @@ func (f *Fold) Count(firstSeq uint64, last segment.FrameID, frames uint64) {
 // Open has the same rows if it starts from this snapshot. If nothing was lost, the view must
 // already have these rows. If they differ, adoptSnapshot reports damage.
 //
-// A snapshot of an earlier version is used only after a loss that no later version covers. Open never
-// starts from it, because it does not have all facts. The writer of version 1 may also have kept rows
-// that an abort had ended.
+// A snapshot of an earlier version is used only after a loss that no later version covers. Open
+// never starts from it, because it does not have all facts. The writer of version 1 may also have
+// kept rows that an abort had ended.
 func (f *Fold) adoptSnapshot(s segment.Snapshot) {
 	whole := f.View.Complete()
 	if s.Version < segment.SnapshotVersion && !f.View.HasUnresolvedLosses() {

@@ -145,11 +145,11 @@ func compensationLines(comps []checkpoint.Compensation) *[]compensationLine {
 }
 
 // UnmarshalJSON reads a line as MarshalJSON returns it. Every key is required, except the keys that
-// MarshalJSON omits if they are zero, and seq, crc32c, severity, doubt and facts. An unknown key is an error,
-// because a misspelled key would be read as zero. A number may also be given as a string. A seq that
-// is not a whole number in range is read as 0, because an import ignores it. An error names the key,
-// its value and the expected form. If the line has a crc32c that is not that of its event, the error
-// wraps checkpoint.ErrCRCMismatch.
+// MarshalJSON omits if they are zero, and seq, crc32c, severity, last_seq, doubt and facts. An
+// unknown key is an error, because a misspelled key would be read as zero. A number may also be
+// given as a string. A seq that is not a whole number in range is read as 0, because an import
+// ignores it. An error names the key, its value and the expected form. If the line has a crc32c that
+// is not that of its event, the error wraps checkpoint.ErrCRCMismatch.
 func (r *Record) UnmarshalJSON(line []byte) error {
 	if err := checkSyntax(line); err != nil {
 		return err

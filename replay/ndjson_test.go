@@ -397,8 +397,8 @@ func TestNDJSON_DeepNesting(t *testing.T) {
 	}
 }
 
-// If a line has a checksum, it must be that of its event. For an event without a checkpoint it covers
-// the CBOR of keys 1 to 3 and 8 to 10.
+// If a line has a checksum, it must be that of its event. For an event without a checkpoint it
+// covers the CBOR of keys 1 to 3 and 8 to 10.
 func TestNDJSON_Checksum(t *testing.T) {
 	for kind, whole := range lines() {
 		var with object
@@ -523,7 +523,8 @@ func TestNDJSON_AnySeq(t *testing.T) {
 	}
 }
 
-// The keys last_seq, doubt and facts of a row are ignored in a checkpoint, but each may be given only once.
+// The keys last_seq, doubt and facts of a row are ignored in a checkpoint, but each may be given
+// only once.
 func TestNDJSON_RowsOfTheState(t *testing.T) {
 	whole := strings.TrimSuffix(lines()["checkpoint"].text(), "}")
 	want := accepted(t, whole+"}", "without")

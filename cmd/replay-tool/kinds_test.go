@@ -67,8 +67,8 @@ func TestKinds_ImportReproducesTheLog(t *testing.T) {
 	require.Equal(t, exported, export(second))
 }
 
-// While an abort is under way, state and show print the row with the progress of the abort. After the
-// abort there is no row. The epoch of an event is a part of its details.
+// While an abort is under way, state and show print the row with the progress of the abort. After
+// the abort there is no row. The epoch of an event is a part of its details.
 func TestKinds_AbortUnderWay(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	const id = "01a20629-4700-7000-8000-000000000001"

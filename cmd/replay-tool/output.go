@@ -141,7 +141,8 @@ type stepJSON struct {
 	Done     bool                        `json:"done"`
 }
 
-// factsOf returns the facts of a migration with a row in the phase, or with phase 0 if it has no row.
+// factsOf returns the facts of a migration with a row in the phase, or with phase 0 if it has no
+// row.
 func factsOf(f projection.Facts, phase checkpoint.Phase) factsJSON {
 	out := factsJSON{SourceUncertain: f.SourceUncertain, TargetUncertain: f.TargetUncertain, UnknownSeq: f.UnknownSeq, Abort: abortOf(f.Abort)}
 	if f.FurthestPhase > phase {
@@ -245,7 +246,8 @@ func (c *clock) show(ms uint64) string {
 	return time.UnixMilli(int64(ms)).UTC().Format("2006-01-02T15:04:05.000Z")
 }
 
-// stepOf returns the STEP column of a record: a phase, or the kind of an event without a checkpoint.
+// stepOf returns the STEP column of a record: a phase, or the kind of an event without a
+// checkpoint.
 func stepOf(r replay.Record) string {
 	if u, ok := r.Event.(checkpoint.Upserted); ok {
 		return u.Checkpoint.Phase().String()

@@ -22,8 +22,8 @@
 //     broken, although both events are intact. The writer of the event could not read the end.
 //   - The kinds abort_begun, compensated and epoch_raised leave the row as it is, like an unknown
 //     kind. They do not supersede a lost event.
-//   - If a state begins with an event that leaves the row as it is, its row mark has the number 0. An
-//     unattributed lost number before that event may have been the migration's row, even if the
+//   - If a state begins with an event that leaves the row as it is, its row mark has the number 0.
+//     An unattributed lost number before that event may have been the migration's row, even if the
 //     event has no predecessor, because its writer may not have been able to read the row.
 //   - The header of a snapshot is evidence of durability even if the snapshot's body is damaged.
 //   - If a segment before the last has a header with a number that belongs to a later segment, the

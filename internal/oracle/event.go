@@ -34,6 +34,7 @@ const (
 	maxBody     = 65536
 	maxSeq      = 1 << 62
 	maxPrefix   = 3 // bytes of the uvarint of the longest frame
+	maxTargets  = 16
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -69,8 +70,8 @@ func (e Event) known() bool { return e.Kind >= KindUpserted && e.Kind <= KindEpo
 // changesRow reports whether the event gives its migration a row, or ends the row.
 func (e Event) changesRow() bool { return e.Kind >= KindUpserted && e.Kind <= KindRemoved }
 
-// sameCheckpoint reports whether two upserted events have the same content except for the epoch, which
-// a snapshot does not keep.
+// sameCheckpoint reports whether two upserted events have the same content except for the epoch,
+// which a snapshot does not keep.
 func (e Event) sameCheckpoint(other Event) bool {
 	return e.Migration == other.Migration && e.TimeMS == other.TimeMS && e.Attempt == other.Attempt && e.Phase == other.Phase &&
 		string(e.Payload) == string(other.Payload) && e.PayloadCRC == other.PayloadCRC
@@ -225,15 +226,15 @@ func (f Facts) withPhase(e Event) Facts {
 
 func (f Facts) withTarget(group, node uint64) Facts {
 	pair := fmt.Sprintf("%d:%d", group, node)
-	if !slices.Contains(strings.Fields(f.Targets), pair) {
+	if known := strings.Fields(f.Targets); len(known) < maxTargets && !slices.Contains(known, pair) {
 		f.Targets = strings.TrimSpace(f.Targets + " " + pair)
 	}
 	f.TargetNode, f.SourceGroup, f.HasTarget = node, group, true
 	return f
 }
 
-// afterAbortEvent returns the facts after an event of an abort. A repeated abort_begun with the same
-// compensations keeps the finished steps.
+// afterAbortEvent returns the facts after an event of an abort. A repeated abort_begun with the
+// same compensations keeps the finished steps.
 func (f Facts) afterAbortEvent(e Event) Facts {
 	if e.Kind == KindAbortBegun {
 		next := Abort{Seq: e.Seq, TimeMS: e.TimeMS, Reason: e.Reason, Steps: fmt.Sprint(e.Steps), Done: strings.Repeat("0", len(e.Steps))}

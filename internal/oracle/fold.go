@@ -70,10 +70,10 @@ func Fold(l *Log) *State {
 	return s
 }
 
-// meet adopts or ignores a snapshot that was taken after the event that was applied last. A snapshot
-// of version 1 or 2 is ignored, unless an event was lost that no adopted snapshot covers. If no event
-// before a snapshot of version 3 was lost, it is compared with the present state, and a difference is
-// recorded in Mismatched.
+// meet adopts or ignores a snapshot that was taken after the event that was applied last. A
+// snapshot of version 1 or 2 is ignored, unless an event was lost that no adopted snapshot covers.
+// If no event before a snapshot of version 3 was lost, it is compared with the present state, and a
+// difference is recorded in Mismatched.
 func (s *State) meet(snapshot Snapshot) {
 	switch {
 	case snapshot.Version < 3:
@@ -117,7 +117,8 @@ func (s *State) adopt(snapshot Snapshot) {
 	own := s.migrations
 	s.migrations = map[uuid.UUID]*migration{}
 	for id, m := range snapshot.states {
-		// Versions 1 and 2 do not have all facts. The links show that no event of this migration is missing.
+		// Versions 1 and 2 do not have all facts. The links show that no event of this migration is
+		// missing.
 		if o := own[id]; snapshot.Version < 3 && o != nil && !o.ended && o.last == m.last && (o.row == nil) == (m.row == nil) && !o.begin.broken {
 			m = o
 		}

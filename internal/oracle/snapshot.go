@@ -173,6 +173,10 @@ func (s *Snapshot) decodeRows() bool {
 		if m.facts, flags, ok = decodeFacts(facts); !ok {
 			return false
 		}
+		if m.row != nil { // the attempt of the latest checkpoint is not repeated in the facts
+			attempt := &m.facts.Attempts[m.row.Phase-1]
+			*attempt = max(*attempt, m.row.Attempt)
+		}
 		m.target.broken, m.source.broken = flags&4 != 0, flags&8 != 0
 		s.states[uuid.UUID(id)] = m
 	}
