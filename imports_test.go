@@ -36,6 +36,7 @@ var layers = []layer{
 	{"internal/rebuild", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS and eventlog/segment; code that writes belongs in eventlog"},
 	{"internal/groupcommit", []string{"migrationlog", "os", "io", "github.com/tidwall/wal"}, "pass it in as the commit function: a queue does not know what it batches"},
 	{"replay", []string{"github.com/tidwall/wal"}, "read through eventlog/segment; code that writes belongs in eventlog"},
+	{"recovery", []string{"os", "io", "io/fs", "path/filepath", "github.com/tidwall/wal"}, "take values as parameters: the caller has the files, the clock and the cluster"},
 	{"projection", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take values as parameters: the caller has the files and the clock"},
 	{"eventlog", nil, "take bodies as bytes: only the Store and replay decode them"},
 	{"eventlog/segment", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS; code that writes belongs in eventlog"},
@@ -47,6 +48,7 @@ var layers = []layer{
 var notBelow = map[string][]string{
 	"internal/rebuild": {"eventlog"},
 	"replay":           {"eventlog"},
+	"recovery":         {"eventlog", "eventlog/segment"},
 	"projection":       {"eventlog", "eventlog/segment"},
 	"eventlog":         {"checkpoint"},
 	"eventlog/segment": {"checkpoint"},
@@ -123,6 +125,19 @@ func TestLayers_ReplayCannotWrite(t *testing.T) {
 		}
 	}
 	require.Equal(t, map[string]bool{"Stat": true, "DirFS": true}, used, "replay reads through fs.FS; code that writes belongs in eventlog")
+}
+
+// Package recovery imports time for a duration, and has no clock.
+func TestLayers_RecoveryHasNoClock(t *testing.T) {
+	files, err := filepath.Glob("recovery/*.go")
+	require.NoError(t, err)
+	used := map[string]bool{}
+	for _, file := range files {
+		if !strings.HasSuffix(file, "_test.go") {
+			selected(t, file, "time", used)
+		}
+	}
+	require.Equal(t, map[string]bool{"Duration": true, "Hour": true}, used, "take the time as a parameter: a plan depends only on its arguments")
 }
 
 // tidwall/wal is used to open, append and close. It is never used to read, to truncate, or to look

@@ -1,0 +1,71 @@
+package recovery
+
+import "time"
+
+// DefaultAbortTimeout is the abort timeout of the zero Policy.
+const DefaultAbortTimeout = time.Hour
+
+// Policy has everything besides the history on which the decisions depend. The zero value aborts
+// after DefaultAbortTimeout, does not test membership, knows no leader, and asks in doubt.
+type Policy struct {
+	// AbortTimeout is the age of a row beyond which its migration is aborted. A row of exactly this
+	// age is still fresh. Ages are in whole milliseconds, so a timeout of one nanosecond aborts
+	// every row that is older than the present millisecond. The value 0 selects
+	// DefaultAbortTimeout.
+	AbortTimeout time.Duration
+
+	// Member reports whether a node is a member of the cluster. If it is nil, membership is not
+	// tested. MemberOf returns such a function for a list of nodes. Plan calls Member at most once
+	// for each row.
+	Member func(node uint64) bool
+
+	// Leader returns the node that leads a group now. The result ok is false if it is not known. If
+	// Leader is nil, no leader is known. Ask the group itself: a cached leader may be an earlier
+	// one, and a transfer that has committed would then be undone. Plan calls Leader at most once
+	// for each row.
+	Leader func(group uint64) (node uint64, ok bool)
+
+	// TrustDoubt takes rows in doubt and uncertain facts as true. If it is false, Plan asks.
+	TrustDoubt bool
+
+	// UnnamedInDoubt is true if the log has lost an event that cannot be attributed to a migration.
+	// It belongs to the log, as in replay.Report. Plan then asks for the migrations without a row.
+	UnnamedInDoubt bool
+}
+
+// MemberOf returns a Policy.Member for a cluster with exactly these nodes.
+func MemberOf(nodes ...uint64) func(node uint64) bool {
+	members := make(map[uint64]bool, len(nodes))
+	for _, n := range nodes {
+		members[n] = true
+	}
+	return func(node uint64) bool { return members[node] }
+}
+
+// abortTimeoutMS returns the abort timeout in milliseconds.
+func (p *Policy) abortTimeoutMS() uint64 {
+	if p.AbortTimeout == 0 {
+		return uint64(DefaultAbortTimeout.Milliseconds())
+	}
+	return uint64(max(p.AbortTimeout, 0).Milliseconds())
+}
+
+// member reports whether a node is a member, or returns nil if membership is not tested.
+func (p *Policy) member(node uint64) *bool {
+	if p.Member == nil {
+		return nil
+	}
+	return new(p.Member(node))
+}
+
+// leader returns the leader of a group, or nil if it is not known.
+func (p *Policy) leader(group uint64) *uint64 {
+	if p.Leader == nil {
+		return nil
+	}
+	node, ok := p.Leader(group)
+	if !ok {
+		return nil
+	}
+	return &node
+}
