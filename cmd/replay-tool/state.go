@@ -103,7 +103,7 @@ func (t *tool) runState(ctx context.Context, dir string, idPrefix []string, at s
 	if last := fold.View.LastSeq(); point.Seq > last {
 		return usageErrorf("--at %s: the log ends with #%d, give that or an earlier number", at, last)
 	}
-	if err := t.explainTime(ctx, dir, reader, fold.View.LastSeq(), point.TimeMS); err != nil {
+	if err := t.explainTime(ctx, "state", dir, reader, fold.View.LastSeq(), point.TimeMS); err != nil {
 		return err
 	}
 	report := fold.Report()
@@ -130,7 +130,7 @@ func (t *tool) runState(ctx context.Context, dir string, idPrefix []string, at s
 // explainTime prints to stderr the last event that the state at a time includes. Clocks may go
 // back. If later events also have clocks up to that time, explainTime prints their number, and the
 // command that includes them.
-func (t *tool) explainTime(ctx context.Context, dir string, reader *replay.Reader, asOf, timeMS uint64) error {
+func (t *tool) explainTime(ctx context.Context, command, dir string, reader *replay.Reader, asOf, timeMS uint64) error {
 	if timeMS == 0 || t.quiet {
 		return nil
 	}
@@ -161,8 +161,8 @@ func (t *tool) explainTime(ctx context.Context, dir string, reader *replay.Reade
 		t.statusf("the state is as of #%d, because #%d has the clock %s", asOf, next, clock.show(nextMS))
 	}
 	if n > 0 {
-		t.statusf("not included: %s with a clock up to that time (the first is #%d), because a clock went back or #%d has a wrong clock. To include them, run: replay-tool state %s --at '#%d'",
-			count(n, "later event"), first, next, quoted(dir), last)
+		t.statusf("not included: %s with a clock up to that time (the first is #%d), because a clock went back or #%d has a wrong clock. To include them, run: replay-tool %s %s --at '#%d'",
+			count(n, "later event"), first, next, command, quoted(dir), last)
 	}
 	return nil
 }

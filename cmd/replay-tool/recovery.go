@@ -1,0 +1,296 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"migrationlog/recovery"
+	"migrationlog/replay"
+)
+
+// policyFlags has the flags that make the policy of a plan.
+type policyFlags struct {
+	abortTimeout time.Duration
+	members      []string
+	leaders      []string
+	doubt        string
+	flags        interface{ Changed(name string) bool }
+}
+
+func (f *policyFlags) register(c *cobra.Command) {
+	flags := c.Flags()
+	f.flags = flags
+	flags.DurationVar(&f.abortTimeout, "abort-timeout", recovery.DefaultAbortTimeout, "abort a migration whose row is older than this `duration`")
+	flags.StringSliceVar(&f.members, "members", nil, "the `nodes` of the cluster, such as 1,2,3; '' is an empty cluster; without this flag membership is not tested")
+	flags.StringSliceVar(&f.leaders, "leader", nil, "the node that leads a group now, as `GROUP=NODE`,…")
+	flags.StringVar(&f.doubt, "doubt", "ask", "rows in doubt and uncertain facts: `ask`, or trust to take the rows of the log as true")
+}
+
+// policy returns the policy of the flags, or a usageError.
+func (f *policyFlags) policy() (p recovery.Policy, err error) {
+	if f.abortTimeout < 0 {
+		return p, usageErrorf("--abort-timeout %s: give a duration that is not negative, such as 1h or 90s", f.abortTimeout)
+	}
+	p.AbortTimeout = max(f.abortTimeout, time.Nanosecond) // 0 would select the default
+	switch f.doubt {
+	case "ask":
+	case "trust":
+		p.TrustDoubt = true
+	default:
+		return p, usageErrorf("--doubt %s: give ask or trust", f.doubt)
+	}
+	if f.flags.Changed("members") {
+		nodes := make([]uint64, len(f.members))
+		for i, text := range f.members {
+			if nodes[i], err = strconv.ParseUint(strings.TrimSpace(text), 10, 64); err != nil {
+				return p, usageErrorf("--members: %q is not the number of a node: give a list such as 1,2,3", text)
+			}
+		}
+		p.Member = recovery.MemberOf(nodes...)
+	}
+	p.Leader, err = parseLeaders(f.leaders)
+	return p, err
+}
+
+// parseLeaders reads a list of GROUP=NODE. It returns nil for an empty list.
+func parseLeaders(list []string) (func(group uint64) (uint64, bool), error) {
+	leaders := map[uint64]uint64{}
+	for _, text := range list {
+		groupText, nodeText, _ := strings.Cut(text, "=")
+		group, groupErr := strconv.ParseUint(strings.TrimSpace(groupText), 10, 64)
+		node, nodeErr := strconv.ParseUint(strings.TrimSpace(nodeText), 10, 64)
+		if groupErr != nil || nodeErr != nil {
+			return nil, usageErrorf("--leader: %q is not a group and its leader: give GROUP=NODE, such as 9=3", text)
+		}
+		if other, ok := leaders[group]; ok && other != node {
+			return nil, usageErrorf("--leader: group %d has two leaders, %d and %d: give the present one", group, other, node)
+		}
+		leaders[group] = node
+	}
+	if len(leaders) == 0 {
+		return nil, nil
+	}
+	return func(group uint64) (uint64, bool) {
+		node, ok := leaders[group]
+		return node, ok
+	}, nil
+}
+
+func (t *tool) plan() *cobra.Command {
+	var at, now string
+	var flags policyFlags
+	c := &cobra.Command{
+		Use:   "plan DIR",
+		Short: "Show what a coordinator that starts would do with each migration",
+		Long: `Show what a coordinator that starts would do with each migration: clean it up,
+abort it with these compensations, resume it with the next checkpoint, or ask.
+
+The decisions are those of recovery.Plan in the library. A coordinator that uses
+it with the same policy decides the same. The command only reads.`,
+		Args: argCount(1, 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			for name, value := range map[string]string{"at": at, "now": now} {
+				if c.Flags().Changed(name) && value == "" {
+					return usageErrorf("--%s needs a value", name)
+				}
+			}
+			policy, err := flags.policy()
+			if err != nil {
+				return err
+			}
+			return t.buffered(func() error { return t.runPlan(c.Context(), args[0], policy, at, now) })
+		},
+	}
+	c.Flags().StringVar(&now, "now", "", "measure ages to this `time` ("+timeFormats+"); without it, to the time of --at, else to the present")
+	c.Flags().StringVar(&at, "at", "", "plan from the history up to this `point`: #SEQ, or a time")
+	flags.register(c)
+	return c
+}
+
+func (t *tool) runPlan(ctx context.Context, dir string, policy recovery.Policy, at, now string) (err error) {
+	var point replay.Point
+	var nowMS uint64
+	if at != "" {
+		if point, err = parsePoint(at); err != nil {
+			return err
+		}
+	}
+	if now != "" {
+		if nowMS, err = parseTime(now); err != nil {
+			return err
+		}
+	}
+	reader, err := replay.Open(dir)
+	if err != nil {
+		return err
+	}
+	fold, err := reader.FoldTo(ctx, point)
+	if err != nil {
+		return err
+	}
+	if last := fold.View.LastSeq(); point.Seq > last {
+		return usageErrorf("--at %s: the log ends with #%d, give that or an earlier number", at, last)
+	}
+	if err := t.explainTime(ctx, "plan", dir, reader, fold.View.LastSeq(), point.TimeMS); err != nil {
+		return err
+	}
+	if now == "" {
+		if nowMS, err = t.clockOf(ctx, reader, fold, point); err != nil {
+			return err
+		}
+	}
+	report := fold.Report()
+	policy.UnnamedInDoubt = report.UnnamedInDoubt
+	decisions := recovery.Plan(fold.View.All(), policy, nowMS)
+	if t.output == outputTable {
+		t.planTable(decisions)
+	} else if err := writeLines(t, decisions); err != nil {
+		return err
+	}
+	t.reportFindings(report)
+	return reportExit(report)
+}
+
+// clockOf returns the time of a point in Unix milliseconds. The time of a seq is the clock of its
+// event. If that is lost, it is the clock of the last intact event before it. The time of the end of
+// the history is the present.
+func (t *tool) clockOf(ctx context.Context, reader *replay.Reader, fold *replay.Fold, point replay.Point) (uint64, error) {
+	switch last := fold.Last().Seq; {
+	case point.TimeMS != 0:
+		return point.TimeMS, nil
+	case point.Seq == 0:
+		break
+	case last == 0:
+		t.statusf("#%d and all events before it are lost, so ages are measured to the present. To choose another time, add --now", point.Seq)
+	default:
+		if last < point.Seq {
+			t.statusf("#%d is lost, so ages are measured to the clock of #%d. To choose another time, add --now", point.Seq, last)
+		}
+		for r, err := range reader.Records(ctx, replay.Query{FromSeq: last, ToSeq: last}) {
+			if err != nil || r.Damage == nil {
+				return r.WallMS(), err
+			}
+		}
+	}
+	return uint64(time.Now().UnixMilli()), nil
+}
+
+// planTable prints the decisions for people: one line for each, and below it the compensations or
+// the questions.
+func (t *tool) planTable(decisions []recovery.Decision) {
+	if len(decisions) == 0 {
+		t.statusf("no migration has a row, so there is nothing to do")
+		return
+	}
+	ids := newShortIDs(decisions)
+	rows := [][]string{{"ID", "VSHARD", "PHASE", "AGE", "DECISION"}}
+	counts := map[recovery.Action]int{}
+	for i := range decisions {
+		rows = append(rows, decisionCells(&decisions[i], ids))
+		counts[decisions[i].Action]++
+	}
+	widths := make([]int, len(rows[0]))
+	for _, cells := range rows {
+		for i, cell := range cells {
+			widths[i] = max(widths[i], len(cell))
+		}
+	}
+	for i, cells := range rows {
+		writeAligned(t.stdout, cells, widths)
+		if i > 0 {
+			for _, line := range decisionDetails(&decisions[i-1], ids) {
+				fmt.Fprintf(t.stdout, "%*s%s\n", widths[0]+columnGap, "", line)
+			}
+		}
+	}
+	in := decisions[0].Inputs
+	clock := &clock{style: timeISO}
+	t.statusf("%d to abort, %d to resume, %d to clean up, %d to ask about", counts[recovery.Abort], counts[recovery.Resume], counts[recovery.CleanUp], counts[recovery.AskFirst])
+	if decisions[0].Reason != recovery.UnnamedInDoubt {
+		t.statusf("ages are measured to %s, the abort timeout is %s", clock.show(in.NowMS), age(in.AbortTimeoutMS))
+	}
+}
+
+// writeAligned writes the cells of one line. The last cell is not padded.
+func writeAligned(w io.Writer, cells []string, widths []int) {
+	last := len(cells) - 1
+	for i, cell := range cells[:last] {
+		fmt.Fprintf(w, "%-*s", widths[i]+columnGap, cell)
+	}
+	fmt.Fprintln(w, cells[last])
+}
+
+func decisionCells(d *recovery.Decision, ids shortIDs) []string {
+	if d.Reason == recovery.UnnamedInDoubt {
+		return []string{"?", "?", "?", "?", fmt.Sprintf("%s (%s)", d.Action, d.Reason)}
+	}
+	decision := fmt.Sprintf("%s (%s)", d.Action, d.Reason)
+	if d.Action == recovery.Resume {
+		decision = fmt.Sprintf("%s %s (%s)", d.Action, d.NextPhase, d.Reason)
+	}
+	c := d.Row.Checkpoint
+	return []string{ids.of(c.MigrationID), strconv.FormatUint(uint64(c.Payload.Shard()), 10), c.Phase().String(), age(d.Inputs.AgeMS), decision}
+}
+
+// decisionDetails returns the lines below a decision: the steps of an abort, or the questions.
+func decisionDetails(d *recovery.Decision, ids shortIDs) (lines []string) {
+	for _, c := range d.Compensated {
+		lines = append(lines, "done: "+compensationDetail(c))
+	}
+	for i, c := range d.Compensations {
+		lines = append(lines, fmt.Sprintf("%d. %s", i+1, compensationDetail(c)))
+	}
+	if d.Action == recovery.Abort && len(d.Compensations) == 0 {
+		lines = append(lines, "no step is left: record the abort")
+	}
+	for _, a := range d.Asks {
+		lines = append(lines, question(d, a, ids))
+	}
+	return lines
+}
+
+// question returns a question in words, with the way to its answer.
+func question(d *recovery.Decision, a recovery.Ask, ids shortIDs) string {
+	switch a.Topic {
+	case recovery.TopicRow:
+		if d.Reason == recovery.RegressedPastCutover {
+			return "Which row is true? The run went back from " + d.Inputs.FurthestPhase.String() + "."
+		}
+		return "Which row is true? A lost event may have been its last."
+	case recovery.TopicEvent:
+		return fmt.Sprintf("What is event #%d? Plan with the newer version that wrote it.", a.Seq)
+	case recovery.TopicTarget:
+		if len(a.Seen) == 0 {
+			return "Which node is added to which group? " + targetGap(d.Inputs)
+		}
+		seen := make([]string, len(a.Seen))
+		for i, target := range a.Seen {
+			seen[i] = fmt.Sprintf("group %d, node %d", target.GroupID, target.PeerID)
+		}
+		return "Which target is true? " + strings.Join(seen, "; ")
+	case recovery.TopicMembership:
+		return fmt.Sprintf("Is node %d gone for good? The move can no longer be undone.", a.Node)
+	case recovery.TopicLeader:
+		return fmt.Sprintf("Which node leads group %d? Plan with --leader %d=NODE.", a.GroupID, a.GroupID)
+	case recovery.TopicPeer:
+		return fmt.Sprintf("May node %d leave group %d? In use by %s.", a.PeerID, a.GroupID, ids.list(a.SharedWith))
+	case recovery.TopicVShard:
+		return fmt.Sprintf("Which one of vShard %d goes on, this or %s?", a.VShardID, ids.list(a.SharedWith))
+	case recovery.TopicMigrations:
+		return "Which migrations have no row? A lost event may be of one."
+	}
+	return string(a.Topic)
+}
+
+func targetGap(in recovery.Inputs) string {
+	if in.TargetNode == nil {
+		return "The history does not name them."
+	}
+	return fmt.Sprintf("Group %d, node %d is uncertain.", *in.SourceGroup, *in.TargetNode)
+}
