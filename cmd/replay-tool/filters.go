@@ -32,7 +32,7 @@ func (f *filters) register(c *cobra.Command) {
 	flags.StringVar(&f.until, "until", "", "only records at or before this `time`")
 	flags.Uint64Var(&f.from, "from", 0, "only records with this `seq` or a higher one")
 	flags.Uint64Var(&f.to, "to", 0, "only records with this `seq` or a lower one")
-	flags.StringSliceVar(&f.migrations, "migration", nil, "only records of the migration with this `id` (or a beginning that only one id has)")
+	flags.StringSliceVar(&f.migrations, "migration", nil, "only records of the migration with this `id` (or a beginning or an end that only one id has)")
 	flags.StringSliceVar(&f.kinds, "kind", nil, "only records of this `kind`: "+joinKinds(replay.Kinds))
 	flags.StringSliceVar(&f.phases, "phase", nil, "only checkpoints of this `phase`, such as CatchUp")
 	flags.UintSliceVar(&f.vshards, "vshard", nil, "only records of migrations of the vShard with this `number`")

@@ -20,7 +20,7 @@ func (t *tool) show() *cobra.Command {
 	return &cobra.Command{
 		Use:   "show DIR MIGRATION",
 		Short: "Show the history of one migration: each step, its duration and its details",
-		Long:  "Show the history of one migration: each step, its duration and its details.\nMIGRATION is an id, or a beginning that only one id has.",
+		Long:  "Show the history of one migration: each step, its duration and its details.\nMIGRATION is an id, or a beginning or an end that only one id has. An end has at\nleast 4 digits.",
 		Args:  argCount(2, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			return t.buffered(func() error { return t.runShow(c.Context(), args[0], args[1]) })
@@ -39,8 +39,8 @@ type migrationHistory struct {
 	row     *projection.Row // nil if the migration has no row
 }
 
-func (t *tool) runShow(ctx context.Context, dir, idPrefix string) error {
-	search, err := newIDSearch(idPrefix)
+func (t *tool) runShow(ctx context.Context, dir, idPart string) error {
+	search, err := newIDSearch(idPart)
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func (t *tool) state() *cobra.Command {
 }
 
 // runSnapshot shows the rows of the newest intact snapshot. It does not read the segments.
-func (t *tool) runSnapshot(dir string, idPrefix []string) error {
+func (t *tool) runSnapshot(dir string, idPart []string) error {
 	reader, err := replay.Open(dir)
 	if err != nil {
 		return err
@@ -49,16 +49,18 @@ func (t *tool) runSnapshot(dir string, idPrefix []string) error {
 		return fmt.Errorf("%s: %w", dir, err)
 	}
 	rows := view.All()
-	if len(idPrefix) > 0 {
-		rows = slices.DeleteFunc(rows, func(r projection.Row) bool {
-			return !strings.HasPrefix(r.Checkpoint.MigrationID.String(), strings.ToLower(idPrefix[0]))
-		})
+	if len(idPart) > 0 {
+		search, err := newIDSearch(idPart[0])
+		if err != nil {
+			return err
+		}
+		rows = slices.DeleteFunc(rows, func(r projection.Row) bool { return !search.matches(r.Checkpoint.MigrationID) })
 	}
 	if err := t.showRows(rows); err != nil {
 		return err
 	}
 	t.statusf("these rows are as of #%d. They do not include later events of the log", view.LastSeq())
-	if len(rows) == 0 && len(idPrefix) > 0 {
+	if len(rows) == 0 && len(idPart) > 0 {
 		return silentExit{exitNoMatch}
 	}
 	return nil
@@ -76,7 +78,7 @@ func (t *tool) showRows(rows []projection.Row) error {
 	return writeLines(t, lines)
 }
 
-func (t *tool) runState(ctx context.Context, dir string, idPrefix []string, at string) error {
+func (t *tool) runState(ctx context.Context, dir string, idPart []string, at string) error {
 	var point replay.Point
 	if at != "" {
 		var err error
@@ -93,8 +95,8 @@ func (t *tool) runState(ctx context.Context, dir string, idPrefix []string, at s
 		return err
 	}
 	rows := fold.View.All()
-	if len(idPrefix) > 0 {
-		id, err := resolve(ctx, reader, idPrefix[0])
+	if len(idPart) > 0 {
+		id, err := resolve(ctx, reader, idPart[0])
 		if err != nil {
 			return err
 		}
@@ -108,15 +110,15 @@ func (t *tool) runState(ctx context.Context, dir string, idPrefix []string, at s
 	}
 	report := fold.Report()
 	// If the migration has no row, the message below replaces the table.
-	if t.output != outputTable || len(rows) > 0 || len(idPrefix) == 0 {
+	if t.output != outputTable || len(rows) > 0 || len(idPart) == 0 {
 		if err := t.showRows(rows); err != nil {
 			return err
 		}
 	}
 	t.reportFindings(report)
-	noRow := len(idPrefix) > 0 && len(rows) == 0
+	noRow := len(idPart) > 0 && len(rows) == 0
 	if noRow {
-		t.statusf("migration %s has no row at this point: it was aborted or removed, had not started, or its events are lost. To see its history, run: replay-tool show %s %s", idPrefix[0], quoted(dir), idPrefix[0])
+		t.statusf("migration %s has no row at this point: it was aborted or removed, had not started, or its events are lost. To see its history, run: replay-tool show %s %s", idPart[0], quoted(dir), idPart[0])
 	}
 	if err := reportExit(report); err != nil {
 		return err
