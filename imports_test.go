@@ -36,6 +36,7 @@ var layers = []layer{
 	{"internal/rebuild", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS and eventlog/segment; code that writes belongs in eventlog"},
 	{"internal/groupcommit", []string{"migrationlog", "os", "io", "github.com/tidwall/wal"}, "pass it in as the commit function: a queue does not know what it batches"},
 	{"replay", []string{"github.com/tidwall/wal"}, "read through eventlog/segment; code that writes belongs in eventlog"},
+	{"recovery/whatif", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take rows and times as parameters: the caller reads the history"},
 	{"recovery", []string{"os", "io", "io/fs", "path/filepath", "github.com/tidwall/wal"}, "take values as parameters: the caller has the files, the clock and the cluster"},
 	{"projection", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take values as parameters: the caller has the files and the clock"},
 	{"eventlog", nil, "take bodies as bytes: only the Store and replay decode them"},
@@ -48,6 +49,7 @@ var layers = []layer{
 var notBelow = map[string][]string{
 	"internal/rebuild": {"eventlog"},
 	"replay":           {"eventlog"},
+	"recovery/whatif":  {"eventlog", "eventlog/segment"},
 	"recovery":         {"eventlog", "eventlog/segment"},
 	"projection":       {"eventlog", "eventlog/segment"},
 	"eventlog":         {"checkpoint"},

@@ -86,7 +86,7 @@ func (p *Policy) decide(row *projection.Row, nowMS uint64) Decision {
 func (p *Policy) inputs(row *projection.Row, nowMS uint64) Inputs {
 	facts, clockMS := &row.Facts, row.Checkpoint.TimestampMS
 	in := Inputs{
-		NowMS: nowMS, TSMS: clockMS, AgeMS: nowMS - min(nowMS, clockMS), AbortTimeoutMS: p.abortTimeoutMS(),
+		NowMS: nowMS, TSMS: clockMS, AgeMS: nowMS - min(nowMS, clockMS), AbortTimeoutMS: p.AbortTimeoutMS(),
 		Doubt: row.Doubt, SourceUncertain: facts.SourceUncertain, TargetUncertain: facts.TargetUncertain,
 	}
 	in.FurthestPhase = max(facts.FurthestPhase, row.Checkpoint.Phase()) //mutant:plan-furthest-phase

@@ -42,8 +42,8 @@ func MemberOf(nodes ...uint64) func(node uint64) bool {
 	return func(node uint64) bool { return members[node] }
 }
 
-// abortTimeoutMS returns the abort timeout in milliseconds.
-func (p *Policy) abortTimeoutMS() uint64 {
+// AbortTimeoutMS returns the abort timeout in whole milliseconds.
+func (p *Policy) AbortTimeoutMS() uint64 {
 	if p.AbortTimeout == 0 {
 		return uint64(DefaultAbortTimeout.Milliseconds())
 	}

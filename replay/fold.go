@@ -30,6 +30,9 @@ func NewFold(dir segment.Directory, snapshots []segment.Snapshot) *Fold {
 // Last returns the log's last intact frame, or zero if there is none.
 func (f *Fold) Last() segment.FrameID { return f.last }
 
+// SnapshotSeq returns the last event of the snapshot whose rows the fold has adopted, or 0.
+func (f *Fold) SnapshotSeq() uint64 { return f.report.SnapshotSeq }
+
 // Add applies the next record.
 func (f *Fold) Add(r Record) {
 	if r.Damage != nil {

@@ -66,7 +66,7 @@ type checker struct {
 }
 
 func newChecker(t *testing.T, root string) *checker {
-	list := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Export", ".")
+	list := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Export", "./...")
 	list.Dir = root
 	out, err := list.StdoutPipe()
 	require.NoError(t, err)
