@@ -104,7 +104,7 @@ Exit codes:
 	flags.StringVar(&t.timeStyle, "time", timeISO, "`style` of the times in tables: iso (UTC), relative (to the first time shown) or raw (Unix ms)")
 	flags.BoolVarP(&t.quiet, "quiet", "q", false, "print no summaries and no progress to stderr")
 	flags.BoolVar(&t.jsonStrings, "json-strings", false, "print the numbers of JSON as strings, because jq 1.6 and JavaScript round numbers above 2^53")
-	root.AddCommand(t.demo(), t.coordinator(), t.info(), t.log(), t.show(), t.state(), t.plan(), t.verify(), t.importCommand(), t.salvage(), t.version())
+	root.AddCommand(t.demo(), t.coordinator(), t.info(), t.log(), t.show(), t.state(), t.plan(), t.whatIf(), t.verify(), t.importCommand(), t.salvage(), t.version())
 	return root
 }
 

@@ -32,36 +32,66 @@ func (f *policyFlags) register(c *cobra.Command) {
 	flags.StringVar(&f.doubt, "doubt", "ask", "rows in doubt and uncertain facts: `ask`, or trust to take the rows of the log as true")
 }
 
-// policy returns the policy of the flags, or a usageError.
-func (f *policyFlags) policy() (p recovery.Policy, err error) {
+// givenPolicy is a policy with the flags that made it.
+type givenPolicy struct {
+	recovery.Policy
+	flags policyJSON
+}
+
+// policyJSON has the flags of a policy in JSON.
+type policyJSON struct {
+	AbortTimeoutMS uint64            `json:"abort_timeout_ms"`
+	Members        []uint64          `json:"members"` // null: membership is not tested
+	Leaders        map[uint64]uint64 `json:"leaders"` // by group
+	Doubt          string            `json:"doubt"`
+}
+
+// read returns the policy of the flags, or a usageError.
+func (f *policyFlags) read() (p givenPolicy, err error) {
 	if f.abortTimeout < 0 {
 		return p, usageErrorf("--abort-timeout %s: give a duration that is not negative, such as 1h or 90s", f.abortTimeout)
 	}
 	p.AbortTimeout = max(f.abortTimeout, time.Nanosecond) // 0 would select the default
-	switch f.doubt {
-	case "ask":
-	case "trust":
-		p.TrustDoubt = true
-	default:
+	if f.doubt != "ask" && f.doubt != "trust" {
 		return p, usageErrorf("--doubt %s: give ask or trust", f.doubt)
 	}
-	if f.flags.Changed("members") {
-		nodes := make([]uint64, len(f.members))
-		for i, text := range f.members {
-			if nodes[i], err = strconv.ParseUint(strings.TrimSpace(text), 10, 64); err != nil {
-				return p, usageErrorf("--members: %q is not the number of a node: give a list such as 1,2,3", text)
-			}
-		}
-		p.Member = recovery.MemberOf(nodes...)
+	p.TrustDoubt = f.doubt == "trust"
+	p.flags = policyJSON{AbortTimeoutMS: p.AbortTimeoutMS(), Doubt: f.doubt}
+	if p.flags.Members, err = f.memberNodes(); err != nil {
+		return p, err
 	}
-	p.Leader, err = parseLeaders(f.leaders)
+	if p.flags.Members != nil {
+		p.Member = recovery.MemberOf(p.flags.Members...)
+	}
+	if p.flags.Leaders, err = f.groupLeaders(); len(p.flags.Leaders) > 0 {
+		leaders := p.flags.Leaders
+		p.Leader = func(group uint64) (uint64, bool) {
+			node, ok := leaders[group]
+			return node, ok
+		}
+	}
 	return p, err
 }
 
-// parseLeaders reads a list of GROUP=NODE. It returns nil for an empty list.
-func parseLeaders(list []string) (func(group uint64) (uint64, bool), error) {
+// memberNodes returns the nodes of --members. They are nil without this flag.
+func (f *policyFlags) memberNodes() ([]uint64, error) {
+	if !f.flags.Changed("members") {
+		return nil, nil
+	}
+	nodes := make([]uint64, len(f.members))
+	for i, text := range f.members {
+		var err error
+		if nodes[i], err = strconv.ParseUint(strings.TrimSpace(text), 10, 64); err != nil {
+			return nil, usageErrorf("--members: %q is not the number of a node: give a list such as 1,2,3", text)
+		}
+	}
+	return nodes, nil
+}
+
+// groupLeaders returns the leaders of --leader by their groups.
+func (f *policyFlags) groupLeaders() (map[uint64]uint64, error) {
 	leaders := map[uint64]uint64{}
-	for _, text := range list {
+	for _, text := range f.leaders {
 		groupText, nodeText, _ := strings.Cut(text, "=")
 		group, groupErr := strconv.ParseUint(strings.TrimSpace(groupText), 10, 64)
 		node, nodeErr := strconv.ParseUint(strings.TrimSpace(nodeText), 10, 64)
@@ -73,13 +103,7 @@ func parseLeaders(list []string) (func(group uint64) (uint64, bool), error) {
 		}
 		leaders[group] = node
 	}
-	if len(leaders) == 0 {
-		return nil, nil
-	}
-	return func(group uint64) (uint64, bool) {
-		node, ok := leaders[group]
-		return node, ok
-	}, nil
+	return leaders, nil
 }
 
 func (t *tool) plan() *cobra.Command {
@@ -100,11 +124,11 @@ it with the same policy decides the same. The command only reads.`,
 					return usageErrorf("--%s needs a value", name)
 				}
 			}
-			policy, err := flags.policy()
+			policy, err := flags.read()
 			if err != nil {
 				return err
 			}
-			return t.buffered(func() error { return t.runPlan(c.Context(), args[0], policy, at, now) })
+			return t.buffered(func() error { return t.runPlan(c.Context(), args[0], policy.Policy, at, now) })
 		},
 	}
 	c.Flags().StringVar(&now, "now", "", "measure ages to this `time` ("+timeFormats+"); without it, to the time of --at, else to the present")
@@ -195,12 +219,7 @@ func (t *tool) planTable(decisions []recovery.Decision) {
 		rows = append(rows, decisionCells(&decisions[i], ids))
 		counts[decisions[i].Action]++
 	}
-	widths := make([]int, len(rows[0]))
-	for _, cells := range rows {
-		for i, cell := range cells {
-			widths[i] = max(widths[i], len(cell))
-		}
-	}
+	widths := columnWidths(rows)
 	for i, cells := range rows {
 		writeAligned(t.stdout, cells, widths)
 		if i > 0 {
@@ -215,6 +234,17 @@ func (t *tool) planTable(decisions []recovery.Decision) {
 	if decisions[0].Reason != recovery.UnnamedInDoubt {
 		t.statusf("ages are measured to %s, the abort timeout is %s", clock.show(in.NowMS), age(in.AbortTimeoutMS))
 	}
+}
+
+// columnWidths returns the width of the longest cell of each column.
+func columnWidths(rows [][]string) []int {
+	widths := make([]int, len(rows[0]))
+	for _, cells := range rows {
+		for i, cell := range cells {
+			widths[i] = max(widths[i], len(cell))
+		}
+	}
+	return widths
 }
 
 // writeAligned writes the cells of one line. The last cell is not padded.

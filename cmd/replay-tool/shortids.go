@@ -16,14 +16,18 @@ type shortIDs struct{ digits int }
 // minShortDigits is the smallest number of digits of a short id.
 const minShortDigits = 6
 
-// newShortIDs returns the shortest form in which the ids of all decisions differ.
+// newShortIDs returns the shortest form in which the ids of the decisions differ.
 func newShortIDs(decisions []recovery.Decision) shortIDs {
+	ids := map[checkpoint.MigrationID]bool{}
+	for i := range decisions {
+		ids[decisions[i].MigrationID()] = true
+	}
 	for s := (shortIDs{minShortDigits}); ; s.digits++ {
-		seen := make(map[string]bool, len(decisions))
-		for i := range decisions {
-			seen[s.of(decisions[i].MigrationID())] = true
+		seen := make(map[string]bool, len(ids))
+		for id := range ids {
+			seen[s.of(id)] = true
 		}
-		if len(seen) == len(decisions) || s.digits == 2*len(checkpoint.MigrationID{}) {
+		if len(seen) == len(ids) {
 			return s
 		}
 	}

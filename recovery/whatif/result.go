@@ -14,6 +14,9 @@ const (
 	InFlight  Outcome = "in_flight" // it had a row before Complete at the end of the history
 )
 
+// Outcomes lists all outcomes.
+var Outcomes = []Outcome{Completed, Aborted, Removed, Unknown, InFlight}
+
 // Result compares the decisions of the policies with the history.
 type Result struct {
 	EndMS        uint64 // the time at which the walk ended
