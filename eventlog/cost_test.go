@@ -89,7 +89,7 @@ func BenchmarkCost(b *testing.B) {
 		for b.Loop() {
 			b.StopTimer()
 			log.next = log.startPreparation()
-			require.NoError(b, errors.Join(log.next.wait(), log.awaitClose()))
+			require.NoError(b, errors.Join(log.next.work.wait(), log.awaitClose()))
 			b.StartTimer()
 			require.NoError(b, log.rotate())
 			require.NoError(b, write(log, body))
@@ -108,9 +108,9 @@ func BenchmarkCost(b *testing.B) {
 		log := beginLog(b, b.TempDir(), Options{})
 		for b.Loop() {
 			p := log.startPreparation()
-			require.NoError(b, p.wait())
+			require.NoError(b, p.work.wait())
 			b.StopTimer()
-			require.NoError(b, p.tail.discard())
+			require.NoError(b, p.take().discard())
 			b.StartTimer()
 		}
 	})

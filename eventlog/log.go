@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/google/uuid"
@@ -213,12 +211,31 @@ func (l *Log) write(entries []Entry) (int, error) {
 		l.frames = append(l.frames, l.buffer[len(l.buffer)-n:])
 		sizeBytes += entryBytes
 	}
+	if err := l.preallocate(sizeBytes); err != nil {
+		return 0, err
+	}
 	if err := l.tail.write(l.nextSeq, l.frames, sizeBytes); err != nil {
 		return 0, err
 	}
 	l.nextSeq += uint64(len(l.frames))
 	l.last = segment.FrameIDOf(l.frames[len(l.frames)-1], l.tail.first)
 	return len(l.frames), nil
+}
+
+// preallocate makes space for sizeBytes of entries in the last segment. If the disk is full, it
+// removes the prepared segment, which may occupy the missing space, and tries again. The log prepares
+// no other segment before the next rotation.
+func (l *Log) preallocate(sizeBytes int64) error {
+	err := l.tail.preallocate(sizeBytes)
+	if !isFull(err) || l.next == nil { //mutant:prepared-space-given-back
+		return err
+	}
+	if next := l.next.take(); next != nil {
+		if err := next.discard(); err != nil {
+			return err
+		}
+	}
+	return l.tail.preallocate(sizeBytes)
 }
 
 // rotate starts the next segment. It first makes all frames durable, because readers take the name of
@@ -250,22 +267,6 @@ func (l *Log) markDurable() error {
 	return errors.Join(l.watermark.set(l.durableThrough), l.watermark.sync())
 }
 
-// startSegment starts a new last segment. Its first frame will be the next frame. The next sync waits
-// until its name is durable.
-func (l *Log) startSegment() error {
-	next, err := l.nextTail()
-	if err != nil {
-		return err
-	}
-	wal := filepath.Join(l.dir, segment.WALDir)
-	if err := next.moveToWAL(wal, l.nextSeq); err != nil {
-		return errors.Join(err, next.discard())
-	}
-	l.tail = next
-	l.nameSync = inBackground(func(func() bool) error { return syncDir(wal) })
-	return nil
-}
-
 // Close makes everything durable and releases the lock. If it returns an ErrFailed, entries written
 // after the last successful sync may be lost. A second Close does nothing.
 func (l *Log) Close() error {
@@ -294,8 +295,10 @@ func (l *Log) closeSegments() error {
 	if err == nil {
 		err = l.markDurable()
 	}
-	err = errors.Join(err, l.endPreparation((*tail).discard))
-	_ = os.Remove(filepath.Join(l.dir, PreparedDir)) // fails if it does not exist or has foreign files
+	if next := l.next.take(); next != nil {
+		err = errors.Join(err, next.discard())
+	}
+	l.removePreparedDir()
 	return err
 }
 
@@ -303,18 +306,11 @@ func (l *Log) closeSegments() error {
 // opening to inspect. Background work that already runs may still change unused space.
 func (l *Log) abandonSegments() error {
 	err := l.tail.abandon() //mutant:failed-tail-left
-	err = errors.Join(err, await(&l.closing), l.awaitName(), l.endPreparation((*tail).abandon))
-	if l.full != nil {
-		err = errors.Join(err, l.full.abandon())
+	err = errors.Join(err, await(&l.closing), l.awaitName())
+	for _, other := range []*tail{l.full, l.next.take()} {
+		if other != nil {
+			err = errors.Join(err, other.abandon())
+		}
 	}
 	return err
-}
-
-// endPreparation stops the preparation of the next segment and calls end with that segment. If the
-// preparation has failed, there is no segment, and its error is ignored.
-func (l *Log) endPreparation(end func(*tail) error) error {
-	if l.next == nil || l.next.stop() != nil {
-		return nil
-	}
-	return end(l.next.tail)
 }

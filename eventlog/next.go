@@ -11,8 +11,10 @@ import (
 )
 
 // PreparedDir is the directory in which a log prepares its next segment. The segment has no frames
-// there. When the last segment is full, the log moves the prepared segment to wal/.
-const PreparedDir = "prepared"
+// there. When the last segment is full, the log moves the prepared segment to wal/. The directory is
+// in wal/, because wal/ may be on another file system than the rest of the log, and a file cannot be
+// moved to another file system in one step.
+const PreparedDir = segment.WALDir + "/prepared"
 
 // preparedName is the name of the segment in PreparedDir. The number of its first frame is not known
 // yet. tidwall/wal takes the index of the first entry from the name, so it counts from 1. moveToWAL
@@ -28,18 +30,18 @@ const maxPreparedBytes = DefaultSegmentBytes + DefaultSegmentBytes/overrunDiviso
 //
 // An error ends only the preparation. The log then creates the next segment when it needs it.
 type preparation struct {
-	*background
-	tail *tail // the prepared segment, if the work has ended without an error
+	work *background // nil after take
+	tail *tail       // the prepared segment, if the work has ended without an error
 }
 
 // startPreparation starts to prepare the log's next segment.
 func (l *Log) startPreparation() *preparation {
 	p := &preparation{}
 	dir, limit, w := l.dir, int64(l.opts.SegmentSize), &l.spinWait // not l, which the writer uses meanwhile
-	p.background = inBackground(func(pause func() bool) (err error) {
+	p.work = inBackground(func(pause func() bool) (err error) {
 		p.tail, err = createTail(dir, limit, w)
 		if err == nil && pause() {
-			err = p.tail.fill(min(limit+limit/overrunDivisor, maxPreparedBytes), pause)
+			err = p.tail.fill(preparedBytes(limit), pause)
 		}
 		if err != nil && p.tail != nil {
 			err = errors.Join(err, p.tail.discard())
@@ -48,6 +50,35 @@ func (l *Log) startPreparation() *preparation {
 		return err
 	})
 	return p
+}
+
+// preparedBytes returns the size of a prepared segment.
+func preparedBytes(limit int64) int64 {
+	if limit >= DefaultSegmentBytes {
+		return maxPreparedBytes
+	}
+	return limit + limit/overrunDivisor
+}
+
+// take stops the preparation and returns the segment as it is then. It returns nil if the
+// preparation has failed, or if take was called before.
+func (p *preparation) take() *tail {
+	if p == nil || p.work == nil {
+		return nil
+	}
+	err := p.work.stop()
+	p.work = nil
+	if err != nil {
+		return nil
+	}
+	return p.tail
+}
+
+// poll lets the preparation continue on a simulated disk.
+func (p *preparation) poll() {
+	if p.work != nil {
+		p.work.poll()
+	}
 }
 
 // createTail creates an empty segment in PreparedDir and opens it.
@@ -102,23 +133,44 @@ func (t *tail) fill(sizeBytes int64, pause func() bool) error {
 // fillChunk is the number of bytes that fill passes to the device at a time.
 const fillChunk = 128 << 10
 
-// nextTail returns an open segment without frames that has no name in wal/ yet. If the preparation
-// has not ended, nextTail stops it and returns the segment as it is. If there is no preparation, or
-// it has failed, nextTail creates an empty segment.
-func (l *Log) nextTail() (*tail, error) {
-	p := l.next
+// startSegment starts a new last segment. Its first frame will be the next frame. The next sync waits
+// until its name is durable. startSegment uses the prepared segment as it is, or creates one if the
+// preparation has failed or another process has removed the file.
+func (l *Log) startSegment() error {
+	wal := filepath.Join(l.dir, segment.WALDir)
+	next := l.next.take()
 	l.next = nil
-	if p != nil && p.stop() == nil {
-		return p.tail, nil
+	err := error(fs.ErrNotExist)
+	if next != nil {
+		if err = next.moveToWAL(wal, l.nextSeq); err != nil {
+			err = errors.Join(err, next.discard())
+		}
 	}
-	return createTail(l.dir, int64(l.opts.SegmentSize), &l.spinWait)
+	if errors.Is(err, fs.ErrNotExist) {
+		if next, err = createTail(l.dir, int64(l.opts.SegmentSize), &l.spinWait); err != nil {
+			return err
+		}
+		if err = next.moveToWAL(wal, l.nextSeq); err != nil {
+			err = errors.Join(err, next.discard())
+		}
+	}
+	if err != nil {
+		return err
+	}
+	l.tail = next
+	l.nameSync = inBackground(func(func() bool) error { return syncDir(wal) })
+	return nil
 }
 
-// discard closes a prepared segment and removes its file. If another writer has replaced the file,
-// because it did not find the lock, discard leaves the new file alone.
+// discard closes a prepared segment and removes its file. It does nothing to the file if another
+// process has removed or replaced it.
 func (t *tail) discard() error {
 	err := t.abandon()
-	if id, _, statErr := statID(t.path); statErr != nil || !id.equal(t.id) {
+	id, _, statErr := statID(t.path)
+	switch {
+	case errors.Is(statErr, fs.ErrNotExist):
+		return err
+	case statErr != nil || !id.equal(t.id):
 		return errors.Join(err, statErr)
 	}
 	return errors.Join(err, os.Remove(t.path))
@@ -136,14 +188,22 @@ func (t *tail) moveToWAL(wal string, first uint64) error {
 }
 
 // clearPrepared removes the segment that a killed writer had prepared. If the segment has bytes other
-// than zeros, a power cut may have undone its move to wal/. Its frames were not acknowledged.
-// clearPrepared moves such a segment to quarantine/. It also moves every other file there that has a
-// name of tidwall/wal.
+// than zeros, its move to wal/ may be missing: a power cut may have undone it, or the log was copied
+// during the move. Its frames were not acknowledged. clearPrepared moves such a segment to
+// quarantine/. It also moves every other file there that has a name of tidwall/wal, and whatever has
+// the name of the directory and is not one.
 func (r *Recovery) clearPrepared() error {
-	entries, err := os.ReadDir(filepath.Join(r.dir, PreparedDir))
+	info, err := os.Lstat(filepath.Join(r.dir, PreparedDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() { //mutant:prepared-is-directory
+		return r.quarantineFile(segment.Damage{Segment: PreparedDir, Reason: "not a directory, but the log needs this name"}, moveFile)
+	}
+	entries, err := os.ReadDir(filepath.Join(r.dir, PreparedDir))
 	if err != nil {
 		return err
 	}
@@ -171,5 +231,13 @@ func (r *Recovery) clearPreparedFile(e fs.DirEntry) error {
 		return os.Remove(path)
 	}
 	//mutant:prepared-bytes-kept
-	return r.quarantineFile(segment.Damage{Segment: name, Reason: "the prepared segment has bytes other than zeros: a power cut may have undone its move to " + segment.WALDir + "/"}, moveFile)
+	return r.quarantineFile(segment.Damage{Segment: name, Reason: "the prepared segment has bytes other than zeros: a power cut may have undone its move to " + segment.WALDir + "/, or the log was copied during the move"}, moveFile)
+}
+
+// removePreparedDir removes PreparedDir if it is an empty directory.
+func (l *Log) removePreparedDir() {
+	dir := filepath.Join(l.dir, PreparedDir)
+	if info, err := os.Lstat(dir); err == nil && info.IsDir() {
+		_ = os.Remove(dir) // fails if it has foreign files
+	}
 }

@@ -1,7 +1,9 @@
 package eventlog
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -31,7 +33,7 @@ func TestPreparation(t *testing.T) {
 	require.NoDirExists(t, filepath.Join(dir, PreparedDir))
 
 	fillTail(t, log, limit/4+1)
-	require.NoError(t, log.next.wait())
+	require.NoError(t, log.next.work.wait())
 	prepared := read(t, preparedPath(dir))
 	require.Len(t, prepared, limit+limit/overrunDivisor)
 	require.True(t, allZeros(prepared))
@@ -93,7 +95,7 @@ func TestPreparation_Unfinished(t *testing.T) {
 	fillTail(t, log, 20_000)
 	started := make(chan struct{})
 	p := &preparation{}
-	p.background = inBackground(func(pause func() bool) (err error) {
+	p.work = inBackground(func(pause func() bool) (err error) {
 		p.tail, err = createTail(dir, 100_000, &log.spinWait)
 		if err == nil {
 			err = p.tail.fill(1000, func() bool { return false })
@@ -123,7 +125,7 @@ func TestD6_PreparationFails(t *testing.T) {
 	foreign := filepath.Join(dir, PreparedDir, segment.Name(5)+".END")
 	put(t, nil, foreign)
 	fillTail(t, log, 60_000)
-	require.ErrorContains(t, log.next.wait(), foreign)
+	require.ErrorContains(t, log.next.work.wait(), foreign)
 	require.NoFileExists(t, preparedPath(dir))
 	require.NoError(t, log.Health())
 
@@ -156,7 +158,7 @@ func TestD7_PreparedSegmentOfAKilledWriter(t *testing.T) {
 }
 
 // D4: a power cut may undo the move of a segment to wal/. Opening keeps the bytes of such a segment,
-// and of any other file in prepared/ that tidwall/wal would read. It ignores all other files there.
+// and of any other file in wal/prepared/ that tidwall/wal would read. It ignores all other files there.
 func TestD4_BytesInPreparedSegment(t *testing.T) {
 	dir := closedLog(t, 3, Options{})
 	put(t, []byte{0, 0, 1}, preparedPath(dir))
@@ -169,12 +171,73 @@ func TestD4_BytesInPreparedSegment(t *testing.T) {
 	require.Empty(t, repaired(t, dir, Options{}))
 }
 
-// The error of a write names the segment in wal/, even if the segment was opened in prepared/.
+// The error of a write names the segment in wal/, even if the segment was opened in wal/prepared/.
 func TestWrite_ErrorNamesTheSegment(t *testing.T) {
 	dir := filepath.Join(memDir(t), "log")
 	log := openLog(t, dir, Options{SegmentSize: 1})
 	require.NoError(t, write(log, body))
 	require.NoError(t, write(log, body))
 	require.NoError(t, log.tail.file.Close())
-	require.ErrorContains(t, log.tail.write(3, [][]byte{body}, 1<<20), segmentPath(dir, 2)+": file already closed")
+	require.ErrorContains(t, log.tail.preallocate(1<<20), segmentPath(dir, 2)+": file already closed")
+}
+
+// smallDisk mounts a file system in memory with that size, and returns its directory.
+func smallDisk(t *testing.T, sizeBytes int) string {
+	disk := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", sizeBytes), "tmpfs", disk).CombinedOutput(); err != nil {
+		t.Skipf("this test needs root to mount a small disk: %v: %s", err, out)
+	}
+	t.Cleanup(func() { exec.Command("umount", "-l", disk).Run() })
+	return disk
+}
+
+// D6: on a full disk, the log gives the space of the prepared segment back instead of failing.
+func TestD6_PreparedSegmentOnAFullDisk(t *testing.T) {
+	dir := filepath.Join(smallDisk(t, 2<<20), "log")
+	log := openLog(t, dir, Options{SegmentSize: 1200 << 10})
+	fillTail(t, log, 400<<10)
+	require.NoError(t, log.next.work.wait())
+	require.NotNil(t, log.next.tail, "the prepared segment has 1.25 of 2 MiB")
+	fillTail(t, log, 1100<<10)
+	require.NoFileExists(t, preparedPath(dir))
+	require.NoError(t, log.Close())
+	require.NoError(t, openLog(t, dir, Options{}).Close())
+}
+
+// D7: if something that is not a directory has the name of wal/prepared/, an opening moves it to
+// quarantine/. It follows no symbolic link. Close removes only an empty directory.
+func TestD7_PreparedIsNotADirectory(t *testing.T) {
+	dir := closedLog(t, 3, Options{SegmentSize: 1})
+	prepared := filepath.Join(dir, PreparedDir)
+	put(t, []byte("a person's"), prepared)
+	require.Equal(t, []string{filepath.Join(QuarantineDir, "prepared")}, repaired(t, dir, Options{}))
+	require.NoError(t, os.Symlink(filepath.Join(dir, segment.WALDir), prepared))
+	require.Len(t, repaired(t, dir, Options{SegmentSize: 1}), 1)
+	require.Len(t, segmentSizes(t, dir), 4, "no segment was moved")
+
+	log := openLog(t, dir, Options{})
+	put(t, []byte("a person's"), prepared)
+	require.NoError(t, log.Close())
+	require.FileExists(t, prepared)
+}
+
+// If another process removes the prepared segment, the log creates one. wal/ may be a symbolic link
+// to another file system.
+func TestRotation_WithoutThePreparedSegment(t *testing.T) {
+	dir := closedLog(t, 3, Options{SegmentSize: 1})
+	wal := filepath.Join(dir, segment.WALDir)
+	elsewhere := filepath.Join(t.TempDir(), "wal")
+	require.NoError(t, os.CopyFS(elsewhere, os.DirFS(wal)))
+	require.NoError(t, os.RemoveAll(wal))
+	require.NoError(t, os.Symlink(elsewhere, wal))
+	log := openLog(t, dir, Options{SegmentSize: 1})
+	for range 5 {
+		if log.next != nil {
+			_ = log.next.work.wait()
+		}
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, PreparedDir)))
+		require.NoError(t, write(log, body))
+	}
+	require.NoError(t, log.Close())
+	require.Len(t, segmentSizes(t, dir), 8)
 }

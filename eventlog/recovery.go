@@ -272,6 +272,9 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 	if err == nil {
 		err = log.awaitName()
 	}
+	if err != nil && log.tail != nil {
+		err = errors.Join(err, log.tail.abandon())
+	}
 	if err != nil {
 		return nil, errors.Join(err, watermark.close())
 	}

@@ -112,31 +112,30 @@ func (t *tail) checkUnmodified() error {
 	return nil
 }
 
-// write appends the frames. The first frame has the sequence number firstSeq. sizeBytes is the size
-// of all frames with their length prefixes.
+// write appends the frames, for which preallocate has made space. The first frame has the sequence
+// number firstSeq. sizeBytes is the size of all frames with their length prefixes.
 func (t *tail) write(firstSeq uint64, frames [][]byte, sizeBytes int64) error {
 	if err := t.checkUnmodified(); err != nil {
 		return err
 	}
-	err := t.preallocate(t.used + sizeBytes)
-	if err == nil {
-		err = t.wal.write(firstSeq, frames)
-	}
-	if err != nil {
+	if err := t.wal.write(firstSeq, frames); err != nil {
 		return t.located(err)
 	}
 	t.used += sizeBytes
 	return nil
 }
 
-// preallocate extends the file with zeros if it is smaller than sizeBytes. It adds preallocStep
-// bytes if the limit allows, and more if sizeBytes needs it. The sync of later entries makes the
-// zeros durable.
+// preallocate extends the file with zeros if sizeBytes of entries do not fit into it. It adds
+// preallocStep bytes if the limit allows, and more if the entries need it. The sync of later entries
+// makes the zeros durable.
 func (t *tail) preallocate(sizeBytes int64) error {
-	if sizeBytes <= t.fileSize {
+	if t.used+sizeBytes <= t.fileSize {
 		return nil
 	}
-	return t.writeZeros(max(sizeBytes, min(t.fileSize+preallocStep, t.limit))) // the last batch may exceed the limit
+	if err := t.checkUnmodified(); err != nil {
+		return err
+	}
+	return t.located(t.writeZeros(max(t.used+sizeBytes, min(t.fileSize+preallocStep, t.limit)))) // the last batch may exceed the limit
 }
 
 // writeZeros extends the file with zeros up to sizeBytes.
@@ -146,10 +145,20 @@ func (t *tail) writeZeros(sizeBytes int64) error {
 		n, err := t.file.WriteAt(zeros[:min(sizeBytes-t.fileSize, zeroChunk)], t.fileSize)
 		t.fileSize += int64(n)
 		if err != nil {
+			t.addFailedZeros()
 			return err
 		}
 	}
 	return nil
+}
+
+// addFailedZeros corrects fileSize after a write of zeros has failed. On a full tmpfs, the failed
+// write extends the file by up to one page more than it reports.
+func (t *tail) addFailedZeros() {
+	_, sizeBytes, err := statID(t.path)
+	if err == nil && sizeBytes > t.fileSize && sizeBytes <= t.fileSize+zeroChunk {
+		t.fileSize = sizeBytes
+	}
 }
 
 // startSync makes the device start to write the bytes that sync will make durable. For a single
