@@ -28,6 +28,7 @@ func (r Receipt) Appended() bool { return r.Seq > 0 && !r.Duplicate }
 type write struct {
 	groupcommit.Call
 
+	event   checkpoint.Event // nil for Upsert, because the change has the checkpoint
 	change  projection.Change
 	body    segment.Body
 	options writeOptions
@@ -59,6 +60,7 @@ func newChain(events []checkpoint.Event, opts []WriteOption) (first *write, refu
 	end, sizeBytes := &first, 0
 	for _, e := range events[:min(len(events), chainEvents)] {
 		w := newWrite(opts)
+		w.options.reproduces = !w.options.guarded()
 		w.setEvent(e)
 		if w.err != nil {
 			refused = w.err
@@ -73,28 +75,53 @@ func newChain(events []checkpoint.Event, opts []WriteOption) (first *write, refu
 	return first, nil
 }
 
+// setUpsert encodes the event of an upsert.
 func (w *write) setUpsert(c checkpoint.Checkpoint) {
 	w.change = projection.UpsertChange(c)
-	w.setBody(checkpoint.AppendUpserted(w.bytes, w.change.Checkpoint()))
+	body, err := checkpoint.AppendUpserted(w.bytes[:0], w.change.Checkpoint())
+	w.setBody(body, err, w.options.epoch)
 }
 
-// setEvent encodes an event of any kind.
+// setEvent encodes an event of any kind. The write must not be in a view yet.
 func (w *write) setEvent(e checkpoint.Event) {
-	if w.setBody(checkpoint.AppendEvent(w.bytes, e)); w.err == nil {
-		w.change = projection.ChangeOf(e)
+	body, err := checkpoint.AppendEvent(w.bytes[:0], e)
+	if err == nil {
+		err = checkpoint.CheckContentSize(e, len(body)) //mutant:content-size
 	}
+	if err == nil {
+		w.event, w.change = e, projection.ChangeOf(e)
+	}
+	epoch := w.options.epoch
+	if checkpoint.EpochOf(e) > 0 {
+		epoch = 0 // the event has it already, see checkEpochs
+	}
+	w.setBody(body, err, epoch)
 }
 
-func (w *write) setBody(event []byte, err error) {
-	w.bytes = event
+// setBody takes an encoded event and adds the epoch to it, unless the epoch is 0.
+func (w *write) setBody(body []byte, err error, epoch uint64) {
+	w.bytes = body
 	switch {
 	case err == nil:
-		w.body = segment.NewBody(event)
+		w.bytes = checkpoint.AppendEpoch(body, epoch)
+		w.change.RaiseEpoch(epoch)
+		w.body = segment.NewBody(w.bytes)
 	case errors.Is(err, ErrTooLarge):
 		w.err = err
 	default:
 		w.err = fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
+}
+
+// setEpochRaised replaces the event of a write that appends none.
+func (w *write) setEpochRaised() {
+	e := checkpoint.EpochRaised{MigrationID: w.change.Migration(), Epoch: w.options.epoch}
+	if c := w.change.Checkpoint(); c != nil {
+		e.TimestampMS = c.TimestampMS
+	} else {
+		e.TimestampMS = w.event.WallMS()
+	}
+	w.setEvent(e)
 }
 
 // release returns the write, its Call and its memory to the pool.
@@ -144,21 +171,28 @@ func (s *Store) checkBatch(batch []*write) []eventlog.Entry {
 		for ; w != nil; w = w.next {
 			at := s.next.Lookup(w.change.Migration())
 			var proceed bool
-			w.receipt, proceed, w.err = w.check(at)
+			w.receipt, proceed, w.err = w.check(at, s.next.Epoch())
 			if proceed && w.options.ifFree {
 				w.err = s.checkVShardFree(w.change)
 			}
-			if proceed && w.err == nil {
+			raises := w.err == nil && !proceed && w.options.epoch > s.next.Epoch() //mutant:epoch-raised
+			if raises {
+				w.setEpochRaised()
+			}
+			if (proceed || raises) && w.err == nil {
 				w.err = eventlog.CheckSeq(seq) //mutant:number-left
 			}
 			if w.err != nil { //mutant:refused-write-ends-call
+				w.receipt = Receipt{}
 				break
 			}
-			if !proceed {
+			if !proceed && !raises {
 				continue
 			}
 			entries = append(entries, eventlog.Entry{PrevSeq: s.next.Add(at, seq, w.change), Body: w.body})
-			w.receipt.Seq = seq
+			if proceed { // otherwise the event is not the one of the receipt
+				w.receipt.Seq = seq
+			}
 			seq++
 		}
 	}
@@ -182,67 +216,6 @@ func (s *Store) append(entries []eventlog.Entry) error {
 		s.snapshotWhenDue(next)
 	}
 	return err
-}
-
-// check compares the write with its migration's latest row. It reports whether the write must be
-// appended.
-func (w *write) check(at projection.Slot) (r Receipt, proceed bool, err error) {
-	row := at.Latest()
-	exists := row != nil
-	if !exists {
-		row = &noRow
-	}
-	id, latest, c := w.change.Migration(), &row.Checkpoint, w.change.Checkpoint()
-	//mutant:duplicate-found
-	if c != nil && exists && latest.Phase() == c.Phase() && latest.Attempt == c.Attempt {
-		duplicate := Receipt{Seq: row.Seq, Duplicate: true, Differs: latest.Payload != c.Payload}
-		if duplicate.Differs && w.options.strict {
-			return Receipt{}, false, fmt.Errorf("%w: migration %s has %s, attempt %d, with another payload at seq %d",
-				ErrConflict, id, latest.Phase(), latest.Attempt, row.Seq)
-		}
-		if !w.options.confirm || w.isRetry(at, row.Seq) && !duplicate.Differs { //mutant:confirmed-retry
-			return duplicate, false, nil
-		}
-	}
-	want, ends := w.options.ifSeq, w.change.Effect() == checkpoint.EffectEnd
-	if ends && !exists && (want == nil || *want == 0) && !w.options.confirm {
-		return Receipt{}, false, nil // there is nothing to abort or remove
-	}
-	if ends && !exists && w.isRetry(at, 0) { //mutant:end-retried
-		return Receipt{}, false, nil
-	}
-	if want != nil && *want != row.Seq {
-		if !exists {
-			return r, false, fmt.Errorf("%w: migration %s has no row, the write expects seq %d", ErrConflict, id, *want)
-		}
-		return r, false, fmt.Errorf("%w: migration %s is at seq %d (%s, attempt %d), the write expects seq %d",
-			ErrConflict, id, row.Seq, latest.Phase(), latest.Attempt, *want)
-	}
-	return r, true, nil
-}
-
-// isRetry reports whether a write with IfSeq, whose effect the view already has, is the retry of a
-// call that succeeded. The first call changed the row's seq, and no event was lost after it. If the
-// migration is in doubt, the row that the caller expects may be lost, so the write is not a retry.
-func (w *write) isRetry(at projection.Slot, seq uint64) bool {
-	return w.options.ifSeq != nil && *w.options.ifSeq != seq && !at.InDoubt()
-}
-
-var noRow projection.Latest
-
-// checkVShardFree returns ErrMigrationInProgress if another migration of an upsert's vShard is in
-// flight.
-func (s *Store) checkVShardFree(c projection.Change) error {
-	if c.Checkpoint() == nil {
-		return nil
-	}
-	vshardID := c.Checkpoint().Payload.Shard()
-	other, found := s.next.OtherInFlight(vshardID, c.Migration())
-	if !found {
-		return nil
-	}
-	return fmt.Errorf("%w: vShard %d is moved by migration %s, which is at seq %d (%s, attempt %d)",
-		ErrMigrationInProgress, vshardID, other.Checkpoint.MigrationID, other.Seq, other.Checkpoint.Phase(), other.Checkpoint.Attempt)
 }
 
 // allWrites yields the writes of a batch's calls in order.

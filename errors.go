@@ -43,11 +43,20 @@ var (
 	// ErrInvalid is returned for input that must not be written. The error wraps the reason as
 	// well, such as checkpoint.ErrNilMigrationID.
 	ErrInvalid = errors.New("invalid")
-	// ErrTooLarge is returned for an event of more than checkpoint.MaxEventBytes.
+	// ErrTooLarge is returned for an event that takes more than checkpoint.MaxContentBytes.
 	ErrTooLarge = checkpoint.ErrTooLarge
-	// ErrConflict is returned if a write's guard does not hold: see IfSeq and Strict. Nothing was
-	// appended.
+	// ErrConflict is returned if the log has another state than the write expects: see IfSeq, Strict
+	// and BeginAbort. Nothing was appended.
 	ErrConflict = errors.New("conflict")
+	// ErrFenced is returned if the log has a higher epoch than the write: see Epoch. Nothing was
+	// appended. Another coordinator has taken over, so stop writing.
+	ErrFenced = errors.New("fenced")
+	// ErrOutOfOrder is returned if the write does not follow the protocol: see InOrder. Nothing was
+	// appended.
+	ErrOutOfOrder = errors.New("out of order")
+	// ErrAborting is returned for an upsert or a removal if an abort of the migration is under way:
+	// see BeginAbort. Nothing was appended. Finish the abort.
+	ErrAborting = errors.New("abort under way")
 	// ErrMigrationInProgress is returned if another migration of the vShard is in flight: see
 	// IfVShardFree. Nothing was appended.
 	ErrMigrationInProgress = errors.New("migration in progress")

@@ -95,16 +95,33 @@ type writeOptions struct {
 	ifSeq       *uint64
 	ifFree      bool
 	strict      bool
+	inOrder     bool
+	hasEpoch    bool
+	epoch       uint64 // 0 if hasEpoch is false
 	confirm     bool
 	timestampMS *uint64
+	reproduces  bool // a write of WriteAll without guards, which reproduces a history
 }
 
-// IfSeq makes the write conditional. The write fails with ErrConflict unless the migration's latest
-// row has this Seq (from Store.Row, or the Receipt of the upsert that wrote the row). If the
-// migration has no row, also after an abort or a removal, an upsert must have IfSeq(0). A late
-// writer can then not overwrite a row that it has not seen.
+// guarded reports whether the options have a guard.
+func (o *writeOptions) guarded() bool {
+	return o.ifSeq != nil || o.ifFree || o.strict || o.inOrder || o.hasEpoch
+}
+
+// IfSeq makes the write conditional. The write fails with ErrConflict unless the migration's last
+// event, of any kind, has this Seq. It is Row.LastSeq, or the Seq of the receipt of the write that
+// appended this event. The receipt of a duplicate has an older Seq, so use Row.LastSeq after it. If
+// the migration has no row, also after an abort or a removal, seq must be 0. A late writer can then
+// not overwrite a state that it has not seen.
 //
-// Retrying a call that succeeded succeeds again. A retried upsert is a Duplicate with the row's Seq.
+//	call                     valid with              retry of a call that succeeded
+//	Upsert                   all other guards        a duplicate with the row's Seq
+//	Abort, Remove            Epoch, InOrder          a no-op, if the migration has no row
+//	BeginAbort, Compensated  Epoch, InOrder          a duplicate with the Seq of the begun abort
+//	WriteAll                 all other guards, if    as for each of the calls
+//	                         each event belongs to
+//	                         another migration
+//
 // An abort or a removal of a migration without a row appends nothing, for any seq. This does not
 // apply to a migration in doubt, because the expected row may be lost: a seq that is not 0 is then a
 // conflict.
@@ -113,21 +130,86 @@ func IfSeq(seq uint64) WriteOption {
 }
 
 // IfVShardFree makes an upsert fail with ErrMigrationInProgress if another migration of the same
-// vShard is in flight. It is in flight if its row has a phase before Complete. Only one of two
-// coordinators can therefore start to move a vShard. A retry that finds its own row is still
-// reported as a Duplicate. The check cannot see migrations whose events were lost. While
-// Report.UnnamedInDoubt is true, also ask the cluster if the vShard is being moved. Abort and
-// Remove return ErrInvalid for this option.
+// vShard is in flight. It is in flight if its row has a phase before Complete, also while it is
+// aborted. Only one of two coordinators can therefore start to move a vShard. The check cannot see
+// migrations whose events were lost. While Report.UnnamedInDoubt is true, also ask the cluster if
+// the vShard is being moved.
+//
+//	call                       valid with         retry of a call that succeeded
+//	Upsert                     all other guards   a duplicate, even if the vShard is not free now
+//	Abort, Remove, BeginAbort, ErrInvalid
+//	Compensated
+//	WriteAll                   all other guards,  as for Upsert
+//	                           if all events are
+//	                           upserts
 func IfVShardFree() WriteOption {
 	return func(o *writeOptions) { o.ifFree = true }
 }
 
 // Strict makes an upsert fail with ErrConflict if the latest row has the same phase and attempt but
 // another payload. Without Strict such an upsert returns a Duplicate that Differs, and the row
-// keeps its payload. Abort and Remove return ErrInvalid for this option. WriteAll applies it to the
-// upserts among its events.
+// keeps its payload.
+//
+//	call                       valid with         retry of a call that succeeded
+//	Upsert                     all other guards   a duplicate, because the payload is the same
+//	Abort, Remove, BeginAbort, ErrInvalid
+//	Compensated
+//	WriteAll                   all other guards   as for Upsert. Strict checks only the upserts
 func Strict() WriteOption {
 	return func(o *writeOptions) { o.strict = true }
+}
+
+// Epoch makes the write fail with ErrFenced if the log has a higher epoch. The epoch is the term of
+// the coordinator, for example of its leader election. It is at least 1: Epoch(0) is ErrInvalid.
+// Each event of the write stores the epoch, so the writes of an older coordinator are fenced for
+// good, also after the log was opened again. If the write succeeds and appends no event, for example
+// because it is a duplicate, and the epoch is higher than that of the log, the store appends the
+// event epoch_raised. A refused write does not raise the epoch. A write without Epoch is never
+// fenced.
+//
+//	call                       valid with               retry of a call that succeeded
+//	Upsert                     all other guards         the same as without Epoch, but ErrFenced if
+//	Abort, Remove, BeginAbort, IfSeq, InOrder           the log has a higher epoch meanwhile
+//	Compensated
+//	WriteAll                   all other guards, if no  as for each of the calls
+//	                           event has another epoch
+//
+// The receipt of a write that appended only epoch_raised is the same as if it had appended nothing.
+// The event belongs to the migration of the write. Row.LastSeq has its number.
+//
+// Lost events may have had a higher epoch. Report.EpochUncertain is then true. An older coordinator
+// may not be fenced until the next write with the present term.
+func Epoch(n uint64) WriteOption {
+	return func(o *writeOptions) { o.epoch, o.hasEpoch = n, true }
+}
+
+// InOrder makes the write fail with ErrOutOfOrder if it does not follow the protocol:
+//
+//   - The first checkpoint of an incarnation is AddLearner.
+//   - A checkpoint is at most one phase above the furthest phase of its incarnation.
+//   - An earlier phase than the furthest, or the same phase again, needs an attempt above the
+//     highest attempt of that phase.
+//   - After Cutover was recorded, no phase before Cutover follows.
+//   - The target node and the group do not change.
+//   - A migration that has been at Cutover is not aborted, and an abort of it does not begin.
+//   - A migration is removed only if its row is at Complete.
+//   - If a row is in doubt, each write fails, except one with Confirm. A retry fails too.
+//
+// These rules do not need the caller to have read the row. Combine InOrder with IfSeq to be sure
+// that no other writer has written meanwhile.
+//
+//	call                       valid with         retry of a call that succeeded
+//	Upsert                     all other guards   a duplicate, if the row is still the same.
+//	                                              Otherwise ErrOutOfOrder
+//	Abort, Remove              IfSeq, Epoch       a no-op, if the migration has no row
+//	BeginAbort, Compensated    IfSeq, Epoch       a duplicate
+//	WriteAll                   all other guards   as for each of the calls. Each event is checked
+//	                                              with the events before it
+//
+// With Confirm, an upsert that repeats the phase and the attempt of the row is allowed. The other
+// rules stay.
+func InOrder() WriteOption {
+	return func(o *writeOptions) { o.inOrder = true }
 }
 
 // Confirm appends an event even if the write changes nothing: an upsert equal to the latest row, or
@@ -172,16 +254,31 @@ func checkTimestamp(timestampMS uint64) error {
 	return fmt.Errorf("%w: timestamp %d lies after the year 9999: pass Unix milliseconds (the value may be in %s)", ErrInvalid, timestampMS, unit)
 }
 
+// checkEpoch returns ErrInvalid for Epoch(0), which would fence no writer.
+func (o *writeOptions) checkEpoch() error {
+	if o.hasEpoch && o.epoch == 0 {
+		return fmt.Errorf("%w: option Epoch has epoch 0, which means that an event has no epoch: begin with 1", ErrInvalid)
+	}
+	return nil
+}
+
 // checkUpsert returns ErrInvalid if Upsert would ignore one of the options.
 func (o *writeOptions) checkUpsert() error {
+	if err := o.checkEpoch(); err != nil {
+		return err
+	}
 	if o.timestampMS != nil {
 		return fmt.Errorf("%w: option WithTimestamp does not apply to Upsert: set the checkpoint's TimestampMS instead", ErrInvalid)
 	}
 	return nil
 }
 
-// checkEnd returns ErrInvalid if a call that ends a migration would ignore one of the options.
-func (o *writeOptions) checkEnd(call string) error {
+// checkOther returns ErrInvalid if a call other than Upsert and WriteAll would ignore one of the
+// options.
+func (o *writeOptions) checkOther(call string) error {
+	if err := o.checkEpoch(); err != nil {
+		return err
+	}
 	switch {
 	case o.strict:
 		return fmt.Errorf("%w: option Strict does not apply to %s, which has no payload: leave the option out", ErrInvalid, call)
@@ -198,11 +295,19 @@ func (o *writeOptions) checkEnd(call string) error {
 func checkAll(events []checkpoint.Event, opts []WriteOption) error {
 	var o writeOptions
 	o.apply(opts)
+	if err := o.checkEpoch(); err != nil {
+		return err
+	}
 	if o.timestampMS != nil {
 		return fmt.Errorf("%w: option WithTimestamp does not apply to WriteAll: set the timestamp of each event instead", ErrInvalid)
 	}
 	if o.ifSeq != nil {
 		if err := checkOneEventEach(events); err != nil {
+			return err
+		}
+	}
+	if o.hasEpoch {
+		if err := checkEpochs(events, o.epoch); err != nil {
 			return err
 		}
 	}
@@ -213,6 +318,20 @@ func checkAll(events []checkpoint.Event, opts []WriteOption) error {
 		if _, ok := e.(checkpoint.Upserted); !ok {
 			return fmt.Errorf("%w: option IfVShardFree does not apply to events[%d] of WriteAll, which is not an upsert: "+
 				"call WriteAll without the option, or split the events before and after each abort or removal and keep their order", ErrInvalid, i)
+		}
+	}
+	return nil
+}
+
+// checkEpochs returns ErrInvalid if one of the events has another epoch than the option Epoch.
+func checkEpochs(events []checkpoint.Event, epoch uint64) error {
+	for i, e := range events {
+		if e == nil {
+			continue // refused later, by the encoder
+		}
+		if own := checkpoint.EpochOf(e); own != 0 && own != epoch { //mutant:epochs-of-events
+			return fmt.Errorf("%w: option Epoch(%d) does not apply to events[%d] of WriteAll, which already has epoch %d: "+
+				"call WriteAll without the option to keep the epochs of a history", ErrInvalid, epoch, i, own)
 		}
 	}
 	return nil

@@ -193,11 +193,15 @@ func (s *Store) logReport() {
 //
 // Upsert does not check the order of phases. It accepts an earlier phase or a lower attempt,
 // because a coordinator may start a migration again. After an abort or a removal, the same id
-// starts a new incarnation. IfSeq, IfVShardFree and Strict are guards.
+// starts a new incarnation. IfSeq, IfVShardFree, Strict, Epoch and InOrder are guards.
+//
+// While an abort of the migration is under way, Upsert returns ErrAborting, also for a repeated
+// call. With Confirm it appends the event, and the abort stays under way.
 //
 // Upsert returns ErrInvalid (with the cause, from package checkpoint), ErrTooLarge, ErrConflict,
-// ErrMigrationInProgress, ErrNeedsRepair if no sequence number is left, ErrClosed, or ErrFailed.
-// After ErrFailed the outcome is unknown. After any other error nothing was appended.
+// ErrFenced, ErrOutOfOrder, ErrAborting, ErrMigrationInProgress, ErrNeedsRepair if no sequence
+// number is left, ErrClosed, or ErrFailed. After ErrFailed the outcome is unknown. After any other
+// error nothing was appended.
 func (s *Store) Upsert(c checkpoint.Checkpoint, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
 	if w.err = cmp.Or(w.options.checkUpsert(), checkTimestamp(c.TimestampMS)); w.err == nil {
@@ -209,25 +213,69 @@ func (s *Store) Upsert(c checkpoint.Checkpoint, opts ...WriteOption) (Receipt, e
 // Abort records that a migration was aborted, with the reason and the compensations in the order in
 // which they were carried out. After it the migration has no row. Therefore carry out the
 // compensations first, and call Abort last. If the coordinator crashes in between, its successor
-// still finds the row and carries them out again, so each of them must be safe to repeat. Do not
-// abort a migration at or after Cutover.
+// still finds the row. To record the compensations one by one, call BeginAbort first. Each
+// compensation must be safe to repeat. Do not abort a migration at or after Cutover.
+//
+// If an abort of the migration is under way, comps must be its list, or empty. The event always
+// has the whole list. Another list is ErrConflict.
 //
 // If the migration has no row, Abort appends nothing and the receipt's Seq is 0. To append the
 // abort anyway, use Confirm. Abort returns the same errors as Upsert.
 func (s *Store) Abort(id checkpoint.MigrationID, reason string, comps []checkpoint.Compensation, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
-	if w.err = w.options.checkEnd("Abort"); w.err == nil {
+	if w.err = w.options.checkOther("Abort"); w.err == nil {
 		w.setEvent(checkpoint.Aborted{MigrationID: id, Reason: reason, Compensations: comps, TimestampMS: s.timestampMS(w)})
 	}
 	return s.write(w)
 }
 
+// BeginAbort records that a migration will be undone with these compensations. Call it before the
+// first compensation is carried out. The migration keeps its row, and Row.Facts.Abort has the
+// compensations. Then carry out each of them, record it with Compensated, and finish with Abort. If
+// the coordinator crashes, its successor continues with the first compensation that is not recorded,
+// and does not decide anew.
+//
+//	call while the abort is under way        result
+//	Upsert, also one that repeats the row    ErrAborting. With Confirm the event is appended, and the
+//	                                         abort stays
+//	Remove                                   ErrAborting
+//	BeginAbort with the same compensations   a duplicate, with the Seq of the begun abort. It Differs
+//	                                         if the reason does
+//	BeginAbort or Abort with other ones      ErrConflict
+//	Compensated for a recorded step          a duplicate, with the Seq of the begun abort
+//	Compensated for a step that the list     ErrInvalid
+//	does not have
+//	Abort with the same compensations,       appends the abort with all compensations, and ends the
+//	or with none                             incarnation
+//
+// If the migration has no row, BeginAbort returns ErrConflict: carry out no compensation, because
+// another call has ended the migration. Otherwise BeginAbort returns the same errors as Upsert.
+func (s *Store) BeginAbort(id checkpoint.MigrationID, reason string, comps []checkpoint.Compensation, opts ...WriteOption) (Receipt, error) {
+	w := newWrite(opts)
+	if w.err = w.options.checkOther("BeginAbort"); w.err == nil {
+		w.setEvent(checkpoint.AbortBegun{MigrationID: id, Reason: reason, Compensations: comps, TimestampMS: s.timestampMS(w)})
+	}
+	return s.write(w)
+}
+
+// Compensated records that one compensation of an abort under way was carried out. step is its index
+// in the list of BeginAbort. If the step is recorded already, Compensated returns a Duplicate. If no
+// abort is under way, or its list does not have the step, Compensated returns ErrInvalid. Otherwise
+// it returns the same errors as Upsert.
+func (s *Store) Compensated(id checkpoint.MigrationID, step uint32, opts ...WriteOption) (Receipt, error) {
+	w := newWrite(opts)
+	if w.err = w.options.checkOther("Compensated"); w.err == nil {
+		w.setEvent(checkpoint.Compensated{MigrationID: id, Step: step, TimestampMS: s.timestampMS(w)})
+	}
+	return s.write(w)
+}
+
 // Remove records that a finished migration was cleaned up. After it the migration has no row. If
-// the migration has no row, Remove appends nothing and the receipt's Seq is 0, as for Abort. Remove
-// returns the same errors as Upsert.
+// the migration has no row, Remove appends nothing and the receipt's Seq is 0, as for Abort. While
+// an abort is under way, Remove returns ErrAborting. Remove returns the same errors as Upsert.
 func (s *Store) Remove(id checkpoint.MigrationID, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
-	if w.err = w.options.checkEnd("Remove"); w.err == nil {
+	if w.err = w.options.checkOther("Remove"); w.err == nil {
 		w.setEvent(checkpoint.Removed{MigrationID: id, TimestampMS: s.timestampMS(w)})
 	}
 	return s.write(w)
@@ -249,15 +297,15 @@ func (s *Store) write(w *write) (Receipt, error) {
 	return w.receipt, w.err
 }
 
-// WriteAll writes the events in order. Each is written as by Upsert, Abort or Remove with the same
+// WriteAll writes the events in order. Each is written as by the method for its kind with the same
 // options, but up to a thousand events share one sync. Use it for an import, or if many shards
 // leave a node at once. The options apply to every event, but Strict applies only to upserts.
 // WithTimestamp is not allowed. IfVShardFree is allowed only if all events are upserts, and IfSeq
 // only if no two events belong to one migration. Otherwise WriteAll returns ErrInvalid and appends
 // nothing.
 //
-// WriteAll accepts the events of an abort (AbortBegun, Compensated) and EpochRaised in any order,
-// and it appends all of them, because it can reproduce a history.
+// Without guards WriteAll reproduces a history. It then also accepts events that an abort under way
+// would refuse, appends every AbortBegun and Compensated, and keeps the epochs of the events.
 //
 // WriteAll accepts timestamps after the year 9999, because an old log may have them. It logs a
 // warning.
@@ -335,6 +383,10 @@ func (s *Store) Row(id checkpoint.MigrationID) (projection.Row, bool) {
 func (s *Store) Doubt(id checkpoint.MigrationID) projection.Doubt {
 	return s.view.Load().Doubt(id)
 }
+
+// Epoch returns the highest epoch of all events in the log, or 0 if no event has an epoch. If
+// Report.EpochUncertain is true, a lost event may have had a higher one.
+func (s *Store) Epoch() uint64 { return s.view.Load().Epoch() }
 
 // All returns the latest checkpoint of every migration that has a row, in the order of their ids.
 // The caller owns the slice.

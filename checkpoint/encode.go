@@ -13,6 +13,10 @@ import (
 // to share a batch, and lets a scanner reject a frame with an implausible length.
 const MaxEventBytes = 64 << 10
 
+// MaxContentBytes is the maximum length of an event that a caller of a store writes, without its
+// epoch. The rest of MaxEventBytes is for the keys that a store adds, so that they always fit.
+const MaxContentBytes = MaxEventBytes - 128
+
 // An event is a CBOR map with these integer keys. Keys 1 to 3 are in every event, so that a
 // reader finds the migration of an event of an unknown kind.
 const (
@@ -62,6 +66,19 @@ func AppendEvent(dst []byte, e Event) ([]byte, error) {
 		return dst, fmt.Errorf("%w: migration %s: %d bytes encoded, at most %d", ErrTooLarge, e.Migration(), n, MaxEventBytes)
 	}
 	return b, nil
+}
+
+// CheckContentSize returns ErrTooLarge if an event takes more than MaxContentBytes without its epoch.
+// sizeBytes is the length of the encoded event with its epoch.
+func CheckContentSize(e Event, sizeBytes int) error {
+	if sizeBytes <= MaxContentBytes {
+		return nil
+	}
+	epoch := AppendEpoch(make([]byte, 1, 16), EpochOf(e))
+	if sizeBytes -= len(epoch) - 1; sizeBytes <= MaxContentBytes {
+		return nil
+	}
+	return fmt.Errorf("%w: migration %s: %d bytes encoded, at most %d", ErrTooLarge, e.Migration(), sizeBytes, MaxContentBytes)
 }
 
 // AppendEpoch adds an epoch to an encoded event that has none, as AppendEvent encodes an event with

@@ -84,6 +84,23 @@ func (LeadershipTransfer) sealed() {}
 func (Cutover) sealed()            {}
 func (Complete) sealed()           {}
 
+// TargetOf returns the node and the group of the peer that a payload names. AddLearner adds the peer,
+// PromoteLearner promotes it, and the leadership moves to it in LeadershipTransfer and Cutover. The
+// other payloads name no peer.
+func TargetOf(p Payload) (node, group uint64, ok bool) {
+	switch p := p.(type) {
+	case AddLearner:
+		return p.TargetNode, p.SourceGroup, true
+	case PromoteLearner:
+		return p.TargetNode, p.SourceGroup, true
+	case LeadershipTransfer:
+		return p.NewLeaderNodeID, p.SourceGroup, true
+	case Cutover:
+		return p.NewLeaderNodeID, p.SourceGroup, true
+	}
+	return 0, 0, false
+}
+
 // phaseOf is like Payload.Phase, but returns an error if the payload is nil, of an unknown type, or
 // a pointer. A nil pointer to a payload type satisfies the interface and would panic.
 func phaseOf(p Payload) (Phase, error) {

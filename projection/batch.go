@@ -7,6 +7,7 @@ import "migrationlog/checkpoint"
 // Begin. A Batch is not safe for concurrent use.
 type Batch struct {
 	view   *View
+	epoch  uint64 // the highest of the view and of the added events
 	added  []addition
 	filter [1 << 10]uint64 // Bloom filter of the migrations in added, with one hash
 }
@@ -19,7 +20,10 @@ type addition struct {
 }
 
 // Begin starts a batch on top of v. The caller must not change v afterwards.
-func (b *Batch) Begin(v *View) { b.view = v.nextVersion() }
+func (b *Batch) Begin(v *View) { b.view, b.epoch = v.nextVersion(), v.epoch }
+
+// Epoch returns the highest epoch of all events, with those added.
+func (b *Batch) Epoch() uint64 { return b.epoch }
 
 // Lookup returns the slot of a migration, which is valid until another event of the migration is
 // added. If the batch already has such an event, Lookup first applies the added events.
@@ -36,6 +40,7 @@ func (b *Batch) Add(slot Slot, seq uint64, c Change) (prevSeq uint64) {
 	word, bit := b.filterBit(slot.id)
 	*word |= bit
 	b.added = append(b.added, addition{slot, seq, c})
+	b.epoch = max(b.epoch, c.epoch) //mutant:epoch-in-batch
 	return slot.LastSeq()
 }
 

@@ -138,6 +138,9 @@ func changeOf(e checkpoint.Event) Change {
 // Migration returns the id of the migration that changes.
 func (c Change) Migration() checkpoint.MigrationID { return c.state.Checkpoint.MigrationID }
 
+// RaiseEpoch records that the event has the epoch.
+func (c *Change) RaiseEpoch(epoch uint64) { c.epoch = max(c.epoch, epoch) }
+
 // Effect returns the effect of the event on the row.
 func (c Change) Effect() checkpoint.Effect { return c.effect }
 
@@ -212,17 +215,12 @@ func (s *state) begin(seq, prevSeq, lastKnown uint64) {
 func (s *state) record(seq uint64) {
 	f := &s.facts
 	f.recordPhase(s.Checkpoint.Phase())
-	switch p := s.Checkpoint.Payload.(type) {
-	case checkpoint.AddLearner:
+	if p, ok := s.Checkpoint.Payload.(checkpoint.AddLearner); ok {
 		f.sourceNode, f.writePauseBudgetUS, f.startedAtHLC, f.hasSource = p.SourceNode, p.WritePauseBudgetUS, p.StartedAtHLC, true
 		s.recordedSeq[partSource], s.gapSince[partSource] = seq, false
-		s.recordTarget(seq, p.TargetNode, p.SourceGroup)
-	case checkpoint.PromoteLearner:
-		s.recordTarget(seq, p.TargetNode, p.SourceGroup)
-	case checkpoint.LeadershipTransfer:
-		s.recordTarget(seq, p.NewLeaderNodeID, p.SourceGroup)
-	case checkpoint.Cutover:
-		s.recordTarget(seq, p.NewLeaderNodeID, p.SourceGroup)
+	}
+	if node, group, ok := checkpoint.TargetOf(s.Checkpoint.Payload); ok {
+		s.recordTarget(seq, node, group)
 	}
 }
 

@@ -86,6 +86,14 @@ func (s Slot) Facts() Facts {
 	return s.state.exportedFacts()
 }
 
+// Abort returns the abort of the migration that is under way, or nil.
+func (s Slot) Abort() *AbortProgress {
+	if s.state == nil {
+		return nil
+	}
+	return s.state.facts.getRare().abort
+}
+
 // LastSeq returns the seq of the last event of the migration's current incarnation, or 0 if it has
 // none.
 func (s Slot) LastSeq() uint64 { return s.state.lastSeq() }

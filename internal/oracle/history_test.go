@@ -301,18 +301,29 @@ func (h *history) write(s *migrationlog.Store) error {
 	return nil
 }
 
-func writeOne(s *migrationlog.Store, e checkpoint.Event, opts []migrationlog.WriteOption) (migrationlog.Receipt, error) {
-	if checkpoint.EpochOf(e) > 0 || checkpoint.KindOf(e) > checkpoint.KindRemoved {
+// writeOne writes an event with the method for its kind. If the method refuses the event because of
+// an abort under way, or if there is no such method, it uses WriteAll, which accepts every order.
+func writeOne(s *migrationlog.Store, e checkpoint.Event, opts []migrationlog.WriteOption) (receipt migrationlog.Receipt, err error) {
+	switch u, isUpsert := e.(checkpoint.Upserted); {
+	case checkpoint.EpochOf(e) > 0 || checkpoint.KindOf(e) > checkpoint.KindRemoved:
+		err = migrationlog.ErrAborting
+	case isUpsert:
+		receipt, err = s.Upsert(u.Checkpoint, opts...)
+	default:
+		receipt, err = end(s, e, append(opts, migrationlog.WithTimestamp(e.WallMS())))
+	}
+	if errors.Is(err, migrationlog.ErrAborting) || errors.Is(err, migrationlog.ErrConflict) {
 		receipts, err := s.WriteAll([]checkpoint.Event{e}, opts...)
 		return append(receipts, migrationlog.Receipt{})[0], err
 	}
-	switch e := e.(type) {
-	case checkpoint.Upserted:
-		return s.Upsert(e.Checkpoint, opts...)
-	case checkpoint.Aborted:
-		return s.Abort(e.MigrationID, e.Reason, e.Compensations, append(opts, migrationlog.WithTimestamp(e.TimestampMS))...)
+	return receipt, err
+}
+
+func end(s *migrationlog.Store, e checkpoint.Event, opts []migrationlog.WriteOption) (migrationlog.Receipt, error) {
+	if e, ok := e.(checkpoint.Aborted); ok {
+		return s.Abort(e.MigrationID, e.Reason, e.Compensations, opts...)
 	}
-	return s.Remove(e.Migration(), append(opts, migrationlog.WithTimestamp(e.WallMS()))...)
+	return s.Remove(e.Migration(), opts...)
 }
 
 func describe(e checkpoint.Event) string {

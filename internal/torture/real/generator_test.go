@@ -2,6 +2,7 @@ package real_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -90,18 +91,14 @@ func (a *generator) compensations() []checkpoint.Compensation {
 	}
 }
 
-// write passes the event to the store.
+// write passes the event to the store. An abort under way refuses some events, and changes an abort.
+// WriteAll accepts every event as it is.
 func write(s *migrationlog.Store, event checkpoint.Event) (migrationlog.Receipt, error) {
-	if checkpoint.EpochOf(event) > 0 {
-		return writeAll(s, event)
-	}
-	switch e := event.(type) {
-	case checkpoint.Upserted:
-		return s.Upsert(e.Checkpoint)
-	case checkpoint.Aborted:
-		return s.Abort(e.MigrationID, e.Reason, e.Compensations, migrationlog.WithTimestamp(e.TimestampMS))
-	case checkpoint.Removed:
-		return s.Remove(e.MigrationID, migrationlog.WithTimestamp(e.TimestampMS))
+	if u, ok := event.(checkpoint.Upserted); ok && u.Epoch == 0 {
+		receipt, err := s.Upsert(u.Checkpoint)
+		if !errors.Is(err, migrationlog.ErrAborting) {
+			return receipt, err
+		}
 	}
 	return writeAll(s, event)
 }

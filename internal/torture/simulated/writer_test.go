@@ -125,14 +125,14 @@ func (w *writer) append(n int) error {
 	return nil
 }
 
+// submit writes one event. Another goroutine may begin an abort meanwhile, and only WriteAll accepts
+// every event during an abort.
 func submit(s *migrationlog.Store, e checkpoint.Event) (migrationlog.Receipt, error) {
-	switch e := e.(type) {
-	case checkpoint.Upserted:
-		return s.Upsert(e.Checkpoint)
-	case checkpoint.Aborted:
-		return s.Abort(e.MigrationID, e.Reason, e.Compensations, migrationlog.WithTimestamp(e.TimestampMS))
-	case checkpoint.Removed:
-		return s.Remove(e.MigrationID, migrationlog.WithTimestamp(e.TimestampMS))
+	if u, ok := e.(checkpoint.Upserted); ok {
+		receipt, err := s.Upsert(u.Checkpoint)
+		if !errors.Is(err, migrationlog.ErrAborting) {
+			return receipt, err
+		}
 	}
 	receipts, err := s.WriteAll([]checkpoint.Event{e})
 	if err != nil {

@@ -1,0 +1,249 @@
+package migrationlog
+
+import (
+	"fmt"
+	"slices"
+
+	"migrationlog/checkpoint"
+	"migrationlog/projection"
+)
+
+// This file decides which writes are appended. The leader of a batch calls check for each write, in
+// the order of the commits, with the migration's place in a view that has all writes before it.
+
+// check compares a write with its migration, and with the highest epoch. It reports whether the
+// write must be appended. If it need not be, the receipt describes what the log already has.
+func (w *write) check(at projection.Slot, highest uint64) (r Receipt, proceed bool, err error) {
+	if n := w.options.epoch; n > 0 && n < highest { //mutant:fenced
+		return r, false, fmt.Errorf("%w: the write has epoch %d, and the log has epoch %d: another coordinator has taken over. Stop writing",
+			ErrFenced, n, highest)
+	}
+	if w.options.inOrder && !w.options.confirm && at.Latest() != nil && at.InDoubt() { //mutant:order-in-doubt
+		return r, false, fmt.Errorf("%w: migration %s is in doubt: find out its state from the cluster, and write it with Confirm",
+			ErrOutOfOrder, w.change.Migration())
+	}
+	switch w.change.Effect() {
+	case checkpoint.EffectRow:
+		r, proceed, err = w.checkUpsert(at)
+	case checkpoint.EffectEnd:
+		proceed, err = w.checkEnd(at)
+	case checkpoint.EffectAbort:
+		r, proceed, err = w.checkProgress(at)
+	default:
+		proceed = true
+	}
+	if proceed && err == nil {
+		err = w.checkSeq(at)
+	}
+	if proceed && err == nil && w.options.inOrder {
+		err = w.checkOrder(at)
+	}
+	return r, proceed && err == nil, err
+}
+
+// abortOf returns the abort of the migration that is under way, or nil. An abort does not affect a
+// write that reproduces a history.
+func (w *write) abortOf(at projection.Slot) *projection.AbortProgress {
+	if w.options.reproduces {
+		return nil
+	}
+	return at.Abort()
+}
+
+// checkUpsert decides about an upsert. If its key is that of the row, it is a duplicate.
+func (w *write) checkUpsert(at projection.Slot) (r Receipt, proceed bool, err error) {
+	c, row, abort := w.change.Checkpoint(), at.Latest(), w.abortOf(at)
+	if abort != nil && !w.options.confirm { //mutant:abort-refuses-upsert
+		return r, false, abortingError(c.MigrationID, abort)
+	}
+	//mutant:duplicate-found
+	if row != nil && row.Checkpoint.Phase() == c.Phase() && row.Checkpoint.Attempt == c.Attempt {
+		duplicate := Receipt{Seq: row.Seq, Duplicate: true, Differs: row.Checkpoint.Payload != c.Payload}
+		if duplicate.Differs && w.options.strict {
+			return r, false, fmt.Errorf("%w: migration %s has %s, attempt %d, with another payload at seq %d",
+				ErrConflict, c.MigrationID, c.Phase(), c.Attempt, row.Seq)
+		}
+		// A row from before the abort was not confirmed during the abort.
+		isRetry := w.isRetry(at) && !duplicate.Differs && (abort == nil || row.Seq > abort.Seq)
+		if !w.options.confirm || isRetry { //mutant:confirmed-retry
+			return duplicate, false, nil
+		}
+	}
+	return r, true, nil
+}
+
+// checkEnd decides about an abort or a removal.
+func (w *write) checkEnd(at projection.Slot) (proceed bool, err error) {
+	if abort := w.abortOf(at); abort != nil {
+		e, aborts := w.event.(checkpoint.Aborted)
+		if !aborts {
+			return false, abortingError(w.change.Migration(), abort)
+		}
+		return true, w.setAbortList(e, abort)
+	}
+	exists, want := at.Latest() != nil || at.Abort() != nil, w.options.ifSeq
+	if !exists && (want == nil || *want == 0) && !w.options.confirm {
+		return false, nil // there is nothing to abort or remove
+	}
+	if !exists && w.isRetry(at) { //mutant:end-retried
+		return false, nil
+	}
+	return true, nil
+}
+
+// setAbortList gives the event that ends an abort all compensations of that abort. It returns
+// ErrConflict if the event has other ones.
+func (w *write) setAbortList(e checkpoint.Aborted, abort *projection.AbortProgress) error {
+	switch {
+	case len(e.Compensations) == 0 && len(abort.Compensations) > 0:
+		e.Compensations = abort.Compensations
+		w.setEvent(e)
+		return w.err
+	case !slices.Equal(e.Compensations, abort.Compensations): //mutant:abort-list-compared
+		return otherListError(e.MigrationID, abort)
+	}
+	return nil
+}
+
+// checkProgress decides about the beginning of an abort, or a step of it. If the abort under way
+// already has it, it is a duplicate.
+func (w *write) checkProgress(at projection.Slot) (r Receipt, proceed bool, err error) {
+	if w.options.reproduces {
+		return r, true, nil
+	}
+	id, abort := w.change.Migration(), at.Abort()
+	duplicate := Receipt{Duplicate: true}
+	switch e := w.event.(type) {
+	case checkpoint.AbortBegun:
+		switch {
+		case abort == nil && at.Latest() == nil:
+			return r, false, fmt.Errorf("%w: migration %s has no row, so there is nothing to abort: carry out no compensation", ErrConflict, id)
+		case abort == nil:
+			return r, true, nil
+		case !slices.Equal(e.Compensations, abort.Compensations): //mutant:begun-list-compared
+			return r, false, otherListError(id, abort)
+		}
+		duplicate.Differs = e.Reason != abort.Reason
+	case checkpoint.Compensated:
+		switch {
+		case abort == nil:
+			return r, false, fmt.Errorf("%w: migration %s has no abort under way, so it has no step %d: begin the abort first", ErrInvalid, id, e.Step)
+		case uint64(e.Step) >= uint64(len(abort.Compensations)): //mutant:step-in-list
+			return r, false, fmt.Errorf("%w: migration %s: the abort that was begun at seq %d has %d compensations, and no step %d",
+				ErrInvalid, id, abort.Seq, len(abort.Compensations), e.Step)
+		case !abort.Done[e.Step]: //mutant:step-recorded-once
+			return r, true, nil
+		}
+	}
+	duplicate.Seq = abort.Seq
+	if !w.options.confirm || w.isRetry(at) {
+		return duplicate, false, nil
+	}
+	return r, true, nil
+}
+
+func abortingError(id checkpoint.MigrationID, abort *projection.AbortProgress) error {
+	return fmt.Errorf("%w: the abort of migration %s was begun at seq %d: finish it with Compensated and Abort", ErrAborting, id, abort.Seq)
+}
+
+func otherListError(id checkpoint.MigrationID, abort *projection.AbortProgress) error {
+	return fmt.Errorf("%w: the abort of migration %s was begun at seq %d with another list of %d compensations: finish it with that list",
+		ErrConflict, id, abort.Seq, len(abort.Compensations))
+}
+
+// seqOf returns the number with which IfSeq is compared: that of the last event of a migration that
+// has a row, or 0.
+func seqOf(at projection.Slot) uint64 {
+	if at.Latest() == nil {
+		return 0
+	}
+	return at.LastSeq()
+}
+
+// checkSeq returns ErrConflict if the guard IfSeq does not hold.
+func (w *write) checkSeq(at projection.Slot) error {
+	want, seq := w.options.ifSeq, seqOf(at)
+	if want == nil || *want == seq { //mutant:if-seq
+		return nil
+	}
+	id, row := w.change.Migration(), at.Latest()
+	if row == nil {
+		return fmt.Errorf("%w: migration %s has no row, the write expects seq %d", ErrConflict, id, *want)
+	}
+	return fmt.Errorf("%w: migration %s is at seq %d (%s, attempt %d), the write expects seq %d",
+		ErrConflict, id, seq, row.Checkpoint.Phase(), row.Checkpoint.Attempt, *want)
+}
+
+// isRetry reports whether a write with IfSeq, whose effect the view already has, is the retry of a
+// call that succeeded. The first call changed the number of the migration's last event, and no event
+// was lost after it. If the migration is in doubt, the event that the caller expects may be lost, so
+// the write is not a retry.
+func (w *write) isRetry(at projection.Slot) bool {
+	return w.options.ifSeq != nil && *w.options.ifSeq != seqOf(at) && !at.InDoubt()
+}
+
+// checkVShardFree returns ErrMigrationInProgress if another migration of an upsert's vShard is in
+// flight.
+func (s *Store) checkVShardFree(c projection.Change) error {
+	if c.Checkpoint() == nil {
+		return nil
+	}
+	vshardID := c.Checkpoint().Payload.Shard()
+	other, found := s.next.OtherInFlight(vshardID, c.Migration())
+	if !found {
+		return nil
+	}
+	return fmt.Errorf("%w: vShard %d is moved by migration %s, which is at seq %d (%s, attempt %d)",
+		ErrMigrationInProgress, vshardID, other.Checkpoint.MigrationID, other.Seq, other.Checkpoint.Phase(), other.Checkpoint.Attempt)
+}
+
+// checkOrder returns ErrOutOfOrder if the write does not follow the protocol.
+func (w *write) checkOrder(at projection.Slot) error {
+	id, row, f := w.change.Migration(), at.Latest(), at.Facts()
+	switch w.event.(type) {
+	case checkpoint.Aborted, checkpoint.AbortBegun:
+		if row != nil && f.FurthestPhase >= checkpoint.PhaseCutover { //mutant:no-abort-past-cutover
+			return fmt.Errorf("%w: migration %s has been at %s: from Cutover on, a migration only goes forward", ErrOutOfOrder, id, f.FurthestPhase)
+		}
+		return nil
+	case checkpoint.Removed:
+		if row != nil && row.Checkpoint.Phase() < checkpoint.PhaseComplete { //mutant:no-removal-before-complete
+			return fmt.Errorf("%w: migration %s is at %s: remove it after Complete, or abort it", ErrOutOfOrder, id, row.Checkpoint.Phase())
+		}
+		return nil
+	}
+	if c := w.change.Checkpoint(); c != nil {
+		return checkStep(row, &f, c)
+	}
+	return nil
+}
+
+// checkStep returns ErrOutOfOrder if the checkpoint c does not follow the row, or nil for no row,
+// and the facts of its incarnation.
+func checkStep(row *projection.Latest, f *projection.Facts, c *checkpoint.Checkpoint) error {
+	id, phase := c.MigrationID, c.Phase()
+	if row == nil {
+		if phase != checkpoint.PhaseAddLearner { //mutant:add-learner-first
+			return fmt.Errorf("%w: migration %s has no row: its first checkpoint is AddLearner, and not %s", ErrOutOfOrder, id, phase)
+		}
+		return nil
+	}
+	// A write that repeats the row gets here only with Confirm. It is no step.
+	repeats := row.Checkpoint.Phase() == phase && row.Checkpoint.Attempt == c.Attempt
+	recorded, highest := f.RecordedPhases>>(phase-1)&1 == 1, f.HighestAttempt[phase-1]
+	switch {
+	case phase > f.FurthestPhase+1: //mutant:no-phase-skipped
+		return fmt.Errorf("%w: migration %s has been at most at %s, so %s cannot follow", ErrOutOfOrder, id, f.FurthestPhase, phase)
+	case f.FurthestPhase >= checkpoint.PhaseCutover && phase < checkpoint.PhaseCutover: //mutant:no-step-back-from-cutover
+		return fmt.Errorf("%w: migration %s has been at %s: it cannot step back to %s", ErrOutOfOrder, id, f.FurthestPhase, phase)
+	case recorded && c.Attempt <= highest && !repeats: //mutant:attempt-above-highest
+		return fmt.Errorf("%w: migration %s has recorded %s with attempt %d: the write has attempt %d and needs a higher one",
+			ErrOutOfOrder, id, phase, highest, c.Attempt)
+	}
+	node, group, named := checkpoint.TargetOf(c.Payload)
+	if named && f.HasTarget && (node != f.TargetNode || group != f.SourceGroup) { //mutant:target-unchanged
+		return fmt.Errorf("%w: migration %s moves to node %d in group %d: the write has node %d in group %d",
+			ErrOutOfOrder, id, f.TargetNode, f.SourceGroup, node, group)
+	}
+	return nil
+}
