@@ -81,7 +81,7 @@ func (w *write) checkEnd(at projection.Slot) (proceed bool, err error) {
 		}
 		return true, w.setAbortList(e, abort)
 	}
-	exists, want := at.Latest() != nil || at.Abort() != nil, w.options.ifSeq
+	exists, want := at.Latest() != nil, w.options.ifSeq
 	if !exists && (want == nil || *want == 0) && !w.options.confirm {
 		return false, nil // there is nothing to abort or remove
 	}

@@ -314,7 +314,7 @@ func (m *importer) writeAll(events []checkpoint.Event, outcomes []outcome) ([]mi
 	}
 	var opts []migrationlog.WriteOption
 	if m.plan.confirm {
-		opts = []migrationlog.WriteOption{migrationlog.Confirm(), migrationlog.Strict()}
+		opts = []migrationlog.WriteOption{migrationlog.Confirm()} // the plan has refused other payloads
 	}
 	m.plan.reset() // WriteAll gives the store their rows
 	return m.store.WriteAll(events, opts...)

@@ -43,7 +43,9 @@ func (o outcome) receipt(e checkpoint.Event) migrationlog.Receipt {
 }
 
 // plan predicts the effects of events before they are written. It follows the rules of
-// Store.WriteAll without options, or with Confirm and Strict. A test compares it with the store.
+// Store.WriteAll without options, or with Confirm. A test compares it with the store. With Confirm
+// it also refuses another payload, as the guard Strict would. But WriteAll with a guard would not
+// accept every order of events.
 type plan struct {
 	confirm bool
 	row     func(checkpoint.MigrationID) (projection.Row, bool) // before the planned events; nil: no rows
@@ -65,7 +67,10 @@ func (p *plan) reset() { clear(p.changed) }
 // It returns the error of an event that the store rejects.
 func (p *plan) next(line uint64, e checkpoint.Event) (outcome, []byte, error) {
 	var err error
-	if p.body, err = checkpoint.AppendEvent(p.body[:0], e); err != nil {
+	if p.body, err = checkpoint.AppendEvent(p.body[:0], e); err == nil {
+		err = checkpoint.CheckContentSize(e, len(p.body))
+	}
+	if err != nil {
 		if !errors.Is(err, migrationlog.ErrTooLarge) {
 			err = fmt.Errorf("%w: %w", migrationlog.ErrInvalid, err)
 		}
