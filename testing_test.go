@@ -60,12 +60,17 @@ func upsert(t testing.TB, s *migrationlog.Store, id checkpoint.MigrationID, atte
 	return r
 }
 
+// write writes an event with the method for its kind.
 func write(s *migrationlog.Store, e checkpoint.Event, opts ...migrationlog.WriteOption) (migrationlog.Receipt, error) {
 	switch e := e.(type) {
 	case checkpoint.Upserted:
 		return s.Upsert(e.Checkpoint, opts...)
 	case checkpoint.Aborted:
 		return s.Abort(e.MigrationID, e.Reason, e.Compensations, append(opts, migrationlog.WithTimestamp(e.TimestampMS))...)
+	case checkpoint.AbortBegun:
+		return s.BeginAbort(e.MigrationID, e.Reason, e.Compensations, append(opts, migrationlog.WithTimestamp(e.TimestampMS))...)
+	case checkpoint.Compensated:
+		return s.Compensated(e.MigrationID, e.Step, append(opts, migrationlog.WithTimestamp(e.TimestampMS))...)
 	}
 	return s.Remove(e.Migration(), append(opts, migrationlog.WithTimestamp(e.WallMS()))...)
 }
