@@ -22,8 +22,11 @@ func TestOptions_AreNotIgnored(t *testing.T) {
 	other.VShardID++
 	options := map[string]migrationlog.WriteOption{
 		"WithTimestamp": migrationlog.WithTimestamp(7), "Strict": migrationlog.Strict(), "IfVShardFree": migrationlog.IfVShardFree(),
-		"Confirm": migrationlog.Confirm(), "IfSeq": migrationlog.IfSeq(0),
+		"Confirm": migrationlog.Confirm(), "IfSeq": migrationlog.IfSeq(0), "Epoch": migrationlog.Epoch(1), "InOrder": migrationlog.InOrder(),
+		"Epoch(0)": migrationlog.Epoch(0),
 	}
+	_, err := s.WriteAll([]checkpoint.Event{checkpoint.AbortBegun{MigrationID: id, Compensations: undoSteps}, checkpoint.Compensated{MigrationID: id}})
+	require.NoError(t, err)
 	upserted := func() checkpoint.Checkpoint {
 		other.VShardID++
 		return row(t, checkpoint.NewMigrationID(), 0, other)
@@ -46,6 +49,14 @@ func TestOptions_AreNotIgnored(t *testing.T) {
 			_, err := s.Remove(checkpoint.NewMigrationID(), opts...)
 			return err
 		}},
+		{"BeginAbort", "BeginAbort", map[string]bool{"Strict": true, "IfVShardFree": true}, func(opts ...migrationlog.WriteOption) error {
+			_, err := s.BeginAbort(id, "", undoSteps, opts...)
+			return err
+		}},
+		{"Compensated", "Compensated", map[string]bool{"Strict": true, "IfVShardFree": true}, func(opts ...migrationlog.WriteOption) error {
+			_, err := s.Compensated(id, 0, opts...)
+			return err
+		}},
 		{"WriteAll of upserts", "WriteAll", map[string]bool{"WithTimestamp": true}, func(opts ...migrationlog.WriteOption) error {
 			_, err := s.WriteAll([]checkpoint.Event{checkpoint.Upserted{Checkpoint: upserted()}, checkpoint.Upserted{Checkpoint: upserted()}}, opts...)
 			return err
@@ -66,6 +77,12 @@ func TestOptions_AreNotIgnored(t *testing.T) {
 		for name, option := range options {
 			before := s.Stats().LastSeq
 			err := tc.write(option)
+			if name == "Epoch(0)" {
+				require.ErrorIs(t, err, migrationlog.ErrInvalid, tc.call)
+				require.ErrorContains(t, err, "option Epoch has epoch 0")
+				require.Equal(t, before, s.Stats().LastSeq)
+				continue
+			}
 			if !tc.refused[name] {
 				require.NoError(t, err, "%s with %s", tc.call, name)
 				continue
