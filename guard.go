@@ -64,7 +64,7 @@ func (w *write) checkUpsert(at projection.Slot) (r Receipt, proceed bool, err er
 				ErrConflict, c.MigrationID, c.Phase(), c.Attempt, row.Seq)
 		}
 		// A row from before the abort was not confirmed during the abort.
-		isRetry := w.isRetry(at) && !duplicate.Differs && (abort == nil || row.Seq > abort.Seq)
+		isRetry := w.isRetry(at) && !duplicate.Differs && (abort == nil || row.Seq > abort.Seq) //mutant:confirmed-since
 		if !w.options.confirm || isRetry { //mutant:confirmed-retry
 			return duplicate, false, nil
 		}
@@ -76,7 +76,7 @@ func (w *write) checkUpsert(at projection.Slot) (r Receipt, proceed bool, err er
 func (w *write) checkEnd(at projection.Slot) (proceed bool, err error) {
 	if abort := w.abortOf(at); abort != nil {
 		e, aborts := w.event.(checkpoint.Aborted)
-		if !aborts {
+		if !aborts { //mutant:abort-refuses-removal
 			return false, abortingError(w.change.Migration(), abort)
 		}
 		return true, w.setAbortList(e, abort)
@@ -95,7 +95,7 @@ func (w *write) checkEnd(at projection.Slot) (proceed bool, err error) {
 // ErrConflict if the event has other ones.
 func (w *write) setAbortList(e checkpoint.Aborted, abort *projection.AbortProgress) error {
 	switch {
-	case len(e.Compensations) == 0 && len(abort.Compensations) > 0:
+	case len(e.Compensations) == 0 && len(abort.Compensations) > 0: //mutant:whole-list
 		e.Compensations = abort.Compensations
 		w.setEvent(e)
 		return w.err
@@ -136,7 +136,7 @@ func (w *write) checkProgress(at projection.Slot) (r Receipt, proceed bool, err 
 		}
 	}
 	duplicate.Seq = abort.Seq
-	if !w.options.confirm || w.isRetry(at) {
+	if !w.options.confirm || w.isRetry(at) { //mutant:progress-duplicate
 		return duplicate, false, nil
 	}
 	return r, true, nil
@@ -157,7 +157,7 @@ func seqOf(at projection.Slot) uint64 {
 	if at.Latest() == nil {
 		return 0
 	}
-	return at.LastSeq()
+	return at.LastSeq() //mutant:last-event-of-any-kind
 }
 
 // checkSeq returns ErrConflict if the guard IfSeq does not hold.
