@@ -17,8 +17,10 @@ import (
 //
 // Events reported as Lost are still in memory. To keep them across a restart, write them again:
 //
-//   - Upsert(row.Checkpoint, Confirm(), Strict(), IfSeq(row.Seq)) for each of Rows whose Seq is
-//     Lost
+//   - Upsert(row.Checkpoint, Confirm(), Strict(), IfSeq(row.LastSeq)) for each of Rows whose Seq is
+//     Lost. If Store.Epoch is not 0, add Epoch(Store.Epoch())
+//   - BeginAbort with the reason and the compensations of row.Facts.Abort, and Compensated for each
+//     step that is done, both with Confirm, for each of Rows with an abort under way
 //   - Abort or Remove, with Confirm, for each migration that is InDoubt and has no row
 //
 // This keeps the rows. If an AddLearner was lost, its facts are in memory only: write it again too,
