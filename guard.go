@@ -65,7 +65,7 @@ func (w *write) checkUpsert(at projection.Slot) (r Receipt, proceed bool, err er
 		}
 		// A row from before the abort was not confirmed during the abort.
 		isRetry := w.isRetry(at) && !duplicate.Differs && (abort == nil || row.Seq > abort.Seq) //mutant:confirmed-since
-		if !w.options.confirm || isRetry { //mutant:confirmed-retry
+		if !w.options.confirm || isRetry {                                                      //mutant:confirmed-retry
 			return duplicate, false, nil
 		}
 	}
@@ -131,7 +131,7 @@ func (w *write) checkProgress(at projection.Slot) (r Receipt, proceed bool, err 
 		case uint64(e.Step) >= uint64(len(abort.Compensations)): //mutant:step-in-list
 			return r, false, fmt.Errorf("%w: migration %s: the abort that was begun at seq %d has %d compensations, and no step %d",
 				ErrInvalid, id, abort.Seq, len(abort.Compensations), e.Step)
-		case !abort.Done[e.Step]: //mutant:step-recorded-once
+		case !abort.IsDone(e.Step): //mutant:step-recorded-once
 			return r, true, nil
 		}
 	}

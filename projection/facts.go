@@ -54,6 +54,12 @@ type AbortProgress struct {
 	TimestampMS   uint64 // of the event that began the abort
 }
 
+// IsDone reports whether an event has recorded that the step was carried out. It returns false for a
+// step that the abort does not have.
+func (a *AbortProgress) IsDone(step uint32) bool {
+	return uint64(step) < uint64(len(a.Done)) && a.Done[step]
+}
+
 // facts is the form of Facts in a state. Most migrations have no rare facts, which keeps a state
 // small.
 type facts struct {
