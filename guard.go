@@ -81,8 +81,8 @@ func (w *write) checkEnd(at projection.Slot) (proceed bool, err error) {
 		}
 		return true, w.setAbortList(e, abort)
 	}
-	exists, want := at.Latest() != nil, w.options.ifSeq
-	if !exists && (want == nil || *want == 0) && !w.options.confirm {
+	exists := at.Latest() != nil
+	if !exists && w.options.ifSeq == 0 && !w.options.confirm {
 		return false, nil // there is nothing to abort or remove
 	}
 	if !exists && w.isRetry(at) { //mutant:end-retried
@@ -163,15 +163,15 @@ func seqOf(at projection.Slot) uint64 {
 // checkSeq returns ErrConflict if the guard IfSeq does not hold.
 func (w *write) checkSeq(at projection.Slot) error {
 	want, seq := w.options.ifSeq, seqOf(at)
-	if want == nil || *want == seq { //mutant:if-seq
+	if !w.options.hasIfSeq || want == seq { //mutant:if-seq
 		return nil
 	}
 	id, row := w.change.Migration(), at.Latest()
 	if row == nil {
-		return fmt.Errorf("%w: migration %s has no row, the write expects seq %d", ErrConflict, id, *want)
+		return fmt.Errorf("%w: migration %s has no row, the write expects seq %d", ErrConflict, id, want)
 	}
 	return fmt.Errorf("%w: migration %s is at seq %d (%s, attempt %d), the write expects seq %d",
-		ErrConflict, id, seq, row.Checkpoint.Phase(), row.Checkpoint.Attempt, *want)
+		ErrConflict, id, seq, row.Checkpoint.Phase(), row.Checkpoint.Attempt, want)
 }
 
 // isRetry reports whether a write with IfSeq, whose effect the view already has, is the retry of a
@@ -179,7 +179,7 @@ func (w *write) checkSeq(at projection.Slot) error {
 // was lost after it. If the migration is in doubt, the event that the caller expects may be lost, so
 // the write is not a retry.
 func (w *write) isRetry(at projection.Slot) bool {
-	return w.options.ifSeq != nil && *w.options.ifSeq != seqOf(at) && !at.InDoubt()
+	return w.options.hasIfSeq && w.options.ifSeq != seqOf(at) && !at.InDoubt()
 }
 
 // checkVShardFree returns ErrMigrationInProgress if another migration of an upsert's vShard is in

@@ -92,7 +92,8 @@ func (o *Options) withDefaults() Options {
 type WriteOption func(*writeOptions)
 
 type writeOptions struct {
-	ifSeq       *uint64
+	hasIfSeq    bool
+	ifSeq       uint64 // 0 if hasIfSeq is false
 	ifFree      bool
 	strict      bool
 	inOrder     bool
@@ -105,7 +106,7 @@ type writeOptions struct {
 
 // guarded reports whether the options have a guard.
 func (o *writeOptions) guarded() bool {
-	return o.ifSeq != nil || o.ifFree || o.strict || o.inOrder || o.hasEpoch
+	return o.hasIfSeq || o.ifFree || o.strict || o.inOrder || o.hasEpoch
 }
 
 // IfSeq makes the write conditional. The write fails with ErrConflict unless the migration's last
@@ -126,7 +127,7 @@ func (o *writeOptions) guarded() bool {
 // apply to a migration in doubt, because the expected row may be lost: a seq that is not 0 is then a
 // conflict.
 func IfSeq(seq uint64) WriteOption {
-	return func(o *writeOptions) { o.ifSeq = &seq }
+	return func(o *writeOptions) { o.ifSeq, o.hasIfSeq = seq, true }
 }
 
 // IfVShardFree makes an upsert fail with ErrMigrationInProgress if another migration of the same
@@ -301,7 +302,7 @@ func checkAll(events []checkpoint.Event, opts []WriteOption) error {
 	if o.timestampMS != nil {
 		return fmt.Errorf("%w: option WithTimestamp does not apply to WriteAll: set the timestamp of each event instead", ErrInvalid)
 	}
-	if o.ifSeq != nil {
+	if o.hasIfSeq {
 		if err := checkOneEventEach(events); err != nil {
 			return err
 		}
