@@ -89,6 +89,11 @@ func (o *Options) withDefaults() Options {
 // WriteOption changes one write. A nil WriteOption changes nothing. If an option does not apply to
 // a call, the call returns ErrInvalid and appends nothing. The exception is Strict in WriteAll,
 // which applies to the upserts only.
+//
+// IfSeq, IfVShardFree, Strict, Epoch and InOrder are guards. The store checks them in the order of
+// the commits, with all earlier writes. Each has a table of the calls and of the other guards with
+// which it is valid. Confirm is valid with every guard, and so is WithTimestamp, except in Upsert and
+// WriteAll.
 type WriteOption func(*writeOptions)
 
 type writeOptions struct {
@@ -208,14 +213,15 @@ func Epoch(n uint64) WriteOption {
 //	                                              with the events before it
 //
 // With Confirm, an upsert that repeats the phase and the attempt of the row is allowed. The other
-// rules stay.
+// rules stay. To correct the facts of a row after a loss, leave InOrder out.
 func InOrder() WriteOption {
 	return func(o *writeOptions) { o.inOrder = true }
 }
 
-// Confirm appends an event even if the write changes nothing: an upsert equal to the latest row, or
-// an abort or removal of a migration without a row. The exception is a retry with IfSeq: if seq is
-// that of an older row, the write appends nothing. Use Confirm to clear InDoubt after you have
+// Confirm appends an event even if the write changes nothing: an upsert equal to the latest row, an
+// abort or removal of a migration without a row, or the beginning or a step of an abort that is
+// recorded already. The exception is a retry with IfSeq: if seq is that of an older event, the write
+// appends nothing. Use Confirm to clear InDoubt after you have
 // checked the cluster. If an upsert has the phase and attempt of the latest row but another
 // payload, it replaces the row. Add Strict to refuse that with ErrConflict.
 //
@@ -228,7 +234,7 @@ func Confirm() WriteOption {
 	return func(o *writeOptions) { o.confirm = true }
 }
 
-// WithTimestamp sets the wall clock of an abort or a removal, in Unix milliseconds. The default is
+// WithTimestamp sets the wall clock of a write other than an upsert, in Unix milliseconds. The default is
 // Options.Now. A timestamp after the year 9999 is ErrInvalid. Upsert and WriteAll return ErrInvalid
 // for this option, because their checkpoints and events already have timestamps.
 func WithTimestamp(timestampMS uint64) WriteOption {
