@@ -36,8 +36,8 @@ func writeAge(store *migrationlog.Store) time.Duration {
 	return time.Since(since)
 }
 
-// advance writes the next phase of a migration. seq is the Seq of the row, or 0 before the first
-// phase. advance returns the new Seq. With an error it returns the old one, so that the call can be
+// advance writes the next phase of a migration. seq is the LastSeq of the row, or 0 before the first
+// phase. advance returns the new one. With an error it returns the old one, so that the call can be
 // repeated.
 func advance(store *migrationlog.Store, c checkpoint.Checkpoint, seq uint64) (uint64, error) {
 	receipt, err := store.Upsert(c, migrationlog.Strict(), migrationlog.IfSeq(seq), migrationlog.IfVShardFree())
@@ -92,7 +92,7 @@ func undo(store *migrationlog.Store, g groups, row projection.Row, reason string
 			return err
 		}
 	}
-	_, err = store.Abort(id, reason, steps, migrationlog.IfSeq(row.Seq))
+	_, err = store.Abort(id, reason, steps, migrationlog.IfSeq(row.LastSeq))
 	return err
 }
 
@@ -112,7 +112,8 @@ func compensations(phase checkpoint.Phase, target membership, facts projection.F
 const settling = math.MaxUint32
 
 // settle replaces a row that is in doubt or that lacks certain facts. The caller has found start and
-// truth in the cluster. seq is the Seq of the row, or 0 if the migration has no row.
+// truth in the cluster. seq is the LastSeq of the row, or 0 if the migration has no row. An abort
+// under way stays, and must be finished afterwards.
 func settle(store *migrationlog.Store, seq uint64, start checkpoint.AddLearner, truth checkpoint.Checkpoint) error {
 	mark, err := checkpoint.New(truth.MigrationID, settling, start, truth.TimestampMS)
 	if err != nil {
@@ -122,7 +123,7 @@ func settle(store *migrationlog.Store, seq uint64, start checkpoint.AddLearner, 
 	if err != nil {
 		return err
 	}
-	_, err = advance(store, truth, receipt.Seq)
+	_, err = store.Upsert(truth, migrationlog.Confirm(), migrationlog.Strict(), migrationlog.IfSeq(receipt.Seq), migrationlog.IfVShardFree())
 	return err
 }
 
@@ -138,10 +139,10 @@ func answer(store *migrationlog.Store, row projection.Row, cluster []move) error
 	id := row.Checkpoint.MigrationID
 	for _, m := range cluster {
 		if m.truth.MigrationID == id {
-			return settle(store, row.Seq, m.start, m.truth)
+			return settle(store, row.LastSeq, m.start, m.truth)
 		}
 	}
-	_, err := store.Abort(id, "the cluster has no trace of it", nil, migrationlog.Confirm(), migrationlog.IfSeq(row.Seq))
+	_, err := store.Abort(id, "the cluster has no trace of it", nil, migrationlog.Confirm(), migrationlog.IfSeq(row.LastSeq))
 	return err
 }
 

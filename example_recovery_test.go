@@ -59,7 +59,7 @@ func takeOver(store *migrationlog.Store, g groups, row projection.Row) error {
 	}
 	if c.Phase() == checkpoint.PhaseComplete {
 		fmt.Printf("vShard %d: finished\n", vshardID)
-		_, err := store.Remove(c.MigrationID, migrationlog.IfSeq(row.Seq)) // fails if another coordinator has written this row
+		_, err := store.Remove(c.MigrationID, migrationlog.IfSeq(row.LastSeq)) // fails if another coordinator has written this row
 		return err
 	}
 	target, err := g.member(facts.SourceGroup, facts.TargetNode, c.MigrationID)
