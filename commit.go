@@ -13,14 +13,15 @@ import (
 	"migrationlog/projection"
 )
 
-// Receipt is the result of an acknowledged write.
+// Receipt is the result of an acknowledged write. If a write appended only the event epoch_raised
+// (see Epoch), its receipt is the same as if it had appended nothing.
 type Receipt struct {
-	Seq       uint64 // of the appended event, or of the existing row for a Duplicate; 0: no row exists and nothing was appended
-	Duplicate bool   // the latest row already has this phase and attempt, so nothing was appended
-	Differs   bool   // the Duplicate has another payload than the row; the row keeps its payload
+	Seq       uint64 // of the appended event, or of the existing row or begun abort for a Duplicate; 0: no row exists and nothing was appended
+	Duplicate bool   // the row or the abort already has the content of the write, so nothing was appended
+	Differs   bool   // the Duplicate has another payload than the row, or another reason than the abort, which stays as it is
 }
 
-// Appended reports whether the write appended an event.
+// Appended reports whether the write appended its event.
 func (r Receipt) Appended() bool { return r.Seq > 0 && !r.Duplicate }
 
 // write is one queued write. The caller owns it before and after Queue.Do. The leader of its

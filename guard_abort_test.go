@@ -191,6 +191,19 @@ func TestAbort_Retries(t *testing.T) {
 	require.Equal(t, migrationlog.Receipt{Seq: 8}, receipt, "an abort may have any list if none was begun")
 }
 
+// A migration is in flight until its abort has ended.
+func TestAbort_VShardIsNotFree(t *testing.T) {
+	states(t, func(t testing.TB) (*migrationlog.Store, string) { return abortBegun(t, checkpoint.MigrationID{1}) }, func(t *testing.T, s *migrationlog.Store) {
+		next := row(t, checkpoint.NewMigrationID(), 0, addLearner)
+		_, err := s.Upsert(next, migrationlog.IfVShardFree())
+		require.ErrorIs(t, err, migrationlog.ErrMigrationInProgress)
+		_, err = s.Abort(checkpoint.MigrationID{1}, "stale", nil)
+		require.NoError(t, err)
+		_, err = s.Upsert(next, migrationlog.IfVShardFree())
+		require.NoError(t, err)
+	})
+}
+
 // An abort without compensations can be begun and finished.
 func TestAbort_WithoutCompensations(t *testing.T) {
 	s, id := open(t, memDir(t), nil), checkpoint.NewMigrationID()
