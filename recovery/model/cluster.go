@@ -46,7 +46,7 @@ type peer struct {
 	voter, caughtUp bool
 	settled         bool                     // the group uses it, whatever becomes of the migrations
 	settledBy       checkpoint.MigrationID   // nil: it was there before all moves
-	users           []checkpoint.MigrationID // that have added it, in order; some may have ended
+	users           []checkpoint.MigrationID // that have added it, in order; some may have ended, see move.uses
 }
 
 type stubKey struct {
@@ -65,8 +65,16 @@ type move struct {
 	peers       []projection.Target // that it has added
 	transferred bool                // the target has become the leader: the point of no return
 	aborting    bool
-	steps       []checkpoint.Compensation // of an abort that was observed, see Observe
-	phase       checkpoint.Phase          // the furthest that was observed
+
+	// The rest is set by Observe.
+	phase         checkpoint.Phase          // the furthest that was observed
+	steps         []checkpoint.Compensation // of an abort
+	unknownTarget bool                      // the history does not have it
+}
+
+// uses reports whether this incarnation of the migration has added the peer.
+func (mv *move) uses(groupID, node uint64) bool {
+	return slices.Contains(mv.peers, projection.Target{GroupID: groupID, PeerID: node})
 }
 
 // driver is the coordinator that acted last on a vShard.
@@ -179,6 +187,7 @@ func (c *Cluster) Drive(m Move, epoch uint64) error {
 	d := c.driver(m.VShardID)
 	if d.migration != (checkpoint.MigrationID{}) && d.migration != m.MigrationID && c.move(d.migration) != nil {
 		c.violations = append(c.violations, Violation{Kind: TwoCoordinators, MigrationID: m.MigrationID, VShardID: m.VShardID, With: d.migration})
+		return nil
 	}
 	c.drivers[m.VShardID] = driver{m.MigrationID, max(d.epoch, epoch)}
 	return nil
@@ -257,8 +266,8 @@ func (c *Cluster) apply(g *group, m Move, e Effect) {
 		if !slices.Contains(p.users, m.MigrationID) {
 			p.users = append(p.users, m.MigrationID)
 		}
-		if at := (projection.Target{GroupID: m.Group, PeerID: m.Target}); mv != nil && !slices.Contains(mv.peers, at) {
-			mv.peers = append(mv.peers, at)
+		if mv != nil && !mv.uses(m.Group, m.Target) {
+			mv.peers = append(mv.peers, projection.Target{GroupID: m.Group, PeerID: m.Target})
 		}
 	case CatchUp:
 		p.caughtUp = true
@@ -316,7 +325,7 @@ func (c *Cluster) userOf(id checkpoint.MigrationID, step checkpoint.Compensation
 	}
 	p := g.peers[step.PeerID]
 	for _, u := range p.users {
-		if mv := c.move(u); u != id && mv != nil && !mv.aborting {
+		if mv := c.move(u); u != id && mv != nil && mv.uses(step.GroupID, step.PeerID) && !mv.aborting {
 			return u, true
 		}
 	}
@@ -348,14 +357,21 @@ func (c *Cluster) End(id checkpoint.MigrationID) {
 	if mv == nil {
 		return
 	}
+	if mv.unknownTarget && mv.aborting {
+		c.violations = append(c.violations, Violation{Kind: Leak, MigrationID: id, VShardID: mv.VShardID})
+	}
+	c.end(mv)
+}
+
+func (c *Cluster) end(mv *move) {
 	for _, at := range mv.peers {
 		c.changeGroup(at.GroupID) // so that Leaks looks at it
 	}
 	key := stubKey{mv.VShardID, mv.Source}
-	if s := c.stub(key); s != nil && s.installedBy == id {
-		c.stubs[key] = &stub{installedBy: id, settled: !mv.aborting}
+	if s := c.stub(key); s != nil && s.installedBy == mv.MigrationID {
+		c.stubs[key] = &stub{installedBy: s.installedBy, settled: !mv.aborting}
 	}
-	c.moves[id] = nil
+	c.moves[mv.MigrationID] = nil
 }
 
 // Completed reports whether the migration has reached the end of its move: the target leads, and the
@@ -374,7 +390,7 @@ func (c *Cluster) Leaks() (leaks []Violation) {
 	for _, groupID := range slices.Sorted(maps.Keys(c.groups)) {
 		g := c.groups[groupID]
 		for _, node := range slices.Sorted(maps.Keys(g.peers)) {
-			if id, left := c.leftBy(g.peers[node]); left {
+			if id, left := c.leftBy(groupID, node, g.peers[node]); left {
 				leaks = append(leaks, Violation{Kind: Leak, MigrationID: id, GroupID: groupID, PeerID: node})
 			}
 		}
@@ -388,12 +404,12 @@ func (c *Cluster) Leaks() (leaks []Violation) {
 }
 
 // leftBy returns the migration that has left a peer behind.
-func (c *Cluster) leftBy(p *peer) (id checkpoint.MigrationID, left bool) {
+func (c *Cluster) leftBy(groupID, node uint64, p *peer) (id checkpoint.MigrationID, left bool) {
 	if p.settled {
 		return id, false
 	}
 	for _, u := range p.users {
-		if c.move(u) != nil {
+		if mv := c.move(u); mv != nil && mv.uses(groupID, node) {
 			return id, false
 		}
 		if c.endedHere(u) {
