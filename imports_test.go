@@ -37,6 +37,7 @@ var layers = []layer{
 	{"internal/groupcommit", []string{"migrationlog", "os", "io", "github.com/tidwall/wal"}, "pass it in as the commit function: a queue does not know what it batches"},
 	{"replay", []string{"github.com/tidwall/wal"}, "read through eventlog/segment; code that writes belongs in eventlog"},
 	{"recovery/whatif", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take rows and times as parameters: the caller reads the history"},
+	{"recovery/crashpoints", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take events and views as parameters: the caller reads the history"},
 	{"recovery/model", []string{"os", "io", "io/fs", "time", "path/filepath", "math/rand", "github.com/tidwall/wal"}, "take values as parameters: a model has no files, no clock and no chance"},
 	{"recovery", []string{"os", "io", "io/fs", "path/filepath", "github.com/tidwall/wal"}, "take values as parameters: the caller has the files, the clock and the cluster"},
 	{"projection", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take values as parameters: the caller has the files and the clock"},
@@ -48,14 +49,15 @@ var layers = []layer{
 
 // notBelow lists packages that a package must not import although they are below it.
 var notBelow = map[string][]string{
-	"internal/rebuild": {"eventlog"},
-	"replay":           {"eventlog"},
-	"recovery/whatif":  {"eventlog", "eventlog/segment"},
-	"recovery/model":   {"eventlog", "eventlog/segment"},
-	"recovery":         {"eventlog", "eventlog/segment"},
-	"projection":       {"eventlog", "eventlog/segment"},
-	"eventlog":         {"checkpoint"},
-	"eventlog/segment": {"checkpoint"},
+	"internal/rebuild":     {"eventlog"},
+	"replay":               {"eventlog"},
+	"recovery/whatif":      {"eventlog", "eventlog/segment"},
+	"recovery/crashpoints": {"eventlog", "eventlog/segment"},
+	"recovery/model":       {"eventlog", "eventlog/segment"},
+	"recovery":             {"eventlog", "eventlog/segment"},
+	"projection":           {"eventlog", "eventlog/segment"},
+	"eventlog":             {"checkpoint"},
+	"eventlog/segment":     {"checkpoint"},
 }
 
 // The imports of the code follow the table of layers.

@@ -1,0 +1,317 @@
+package crashpoints
+
+import (
+	"bytes"
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+
+	"migrationlog/checkpoint"
+	"migrationlog/projection"
+	"migrationlog/recovery"
+	"migrationlog/recovery/model"
+)
+
+// Planner makes decisions, as recovery.Plan does.
+type Planner func(rows []projection.Row, policy recovery.Policy, nowMS uint64) []recovery.Decision
+
+// maxTogether is the largest number of related rows of which every combination of circumstances
+// that the walk knows is tried. Of more rows, only the extremes are tried.
+const maxTogether = 8
+
+// Walk follows a history event by event. After each event, it carries out the decisions about the
+// migration and about the rows that are related to it: those of the same vShard or the same peer.
+// All other decisions are as they were after the event before. Rows that have only the group in
+// common are related at LeadershipTransfer. Use New.
+//
+// A crash leaves some things open, and the walk tries them: whether the effects after the latest
+// checkpoint were carried out, whether the target has left the cluster, and how long the crash
+// lasted. A coordinator may start at once, and also when some or all of the rows are stale.
+type Walk struct {
+	plan      Planner
+	policy    recovery.Policy
+	timeoutMS uint64
+	cluster   *model.Cluster
+	rows      map[checkpoint.MigrationID]indexed
+	shards    map[uint32]idSet            // the moving rows of a vShard
+	peers     map[projection.Target]idSet // the moving rows that use a peer
+	completed map[projection.Target][]seqID
+	batch     projection.Batch
+	// Cuts and Scenarios count the cuts and the executions of decisions so far.
+	Cuts, Scenarios uint64
+}
+
+// leadership stands for the leadership of a group among its peers. Two rows at LeadershipTransfer are
+// related if their groups are the same, because one of the two targets can lead.
+const leadership = math.MaxUint64
+
+type idSet map[checkpoint.MigrationID]struct{}
+
+// seqID is a row at Complete.
+type seqID struct {
+	seq uint64
+	id  checkpoint.MigrationID
+}
+
+// indexed is a row as the index has it.
+type indexed struct {
+	vshardID uint32
+	seq      uint64
+	moving   bool // not at Complete, or its abort has begun
+	peers    []projection.Target
+}
+
+// New returns a walk at the start of a history. The members and the leaders of the policy are those
+// of the model.
+func New(policy recovery.Policy, plan Planner) *Walk {
+	policy.UnnamedInDoubt = false // a decision without a row, which has nothing to carry out
+	return &Walk{
+		plan: plan, policy: policy, timeoutMS: policy.AbortTimeoutMS(), cluster: model.New(),
+		rows: map[checkpoint.MigrationID]indexed{}, shards: map[uint32]idSet{}, peers: map[projection.Target]idSet{},
+		completed: map[projection.Target][]seqID{},
+	}
+}
+
+// Event is an event of the history, with the view after it.
+type Event struct {
+	Seq         uint64
+	ClockMS     uint64
+	MigrationID checkpoint.MigrationID
+	Event       checkpoint.Event // nil: of an unknown kind
+	View        *projection.View
+}
+
+// Add cuts the history after an event, and returns the findings about this cut.
+func (w *Walk) Add(e Event) []Finding {
+	w.Cuts++
+	if e.Event != nil {
+		w.cluster.Observe(e.Event)
+	}
+	affected := w.related(e.MigrationID)
+	w.index(e.View, e.MigrationID)
+	affected = append(affected, e.MigrationID)
+	return w.check(e, w.closure(affected))
+}
+
+// Replace takes all rows from the view, and does not cut the history. It is needed if other rows have
+// changed than that of an event, because a snapshot was adopted.
+func (w *Walk) Replace(view *projection.View) {
+	ids := slices.Collect(maps.Keys(w.rows))
+	for _, row := range view.All() {
+		id := row.Checkpoint.MigrationID
+		if _, known := w.rows[id]; !known {
+			ids = append(ids, id)
+			w.observeRow(row)
+		}
+	}
+	for _, id := range ids {
+		w.index(view, id)
+		if _, ok := view.Get(id); !ok {
+			w.cluster.Observe(checkpoint.Removed{MigrationID: id})
+		}
+	}
+}
+
+// observeRow brings the model to the state that a row with its facts proves.
+func (w *Walk) observeRow(row projection.Row) {
+	if f := row.Facts; f.HasTarget && f.HasSource {
+		w.cluster.Observe(checkpoint.Upserted{Checkpoint: checkpoint.Checkpoint{
+			MigrationID: row.Checkpoint.MigrationID,
+			Payload: checkpoint.AddLearner{
+				VShardID: row.Checkpoint.Payload.Shard(), SourceNode: f.SourceNode, TargetNode: f.TargetNode, SourceGroup: f.SourceGroup,
+			},
+		}})
+	}
+	w.cluster.Observe(checkpoint.Upserted{Checkpoint: row.Checkpoint})
+}
+
+// index replaces the row of a migration in the index.
+func (w *Walk) index(view *projection.View, id checkpoint.MigrationID) {
+	old, had := w.rows[id]
+	if had {
+		removeFrom(w.shards, old.vshardID, id)
+		for _, at := range old.peers {
+			removeFrom(w.peers, at, id)
+			if list := w.completed[at]; !old.moving {
+				if i, found := slices.BinarySearchFunc(list, old.seq, bySeq); found {
+					list = slices.Delete(list, i, i+1)
+				}
+				if w.completed[at] = list; len(list) == 0 {
+					delete(w.completed, at)
+				}
+			}
+		}
+		delete(w.rows, id)
+	}
+	row, ok := view.Get(id)
+	if !ok {
+		return
+	}
+	now := indexed{
+		vshardID: row.Checkpoint.Payload.Shard(), seq: row.Seq, peers: peersOf(&row),
+		moving: row.Checkpoint.Phase() != checkpoint.PhaseComplete || row.Facts.Abort != nil,
+	}
+	w.rows[id] = now
+	if now.moving {
+		addTo(w.shards, now.vshardID, id)
+		if furthest := max(row.Facts.FurthestPhase, row.Checkpoint.Phase()); furthest == checkpoint.PhaseLeadershipTransfer {
+			now.peers = append(now.peers, projection.Target{GroupID: row.Facts.SourceGroup, PeerID: leadership})
+			w.rows[id] = now
+		}
+	}
+	for _, at := range now.peers {
+		if now.moving {
+			addTo(w.peers, at, id)
+		} else {
+			list := w.completed[at]
+			i, _ := slices.BinarySearchFunc(list, now.seq, bySeq)
+			w.completed[at] = slices.Insert(list, i, seqID{now.seq, id})
+		}
+	}
+}
+
+func bySeq(r seqID, seq uint64) int { return cmp.Compare(r.seq, seq) }
+
+func addTo[K comparable](sets map[K]idSet, key K, id checkpoint.MigrationID) {
+	if sets[key] == nil {
+		sets[key] = idSet{}
+	}
+	sets[key][id] = struct{}{}
+}
+
+func removeFrom[K comparable](sets map[K]idSet, key K, id checkpoint.MigrationID) {
+	if delete(sets[key], id); len(sets[key]) == 0 {
+		delete(sets, key)
+	}
+}
+
+// peersOf returns the peers that a row moves, and those that its unfinished abort names.
+func peersOf(row *projection.Row) []projection.Target {
+	f := &row.Facts
+	peers := slices.Clone(f.Targets)
+	add := func(at projection.Target) {
+		if !slices.Contains(peers, at) {
+			peers = append(peers, at)
+		}
+	}
+	if f.HasTarget {
+		add(projection.Target{GroupID: f.SourceGroup, PeerID: f.TargetNode})
+	}
+	if f.Abort != nil {
+		for _, step := range f.Abort.Compensations {
+			add(projection.Target{GroupID: step.GroupID, PeerID: step.PeerID})
+		}
+	}
+	return peers
+}
+
+// related returns the moving rows with the same vShard or a peer in common.
+func (w *Walk) related(id checkpoint.MigrationID) (ids []checkpoint.MigrationID) {
+	row, ok := w.rows[id]
+	if !ok {
+		return nil
+	}
+	ids = slices.AppendSeq(ids, maps.Keys(w.shards[row.vshardID]))
+	for _, at := range row.peers {
+		ids = slices.AppendSeq(ids, maps.Keys(w.peers[at]))
+	}
+	return ids
+}
+
+// closure returns the rows of these migrations and all related rows, in ascending order. Of the rows
+// at Complete, it has the newest of each peer: an abort may not remove the peer, see rule 13 in
+// docs/RECOVERY.md.
+func (w *Walk) closure(ids []checkpoint.MigrationID) []checkpoint.MigrationID {
+	found := idSet{}
+	for len(ids) > 0 {
+		id := ids[len(ids)-1]
+		ids = ids[:len(ids)-1]
+		row, ok := w.rows[id]
+		if _, seen := found[id]; seen || !ok {
+			continue
+		}
+		found[id] = struct{}{}
+		if !row.moving {
+			continue
+		}
+		ids = append(ids, w.related(id)...)
+		for _, at := range row.peers {
+			list := w.completed[at]
+			for _, newest := range list[max(0, len(list)-maxTogether):] {
+				ids = append(ids, newest.id)
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Keys(found), func(a, b checkpoint.MigrationID) int { return bytes.Compare(a[:], b[:]) })
+}
+
+// check carries out the decisions about the rows under all circumstances.
+func (w *Walk) check(e Event, ids []checkpoint.MigrationID) (findings []Finding) {
+	rows := make([]projection.Row, len(ids))
+	moving := false
+	for i, id := range ids {
+		rows[i], _ = e.View.Get(id)
+		moving = moving || w.rows[id].moving
+	}
+	for _, unrecorded := range w.unrecorded(ids) {
+		for _, nowMS := range w.moments(rows, e.ClockMS) {
+			for _, gone := range []bool{false, true} {
+				if len(ids) == 0 || gone && !moving {
+					continue
+				}
+				w.Scenarios++
+				s := newScenario(w, e, ids, nowMS)
+				s.begin(unrecorded, gone)
+				s.run()
+				for _, f := range s.findings {
+					if !slices.ContainsFunc(findings, func(g Finding) bool { return g.Kind == f.Kind && g.MigrationID == f.MigrationID }) {
+						f.AfterSeq, f.Unrecorded, f.TargetGone = e.Seq, unrecorded, gone
+						findings = append(findings, f)
+					}
+				}
+			}
+		}
+	}
+	return findings
+}
+
+// unrecorded returns the sets of migrations whose unrecorded effects are assumed: nobody's,
+// everybody's, and those of each one alone.
+func (w *Walk) unrecorded(ids []checkpoint.MigrationID) (sets [][]checkpoint.MigrationID) {
+	var all []checkpoint.MigrationID
+	for _, id := range ids {
+		if len(w.cluster.Unrecorded(id)) > 0 {
+			all = append(all, id)
+		}
+	}
+	sets = append(sets, nil)
+	if len(all) > 0 {
+		sets = append(sets, all)
+	}
+	for i := range all {
+		if len(all) > 1 && len(all) <= maxTogether {
+			sets = append(sets, all[i:i+1])
+		}
+	}
+	return sets
+}
+
+// moments returns the times, from the clock of the last event on, at which a decision can change:
+// that clock, and when each row becomes stale.
+func (w *Walk) moments(rows []projection.Row, clockMS uint64) []uint64 {
+	moments := []uint64{clockMS}
+	for _, row := range rows {
+		if ts := row.Checkpoint.TimestampMS; ts < math.MaxUint64-w.timeoutMS {
+			if staleMS := ts + w.timeoutMS + 1; staleMS > clockMS && row.Checkpoint.Phase() < checkpoint.PhaseComplete {
+				moments = append(moments, staleMS)
+			}
+		}
+	}
+	slices.Sort(moments)
+	moments = slices.Compact(moments)
+	if len(moments) > maxTogether {
+		moments = []uint64{moments[0], moments[len(moments)-1]}
+	}
+	return moments
+}
