@@ -19,6 +19,7 @@ const (
 	exitTornTail    = 4
 	exitLocked      = 5
 	exitNoMatch     = 6
+	exitFindings    = 7
 	exitNewerFormat = 8
 	exitHarmless    = 9
 	exitInterrupted = 130
@@ -57,6 +58,15 @@ func reportExit(r replay.Report) error {
 		return silentExit{exitTornTail}
 	}
 	return nil
+}
+
+// findingsExit is like reportExit for a command that has findings of its own, besides those about the
+// log.
+func findingsExit(r replay.Report, findings int) error {
+	if findings > 0 && !r.Damaged() {
+		return silentExit{exitFindings}
+	}
+	return reportExit(r)
 }
 
 // messageOf returns the message that run prints for an error. It is empty if err is nil or a

@@ -70,11 +70,12 @@ writes to a new directory. All other commands take no lock and are safe while a
 coordinator has the log open.
 
 Exit codes:
-  0  clean                   5  another writer has the log open
-  1  I/O error               6  nothing matched
+  0  clean                   6  nothing matched
+  1  I/O error               7  the command has findings
   2  wrong usage or input    8  the log is in a newer format
   3  the log is damaged      9  only harmless findings, such as a foreign file
-  4  only a torn tail        130  interrupted`,
+  4  only a torn tail        130  interrupted
+  5  another writer has the log open`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.ArbitraryArgs,
@@ -104,7 +105,7 @@ Exit codes:
 	flags.StringVar(&t.timeStyle, "time", timeISO, "`style` of the times in tables: iso (UTC), relative (to the first time shown) or raw (Unix ms)")
 	flags.BoolVarP(&t.quiet, "quiet", "q", false, "print no summaries and no progress to stderr")
 	flags.BoolVar(&t.jsonStrings, "json-strings", false, "print the numbers of JSON as strings, because jq 1.6 and JavaScript round numbers above 2^53")
-	root.AddCommand(t.demo(), t.coordinator(), t.info(), t.log(), t.show(), t.state(), t.plan(), t.whatIf(), t.verify(), t.importCommand(), t.salvage(), t.version())
+	root.AddCommand(t.demo(), t.coordinator(), t.info(), t.log(), t.show(), t.state(), t.plan(), t.whatIf(), t.crashPoints(), t.verify(), t.importCommand(), t.salvage(), t.version())
 	return root
 }
 

@@ -24,11 +24,17 @@ type policyFlags struct {
 }
 
 func (f *policyFlags) register(c *cobra.Command) {
+	f.registerHistory(c)
+	flags := c.Flags()
+	flags.StringSliceVar(&f.members, "members", nil, "the `nodes` of the cluster, such as 1,2,3; '' is an empty cluster; without this flag membership is not tested")
+	flags.StringSliceVar(&f.leaders, "leader", nil, "the node that leads a group now, as `GROUP=NODE`,…")
+}
+
+// registerHistory adds the flags of the policy that do not depend on the present cluster.
+func (f *policyFlags) registerHistory(c *cobra.Command) {
 	flags := c.Flags()
 	f.flags = flags
 	flags.DurationVar(&f.abortTimeout, "abort-timeout", recovery.DefaultAbortTimeout, "abort a migration whose row is older than this `duration`")
-	flags.StringSliceVar(&f.members, "members", nil, "the `nodes` of the cluster, such as 1,2,3; '' is an empty cluster; without this flag membership is not tested")
-	flags.StringSliceVar(&f.leaders, "leader", nil, "the node that leads a group now, as `GROUP=NODE`,…")
 	flags.StringVar(&f.doubt, "doubt", "ask", "rows in doubt and uncertain facts: `ask`, or trust to take the rows of the log as true")
 }
 

@@ -18,9 +18,18 @@ const minShortDigits = 6
 
 // newShortIDs returns the shortest form in which the ids of the decisions differ.
 func newShortIDs(decisions []recovery.Decision) shortIDs {
-	ids := map[checkpoint.MigrationID]bool{}
+	list := make([]checkpoint.MigrationID, len(decisions))
 	for i := range decisions {
-		ids[decisions[i].MigrationID()] = true
+		list[i] = decisions[i].MigrationID()
+	}
+	return shortestIDs(list)
+}
+
+// shortestIDs returns the shortest form in which the ids differ.
+func shortestIDs(list []checkpoint.MigrationID) shortIDs {
+	ids := make(map[checkpoint.MigrationID]bool, len(list))
+	for _, id := range list {
+		ids[id] = true
 	}
 	for s := (shortIDs{minShortDigits}); ; s.digits++ {
 		seen := make(map[string]bool, len(ids))

@@ -161,7 +161,7 @@ func TestExitCodes_AsDocumented(t *testing.T) {
 	_, helpTable, _ := strings.Cut(help.String(), "Exit codes:")
 
 	codes := numbers(string(source), `(?m)^\texit\w+ += (\d+)$`)
-	require.Len(t, codes, 10)
+	require.Len(t, codes, 11)
 	require.Equal(t, codes, numbers(table, `(?m)^\| (\d+) \|`))
 	require.Equal(t, codes, numbers(strings.SplitN(helpTable, "\n\n", 2)[0], `(?:^|  )(\d+)  `))
 }

@@ -15,8 +15,9 @@ type Finding struct {
 	AfterSeq    uint64 // the cut: the last event before the crash
 	Kind        model.Kind
 	MigrationID checkpoint.MigrationID
-	Detail      string            // the consequence of the decision
-	Decision    recovery.Decision // the first about the migration that is no question
+	With        checkpoint.MigrationID // the other migration that is affected; nil: none
+	Detail      string                 // the consequence of the decision
+	Decision    recovery.Decision      // the first about the migration that is no question
 	// The state of the cluster at the crash, if it is not certain.
 	Unrecorded []checkpoint.MigrationID // whose effects after their last event were carried out
 	TargetGone bool                     // the targets are no members of the cluster

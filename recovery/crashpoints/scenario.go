@@ -24,9 +24,6 @@ type scenario struct {
 	findings  []Finding
 }
 
-// errStuck is returned if a decision cannot be carried out, so that the plan would be the same again.
-var errStuck = errors.New("the migration does not go on")
-
 func newScenario(w *Walk, e Event, ids []checkpoint.MigrationID, nowMS uint64) *scenario {
 	return &scenario{
 		walk: w, ids: ids, nowMS: nowMS, cluster: w.cluster.Branch(), view: e.View, seq: e.Seq,
@@ -71,7 +68,7 @@ func (s *scenario) run() {
 		}
 	}
 	for _, v := range append(s.cluster.Violations(), s.cluster.Leaks()...) {
-		s.findings = append(s.findings, Finding{Kind: v.Kind, MigrationID: v.MigrationID, Detail: v.String(), Decision: s.decisions[v.MigrationID]})
+		s.findings = append(s.findings, Finding{Kind: v.Kind, MigrationID: v.MigrationID, With: v.With, Detail: v.String(), Decision: s.decisions[v.MigrationID]})
 	}
 }
 
@@ -154,11 +151,11 @@ func (s *scenario) abort(d *recovery.Decision) error {
 	}
 	for step, c := range begun.Compensations {
 		if c == d.Compensations[0] && !begun.Done[step] {
-			s.write(checkpoint.Compensated{MigrationID: id, Step: uint32(step), TimestampMS: s.nowMS}) //nolint:gosec // a list has at most 64 KiB
+			s.write(checkpoint.Compensated{MigrationID: id, Step: uint32(step), TimestampMS: s.nowMS})
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: the step %s is not left of the abort that was begun", errStuck, d.Compensations[0].Kind)
+	return fmt.Errorf("the step %s is not left of the abort that was begun", d.Compensations[0].Kind)
 }
 
 // resume carries on up to Complete, as a coordinator that does not crash again.
@@ -166,11 +163,11 @@ func (s *scenario) resume(d *recovery.Decision) error {
 	c := d.Row.Checkpoint
 	m, _ := s.cluster.Move(c.MigrationID)
 	if d.Row.Facts.Abort != nil {
-		return fmt.Errorf("%w: its abort has begun, so that no checkpoint is accepted", errStuck)
+		return errors.New("its abort has begun, so that no checkpoint is accepted")
 	}
 	for phase, next := c.Phase(), d.NextPhase; phase < checkpoint.PhaseComplete; phase, next = next, next+1 {
 		if next <= phase {
-			return fmt.Errorf("%w: %s does not follow %s", errStuck, next, phase)
+			return fmt.Errorf("%s does not follow %s", next, phase)
 		}
 		for _, effect := range model.EffectsAfter(phase) {
 			if err := s.cluster.Do(m, effect, 0); err != nil {
@@ -189,7 +186,7 @@ func (s *scenario) resume(d *recovery.Decision) error {
 func (s *scenario) cleanUp(d *recovery.Decision) error {
 	id := d.MigrationID()
 	if d.Row.Checkpoint.Phase() != checkpoint.PhaseComplete {
-		return fmt.Errorf("%w: its row is removed at %s", errStuck, d.Row.Checkpoint.Phase())
+		return fmt.Errorf("its row is removed at %s", d.Row.Checkpoint.Phase())
 	}
 	s.write(checkpoint.Removed{MigrationID: id, TimestampMS: s.nowMS})
 	s.cluster.End(id)

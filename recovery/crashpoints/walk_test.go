@@ -156,7 +156,7 @@ func TestWalk_FindsMistakesOfPlanners(t *testing.T) {
 			func(rows []projection.Row, policy recovery.Policy, nowMS uint64) []recovery.Decision {
 				policy.Member = nil
 				return recovery.Plan(rows, policy, nowMS)
-			}, NotConverging, "catch up: the node is no member of the cluster: node 3",
+			}, NotConverging, "catch up: node 3 is no member of the cluster",
 		},
 		{
 			"resumes a migration whose abort has begun",
@@ -170,7 +170,7 @@ func TestWalk_FindsMistakesOfPlanners(t *testing.T) {
 					}
 				}
 				return decisions
-			}, NotConverging, "the migration does not go on: its abort has begun, so that no checkpoint is accepted",
+			}, NotConverging, "its abort has begun, so that no checkpoint is accepted",
 		},
 		{
 			"repeats a recorded step of an abort",
@@ -179,7 +179,7 @@ func TestWalk_FindsMistakesOfPlanners(t *testing.T) {
 				if d.Reason == recovery.AbortUnfinished && len(d.Compensated) > 0 && d.Row.LastSeq == 4 {
 					d.Compensations = d.Compensated
 				}
-			}), NotConverging, "the migration does not go on: the step RemoveLearner is not left of the abort that was begun",
+			}), NotConverging, "the step RemoveLearner is not left of the abort that was begun",
 		},
 		{
 			"resumes with the phase of the row",
@@ -188,7 +188,7 @@ func TestWalk_FindsMistakesOfPlanners(t *testing.T) {
 				if d.Reason == recovery.PastCutover {
 					d.NextPhase = d.Row.Checkpoint.Phase()
 				}
-			}), NotConverging, "the migration does not go on: Cutover does not follow Cutover",
+			}), NotConverging, "Cutover does not follow Cutover",
 		},
 		{
 			"removes a row before Complete",
@@ -197,7 +197,7 @@ func TestWalk_FindsMistakesOfPlanners(t *testing.T) {
 				if d.Reason == recovery.PastCutover {
 					d.Action = recovery.CleanUp
 				}
-			}), NotConverging, "the migration does not go on: its row is removed at Cutover",
+			}), NotConverging, "its row is removed at Cutover",
 		},
 		{
 			"does nothing",
@@ -223,6 +223,9 @@ func TestWalk_FindsMistakesOfPlanners(t *testing.T) {
 				require.Equal(t, test.kind, f.Kind)
 				require.Equal(t, test.detail, f.Detail)
 				require.Equal(t, f.MigrationID, f.Decision.MigrationID())
+				if f.Kind == model.TwoCoordinators {
+					require.Equal(t, moves[0].MigrationID, f.With)
+				}
 			}
 			require.Equal(t, bad.seq, found[len(found)-1].AfterSeq)
 		})

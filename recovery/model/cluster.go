@@ -14,8 +14,8 @@ import (
 // These errors refuse an effect. The cluster is then unchanged.
 var (
 	ErrFenced       = errors.New("a coordinator with a higher epoch has acted on the vShard")
-	ErrUnreachable  = errors.New("the node is no member of the cluster")
-	ErrPrecondition = errors.New("the cluster is not in the state that the effect needs")
+	ErrUnreachable  = errors.New("no member of the cluster")
+	ErrPrecondition = errors.New("not possible now")
 	ErrCompensation = errors.New("unknown compensation")
 )
 
@@ -229,7 +229,7 @@ func (c *Cluster) Do(m Move, e Effect, epoch uint64) error {
 		return fmt.Errorf("%s: %w: group %d does not exist", e, ErrPrecondition, m.Group)
 	}
 	if e != AddLearner && e != InstallStub && !c.Member(m.Target) {
-		return fmt.Errorf("%s: %w: node %d", e, ErrUnreachable, m.Target)
+		return fmt.Errorf("%s: node %d is %w", e, m.Target, ErrUnreachable)
 	}
 	if err := c.precondition(g, m, e); err != nil {
 		return fmt.Errorf("%s: %w: %w", e, ErrPrecondition, err)
