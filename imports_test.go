@@ -33,6 +33,7 @@ var layers = []layer{
 	{"internal/torture/simos", nil, "the caller passes what it needs: a disk does not know the format of its files"},
 	{"cmd/replay-tool", []string{"github.com/tidwall/wal"}, "ask package replay to read and the Store to write"},
 	{".", []string{"github.com/spf13", "github.com/tidwall/wal", "golang.org/x/term"}, "leave files to eventlog, and terminals to cmd/replay-tool"},
+	{"internal/torn", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS: a tear is made in memory"},
 	{"internal/rebuild", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS and eventlog/segment; code that writes belongs in eventlog"},
 	{"internal/groupcommit", []string{"migrationlog", "os", "io", "github.com/tidwall/wal"}, "pass it in as the commit function: a queue does not know what it batches"},
 	{"replay", []string{"github.com/tidwall/wal"}, "read through eventlog/segment; code that writes belongs in eventlog"},
