@@ -2,13 +2,17 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
+	"migrationlog/internal/torn"
 	"migrationlog/recovery"
 	"migrationlog/recovery/crashpoints"
 	"migrationlog/recovery/model"
@@ -17,6 +21,7 @@ import (
 
 func (t *tool) crashPoints() *cobra.Command {
 	var flags policyFlags
+	var tears bool
 	c := &cobra.Command{
 		Use:   "crash-points DIR",
 		Short: "Cut the history after each event, and list the cuts whose decisions are unsafe",
@@ -30,21 +35,23 @@ show: whether the last step was carried out, whether the target has left the
 cluster, and how long the crash lasted.
 
 A cut is listed if its decisions remove a peer in use, undo a move past its
-transfer, leave a peer behind, or let two coordinators act on one vShard.`,
+transfer, leave a peer behind, or let two coordinators act on one vShard. With
+--bytes, it is also listed if a torn write hides or changes the events before it.`,
 		Args: argCount(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			policy, err := flags.read()
 			if err != nil {
 				return err
 			}
-			return t.buffered(func() error { return t.runCrashPoints(c.Context(), args[0], policy.Policy) })
+			return t.buffered(func() error { return t.runCrashPoints(c.Context(), args[0], policy.Policy, tears) })
 		},
 	}
+	c.Flags().BoolVar(&tears, "bytes", false, "also tear the last writes at each byte, and compare what a coordinator finds when it opens the log")
 	flags.registerHistory(c)
 	return c
 }
 
-func (t *tool) runCrashPoints(ctx context.Context, dir string, policy recovery.Policy) error {
+func (t *tool) runCrashPoints(ctx context.Context, dir string, policy recovery.Policy, tears bool) error {
 	cutter := cutter{walk: crashpoints.New(policy, recovery.Plan)}
 	fold, err := t.fold(ctx, dir, func(f *replay.Fold, r replay.Record) error {
 		cutter.add(f, r)
@@ -53,20 +60,93 @@ func (t *tool) runCrashPoints(ctx context.Context, dir string, policy recovery.P
 	if err != nil {
 		return err
 	}
+	summary := fmt.Sprintf("%s, %s", count(cutter.walk.Cuts, "cut"), count(cutter.walk.Scenarios, "execution"))
+	if tears {
+		found, tearCount, err := t.tear(ctx, dir)
+		if err != nil {
+			return err
+		}
+		cutter.cuts = append(cutter.cuts, found...)
+		summary += ", " + count(tearCount, "torn write")
+	}
 	if err := t.writeCuts(cutter.cuts); err != nil {
 		return err
 	}
-	t.statusf("%s, %s: %s", count(cutter.walk.Cuts, "cut"), count(cutter.walk.Scenarios, "execution"), count(uint64(len(cutter.cuts)), "finding"))
+	t.statusf("%s: %s", summary, count(uint64(len(cutter.cuts)), "finding"))
 	report := fold.Report()
 	t.reportFindings(report)
 	return findingsExit(report, len(cutter.cuts))
+}
+
+// tear tears the last writes of the log at each byte. A tear after which an opening finds the history
+// before the write needs no plan of its own: its rows are those of a cut between two events.
+func (t *tool) tear(ctx context.Context, dir string) (found []cutFinding, tears uint64, err error) {
+	absolute, err := segment.AbsoluteDir(dir)
+	if err != nil {
+		return nil, 0, err
+	}
+	fsys := os.DirFS(absolute)
+	tail, err := torn.ReadTail(fsys)
+	if err != nil {
+		return nil, 0, err
+	}
+	reader, err := replay.OpenFS(fsys)
+	if err != nil {
+		return nil, 0, err
+	}
+	p := t.progress("torn writes read:")
+	defer p.end()
+	tearNext := func(before *replay.Fold) error {
+		for d, err := range tail.Tears(ctx, before.View.LastSeq()+1, before) {
+			if err != nil {
+				return err
+			}
+			tears++
+			p.update(tears)
+			switch last := len(found) - 1; {
+			case d == nil:
+			case last >= 0 && found[last].tear.Seq == d.Seq && found[last].tear.Reason == d.Reason:
+				found[last].more++
+			default:
+				found = append(found, cutFinding{Finding: crashpoints.Finding{AfterSeq: before.View.LastSeq(), Kind: tornWrite, Detail: d.String()}, tear: d})
+			}
+		}
+		return nil
+	}
+	before := reader.NewFold()
+	if err := tearNext(before); err != nil {
+		return nil, 0, err
+	}
+	for r, err := range readAhead(reader.Records(ctx, replay.Query{})) {
+		if err != nil {
+			return nil, 0, err
+		}
+		if before.Add(r); r.Damage == nil || r.Damage.Lost() > 0 {
+			if err := tearNext(before); err != nil {
+				return nil, 0, err
+			}
+		}
+	}
+	first, last := tail.Seqs()
+	t.statusf("the writes of #%d to #%d were torn at each byte", first, last)
+	return found, tears, nil
+}
+
+// tornWrite is the kind of a finding about a torn write.
+const tornWrite model.Kind = "torn_write"
+
+// cutFinding is a finding about a cut between two events, or about a torn write.
+type cutFinding struct {
+	crashpoints.Finding
+	tear *torn.Difference // the first of its write with this difference; nil: between two events
+	more uint64           // the number of other tears of the write with the same difference
 }
 
 // cutter passes the records of a log to a walk, and keeps the findings.
 type cutter struct {
 	walk        *crashpoints.Walk
 	snapshotSeq uint64
-	cuts        []crashpoints.Finding
+	cuts        []cutFinding
 }
 
 // add passes the record that the fold has just added. Damage is no cut. A snapshot can change the
@@ -81,62 +161,82 @@ func (c *cutter) add(f *replay.Fold, r replay.Record) {
 		c.snapshotSeq = f.SnapshotSeq()
 		c.walk.Replace(f.View)
 	}
-	c.cuts = append(c.cuts, c.walk.Add(e)...)
+	for _, f := range c.walk.Add(e) {
+		c.cuts = append(c.cuts, cutFinding{Finding: f})
+	}
 }
 
 // cutJSON is a finding in JSON.
 type cutJSON struct {
 	AfterSeq    uint64                   `json:"after_seq"`
 	Kind        model.Kind               `json:"kind"`
-	MigrationID checkpoint.MigrationID   `json:"migration_id"`
-	With        *checkpoint.MigrationID  `json:"with"` // null: no other migration
+	MigrationID *checkpoint.MigrationID  `json:"migration_id"` // null: torn_write
+	With        *checkpoint.MigrationID  `json:"with"`         // null: no other migration
 	Detail      string                   `json:"detail"`
 	Unrecorded  []checkpoint.MigrationID `json:"unrecorded"`
 	TargetGone  bool                     `json:"target_gone"`
-	Decision    recovery.Decision        `json:"decision"`
+	Decision    *recovery.Decision       `json:"decision"` // null: torn_write
+	Tear        *tearJSON                `json:"tear"`     // null: all others
 }
 
-func (t *tool) writeCuts(cuts []crashpoints.Finding) error {
-	if t.output == outputTable {
+type tearJSON struct {
+	Segment string `json:"segment"`
+	Bytes   int64  `json:"bytes"`
+	Zeros   bool   `json:"zeros"`
+	More    uint64 `json:"more"`
+}
+
+func (c cutFinding) MarshalJSON() ([]byte, error) {
+	v := cutJSON{
+		AfterSeq: c.AfterSeq, Kind: c.Kind, Detail: c.Detail, TargetGone: c.TargetGone,
+		Unrecorded: append([]checkpoint.MigrationID{}, c.Unrecorded...),
+	}
+	if d := c.tear; d != nil {
+		v.Tear = &tearJSON{d.Segment, d.Bytes, d.Zeros, c.more}
+	} else {
+		v.MigrationID, v.Decision = &c.MigrationID, &c.Decision
+	}
+	if c.With != (checkpoint.MigrationID{}) {
+		v.With = &c.With
+	}
+	return json.Marshal(v)
+}
+
+func (t *tool) writeCuts(cuts []cutFinding) error {
+	if t.output != outputTable {
+		return writeLines(t, cuts)
+	}
+	if len(cuts) > 0 {
 		t.cutsTable(cuts)
-		return nil
 	}
-	list := make([]cutJSON, len(cuts))
-	for i, f := range cuts {
-		list[i] = cutJSON{f.AfterSeq, f.Kind, f.MigrationID, nil, f.Detail, append([]checkpoint.MigrationID{}, f.Unrecorded...), f.TargetGone, f.Decision}
-		if f.With != (checkpoint.MigrationID{}) {
-			list[i].With = new(f.With)
-		}
-	}
-	return writeLines(t, list)
+	return nil
 }
 
 // cutsTable prints the findings for people: one line for each, and below it the decision, its
 // consequence, and the circumstances.
-func (t *tool) cutsTable(cuts []crashpoints.Finding) {
-	if len(cuts) == 0 {
-		return
-	}
+func (t *tool) cutsTable(cuts []cutFinding) {
 	var named []checkpoint.MigrationID
-	rows := [][]string{{"AFTER SEQ", "ID", "VSHARD", "PHASE", "FINDING"}}
-	for _, f := range cuts {
-		named = append(append(named, f.MigrationID, f.With), f.Unrecorded...)
+	for _, c := range cuts {
+		named = append(append(named, c.MigrationID, c.With), c.Unrecorded...)
 	}
 	ids := shortestIDs(named)
-	for _, f := range cuts {
-		c := f.Decision.Row.Checkpoint
-		rows = append(rows, []string{
-			strconv.FormatUint(f.AfterSeq, 10), ids.of(f.MigrationID), strconv.FormatUint(uint64(c.Payload.Shard()), 10), c.Phase().String(), string(f.Kind),
-		})
+	rows := [][]string{{"AFTER SEQ", "ID", "VSHARD", "PHASE", "FINDING"}}
+	for _, c := range cuts {
+		cells := []string{strconv.FormatUint(c.AfterSeq, 10), "-", "-", "-", string(c.Kind)}
+		if row := c.Decision.Row.Checkpoint; c.tear == nil {
+			cells[1], cells[2], cells[3] = ids.of(c.MigrationID), strconv.FormatUint(uint64(row.Payload.Shard()), 10), row.Phase().String()
+		}
+		rows = append(rows, cells)
 	}
 	widths := columnWidths(rows)
 	for i, cells := range rows {
 		writeAligned(t.stdout, cells, widths)
-		if i > 0 {
-			for _, text := range cutDetails(&cuts[i-1], ids) {
-				for _, line := range wrap(text, 80-columnGap) {
-					fmt.Fprintf(t.stdout, "%*s%s\n", columnGap, "", line)
-				}
+		if i == 0 {
+			continue
+		}
+		for _, text := range cutDetails(cuts[i-1], ids) {
+			for _, line := range wrap(text, 80-columnGap) {
+				fmt.Fprintf(t.stdout, "%*s%s\n", columnGap, "", line)
 			}
 		}
 	}
@@ -144,18 +244,24 @@ func (t *tool) cutsTable(cuts []crashpoints.Finding) {
 
 // cutDetails returns the decision and its consequence, and the circumstances under which it has the
 // consequence.
-func cutDetails(f *crashpoints.Finding, ids shortIDs) []string {
-	d := &f.Decision
+func cutDetails(c cutFinding, ids shortIDs) []string {
+	switch {
+	case c.tear != nil && c.more > 0:
+		return []string{fmt.Sprintf("%s, and so at %d more bytes", c.Detail, c.more)}
+	case c.tear != nil:
+		return []string{c.Detail}
+	}
+	d := &c.Decision
 	decision := fmt.Sprintf("%s (%s)", d.Action, d.Reason)
 	if d.Action == recovery.Resume {
 		decision = fmt.Sprintf("%s %s (%s)", d.Action, d.NextPhase, d.Reason)
 	}
-	detail := strings.ReplaceAll(f.Detail, f.With.String(), ids.of(f.With))
+	detail := strings.ReplaceAll(c.Detail, c.With.String(), ids.of(c.With))
 	circumstances := "at age " + age(d.Inputs.AgeMS)
-	if len(f.Unrecorded) > 0 {
-		circumstances += ", if the last step of " + ids.list(f.Unrecorded) + " was carried out"
+	if len(c.Unrecorded) > 0 {
+		circumstances += ", if the last step of " + ids.list(c.Unrecorded) + " was carried out"
 	}
-	if f.TargetGone {
+	if c.TargetGone {
 		circumstances += ", if the target is gone"
 	}
 	return []string{decision + ": " + detail, circumstances}
