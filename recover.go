@@ -1,0 +1,335 @@
+package migrationlog
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/google/uuid"
+
+	"migrationlog/checkpoint"
+	"migrationlog/projection"
+	"migrationlog/recovery"
+)
+
+// DefaultConcurrency is the number of migrations that Recover handles at the same time if
+// Handlers.Concurrency is 0.
+const DefaultConcurrency = 8
+
+// Handlers has the functions through which Recover acts on the cluster. Recover calls them from
+// several goroutines at the same time, but never for two migrations of one vShard.
+//
+// Every handler must guarantee two things:
+//
+//   - It can be repeated. If the coordinator ends after an effect and before its record, the next
+//     Recover calls the handler again. Removing a peer that is not there must succeed.
+//   - Its effects are fenced. The cluster must refuse an effect with an epoch below the highest one
+//     that it has seen. Recover compares the epoch before each call, but a call that is already
+//     under way can be late. If the cluster refuses, the handler returns an error that wraps
+//     ErrFenced, and Recover stops.
+type Handlers struct {
+	// Epoch is the term of this coordinator. Every write of Recover has it, and every handler
+	// receives it. Each start of a coordinator must have an epoch of its own, higher than all before
+	// it. If only the lock of the log separates two coordinators, use Store.Epoch() + 1. The value 0
+	// means that the log has no epochs.
+	Epoch uint64
+
+	// Concurrency is the maximum number of migrations that are handled at the same time. The value 0
+	// selects DefaultConcurrency.
+	Concurrency int
+
+	// Compensate carries out one compensation of an abort. It is required. No step of the move that
+	// was proposed earlier may take effect after Compensate has returned nil. RemoveLearner must
+	// also remove a peer that has become a voter.
+	Compensate func(ctx context.Context, s Step) error
+
+	// CleanUp removes the rest of a completed migration from the cluster, before Recover removes its
+	// row. If it is nil, Recover only removes the row.
+	CleanUp func(ctx context.Context, d recovery.Decision, epoch uint64) error
+
+	// Resume continues a migration with the step after its row, or starts a goroutine that does so.
+	// Its writes must have the Epoch, and IfSeq with the LastSeq of d.Row. If it is nil, the
+	// caller resumes the migrations of the result.
+	Resume func(ctx context.Context, d recovery.Decision, epoch uint64) error
+
+	// Ask passes the questions of a decision to a person or to the cluster. If the decision's reason
+	// is recovery.UnnamedInDoubt, it has no row. If Ask is nil, the caller reads the questions from
+	// the result.
+	Ask func(ctx context.Context, d recovery.Decision, epoch uint64) error
+}
+
+// Step is one compensation of an abort that is under way.
+type Step struct {
+	MigrationID  checkpoint.MigrationID
+	Step         uint32 // index in the compensations of the abort
+	Compensation checkpoint.Compensation
+	Reason       string            // of the abort
+	Epoch        uint64            // Handlers.Epoch
+	Decision     recovery.Decision // made before the abort was begun, or before it was continued
+}
+
+// Recovered is the result of one decision.
+type Recovered struct {
+	Decision recovery.Decision
+	// Done is true if the row was cleaned up or aborted, or if the handler of a Resume or an
+	// AskFirst returned nil. It is false without such a handler.
+	Done bool
+	// FailedStep is the compensation at which an abort stopped, or nil. It is an index in the
+	// compensations of the abort.
+	FailedStep *uint32
+	Err        error // nil if nothing failed
+}
+
+// Recover decides what to do with each row, as recovery.Plan does, and does it. Call it at the
+// start of a coordinator, before it begins new migrations.
+//
+//   - CleanUp: Recover calls Handlers.CleanUp, and removes the row.
+//   - Abort: Recover records the list of compensations with BeginAbort. It then calls
+//     Handlers.Compensate for each, and records it with Compensated. At the end it records the Abort.
+//   - Resume, AskFirst: Recover calls the handler. The row stays.
+//
+// If the process ends at any point, the next Recover continues. It does not repeat a recorded step.
+// It may repeat the one step that was carried out and not recorded.
+//
+// Recover returns one result for each decision, in the order of Plan. If a handler or a write
+// fails, that migration stops, its result has the error, and the others continue. Call Recover
+// again to continue with it. ErrConflict in a result means that another writer has changed the row
+// since the plan. These errors stop everything before the next step, and Recover returns them with
+// the results: ErrFenced if a coordinator with a higher epoch has written to the log or the cluster
+// has refused an effect, ErrFailed, ErrClosed, and the error of ctx. Recover returns ErrInvalid, and
+// no results, if a handler is missing.
+//
+// Recover first raises the log's epoch to Handlers.Epoch, if that is higher. An earlier coordinator
+// can then write nothing more. Only after that it calls the functions of the policy. Policy.Leader
+// can therefore fence a group with the epoch, and then read its leader. Recover sets
+// Policy.UnnamedInDoubt if the Report has it. Ages are measured by Options.Now.
+//
+// Up to Handlers.Concurrency migrations are handled at the same time, those of one vShard one after
+// another: first those that end, so that the vShard is free for the one that resumes. ctx is checked
+// before each step, and the handlers receive a ctx that also ends if everything stops. A step that
+// was carried out is recorded even if ctx has ended. Do not call Recover twice at the same time with
+// one epoch.
+func (s *Store) Recover(ctx context.Context, p recovery.Policy, h Handlers) ([]Recovered, error) {
+	if h.Compensate == nil {
+		return nil, fmt.Errorf("recover: %w: Handlers.Compensate is nil: set the function that carries out a compensation", ErrInvalid)
+	}
+	if h.Concurrency < 0 {
+		return nil, fmt.Errorf("recover: %w: Handlers.Concurrency is %d, which is negative: use 0 for the default", ErrInvalid, h.Concurrency)
+	}
+	if err := s.claimEpoch(h.Epoch); err != nil {
+		return nil, fmt.Errorf("recover: %w", err)
+	}
+	p.UnnamedInDoubt = p.UnnamedInDoubt || s.report.UnnamedInDoubt
+	decisions := recovery.Plan(slices.Collect(s.Rows()), p, uint64(max(0, s.opts.Now().UnixMilli())))
+
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	r := &recoverer{store: s, handlers: h, ctx: ctx, stop: stop}
+	results := r.carryOutAll(decisions)
+	failed := slices.ContainsFunc(results, func(result Recovered) bool { return result.Err != nil })
+	if failed && ctx.Err() != nil {
+		return results, fmt.Errorf("recover: %w", context.Cause(ctx))
+	}
+	return results, nil
+}
+
+// epochHolder is the id of the event that raises the epoch. It belongs to no migration, so that
+// the event changes no row.
+var epochHolder = checkpoint.MigrationID(uuid.Max)
+
+// claimEpoch raises the log's epoch. It returns ErrFenced if the log's epoch is higher. A
+// coordinator without an epoch is refused on a log that has one, because nothing would fence it.
+func (s *Store) claimEpoch(epoch uint64) error {
+	if epoch == 0 { //mutant:recover-needs-epoch
+		return s.checkEpoch(epoch)
+	}
+	_, err := s.Remove(epochHolder, Epoch(epoch)) //mutant:recover-claims-epoch
+	return err
+}
+
+// checkEpoch returns ErrFenced if the log has an epoch above this one.
+func (s *Store) checkEpoch(epoch uint64) error {
+	if current := s.Epoch(); current > epoch {
+		return fmt.Errorf("%w: the log has epoch %d and this coordinator has epoch %d: end this coordinator, or start it with a higher epoch", ErrFenced, current, epoch)
+	}
+	return nil
+}
+
+// recoverer carries out the decisions of one plan.
+type recoverer struct {
+	store    *Store
+	handlers Handlers
+	ctx      context.Context
+	stop     context.CancelCauseFunc // ends everything before the next step
+}
+
+// carryOutAll returns one result for each decision, in the same order.
+func (r *recoverer) carryOutAll(decisions []recovery.Decision) []Recovered {
+	results := make([]Recovered, len(decisions))
+	queues := queuesByVShard(decisions)
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(cmp.Or(r.handlers.Concurrency, DefaultConcurrency), len(queues)) {
+		workers.Go(func() {
+			for n := next.Add(1); int(n) <= len(queues); n = next.Add(1) {
+				for _, i := range queues[n-1] {
+					results[i] = r.carryOut(decisions[i])
+				}
+			}
+		})
+	}
+	workers.Wait()
+	return results
+}
+
+// queuesByVShard returns the indexes of the decisions in one queue for each vShard. In a queue the
+// migrations that end come first. Their vShard is then free for one that resumes. A decision without
+// a row has a queue of its own.
+func queuesByVShard(decisions []recovery.Decision) [][]int {
+	var queues [][]int
+	queueOf := map[uint32]int{}
+	for i := range decisions {
+		payload := decisions[i].Row.Checkpoint.Payload
+		if payload == nil {
+			queues = append(queues, []int{i})
+			continue
+		}
+		n, found := queueOf[payload.Shard()]
+		if !found {
+			n = len(queues)
+			queueOf[payload.Shard()], queues = n, append(queues, nil)
+		}
+		queues[n] = append(queues[n], i)
+	}
+	for _, queue := range queues {
+		slices.SortStableFunc(queue, func(i, j int) int { return cmp.Compare(turn(&decisions[i]), turn(&decisions[j])) }) //mutant:recover-ends-first
+	}
+	return queues
+}
+
+// turn orders the migrations of one vShard.
+func turn(d *recovery.Decision) int {
+	if d.Action == recovery.CleanUp || d.Action == recovery.Abort {
+		return 0
+	}
+	return 1
+}
+
+// carryOut carries out one decision. If an error concerns all migrations, it stops them.
+func (r *recoverer) carryOut(d recovery.Decision) Recovered {
+	result := Recovered{Decision: d, Done: true}
+	switch d.Action {
+	case recovery.CleanUp:
+		result.Err = r.cleanUp(&d)
+	case recovery.Abort:
+		result.FailedStep, result.Err = r.abort(&d)
+	case recovery.Resume:
+		result.Done, result.Err = r.pass(&d, r.handlers.Resume)
+	case recovery.AskFirst:
+		result.Done, result.Err = r.pass(&d, r.handlers.Ask)
+	}
+	if err := result.Err; err != nil {
+		result.Done, result.Err = false, fmt.Errorf("recover migration %s (%s, %s): %w", d.MigrationID(), d.Action, d.Reason, err)
+		if errors.Is(err, ErrFenced) || errors.Is(err, ErrFailed) || errors.Is(err, ErrClosed) { //mutant:recover-stops-all
+			r.stop(err)
+		}
+	}
+	return result
+}
+
+// checkStep returns an error if the next step of a migration must not be carried out. lastSeq is
+// the migration's last event that the coordinator knows. A later one was written by somebody else,
+// and the decision may be wrong since then.
+func (r *recoverer) checkStep(d *recovery.Decision, lastSeq uint64) error {
+	if r.ctx.Err() != nil { //mutant:recover-ctx-checked
+		return context.Cause(r.ctx)
+	}
+	if err := r.store.checkEpoch(r.handlers.Epoch); err != nil { //mutant:recover-epoch-checked
+		return err
+	}
+	if err := r.store.Health(); errors.Is(err, ErrFailed) || errors.Is(err, ErrClosed) { //mutant:recover-health-checked
+		return err
+	}
+	if row, _ := r.store.Row(d.MigrationID()); row.LastSeq != lastSeq { //mutant:recover-row-checked
+		return fmt.Errorf("%w: the plan was made when its last event was seq %d, and now it is seq %d: plan again", ErrConflict, lastSeq, row.LastSeq)
+	}
+	return nil
+}
+
+// guards returns the options of a write that follows event lastSeq of its migration.
+func (r *recoverer) guards(lastSeq uint64) []WriteOption {
+	guards := []WriteOption{IfSeq(lastSeq)} //mutant:recover-if-seq
+	if r.handlers.Epoch > 0 {               //mutant:recover-epoch-written
+		guards = append(guards, Epoch(r.handlers.Epoch))
+	}
+	return guards
+}
+
+// pass passes a decision to a handler. It reports whether there is a handler.
+func (r *recoverer) pass(d *recovery.Decision, handle func(context.Context, recovery.Decision, uint64) error) (passed bool, err error) {
+	if handle == nil {
+		return false, nil
+	}
+	if err := r.checkStep(d, d.Row.LastSeq); err != nil {
+		return false, err
+	}
+	return true, handle(r.ctx, *d, r.handlers.Epoch)
+}
+
+func (r *recoverer) cleanUp(d *recovery.Decision) error {
+	lastSeq := d.Row.LastSeq
+	if err := r.checkStep(d, lastSeq); err != nil {
+		return err
+	}
+	if r.handlers.CleanUp != nil {
+		if err := r.handlers.CleanUp(r.ctx, *d, r.handlers.Epoch); err != nil { //mutant:recover-clean-up-failed
+			return err
+		}
+	}
+	_, err := r.store.Remove(d.MigrationID(), r.guards(lastSeq)...)
+	return err
+}
+
+// abort carries out an abort from its first step that is not recorded. If it stops at a
+// compensation, it returns the step.
+func (r *recoverer) abort(d *recovery.Decision) (failedStep *uint32, err error) {
+	id, abort, lastSeq := d.MigrationID(), d.Row.Facts.Abort, d.Row.LastSeq
+	if abort == nil {
+		if err := r.checkStep(d, lastSeq); err != nil {
+			return nil, err
+		}
+		abort = &projection.AbortProgress{Reason: string(d.Reason), Compensations: d.Compensations, Done: make([]bool, len(d.Compensations))}
+		begun, err := r.store.BeginAbort(id, abort.Reason, abort.Compensations, r.guards(lastSeq)...) //mutant:recover-abort-begun
+		if err != nil {
+			return nil, err
+		}
+		lastSeq = begun.Seq
+	}
+	for i, c := range abort.Compensations {
+		if abort.Done[i] { //mutant:recover-recorded-step
+			continue
+		}
+		step := Step{MigrationID: id, Step: uint32(i), Compensation: c, Reason: abort.Reason, Epoch: r.handlers.Epoch, Decision: *d}
+		if lastSeq, err = r.compensate(step, lastSeq); err != nil { //mutant:recover-step-failed
+			return &step.Step, fmt.Errorf("compensation %d (%s, group %d, peer %d): %w", i, c.Kind, c.GroupID, c.PeerID, err)
+		}
+	}
+	_, err = r.store.Abort(id, abort.Reason, abort.Compensations, r.guards(lastSeq)...)
+	return nil, err
+}
+
+// compensate carries out one compensation and records it. It returns the seq of the record.
+func (r *recoverer) compensate(step Step, lastSeq uint64) (uint64, error) {
+	if err := r.checkStep(&step.Decision, lastSeq); err != nil {
+		return 0, err
+	}
+	if err := r.handlers.Compensate(r.ctx, step); err != nil {
+		return 0, err
+	}
+	receipt, err := r.store.Compensated(step.MigrationID, step.Step, r.guards(lastSeq)...) //mutant:recover-step-recorded
+	return receipt.Seq, err
+}
