@@ -29,6 +29,7 @@ var layers = []layer{
 	{"internal/prose", []string{"migrationlog"}, "read the files as text: the package does not need the code"},
 	{"internal/torture/simulated", []string{"os", "github.com/tidwall/wal"}, "put it into a test with the tag simulated"},
 	{"internal/torture/real", nil, "write tests: users do not get this package"},
+	{"internal/torture/coordinator", nil, "write tests: users do not get this package"},
 	{"internal/oracle", []string{"migrationlog"}, "write it again: the oracle cannot find a mistake in code that it shares"},
 	{"internal/torture/simos", nil, "the caller passes what it needs: a disk does not know the format of its files"},
 	{"cmd/replay-tool", []string{"github.com/tidwall/wal"}, "ask package replay to read and the Store to write"},
