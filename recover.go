@@ -123,7 +123,7 @@ func (s *Store) Recover(ctx context.Context, p recovery.Policy, h Handlers) ([]R
 	if err := s.claimEpoch(h.Epoch); err != nil {
 		return nil, fmt.Errorf("recover: %w", err)
 	}
-	p.UnnamedInDoubt = p.UnnamedInDoubt || s.report.UnnamedInDoubt
+	p.UnnamedInDoubt = p.UnnamedInDoubt || s.report.UnnamedInDoubt //mutant:recover-unnamed
 	decisions := recovery.Plan(slices.Collect(s.Rows()), p, uint64(max(0, s.opts.Now().UnixMilli())))
 
 	ctx, stop := context.WithCancelCause(ctx)
@@ -144,8 +144,8 @@ var epochHolder = checkpoint.MigrationID(uuid.Max)
 // claimEpoch raises the log's epoch. It returns ErrFenced if the log's epoch is higher. A
 // coordinator without an epoch is refused on a log that has one, because nothing would fence it.
 func (s *Store) claimEpoch(epoch uint64) error {
-	if epoch == 0 { //mutant:recover-needs-epoch
-		return s.checkEpoch(epoch)
+	if epoch == 0 {
+		return s.checkEpoch(epoch) //mutant:recover-needs-epoch
 	}
 	_, err := s.Remove(epochHolder, Epoch(epoch)) //mutant:recover-claims-epoch
 	return err
@@ -173,7 +173,7 @@ func (r *recoverer) carryOutAll(decisions []recovery.Decision) []Recovered {
 	queues := queuesByVShard(decisions)
 	var next atomic.Int64
 	var workers sync.WaitGroup
-	for range min(cmp.Or(r.handlers.Concurrency, DefaultConcurrency), len(queues)) {
+	for range min(cmp.Or(r.handlers.Concurrency, DefaultConcurrency), len(queues)) { //mutant:recover-concurrency
 		workers.Go(func() {
 			for n := next.Add(1); int(n) <= len(queues); n = next.Add(1) {
 				for _, i := range queues[n-1] {
@@ -199,7 +199,7 @@ func queuesByVShard(decisions []recovery.Decision) [][]int {
 			continue
 		}
 		n, found := queueOf[payload.Shard()]
-		if !found {
+		if !found { //mutant:recover-vshard-queue
 			n = len(queues)
 			queueOf[payload.Shard()], queues = n, append(queues, nil)
 		}
@@ -285,7 +285,7 @@ func (r *recoverer) cleanUp(d *recovery.Decision) error {
 	if err := r.checkStep(d, lastSeq); err != nil {
 		return err
 	}
-	if r.handlers.CleanUp != nil {
+	if r.handlers.CleanUp != nil { //mutant:recover-clean-up-first
 		if err := r.handlers.CleanUp(r.ctx, *d, r.handlers.Epoch); err != nil { //mutant:recover-clean-up-failed
 			return err
 		}
@@ -327,7 +327,7 @@ func (r *recoverer) compensate(step Step, lastSeq uint64) (uint64, error) {
 	if err := r.checkStep(&step.Decision, lastSeq); err != nil {
 		return 0, err
 	}
-	if err := r.handlers.Compensate(r.ctx, step); err != nil {
+	if err := r.handlers.Compensate(r.ctx, step); err != nil { //mutant:recover-step-first
 		return 0, err
 	}
 	receipt, err := r.store.Compensated(step.MigrationID, step.Step, r.guards(lastSeq)...) //mutant:recover-step-recorded

@@ -345,21 +345,35 @@ func TestRecover_ContextStopsBetweenSteps(t *testing.T) {
 	require.Equal(t, []string{"step 0"}, c.list)
 }
 
-// After the store was closed, no further step is carried out in the cluster.
-func TestRecover_ClosedStore(t *testing.T) {
-	s := openRecovery(t)
-	begin(t, s, 1, checkpoint.PhaseCatchUp, 0)
-	begin(t, s, 2, checkpoint.PhaseCatchUp, 0)
-	var c calls
-	h := c.handlers(0)
-	h.Resume = func(_ context.Context, d recovery.Decision, _ uint64) error {
-		require.NoError(t, s.Close())
-		return c.add("resume %d", d.MigrationID()[15])
+// After the store has failed or was closed, no further step is carried out in the cluster.
+func TestRecover_FailedOrClosedStore(t *testing.T) {
+	for name, tc := range map[string]struct {
+		end  func(s *migrationlog.Store, dir string) error
+		want error
+	}{
+		"closed": {func(s *migrationlog.Store, _ string) error { return s.Close() }, migrationlog.ErrClosed},
+		"failed": {func(s *migrationlog.Store, dir string) error {
+			err := os.Remove(filepath.Join(dir, "LOCK"))
+			_, failed := s.Upsert(row(t, checkpoint.MigrationID{1}, 0, addLearner))
+			require.ErrorIs(t, failed, migrationlog.ErrFailed)
+			return err
+		}, migrationlog.ErrFailed},
+	} {
+		dir := filepath.Join(memDir(t), "log")
+		s := open(t, dir, &migrationlog.Options{Now: atNow})
+		begin(t, s, 1, checkpoint.PhaseCatchUp, 0)
+		begin(t, s, 2, checkpoint.PhaseCatchUp, 0)
+		var c calls
+		h := c.handlers(0)
+		h.Resume = func(_ context.Context, d recovery.Decision, _ uint64) error {
+			require.NoError(t, tc.end(s, dir))
+			return c.add("resume %d", d.MigrationID()[15])
+		}
+		results, err := s.Recover(t.Context(), recovery.Policy{}, h)
+		require.ErrorIs(t, err, tc.want, name)
+		require.Equal(t, []string{"resume 1"}, c.list, name)
+		require.ErrorIs(t, results[1].Err, tc.want, name)
 	}
-	results, err := s.Recover(t.Context(), recovery.Policy{}, h)
-	require.ErrorIs(t, err, migrationlog.ErrClosed)
-	require.Equal(t, []string{"resume 1"}, c.list)
-	require.ErrorIs(t, results[1].Err, migrationlog.ErrClosed)
 }
 
 // At most Concurrency migrations are handled at the same time. The migrations of one vShard are
@@ -378,19 +392,18 @@ func TestRecover_Concurrency(t *testing.T) {
 	var c calls
 	var mu sync.Mutex
 	running, most := 0, 0
-	full := make(chan struct{}) // closed if three handlers run
+	full := make(chan struct{}) // closed after three handlers run at the same time
+	closing := sync.OnceFunc(func() {
+		time.AfterFunc(10*time.Millisecond, func() { close(full) }) // a fourth one would run by then
+	})
 	h := c.handlers(0)
 	h.Concurrency = 3
 	h.CleanUp = func(context.Context, recovery.Decision, uint64) error { return c.add("clean up") }
 	h.Resume = func(_ context.Context, d recovery.Decision, _ uint64) error {
 		mu.Lock()
 		running++
-		if most = max(most, running); most == 3 && running == 3 {
-			select {
-			case <-full:
-			default:
-				close(full)
-			}
+		if most = max(most, running); running == 3 {
+			closing()
 		}
 		mu.Unlock()
 		<-full
