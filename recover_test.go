@@ -16,19 +16,19 @@ import (
 	"migrationlog"
 	"migrationlog/checkpoint"
 	"migrationlog/recovery"
-	cluster "migrationlog/recovery/model"
+	clustermodel "migrationlog/recovery/model"
 )
 
-// at is the present time in these tests.
-var at = time.UnixMilli(1795399697649)
+// present is the time in these tests.
+var present = time.UnixMilli(1795399697649)
 
-func atNow() time.Time { return at }
+func presentTime() time.Time { return present }
 
-// begin writes the checkpoints of migration n, of vShard n, up to a phase. Its rows have an age.
-func begin(t testing.TB, s *migrationlog.Store, n byte, upTo checkpoint.Phase, age time.Duration) checkpoint.MigrationID {
-	m := cluster.Move{MigrationID: checkpoint.MigrationID{15: n}, VShardID: uint32(n), Group: 10 * uint64(n), Source: 1, Target: 3}
+// beginMove writes the checkpoints of migration n, of vShard n, up to a phase. Its rows have an age.
+func beginMove(t testing.TB, s *migrationlog.Store, n byte, upTo checkpoint.Phase, age time.Duration) checkpoint.MigrationID {
+	m := clustermodel.Move{MigrationID: checkpoint.MigrationID{15: n}, VShardID: uint32(n), Group: 10 * uint64(n), Source: 1, Target: 3}
 	for phase := checkpoint.PhaseAddLearner; phase <= upTo; phase++ {
-		c, err := checkpoint.New(m.MigrationID, 0, m.Payload(phase), uint64(at.Add(-age).UnixMilli()))
+		c, err := checkpoint.New(m.MigrationID, 0, m.Payload(phase), uint64(present.Add(-age).UnixMilli()))
 		require.NoError(t, err)
 		_, err = s.Upsert(c)
 		require.NoError(t, err)
@@ -37,7 +37,7 @@ func begin(t testing.TB, s *migrationlog.Store, n byte, upTo checkpoint.Phase, a
 }
 
 func openRecovery(t testing.TB) *migrationlog.Store {
-	return open(t, filepath.Join(memDir(t), "log"), &migrationlog.Options{Now: atNow})
+	return open(t, filepath.Join(memDir(t), "log"), &migrationlog.Options{Now: presentTime})
 }
 
 // calls notes the calls of handlers, which succeed.
@@ -84,10 +84,10 @@ func kindsOf(t testing.TB, s *migrationlog.Store, id checkpoint.MigrationID) (ki
 // Recover carries out every decision, with one result for each, in the order of the plan.
 func TestRecover_CarriesOutThePlan(t *testing.T) {
 	s := openRecovery(t)
-	complete := begin(t, s, 1, checkpoint.PhaseComplete, 0)
-	stale := begin(t, s, 2, checkpoint.PhaseLeadershipTransfer, 2*time.Hour)
-	begin(t, s, 3, checkpoint.PhaseCatchUp, 0)
-	asked := begin(t, s, 4, checkpoint.PhaseCutover, 0)
+	complete := beginMove(t, s, 1, checkpoint.PhaseComplete, 0)
+	stale := beginMove(t, s, 2, checkpoint.PhaseLeadershipTransfer, 2*time.Hour)
+	beginMove(t, s, 3, checkpoint.PhaseCatchUp, 0)
+	asked := beginMove(t, s, 4, checkpoint.PhaseCutover, 0)
 	_, err := s.Upsert(row(t, asked, 1, checkpoint.CatchUp{VShardID: 4}))
 	require.NoError(t, err)
 
@@ -122,7 +122,7 @@ func TestRecover_CarriesOutThePlan(t *testing.T) {
 // of the abort.
 func TestRecover_ContinuesAnAbort(t *testing.T) {
 	s := openRecovery(t)
-	id := begin(t, s, 1, checkpoint.PhaseCatchUp, 0) // fresh: without the abort it would resume
+	id := beginMove(t, s, 1, checkpoint.PhaseCatchUp, 0) // fresh: without the abort it would resume
 	steps := []checkpoint.Compensation{
 		{Kind: checkpoint.RemoveLearner, GroupID: 10, PeerID: 3}, {Kind: checkpoint.RemoveLearner, GroupID: 10, PeerID: 4}, {Kind: checkpoint.RemoveLearner, GroupID: 10, PeerID: 5},
 	}
@@ -150,10 +150,10 @@ func TestRecover_ContinuesAnAbort(t *testing.T) {
 // with the failed step.
 func TestRecover_FailedHandler(t *testing.T) {
 	s := openRecovery(t)
-	aborted := begin(t, s, 1, checkpoint.PhasePromoteLearner, 2*time.Hour)
-	complete := begin(t, s, 2, checkpoint.PhaseComplete, 0)
-	begin(t, s, 3, checkpoint.PhaseCatchUp, 0)
-	other := begin(t, s, 4, checkpoint.PhaseCatchUp, 2*time.Hour)
+	aborted := beginMove(t, s, 1, checkpoint.PhasePromoteLearner, 2*time.Hour)
+	complete := beginMove(t, s, 2, checkpoint.PhaseComplete, 0)
+	beginMove(t, s, 3, checkpoint.PhaseCatchUp, 0)
+	other := beginMove(t, s, 4, checkpoint.PhaseCatchUp, 2*time.Hour)
 	broken := errors.New("no quorum")
 
 	var c calls
@@ -197,9 +197,9 @@ func TestRecover_FailedHandler(t *testing.T) {
 // A coordinator that another one has superseded calls no handler and writes nothing.
 func TestRecover_Fenced(t *testing.T) {
 	s := openRecovery(t)
-	begin(t, s, 1, checkpoint.PhaseCatchUp, 2*time.Hour)
-	begin(t, s, 2, checkpoint.PhaseComplete, 0)
-	begin(t, s, 3, checkpoint.PhaseCatchUp, 0)
+	beginMove(t, s, 1, checkpoint.PhaseCatchUp, 2*time.Hour)
+	beginMove(t, s, 2, checkpoint.PhaseComplete, 0)
+	beginMove(t, s, 3, checkpoint.PhaseCatchUp, 0)
 	_, err := s.Remove(checkpoint.MigrationID{1}, migrationlog.Epoch(7))
 	require.NoError(t, err)
 	last := s.Stats().LastSeq
@@ -246,8 +246,8 @@ func TestRecover_Fenced(t *testing.T) {
 // A coordinator that takes over between two handlers is noticed before the second one.
 func TestRecover_FencedBetweenHandlers(t *testing.T) {
 	s := openRecovery(t)
-	begin(t, s, 1, checkpoint.PhaseCatchUp, 0)
-	begin(t, s, 2, checkpoint.PhaseCatchUp, 0)
+	beginMove(t, s, 1, checkpoint.PhaseCatchUp, 0)
+	beginMove(t, s, 2, checkpoint.PhaseCatchUp, 0)
 	resumed := 0
 	results, err := s.Recover(t.Context(), recovery.Policy{}, migrationlog.Handlers{
 		Epoch: 1, Concurrency: 1, Compensate: func(context.Context, migrationlog.Step) error { return nil },
@@ -266,7 +266,7 @@ func TestRecover_FencedBetweenHandlers(t *testing.T) {
 // The epoch is raised before the plan is made, so that the state which the policy sees is final.
 func TestRecover_RaisesTheEpochBeforeThePlan(t *testing.T) {
 	s := openRecovery(t)
-	id := begin(t, s, 1, checkpoint.PhaseCatchUp, 0)
+	id := beginMove(t, s, 1, checkpoint.PhaseCatchUp, 0)
 	before, _ := s.Row(id)
 	asked := false
 	policy := recovery.Policy{Leader: func(uint64) (uint64, bool) {
@@ -288,8 +288,8 @@ func TestRecover_RaisesTheEpochBeforeThePlan(t *testing.T) {
 func TestRecover_LateWriter(t *testing.T) {
 	for name, phase := range map[string]checkpoint.Phase{"resume": checkpoint.PhasePromoteLearner, "clean up": checkpoint.PhaseComplete} {
 		s := openRecovery(t)
-		begin(t, s, 1, checkpoint.PhaseCatchUp, 2*time.Hour)
-		late := begin(t, s, 2, phase, 0)
+		beginMove(t, s, 1, checkpoint.PhaseCatchUp, 2*time.Hour)
+		late := beginMove(t, s, 2, phase, 0)
 		var c calls
 		h := c.handlers(0)
 		h.Compensate = func(context.Context, migrationlog.Step) error {
@@ -305,7 +305,7 @@ func TestRecover_LateWriter(t *testing.T) {
 
 	// The row of a completed migration changes while its handler runs.
 	s := openRecovery(t)
-	id := begin(t, s, 1, checkpoint.PhaseComplete, 0)
+	id := beginMove(t, s, 1, checkpoint.PhaseComplete, 0)
 	h := new(calls).handlers(0)
 	h.CleanUp = func(context.Context, recovery.Decision, uint64) error {
 		_, err := s.Upsert(row(t, id, 9, checkpoint.Complete{VShardID: 1}))
@@ -321,8 +321,8 @@ func TestRecover_LateWriter(t *testing.T) {
 // ctx is checked before each step. A step that was carried out is recorded.
 func TestRecover_ContextStopsBetweenSteps(t *testing.T) {
 	s := openRecovery(t)
-	id := begin(t, s, 1, checkpoint.PhasePromoteLearner, 2*time.Hour)
-	begin(t, s, 2, checkpoint.PhaseComplete, 0)
+	id := beginMove(t, s, 1, checkpoint.PhasePromoteLearner, 2*time.Hour)
+	beginMove(t, s, 2, checkpoint.PhaseComplete, 0)
 	ctx, cancel := context.WithCancel(t.Context())
 	var c calls
 	h := c.handlers(1)
@@ -360,9 +360,9 @@ func TestRecover_FailedOrClosedStore(t *testing.T) {
 		}, migrationlog.ErrFailed},
 	} {
 		dir := filepath.Join(memDir(t), "log")
-		s := open(t, dir, &migrationlog.Options{Now: atNow})
-		begin(t, s, 1, checkpoint.PhaseCatchUp, 0)
-		begin(t, s, 2, checkpoint.PhaseCatchUp, 0)
+		s := open(t, dir, &migrationlog.Options{Now: presentTime})
+		beginMove(t, s, 1, checkpoint.PhaseCatchUp, 0)
+		beginMove(t, s, 2, checkpoint.PhaseCatchUp, 0)
 		var c calls
 		h := c.handlers(0)
 		h.Resume = func(_ context.Context, d recovery.Decision, _ uint64) error {
@@ -381,11 +381,11 @@ func TestRecover_FailedOrClosedStore(t *testing.T) {
 func TestRecover_Concurrency(t *testing.T) {
 	s := openRecovery(t)
 	for n := range byte(12) {
-		begin(t, s, n+1, checkpoint.PhaseCatchUp, 0)
+		beginMove(t, s, n+1, checkpoint.PhaseCatchUp, 0)
 	}
 	// These have the vShards of the first two, and higher ids.
-	ended := begin(t, s, 101, checkpoint.PhaseAddLearner, 0)
-	move := cluster.Move{MigrationID: ended, VShardID: 1, Group: 5, Source: 1, Target: 6}
+	ended := beginMove(t, s, 101, checkpoint.PhaseAddLearner, 0)
+	move := clustermodel.Move{MigrationID: ended, VShardID: 1, Group: 5, Source: 1, Target: 6}
 	_, err := s.Upsert(row(t, ended, 1, move.Payload(checkpoint.PhaseComplete)))
 	require.NoError(t, err)
 
@@ -422,8 +422,8 @@ func TestRecover_Concurrency(t *testing.T) {
 // A handler that is missing leaves its decisions to the caller. Compensate is required.
 func TestRecover_MissingHandlers(t *testing.T) {
 	s := openRecovery(t)
-	complete := begin(t, s, 1, checkpoint.PhaseComplete, 0)
-	begin(t, s, 2, checkpoint.PhaseCatchUp, 0)
+	complete := beginMove(t, s, 1, checkpoint.PhaseComplete, 0)
+	beginMove(t, s, 2, checkpoint.PhaseCatchUp, 0)
 	_, err := s.Recover(t.Context(), recovery.Policy{}, migrationlog.Handlers{})
 	require.ErrorIs(t, err, migrationlog.ErrInvalid)
 	h := migrationlog.Handlers{Compensate: func(context.Context, migrationlog.Step) error { return nil }, Concurrency: -1}
@@ -444,7 +444,7 @@ func TestRecover_UnnamedInDoubt(t *testing.T) {
 	dir, _, ends := smallLog(t)
 	require.NoError(t, os.RemoveAll(filepath.Join(dir, "snapshots")))
 	flip(t, segmentPath(dir, firstSegment), ends[4]-1)
-	s := open(t, dir, &migrationlog.Options{Now: atNow})
+	s := open(t, dir, &migrationlog.Options{Now: presentTime})
 	require.True(t, s.Report().UnnamedInDoubt)
 	var c calls
 	results, err := s.Recover(t.Context(), recovery.Policy{TrustDoubt: true}, c.handlers(1))
