@@ -34,8 +34,9 @@ const DefaultConcurrency = 8
 type Handlers struct {
 	// Epoch is the term of this coordinator. Every write of Recover has it, and every handler
 	// receives it. Each start of a coordinator must have an epoch of its own, higher than all before
-	// it. If only the lock of the log separates two coordinators, use Store.Epoch() + 1. The value 0
-	// means that the log has no epochs.
+	// it. If the lock of the log separates the coordinators, that is Store.Epoch() + 1. If
+	// Report.EpochUncertain is true, the log may have lost a higher epoch, so also ask the cluster for
+	// the highest one that it has seen. The value 0 is allowed only if the log has no epochs.
 	Epoch uint64
 
 	// Concurrency is the maximum number of migrations that are handled at the same time. The value 0
