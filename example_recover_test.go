@@ -76,7 +76,7 @@ type cluster interface {
 	fenceAndReadLeader(ctx context.Context, group, epoch uint64) (node uint64, ok bool)
 	// compensate succeeds if there is nothing left to undo.
 	compensate(context.Context, migrationlog.Step) error
-	// resume continues the move in a goroutine of its own.
+	// resume continues the move in a goroutine of its own, with another context: ctx ends with Recover.
 	resume(ctx context.Context, d recovery.Decision, epoch uint64) error
 	// ask passes the questions to an operator.
 	ask(ctx context.Context, d recovery.Decision, epoch uint64) error

@@ -16,9 +16,8 @@ import (
 	"migrationlog/recovery"
 )
 
-// DefaultConcurrency is the number of migrations that Recover handles at the same time if
-// Handlers.Concurrency is 0.
-const DefaultConcurrency = 8
+// defaultConcurrency is the default of Handlers.Concurrency.
+const defaultConcurrency = 8
 
 // Handlers has the functions through which Recover acts on the cluster. Recover calls them from
 // several goroutines at the same time, but never for two migrations of one vShard.
@@ -40,7 +39,7 @@ type Handlers struct {
 	Epoch uint64
 
 	// Concurrency is the maximum number of migrations that are handled at the same time. The value 0
-	// selects DefaultConcurrency.
+	// selects 8.
 	Concurrency int
 
 	// Compensate carries out one compensation of an abort. It is required. No step of the move that
@@ -53,8 +52,9 @@ type Handlers struct {
 	CleanUp func(ctx context.Context, d recovery.Decision, epoch uint64) error
 
 	// Resume continues a migration with the step after its row, or starts a goroutine that does so.
-	// Its writes must have the Epoch, and IfSeq with the LastSeq of d.Row. If it is nil, the
-	// caller resumes the migrations of the result.
+	// Such a goroutine needs another context, because ctx ends when Recover returns. Its writes must
+	// have the Epoch, and IfSeq with the LastSeq of d.Row. If Resume is nil, the caller resumes the
+	// migrations of the result.
 	Resume func(ctx context.Context, d recovery.Decision, epoch uint64) error
 
 	// Ask passes the questions of a decision to a person or to the cluster. If the decision's reason
@@ -101,13 +101,14 @@ type Recovered struct {
 // again to continue with it. ErrConflict in a result means that another writer has changed the row
 // since the plan. These errors stop everything before the next step, and Recover returns them with
 // the results: ErrFenced if a coordinator with a higher epoch has written to the log or the cluster
-// has refused an effect, ErrFailed, ErrClosed, and the error of ctx. Recover returns ErrInvalid, and
-// no results, if a handler is missing.
+// has refused an effect, ErrFailed, ErrClosed, and the error of ctx. If Handlers.Compensate is
+// missing, Recover returns ErrInvalid and no results.
 //
 // Recover first raises the log's epoch to Handlers.Epoch, if that is higher. An earlier coordinator
 // can then write nothing more. Only after that it calls the functions of the policy. Policy.Leader
-// can therefore fence a group with the epoch, and then read its leader. Recover sets
-// Policy.UnnamedInDoubt if the Report has it. Ages are measured by Options.Now.
+// must fence the group with the epoch before it reads the leader. Otherwise a transfer of an earlier
+// coordinator can commit after the abort was decided. Recover sets Policy.UnnamedInDoubt if the
+// Report has it. Ages are measured by Options.Now.
 //
 // Up to Handlers.Concurrency migrations are handled at the same time, those of one vShard one after
 // another: first those that end, so that the vShard is free for the one that resumes. ctx is checked
@@ -174,7 +175,7 @@ func (r *recoverer) carryOutAll(decisions []recovery.Decision) []Recovered {
 	queues := queuesByVShard(decisions)
 	var next atomic.Int64
 	var workers sync.WaitGroup
-	for range min(cmp.Or(r.handlers.Concurrency, DefaultConcurrency), len(queues)) { //mutant:recover-concurrency
+	for range min(cmp.Or(r.handlers.Concurrency, defaultConcurrency), len(queues)) { //mutant:recover-concurrency
 		workers.Go(func() {
 			for n := next.Add(1); int(n) <= len(queues); n = next.Add(1) {
 				for _, i := range queues[n-1] {
@@ -234,9 +235,9 @@ func (r *recoverer) carryOut(d recovery.Decision) Recovered {
 		result.Done, result.Err = r.pass(&d, r.handlers.Ask)
 	}
 	if err := result.Err; err != nil {
-		result.Done, result.Err = false, fmt.Errorf("recover migration %s (%s, %s): %w", d.MigrationID(), d.Action, d.Reason, err)
+		result.Done, result.Err = false, fmt.Errorf("migration %s (%s, %s): %w", d.MigrationID(), d.Action, d.Reason, err)
 		if errors.Is(err, ErrFenced) || errors.Is(err, ErrFailed) || errors.Is(err, ErrClosed) { //mutant:recover-stops-all
-			r.stop(err)
+			r.stop(result.Err)
 		}
 	}
 	return result
@@ -247,7 +248,7 @@ func (r *recoverer) carryOut(d recovery.Decision) Recovered {
 // and the decision may be wrong since then.
 func (r *recoverer) checkStep(d *recovery.Decision, lastSeq uint64) error {
 	if r.ctx.Err() != nil { //mutant:recover-ctx-checked
-		return context.Cause(r.ctx)
+		return fmt.Errorf("not carried out: %w", context.Cause(r.ctx))
 	}
 	if err := r.store.checkEpoch(r.handlers.Epoch); err != nil { //mutant:recover-epoch-checked
 		return err

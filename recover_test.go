@@ -170,9 +170,9 @@ func TestRecover_FailedHandler(t *testing.T) {
 	results, err := s.Recover(t.Context(), fromSource, h)
 	require.NoError(t, err, "the errors are in the results")
 	for i, want := range []string{
-		"recover migration 00000000-0000-0000-0000-000000000001 (abort, stale): compensation 1 (RestoreLeaderHint, group 10, peer 1): no quorum",
-		"recover migration 00000000-0000-0000-0000-000000000002 (clean_up, complete): no quorum",
-		"recover migration 00000000-0000-0000-0000-000000000003 (resume, fresh): no quorum",
+		"migration 00000000-0000-0000-0000-000000000001 (abort, stale): compensation 1 (RestoreLeaderHint, group 10, peer 1): no quorum",
+		"migration 00000000-0000-0000-0000-000000000002 (clean_up, complete): no quorum",
+		"migration 00000000-0000-0000-0000-000000000003 (resume, fresh): no quorum",
 	} {
 		require.ErrorIs(t, results[i].Err, broken)
 		require.EqualError(t, results[i].Err, want)
@@ -229,6 +229,8 @@ func TestRecover_Fenced(t *testing.T) {
 		require.False(t, result.Done)
 	}
 	require.EqualValues(t, 0, *results[0].FailedStep)
+	require.ErrorContains(t, err, "recover: migration 00000000-0000-0000-0000-000000000001 (abort, stale): compensation 0 (RemoveLearner, group 10, peer 3): fenced: ")
+	require.ErrorContains(t, results[1].Err, "migration 00000000-0000-0000-0000-000000000002 (clean_up, complete): not carried out: migration 00000000-0000-0000-0000-000000000001 ")
 	require.Equal(t, []string{"abort_begun, epoch 8"}, kindsOf(t, s, results[0].Decision.MigrationID()))
 	require.Equal(t, 3, s.Len())
 
