@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"migrationlog/checkpoint"
 	"migrationlog/recovery"
 	clustermodel "migrationlog/recovery/model"
+	"migrationlog/replay"
 )
 
 // present is the time in these tests.
@@ -70,6 +73,17 @@ func (c *calls) handlers(epoch uint64) migrationlog.Handlers {
 
 // fromSource is a policy by which node 1 leads every group.
 var fromSource = recovery.Policy{Leader: func(uint64) (uint64, bool) { return 1, true }}
+
+// recordsOf returns all records of the store's log.
+func recordsOf(t testing.TB, dir string) (records []replay.Record) {
+	reader, err := replay.Open(dir)
+	require.NoError(t, err)
+	for r, err := range reader.Records(t.Context(), replay.Query{}) {
+		require.NoError(t, err)
+		records = append(records, r)
+	}
+	return records
+}
 
 // kindsOf returns the kinds of the events of a migration after its checkpoints.
 func kindsOf(t testing.TB, s *migrationlog.Store, id checkpoint.MigrationID) (kinds []string) {
@@ -419,6 +433,58 @@ func TestRecover_Concurrency(t *testing.T) {
 	require.Len(t, results, 13)
 	require.Equal(t, 3, most)
 	require.Less(t, slices.Index(c.list, "clean up"), slices.Index(c.list, "resume 1"), "its vShard must be free")
+}
+
+// Whatever handlers fail while many run at the same time, every abort ends with each of its steps
+// carried out at least once and recorded once. No two migrations of a vShard are handled together.
+func TestRecover_ManyMigrationsWithFailures(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	s := open(t, dir, &migrationlog.Options{Now: presentTime})
+	const migrations = 200 // two of each vShard
+	for n := range byte(migrations) {
+		id, vshardID := checkpoint.MigrationID{15: n + 1}, uint32(n/2)
+		m := clustermodel.Move{MigrationID: id, VShardID: vshardID, Group: uint64(vshardID), Source: 1, Target: 3}
+		for _, phase := range []checkpoint.Phase{checkpoint.PhaseAddLearner, checkpoint.PhasePromoteLearner} {
+			c, err := checkpoint.New(id, 0, m.Payload(phase), uint64(present.Add(-2*time.Hour).UnixMilli()))
+			require.NoError(t, err)
+			_, err = s.Upsert(c)
+			require.NoError(t, err)
+		}
+	}
+	var handled [migrations / 2]atomic.Int32
+	var executed [migrations + 1][2]atomic.Int32
+	var calls atomic.Uint32
+	for epoch := uint64(1); s.Len() > 0; epoch++ {
+		require.Less(t, epoch, uint64(100))
+		_, err := s.Recover(t.Context(), fromSource, migrationlog.Handlers{
+			Epoch: epoch,
+			Compensate: func(_ context.Context, step migrationlog.Step) error {
+				vshardID := step.Decision.Row.Checkpoint.Payload.Shard()
+				if handled[vshardID].Add(1) > 1 {
+					t.Errorf("vShard %d is handled twice at the same time", vshardID)
+				}
+				defer handled[vshardID].Add(-1)
+				runtime.Gosched()
+				if calls.Add(1)%3 == 0 {
+					return errors.New("no quorum")
+				}
+				executed[step.MigrationID[15]][step.Step].Add(1)
+				return nil
+			},
+		})
+		require.NoError(t, err)
+	}
+	recorded := map[string]int{}
+	for _, r := range recordsOf(t, dir) {
+		if e, ok := r.Event.(checkpoint.Compensated); ok {
+			recorded[fmt.Sprint(e.MigrationID[15], e.Step)]++
+			require.EqualValues(t, 1, executed[e.MigrationID[15]][e.Step].Load(), "no process ended, so no step is repeated")
+		}
+	}
+	require.Len(t, recorded, 2*migrations)
+	for step, times := range recorded {
+		require.Equal(t, 1, times, step)
+	}
 }
 
 // A handler that is missing leaves its decisions to the caller. Compensate is required.
