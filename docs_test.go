@@ -81,10 +81,14 @@ func TestReadme_ProgramIsTheExample(t *testing.T) {
 func TestEmbedding_CodeIsOfTheExamples(t *testing.T) {
 	blocks := fenced(t, "docs/EMBEDDING.md", "go")
 	require.NotEmpty(t, blocks)
-	source, err := os.ReadFile("example_embedding_test.go")
-	require.NoError(t, err)
+	var source string
+	for _, file := range []string{"example_embedding_test.go", "example_recover_test.go"} {
+		b, err := os.ReadFile(file)
+		require.NoError(t, err)
+		source += string(b)
+	}
 	for _, block := range blocks {
-		require.True(t, strings.Contains(string(source), "\n"+block), "the examples do not have this code:\n%s", block)
+		require.True(t, strings.Contains(source, "\n"+block), "the examples do not have this code:\n%s", block)
 	}
 }
 
