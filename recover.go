@@ -20,7 +20,7 @@ import (
 const defaultConcurrency = 8
 
 // Handlers has the functions through which Recover acts on the cluster. Recover calls them from
-// several goroutines at the same time, but never for two migrations of one vShard.
+// several goroutines at the same time. Two migrations of one vShard are handled one after the other.
 //
 // Every handler must guarantee two things:
 //
@@ -77,7 +77,8 @@ type Step struct {
 type Recovered struct {
 	Decision recovery.Decision
 	// Done is true if the row was cleaned up or aborted, or if the handler of a Resume or an
-	// AskFirst returned nil. It is false without such a handler.
+	// AskFirst returned nil. It is false without such a handler. It is also false, without an error,
+	// for a CleanUp that waits for the answer to another migration's question, see Recover.
 	Done bool
 	// FailedStep is the compensation at which an abort stopped, or nil. It is an index in the
 	// compensations of the abort.
@@ -85,34 +86,39 @@ type Recovered struct {
 	Err        error // nil if nothing failed
 }
 
-// Recover decides what to do with each row, as recovery.Plan does, and does it. Call it at the
-// start of a coordinator, before it begins new migrations.
+// Recover plans with recovery.Plan and carries out each decision. Call it at the start of a
+// coordinator, before it begins new migrations.
 //
-//   - CleanUp: Recover calls Handlers.CleanUp, and removes the row.
+//   - CleanUp: Recover calls Handlers.CleanUp, and removes the row. If a question of another migration
+//     is whether this one uses a peer (recovery.PeerShared), the row stays until a later Recover.
+//     Without the row, the next plan would abort the other migration and remove the peer.
 //   - Abort: Recover records the list of compensations with BeginAbort. It then calls
 //     Handlers.Compensate for each, and records it with Compensated. At the end it records the Abort.
 //   - Resume, AskFirst: Recover calls the handler. The row stays.
 //
 // If the process ends at any point, the next Recover continues. It does not repeat a recorded step.
-// It may repeat the one step that was carried out and not recorded.
+// For each migration that was being handled, it may repeat one step that was carried out and not
+// recorded. It calls Resume and Ask again for each row that is still there.
 //
 // Recover returns one result for each decision, in the order of Plan. If a handler or a write
 // fails, that migration stops, its result has the error, and the others continue. Call Recover
 // again to continue with it. ErrConflict in a result means that another writer has changed the row
 // since the plan. These errors stop everything before the next step, and Recover returns them with
 // the results: ErrFenced if a coordinator with a higher epoch has written to the log or the cluster
-// has refused an effect, ErrFailed, ErrClosed, and the error of ctx. If Handlers.Compensate is
-// missing, Recover returns ErrInvalid and no results.
+// has refused an effect, ErrFailed, ErrClosed, and the error of ctx. If the epoch cannot be raised,
+// or a field of Handlers is invalid (ErrInvalid), Recover returns no results.
 //
-// Recover first raises the log's epoch to Handlers.Epoch, if that is higher. An earlier coordinator
-// can then write nothing more. Only after that it calls the functions of the policy. Policy.Leader
+// Recover first raises the log's epoch to Handlers.Epoch, if that is higher. After that, the log
+// refuses every write with a lower epoch. It does not refuse a write without the option Epoch. Only
+// then Recover calls the functions of the policy. Policy.Leader
 // must fence the group with the epoch before it reads the leader. Otherwise a transfer of an earlier
 // coordinator can commit after the abort was decided. Recover sets Policy.UnnamedInDoubt if the
 // Report has it. Ages are measured by Options.Now.
 //
 // Up to Handlers.Concurrency migrations are handled at the same time, those of one vShard one after
-// another: first those that end, so that the vShard is free for the one that resumes. ctx is checked
-// before each step, and the handlers receive a ctx that also ends if everything stops. A step that
+// another: first those that end, so that the vShard is free for the one that resumes. If an abort
+// fails, the vShard is not free, and the one that would resume gets an error. ctx is checked before
+// each step, and the handlers receive a ctx that also ends if everything stops. A step that
 // was carried out is recorded even if ctx has ended. Do not call Recover twice at the same time with
 // one epoch.
 func (s *Store) Recover(ctx context.Context, p recovery.Policy, h Handlers) ([]Recovered, error) {
@@ -130,7 +136,7 @@ func (s *Store) Recover(ctx context.Context, p recovery.Policy, h Handlers) ([]R
 
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	r := &recoverer{store: s, handlers: h, ctx: ctx, stop: stop}
+	r := &recoverer{store: s, handlers: h, ctx: ctx, stop: stop, inQuestion: inQuestion(decisions)}
 	results := r.carryOutAll(decisions)
 	failed := slices.ContainsFunc(results, func(result Recovered) bool { return result.Err != nil })
 	if failed && ctx.Err() != nil {
@@ -167,6 +173,23 @@ type recoverer struct {
 	handlers Handlers
 	ctx      context.Context
 	stop     context.CancelCauseFunc // ends everything before the next step
+	// inQuestion has the migrations of which a question asks if they use a peer.
+	inQuestion map[checkpoint.MigrationID]bool
+}
+
+// inQuestion returns the migrations of which a question asks if they use a peer.
+func inQuestion(decisions []recovery.Decision) map[checkpoint.MigrationID]bool {
+	ids := map[checkpoint.MigrationID]bool{}
+	for i := range decisions {
+		for _, ask := range decisions[i].Asks {
+			if ask.Topic == recovery.TopicPeer {
+				for _, id := range ask.SharedWith {
+					ids[id] = true
+				}
+			}
+		}
+	}
+	return ids
 }
 
 // carryOutAll returns one result for each decision, in the same order.
@@ -178,14 +201,30 @@ func (r *recoverer) carryOutAll(decisions []recovery.Decision) []Recovered {
 	for range min(cmp.Or(r.handlers.Concurrency, defaultConcurrency), len(queues)) { //mutant:recover-concurrency
 		workers.Go(func() {
 			for n := next.Add(1); int(n) <= len(queues); n = next.Add(1) {
-				for _, i := range queues[n-1] {
-					results[i] = r.carryOut(decisions[i])
-				}
+				r.carryOutQueue(queues[n-1], decisions, results)
 			}
 		})
 	}
 	workers.Wait()
 	return results
+}
+
+// carryOutQueue carries out the decisions about one vShard. If an abort fails, its migration still
+// moves the vShard, so no other migration of the vShard is resumed.
+func (r *recoverer) carryOutQueue(queue []int, decisions []recovery.Decision, results []Recovered) {
+	var inFlight *recovery.Decision
+	for _, i := range queue {
+		d := decisions[i]
+		if d.Action == recovery.Resume && inFlight != nil { //mutant:recover-vshard-not-free
+			results[i] = Recovered{Decision: d, Err: fmt.Errorf("migration %s (%s, %s): %w: the abort of migration %s of the same vShard has failed",
+				d.MigrationID(), d.Action, d.Reason, ErrMigrationInProgress, inFlight.MigrationID())}
+			continue
+		}
+		results[i] = r.carryOut(d)
+		if d.Action == recovery.Abort && results[i].Err != nil {
+			inFlight = &results[i].Decision
+		}
+	}
 }
 
 // queuesByVShard returns the indexes of the decisions in one queue for each vShard. In a queue the
@@ -226,7 +265,7 @@ func (r *recoverer) carryOut(d recovery.Decision) Recovered {
 	result := Recovered{Decision: d, Done: true}
 	switch d.Action {
 	case recovery.CleanUp:
-		result.Err = r.cleanUp(&d)
+		result.Done, result.Err = r.cleanUp(&d)
 	case recovery.Abort:
 		result.FailedStep, result.Err = r.abort(&d)
 	case recovery.Resume:
@@ -257,7 +296,7 @@ func (r *recoverer) checkStep(d *recovery.Decision, lastSeq uint64) error {
 		return err
 	}
 	if row, _ := r.store.Row(d.MigrationID()); row.LastSeq != lastSeq { //mutant:recover-row-checked
-		return fmt.Errorf("%w: the plan was made when its last event was seq %d, and now it is seq %d: plan again", ErrConflict, lastSeq, row.LastSeq)
+		return fmt.Errorf("%w: another writer has changed the migration: its last event is seq %d (0: it has ended), Recover expects seq %d. Call Recover again", ErrConflict, row.LastSeq, lastSeq)
 	}
 	return nil
 }
@@ -282,18 +321,22 @@ func (r *recoverer) pass(d *recovery.Decision, handle func(context.Context, reco
 	return true, handle(r.ctx, *d, r.handlers.Epoch)
 }
 
-func (r *recoverer) cleanUp(d *recovery.Decision) error {
+// cleanUp cleans up a completed migration. It reports whether it has done so.
+func (r *recoverer) cleanUp(d *recovery.Decision) (done bool, err error) {
+	if r.inQuestion[d.MigrationID()] { //mutant:recover-in-question
+		return false, nil
+	}
 	lastSeq := d.Row.LastSeq
 	if err := r.checkStep(d, lastSeq); err != nil {
-		return err
+		return false, err
 	}
 	if r.handlers.CleanUp != nil { //mutant:recover-clean-up-first
 		if err := r.handlers.CleanUp(r.ctx, *d, r.handlers.Epoch); err != nil { //mutant:recover-clean-up-failed
-			return err
+			return false, err
 		}
 	}
-	_, err := r.store.Remove(d.MigrationID(), r.guards(lastSeq)...)
-	return err
+	_, err = r.store.Remove(d.MigrationID(), r.guards(lastSeq)...)
+	return err == nil, err
 }
 
 // abort carries out an abort from its first step that is not recorded. If it stops at a

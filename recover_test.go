@@ -487,6 +487,60 @@ func TestRecover_ManyMigrationsWithFailures(t *testing.T) {
 	}
 }
 
+// A completed migration keeps its row while a question asks if it uses a peer that an abort would
+// remove. Without the row, the next plan would remove the peer.
+func TestRecover_KeepsARowInQuestion(t *testing.T) {
+	s := openRecovery(t)
+	write := func(m clustermodel.Move, upTo checkpoint.Phase, age time.Duration) {
+		for phase := checkpoint.PhaseAddLearner; phase <= upTo; phase++ {
+			c, err := checkpoint.New(m.MigrationID, 0, m.Payload(phase), uint64(present.Add(-age).UnixMilli()))
+			require.NoError(t, err)
+			_, err = s.Upsert(c)
+			require.NoError(t, err)
+		}
+	}
+	stale := clustermodel.Move{MigrationID: checkpoint.MigrationID{15: 1}, VShardID: 1, Group: 10, Source: 1, Target: 3}
+	complete := clustermodel.Move{MigrationID: checkpoint.MigrationID{15: 2}, VShardID: 2, Group: 10, Source: 1, Target: 3}
+	write(stale, checkpoint.PhaseCatchUp, 2*time.Hour)
+	write(complete, checkpoint.PhaseComplete, time.Minute)
+	for epoch := range uint64(2) {
+		c := &calls{}
+		results, err := s.Recover(t.Context(), fromSource, c.handlers(epoch+1))
+		require.NoError(t, err)
+		require.Equal(t, []string{fmt.Sprintf("ask 1 peer_shared, epoch %d", epoch+1)}, c.list)
+		require.Equal(t, recovery.CleanUp, results[1].Decision.Action)
+		require.False(t, results[1].Done)
+		require.NoError(t, results[1].Err)
+		require.Equal(t, 2, s.Len())
+	}
+}
+
+// If an abort fails, its migration still moves the vShard. Another migration of the vShard is not
+// resumed.
+func TestRecover_VShardOfAFailedAbort(t *testing.T) {
+	s := openRecovery(t)
+	for n, age := range []time.Duration{2 * time.Hour, time.Minute} {
+		m := clustermodel.Move{MigrationID: checkpoint.MigrationID{15: byte(n + 1)}, VShardID: 7, Group: 10, Source: 1, Target: uint64(3 + n)}
+		c, err := checkpoint.New(m.MigrationID, 0, m.Payload(checkpoint.PhaseAddLearner), uint64(present.Add(-age).UnixMilli()))
+		require.NoError(t, err)
+		_, err = s.Upsert(c)
+		require.NoError(t, err)
+	}
+	c := &calls{}
+	h := c.handlers(1)
+	h.Compensate = func(context.Context, migrationlog.Step) error { return errors.New("unreachable") }
+	results, err := s.Recover(t.Context(), fromSource, h)
+	require.NoError(t, err)
+	require.ErrorContains(t, results[0].Err, "unreachable")
+	require.ErrorIs(t, results[1].Err, migrationlog.ErrMigrationInProgress)
+	require.Empty(t, c.list)
+
+	results, err = s.Recover(t.Context(), fromSource, c.handlers(2))
+	require.NoError(t, err)
+	require.True(t, results[0].Done && results[1].Done)
+	require.Equal(t, []string{"compensate 1 stale 0: RemoveLearner 3 of group 10, epoch 2", "resume 2 fresh, epoch 2"}, c.list)
+}
+
 // A handler that is missing leaves its decisions to the caller. Compensate is required.
 func TestRecover_MissingHandlers(t *testing.T) {
 	s := openRecovery(t)
