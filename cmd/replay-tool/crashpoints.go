@@ -78,8 +78,9 @@ func (t *tool) runCrashPoints(ctx context.Context, dir string, policy recovery.P
 	return findingsExit(report, len(cutter.cuts))
 }
 
-// tear tears the last writes of the log at each byte. A tear after which an opening finds the history
-// before the write needs no plan of its own: its rows are those of a cut between two events.
+// tear tears the last writes of the log at each byte. A tear after which an opening finds the
+// history before the write needs no plan of its own: its rows are those of a cut between two
+// events.
 func (t *tool) tear(ctx context.Context, dir string) (found []cutFinding, tears uint64, err error) {
 	absolute, err := segment.AbsoluteDir(dir)
 	if err != nil {

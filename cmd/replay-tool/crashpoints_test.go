@@ -3,13 +3,18 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"math"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
 	"migrationlog/internal/torn"
 	"migrationlog/projection"
 	"migrationlog/recovery"
@@ -43,6 +48,48 @@ func TestCrashPoints_Table(t *testing.T) {
 	require.Contains(t, text, ", in use by 000002 at age 0ms, if the last step of 000001, 000002 and 2 more was carried out, if the target is gone")
 	require.Contains(t, text, "9999999998 - - - torn_write segment 00000000000000000001, torn at byte 9223372036854775807 (the rest is zeros): the rows")
 	require.Contains(t, text, "and so at 99 more bytes")
+}
+
+// On a damaged log, with and without a snapshot that has the lost rows, no cut of real moves is unsafe.
+func TestCrashPoints_DamagedLog(t *testing.T) {
+	all, err := os.ReadFile("../../testdata/raft-moves.ndjson")
+	require.NoError(t, err)
+	dir := filepath.Join(t.TempDir(), "log")
+	lines := bytes.Join(bytes.SplitAfterN(all, []byte("\n"), 801)[:800], nil)
+	require.Zero(t, run(t.Context(), []string{"import", "-q", dir, "-"}, bytes.NewReader(lines), io.Discard, io.Discard))
+	snapshots, kept := filepath.Join(dir, segment.SnapshotDir), filepath.Join(t.TempDir(), "kept")
+	require.NoError(t, os.Rename(snapshots, kept))
+	destroyFrames(t, dir, 37, 136, 250, 390, 391, 392, 600)
+	for _, withSnapshot := range []bool{false, true} {
+		if withSnapshot {
+			require.NoError(t, os.Rename(kept, snapshots))
+		}
+		for _, doubt := range []string{"ask", "trust"} {
+			var out, errs bytes.Buffer
+			require.Equal(t, exitDamage, run(t.Context(), []string{"crash-points", dir, "--doubt", doubt}, nil, &out, &errs))
+			require.Empty(t, out.String())
+			require.Contains(t, errs.String(), "782 cuts, ")
+		}
+	}
+}
+
+// If only a snapshot has the target of a move, the model has it from there, as the plan has.
+func TestCrashPoints_TargetFromSnapshot(t *testing.T) {
+	all, err := os.ReadFile("../../testdata/raft-moves.ndjson")
+	require.NoError(t, err)
+	lines, dir := bytes.SplitAfterN(all, []byte("\n"), 15), filepath.Join(t.TempDir(), "log")
+	for _, input := range [][]byte{slices.Concat(lines[0], lines[13]), lines[1]} { // AddLearner, another move | CatchUp
+		require.Zero(t, run(t.Context(), []string{"import", "-q", dir, "-"}, bytes.NewReader(input), io.Discard, io.Discard))
+	}
+	snapshots, kept := filepath.Join(dir, segment.SnapshotDir), filepath.Join(t.TempDir(), "kept")
+	require.NoError(t, os.Rename(snapshots, kept))
+	destroyFrames(t, dir, 1)
+	require.NoError(t, os.Rename(kept, snapshots))
+	require.NoError(t, os.RemoveAll(filepath.Join(snapshots, segment.Name(3))))
+	var out, errs bytes.Buffer
+	require.Equal(t, exitDamage, run(t.Context(), []string{"crash-points", dir}, nil, &out, &errs))
+	require.Empty(t, out.String())
+	require.Contains(t, errs.String(), "2 cuts, ")
 }
 
 // All keys of a finding are always present.

@@ -15,8 +15,8 @@ import (
 	"migrationlog/replay"
 )
 
-// maxReadBytes limits the bytes that are read for all tears together. A tear reads the last segment,
-// so a large segment allows fewer tears.
+// maxReadBytes limits the bytes that are read for all tears together. A tear reads the last
+// segment, so a large segment allows fewer tears.
 const maxReadBytes = 128 << 20
 
 // sectorBytes is the unit in which a device writes. In preallocated space, a torn write ends at a
@@ -58,7 +58,8 @@ func (d *Difference) String() string {
 	return fmt.Sprintf("segment %s, torn at byte %d (%s): %s", d.Segment, d.Bytes, rest, d.Reason)
 }
 
-// ReadTail reads the last events of a log. It takes no lock. It returns the errors of replay.OpenFS.
+// ReadTail reads the last events of a log. It takes no lock. It returns the errors of
+// replay.OpenFS.
 func ReadTail(fsys fs.FS) (*Tail, error) {
 	dir, err := segment.ReadDirectory(fsys)
 	if err != nil {
@@ -109,9 +110,9 @@ func (t *Tail) Seqs() (first, last uint64) {
 	return t.writes[0].seq, t.writes[len(t.writes)-1].seq
 }
 
-// Tears yields each tear of the write of an event: nil if an opening finds the history before it, and
-// the difference otherwise. The parameter before is the fold of that history. If reading fails or
-// ctx is canceled, the error is yielded last.
+// Tears yields each tear of the write of an event: nil if an opening finds the history before it,
+// and the difference otherwise. The parameter before is the fold of that history. If reading fails
+// or ctx is canceled, the error is yielded last.
 func (t *Tail) Tears(ctx context.Context, seq uint64, before *replay.Fold) iter.Seq2[*Difference, error] {
 	return func(yield func(*Difference, error) bool) {
 		i, ok := slices.BinarySearchFunc(t.writes, seq, func(w write, seq uint64) int { return int(int64(w.seq) - int64(seq)) })
@@ -138,7 +139,8 @@ func (t *Tail) Tears(ctx context.Context, seq uint64, before *replay.Fold) iter.
 }
 
 // tear compares the fold of an opening with the history before. It returns the difference, or "".
-// The watermark is the highest that a writer can have reached: all earlier events were acknowledged.
+// The watermark is the highest that a writer can have reached: all earlier events were
+// acknowledged.
 func (t *Tail) tear(seq uint64, size int, zeros bool, before *replay.Fold) (reason string, err error) {
 	data := t.data[:size:size]
 	if zeros {

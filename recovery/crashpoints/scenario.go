@@ -97,15 +97,9 @@ func (s *scenario) maxRounds() int {
 
 // carryOut carries out the decisions. It reports whether they can be planned again.
 func (s *scenario) carryOut(decisions []recovery.Decision) bool {
-	for i := range decisions { // all coordinators begin before one of them is done
-		d := &decisions[i]
-		switch d.Action {
-		case recovery.Abort:
-			s.cluster.BeginAbort(d.MigrationID())
-		case recovery.Resume:
-			if m, ok := s.cluster.Move(d.MigrationID()); ok {
-				_ = s.cluster.Drive(m, 0) // the model has no fence
-			}
+	for i := range decisions { // an abort that is decided no longer uses its peers
+		if decisions[i].Action == recovery.Abort {
+			s.cluster.BeginAbort(decisions[i].MigrationID())
 		}
 	}
 	for i := range decisions {

@@ -42,8 +42,8 @@ type Walk struct {
 	Cuts, Scenarios uint64
 }
 
-// leadership stands for the leadership of a group among its peers. Two rows at LeadershipTransfer are
-// related if their groups are the same, because one of the two targets can lead.
+// leadership stands for the leadership of a group among its peers. Two rows at LeadershipTransfer
+// are related if their groups are the same, because one of the two targets can lead.
 const leadership = math.MaxUint64
 
 type idSet map[checkpoint.MigrationID]struct{}
@@ -94,8 +94,8 @@ func (w *Walk) Add(e Event) []Finding {
 	return w.check(e, w.closure(affected))
 }
 
-// Replace takes all rows from the view, and does not cut the history. It is needed if other rows have
-// changed than that of an event, because a snapshot was adopted.
+// Replace takes all rows from the view, and does not cut the history. It is needed if other rows
+// have changed than that of an event, because a snapshot was adopted.
 func (w *Walk) Replace(view *projection.View) {
 	ids := slices.Collect(maps.Keys(w.rows))
 	for _, row := range view.All() {
@@ -219,9 +219,9 @@ func (w *Walk) related(id checkpoint.MigrationID) (ids []checkpoint.MigrationID)
 	return ids
 }
 
-// closure returns the rows of these migrations and all related rows, in ascending order. Of the rows
-// at Complete, it has the newest of each peer: an abort may not remove the peer, see rule 13 in
-// docs/RECOVERY.md.
+// closure returns the rows of these migrations and all related rows, in ascending order. Of the
+// rows at Complete, it has the newest of each peer: an abort may not remove the peer, see rule 13
+// in docs/RECOVERY.md.
 func (w *Walk) closure(ids []checkpoint.MigrationID) []checkpoint.MigrationID {
 	found := idSet{}
 	for len(ids) > 0 {

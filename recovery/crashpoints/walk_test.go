@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -105,8 +106,8 @@ func changing(change func(*recovery.Decision)) Planner {
 	}
 }
 
-// Each planner makes one kind of mistake, which the last cut of a small history shows. recovery.Plan
-// makes none of them.
+// Each planner makes one kind of mistake, which the last cut of a small history shows.
+// recovery.Plan makes none of them.
 func TestWalk_FindsMistakesOfPlanners(t *testing.T) {
 	remove := []checkpoint.Compensation{{Kind: checkpoint.RemoveLearner, GroupID: 9, PeerID: 3}}
 	begun := checkpoint.AbortBegun{MigrationID: migration(1), Compensations: remove, TimestampMS: startMS}
@@ -232,8 +233,8 @@ func TestWalk_FindsMistakesOfPlanners(t *testing.T) {
 	}
 }
 
-// An abort that would remove the peer of another migration asks, but only as long as the other has a
-// row. A coordinator that cleans up the other before the question is answered aborts next time.
+// An abort that would remove the peer of another migration asks, but only as long as the other has
+// a row. A coordinator that cleans up the other before the question is answered aborts next time.
 func TestWalk_SharedPeerAfterCleanUp(t *testing.T) {
 	for _, plan := range []Planner{recovery.Plan, alone} {
 		h := newHistory(recovery.Policy{}, plan)
@@ -247,6 +248,94 @@ func TestWalk_SharedPeerAfterCleanUp(t *testing.T) {
 		require.Equal(t, moves[0].MigrationID, found[0].MigrationID)
 		require.Equal(t, recovery.Stale, found[0].Decision.Reason)
 	}
+}
+
+// A planner that cleans up nothing as long as a peer is asked about is safe. For that, the walk
+// relates an abort to the rows at Complete.
+func TestWalk_SharedPeerWithoutCleanUp(t *testing.T) {
+	holds := func(rows []projection.Row, policy recovery.Policy, nowMS uint64) []recovery.Decision {
+		decisions := recovery.Plan(rows, policy, nowMS)
+		if slices.ContainsFunc(decisions, func(d recovery.Decision) bool { return d.Reason == recovery.PeerShared }) {
+			for i := range decisions {
+				if decisions[i].Action == recovery.CleanUp {
+					decisions[i].Action = recovery.AskFirst
+				}
+			}
+		}
+		return decisions
+	}
+	h := newHistory(recovery.Policy{}, holds)
+	first, second := run(moves[0], checkpoint.PhasePromoteLearner, startMS), run(moves[1], checkpoint.PhaseComplete, startMS+1000)
+	for _, e := range slices.Concat(first[:1], second, first[1:]) {
+		require.Empty(t, h.add(e), "cut after #%d", h.seq)
+	}
+}
+
+// Two migrations that are both aborted may have a peer in common. An abort may have many steps.
+func TestWalk_Aborts(t *testing.T) {
+	steps := slices.Repeat([]checkpoint.Compensation{{Kind: checkpoint.RemoveLearner, GroupID: 9, PeerID: 3}}, 20)
+	first := run(moves[0], checkpoint.PhaseCatchUp, startMS)
+	for _, events := range [][]checkpoint.Event{
+		run(moves[1], checkpoint.PhaseCatchUp, startMS),
+		{checkpoint.AbortBegun{MigrationID: migration(1), Compensations: steps, TimestampMS: startMS}},
+	} {
+		h := newHistory(recovery.Policy{}, recovery.Plan)
+		for _, e := range slices.Concat(first, events) {
+			require.Empty(t, h.add(e), "cut after #%d", h.seq)
+		}
+	}
+}
+
+// Two rows at LeadershipTransfer in one group are related: the second transfer takes the leadership
+// from the first target, whose move is then undone.
+func TestWalk_LeadershipOfGroup(t *testing.T) {
+	other := model.Move{MigrationID: migration(4), VShardID: 8, Group: 9, Source: 1, Target: 4}
+	h := newHistory(recovery.Policy{}, recovery.Plan)
+	var found []Finding
+	for _, e := range slices.Concat(run(moves[0], checkpoint.PhaseLeadershipTransfer, startMS), run(other, checkpoint.PhaseLeadershipTransfer, startMS)) {
+		require.Empty(t, found)
+		found = h.add(e)
+	}
+	require.Len(t, found, 1)
+	require.Equal(t, model.PastCutover, found[0].Kind)
+	require.Equal(t, moves[0].MigrationID, found[0].MigrationID)
+	require.Equal(t, []checkpoint.MigrationID{migration(1), migration(4)}, found[0].Unrecorded)
+}
+
+// The walk assumes the unrecorded effects of nobody, of everybody, and of each migration alone.
+func TestWalk_Unrecorded(t *testing.T) {
+	h := newHistory(recovery.Policy{}, recovery.Plan)
+	for _, e := range slices.Concat(run(moves[0], checkpoint.PhaseCatchUp, startMS), run(moves[1], checkpoint.PhasePromoteLearner, startMS), run(moves[2], checkpoint.PhaseCutover, startMS)) {
+		h.add(e)
+	}
+	require.Equal(t, [][]checkpoint.MigrationID{nil, {migration(1), migration(3)}, {migration(1)}, {migration(3)}},
+		h.walk.unrecorded([]checkpoint.MigrationID{migration(1), migration(2), migration(3)}))
+}
+
+// After a snapshot, the walk knows the rows whose events were lost, and no longer those that have
+// ended.
+func TestWalk_Replace(t *testing.T) {
+	forgets := changing(func(d *recovery.Decision) {
+		if d.MigrationID() == migration(1) && d.Action == recovery.Abort {
+			d.Compensations = nil
+		}
+	})
+	var found []Finding
+	for _, plan := range []Planner{recovery.Plan, forgets} {
+		h := newHistory(recovery.Policy{}, plan)
+		for _, e := range run(moves[1], checkpoint.PhasePromoteLearner, startMS) {
+			require.Empty(t, h.add(e))
+		}
+		first := run(moves[0], checkpoint.PhaseCatchUp, startMS)
+		h.view.Apply(4, 0, first[0])
+		h.view.Apply(5, 3, checkpoint.Removed{MigrationID: migration(2)})
+		h.seq, h.last[migration(1)] = 5, 4
+		h.walk.Replace(h.view)
+		found = append(found, h.add(first[1])...)
+		require.Len(t, h.walk.rows, 1)
+	}
+	require.Len(t, found, 1)
+	require.Equal(t, "leaves node 3 in group 9", found[0].Detail)
 }
 
 // In random histories whose migrations share vShards and peers, the rows that the walk looks at are

@@ -19,8 +19,8 @@ var (
 	ErrCompensation = errors.New("unknown compensation")
 )
 
-// Cluster is the state of a cluster. It carries out what it is asked to, also if that is unsafe, and
-// records the violations. It is not safe for concurrent use.
+// Cluster is the state of a cluster. It carries out what it is asked to, also if that is unsafe,
+// and records the violations. It is not safe for concurrent use.
 type Cluster struct {
 	// Fence refuses the effects of a coordinator if another one with a higher epoch has acted on the
 	// vShard. Without it, such an effect is carried out, and is a violation.
@@ -91,8 +91,8 @@ func New() *Cluster {
 	}
 }
 
-// Branch returns a copy of the cluster without its violations. The cluster must not change while the
-// copy is in use. Only the parts that the copy changes are copied.
+// Branch returns a copy of the cluster without its violations. The cluster must not change while
+// the copy is in use. Only the parts that the copy changes are copied.
 func (c *Cluster) Branch() *Cluster {
 	b := New()
 	b.base, b.Fence = c, c.Fence
@@ -178,8 +178,8 @@ func (c *Cluster) Begin(m Move) {
 	}
 }
 
-// Drive records that a coordinator is about to move the vShard forward. It is a violation if another
-// migration of the vShard was driven since Restart and has not ended.
+// Drive records that a coordinator is about to move the vShard forward. It is a violation if
+// another migration of the vShard was driven since Restart and has not ended.
 func (c *Cluster) Drive(m Move, epoch uint64) error {
 	if err := c.checkEpoch(m, epoch); err != nil {
 		return err
@@ -289,8 +289,8 @@ func (c *Cluster) apply(g *group, m Move, e Effect) {
 	}
 }
 
-// BeginAbort records that the abort of a migration is decided. Its peers are then no longer in use by
-// it. If several migrations are aborted, call BeginAbort for each before the first compensation.
+// BeginAbort records that the abort of a migration is decided. Its peers are then no longer in use
+// by it. If several migrations are aborted, call BeginAbort for each before the first compensation.
 func (c *Cluster) BeginAbort(id checkpoint.MigrationID) {
 	if mv := c.changeMove(id); mv != nil {
 		mv.aborting = true
@@ -350,8 +350,8 @@ func (c *Cluster) undo(m Move, step checkpoint.Compensation) error {
 	return nil
 }
 
-// End records that a migration has ended: its abort was recorded, or its row was removed. A completed
-// migration leaves its ghost stub to the cluster.
+// End records that a migration has ended: its abort was recorded, or its row was removed. A
+// completed migration leaves its ghost stub to the cluster.
 func (c *Cluster) End(id checkpoint.MigrationID) {
 	mv := c.move(id)
 	if mv == nil {
@@ -374,8 +374,8 @@ func (c *Cluster) end(mv *move) {
 	c.moves[mv.MigrationID] = nil
 }
 
-// Completed reports whether the migration has reached the end of its move: the target leads, and the
-// ghost stub is installed. A migration that has ended is not completed any more.
+// Completed reports whether the migration has reached the end of its move: the target leads, and
+// the ghost stub is installed. A migration that has ended is not completed any more.
 func (c *Cluster) Completed(id checkpoint.MigrationID) bool {
 	mv := c.move(id)
 	return mv != nil && mv.transferred && c.HasStub(mv.VShardID, mv.Source)
@@ -419,7 +419,8 @@ func (c *Cluster) leftBy(groupID, node uint64, p *peer) (id checkpoint.Migration
 	return id, left
 }
 
-// endedHere reports whether the migration has ended in this cluster and not in the base of a branch.
+// endedHere reports whether the migration has ended in this cluster and not in the base of a
+// branch.
 func (c *Cluster) endedHere(id checkpoint.MigrationID) bool {
 	mv, ok := c.moves[id]
 	return ok && mv == nil

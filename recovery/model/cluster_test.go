@@ -41,8 +41,8 @@ func removePeer(k checkpoint.CompensationKind, node uint64) checkpoint.Compensat
 	return checkpoint.Compensation{Kind: k, GroupID: 9, PeerID: node}
 }
 
-// Each phase of a move finds the cluster in the state that its checkpoint shows, and each effect can be
-// carried out twice.
+// Each phase of a move finds the cluster in the state that its checkpoint shows, and each effect
+// can be carried out twice.
 func TestCluster_Move(t *testing.T) {
 	c := newCluster()
 	do(t, c, move7, checkpoint.PhaseAddLearner)
@@ -106,6 +106,21 @@ func TestCluster_Abort(t *testing.T) {
 			leader, _ := c.Leader(9)
 			require.EqualValues(t, 1, leader)
 		}
+	}
+}
+
+// RestoreLeaderHint gives the leadership back that the move has taken, and no other.
+func TestCluster_RestoreLeaderHint(t *testing.T) {
+	c := newCluster()
+	do(t, c, move7, checkpoint.PhaseCutover)
+	hint := removePeer(checkpoint.RestoreLeaderHint, 2)
+	for _, test := range []struct {
+		move Move
+		want uint64
+	}{{Move{MigrationID: migration(2), Group: 9, Source: 2, Target: 4}, 3}, {move7, 2}} {
+		require.NoError(t, c.Compensate(test.move, hint, 0))
+		leader, _ := c.Leader(9)
+		require.Equal(t, test.want, leader)
 	}
 }
 

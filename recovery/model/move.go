@@ -55,8 +55,9 @@ func (e Effect) String() string {
 	return fmt.Sprintf("Effect(%d)", uint8(e))
 }
 
-// EffectsAfter returns the effects that lie between the checkpoint of a phase and the next one. Some
-// checkpoints are written before an effect and others after it, so a phase can have none or two.
+// EffectsAfter returns the effects that lie between the checkpoint of a phase and the next one.
+// Some checkpoints are written before an effect and others after it, so a phase can have none or
+// two.
 func EffectsAfter(p checkpoint.Phase) []Effect {
 	switch p {
 	case checkpoint.PhaseAddLearner: // its checkpoint is written just before the proposal

@@ -40,6 +40,16 @@ func TestCluster_Observe(t *testing.T) {
 	}
 }
 
+// A later checkpoint does not take the leadership back from another move.
+func TestCluster_ObserveLaterTransfer(t *testing.T) {
+	c := New()
+	observe(c, move7, checkpoint.PhaseAddLearner, checkpoint.PhaseCutover)
+	observe(c, Move{MigrationID: migration(2), VShardID: 8, Group: 9, Source: 3, Target: 4}, checkpoint.PhaseAddLearner, checkpoint.PhaseCutover)
+	observe(c, move7, checkpoint.PhaseComplete, checkpoint.PhaseComplete)
+	leader, _ := c.Leader(9)
+	require.EqualValues(t, 4, leader)
+}
+
 // The recorded steps of an abort have been carried out, and nothing else of it.
 func TestCluster_ObserveAbort(t *testing.T) {
 	id := move7.MigrationID
@@ -72,8 +82,8 @@ func TestCluster_ObserveReturn(t *testing.T) {
 	}
 }
 
-// A history without an AddLearner does not have the target. An abort then leaks it, and PromoteLearner
-// names it.
+// A history without an AddLearner does not have the target. An abort then leaks it, and
+// PromoteLearner names it.
 func TestCluster_ObserveUnknownTarget(t *testing.T) {
 	c := New()
 	observe(c, move7, checkpoint.PhaseCatchUp, checkpoint.PhaseCatchUp)
