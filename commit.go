@@ -17,7 +17,7 @@ import (
 // (see Epoch), its receipt is the same as if it had appended nothing.
 type Receipt struct {
 	Seq       uint64 // of the appended event, or of the existing row or begun abort for a Duplicate; 0: no row exists and nothing was appended
-	Duplicate bool   // the row or the abort already has the content of the write, so nothing was appended
+	Duplicate bool   // the row has the phase and the attempt of the write, or the abort has its list or step: the write was not appended
 	Differs   bool   // the Duplicate has another payload than the row, or another reason than the abort, which stays as it is
 }
 

@@ -54,8 +54,8 @@ var (
 	// ErrOutOfOrder is returned if the write does not follow the protocol: see InOrder. Nothing was
 	// appended.
 	ErrOutOfOrder = errors.New("out of order")
-	// ErrAborting is returned for an upsert or a removal if an abort of the migration is under way:
-	// see BeginAbort. Nothing was appended. Finish the abort.
+	// ErrAborting is returned for an upsert without Confirm, or for a removal, if an abort of the
+	// migration is under way: see BeginAbort. Nothing was appended. Finish the abort.
 	ErrAborting = errors.New("abort under way")
 	// ErrMigrationInProgress is returned if another migration of the vShard is in flight: see
 	// IfVShardFree. Nothing was appended.

@@ -37,12 +37,15 @@ func writeAge(store *migrationlog.Store) time.Duration {
 }
 
 // advance writes the next phase of a migration. seq is the LastSeq of the row, or 0 before the first
-// phase. advance returns the new one. With an error it returns the old one, so that the call can be
-// repeated.
+// phase. advance returns the new LastSeq. With an error it returns the old one, so that the call can
+// be repeated.
 func advance(store *migrationlog.Store, c checkpoint.Checkpoint, seq uint64) (uint64, error) {
 	receipt, err := store.Upsert(c, migrationlog.Strict(), migrationlog.IfSeq(seq), migrationlog.IfVShardFree())
 	if err != nil {
 		return seq, err
+	}
+	if row, _ := store.Row(c.MigrationID); receipt.Duplicate && row.Seq == receipt.Seq {
+		return row.LastSeq, nil // a later event that is no checkpoint may follow the row
 	}
 	return receipt.Seq, nil
 }
@@ -361,7 +364,16 @@ func TestEmbedding_AdvanceKeepsTheSeq(t *testing.T) {
 	require.ErrorIs(t, err, migrationlog.ErrMigrationInProgress)
 	_, err = store.Abort(other, "", nil, migrationlog.IfSeq(blocking.Seq))
 	require.NoError(t, err)
-	_, err = advance(store, next, seq)
+	seq, err = advance(store, next, seq)
+	require.NoError(t, err)
+
+	// A repeated call returns the seq of the last event, also if that is not the row.
+	_, err = store.Upsert(next, migrationlog.Epoch(1))
+	require.NoError(t, err)
+	repeated, err := advance(store, next, seq)
+	require.NoError(t, err)
+	require.Equal(t, seq+1, repeated)
+	_, err = advance(store, row(t, id, 0, checkpoint.PromoteLearner{VShardID: 1}), repeated)
 	require.NoError(t, err)
 }
 

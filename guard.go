@@ -117,7 +117,7 @@ func (w *write) checkProgress(at projection.Slot) (r Receipt, proceed bool, err 
 	case checkpoint.AbortBegun:
 		switch {
 		case abort == nil && at.Latest() == nil:
-			return r, false, fmt.Errorf("%w: migration %s has no row, so there is nothing to abort: carry out no compensation", ErrConflict, id)
+			return r, false, fmt.Errorf("%w: migration %s has no row, because it has ended, never began, or lost its row: carry out no compensation", ErrConflict, id)
 		case abort == nil:
 			return r, true, nil
 		case !slices.Equal(e.Compensations, abort.Compensations): //mutant:begun-list-compared
@@ -213,14 +213,14 @@ func (w *write) checkOrder(at projection.Slot) error {
 		return nil
 	}
 	if c := w.change.Checkpoint(); c != nil {
-		return checkStep(row, &f, c)
+		return checkPhaseOrder(row, &f, c)
 	}
 	return nil
 }
 
-// checkStep returns ErrOutOfOrder if the checkpoint c does not follow the row, or nil for no row,
+// checkPhaseOrder returns ErrOutOfOrder if the checkpoint c does not follow the row, or nil for no row,
 // and the facts of its incarnation.
-func checkStep(row *projection.Latest, f *projection.Facts, c *checkpoint.Checkpoint) error {
+func checkPhaseOrder(row *projection.Latest, f *projection.Facts, c *checkpoint.Checkpoint) error {
 	id, phase := c.MigrationID, c.Phase()
 	if row == nil {
 		if phase != checkpoint.PhaseAddLearner { //mutant:add-learner-first

@@ -116,17 +116,26 @@ func (o *writeOptions) guarded() bool {
 
 // IfSeq makes the write conditional. The write fails with ErrConflict unless the migration's last
 // event, of any kind, has this Seq. It is Row.LastSeq, or the Seq of the receipt of the write that
-// appended this event. The receipt of a duplicate has an older Seq, so use Row.LastSeq after it. If
-// the migration has no row, also after an abort or a removal, seq must be 0. A late writer can then
-// not overwrite a state that it has not seen.
+// appended this event. The receipt of a duplicate has the Seq of the row or of the begun abort. Later
+// events may follow it, so read Row.LastSeq after a duplicate. If the migration has no row, also
+// after an abort or a removal, seq must be 0. A late writer can then not overwrite a state that it
+// has not seen.
 //
 //	call                     valid with              retry of a call that succeeded
-//	Upsert                   all other guards        a duplicate with the row's Seq
+//	Upsert                   all other guards        a duplicate with the row's Seq, if the row
+//	                                                 is still the same. ErrAborting during an
+//	                                                 abort. Otherwise ErrConflict
 //	Abort, Remove            Epoch, InOrder          a no-op, if the migration has no row
-//	BeginAbort, Compensated  Epoch, InOrder          a duplicate with the Seq of the begun abort
+//	BeginAbort               Epoch, InOrder          a duplicate with the Seq of the begun abort,
+//	                                                 while it is under way. After it has ended
+//	                                                 ErrConflict
+//	Compensated              Epoch, InOrder          the same, but after the end ErrInvalid
 //	WriteAll                 all other guards, if    as for each of the calls
-//	                         each event belongs to
-//	                         another migration
+//	                         no two events belong
+//	                         to the same migration
+//
+// If the migration has ended since the first call, an upsert with IfSeq(0) begins a new incarnation.
+// It is then no retry.
 //
 // An abort or a removal of a migration without a row appends nothing, for any seq. This does not
 // apply to a migration in doubt, because the expected row may be lost: a seq that is not 0 is then a
@@ -206,11 +215,18 @@ func Epoch(n uint64) WriteOption {
 //
 //	call                       valid with         retry of a call that succeeded
 //	Upsert                     all other guards   a duplicate, if the row is still the same.
-//	                                              Otherwise ErrOutOfOrder
+//	                                              ErrAborting during an abort. ErrOutOfOrder if a
+//	                                              later checkpoint follows
 //	Abort, Remove              IfSeq, Epoch       a no-op, if the migration has no row
-//	BeginAbort, Compensated    IfSeq, Epoch       a duplicate
+//	BeginAbort                 IfSeq, Epoch       a duplicate, while the abort is under way. After
+//	                                              it has ended ErrConflict
+//	Compensated                IfSeq, Epoch       the same, but after the end ErrInvalid
 //	WriteAll                   all other guards   as for each of the calls. Each event is checked
 //	                                              with the events before it
+//
+// If the migration has ended since the first call, a repeated AddLearner begins a new incarnation.
+// IfSeq prevents this, unless seq is 0. Repeat an AddLearner with IfSeq(0) only if no other call can
+// have ended the migration.
 //
 // With Confirm, an upsert that repeats the phase and the attempt of the row is allowed. The other
 // rules stay. To correct the facts of a row after a loss, leave InOrder out.
@@ -261,8 +277,8 @@ func checkTimestamp(timestampMS uint64) error {
 	return fmt.Errorf("%w: timestamp %d lies after the year 9999: pass Unix milliseconds (the value may be in %s)", ErrInvalid, timestampMS, unit)
 }
 
-// checkEpoch returns ErrInvalid for Epoch(0), which would fence no writer.
-func (o *writeOptions) checkEpoch() error {
+// checkEpochOption returns ErrInvalid for Epoch(0), which would fence no writer.
+func (o *writeOptions) checkEpochOption() error {
 	if o.hasEpoch && o.epoch == 0 {
 		return fmt.Errorf("%w: option Epoch has epoch 0, which means that an event has no epoch: begin with 1", ErrInvalid)
 	}
@@ -271,7 +287,7 @@ func (o *writeOptions) checkEpoch() error {
 
 // checkUpsert returns ErrInvalid if Upsert would ignore one of the options.
 func (o *writeOptions) checkUpsert() error {
-	if err := o.checkEpoch(); err != nil {
+	if err := o.checkEpochOption(); err != nil {
 		return err
 	}
 	if o.timestampMS != nil {
@@ -280,10 +296,10 @@ func (o *writeOptions) checkUpsert() error {
 	return nil
 }
 
-// checkOther returns ErrInvalid if a call other than Upsert and WriteAll would ignore one of the
+// checkEventOptions returns ErrInvalid if a call other than Upsert and WriteAll would ignore one of the
 // options.
-func (o *writeOptions) checkOther(call string) error {
-	if err := o.checkEpoch(); err != nil {
+func (o *writeOptions) checkEventOptions(call string) error {
+	if err := o.checkEpochOption(); err != nil {
 		return err
 	}
 	switch {
@@ -302,7 +318,7 @@ func (o *writeOptions) checkOther(call string) error {
 func checkAll(events []checkpoint.Event, opts []WriteOption) error {
 	var o writeOptions
 	o.apply(opts)
-	if err := o.checkEpoch(); err != nil {
+	if err := o.checkEpochOption(); err != nil {
 		return err
 	}
 	if o.timestampMS != nil {

@@ -223,7 +223,7 @@ func (s *Store) Upsert(c checkpoint.Checkpoint, opts ...WriteOption) (Receipt, e
 // abort anyway, use Confirm. Abort returns the same errors as Upsert.
 func (s *Store) Abort(id checkpoint.MigrationID, reason string, comps []checkpoint.Compensation, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
-	if w.err = w.options.checkOther("Abort"); w.err == nil {
+	if w.err = w.options.checkEventOptions("Abort"); w.err == nil {
 		w.setEvent(checkpoint.Aborted{MigrationID: id, Reason: reason, Compensations: comps, TimestampMS: s.timestampMS(w)})
 	}
 	return s.write(w)
@@ -248,11 +248,12 @@ func (s *Store) Abort(id checkpoint.MigrationID, reason string, comps []checkpoi
 //	Abort with the same compensations,       appends the abort with all compensations, and ends the
 //	or with none                             incarnation
 //
-// If the migration has no row, BeginAbort returns ErrConflict: carry out no compensation, because
-// another call has ended the migration. Otherwise BeginAbort returns the same errors as Upsert.
+// If the migration has no row, BeginAbort returns ErrConflict: carry out no compensation. The
+// migration has ended, or it never began, or its row is lost (see Doubt). Otherwise BeginAbort
+// returns the same errors as Upsert.
 func (s *Store) BeginAbort(id checkpoint.MigrationID, reason string, comps []checkpoint.Compensation, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
-	if w.err = w.options.checkOther("BeginAbort"); w.err == nil {
+	if w.err = w.options.checkEventOptions("BeginAbort"); w.err == nil {
 		w.setEvent(checkpoint.AbortBegun{MigrationID: id, Reason: reason, Compensations: comps, TimestampMS: s.timestampMS(w)})
 	}
 	return s.write(w)
@@ -264,7 +265,7 @@ func (s *Store) BeginAbort(id checkpoint.MigrationID, reason string, comps []che
 // it returns the same errors as Upsert.
 func (s *Store) Compensated(id checkpoint.MigrationID, step uint32, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
-	if w.err = w.options.checkOther("Compensated"); w.err == nil {
+	if w.err = w.options.checkEventOptions("Compensated"); w.err == nil {
 		w.setEvent(checkpoint.Compensated{MigrationID: id, Step: step, TimestampMS: s.timestampMS(w)})
 	}
 	return s.write(w)
@@ -275,7 +276,7 @@ func (s *Store) Compensated(id checkpoint.MigrationID, step uint32, opts ...Writ
 // an abort is under way, Remove returns ErrAborting. Remove returns the same errors as Upsert.
 func (s *Store) Remove(id checkpoint.MigrationID, opts ...WriteOption) (Receipt, error) {
 	w := newWrite(opts)
-	if w.err = w.options.checkOther("Remove"); w.err == nil {
+	if w.err = w.options.checkEventOptions("Remove"); w.err == nil {
 		w.setEvent(checkpoint.Removed{MigrationID: id, TimestampMS: s.timestampMS(w)})
 	}
 	return s.write(w)
@@ -301,7 +302,7 @@ func (s *Store) write(w *write) (Receipt, error) {
 // options, but up to a thousand events share one sync. Use it for an import, or if many shards
 // leave a node at once. The options apply to every event, but Strict applies only to upserts.
 // WithTimestamp is not allowed. IfVShardFree is allowed only if all events are upserts, and IfSeq
-// only if no two events belong to one migration. Otherwise WriteAll returns ErrInvalid and appends
+// only if no two events belong to the same migration. Otherwise WriteAll returns ErrInvalid and appends
 // nothing.
 //
 // Without guards WriteAll reproduces a history. It then also accepts events that an abort under way
