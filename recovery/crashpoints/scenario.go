@@ -20,7 +20,7 @@ type scenario struct {
 	cluster   *model.Cluster
 	view      *projection.View
 	seq       uint64
-	decisions map[checkpoint.MigrationID]recovery.Decision // the first about each migration that is no question
+	decisions map[checkpoint.MigrationID]recovery.Decision // about each migration, the first that is no question, else the last question
 	findings  []Finding
 }
 
@@ -31,22 +31,23 @@ func newScenario(w *Walk, e Event, ids []checkpoint.MigrationID, nowMS uint64) *
 	}
 }
 
-// begin sets the circumstances.
+// begin sets the circumstances: the unrecorded effects of these migrations were carried out, and the
+// targets of all moving rows have left the cluster or not.
 func (s *scenario) begin(unrecorded []checkpoint.MigrationID, gone bool) {
 	for _, id := range unrecorded {
 		s.cluster.Assume(id, s.cluster.Unrecorded(id))
 	}
-	for _, id := range s.ids {
-		if gone && s.walk.rows[id].moving {
-			for _, at := range s.walk.rows[id].peers {
+	for _, row := range s.rows() {
+		if gone && s.walk.rows[row.Checkpoint.MigrationID].moving {
+			for _, at := range targetsOf(&row) {
 				s.cluster.RemoveNode(at.PeerID)
 			}
 		}
 	}
 }
 
-// run plans and carries out the decisions until nothing is left, or only questions are. A plan is
-// made again after each step of an abort, so that every unfinished abort is planned too.
+// run plans and carries out the decisions until no row is left, or until all decisions are questions.
+// It plans again after each step of an abort. Every unfinished abort is thus planned too.
 func (s *scenario) run() {
 	rounds := 0
 	for rows := s.rows(); len(rows) > 0; rows = s.rows() {
@@ -60,7 +61,7 @@ func (s *scenario) run() {
 			break
 		}
 		if rounds++; rounds > s.maxRounds() {
-			s.stuck(decisions[0].MigrationID(), "the decisions are carried out again and again")
+			s.stuck(decisions[0].MigrationID(), fmt.Sprintf("the migration has not ended after %d plans", rounds-1))
 			break
 		}
 		if !s.carryOut(decisions) {
@@ -149,19 +150,19 @@ func (s *scenario) abort(d *recovery.Decision) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("the step %s is not left of the abort that was begun", d.Compensations[0].Kind)
+	return fmt.Errorf("the decision has the step %s, which the abort that was begun does not have or has recorded", d.Compensations[0].Kind)
 }
 
-// resume carries on up to Complete, as a coordinator that does not crash again.
+// resume continues the move up to Complete, as a coordinator that does not crash again.
 func (s *scenario) resume(d *recovery.Decision) error {
 	c := d.Row.Checkpoint
 	m, _ := s.cluster.Move(c.MigrationID)
 	if d.Row.Facts.Abort != nil {
-		return errors.New("its abort has begun, so that no checkpoint is accepted")
+		return errors.New("the migration is resumed, but its abort was begun, so the log refuses its checkpoints")
 	}
 	for phase, next := c.Phase(), d.NextPhase; phase < checkpoint.PhaseComplete; phase, next = next, next+1 {
 		if next <= phase {
-			return fmt.Errorf("%s does not follow %s", next, phase)
+			return fmt.Errorf("the decision resumes with %s, which does not follow %s", next, phase)
 		}
 		for _, effect := range model.EffectsAfter(phase) {
 			if err := s.cluster.Do(m, effect, 0); err != nil {
@@ -180,7 +181,7 @@ func (s *scenario) resume(d *recovery.Decision) error {
 func (s *scenario) cleanUp(d *recovery.Decision) error {
 	id := d.MigrationID()
 	if d.Row.Checkpoint.Phase() != checkpoint.PhaseComplete {
-		return fmt.Errorf("its row is removed at %s", d.Row.Checkpoint.Phase())
+		return fmt.Errorf("the row is removed at %s, before Complete", d.Row.Checkpoint.Phase())
 	}
 	s.write(checkpoint.Removed{MigrationID: id, TimestampMS: s.nowMS})
 	s.cluster.End(id)

@@ -16,18 +16,20 @@ import (
 // Planner makes decisions, as recovery.Plan does.
 type Planner func(rows []projection.Row, policy recovery.Policy, nowMS uint64) []recovery.Decision
 
-// maxTogether is the largest number of related rows of which every combination of circumstances
-// that the walk knows is tried. Of more rows, only the extremes are tried.
+// maxTogether limits the work at one cut. If more rows have unrecorded effects, the effects of each
+// row alone are not tried. Of more moments, only the first and the last are tried. Of the rows at
+// Complete, only so many of each peer are planned, the newest ones.
 const maxTogether = 8
 
 // Walk follows a history event by event. After each event, it carries out the decisions about the
-// migration and about the rows that are related to it: those of the same vShard or the same peer.
-// All other decisions are as they were after the event before. Rows that have only the group in
-// common are related at LeadershipTransfer. Use New.
+// migration and about all rows that are related to it, directly or through other rows. Two rows are
+// related if they have the same vShard or the same peer, or if both are at LeadershipTransfer in one
+// group. The decisions about all other rows have not changed since the event before. Use New.
 //
-// A crash leaves some things open, and the walk tries them: whether the effects after the latest
-// checkpoint were carried out, whether the target has left the cluster, and how long the crash
-// lasted. A coordinator may start at once, and also when some or all of the rows are stale.
+// The log does not show the whole state of the cluster at a crash. The walk therefore tries several
+// states. The effects after the furthest checkpoint that was recorded were carried out for no
+// migration, for all of them, or for each one alone. The targets have left the cluster or not. The
+// coordinator starts at once, or when one of the rows becomes stale. See maxTogether for the limits.
 type Walk struct {
 	plan      Planner
 	policy    recovery.Policy
@@ -42,8 +44,8 @@ type Walk struct {
 	Cuts, Scenarios uint64
 }
 
-// leadership stands for the leadership of a group among its peers. Two rows at LeadershipTransfer
-// are related if their groups are the same, because one of the two targets can lead.
+// leadership is the PeerID that stands for the leadership of a group. Two rows at LeadershipTransfer
+// are related if their groups are the same, because only one of the two targets can lead.
 const leadership = math.MaxUint64
 
 type idSet map[checkpoint.MigrationID]struct{}
@@ -65,7 +67,7 @@ type indexed struct {
 // New returns a walk at the start of a history. The members and the leaders of the policy are those
 // of the model.
 func New(policy recovery.Policy, plan Planner) *Walk {
-	policy.UnnamedInDoubt = false // a decision without a row, which has nothing to carry out
+	policy.UnnamedInDoubt = false // its decision has no row, so there is nothing to carry out
 	return &Walk{
 		plan: plan, policy: policy, timeoutMS: policy.AbortTimeoutMS(), cluster: model.New(),
 		rows: map[checkpoint.MigrationID]indexed{}, shards: map[uint32]idSet{}, peers: map[projection.Target]idSet{},
@@ -94,8 +96,8 @@ func (w *Walk) Add(e Event) []Finding {
 	return w.check(e, w.closure(affected))
 }
 
-// Replace takes all rows from the view, and does not cut the history. It is needed if other rows
-// have changed than that of an event, because a snapshot was adopted.
+// Replace takes all rows from the view, and does not cut the history. Call it after a snapshot was
+// adopted, because then also rows of other migrations than that of the event have changed.
 func (w *Walk) Replace(view *projection.View) {
 	ids := slices.Collect(maps.Keys(w.rows))
 	for _, row := range view.All() {
@@ -186,27 +188,44 @@ func removeFrom[K comparable](sets map[K]idSet, key K, id checkpoint.MigrationID
 	}
 }
 
-// peersOf returns the peers that a row moves, and those that its unfinished abort names.
-func peersOf(row *projection.Row) []projection.Target {
+// targetsOf returns the peers to which a row moves its vShard, and those that its unfinished abort
+// removes.
+func targetsOf(row *projection.Row) []projection.Target {
 	f := &row.Facts
-	peers := slices.Clone(f.Targets)
-	add := func(at projection.Target) {
-		if !slices.Contains(peers, at) {
-			peers = append(peers, at)
-		}
-	}
+	targets := slices.Clone(f.Targets)
 	if f.HasTarget {
-		add(projection.Target{GroupID: f.SourceGroup, PeerID: f.TargetNode})
+		targets = appendNew(targets, projection.Target{GroupID: f.SourceGroup, PeerID: f.TargetNode})
 	}
 	if f.Abort != nil {
 		for _, step := range f.Abort.Compensations {
-			add(projection.Target{GroupID: step.GroupID, PeerID: step.PeerID})
+			if step.Kind == checkpoint.RemoveLearner || step.Kind == checkpoint.RemoveVoter {
+				targets = appendNew(targets, projection.Target{GroupID: step.GroupID, PeerID: step.PeerID})
+			}
+		}
+	}
+	return targets
+}
+
+// peersOf returns the targets of a row and all other peers in the steps of its unfinished abort, such
+// as the source, to which RestoreLeaderHint returns the leadership.
+func peersOf(row *projection.Row) []projection.Target {
+	peers := targetsOf(row)
+	if abort := row.Facts.Abort; abort != nil {
+		for _, step := range abort.Compensations {
+			peers = appendNew(peers, projection.Target{GroupID: step.GroupID, PeerID: step.PeerID})
 		}
 	}
 	return peers
 }
 
-// related returns the moving rows with the same vShard or a peer in common.
+func appendNew(list []projection.Target, at projection.Target) []projection.Target {
+	if slices.Contains(list, at) {
+		return list
+	}
+	return append(list, at)
+}
+
+// related returns the moving rows with the same vShard or with one of the same peers.
 func (w *Walk) related(id checkpoint.MigrationID) (ids []checkpoint.MigrationID) {
 	row, ok := w.rows[id]
 	if !ok {
@@ -219,9 +238,10 @@ func (w *Walk) related(id checkpoint.MigrationID) (ids []checkpoint.MigrationID)
 	return ids
 }
 
-// closure returns the rows of these migrations and all related rows, in ascending order. Of the
-// rows at Complete, it has the newest of each peer: an abort may not remove the peer, see rule 13
-// in docs/RECOVERY.md.
+// closure returns these migrations and all that are related to them, directly or through others, in
+// ascending order. It also returns the newest maxTogether migrations at Complete of each peer, because
+// they can change the abort of the peer into a question, see rule 13 in docs/RECOVERY.md. It does not
+// look for the relations of a migration at Complete.
 func (w *Walk) closure(ids []checkpoint.MigrationID) []checkpoint.MigrationID {
 	found := idSet{}
 	for len(ids) > 0 {
@@ -276,8 +296,8 @@ func (w *Walk) check(e Event, ids []checkpoint.MigrationID) (findings []Finding)
 	return findings
 }
 
-// unrecorded returns the sets of migrations whose unrecorded effects are assumed: nobody's,
-// everybody's, and those of each one alone.
+// unrecorded returns the sets of migrations whose unrecorded effects are assumed: no migration, all of
+// them, and each one alone if there are at most maxTogether.
 func (w *Walk) unrecorded(ids []checkpoint.MigrationID) (sets [][]checkpoint.MigrationID) {
 	var all []checkpoint.MigrationID
 	for _, id := range ids {
@@ -297,8 +317,9 @@ func (w *Walk) unrecorded(ids []checkpoint.MigrationID) (sets [][]checkpoint.Mig
 	return sets
 }
 
-// moments returns the times, from the clock of the last event on, at which a decision can change:
-// that clock, and when each row becomes stale.
+// moments returns the times at which a coordinator starts: the clock of the last event, and each later
+// time at which a row becomes stale. Of more than maxTogether moments, it returns the first and the
+// last.
 func (w *Walk) moments(rows []projection.Row, clockMS uint64) []uint64 {
 	moments := []uint64{clockMS}
 	for _, row := range rows {

@@ -171,7 +171,7 @@ func TestWalk_FindsMistakesOfPlanners(t *testing.T) {
 					}
 				}
 				return decisions
-			}, NotConverging, "its abort has begun, so that no checkpoint is accepted",
+			}, NotConverging, "the migration is resumed, but its abort was begun, so the log refuses its checkpoints",
 		},
 		{
 			"repeats a recorded step of an abort",
@@ -180,7 +180,7 @@ func TestWalk_FindsMistakesOfPlanners(t *testing.T) {
 				if d.Reason == recovery.AbortUnfinished && len(d.Compensated) > 0 && d.Row.LastSeq == 4 {
 					d.Compensations = d.Compensated
 				}
-			}), NotConverging, "the step RemoveLearner is not left of the abort that was begun",
+			}), NotConverging, "the decision has the step RemoveLearner, which the abort that was begun does not have or has recorded",
 		},
 		{
 			"resumes with the phase of the row",
@@ -189,7 +189,7 @@ func TestWalk_FindsMistakesOfPlanners(t *testing.T) {
 				if d.Reason == recovery.PastCutover {
 					d.NextPhase = d.Row.Checkpoint.Phase()
 				}
-			}), NotConverging, "Cutover does not follow Cutover",
+			}), NotConverging, "the decision resumes with Cutover, which does not follow Cutover",
 		},
 		{
 			"removes a row before Complete",
@@ -198,7 +198,7 @@ func TestWalk_FindsMistakesOfPlanners(t *testing.T) {
 				if d.Reason == recovery.PastCutover {
 					d.Action = recovery.CleanUp
 				}
-			}), NotConverging, "its row is removed at Cutover",
+			}), NotConverging, "the row is removed at Cutover, before Complete",
 		},
 		{
 			"does nothing",
@@ -207,7 +207,7 @@ func TestWalk_FindsMistakesOfPlanners(t *testing.T) {
 				if d.Reason == recovery.Complete {
 					d.Action = "wait"
 				}
-			}), NotConverging, "the decisions are carried out again and again",
+			}), NotConverging, "the migration has not ended after 8 plans",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -233,8 +233,28 @@ func TestWalk_FindsMistakesOfPlanners(t *testing.T) {
 	}
 }
 
-// An abort that would remove the peer of another migration asks, but only as long as the other has
-// a row. A coordinator that cleans up the other before the question is answered aborts next time.
+// If the targets have left the cluster, the source is still a member, also if an abort returns the
+// leadership to it.
+func TestWalk_TargetGoneKeepsTheSource(t *testing.T) {
+	targetGone := false
+	h := newHistory(recovery.Policy{}, func(rows []projection.Row, policy recovery.Policy, nowMS uint64) []recovery.Decision {
+		require.True(t, policy.Member(moves[0].Source))
+		targetGone = targetGone || !policy.Member(moves[0].Target)
+		return recovery.Plan(rows, policy, nowMS)
+	})
+	for _, e := range append(run(moves[0], checkpoint.PhasePromoteLearner, startMS), checkpoint.AbortBegun{
+		MigrationID: moves[0].MigrationID, TimestampMS: startMS, Compensations: []checkpoint.Compensation{
+			{Kind: checkpoint.RemoveVoter, GroupID: moves[0].Group, PeerID: moves[0].Target},
+			{Kind: checkpoint.RestoreLeaderHint, GroupID: moves[0].Group, PeerID: moves[0].Source},
+		},
+	}) {
+		require.Empty(t, h.add(e))
+	}
+	require.True(t, targetGone)
+}
+
+// An abort that would remove the peer of another migration asks, but only as long as the other has a
+// row. A coordinator that cleans up the other before the question is answered aborts next time.
 func TestWalk_SharedPeerAfterCleanUp(t *testing.T) {
 	for _, plan := range []Planner{recovery.Plan, alone} {
 		h := newHistory(recovery.Policy{}, plan)
