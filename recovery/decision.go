@@ -12,23 +12,25 @@ type Action string
 const (
 	CleanUp  Action = "clean_up" // remove the row of a finished migration
 	Abort    Action = "abort"    // carry out the compensations, in order, and end the migration
-	Resume   Action = "resume"   // carry on with the step after the row
-	AskFirst Action = "ask"      // the history and the policy do not decide: find out the facts in Asks
+	Resume   Action = "resume"   // continue with the step after the row
+	AskFirst Action = "ask"      // the history and the policy are not enough for a decision: answer the questions in Asks
 )
 
 // Reason is the rule that made a decision.
 type Reason string
 
-// The reasons, in the order of the rules. The first rule that matches decides.
+// The reasons, in the order of the rules. Of the rules up to Fresh, the first one that matches
+// decides. PeerShared and VShardShared then replace an Abort or a Resume. UnnamedInDoubt adds a
+// decision without a row.
 const (
 	InDoubt               Reason = "in_doubt"                 // a lost event may have been the migration's last
 	UnknownEvent          Reason = "unknown_event"            // an event of an unknown kind follows the row
 	AbortUnfinished       Reason = "abort_unfinished"         // an abort was begun
 	Complete              Reason = "complete"                 // the row is at Complete
-	RegressedPastCutover  Reason = "regressed_past_cutover"   // the row is before Cutover, which the incarnation has reached
+	RegressedPastCutover  Reason = "regressed_past_cutover"   // the row is before Cutover, and the furthest phase is Cutover or Complete
 	TargetUnknown         Reason = "target_unknown"           // the history lacks the target, or it is uncertain
 	TargetChanged         Reason = "target_changed"           // the incarnation has recorded several targets
-	TargetGonePastCutover Reason = "target_gone_past_cutover" // the new leader is no member
+	TargetGonePastCutover Reason = "target_gone_past_cutover" // the target leads or should lead, and is no member
 	PastCutover           Reason = "past_cutover"             // the row is at Cutover: only forward
 	TransferCommitted     Reason = "transfer_committed"       // the target leads: only forward
 	TransferUnknown       Reason = "transfer_unknown"         // the transfer may have committed
@@ -67,12 +69,12 @@ type Topic string
 const (
 	TopicRow        Topic = "row"        // the true row of the migration
 	TopicEvent      Topic = "event"      // Seq: the meaning of this event
-	TopicTarget     Topic = "target"     // the group and the target; Seen: all that were recorded, if there are several
+	TopicTarget     Topic = "target"     // the group and the target; Seen: the first 16 recorded targets, if there are several
 	TopicMembership Topic = "membership" // Node: whether it is a member of the cluster
 	TopicLeader     Topic = "leader"     // GroupID: the node that leads it
-	TopicPeer       Topic = "peer"       // GroupID, PeerID: whether the migrations in SharedWith use it
-	TopicVShard     Topic = "vshard"     // VShardID: the one of this migration and those in SharedWith that may go on
-	TopicMigrations Topic = "migrations" // the migrations without a row that have moved
+	TopicPeer       Topic = "peer"       // GroupID, PeerID: whether the migrations in SharedWith still need this peer
+	TopicVShard     Topic = "vshard"     // VShardID: which one of this migration and those in SharedWith may move it
+	TopicMigrations Topic = "migrations" // the moves of the cluster that have no row
 )
 
 // Ask is one question whose answer decides what to do with a row.

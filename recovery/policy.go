@@ -5,13 +5,14 @@ import "time"
 // DefaultAbortTimeout is the abort timeout of the zero Policy.
 const DefaultAbortTimeout = time.Hour
 
-// Policy has everything besides the history on which the decisions depend. The zero value aborts
-// after DefaultAbortTimeout, does not test membership, knows no leader, and asks in doubt.
+// Policy has everything besides the history on which the decisions depend. With the zero value, a
+// row is stale after DefaultAbortTimeout, membership is not tested, no leader is known, and Plan asks
+// if a row is in doubt.
 type Policy struct {
-	// AbortTimeout is the age of a row beyond which its migration is aborted. A row of exactly this
-	// age is still fresh. Ages are in whole milliseconds, so a timeout of one nanosecond aborts
-	// every row that is older than the present millisecond. The value 0 selects
-	// DefaultAbortTimeout.
+	// AbortTimeout is the age beyond which a row is stale. A stale row is aborted only if no earlier
+	// rule matches. A row of exactly this age is still fresh. Ages are in whole milliseconds. With a
+	// timeout of one nanosecond, every row that is older than the present millisecond is stale. The
+	// value 0 selects DefaultAbortTimeout.
 	AbortTimeout time.Duration
 
 	// Member reports whether a node is a member of the cluster. If it is nil, membership is not
@@ -20,16 +21,17 @@ type Policy struct {
 	Member func(node uint64) bool
 
 	// Leader returns the node that leads a group now. The result ok is false if it is not known. If
-	// Leader is nil, no leader is known. Ask the group itself: a cached leader may be an earlier
-	// one, and a transfer that has committed would then be undone. Plan calls Leader at most once
-	// for each row.
+	// Leader is nil, no leader is known. Ask the group itself. A cached value may name the old
+	// leader. Plan may then undo a transfer that has committed. Plan calls Leader at most once for
+	// each row.
 	Leader func(group uint64) (node uint64, ok bool)
 
 	// TrustDoubt takes rows in doubt and uncertain facts as true. If it is false, Plan asks.
 	TrustDoubt bool
 
 	// UnnamedInDoubt is true if the log has lost an event that cannot be attributed to a migration.
-	// It belongs to the log, as in replay.Report. Plan then asks for the migrations without a row.
+	// It is a property of the log, as in replay.Report. Plan then asks which moves of the cluster
+	// have no row.
 	UnnamedInDoubt bool
 }
 

@@ -11,7 +11,8 @@ import (
 	"migrationlog/recovery"
 )
 
-// These errors refuse an effect. The cluster is then unchanged.
+// These errors refuse an effect. Groups, peers and stubs are then unchanged. The epoch and the
+// driving migration of the vShard may have changed, but not if the error is ErrFenced.
 var (
 	ErrFenced       = errors.New("a coordinator with a higher epoch has acted on the vShard")
 	ErrUnreachable  = errors.New("no member of the cluster")
@@ -19,7 +20,7 @@ var (
 	ErrCompensation = errors.New("unknown compensation")
 )
 
-// Cluster is the state of a cluster. It carries out what it is asked to, also if that is unsafe,
+// Cluster is the state of a cluster. It carries out each effect and compensation, also an unsafe one,
 // and records the violations. It is not safe for concurrent use.
 type Cluster struct {
 	// Fence refuses the effects of a coordinator if another one with a higher epoch has acted on the
@@ -44,8 +45,8 @@ type group struct {
 
 type peer struct {
 	voter, caughtUp bool
-	settled         bool                     // the group uses it, whatever becomes of the migrations
-	settledBy       checkpoint.MigrationID   // nil: it was there before all moves
+	settled         bool                     // the group uses the peer, even if all migrations end
+	settledBy       checkpoint.MigrationID   // nil: the peer was there before all moves
 	users           []checkpoint.MigrationID // that have added it, in order; some may have ended, see move.uses
 }
 
@@ -69,7 +70,7 @@ type move struct {
 	// The rest is set by Observe.
 	phase         checkpoint.Phase          // the furthest that was observed
 	steps         []checkpoint.Compensation // of an abort
-	unknownTarget bool                      // the history does not have it
+	unknownTarget bool                      // no event of the history has the target
 }
 
 // uses reports whether this incarnation of the migration has added the peer.
@@ -108,7 +109,7 @@ func (c *Cluster) AddGroup(id, leader uint64, voters ...uint64) {
 	c.groups[id] = g
 }
 
-// Leave removes a node from a group, as a decision of the cluster and not of a migration.
+// Leave removes a node from a group. No migration causes this.
 func (c *Cluster) Leave(groupID, node uint64) {
 	if g := c.changeGroup(groupID); g != nil {
 		g.remove(node)
@@ -218,8 +219,9 @@ func (c *Cluster) Restart() {
 	}
 }
 
-// Do carries out an effect of a move. An effect that was carried out before changes nothing. It
-// returns ErrFenced, ErrUnreachable or ErrPrecondition if the cluster refuses the effect.
+// Do carries out an effect of a move. An effect can be repeated. A repeated TransferLeadership makes
+// the target the leader again. Do returns ErrFenced, ErrUnreachable or ErrPrecondition if the cluster
+// refuses the effect.
 func (c *Cluster) Do(m Move, e Effect, epoch uint64) error {
 	if err := c.Drive(m, epoch); err != nil {
 		return err
@@ -289,16 +291,17 @@ func (c *Cluster) apply(g *group, m Move, e Effect) {
 	}
 }
 
-// BeginAbort records that the abort of a migration is decided. Its peers are then no longer in use
-// by it. If several migrations are aborted, call BeginAbort for each before the first compensation.
+// BeginAbort records that the abort of a migration is decided. The migration then no longer uses its
+// peers. If several migrations are aborted, call BeginAbort for each before the first compensation.
 func (c *Cluster) BeginAbort(id checkpoint.MigrationID) {
 	if mv := c.changeMove(id); mv != nil {
 		mv.aborting = true
 	}
 }
 
-// Compensate carries out a compensation of a move. It succeeds if there is nothing left to undo, so
-// that it can be repeated. It returns ErrFenced if the cluster refuses it.
+// Compensate carries out a compensation of a move. It succeeds if there is nothing left to undo, and
+// so it can be repeated. It returns ErrFenced if the cluster refuses it, and ErrCompensation for an
+// unknown kind.
 func (c *Cluster) Compensate(m Move, step checkpoint.Compensation, epoch uint64) error {
 	if err := c.checkEpoch(m, epoch); err != nil {
 		return err

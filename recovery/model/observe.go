@@ -8,7 +8,7 @@ import (
 
 // Observe brings the cluster to the state that an event of a log proves: all effects before a
 // checkpoint have been carried out, and so has each recorded compensation. The events of a log must
-// be observed in order. Observe records no violation, because the event is of the past.
+// be observed in order. Observe records no violation, because the event has already happened.
 //
 // A log does not record everything. Observe adds a group when its first move begins. If a move adds
 // a node that is in the group and that no move in flight uses, the node has left the group before.
@@ -112,7 +112,7 @@ func (c *Cluster) Unrecorded(id checkpoint.MigrationID) []Effect {
 }
 
 // Assume carries out effects that an observed migration may have carried out without a record, if
-// the cluster is in the state that they need. As in Observe, they are of the past.
+// the cluster is in the state that they need. As Observe, it records no violation.
 func (c *Cluster) Assume(id checkpoint.MigrationID, effects []Effect) {
 	mv := c.changeMove(id)
 	g := c.changeGroup(mv.Group)

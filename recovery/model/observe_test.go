@@ -92,7 +92,7 @@ func TestCluster_ObserveUnknownTarget(t *testing.T) {
 	b.BeginAbort(move7.MigrationID)
 	b.End(move7.MigrationID)
 	require.Equal(t, []Kind{Leak}, kinds(b.Violations()))
-	require.Equal(t, "ends without its target, which the history does not have", b.Violations()[0].String())
+	require.Equal(t, "is aborted, but the log does not name its target, so no peer was removed", b.Violations()[0].String())
 	observe(c, move7, checkpoint.PhasePromoteLearner, checkpoint.PhasePromoteLearner)
 	require.Equal(t, []uint64{3}, c.Voters(9))
 }

@@ -13,18 +13,22 @@ type Kind string
 const (
 	PeerInUse       Kind = "peer_in_use"      // a compensation removed a peer that the group or another migration uses
 	PastCutover     Kind = "past_cutover"     // a compensation was carried out although the target leads
-	Leak            Kind = "leak"             // a migration ended and left a learner, a voter or a ghost stub that nobody uses
+	Leak            Kind = "leak"             // a migration ended and left a learner, a voter or a ghost stub that nobody uses, or it was aborted and its target is unknown
 	TwoCoordinators Kind = "two_coordinators" // two coordinators acted on one vShard
 )
 
-// Violation is an unsafe effect. Fields that its kind does not use are 0.
+// Violation is an unsafe effect. A field that is not used for its kind is 0.
 type Violation struct {
 	Kind        Kind
-	MigrationID checkpoint.MigrationID // whose coordinator acted; Leak: that added the peer
+	MigrationID checkpoint.MigrationID // the migration whose coordinator acted; Leak: the one that ended
 	VShardID    uint32
-	GroupID     uint64                 // PeerInUse, PastCutover, Leak of a peer
-	PeerID      uint64                 // the same; Leak of a ghost stub: its node
-	With        checkpoint.MigrationID // the other migration; nil if the group itself uses the peer
+	GroupID     uint64 // PeerInUse, PastCutover, Leak of a peer: its group
+	PeerID      uint64 // PeerInUse, PastCutover, Leak of a peer or of a ghost stub: its node
+
+	// With is the other migration. PeerInUse: the one that uses the peer, or nil if the group itself
+	// uses it. TwoCoordinators: the one that acts on the vShard too, or MigrationID if its own
+	// coordinator was superseded. PastCutover and Leak: nil.
+	With checkpoint.MigrationID
 }
 
 // String returns the violation as a sentence without its migration.
@@ -39,7 +43,7 @@ func (v Violation) String() string {
 		return fmt.Sprintf("undoes the move of vShard %d, which node %d leads", v.VShardID, v.PeerID)
 	case Leak:
 		if v.GroupID == 0 && v.PeerID == 0 {
-			return "ends without its target, which the history does not have"
+			return "is aborted, but the log does not name its target, so no peer was removed"
 		}
 		if v.GroupID == 0 {
 			return fmt.Sprintf("leaves the ghost stub of vShard %d on node %d", v.VShardID, v.PeerID)

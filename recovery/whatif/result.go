@@ -36,7 +36,7 @@ type PolicyResult struct {
 	// EndedEarlier has the incarnations that did not complete, and that the policy would have
 	// aborted before they ended.
 	EndedEarlier []Difference
-	Questions    []Decision // that an operator would have received, each once for a row
+	Questions    []Decision // the questions that an operator would have received, each once for a row
 	Decisions    int        // the number of decisions that were made or changed
 }
 
@@ -47,7 +47,7 @@ type Decision struct {
 	AfterSeq uint64
 }
 
-// Difference is the first decision to abort an incarnation that ended in another way, or later.
+// Difference is the first decision to abort an incarnation, with the real outcome.
 type Difference struct {
 	Decision
 	Outcome Outcome

@@ -22,8 +22,8 @@ func newRun(p recovery.Policy) *run {
 	return &run{tracker: newTracker(p), open: map[checkpoint.MigrationID]*findings{}}
 }
 
-// decided records a decision that was made or has changed after event seq. An abort that was begun
-// really happened, so it is no decision of the policy.
+// decided records a decision that was made or has changed after event seq. It ignores an unfinished
+// abort, because the coordinator of the history has decided it, and not the policy.
 func (r *run) decided(d *recovery.Decision, seq uint64) {
 	r.result.Decisions++
 	if d.Action != recovery.Abort && d.Action != recovery.AskFirst || d.Reason == recovery.AbortUnfinished {

@@ -30,7 +30,7 @@ type tracker struct {
 type tracked struct {
 	row         projection.Row
 	staleFromMS uint64              // the first time at which the row is stale; math.MaxUint64: never
-	peers       []projection.Target // that it moves, or that its abort removes
+	peers       []projection.Target // its targets, and the peers in the steps of its abort
 	decision    recovery.Decision
 	replaced    bool
 }
@@ -54,7 +54,7 @@ type peer struct {
 }
 
 func newTracker(policy recovery.Policy) *tracker {
-	policy.UnnamedInDoubt = false // a decision without a row, which the caller makes
+	policy.UnnamedInDoubt = false // its decision has no row, see Walk.AskForMigrations
 	return &tracker{
 		policy: policy, timeoutMS: policy.AbortTimeoutMS(), rows: map[checkpoint.MigrationID]*tracked{},
 		shards: map[uint32]set{}, peers: map[projection.Target]*peer{}, dirty: set{},
@@ -136,7 +136,7 @@ func bySeq(r *tracked, seq uint64) int {
 	return 0
 }
 
-// peersOf returns the peers that the row moves, and those that its unfinished abort names.
+// peersOf returns the targets of the row, and the peers in the steps of its unfinished abort.
 func peersOf(row *projection.Row) []projection.Target {
 	facts := &row.Facts
 	peers := slices.Clone(facts.Targets)
@@ -206,7 +206,7 @@ func (t *tracker) neighbors(r *tracked) func(yield func(*tracked) bool) {
 					return
 				}
 			}
-			// An earlier row at Complete does not use the peer any more, see recovery.Plan.
+			// A row that was at Complete before the incarnation began does not use the peer any more.
 			for i := len(p.complete) - 1; r.moving() && i >= 0 && p.complete[i].row.Seq >= r.row.Facts.BeganSeq; i-- {
 				if !yield(p.complete[i]) {
 					return
