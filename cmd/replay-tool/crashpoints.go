@@ -30,13 +30,15 @@ decisions are unsafe or do not converge.
 
 At each cut, the command plans as 'replay-tool plan' does, and carries out the
 decisions on a model of the cluster, until each migration has completed, was
-aborted, or waits for an answer. It does so for each thing that the log cannot
-show: whether the last step was carried out, whether the target has left the
-cluster, and how long the crash lasted.
+aborted, or waits for an answer. The log does not show the whole state of the
+cluster. The command therefore tries several states: with and without the effects
+after the furthest checkpoint that was recorded, with and without the target, and
+with a start at once or after rows have become stale.
 
-A cut is listed if its decisions remove a peer in use, undo a move past its
-transfer, leave a peer behind, or let two coordinators act on one vShard. With
---bytes, it is also listed if a torn write hides or changes the events before it.`,
+A cut is listed if its decisions remove a peer in use, undo a move after its
+transfer, leave a peer or a stub behind, or let two coordinators act on one
+vShard, or if they do not converge. With --bytes, a torn write is also listed if
+it hides or changes the events before it.`,
 		Args: argCount(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			policy, err := flags.read()
@@ -78,9 +80,8 @@ func (t *tool) runCrashPoints(ctx context.Context, dir string, policy recovery.P
 	return findingsExit(report, len(cutter.cuts))
 }
 
-// tear tears the last writes of the log at each byte. A tear after which an opening finds the
-// history before the write needs no plan of its own: its rows are those of a cut between two
-// events.
+// tear tears the last writes of the log at each byte. If an opening finds the history before the write,
+// the rows are those of a cut between two events, and so this tear needs no plan of its own.
 func (t *tool) tear(ctx context.Context, dir string) (found []cutFinding, tears uint64, err error) {
 	absolute, err := segment.AbsoluteDir(dir)
 	if err != nil {
@@ -128,8 +129,11 @@ func (t *tool) tear(ctx context.Context, dir string) (found []cutFinding, tears 
 			}
 		}
 	}
-	first, last := tail.Seqs()
-	t.statusf("the writes of #%d to #%d were torn at each byte", first, last)
+	if first, last := tail.Seqs(); last > 0 {
+		t.statusf("the writes of #%d to #%d were torn at each byte", first, last)
+	} else {
+		t.statusf("the last segment has no event, so there is no write to tear")
+	}
 	return found, tears, nil
 }
 
@@ -139,7 +143,7 @@ const tornWrite model.Kind = "torn_write"
 // cutFinding is a finding about a cut between two events, or about a torn write.
 type cutFinding struct {
 	crashpoints.Finding
-	tear *torn.Difference // the first of its write with this difference; nil: between two events
+	tear *torn.Difference // the first tear of the write with this difference; nil: a cut between two events
 	more uint64           // the number of other tears of the write with the same difference
 }
 
@@ -150,8 +154,8 @@ type cutter struct {
 	cuts        []cutFinding
 }
 
-// add passes the record that the fold has just added. Damage is no cut. A snapshot can change the
-// rows of other migrations.
+// add passes the record that the fold has just added to the walk. Damage is no cut. A snapshot can
+// change the rows of other migrations.
 func (c *cutter) add(f *replay.Fold, r replay.Record) {
 	if r.Damage != nil {
 		return
@@ -248,7 +252,7 @@ func (t *tool) cutsTable(cuts []cutFinding) {
 func cutDetails(c cutFinding, ids shortIDs) []string {
 	switch {
 	case c.tear != nil && c.more > 0:
-		return []string{fmt.Sprintf("%s, and so at %d more bytes", c.Detail, c.more)}
+		return []string{fmt.Sprintf("%s; %d more tears of this write have the same effect", c.Detail, c.more)}
 	case c.tear != nil:
 		return []string{c.Detail}
 	}
@@ -260,10 +264,10 @@ func cutDetails(c cutFinding, ids shortIDs) []string {
 	detail := strings.ReplaceAll(c.Detail, c.With.String(), ids.of(c.With))
 	circumstances := "at age " + age(d.Inputs.AgeMS)
 	if len(c.Unrecorded) > 0 {
-		circumstances += ", if the last step of " + ids.list(c.Unrecorded) + " was carried out"
+		circumstances += ", if the effects after the furthest checkpoint of " + ids.list(c.Unrecorded) + " were carried out"
 	}
 	if c.TargetGone {
-		circumstances += ", if the target is gone"
+		circumstances += ", if the target is no member of the cluster"
 	}
 	return []string{decision + ": " + detail, circumstances}
 }

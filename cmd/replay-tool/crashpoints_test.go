@@ -45,9 +45,9 @@ func TestCrashPoints_Table(t *testing.T) {
 	}
 	text := strings.Join(strings.Fields(out.String()), " ")
 	require.Contains(t, text, "9999999999 000001 4294967295 LeadershipTransfer peer_in_use resume LeadershipTransfer (transfer_committed): removes node")
-	require.Contains(t, text, ", in use by 000002 at age 0ms, if the last step of 000001, 000002 and 2 more was carried out, if the target is gone")
+	require.Contains(t, text, ", in use by 000002 at age 0ms, if the effects after the furthest checkpoint of 000001, 000002 and 2 more were carried out, if the target is no member of the cluster")
 	require.Contains(t, text, "9999999998 - - - torn_write segment 00000000000000000001, torn at byte 9223372036854775807 (the rest is zeros): the rows")
-	require.Contains(t, text, "and so at 99 more bytes")
+	require.Contains(t, text, "; 99 more tears of this write have the same effect")
 }
 
 // On a damaged log, with and without a snapshot that has the lost rows, no cut of real moves is unsafe.

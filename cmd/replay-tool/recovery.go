@@ -34,8 +34,8 @@ func (f *policyFlags) register(c *cobra.Command) {
 func (f *policyFlags) registerHistory(c *cobra.Command) {
 	flags := c.Flags()
 	f.flags = flags
-	flags.DurationVar(&f.abortTimeout, "abort-timeout", recovery.DefaultAbortTimeout, "abort a migration whose row is older than this `duration`")
-	flags.StringVar(&f.doubt, "doubt", "ask", "rows in doubt and uncertain facts: `ask`, or trust to take the rows of the log as true")
+	flags.DurationVar(&f.abortTimeout, "abort-timeout", recovery.DefaultAbortTimeout, "a row is stale if it is older than this `duration`; a stale row is aborted if no earlier rule matches")
+	flags.StringVar(&f.doubt, "doubt", "ask", "if a row is in doubt or a fact is uncertain: `ask`, or trust to take the log as true")
 }
 
 // givenPolicy is a policy with the flags that made it.
@@ -121,8 +121,8 @@ func (t *tool) plan() *cobra.Command {
 		Long: `Show what a coordinator that starts would do with each migration: clean it up,
 abort it with these compensations, resume it with the next checkpoint, or ask.
 
-The decisions are those of recovery.Plan in the library. A coordinator that uses
-it with the same policy decides the same. The command only reads.`,
+The decisions are those of recovery.Plan in the library. A coordinator that calls
+this function with the same policy decides the same. The command only reads.`,
 		Args: argCount(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			for name, value := range map[string]string{"at": at, "now": now} {
@@ -229,8 +229,10 @@ func (t *tool) planTable(decisions []recovery.Decision) {
 	for i, cells := range rows {
 		writeAligned(t.stdout, cells, widths)
 		if i > 0 {
-			for _, line := range decisionDetails(&decisions[i-1], ids) {
-				fmt.Fprintf(t.stdout, "%*s%s\n", widths[0]+columnGap, "", line)
+			for _, text := range decisionDetails(&decisions[i-1], ids) {
+				for _, line := range wrap(text, 80-widths[0]-columnGap) {
+					fmt.Fprintf(t.stdout, "%*s%s\n", widths[0]+columnGap, "", line)
+				}
 			}
 		}
 	}
@@ -283,7 +285,7 @@ func decisionDetails(d *recovery.Decision, ids shortIDs) (lines []string) {
 		lines = append(lines, fmt.Sprintf("%d. %s", i+1, compensationDetail(c)))
 	}
 	if d.Action == recovery.Abort && len(d.Compensations) == 0 {
-		lines = append(lines, "no step is left: record the abort")
+		lines = append(lines, "all steps are recorded: record the abort")
 	}
 	for _, a := range d.Asks {
 		lines = append(lines, question(d, a, ids))
@@ -296,7 +298,7 @@ func question(d *recovery.Decision, a recovery.Ask, ids shortIDs) string {
 	switch a.Topic {
 	case recovery.TopicRow:
 		if d.Reason == recovery.RegressedPastCutover {
-			return "Which row is true? The run went back from " + d.Inputs.FurthestPhase.String() + "."
+			return "Which row is true? The migration went back from " + d.Inputs.FurthestPhase.String() + "."
 		}
 		return "Which row is true? A lost event may have been its last."
 	case recovery.TopicEvent:
@@ -311,22 +313,23 @@ func question(d *recovery.Decision, a recovery.Ask, ids shortIDs) string {
 		}
 		return "Which target is true? " + strings.Join(seen, "; ")
 	case recovery.TopicMembership:
-		return fmt.Sprintf("Is node %d gone for good? The move can no longer be undone.", a.Node)
+		return fmt.Sprintf("Node %d leads or should lead, but is no member of the cluster. Will it come back? "+
+			"If not, a person must repair the group, because this move cannot be undone.", a.Node)
 	case recovery.TopicLeader:
 		return fmt.Sprintf("Which node leads group %d? Plan with --leader %d=NODE.", a.GroupID, a.GroupID)
 	case recovery.TopicPeer:
-		return fmt.Sprintf("May node %d leave group %d? In use by %s.", a.PeerID, a.GroupID, ids.list(a.SharedWith))
+		return fmt.Sprintf("May node %d leave group %d? It is the target of %s.", a.PeerID, a.GroupID, ids.list(a.SharedWith))
 	case recovery.TopicVShard:
-		return fmt.Sprintf("Which one of vShard %d goes on, this or %s?", a.VShardID, ids.list(a.SharedWith))
+		return fmt.Sprintf("Only one migration may move vShard %d. Choose this one, or one of: %s.", a.VShardID, ids.list(a.SharedWith))
 	case recovery.TopicMigrations:
-		return "Which migrations have no row? A lost event may be of one."
+		return "Which moves does the cluster have that are not in this list? Their events may be lost."
 	}
 	return string(a.Topic)
 }
 
 func targetGap(in recovery.Inputs) string {
 	if in.TargetNode == nil {
-		return "The history does not name them."
+		return "No intact event has them."
 	}
-	return fmt.Sprintf("Group %d, node %d is uncertain.", *in.SourceGroup, *in.TargetNode)
+	return fmt.Sprintf("The last known target is group %d, node %d, but it is uncertain.", *in.SourceGroup, *in.TargetNode)
 }

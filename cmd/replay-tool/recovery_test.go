@@ -189,26 +189,26 @@ func TestPlan_Questions(t *testing.T) {
 		{recovery.Decision{Reason: recovery.InDoubt, Asks: []recovery.Ask{{Topic: recovery.TopicRow}}},
 			"Which row is true? A lost event may have been its last."},
 		{recovery.Decision{Reason: recovery.RegressedPastCutover, Inputs: recovery.Inputs{FurthestPhase: checkpoint.PhaseCutover}, Asks: []recovery.Ask{{Topic: recovery.TopicRow}}},
-			"Which row is true? The run went back from Cutover."},
+			"Which row is true? The migration went back from Cutover."},
 		{recovery.Decision{Reason: recovery.UnknownEvent, Asks: []recovery.Ask{{Topic: recovery.TopicEvent, Seq: 9501}}},
 			"What is event #9501? Plan with the newer version that wrote it."},
 		{recovery.Decision{Reason: recovery.TargetUnknown, Asks: []recovery.Ask{{Topic: recovery.TopicTarget}}},
-			"Which node is added to which group? The history does not name them."},
+			"Which node is added to which group? No intact event has them."},
 		{recovery.Decision{Reason: recovery.TargetUnknown, Asks: []recovery.Ask{{Topic: recovery.TopicTarget}},
 			Inputs: recovery.Inputs{SourceGroup: new(uint64(1024)), TargetNode: new(uint64(137))}},
-			"Which node is added to which group? Group 1024, node 137 is uncertain."},
+			"Which node is added to which group? The last known target is group 1024, node 137, but it is uncertain."},
 		{recovery.Decision{Reason: recovery.TargetChanged, Asks: []recovery.Ask{{Topic: recovery.TopicTarget, Seen: []projection.Target{{GroupID: 1024, PeerID: 3}, {GroupID: 1024, PeerID: 4}}}}},
 			"Which target is true? group 1024, node 3; group 1024, node 4"},
 		{recovery.Decision{Reason: recovery.TargetGonePastCutover, Asks: []recovery.Ask{{Topic: recovery.TopicMembership, Node: 137}}},
-			"Is node 137 gone for good? The move can no longer be undone."},
+			"Node 137 leads or should lead, but is no member of the cluster. Will it come back? If not, a person must repair the group, because this move cannot be undone."},
 		{recovery.Decision{Reason: recovery.TransferUnknown, Asks: []recovery.Ask{{Topic: recovery.TopicLeader, GroupID: 1024}}},
 			"Which node leads group 1024? Plan with --leader 1024=NODE."},
 		{recovery.Decision{Reason: recovery.PeerShared, Asks: []recovery.Ask{{Topic: recovery.TopicPeer, GroupID: 1024, PeerID: 137, SharedWith: shared}}},
-			"May node 137 leave group 1024? In use by 000001, 000002 and 3 more."},
+			"May node 137 leave group 1024? It is the target of 000001, 000002 and 3 more."},
 		{recovery.Decision{Reason: recovery.VShardShared, Asks: []recovery.Ask{{Topic: recovery.TopicVShard, VShardID: 1024, SharedWith: shared}}},
-			"Which one of vShard 1024 goes on, this or 000001, 000002 and 3 more?"},
+			"Only one migration may move vShard 1024. Choose this one, or one of: 000001, 000002 and 3 more."},
 		{recovery.Decision{Reason: recovery.UnnamedInDoubt, Asks: []recovery.Ask{{Topic: recovery.TopicMigrations}}},
-			"Which migrations have no row? A lost event may be of one."},
+			"Which moves does the cluster have that are not in this list? Their events may be lost."},
 	} {
 		c.d.Action = recovery.AskFirst
 		c.d.Row.Checkpoint.MigrationID = id(9)
@@ -216,9 +216,9 @@ func TestPlan_Questions(t *testing.T) {
 		out.Reset()
 		tool.planTable([]recovery.Decision{c.d})
 		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-		require.Len(t, lines, 3)
+		require.Greater(t, len(lines), 2)
 		require.Contains(t, lines[1], "ask ("+string(c.d.Reason)+")")
-		require.Equal(t, c.want, strings.TrimSpace(lines[2]))
+		require.Equal(t, c.want, strings.Join(strings.Fields(strings.Join(lines[2:], " ")), " "))
 		for _, line := range lines {
 			require.LessOrEqual(t, len(line), 80, line)
 		}

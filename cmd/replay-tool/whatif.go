@@ -28,13 +28,13 @@ func (t *tool) whatIf() *cobra.Command {
 		Long: `Compare the decisions of a policy with what really happened.
 
 The command walks the whole history. After each event, and whenever a row becomes
-older than the abort timeout, it decides as a coordinator that starts at that
-moment. It lists the migrations that completed although the policy would have
-aborted them, those that did not complete and would have been ended earlier, and
-the questions that an operator would have received.
+stale, it decides as a coordinator that starts at that moment. It lists the
+migrations that completed although the policy would have aborted them, and those
+that did not complete and would have been aborted earlier. It counts the
+questions that an operator would have received. -o json lists the questions too.
 
-The clock of each event is the time at which it is decided. With --against, the
-command also lists the rows about which two policies decide differently.`,
+The time of a decision after an event is the clock of the event. With --against,
+the command also lists the rows about which two policies decide differently.`,
 		Args: argCount(1, 1),
 		Example: `  replay-tool what-if log --abort-timeout 10m
   replay-tool what-if log --abort-timeout 10m --against '--abort-timeout 1h'`,
@@ -57,7 +57,7 @@ command also lists the rows about which two policies decide differently.`,
 			return t.buffered(func() error { return t.runWhatIf(c.Context(), args[0], policies, now) })
 		},
 	}
-	c.Flags().StringVar(&now, "now", "", "end the walk at this `time` ("+timeFormats+"); without it, at the present")
+	c.Flags().StringVar(&now, "now", "", "after the last event, walk on to this `time` ("+timeFormats+"), if it is later; without it, to the present")
 	c.Flags().StringVar(&against, "against", "", "compare with a second policy, whose `flags` are given in one argument, such as '--abort-timeout 10m --doubt trust'")
 	flags.register(c)
 	return c
@@ -118,11 +118,11 @@ type history struct {
 	walk        *whatif.Walk
 	lost        []replay.SeqRange
 	snapshotSeq uint64
-	unnamed     bool // the question about migrations without a row is asked
+	unnamed     bool // the question about moves without a row was asked
 }
 
-// add passes the record that the fold has just added. A loss, a link to a lost event and a snapshot
-// can change the rows of other migrations.
+// add passes the record that the fold has just added to the walk. A loss, a link to a lost event and a
+// snapshot can change the rows of other migrations.
 func (h *history) add(f *replay.Fold, r replay.Record) {
 	if d := r.Damage; d != nil {
 		if d.Lost() > 0 {
@@ -258,9 +258,9 @@ func (t *tool) whatIfText(report replay.Report, r whatif.Result, policies []give
 	}
 }
 
-// String returns the flags of the policy.
+// String returns the flags of the policy, in the form that --against accepts.
 func (p policyJSON) String() string {
-	text := "--abort-timeout " + age(p.AbortTimeoutMS)
+	text := "--abort-timeout " + (time.Duration(p.AbortTimeoutMS) * time.Millisecond).String()
 	if p.Members != nil {
 		text += " --members " + cmp.Or(joinNumbers(p.Members), "''")
 	}
@@ -311,7 +311,7 @@ func (t *tool) questionsText(questions []whatif.Decision) {
 }
 
 func (t *tool) disagreementsText(list []whatif.Disagreement) {
-	fmt.Fprintf(t.stdout, "\nrows decided differently: %d\n", len(list))
+	fmt.Fprintf(t.stdout, "\nrows about which the policies decide differently: %d\n", len(list))
 	if len(list) == 0 {
 		return
 	}

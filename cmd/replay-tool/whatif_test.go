@@ -49,6 +49,17 @@ func TestWhatIf_DecidesAsPlanOnDamagedLog(t *testing.T) {
 	}
 }
 
+// The flags that what-if prints for a policy can be given again.
+func TestPolicy_FlagsAreRepeatable(t *testing.T) {
+	for _, text := range []string{"--abort-timeout 26h3m4s", "--abort-timeout 0s --members '' --doubt trust", "--members 1,2 --leader 9=3,10=4"} {
+		p, err := parsePolicy(text)
+		require.NoError(t, err)
+		again, err := parsePolicy(p.flags.String())
+		require.NoError(t, err, p.flags.String())
+		require.Equal(t, p.flags, again.flags)
+	}
+}
+
 func brief(decisions []recovery.Decision) (lines []string) {
 	for _, d := range decisions {
 		lines = append(lines, fmt.Sprintf("%s %s %s #%d/%d %+v %+v", d.MigrationID(), d.Action, d.Reason, d.Row.Seq, d.Row.LastSeq, d.Compensations, d.Asks))
