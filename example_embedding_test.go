@@ -36,9 +36,9 @@ func writeAge(store *migrationlog.Store) time.Duration {
 	return time.Since(since)
 }
 
-// advance writes the next phase of a migration. seq is the LastSeq of the row, or 0 before the first
-// phase. advance returns the new LastSeq. With an error it returns the old one, so that the call can
-// be repeated.
+// advance writes the next phase of a migration. seq is the LastSeq of the row, or 0 before the
+// first phase. advance returns the new LastSeq. With an error it returns the old one, so that the
+// call can be repeated.
 func advance(store *migrationlog.Store, c checkpoint.Checkpoint, seq uint64) (uint64, error) {
 	receipt, err := store.Upsert(c, migrationlog.Strict(), migrationlog.IfSeq(seq), migrationlog.IfVShardFree())
 	if err != nil {

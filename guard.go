@@ -218,8 +218,8 @@ func (w *write) checkOrder(at projection.Slot) error {
 	return nil
 }
 
-// checkPhaseOrder returns ErrOutOfOrder if the checkpoint c does not follow the row, or nil for no row,
-// and the facts of its incarnation.
+// checkPhaseOrder returns ErrOutOfOrder if the checkpoint c does not follow the row, or nil for no
+// row, and the facts of its incarnation.
 func checkPhaseOrder(row *projection.Latest, f *projection.Facts, c *checkpoint.Checkpoint) error {
 	id, phase := c.MigrationID, c.Phase()
 	if row == nil {

@@ -116,10 +116,10 @@ func (o *writeOptions) guarded() bool {
 
 // IfSeq makes the write conditional. The write fails with ErrConflict unless the migration's last
 // event, of any kind, has this Seq. It is Row.LastSeq, or the Seq of the receipt of the write that
-// appended this event. The receipt of a duplicate has the Seq of the row or of the begun abort. Later
-// events may follow it, so read Row.LastSeq after a duplicate. If the migration has no row, also
-// after an abort or a removal, seq must be 0. A late writer can then not overwrite a state that it
-// has not seen.
+// appended this event. The receipt of a duplicate has the Seq of the row or of the begun abort.
+// Later events may follow it, so read Row.LastSeq after a duplicate. If the migration has no row,
+// also after an abort or a removal, seq must be 0. A late writer can then not overwrite a state
+// that it has not seen.
 //
 //	call                     valid with              retry of a call that succeeded
 //	Upsert                   all other guards        a duplicate with the row's Seq, if the row
@@ -134,8 +134,8 @@ func (o *writeOptions) guarded() bool {
 //	                         no two events belong
 //	                         to the same migration
 //
-// If the migration has ended since the first call, an upsert with IfSeq(0) begins a new incarnation.
-// It is then no retry.
+// If the migration has ended since the first call, an upsert with IfSeq(0) begins a new
+// incarnation. It is then no retry.
 //
 // An abort or a removal of a migration without a row appends nothing, for any seq. This does not
 // apply to a migration in doubt, because the expected row may be lost: a seq that is not 0 is then a
@@ -225,8 +225,8 @@ func Epoch(n uint64) WriteOption {
 //	                                              with the events before it
 //
 // If the migration has ended since the first call, a repeated AddLearner begins a new incarnation.
-// IfSeq prevents this, unless seq is 0. Repeat an AddLearner with IfSeq(0) only if no other call can
-// have ended the migration.
+// IfSeq prevents this, unless seq is 0. Repeat an AddLearner with IfSeq(0) only if no other call
+// can have ended the migration.
 //
 // With Confirm, an upsert that repeats the phase and the attempt of the row is allowed. The other
 // rules stay. To correct the facts of a row after a loss, leave InOrder out.
@@ -296,8 +296,8 @@ func (o *writeOptions) checkUpsert() error {
 	return nil
 }
 
-// checkEventOptions returns ErrInvalid if a call other than Upsert and WriteAll would ignore one of the
-// options.
+// checkEventOptions returns ErrInvalid if a call other than Upsert and WriteAll would ignore one of
+// the options.
 func (o *writeOptions) checkEventOptions(call string) error {
 	if err := o.checkEpochOption(); err != nil {
 		return err

@@ -302,8 +302,8 @@ func (s *Store) write(w *write) (Receipt, error) {
 // options, but up to a thousand events share one sync. Use it for an import, or if many shards
 // leave a node at once. The options apply to every event, but Strict applies only to upserts.
 // WithTimestamp is not allowed. IfVShardFree is allowed only if all events are upserts, and IfSeq
-// only if no two events belong to the same migration. Otherwise WriteAll returns ErrInvalid and appends
-// nothing.
+// only if no two events belong to the same migration. Otherwise WriteAll returns ErrInvalid and
+// appends nothing.
 //
 // Without guards WriteAll reproduces a history. It then also accepts events that an abort under way
 // would refuse, appends every AbortBegun and Compensated, and keeps the epochs of the events.

@@ -101,7 +101,8 @@ func (p *Policy) inputs(row *projection.Row, nowMS uint64) Inputs {
 }
 
 // undo returns the compensations of an incarnation that has reached the furthest phase. If the
-// coordinator has recorded an earlier phase again, the row is at that phase, but the cluster is not.
+// coordinator has recorded an earlier phase again, the row is at that phase, but the cluster is
+// not.
 func (p *Policy) undo(facts *projection.Facts, furthest checkpoint.Phase) []checkpoint.Compensation {
 	group, target := facts.SourceGroup, facts.TargetNode
 	if furthest < checkpoint.PhasePromoteLearner { //mutant:plan-learner

@@ -6,13 +6,13 @@ import "time"
 const DefaultAbortTimeout = time.Hour
 
 // Policy has everything besides the history on which the decisions depend. With the zero value, a
-// row is stale after DefaultAbortTimeout, membership is not tested, no leader is known, and Plan asks
-// if a row is in doubt.
+// row is stale after DefaultAbortTimeout, membership is not tested, no leader is known, and Plan
+// asks if a row is in doubt.
 type Policy struct {
-	// AbortTimeout is the age beyond which a row is stale. A stale row is aborted only if no earlier
-	// rule matches. A row of exactly this age is still fresh. Ages are in whole milliseconds. With a
-	// timeout of one nanosecond, every row that is older than the present millisecond is stale. The
-	// value 0 selects DefaultAbortTimeout.
+	// AbortTimeout is the age beyond which a row is stale. A stale row is aborted only if no
+	// earlier rule matches. A row of exactly this age is still fresh. Ages are in whole
+	// milliseconds. With a timeout of one nanosecond, every row that is older than the present
+	// millisecond is stale. The value 0 selects DefaultAbortTimeout.
 	AbortTimeout time.Duration
 
 	// Member reports whether a node is a member of the cluster. If it is nil, membership is not

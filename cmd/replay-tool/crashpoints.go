@@ -80,8 +80,8 @@ func (t *tool) runCrashPoints(ctx context.Context, dir string, policy recovery.P
 	return findingsExit(report, len(cutter.cuts))
 }
 
-// tear tears the last writes of the log at each byte. If an opening finds the history before the write,
-// the rows are those of a cut between two events, and so this tear needs no plan of its own.
+// tear tears the last writes of the log at each byte. If an opening finds the history before the
+// write, the rows are those of a cut between two events, and so this tear needs no plan of its own.
 func (t *tool) tear(ctx context.Context, dir string) (found []cutFinding, tears uint64, err error) {
 	absolute, err := segment.AbsoluteDir(dir)
 	if err != nil {

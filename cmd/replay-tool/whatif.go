@@ -121,8 +121,8 @@ type history struct {
 	unnamed     bool // the question about moves without a row was asked
 }
 
-// add passes the record that the fold has just added to the walk. A loss, a link to a lost event and a
-// snapshot can change the rows of other migrations.
+// add passes the record that the fold has just added to the walk. A loss, a link to a lost event
+// and a snapshot can change the rows of other migrations.
 func (h *history) add(f *replay.Fold, r replay.Record) {
 	if d := r.Damage; d != nil {
 		if d.Lost() > 0 {

@@ -6,8 +6,9 @@ import (
 	"migrationlog/recovery/model"
 )
 
-// NotConverging is the kind of a finding besides those of model.Violation. A decision cannot be carried
-// out, or the decisions about a migration are made again and again and the migration does not end.
+// NotConverging is the kind of a finding besides those of model.Violation. A decision cannot be
+// carried out, or the decisions about a migration are made again and again and the migration does
+// not end.
 const NotConverging model.Kind = "not_converging"
 
 // Finding is a cut of the history whose decisions are unsafe or do not converge.

@@ -31,8 +31,8 @@ func newScenario(w *Walk, e Event, ids []checkpoint.MigrationID, nowMS uint64) *
 	}
 }
 
-// begin sets the circumstances: the unrecorded effects of these migrations were carried out, and the
-// targets of all moving rows have left the cluster or not.
+// begin sets the circumstances: the unrecorded effects of these migrations were carried out, and
+// the targets of all moving rows have left the cluster or not.
 func (s *scenario) begin(unrecorded []checkpoint.MigrationID, gone bool) {
 	for _, id := range unrecorded {
 		s.cluster.Assume(id, s.cluster.Unrecorded(id))
@@ -46,8 +46,9 @@ func (s *scenario) begin(unrecorded []checkpoint.MigrationID, gone bool) {
 	}
 }
 
-// run plans and carries out the decisions until no row is left, or until all decisions are questions.
-// It plans again after each step of an abort. Every unfinished abort is thus planned too.
+// run plans and carries out the decisions until no row is left, or until all decisions are
+// questions. It plans again after each step of an abort. Every unfinished abort is thus planned
+// too.
 func (s *scenario) run() {
 	rounds := 0
 	for rows := s.rows(); len(rows) > 0; rows = s.rows() {

@@ -23,13 +23,14 @@ const maxTogether = 8
 
 // Walk follows a history event by event. After each event, it carries out the decisions about the
 // migration and about all rows that are related to it, directly or through other rows. Two rows are
-// related if they have the same vShard or the same peer, or if both are at LeadershipTransfer in one
-// group. The decisions about all other rows have not changed since the event before. Use New.
+// related if they have the same vShard or the same peer, or if both are at LeadershipTransfer in
+// one group. The decisions about all other rows have not changed since the event before. Use New.
 //
 // The log does not show the whole state of the cluster at a crash. The walk therefore tries several
 // states. The effects after the furthest checkpoint that was recorded were carried out for no
 // migration, for all of them, or for each one alone. The targets have left the cluster or not. The
-// coordinator starts at once, or when one of the rows becomes stale. See maxTogether for the limits.
+// coordinator starts at once, or when one of the rows becomes stale. See maxTogether for the
+// limits.
 type Walk struct {
 	plan      Planner
 	policy    recovery.Policy
@@ -44,8 +45,9 @@ type Walk struct {
 	Cuts, Scenarios uint64
 }
 
-// leadership is the PeerID that stands for the leadership of a group. Two rows at LeadershipTransfer
-// are related if their groups are the same, because only one of the two targets can lead.
+// leadership is the PeerID that stands for the leadership of a group. Two rows at
+// LeadershipTransfer are related if their groups are the same, because only one of the two targets
+// can lead.
 const leadership = math.MaxUint64
 
 type idSet map[checkpoint.MigrationID]struct{}
@@ -206,8 +208,8 @@ func targetsOf(row *projection.Row) []projection.Target {
 	return targets
 }
 
-// peersOf returns the targets of a row and all other peers in the steps of its unfinished abort, such
-// as the source, to which RestoreLeaderHint returns the leadership.
+// peersOf returns the targets of a row and all other peers in the steps of its unfinished abort,
+// such as the source, to which RestoreLeaderHint returns the leadership.
 func peersOf(row *projection.Row) []projection.Target {
 	peers := targetsOf(row)
 	if abort := row.Facts.Abort; abort != nil {
@@ -239,9 +241,9 @@ func (w *Walk) related(id checkpoint.MigrationID) (ids []checkpoint.MigrationID)
 }
 
 // closure returns these migrations and all that are related to them, directly or through others, in
-// ascending order. It also returns the newest maxTogether migrations at Complete of each peer, because
-// they can change the abort of the peer into a question, see rule 13 in docs/RECOVERY.md. It does not
-// look for the relations of a migration at Complete.
+// ascending order. It also returns the newest maxTogether migrations at Complete of each peer,
+// because they can change the abort of the peer into a question, see rule 13 in docs/RECOVERY.md.
+// It does not look for the relations of a migration at Complete.
 func (w *Walk) closure(ids []checkpoint.MigrationID) []checkpoint.MigrationID {
 	found := idSet{}
 	for len(ids) > 0 {
@@ -296,8 +298,8 @@ func (w *Walk) check(e Event, ids []checkpoint.MigrationID) (findings []Finding)
 	return findings
 }
 
-// unrecorded returns the sets of migrations whose unrecorded effects are assumed: no migration, all of
-// them, and each one alone if there are at most maxTogether.
+// unrecorded returns the sets of migrations whose unrecorded effects are assumed: no migration, all
+// of them, and each one alone if there are at most maxTogether.
 func (w *Walk) unrecorded(ids []checkpoint.MigrationID) (sets [][]checkpoint.MigrationID) {
 	var all []checkpoint.MigrationID
 	for _, id := range ids {
@@ -317,9 +319,9 @@ func (w *Walk) unrecorded(ids []checkpoint.MigrationID) (sets [][]checkpoint.Mig
 	return sets
 }
 
-// moments returns the times at which a coordinator starts: the clock of the last event, and each later
-// time at which a row becomes stale. Of more than maxTogether moments, it returns the first and the
-// last.
+// moments returns the times at which a coordinator starts: the clock of the last event, and each
+// later time at which a row becomes stale. Of more than maxTogether moments, it returns the first
+// and the last.
 func (w *Walk) moments(rows []projection.Row, clockMS uint64) []uint64 {
 	moments := []uint64{clockMS}
 	for _, row := range rows {

@@ -20,8 +20,8 @@ var (
 	ErrCompensation = errors.New("unknown compensation")
 )
 
-// Cluster is the state of a cluster. It carries out each effect and compensation, also an unsafe one,
-// and records the violations. It is not safe for concurrent use.
+// Cluster is the state of a cluster. It carries out each effect and compensation, also an unsafe
+// one, and records the violations. It is not safe for concurrent use.
 type Cluster struct {
 	// Fence refuses the effects of a coordinator if another one with a higher epoch has acted on the
 	// vShard. Without it, such an effect is carried out, and is a violation.
@@ -219,9 +219,9 @@ func (c *Cluster) Restart() {
 	}
 }
 
-// Do carries out an effect of a move. An effect can be repeated. A repeated TransferLeadership makes
-// the target the leader again. Do returns ErrFenced, ErrUnreachable or ErrPrecondition if the cluster
-// refuses the effect.
+// Do carries out an effect of a move. An effect can be repeated. A repeated TransferLeadership
+// makes the target the leader again. Do returns ErrFenced, ErrUnreachable or ErrPrecondition if the
+// cluster refuses the effect.
 func (c *Cluster) Do(m Move, e Effect, epoch uint64) error {
 	if err := c.Drive(m, epoch); err != nil {
 		return err
@@ -291,17 +291,18 @@ func (c *Cluster) apply(g *group, m Move, e Effect) {
 	}
 }
 
-// BeginAbort records that the abort of a migration is decided. The migration then no longer uses its
-// peers. If several migrations are aborted, call BeginAbort for each before the first compensation.
+// BeginAbort records that the abort of a migration is decided. The migration then no longer uses
+// its peers. If several migrations are aborted, call BeginAbort for each before the first
+// compensation.
 func (c *Cluster) BeginAbort(id checkpoint.MigrationID) {
 	if mv := c.changeMove(id); mv != nil {
 		mv.aborting = true
 	}
 }
 
-// Compensate carries out a compensation of a move. It succeeds if there is nothing left to undo, and
-// so it can be repeated. It returns ErrFenced if the cluster refuses it, and ErrCompensation for an
-// unknown kind.
+// Compensate carries out a compensation of a move. It succeeds if there is nothing left to undo,
+// and so it can be repeated. It returns ErrFenced if the cluster refuses it, and ErrCompensation
+// for an unknown kind.
 func (c *Cluster) Compensate(m Move, step checkpoint.Compensation, epoch uint64) error {
 	if err := c.checkEpoch(m, epoch); err != nil {
 		return err

@@ -25,9 +25,9 @@ type Violation struct {
 	GroupID     uint64 // PeerInUse, PastCutover, Leak of a peer: its group
 	PeerID      uint64 // PeerInUse, PastCutover, Leak of a peer or of a ghost stub: its node
 
-	// With is the other migration. PeerInUse: the one that uses the peer, or nil if the group itself
-	// uses it. TwoCoordinators: the one that acts on the vShard too, or MigrationID if its own
-	// coordinator was superseded. PastCutover and Leak: nil.
+	// With is the other migration. PeerInUse: the one that uses the peer, or nil if the group
+	// itself uses it. TwoCoordinators: the one that acts on the vShard too, or MigrationID if its
+	// own coordinator was superseded. PastCutover and Leak: nil.
 	With checkpoint.MigrationID
 }
 

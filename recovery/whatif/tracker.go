@@ -206,7 +206,8 @@ func (t *tracker) neighbors(r *tracked) func(yield func(*tracked) bool) {
 					return
 				}
 			}
-			// A row that was at Complete before the incarnation began does not use the peer any more.
+			// A row that was at Complete before the incarnation began does not use the peer any
+			// more.
 			for i := len(p.complete) - 1; r.moving() && i >= 0 && p.complete[i].row.Seq >= r.row.Facts.BeganSeq; i-- {
 				if !yield(p.complete[i]) {
 					return

@@ -49,8 +49,8 @@ type Event struct {
 	Abort       bool            // the event is an abort
 }
 
-// Add walks to the next event. The time of the walk becomes the event's clock. If this clock is earlier
-// than the time of the walk, stale rows may be fresh again.
+// Add walks to the next event. The time of the walk becomes the event's clock. If this clock is
+// earlier than the time of the walk, stale rows may be fresh again.
 func (w *Walk) Add(e Event) {
 	w.move(e)
 	if e.Row == nil {
@@ -61,9 +61,9 @@ func (w *Walk) Add(e Event) {
 	w.decide()
 }
 
-// Replace is like Add, but replaces all rows. Call it if rows of other migrations may have changed too,
-// because events were lost or a snapshot was adopted. Event.Row is ignored. Event.MigrationID is nil if
-// there is no event.
+// Replace is like Add, but replaces all rows. Call it if rows of other migrations may have changed
+// too, because events were lost or a snapshot was adopted. Event.Row is ignored. Event.MigrationID
+// is nil if there is no event.
 func (w *Walk) Replace(e Event, rows []projection.Row) {
 	w.move(e)
 	gone := maps.Clone(w.incarnations)
@@ -93,8 +93,8 @@ func (w *Walk) move(e Event) {
 	}
 }
 
-// Advance walks forward to a time without an event. It does nothing if nowMS is before the time of the
-// walk.
+// Advance walks forward to a time without an event. It does nothing if nowMS is before the time of
+// the walk.
 func (w *Walk) Advance(nowMS uint64) {
 	for {
 		nextMS := w.nextStaleMS()
@@ -119,8 +119,8 @@ func (w *Walk) nextStaleMS() uint64 {
 	return next
 }
 
-// AskForMigrations records the question about the moves without a row. Call it if a lost event cannot
-// be attributed to a migration.
+// AskForMigrations records the question about the moves without a row. Call it if a lost event
+// cannot be attributed to a migration.
 func (w *Walk) AskForMigrations() {
 	for _, r := range w.runs {
 		policy := r.tracker.policy
@@ -196,8 +196,8 @@ func (w *Walk) decide() {
 	}
 }
 
-// Finish walks on to nowMS and returns the result. If nowMS is before the clock of the last event, the
-// walk ends at that clock. All events count in both cases.
+// Finish walks on to nowMS and returns the result. If nowMS is before the clock of the last event,
+// the walk ends at that clock. All events count in both cases.
 func (w *Walk) Finish(nowMS uint64) Result {
 	w.Advance(nowMS)
 	for _, id := range sortedKeys(w.incarnations) {
