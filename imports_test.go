@@ -31,6 +31,7 @@ var layers = []layer{
 	{"internal/torture/real", nil, "write tests: users do not get this package"},
 	{"internal/torture/coordinator", nil, "write tests: users do not get this package"},
 	{"internal/oracle", []string{"migrationlog"}, "write it again: the oracle cannot find a mistake in code that it shares"},
+	{"storetest", []string{"github.com/tidwall/wal"}, "act on the Store as an embedder does; package internal/fault has the hook"},
 	{"internal/torture/simos", nil, "the caller passes what it needs: a disk does not know the format of its files"},
 	{"cmd/replay-tool", []string{"github.com/tidwall/wal"}, "ask package replay to read and the Store to write"},
 	{".", []string{"github.com/spf13", "github.com/tidwall/wal", "golang.org/x/term"}, "leave files to eventlog, and terminals to cmd/replay-tool"},
@@ -46,6 +47,7 @@ var layers = []layer{
 	{"eventlog", nil, "take bodies as bytes: only the Store and replay decode them"},
 	{"eventlog/segment", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS; code that writes belongs in eventlog"},
 	{"checkpoint", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take times and bytes as values"},
+	{"internal/fault", []string{"migrationlog", "os", "io"}, "pass it in as the hook: this package only stores it"},
 	{"internal/detcbor", []string{"os", "io", "github.com/fxamacker/cbor"}, "encode only deterministic CBOR here; use fxamacker/cbor in other packages for the rest"},
 }
 
@@ -60,6 +62,12 @@ var notBelow = map[string][]string{
 	"projection":           {"eventlog", "eventlog/segment"},
 	"eventlog":             {"checkpoint"},
 	"eventlog/segment":     {"checkpoint"},
+}
+
+// onlyFor lists packages that only certain packages may import.
+var onlyFor = map[string][]string{
+	"internal/fault": {"eventlog", "storetest"},
+	"storetest":      {},
 }
 
 // The imports of the code follow the table of layers.
@@ -96,6 +104,9 @@ func TestLayers(t *testing.T) {
 			if own, ok := ownPackage(imported); ok {
 				require.Greater(t, slices.Index(order, own), at, "%s imports %s, which does not stand below it: %s", file, imported, layers[at].instead)
 				require.NotContains(t, notBelow[dir], own, "%s imports %s: %s", file, imported, layers[at].instead)
+				if importers, limited := onlyFor[own]; limited {
+					require.Contains(t, importers, dir, "%s imports %s, which is for tests", file, imported)
+				}
 			}
 		}
 		return nil

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"migrationlog/eventlog/segment"
+	"migrationlog/internal/fault"
 )
 
 // Log is a log that is open for appending. Only one goroutine at a time may use it, except for
@@ -32,6 +33,7 @@ type Log struct {
 	spinWait       spinWait
 	failed         error
 	closed         bool
+	hook           fault.Hook // nil except in tests with package storetest
 
 	// Memory that each write reuses.
 	frames [][]byte
@@ -76,6 +78,9 @@ func (l *Log) Write(entries []Entry) error {
 	if err := l.checkLockHeld(); err != nil {
 		return l.fail(err)
 	}
+	if err := l.callHook(fault.BeforeWrite); err != nil {
+		return l.fail(err)
+	}
 	for len(entries) > 0 {
 		if l.tail.remaining() <= 0 {
 			if err := l.rotate(); err != nil {
@@ -100,16 +105,34 @@ func (l *Log) Write(entries []Entry) error {
 // Sync makes all written entries durable. With Options.NoSync it does nothing. Its error is an
 // ErrFailed.
 func (l *Log) Sync() error {
-	if l.failed != nil || l.opts.NoSync {
+	if l.failed != nil {
 		return l.failed
 	}
-	if err := l.sync(); err != nil {
+	err := l.callHook(fault.BeforeSync)
+	if err == nil && !l.opts.NoSync {
+		err = l.sync()
+	}
+	if err == nil {
+		err = l.callHook(fault.AfterSync)
+	}
+	if err != nil {
 		return l.fail(err)
+	}
+	if l.opts.NoSync {
+		return nil
 	}
 	if err := l.advanceBackground(); err != nil {
 		l.fail(err) // the entries of this sync are durable, so only later writes fail
 	}
 	return nil
+}
+
+// callHook calls the hook, if there is one.
+func (l *Log) callHook(at fault.Point) error {
+	if l.hook == nil {
+		return nil
+	}
+	return l.hook(at, l.nextSeq-1)
 }
 
 // sync makes all written entries and the name of their segment durable, and sets the watermark.

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"migrationlog/eventlog/segment"
+	"migrationlog/internal/fault"
 )
 
 // DefaultSegmentBytes is the size at which the log starts a new segment. A larger segment makes
@@ -255,7 +256,7 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 	}
 	log := &Log{
 		dir: r.dir, opts: r.opts, uuid: r.found.Manifest.UUID, lock: r.lock, watermark: watermark,
-		last: last, nextSeq: tail.NextSeq, durableThrough: tail.NextSeq - 1,
+		last: last, nextSeq: tail.NextSeq, durableThrough: tail.NextSeq - 1, hook: fault.Of(r.dir),
 	}
 	switch {
 	case tail.Dirty: //mutant:dirty-tail
