@@ -22,7 +22,8 @@ const (
 	opCompensate = "compensate"
 	opMember     = "member"
 	opLeader     = "leader"
-	opEnded      = "ended" // Err: of Run
+	opLimited    = "limited" // the file-size limit is about to be set
+	opEnded      = "ended"   // Err: of Run
 )
 
 // request is a line from a child.

@@ -3,6 +3,7 @@ package storetest_test
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"time"
 
@@ -20,6 +21,7 @@ type coordinator struct {
 
 	actsFirst    bool // it records a checkpoint after the effects that follow it
 	ignoresAbort bool // it does not recover if an abort is unfinished
+	beginsAnew   bool // it replaces the log by a new one after an error
 	onlyRecovers bool // it begins no move
 	goesOn       bool // it does not look at the errors of the store
 
@@ -56,6 +58,16 @@ func writeStale(store *migrationlog.Store) error {
 
 // run recovers, and then moves each vShard that is not yet where it belongs.
 func (c coordinator) run(dir string) (err error) {
+	if c.beginsAnew {
+		defer func() {
+			if err != nil {
+				os.RemoveAll(dir)
+				if store, failed := migrationlog.Open(dir, nil); failed == nil {
+					store.Close()
+				}
+			}
+		}()
+	}
 	c.store, err = migrationlog.Open(dir, &migrationlog.Options{MustExist: true})
 	if err != nil {
 		return err

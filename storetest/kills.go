@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -51,7 +50,7 @@ func Kills(t TB, n int, start func() Trial) {
 
 // killed starts a process and kills it at the request with this index, or a little later.
 func (r *run) killed(t TB, rng *rand.Rand, at int) (fault string, err error) {
-	c, err := startChild(t, r.dir)
+	c, err := startChild(t, task{Dir: r.dir})
 	if err != nil {
 		return "", err
 	}
@@ -90,17 +89,26 @@ func (r *run) killed(t TB, rng *rand.Rand, at int) (fault string, err error) {
 	}
 }
 
-// processToEnd runs a process to its end. It returns the number of its requests.
+// processToEnd runs a process to its end without a fault. It returns the number of its requests.
 func (r *run) processToEnd(t TB) (served int, err error) {
-	c, err := startChild(t, r.dir)
+	requests, err := r.process(t, task{Dir: r.dir})
 	if err != nil {
 		return 0, err
+	}
+	return len(requests), errorOf(requests[len(requests)-1])
+}
+
+// process runs a process to its end and serves its requests. The last one has the error of Run.
+func (r *run) process(t TB, o task) (requests []request, err error) {
+	c, err := startChild(t, o)
+	if err != nil {
+		return nil, err
 	}
 	for {
 		q, err := c.next()
 		if err != nil {
 			c.kill()
-			return served, fmt.Errorf("the process has ended without a fault: %w\n%s", err, &c.output)
+			return nil, fmt.Errorf("the process has ended before Run returned: %w\n%s", err, &c.output)
 		}
 		answer, err := r.serve(q)
 		if err == nil {
@@ -108,12 +116,12 @@ func (r *run) processToEnd(t TB) (served int, err error) {
 		}
 		if err != nil {
 			c.kill()
-			return served, err
+			return nil, err
 		}
+		requests = append(requests, q)
 		if q.Op == opEnded {
-			return served, errors.Join(errorOf(q), c.wait())
+			return requests, c.wait()
 		}
-		served++
 	}
 }
 

@@ -21,6 +21,9 @@ const taskEnv = "MIGRATIONLOG_STORETEST"
 type task struct {
 	Test string
 	Dir  string
+	// If LimitWrite is not 0, no file may grow beyond LimitBytes from this write on. 1 is the first.
+	LimitWrite int
+	LimitBytes uint64
 }
 
 // runIfChild runs the coordinator and ends the process, if this process is a child.
@@ -38,8 +41,15 @@ func runIfChild(t TB, start func() Trial) {
 	if trial.Cluster != nil {
 		trial.Cluster.remote = c
 	}
+	writes := 0
 	fault.Set(o.Dir, func(at fault.Point, lastSeq uint64) error {
-		if at == fault.AfterSync {
+		switch at {
+		case fault.BeforeWrite:
+			if writes++; writes == o.LimitWrite {
+				c.call(request{Op: opLimited, Seq: lastSeq + 1})
+				return limitFileSize(o.LimitBytes)
+			}
+		case fault.AfterSync:
 			return c.call(request{Op: opDurable, Seq: lastSeq}).err()
 		}
 		return nil
@@ -62,8 +72,9 @@ type child struct {
 	output   bytes.Buffer
 }
 
-func startChild(t TB, dir string) (*child, error) {
-	text, err := json.Marshal(task{t.Name(), dir})
+func startChild(t TB, o task) (*child, error) {
+	o.Test = t.Name()
+	text, err := json.Marshal(o)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package storetest_test
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -39,9 +40,10 @@ func failureOf(t *testing.T, test func(storetest.TB)) string {
 
 // facilities are the functions of this package that run a trial.
 var facilities = map[string]func(storetest.TB, func() storetest.Trial){
-	"CrashPoints":  func(t storetest.TB, start func() storetest.Trial) { storetest.CrashPoints(t, 1, start) },
-	"FailingSyncs": storetest.FailingSyncs,
-	"Kills":        func(t storetest.TB, start func() storetest.Trial) { storetest.Kills(t, 15, start) },
+	"CrashPoints":    func(t storetest.TB, start func() storetest.Trial) { storetest.CrashPoints(t, 1, start) },
+	"FailingSyncs":   storetest.FailingSyncs,
+	"FileSizeLimits": storetest.FileSizeLimits,
+	"Kills":          func(t storetest.TB, start func() storetest.Trial) { storetest.Kills(t, 25, start) },
 }
 
 // A coordinator that follows the protocol passes, and each mistake is found.
@@ -54,7 +56,7 @@ func TestFacilities(t *testing.T) {
 		}{
 			{"correct", coordinator{}, ""},
 			{"acts first", coordinator{actsFirst: true}, "was carried out before the log had its checkpoint"},
-			{"ignores an abort", coordinator{ignoresAbort: true}, "was left with an unfinished abort"},
+			{"ignores an abort", coordinator{ignoresAbort: true, onlyRecovers: true}, "was left with an unfinished abort"},
 		} {
 			t.Run(name+"/"+c.name, func(t *testing.T) {
 				failure := failureOf(t, func(t storetest.TB) {
@@ -67,6 +69,40 @@ func TestFacilities(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestSmallDisks(t *testing.T) {
+	storetest.SmallDisks(t, 15, func() storetest.Trial { return newTrial(coordinator{}) })
+}
+
+// A coordinator that replaces a log on a full disk by a new one loses the acknowledged events.
+func TestSmallDisks_NewLog(t *testing.T) {
+	failure := failureOf(t, func(tb storetest.TB) {
+		storetest.SmallDisks(tb, 30, func() storetest.Trial { return newTrial(coordinator{beginsAnew: true}) })
+	})
+	if t.Skipped() {
+		return
+	}
+	require.Contains(t, failure, "was acknowledged")
+}
+
+// The caller's own check can replace the model.
+func TestCrashPoints_OwnCheck(t *testing.T) {
+	checked := 0
+	failure := failureOf(t, func(tb storetest.TB) {
+		storetest.CrashPoints(tb, 1, func() storetest.Trial {
+			trial := newTrial(coordinator{onlyRecovers: true})
+			trial.Cluster = nil
+			trial.Check = func(dir string) error {
+				if checked++; checked < 3 {
+					return nil
+				}
+				return errors.New("the caller's error")
+			}
+			return trial
+		})
+	})
+	require.True(t, strings.HasPrefix(failure, "a crash before the write of event 4: the caller's error\n"), failure)
 }
 
 // A second crash reaches each write of the recovery.

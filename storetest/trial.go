@@ -13,6 +13,7 @@ import (
 type TB interface {
 	Helper()
 	Name() string
+	Skipf(format string, args ...any)
 	Fatalf(format string, args ...any)
 }
 
@@ -45,24 +46,34 @@ type run struct {
 	history history
 }
 
-// newRun creates the log and the rows that the trial begins with.
+// newRun creates a directory, the log, and the rows that the trial begins with.
 func newRun(start func() Trial) (*run, error) {
-	r := &run{trial: start()}
-	if r.trial.Run == nil || r.trial.Cluster == nil && r.trial.Check == nil {
-		return nil, errors.New("the Trial has no Run, or neither Cluster nor Check: set them")
+	root, err := newRoot()
+	if err != nil {
+		return nil, err
 	}
+	r, err := newRunIn(root, start)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(root))
+	}
+	return r, nil
+}
+
+// newRoot creates a directory, in memory if the system has one there.
+func newRoot() (string, error) {
 	root, err := os.MkdirTemp("/dev/shm", "storetest-")
 	if err != nil {
 		root, err = os.MkdirTemp("", "storetest-")
 	}
-	if err != nil {
-		return nil, err
+	return root, err
+}
+
+func newRunIn(root string, start func() Trial) (*run, error) {
+	r := &run{trial: start(), root: root, dir: filepath.Join(root, "log")}
+	if r.trial.Run == nil || r.trial.Cluster == nil && r.trial.Check == nil {
+		return nil, errors.New("the Trial has no Run, or neither Cluster nor Check: set them")
 	}
-	r.root, r.dir = root, filepath.Join(root, "log")
-	if err := r.prepare(); err != nil {
-		return nil, errors.Join(err, r.remove())
-	}
-	return r, nil
+	return r, r.prepare()
 }
 
 func (r *run) prepare() error {
