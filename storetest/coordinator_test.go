@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"testing"
 	"time"
 
 	"migrationlog"
@@ -29,17 +30,28 @@ type coordinator struct {
 	epoch uint64
 }
 
-func groupOf(vshardID uint32) uint64 { return 10 * uint64(vshardID) }
+// TestCoordinator tests the coordinator with every kind of fault.
+func TestCoordinator(t *testing.T) {
+	start := func() storetest.Trial { return newTrial(coordinator{}) }
+	t.Run("crashes", func(t *testing.T) { storetest.CrashPoints(t, 1, start) })
+	t.Run("kills", func(t *testing.T) { storetest.Kills(t, 20, start) })
+	t.Run("failing syncs", func(t *testing.T) { storetest.FailingSyncs(t, start) })
+	t.Run("file-size limits", func(t *testing.T) { storetest.FileSizeLimits(t, start) })
+	t.Run("small disks", func(t *testing.T) { storetest.SmallDisks(t, 10, start) })
+}
 
-// newTrial returns a coordinator that finds a stale move of vShard 3.
+// newTrial returns the coordinator, a cluster with a group for each vShard, and a log with a stale
+// move of vShard 3.
 func newTrial(c coordinator) storetest.Trial {
-	cluster := model.New()
+	nodes := model.New()
 	for vshardID := uint32(1); vshardID <= 3; vshardID++ {
-		cluster.AddGroup(groupOf(vshardID), 1, 1, 2)
+		nodes.AddGroup(groupOf(vshardID), 1, 1, 2) // node 1 leads, and node 2 follows
 	}
-	c.cluster = storetest.NewCluster(cluster)
+	c.cluster = storetest.NewCluster(nodes)
 	return storetest.Trial{Run: c.run, Prepare: writeStale, Cluster: c.cluster}
 }
+
+func groupOf(vshardID uint32) uint64 { return 10 * uint64(vshardID) }
 
 // writeStale writes the rows of a move that was left at CatchUp two hours ago.
 func writeStale(store *migrationlog.Store) error {

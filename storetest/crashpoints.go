@@ -56,7 +56,7 @@ func crashAt(t TB, start func() Trial, points []int) (crashes int) {
 		}
 		l := r.live(point)
 		if l.ended {
-			err = l.err
+			err = unexpected(l.err)
 			break
 		}
 		frozen = append(frozen, l)
@@ -70,8 +70,6 @@ func crashAt(t TB, start func() Trial, points []int) (crashes int) {
 	}
 	if err == nil {
 		err = r.check()
-	} else {
-		err = fmt.Errorf("Run returned an error without a fault in its life: %w", err)
 	}
 	if err != nil {
 		r.fail(t, strings.Join(faults, ", then "), err)
@@ -132,7 +130,7 @@ func (r *run) live(point int) *life {
 }
 
 // runToEnd calls Run without a fault.
-func (r *run) runToEnd() error { return r.live(-1).err }
+func (r *run) runToEnd() error { return unexpected(r.live(-1).err) }
 
 // release lets the interrupted write fail, and waits until Run has returned.
 func (l *life) release() {

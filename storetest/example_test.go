@@ -14,7 +14,7 @@ func ExampleCrashPoints() {
 		return func() storetest.Trial { return newTrial(c) }
 	}
 	inTest(func(t storetest.TB) {
-		storetest.CrashPoints(t, 1, start(coordinator{}))
+		storetest.CrashPoints(t, 1, start(coordinator{onlyRecovers: true}))
 		fmt.Println("a correct coordinator: passed")
 	})
 	inTest(func(t storetest.TB) {

@@ -11,8 +11,9 @@ const sectorBytes = 512
 
 // FileSizeLimits runs a coordinator in a process of its own, twice for each write of its log, and
 // limits the size of files (RLIMIT_FSIZE) from this write on, once to 0 and once to a few sectors. A
-// write beyond the limit is cut off and returns ErrFailed, and Run must end. It then runs
-// again without a limit, and the result is checked. start is as for Kills. Systems other than Linux skip the test.
+// write beyond the limit is cut off and returns ErrFailed, and Run must end. The coordinator then runs
+// again without a limit, and the result is checked. start is as for Kills. The test is skipped on
+// systems other than Linux.
 func FileSizeLimits(t TB, start func() Trial) {
 	t.Helper()
 	runIfChild(t, start)

@@ -46,9 +46,9 @@ func failSync(t TB, start func() Trial, sync int, lost bool) (reached bool) {
 		}
 		return errSync
 	})
-	err = r.trial.Run(r.dir)
+	err = unexpected(r.trial.Run(r.dir))
 	remove()
-	if reached {
+	if reached { // whatever Run has returned
 		from := r.dir
 		if lost {
 			from = without
@@ -60,9 +60,7 @@ func failSync(t TB, start func() Trial, sync int, lost bool) (reached bool) {
 			}
 		}
 	}
-	if err != nil {
-		err = fmt.Errorf("Run returned an error without a fault in its life: %w", err)
-	} else {
+	if err == nil {
 		err = r.check()
 	}
 	if err != nil {

@@ -120,6 +120,14 @@ func (r *run) check() error {
 	return nil
 }
 
+// unexpected describes an error of a life that no fault has touched.
+func unexpected(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("Run returned an error without a fault: %w", err)
+}
+
 // fail reports a failed run with the events of its log.
 func (r *run) fail(t TB, fault string, err error) {
 	t.Helper()
