@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"migrationlog"
 	"migrationlog/storetest"
 )
 
@@ -111,4 +112,20 @@ func TestFailingSyncs_IgnoredError(t *testing.T) {
 	})
 	require.Contains(t, failure, "was carried out before the log had its checkpoint")
 	require.True(t, strings.HasPrefix(failure, "a failed sync of event"), failure)
+}
+
+// A coordinator may open its log again after a failed sync, instead of ending.
+func TestFailingSyncs_OpensAgain(t *testing.T) {
+	storetest.FailingSyncs(t, func() storetest.Trial {
+		trial := newTrial(coordinator{})
+		run := trial.Run
+		trial.Run = func(dir string) error {
+			err := run(dir)
+			if errors.Is(err, migrationlog.ErrFailed) {
+				return run(dir)
+			}
+			return err
+		}
+		return trial
+	})
 }

@@ -10,10 +10,10 @@ import (
 // errSync is the error of a sync that was made to fail.
 var errSync = errors.New("storetest: input/output error")
 
-// FailingSyncs runs a coordinator and lets each sync of its log fail, in one run each. The write
-// then returns ErrFailed, as do all later writes of that store. Run must end. It then runs again, once
-// with the events of the failed sync in the log and once without them, and the result is checked.
-// start returns a new Trial for each run.
+// FailingSyncs runs a coordinator and lets each sync of its log fail, in one run each. The write then
+// returns ErrFailed, as do all later writes of that store. Run must end, or open the log again. It
+// then runs again, once with the events of the failed sync in the log and once without them, and the
+// result is checked. start returns a new Trial for each run.
 func FailingSyncs(t TB, start func() Trial) {
 	t.Helper()
 	for i := 0; failSync(t, start, i/2, i%2 == 0); i++ {
@@ -28,12 +28,15 @@ func failSync(t TB, start func() Trial, sync int, lost bool) (reached bool) {
 		t.Fatalf("%v", err)
 	}
 	defer r.remove()
-	without, description, n := r.dir+"-", "", 0
+	without, description, n, again := r.dir+"-", "", 0, false
 	remove := fault.Set(r.dir, func(at fault.Point, lastSeq uint64) error {
 		switch {
 		case at == fault.AfterSync:
 			n++
 			return r.observe(lastSeq)
+		case reached:
+			again = true // Run has opened the log again, so that the events are not lost
+			return nil
 		case n != sync:
 			return nil
 		case at == fault.BeforeWrite:
@@ -50,7 +53,7 @@ func failSync(t TB, start func() Trial, sync int, lost bool) (reached bool) {
 	remove()
 	if reached { // whatever Run has returned
 		from := r.dir
-		if lost {
+		if lost && !again {
 			from = without
 		}
 		if err = copyDir(r.dir+"+", from); err == nil {
