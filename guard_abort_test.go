@@ -44,10 +44,10 @@ func states(t *testing.T, prepare func(t testing.TB) (*migrationlog.Store, strin
 			require.Equal(t, last, s.Report().SnapshotSeq)
 			return s
 		},
-		"after a kill": func(s *migrationlog.Store, dir string) *migrationlog.Store {
-			s = open(t, copyDir(t, dir), nil)
-			require.Zero(t, s.Report().SnapshotSeq)
-			return s
+		"after a kill": func(_ *migrationlog.Store, dir string) *migrationlog.Store {
+			killed := open(t, copyDir(t, dir), nil)
+			require.Zero(t, killed.Report().SnapshotSeq)
+			return killed
 		},
 	} {
 		t.Run(name, func(t *testing.T) { test(t, again(prepare(t))) })

@@ -155,8 +155,13 @@ func (s *Store) claimEpoch(epoch uint64) error {
 	if epoch == 0 {
 		return s.checkEpoch(epoch) //mutant:recover-needs-epoch
 	}
-	_, err := s.Remove(epochHolder, Epoch(epoch)) //mutant:recover-claims-epoch
-	return err
+	for id := epochHolder; ; id = uuid.New() {
+		_, err := s.Remove(id, Epoch(epoch), IfSeq(0)) //mutant:recover-claims-epoch
+		if !errors.Is(err, ErrConflict) && !errors.Is(err, ErrAborting) {
+			return err
+		}
+		// There is a row with this id, which must stay.
+	}
 }
 
 // checkEpoch returns ErrFenced if the log has an epoch above this one.

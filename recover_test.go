@@ -1,6 +1,7 @@
 package migrationlog_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -539,6 +540,28 @@ func TestRecover_VShardOfAFailedAbort(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, results[0].Done && results[1].Done)
 	require.Equal(t, []string{"compensate 1 stale 0: RemoveLearner 3 of group 10, epoch 2", "resume 2 fresh, epoch 2"}, c.list)
+}
+
+// The event that raises the epoch has an id of its own. If a migration has this id, its row stays.
+func TestRecover_MigrationWithTheIDOfTheEpoch(t *testing.T) {
+	s := openRecovery(t)
+	id := checkpoint.MigrationID(bytes.Repeat([]byte{0xff}, 16))
+	m := clustermodel.Move{MigrationID: id, VShardID: 1, Group: 10, Source: 1, Target: 3}
+	c, err := checkpoint.New(id, 0, m.Payload(checkpoint.PhaseAddLearner), uint64(present.UnixMilli()))
+	require.NoError(t, err)
+	_, err = s.Upsert(c)
+	require.NoError(t, err)
+	results, err := s.Recover(t.Context(), fromSource, (&calls{}).handlers(1))
+	require.NoError(t, err)
+	require.Equal(t, recovery.Fresh, results[0].Decision.Reason)
+	require.EqualValues(t, 1, s.Epoch())
+
+	_, err = s.BeginAbort(id, "by hand", nil)
+	require.NoError(t, err)
+	_, err = s.Recover(t.Context(), fromSource, (&calls{}).handlers(7))
+	require.NoError(t, err)
+	require.EqualValues(t, 7, s.Epoch())
+	require.Zero(t, s.Len(), "the abort is finished")
 }
 
 // A handler that is missing leaves its decisions to the caller. Compensate is required.

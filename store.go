@@ -306,7 +306,8 @@ func (s *Store) write(w *write) (Receipt, error) {
 // appends nothing.
 //
 // Without guards WriteAll reproduces a history. It then also accepts events that an abort under way
-// would refuse, appends every AbortBegun and Compensated, and keeps the epochs of the events.
+// would refuse, appends every AbortBegun and Compensated, and keeps the epochs of the events that it
+// appends. The epoch of a duplicate is lost.
 //
 // WriteAll accepts timestamps after the year 9999, because an old log may have them. It logs a
 // warning.

@@ -116,7 +116,7 @@ func (r *run) live(point int) *life {
 	})
 	dir := r.dir
 	go func() {
-		err := errors.New("Run did not return: it called runtime.Goexit or FailNow. Return an error instead")
+		err := errors.New("the function Run did not return: it called runtime.Goexit or FailNow. Return an error instead")
 		defer func() { l.done <- err }()
 		err = r.trial.Run(dir)
 	}()

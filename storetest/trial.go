@@ -125,7 +125,7 @@ func unexpected(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("Run returned an error without a fault: %w", err)
+	return fmt.Errorf("the function Run returned an error without a fault: %w", err)
 }
 
 // fail reports a failed run with the events of its log.

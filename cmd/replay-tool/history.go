@@ -33,6 +33,9 @@ func (t *tool) fold(ctx context.Context, dir string, visit func(*replay.Fold, re
 				return nil, err
 			}
 		}
+		if err := ctx.Err(); err != nil { // records that were read ahead do not have it
+			return nil, err
+		}
 		n++
 		p.update(n)
 	}

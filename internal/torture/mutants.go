@@ -406,7 +406,7 @@ var mutants = []mutant{
 	{"a coordinator without an epoch is fenced",
 		Marked{"recover-needs-epoch", call(0, "error(nil)")}, "./", "TestRecover_"},
 	{"the epoch is raised before the plan",
-		Marked{"recover-claims-epoch", call(0, "Receipt{}, $X.checkEpoch(epoch)")}, "./", "TestRecover_"},
+		Marked{"recover-claims-epoch", call(0, "Receipt{}, $X.checkEpoch(epoch); _ = id")}, "./", "TestRecover_"},
 	{"a recovery asks about lost events of unknown migrations",
 		Marked{"recover-unnamed", terms(false, 1)}, "./", "TestRecover_"},
 	{"at most Concurrency migrations are handled at the same time",
