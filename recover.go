@@ -110,17 +110,19 @@ type Recovered struct {
 //
 // Recover first raises the log's epoch to Handlers.Epoch, if that is higher. After that, the log
 // refuses every write with a lower epoch. It does not refuse a write without the option Epoch. Only
-// then Recover calls the functions of the policy. Policy.Leader
-// must fence the group with the epoch before it reads the leader. Otherwise a transfer of an earlier
-// coordinator can commit after the abort was decided. Recover sets Policy.UnnamedInDoubt if the
-// Report has it. Ages are measured by Options.Now.
+// then Recover calls the functions of the policy. Policy.Leader must fence the group with the epoch
+// before it reads the leader. Otherwise a transfer of an earlier coordinator can commit after the
+// abort was decided. Recover sets Policy.UnnamedInDoubt if the Report has it. Ages are measured by
+// Options.Now.
 //
-// Up to Handlers.Concurrency migrations are handled at the same time, those of one vShard one after
-// another: first those that end, so that the vShard is free for the one that resumes. If an abort
-// fails, the vShard is not free, and the one that would resume gets an error. ctx is checked before
-// each step, and the handlers receive a ctx that also ends if everything stops. A step that
-// was carried out is recorded even if ctx has ended. Do not call Recover twice at the same time with
-// one epoch.
+// Up to Handlers.Concurrency migrations are handled at the same time. The migrations of one vShard
+// are handled one after another. Aborts and clean-ups come first, because they free the vShard for a
+// migration that resumes. If an abort fails, the vShard is not free, and the result of the migration
+// that would resume has an error.
+//
+// ctx is checked before an abort begins and before each handler call. The handlers receive a ctx
+// that also ends if everything stops. A step that was carried out is recorded even if ctx has ended.
+// Do not call Recover twice at the same time with one epoch.
 func (s *Store) Recover(ctx context.Context, p recovery.Policy, h Handlers) ([]Recovered, error) {
 	if h.Compensate == nil {
 		return nil, fmt.Errorf("recover: %w: Handlers.Compensate is nil: set the function that carries out a compensation", ErrInvalid)

@@ -394,7 +394,7 @@ func TestRecover_FailedOrClosedStore(t *testing.T) {
 }
 
 // At most Concurrency migrations are handled at the same time. The migrations of one vShard are
-// handled one after another, and those that end come first.
+// handled one after another. The migrations that end come first.
 func TestRecover_Concurrency(t *testing.T) {
 	s := openRecovery(t)
 	for n := range byte(12) {

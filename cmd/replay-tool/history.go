@@ -13,7 +13,7 @@ import (
 )
 
 // fold reads the whole log and folds all records. It calls visit, unless that is nil, with the fold
-// after each record. If visit returns an error, fold stops and returns it.
+// after each record. If visit returns an error, or ctx ends, fold stops and returns that error.
 func (t *tool) fold(ctx context.Context, dir string, visit func(*replay.Fold, replay.Record) error) (*replay.Fold, error) {
 	reader, err := replay.Open(dir)
 	if err != nil {
@@ -74,7 +74,7 @@ const minEndDigits = 4
 
 // digits are the first or the last hexadecimal digits of an id.
 type digits struct {
-	bytes  []byte // those that are whole bytes of the id
+	bytes  []byte // every two digits that are a whole byte of the id
 	nibble int    // the digit after them, or before them in an end; -1 if there is none
 }
 

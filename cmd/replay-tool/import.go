@@ -24,7 +24,7 @@ import (
 )
 
 func (t *tool) importCommand() *cobra.Command {
-	m := &importer{tool: t, plan: plan{changed: map[checkpoint.MigrationID]plannedRow{}}, warnings: lineWarnings{now: time.Now}}
+	m := &importer{tool: t, prediction: prediction{changed: map[checkpoint.MigrationID]predictedRow{}}, warnings: lineWarnings{now: time.Now}}
 	c := &cobra.Command{
 		Use:   "import DIR FILE|-",
 		Short: "Append NDJSON events to a log. If the log does not exist, create it",
@@ -66,7 +66,7 @@ person must repair first, it finds only missing segments and manifests.`,
 			return m.run(c.Context(), args[1])
 		},
 	}
-	c.Flags().BoolVar(&m.plan.confirm, "confirm", false, "to clear a doubt, also append duplicates, events that are in the log already, and the abort or removal of a migration without a row")
+	c.Flags().BoolVar(&m.prediction.confirm, "confirm", false, "to clear a doubt, also append duplicates, events that are in the log already, and the abort or removal of a migration without a row")
 	c.Flags().BoolVar(&m.Check, "check", false, "write nothing, and print the result that the import would have")
 	return c
 }
@@ -78,7 +78,7 @@ type importer struct {
 	isNew      bool // there was no log
 	openFailed bool
 	logger     *slog.Logger
-	plan       plan
+	prediction prediction
 	known      *eventHashes        // the events that the log had before; nil until the first append
 	store      *migrationlog.Store // nil before the log is created, and with --check
 	doneLines  uint64              // the lines up to this number are durable, or append nothing
@@ -156,9 +156,9 @@ func (m *importer) begin(ctx context.Context) error {
 	info, statErr := os.Stat(m.dir)
 	m.isNew = errors.Is(statErr, fs.ErrNotExist) || errors.Is(err, segment.ErrNotALog) && statErr == nil && info.IsDir()
 	switch {
-	case m.isNew && m.plan.confirm && m.Check:
+	case m.isNew && m.prediction.confirm && m.Check:
 		return fmt.Errorf("%s: %w: with --confirm the log must exist", m.dir, err)
-	case m.isNew && !m.plan.confirm:
+	case m.isNew && !m.prediction.confirm:
 		return nil
 	case m.Check && err != nil:
 		return err
@@ -171,16 +171,16 @@ func (m *importer) begin(ctx context.Context) error {
 // open opens the log for writing, or creates it.
 func (m *importer) open() error {
 	m.warnOwner(m.dir)
-	store, err := migrationlog.Open(m.dir, &migrationlog.Options{MustExist: m.plan.confirm, Logger: m.logger})
+	store, err := migrationlog.Open(m.dir, &migrationlog.Options{MustExist: m.prediction.confirm, Logger: m.logger})
 	if err != nil {
 		m.openFailed = true
 		return err
 	}
-	if m.isNew && store.Stats().LastSeq > 0 { // the plan of this import does not know these events
+	if m.isNew && store.Stats().LastSeq > 0 { // the prediction of this import does not know these events
 		m.openFailed = true
 		return errors.Join(fmt.Errorf("%s: another process created the log after this import began: run the import again", m.dir), store.Close())
 	}
-	m.store, m.plan.row = store, store.Row
+	m.store, m.prediction.row = store, store.Row
 	if m.isNew {
 		m.statusf("created a new log in %s", quoted(m.dir))
 	}
@@ -202,7 +202,7 @@ func (m *importer) readLog(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.plan.row = fold.View.Get
+	m.prediction.row = fold.View.Get
 	m.reportFindings(fold.Report())
 	return nil
 }
@@ -276,8 +276,8 @@ func (m *importer) write(ctx context.Context, batch []numberedEvent) (int, error
 	var outcomes []outcome
 	var stop error
 	for _, e := range batch {
-		o, body, err := m.plan.next(e.line, e.event)
-		if err == nil && !m.plan.confirm { // an operator may have to append an event again
+		o, body, err := m.prediction.next(e.line, e.event)
+		if err == nil && !m.prediction.confirm { // an operator may have to append an event again
 			err = m.checkNew(ctx, e, o, body)
 		}
 		if err != nil {
@@ -313,10 +313,10 @@ func (m *importer) writeAll(events []checkpoint.Event, outcomes []outcome) ([]mi
 		return receipts, nil
 	}
 	var opts []migrationlog.WriteOption
-	if m.plan.confirm {
-		opts = []migrationlog.WriteOption{migrationlog.Confirm()} // the plan has refused other payloads
+	if m.prediction.confirm {
+		opts = []migrationlog.WriteOption{migrationlog.Confirm()} // the prediction has refused other payloads
 	}
-	m.plan.reset() // WriteAll gives the store their rows
+	m.prediction.reset() // WriteAll gives the store their rows
 	return m.store.WriteAll(events, opts...)
 }
 

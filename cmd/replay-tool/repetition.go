@@ -71,12 +71,12 @@ type repetition struct {
 	inLog, read         uint64
 	toEnd               bool // all of the input was read
 
-	lines           plan   // finds the lines that append nothing after the lines before them
-	absent, pending ranges // the lines that are not in the log, before and after lastLine
+	lines           prediction // finds the lines that append nothing after the lines before them
+	absent, pending ranges     // the lines that are not in the log, before and after lastLine
 }
 
 func newRepetition(line uint64) *repetition {
-	return &repetition{firstLine: line, lines: plan{changed: map[checkpoint.MigrationID]plannedRow{}}}
+	return &repetition{firstLine: line, lines: prediction{changed: map[checkpoint.MigrationID]predictedRow{}}}
 }
 
 // add counts the event of a line.

@@ -190,8 +190,8 @@ func removeFrom[K comparable](sets map[K]idSet, key K, id checkpoint.MigrationID
 	}
 }
 
-// targetsOf returns the peers to which a row moves its vShard, and those that its unfinished abort
-// removes.
+// targetsOf returns the peers to which a row moves its vShard. It also returns the peers that an
+// unfinished abort of the row removes.
 func targetsOf(row *projection.Row) []projection.Target {
 	f := &row.Facts
 	targets := slices.Clone(f.Targets)

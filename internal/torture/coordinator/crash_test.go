@@ -153,7 +153,7 @@ func (w *world) changeMembership(rng *rand.Rand) {
 	}
 }
 
-// checkLog compares the events in the files with those that were observed.
+// checkLog compares the events in the files with the events that the test has observed.
 func (w *world) checkLog() {
 	if w.failure != "" {
 		return

@@ -17,8 +17,9 @@ import (
 	"migrationlog/checkpoint"
 )
 
-// One migration and at most two coordinators at a time, three in all besides those that replace a
-// crashed one. They start at every point, take their steps in every order, and crash at every point.
+// There is one migration. At most two coordinators run at a time, and at most three in all. A
+// coordinator that replaces a crashed one is not counted. The coordinators start at every point,
+// take their steps in every order, and crash at every point.
 // From each state that they reach, all coordinators crash, and one that runs alone ends the
 // migration. The same must hold as after random crashes.
 func TestRecover_EveryInterleaving(t *testing.T) {
