@@ -38,7 +38,9 @@ var layers = []layer{
 	{"internal/torn", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS: a tear is made in memory"},
 	{"internal/rebuild", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS and eventlog/segment; code that writes belongs in eventlog"},
 	{"internal/groupcommit", []string{"migrationlog", "os", "io", "github.com/tidwall/wal"}, "pass it in as the commit function: a queue does not know what it batches"},
+	{"replay/story", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take records as parameters: the caller reads the history"},
 	{"replay", []string{"github.com/tidwall/wal"}, "read through eventlog/segment; code that writes belongs in eventlog"},
+	{"replay/histogram", []string{"migrationlog", "os", "io"}, "pass durations: a histogram does not know what was measured"},
 	{"recovery/whatif", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take rows and times as parameters: the caller reads the history"},
 	{"recovery/crashpoints", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take events and views as parameters: the caller reads the history"},
 	{"recovery/model", []string{"os", "io", "io/fs", "time", "path/filepath", "math/rand", "github.com/tidwall/wal"}, "take values as parameters: a model has no files, no clock and no chance"},
@@ -55,6 +57,7 @@ var layers = []layer{
 var notBelow = map[string][]string{
 	"internal/rebuild":     {"eventlog"},
 	"replay":               {"eventlog"},
+	"replay/story":         {"eventlog", "eventlog/segment"},
 	"recovery/whatif":      {"eventlog", "eventlog/segment"},
 	"recovery/crashpoints": {"eventlog", "eventlog/segment"},
 	"recovery/model":       {"eventlog", "eventlog/segment"},

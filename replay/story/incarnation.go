@@ -1,0 +1,129 @@
+package story
+
+import (
+	"migrationlog/checkpoint"
+	"migrationlog/replay"
+)
+
+// Outcome is the end of an incarnation, or InFlight.
+type Outcome string
+
+// The outcomes of an incarnation.
+const (
+	InFlight          Outcome = "in_flight"          // neither at Complete nor ended
+	Done              Outcome = "done"               // at Complete, and not removed
+	Aborted           Outcome = "aborted"            // ended by an abort
+	Removed           Outcome = "removed"            // removed at Complete
+	RemovedUnfinished Outcome = "removed_unfinished" // removed in an earlier phase
+)
+
+// Step is one record of an incarnation.
+type Step struct {
+	Seq, PrevSeq uint64
+	AtMS         uint64 // wall clock
+	Kind         replay.Kind
+	Phase        checkpoint.Phase // of a checkpoint, otherwise 0
+	Attempt      uint32           // of a checkpoint
+	Event        checkpoint.Event // nil for an event of an unknown kind
+}
+
+// stepOf returns the step of a record that is not damage.
+func stepOf(r replay.Record) Step {
+	s := Step{Seq: r.Seq, PrevSeq: r.PrevSeq, AtMS: r.WallMS(), Kind: r.Kind(), Event: r.Event}
+	if u, ok := r.Event.(checkpoint.Upserted); ok {
+		s.Phase, s.Attempt = u.Checkpoint.Phase(), u.Checkpoint.Attempt
+	}
+	return s
+}
+
+// Incarnation is one move, as far as it is in the history.
+type Incarnation struct {
+	ID     checkpoint.MigrationID
+	Number int         // 1 for the first incarnation of the id in this history
+	After  replay.Kind // the kind that ended the incarnation before it: KindAbort, KindRemove, or ""
+
+	VShardID uint32
+	// SourceNode and PauseBudgetUS are known if HasSource is set, and TargetNode and SourceGroup if
+	// HasTarget is set. They are the first ones that the incarnation names.
+	SourceNode, TargetNode, SourceGroup, PauseBudgetUS uint64
+	HasSource, HasTarget                               bool
+
+	FirstSeq, LastSeq uint64
+	StartedMS, LastMS uint64 // wall clocks of the first and of the last record
+	Phase             checkpoint.Phase
+	Furthest          checkpoint.Phase
+	Attempt           uint32 // of the latest checkpoint
+	Retries           int    // checkpoints with an attempt above 0
+	// BeginningLost is true if the first record names an earlier one that the history does not have.
+	BeginningLost bool
+
+	Outcome       Outcome
+	Reason        string                    // of the abort, also of one that is under way
+	Compensations []checkpoint.Compensation // of the abort, also of one that is under way
+
+	Last  Step   // the latest record
+	Steps []Step // all records, if the tracker keeps them
+
+	since Step // the checkpoint whose stay is open, or zero
+}
+
+// InFlight reports whether the incarnation is neither at Complete nor ended.
+func (i *Incarnation) InFlight() bool { return i.Outcome == InFlight }
+
+// Ended reports whether an abort or a removal ended the incarnation.
+func (i *Incarnation) Ended() bool { return i.Outcome != InFlight && i.Outcome != Done }
+
+// add applies a record that belongs to the incarnation, and returns the stay that it ends. If a
+// record between the two is lost, the length of the stay is not known, and add returns nil.
+func (i *Incarnation) add(s Step, keep bool) (ended *Stay) {
+	if i.FirstSeq == 0 {
+		i.FirstSeq, i.StartedMS = s.Seq, s.AtMS
+	} else if s.PrevSeq != i.LastSeq { // a lost record ended the stay
+		i.since = Step{}
+	}
+	if i.since.Seq != 0 && endsStay(s.Kind) {
+		ended = &Stay{Incarnation: i, From: i.since, To: s, MS: int64(s.AtMS - i.since.AtMS)}
+		i.since = Step{}
+	}
+	i.Last, i.LastSeq, i.LastMS = s, s.Seq, s.AtMS
+	if keep {
+		i.Steps = append(i.Steps, s)
+	}
+	switch e := s.Event.(type) {
+	case checkpoint.Upserted:
+		i.since = s
+		i.addCheckpoint(e.Checkpoint)
+	case checkpoint.AbortBegun:
+		i.Reason, i.Compensations = e.Reason, e.Compensations
+	case checkpoint.Aborted:
+		i.Outcome, i.Reason, i.Compensations = Aborted, e.Reason, e.Compensations
+	case checkpoint.Removed:
+		i.Outcome = RemovedUnfinished
+		if i.Phase == checkpoint.PhaseComplete {
+			i.Outcome = Removed
+		}
+	}
+	return ended
+}
+
+// endsStay reports whether a record of this kind ends the stay in a phase. A raised epoch does not
+// change the move, and the effect of an unknown kind is not known.
+func endsStay(k replay.Kind) bool { return k != replay.KindEpochRaised && k != replay.KindUnknown }
+
+func (i *Incarnation) addCheckpoint(c checkpoint.Checkpoint) {
+	i.VShardID, i.Phase, i.Attempt = c.Payload.Shard(), c.Phase(), c.Attempt
+	i.Furthest = max(i.Furthest, i.Phase)
+	if i.Attempt > 0 {
+		i.Retries++
+	}
+	i.Outcome = InFlight
+	if i.Phase == checkpoint.PhaseComplete {
+		i.Outcome = Done
+	}
+	if p, ok := c.Payload.(checkpoint.AddLearner); ok && !i.HasSource {
+		i.HasSource, i.SourceNode, i.PauseBudgetUS = true, p.SourceNode, p.WritePauseBudgetUS
+	}
+	if node, group, ok := checkpoint.TargetOf(c.Payload); ok && !i.HasTarget {
+		i.HasTarget, i.TargetNode, i.SourceGroup = true, node, group
+	}
+}

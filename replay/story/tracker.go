@@ -1,0 +1,154 @@
+package story
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"slices"
+
+	"migrationlog/checkpoint"
+	"migrationlog/replay"
+)
+
+// Options select the details that a Tracker keeps. The zero value keeps no steps.
+type Options struct {
+	// KeepSteps selects the migrations whose steps are kept. Nil selects none.
+	KeepSteps func(checkpoint.MigrationID) bool
+}
+
+// Tracker groups records into incarnations. It needs memory for each incarnation that has not
+// ended, and about 16 bytes for each one that has. It is not safe for concurrent use.
+type Tracker struct {
+	options Options
+	live    map[checkpoint.MigrationID]*Incarnation
+	noRow   map[checkpoint.MigrationID]uint64 // the latest seq of ids that have records but no incarnation
+	ended   endings
+	lost    []replay.SeqRange
+	endMS   uint64
+}
+
+// NewTracker returns a tracker at the beginning of a history.
+func NewTracker(o Options) *Tracker {
+	return &Tracker{options: o, live: map[checkpoint.MigrationID]*Incarnation{}, noRow: map[checkpoint.MigrationID]uint64{}, ended: newEndings()}
+}
+
+// Change is the effect of one record.
+type Change struct {
+	// Incarnation is the incarnation of the record. It is nil for damage, and for an event that needs
+	// a row and has none. The tracker continues to change it until it ends.
+	Incarnation *Incarnation
+	Began       bool  // the record is the first one of the incarnation
+	Ended       bool  // the record is the abort or the removal of the incarnation
+	Stay        *Stay // the stay that the record ends, or nil
+}
+
+// Add applies the next record of the history. Damage must be added too.
+func (t *Tracker) Add(r replay.Record) Change {
+	if r.Damage != nil {
+		if r.Damage.Lost() > 0 {
+			t.lost = append(t.lost, replay.SeqRange{First: r.Damage.FirstSeq, Last: r.Damage.LastSeq})
+		}
+		return Change{}
+	}
+	s := stepOf(r)
+	t.endMS = max(t.endMS, s.AtMS)
+	id, _ := r.Migration()
+	i, isLive := t.live[id]
+	if isLive && s.PrevSeq == 0 { // the end of the live incarnation is lost
+		delete(t.live, id)
+		isLive = false
+	}
+	if !isLive {
+		if i = t.begin(id, s); i == nil {
+			return Change{}
+		}
+	}
+	keep := t.options.KeepSteps != nil && t.options.KeepSteps(id)
+	change := Change{Incarnation: i, Began: !isLive, Stay: i.add(s, keep)}
+	if i.Ended() {
+		change.Ended = true
+		delete(t.live, id)
+		t.ended.add(id, i.Number, s.Kind)
+	}
+	return change
+}
+
+// begin returns a new incarnation of the id that begins with the step. It returns nil if the step
+// does not begin one: it is not a checkpoint, and no event of an incarnation before it is lost.
+func (t *Tracker) begin(id checkpoint.MigrationID, s Step) *Incarnation {
+	before, hasRecords := t.noRow[id]
+	known := s.PrevSeq == 0 || hasRecords && s.PrevSeq == before
+	if s.Kind == replay.KindEpochRaised || known && s.Kind != replay.KindCheckpoint {
+		t.noRow[id] = s.Seq
+		return nil
+	}
+	delete(t.noRow, id)
+	number, after := t.ended.next(id)
+	i := &Incarnation{ID: id, Number: number, After: after, Outcome: InFlight, BeginningLost: !known}
+	t.live[id] = i
+	return i
+}
+
+// Live returns the incarnations that have not ended, by the seq of their first record.
+func (t *Tracker) Live() []*Incarnation {
+	list := make([]*Incarnation, 0, len(t.live))
+	for _, i := range t.live {
+		list = append(list, i)
+	}
+	slices.SortFunc(list, func(a, b *Incarnation) int { return int(int64(a.FirstSeq - b.FirstSeq)) })
+	return list
+}
+
+// OpenStay returns the stay of an incarnation that has not ended, up to the time nowMS. If the
+// incarnation has no open stay, OpenStay returns false.
+func (i *Incarnation) OpenStay(nowMS uint64) (Stay, bool) {
+	return Stay{Incarnation: i, From: i.since, MS: int64(nowMS - i.since.AtMS)}, i.since.Seq != 0
+}
+
+// EndMS returns the highest wall clock so far.
+func (t *Tracker) EndMS() uint64 { return t.endMS }
+
+// LostBetween reports whether an event with a seq in [first, last] is lost.
+func (t *Tracker) LostBetween(first, last uint64) bool {
+	return slices.ContainsFunc(t.lost, func(r replay.SeqRange) bool { return r.First <= last && first <= r.Last })
+}
+
+// endings holds the ends of incarnations as 64-bit hashes, because ids take three times the memory.
+// Two of n incarnations share a hash with a probability of about n*n/2^65.
+type endings struct {
+	seed   maphash.Seed
+	hashes map[uint64]struct{}
+}
+
+func newEndings() endings {
+	return endings{seed: maphash.MakeSeed(), hashes: map[uint64]struct{}{}}
+}
+
+func (e *endings) add(id checkpoint.MigrationID, number int, kind replay.Kind) {
+	e.hashes[e.hash(id, number, kind)] = struct{}{}
+}
+
+// next returns the number of the id's next incarnation, and the kind that ended the one before it.
+func (e *endings) next(id checkpoint.MigrationID) (number int, after replay.Kind) {
+	for number = 1; ; number++ {
+		kind := replay.KindAbort
+		if _, ok := e.hashes[e.hash(id, number, kind)]; !ok {
+			kind = replay.KindRemove
+			if _, ok := e.hashes[e.hash(id, number, kind)]; !ok {
+				return number, after
+			}
+		}
+		after = kind
+	}
+}
+
+func (e *endings) hash(id checkpoint.MigrationID, number int, kind replay.Kind) uint64 {
+	var b [checkpointIDBytes + 8 + 1]byte
+	copy(b[:], id[:])
+	binary.LittleEndian.PutUint64(b[checkpointIDBytes:], uint64(number))
+	if kind == replay.KindAbort {
+		b[len(b)-1] = 1
+	}
+	return maphash.Bytes(e.seed, b[:])
+}
+
+const checkpointIDBytes = len(checkpoint.MigrationID{})
