@@ -196,3 +196,27 @@ func TestTracker_Lost(t *testing.T) {
 	require.True(t, change.Began)
 	require.True(t, change.Incarnation.BeginningLost)
 }
+
+// If the end of an incarnation is lost, the change that begins the next one has it, and the numbers
+// of the two differ.
+func TestTracker_EndLost(t *testing.T) {
+	begin := func(seq, ms uint64) replay.Record {
+		c, err := checkpoint.New(newID(1), 0, checkpoint.AddLearner{VShardID: 7, SourceNode: 1, TargetNode: 2, SourceGroup: 7}, ms)
+		require.NoError(t, err)
+		return replay.Record{Seq: seq, Event: checkpoint.Upserted{Checkpoint: c}}
+	}
+	tracker := story.NewTracker(story.Options{})
+	first := tracker.Add(begin(1, 1000))
+	require.Nil(t, first.EndLost)
+	tracker.Add(replay.Record{Damage: &replay.Damage{FirstSeq: 2, LastSeq: 2}})
+	second := tracker.Add(begin(3, 2000))
+	require.True(t, second.Began)
+	require.Nil(t, second.Stay)
+	require.Same(t, first.Incarnation, second.EndLost)
+	require.Equal(t, 1, first.Incarnation.Number)
+	require.Equal(t, 2, second.Incarnation.Number)
+	require.Empty(t, second.Incarnation.After)
+	require.Len(t, tracker.Live(), 1)
+	third := tracker.Add(begin(5, 3000))
+	require.Equal(t, 3, third.Incarnation.Number)
+}

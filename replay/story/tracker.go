@@ -39,6 +39,9 @@ type Change struct {
 	Began       bool  // the record is the first one of the incarnation
 	Ended       bool  // the record is the abort or the removal of the incarnation
 	Stay        *Stay // the stay that the record ends, or nil
+	// EndLost is the id's incarnation before this one, if its abort or removal is lost. It is nil
+	// otherwise.
+	EndLost *Incarnation
 }
 
 // Add applies the next record of the history. Damage must be added too.
@@ -53,17 +56,19 @@ func (t *Tracker) Add(r replay.Record) Change {
 	t.endMS = max(t.endMS, s.AtMS)
 	id, _ := r.Migration()
 	i, isLive := t.live[id]
-	if isLive && s.PrevSeq == 0 { // the end of the live incarnation is lost
+	var endLost *Incarnation
+	if isLive && s.PrevSeq == 0 {
+		endLost, isLive = i, false
 		delete(t.live, id)
-		isLive = false
+		t.ended.add(id, i.Number, "")
 	}
 	if !isLive {
 		if i = t.begin(id, s); i == nil {
-			return Change{}
+			return Change{EndLost: endLost}
 		}
 	}
 	keep := t.options.KeepSteps != nil && t.options.KeepSteps(id)
-	change := Change{Incarnation: i, Began: !isLive, Stay: i.add(s, keep)}
+	change := Change{Incarnation: i, Began: !isLive, Stay: i.add(s, keep), EndLost: endLost}
 	if i.Ended() {
 		change.Ended = true
 		delete(t.live, id)
@@ -127,26 +132,37 @@ func (e *endings) add(id checkpoint.MigrationID, number int, kind replay.Kind) {
 	e.hashes[e.hash(id, number, kind)] = struct{}{}
 }
 
-// next returns the number of the id's next incarnation, and the kind that ended the one before it.
+// next returns the number of the id's next incarnation, and the kind that ended the one before it,
+// or "" if there is none or its end is lost.
 func (e *endings) next(id checkpoint.MigrationID) (number int, after replay.Kind) {
 	for number = 1; ; number++ {
-		kind := replay.KindAbort
-		if _, ok := e.hashes[e.hash(id, number, kind)]; !ok {
-			kind = replay.KindRemove
-			if _, ok := e.hashes[e.hash(id, number, kind)]; !ok {
-				return number, after
-			}
+		kind, ok := e.kind(id, number)
+		if !ok {
+			return number, after
 		}
 		after = kind
 	}
+}
+
+// kind returns the kind that ended an incarnation. It returns false if none was added.
+func (e *endings) kind(id checkpoint.MigrationID, number int) (replay.Kind, bool) {
+	for _, kind := range []replay.Kind{replay.KindAbort, replay.KindRemove, ""} {
+		if _, ok := e.hashes[e.hash(id, number, kind)]; ok {
+			return kind, true
+		}
+	}
+	return "", false
 }
 
 func (e *endings) hash(id checkpoint.MigrationID, number int, kind replay.Kind) uint64 {
 	var b [checkpointIDBytes + 8 + 1]byte
 	copy(b[:], id[:])
 	binary.LittleEndian.PutUint64(b[checkpointIDBytes:], uint64(number))
-	if kind == replay.KindAbort {
+	switch kind {
+	case replay.KindAbort:
 		b[len(b)-1] = 1
+	case "": // the end is lost
+		b[len(b)-1] = 2
 	}
 	return maphash.Bytes(e.seed, b[:])
 }
