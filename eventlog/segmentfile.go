@@ -28,3 +28,6 @@ func statID(path string) (id fileID, sizeBytes int64, err error) {
 	}
 	return fileID{info}, info.Size(), nil
 }
+
+// lockHolder does not know the holder of a lock here.
+func lockHolder(string, int) (pid int, listed bool) { return 0, false }
