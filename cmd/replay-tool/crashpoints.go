@@ -262,7 +262,7 @@ func cutDetails(c cutFinding, ids shortIDs) []string {
 		decision = fmt.Sprintf("%s %s (%s)", d.Action, d.NextPhase, d.Reason)
 	}
 	detail := strings.ReplaceAll(c.Detail, c.With.String(), ids.of(c.With))
-	circumstances := "at age " + age(d.Inputs.AgeMS)
+	circumstances := "at age " + shortSpan(d.Inputs.AgeMS)
 	if len(c.Unrecorded) > 0 {
 		circumstances += ", if the effects after the furthest checkpoint of " + ids.list(c.Unrecorded) + " were carried out"
 	}

@@ -45,7 +45,7 @@ func TestCrashPoints_Table(t *testing.T) {
 	}
 	text := strings.Join(strings.Fields(out.String()), " ")
 	require.Contains(t, text, "9999999999 000001 4294967295 LeadershipTransfer peer_in_use resume LeadershipTransfer (transfer_committed): removes node")
-	require.Contains(t, text, ", in use by 000002 at age 0ms, if the effects after the furthest checkpoint of 000001, 000002 and 2 more were carried out, if the target is no member of the cluster")
+	require.Contains(t, text, ", in use by 000002 at age 0, if the effects after the furthest checkpoint of 000001, 000002 and 2 more were carried out, if the target is no member of the cluster")
 	require.Contains(t, text, "9999999998 - - - torn_write segment 00000000000000000001, torn at byte 9223372036854775807 (the rest is zeros): the rows")
 	require.Contains(t, text, "; 99 more tears of this write have the same effect")
 }

@@ -13,7 +13,7 @@ import (
 // byte that is not UTF-8 as \xff. The tool prints text that it has read from files, and a terminal
 // would act on such characters. Line breaks and tabs stay.
 //
-// JSON keeps its meaning, because it is valid UTF-8 and has such characters only inside strings.
+// The marks of paint become escape sequences. JSON keeps its meaning, because it is valid UTF-8 and has such characters only inside strings.
 // Each Write must consist of whole characters.
 type escapingWriter struct{ w io.Writer }
 
@@ -64,6 +64,10 @@ func appendEscaped(dst, b []byte) []byte {
 		dst, b = append(dst, b[:n]...), b[n:]
 		if len(b) == 0 {
 			break
+		}
+		if rest, ok := cutStyleMark(b); ok {
+			dst, b = append(dst, "\x1b["...), rest
+			continue
 		}
 		r, size := utf8.DecodeRune(b)
 		switch {

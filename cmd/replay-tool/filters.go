@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -41,7 +40,7 @@ func (f *filters) register(c *cobra.Command) {
 }
 
 // query returns the query of the flags. It completes shortened migration ids from the log.
-func (f *filters) query(ctx context.Context, reader *replay.Reader) (q replay.Query, err error) {
+func (f *filters) query(ctx context.Context, times timeReader) (q replay.Query, err error) {
 	q.FromSeq, q.ToSeq = f.from, f.to
 	for name, value := range map[string]string{"since": f.since, "until": f.until} {
 		if f.flags.Changed(name) && value == "" {
@@ -57,93 +56,74 @@ func (f *filters) query(ctx context.Context, reader *replay.Reader) (q replay.Qu
 		return q, usageErrorf("--to %d: give a seq of at least %d", f.to, max(f.from, 1))
 	}
 	if f.since != "" {
-		if q.SinceMS, err = parseTime(f.since); err != nil {
+		if q.SinceMS, err = times.parse(f.since); err != nil {
 			return q, err
 		}
 	}
 	if f.until != "" {
-		if q.UntilMS, err = parseTime(f.until); err != nil {
+		if q.UntilMS, err = times.parse(f.until); err != nil {
 			return q, err
 		}
 	}
 	for _, idPrefix := range f.migrations {
-		id, err := resolve(ctx, reader, idPrefix)
+		id, err := resolve(ctx, times.reader, idPrefix)
 		if err != nil {
 			return q, err
 		}
 		q.Migrations = append(q.Migrations, id)
 	}
 	for _, name := range f.kinds {
-		kind := replay.Kind(name)
+		kind := replay.Kind(strings.ToLower(name))
 		if !slices.Contains(replay.Kinds, kind) {
 			return q, usageErrorf("--kind %s: unknown kind, the kinds are %s", name, joinKinds(replay.Kinds))
 		}
 		q.Kinds = append(q.Kinds, kind)
 	}
 	for _, name := range f.phases {
-		phase, err := checkpoint.ParsePhase(name)
+		phase, err := parsePhase(name)
 		if err != nil {
-			return q, usageError{err}
+			return q, err
 		}
 		q.Phases = append(q.Phases, phase)
 	}
-	for _, v := range f.vshards {
-		if v > math.MaxUint32 {
-			return q, usageErrorf("--vshard %d: give a number of at most %d", v, uint32(math.MaxUint32))
-		}
-		q.VShards = append(q.VShards, uint32(v))
+	if q.VShards, err = parseVShards(f.vshards); err != nil {
+		return q, err
 	}
-	for _, text := range f.nodes {
+	q.Nodes, err = parseNodes(f.nodes)
+	return q, err
+}
+
+// parsePhase returns the phase with this name, in upper or lower case.
+func parsePhase(name string) (checkpoint.Phase, error) {
+	for phase := checkpoint.PhaseAddLearner; phase <= checkpoint.PhaseComplete; phase++ {
+		if strings.EqualFold(phase.String(), name) {
+			return phase, nil
+		}
+	}
+	_, err := checkpoint.ParsePhase(name)
+	return 0, usageError{err}
+}
+
+// parseVShards and parseNodes read the values of --vshard and --node.
+func parseVShards(numbers []uint) (vshards []uint32, err error) {
+	for _, v := range numbers {
+		if v > math.MaxUint32 {
+			return nil, usageErrorf("--vshard %d: give a number of at most %d", v, uint32(math.MaxUint32))
+		}
+		vshards = append(vshards, uint32(v))
+	}
+	return vshards, nil
+}
+
+func parseNodes(texts []string) (nodes []uint64, err error) {
+	for _, text := range texts {
 		node, err := strconv.ParseUint(text, 10, 64)
 		if err != nil {
-			return q, usageErrorf("--node %s: give the number of a node, such as 7", text)
+			return nil, usageErrorf("--node %s: give the number of a node, such as 7", text)
 		}
-		q.Nodes = append(q.Nodes, node)
+		nodes = append(nodes, node)
 	}
-	return q, nil
-}
-
-const timeFormats = "2026-11-23T14:05:00Z, '2026-11-23 14:05:00' in UTC, or Unix milliseconds"
-
-// parseTime returns a time in Unix milliseconds. It returns an error if the text has none of the
-// timeFormats, or if the time is before minTimeMS.
-func parseTime(text string) (ms uint64, err error) {
-	ms, err = strconv.ParseUint(text, 10, 64)
-	if err == nil && ms < minTimeMS {
-		return 0, usageErrorf("%q is too small for a time in Unix milliseconds. If you meant seconds, append 000", text)
-	}
-	if err == nil {
-		return ms, nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, time.DateTime, "2006-01-02 15:04", "2006-01-02T15:04:05", "2006-01-02T15:04", time.DateOnly} {
-		at, err := time.Parse(layout, text)
-		if err == nil && at.UnixMilli() < minTimeMS {
-			return 0, usageErrorf("%q is too early: give a time after 2001-09-09", text)
-		}
-		if err == nil {
-			return uint64(at.UnixMilli()), nil
-		}
-	}
-	return 0, usageErrorf("%q is not a time: give %s", text, timeFormats)
-}
-
-// minTimeMS is in September 2001. If a number is smaller, it probably is in seconds.
-const minTimeMS = 1_000_000_000_000
-
-// parsePoint reads a point in a history, which is a time or #SEQ.
-func parsePoint(text string) (replay.Point, error) {
-	if number, ok := strings.CutPrefix(text, "#"); ok {
-		seq, err := strconv.ParseUint(number, 10, 64)
-		if err != nil || seq == 0 {
-			return replay.Point{}, usageErrorf("%q is not a seq: give # and a number of at least 1", text)
-		}
-		return replay.Point{Seq: seq}, nil
-	}
-	ms, err := parseTime(text)
-	if seq, notASeq := strconv.ParseUint(text, 10, 64); err != nil && notASeq == nil {
-		err = usageErrorf("%w. If you meant a seq, give '#%d' with the quotes", err, seq)
-	}
-	return replay.Point{TimeMS: ms}, err
+	return nodes, nil
 }
 
 // joinKinds lists kinds in a sentence.

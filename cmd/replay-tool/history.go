@@ -5,8 +5,11 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/spf13/cobra"
 
 	"migrationlog/checkpoint"
 	"migrationlog/replay"
@@ -45,7 +48,32 @@ func (t *tool) fold(ctx context.Context, dir string, visit func(*replay.Fold, re
 // resolve returns the id that begins or ends with idPart. It returns an error if the log has no such id
 // or more than one.
 func resolve(ctx context.Context, reader *replay.Reader, idPart string) (checkpoint.MigrationID, error) {
-	search, err := newIDSearch(idPart)
+	return selection{part: idPart}.resolve(ctx, reader)
+}
+
+// selection is the choice of a migration on the command line: a part of its id, or --vshard.
+type selection struct {
+	part   string
+	vshard string // the newest migration of this vShard
+}
+
+func (s *selection) register(c *cobra.Command) {
+	c.Flags().StringVar(&s.vshard, "vshard", "", "in place of an id: the newest migration of the vShard with this `number`")
+}
+
+// given reports whether a migration was chosen.
+func (s selection) given() bool { return s.part != "" || s.vshard != "" }
+
+func (s selection) String() string {
+	if s.vshard != "" {
+		return "--vshard " + s.vshard
+	}
+	return s.part
+}
+
+// resolve reads the log and returns the id of the migration.
+func (s selection) resolve(ctx context.Context, reader *replay.Reader) (checkpoint.MigrationID, error) {
+	search, err := s.search()
 	if err != nil {
 		return checkpoint.MigrationID{}, err
 	}
@@ -53,21 +81,52 @@ func resolve(ctx context.Context, reader *replay.Reader, idPart string) (checkpo
 		if err != nil {
 			return checkpoint.MigrationID{}, err
 		}
-		if _, err := search.add(r); err != nil {
-			return checkpoint.MigrationID{}, err
-		}
+		search.add(r)
 	}
 	return search.result()
 }
 
-// idSearch finds the one migration whose id has a given beginning or end.
+// search returns a usageError if no migration or more than one was chosen.
+func (s selection) search() (*idSearch, error) {
+	switch {
+	case s.part != "" && s.vshard != "":
+		return nil, usageErrorf("give a migration or --vshard, not both")
+	case s.vshard != "":
+		vshard, err := strconv.ParseUint(s.vshard, 10, 32)
+		if err != nil {
+			return nil, usageErrorf("--vshard %s: give the number of a vShard, such as 11", s.vshard)
+		}
+		return &idSearch{isVShard: true, vshard: uint32(vshard)}, nil
+	}
+	return newIDSearch(s.part)
+}
+
+// idSearch finds the one migration whose id has a given beginning or end, or the newest migration of
+// a vShard.
 type idSearch struct {
 	part  string // of the id, in lower case
 	first digits
 	last  digits // zero if the part is too short for an end
-	found checkpoint.MigrationID
-	lost  uint64 // number of lost events so far
+
+	isVShard bool
+	vshard   uint32
+
+	found  checkpoint.MigrationID // the first match, or the newest migration of the vShard
+	others int                    // number of matches after maxCandidates
+	seen   []candidate            // the first matches
+	lost   uint64                 // number of lost events so far
 }
+
+// candidate is a migration that matches, with the facts that distinguish it from others.
+type candidate struct {
+	id     checkpoint.MigrationID
+	vshard uint32
+	step   string
+	ms     uint64
+}
+
+// maxCandidates is the largest number of migrations that an error names.
+const maxCandidates = 5
 
 // minEndDigits is the smallest number of digits that select an id by its end.
 const minEndDigits = 4
@@ -110,25 +169,55 @@ func parseDigits(whole, rest string) (d digits, err error) {
 	return d, err
 }
 
-// add looks at the next record of the log and reports whether it belongs to the migration. It
-// returns a usageError if a second migration has the same beginning or end.
-func (s *idSearch) add(r replay.Record) (matches bool, err error) {
+// add looks at the next record of the log. It reports whether the record belongs to the first
+// migration that matches. Result returns an error if there are others.
+func (s *idSearch) add(r replay.Record) (matches bool) {
 	if r.Damage != nil {
 		s.lost += r.Damage.Lost()
-		return false, nil
+		return false
 	}
 	id, ok := r.Migration()
-	if !ok || !s.matches(id) {
-		return false, nil
+	if !ok {
+		return false
 	}
-	if id == s.found {
-		return true, nil
+	if s.isVShard {
+		return s.addOfVShard(id, r)
 	}
-	if s.found != (checkpoint.MigrationID{}) {
-		return false, usageErrorf("%q is the beginning or the end of %s and of %s: give more characters", s.part, s.found, id)
+	if !s.matches(id) {
+		return false
 	}
-	s.found = id
-	return true, nil
+	if s.found == (checkpoint.MigrationID{}) {
+		s.found = id
+	}
+	s.addCandidate(id, r)
+	return id == s.found
+}
+
+// addOfVShard makes the id the result if the record begins an incarnation on the vShard.
+func (s *idSearch) addOfVShard(id checkpoint.MigrationID, r replay.Record) bool {
+	u, ok := r.Event.(checkpoint.Upserted)
+	if ok && u.Checkpoint.Payload.Shard() == s.vshard && (r.PrevSeq == 0 || s.found == (checkpoint.MigrationID{})) {
+		s.found = id
+	}
+	return id == s.found
+}
+
+// addCandidate records the latest event of a migration that matches.
+func (s *idSearch) addCandidate(id checkpoint.MigrationID, r replay.Record) {
+	i := slices.IndexFunc(s.seen, func(c candidate) bool { return c.id == id })
+	if i < 0 {
+		if len(s.seen) == maxCandidates {
+			s.others++ // events, but the number is only compared with 0
+			return
+		}
+		i = len(s.seen)
+		s.seen = append(s.seen, candidate{id: id})
+	}
+	c := &s.seen[i]
+	c.step, c.ms = stepOf(r), r.WallMS()
+	if u, ok := r.Event.(checkpoint.Upserted); ok {
+		c.vshard = u.Checkpoint.Payload.Shard()
+	}
 }
 
 // matches reports whether the part is the beginning or the end of the id. It also compares the
@@ -153,14 +242,34 @@ func (d digits) endOf(id checkpoint.MigrationID) bool {
 	return len(d.bytes) > 0 && bytes.HasSuffix(id[:], d.bytes) && (d.nibble < 0 || n > 0 && int(id[n-1]&0xf) == d.nibble)
 }
 
-// result returns the migration after all records were added.
+// result returns the migration after all records were added. It returns a usageError if more than one
+// migration matches.
 func (s *idSearch) result() (checkpoint.MigrationID, error) {
+	subject := "migration " + s.part
+	if s.isVShard {
+		subject = fmt.Sprintf("a migration of vShard %d", s.vshard)
+	}
 	switch {
+	case len(s.seen) > 1:
+		return s.found, s.ambiguity()
 	case s.found != (checkpoint.MigrationID{}):
 		return s.found, nil
 	case s.lost > 0:
-		return s.found, fmt.Errorf("%w: migration %s is not in the log, but the log lost %s that may belong to it. To see the damage, run 'replay-tool verify'",
-			errMatchMayBeLost, s.part, count(s.lost, "event"))
+		return s.found, fmt.Errorf("%w: %s is not in the log, but the log lost %s that may belong to it. To see the damage, run 'replay-tool verify'",
+			errMatchMayBeLost, subject, count(s.lost, "event"))
 	}
-	return s.found, fmt.Errorf("%w: migration %s is not in the log. To list all events, run 'replay-tool log'", errNoMatch, s.part)
+	return s.found, fmt.Errorf("%w: %s is not in the log. To list all events, run 'replay-tool log'", errNoMatch, subject)
+}
+
+// ambiguity lists the migrations that match.
+func (s *idSearch) ambiguity() error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%q is the beginning or the end of more than one id: give more characters of one of these ids", s.part)
+	for _, c := range s.seen {
+		fmt.Fprintf(&b, "\n%s  vShard %d, %s at %s", c.id, c.vshard, c.step, (&clock{style: timeISO}).show(c.ms))
+	}
+	if s.others > 0 {
+		b.WriteString("\nand others")
+	}
+	return usageErrorf("%s", b.String())
 }

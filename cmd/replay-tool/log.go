@@ -59,7 +59,7 @@ func (l *logCommand) run(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	q, err := l.filters.query(ctx, reader)
+	q, err := l.filters.query(ctx, l.times(ctx, reader))
 	if err != nil {
 		return err
 	}

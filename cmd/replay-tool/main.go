@@ -50,6 +50,11 @@ type tool struct {
 	buffer         *bufio.Writer // between stdout and unbuffered; nil: none
 	output         string
 	timeStyle      string
+	timeZone       string // the value of --tz
+	zone           zone   // of timeZone
+	color          string
+	fixedWidth     int // 0: that of the terminal
+	wide           bool
 	quiet          bool
 	jsonStrings    bool
 
@@ -69,21 +74,15 @@ DIR is the directory of a log. Only demo and import write to it, and salvage
 writes to a new directory. All other commands take no lock and are safe while a
 coordinator has the log open.
 
-Exit codes:
-  0  clean                   6  nothing matched
-  1  I/O error               7  the command has findings
-  2  wrong usage or input    8  the log is in a newer format
-  3  the log is damaged      9  only harmless findings, such as a foreign file
-  4  only a torn tail        130  interrupted
-  5  another writer has the log open`,
+` + exitCodesHelp,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.ArbitraryArgs,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usageErrorf("no command given: choose one from 'replay-tool --help'")
 			}
-			return usageErrorf("unknown command %q: choose one from 'replay-tool --help'", args[0])
+			return unknownCommand(c, args[0])
 		},
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			return t.checkFlags()
@@ -92,7 +91,6 @@ Exit codes:
 	root.SetIn(stdin)
 	root.SetOut(t.stdout)
 	root.SetErr(stderr)
-	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		message, _, notANumber := strings.Cut(err.Error(), ": strconv.")
 		if notANumber {
@@ -100,13 +98,24 @@ Exit codes:
 		}
 		return usageErrorf("%s (see '%s --help')", message, c.CommandPath())
 	})
+	t.registerFlags(root)
+	root.AddCommand(t.demo(), t.coordinator(), t.info(), t.log(), t.show(), t.state(), t.plan(), t.whatIf(), t.crashPoints(), t.verify(), t.importCommand(), t.salvage(), t.version())
+	addHelp(root)
+	t.addCompletion(root)
+	return root
+}
+
+// registerFlags adds the flags that all commands have.
+func (t *tool) registerFlags(root *cobra.Command) {
 	flags := root.PersistentFlags()
 	flags.StringVarP(&t.output, "output", "o", outputTable, "output `format`: table, json or ndjson")
-	flags.StringVar(&t.timeStyle, "time", timeISO, "`style` of the times in tables: iso (UTC), relative (to the first time shown) or raw (Unix ms)")
+	flags.StringVar(&t.timeStyle, "time", timeISO, "`style` of the times in tables: iso, relative (to the first time shown) or raw (Unix ms)")
+	flags.StringVar(&t.timeZone, "tz", "UTC", "time `zone` of the times that are printed and given: UTC, local, +01:00 or Europe/Berlin")
+	flags.StringVar(&t.color, "color", colorAuto, "`when` to use color: auto (on a terminal, unless NO_COLOR is set or TERM is dumb), always or never")
+	flags.IntVar(&t.fixedWidth, "width", 0, "fit tables into this number of `columns`; without it, into the terminal")
+	flags.BoolVar(&t.wide, "wide", false, "print all columns and cut nothing")
 	flags.BoolVarP(&t.quiet, "quiet", "q", false, "print no summaries and no progress to stderr")
 	flags.BoolVar(&t.jsonStrings, "json-strings", false, "print the numbers of JSON as strings, because jq 1.6 and JavaScript round numbers above 2^53")
-	root.AddCommand(t.demo(), t.coordinator(), t.info(), t.log(), t.show(), t.state(), t.plan(), t.whatIf(), t.crashPoints(), t.verify(), t.importCommand(), t.salvage(), t.version())
-	return root
 }
 
 func (t *tool) checkFlags() error {
@@ -119,6 +128,18 @@ func (t *tool) checkFlags() error {
 	case timeISO, timeRelative, timeRaw:
 	default:
 		return usageErrorf("--time %s: unknown style, use iso, relative or raw", t.timeStyle)
+	}
+	switch t.color {
+	case colorAuto, colorAlways, colorNever:
+	default:
+		return usageErrorf("--color %s: use auto, always or never", t.color)
+	}
+	if t.fixedWidth < 0 {
+		return usageErrorf("--width %d: give a number of at least 1", t.fixedWidth)
+	}
+	var err error
+	if t.zone, err = parseZone(t.timeZone); err != nil {
+		return err
 	}
 	if t.jsonStrings && t.output == outputTable {
 		return usageErrorf("--json-strings changes only JSON: add -o json or -o ndjson")

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -23,10 +22,6 @@ const (
 	outputTable  = "table"
 	outputJSON   = "json"
 	outputNDJSON = "ndjson"
-
-	timeISO      = "iso"
-	timeRelative = "relative"
-	timeRaw      = "raw"
 )
 
 // buffered runs a command that prints many lines, and collects its output into larger writes. Data
@@ -220,30 +215,6 @@ func table(w io.Writer, heading ...string) *tabwriter.Writer {
 
 func row(w io.Writer, cells ...string) {
 	fmt.Fprintln(w, strings.Join(cells, "\t"))
-}
-
-// clock formats Unix milliseconds in the style of --time.
-type clock struct {
-	style   string
-	firstMS *uint64 // the first time shown, nil before that
-}
-
-func (t *tool) clock() *clock { return &clock{style: t.timeStyle} }
-
-func (c *clock) show(ms uint64) string {
-	switch c.style {
-	case timeRaw:
-		return strconv.FormatUint(ms, 10)
-	case timeRelative:
-		if c.firstMS == nil {
-			c.firstMS = &ms
-		}
-		return fmt.Sprintf("%+.3fs", (float64(ms)-float64(*c.firstMS))/1000)
-	}
-	if ms > checkpoint.MaxTimestampMS {
-		return strconv.FormatUint(ms, 10)
-	}
-	return time.UnixMilli(int64(ms)).UTC().Format("2006-01-02T15:04:05.000Z")
 }
 
 // stepOf returns the STEP column of a record: a phase, or the kind of an event without a

@@ -138,7 +138,7 @@ this function with the same policy decides the same. The command only reads.`,
 		},
 	}
 	c.Flags().StringVar(&now, "now", "", "measure ages to this `time` ("+timeFormats+"); without it, to the time of --at, else to the present")
-	c.Flags().StringVar(&at, "at", "", "plan from the history up to this `point`: #SEQ, or a time")
+	c.Flags().StringVar(&at, "at", "", "plan from the history up to this `point`: "+pointFormats)
 	flags.register(c)
 	return c
 }
@@ -146,19 +146,20 @@ this function with the same policy decides the same. The command only reads.`,
 func (t *tool) runPlan(ctx context.Context, dir string, policy recovery.Policy, at, now string) (err error) {
 	var point replay.Point
 	var nowMS uint64
+	reader, err := replay.Open(dir)
+	if err != nil {
+		return err
+	}
+	times := t.times(ctx, reader)
 	if at != "" {
-		if point, err = parsePoint(at); err != nil {
+		if point, err = times.point(ctx, at); err != nil {
 			return err
 		}
 	}
 	if now != "" {
-		if nowMS, err = parseTime(now); err != nil {
+		if nowMS, err = times.parse(now); err != nil {
 			return err
 		}
-	}
-	reader, err := replay.Open(dir)
-	if err != nil {
-		return err
 	}
 	fold, err := reader.FoldTo(ctx, point)
 	if err != nil {
@@ -171,7 +172,7 @@ func (t *tool) runPlan(ctx context.Context, dir string, policy recovery.Policy, 
 		return err
 	}
 	if now == "" {
-		if nowMS, err = t.clockOf(ctx, reader, fold, point); err != nil {
+		if nowMS, err = t.timeOfPoint(ctx, reader, fold, point); err != nil {
 			return err
 		}
 	}
@@ -187,10 +188,10 @@ func (t *tool) runPlan(ctx context.Context, dir string, policy recovery.Policy, 
 	return reportExit(report)
 }
 
-// clockOf returns the time of a point in Unix milliseconds. The time of a seq is the clock of its
+// timeOfPoint returns the time of a point in Unix milliseconds. The time of a seq is the clock of its
 // event. If that is lost, it is the clock of the last intact event before it. The time of the end of
 // the history is the present.
-func (t *tool) clockOf(ctx context.Context, reader *replay.Reader, fold *replay.Fold, point replay.Point) (uint64, error) {
+func (t *tool) timeOfPoint(ctx context.Context, reader *replay.Reader, fold *replay.Fold, point replay.Point) (uint64, error) {
 	switch last := fold.Last().Seq; {
 	case point.TimeMS != 0:
 		return point.TimeMS, nil
@@ -237,10 +238,9 @@ func (t *tool) planTable(decisions []recovery.Decision) {
 		}
 	}
 	in := decisions[0].Inputs
-	clock := &clock{style: timeISO}
 	t.statusf("%d to abort, %d to resume, %d to clean up, %d to ask about", counts[recovery.Abort], counts[recovery.Resume], counts[recovery.CleanUp], counts[recovery.AskFirst])
 	if decisions[0].Reason != recovery.UnnamedInDoubt {
-		t.statusf("ages are measured to %s, the abort timeout is %s", clock.show(in.NowMS), age(in.AbortTimeoutMS))
+		t.statusf("ages are measured to %s, the abort timeout is %s", t.isoTime(in.NowMS), shortSpan(in.AbortTimeoutMS))
 	}
 }
 
@@ -273,7 +273,7 @@ func decisionCells(d *recovery.Decision, ids shortIDs) []string {
 		decision = fmt.Sprintf("%s %s (%s)", d.Action, d.NextPhase, d.Reason)
 	}
 	c := d.Row.Checkpoint
-	return []string{ids.of(c.MigrationID), strconv.FormatUint(uint64(c.Payload.Shard()), 10), c.Phase().String(), age(d.Inputs.AgeMS), decision}
+	return []string{ids.of(c.MigrationID), strconv.FormatUint(uint64(c.Payload.Shard()), 10), c.Phase().String(), shortSpan(d.Inputs.AgeMS), decision}
 }
 
 // decisionDetails returns the lines below a decision: the steps of an abort, or the questions.

@@ -3,10 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"time"
-
-	"golang.org/x/term"
 )
 
 // progress shows a counter on a terminal if a command takes longer than progressDelay.
@@ -22,21 +19,10 @@ const progressDelay = time.Second
 
 func (t *tool) progress(label string) *progress {
 	p := &progress{label: label, next: time.Now().Add(progressDelay)}
-	if f, ok := unescaped(t.stderr).(*os.File); ok && !t.quiet && term.IsTerminal(int(f.Fd())) {
+	if f := terminalOf(t.stderr); f != nil && !t.quiet {
 		p.w = f
 	}
 	return p
-}
-
-// unescaped returns the writer below all escaping writers.
-func unescaped(w io.Writer) io.Writer {
-	for {
-		e, ok := w.(escapingWriter)
-		if !ok {
-			return w
-		}
-		w = e.w
-	}
 }
 
 // update sets the counter.

@@ -64,11 +64,11 @@ func (p *recordPrinter) end() error {
 	return err
 }
 
-// column is a column of the table of records.
-type column int
+// recordColumn is a column of the table of records.
+type recordColumn int
 
 const (
-	columnSeq column = iota
+	columnSeq recordColumn = iota
 	columnTime
 	columnMigration
 	columnStep
@@ -96,7 +96,7 @@ var recordColumns = [...]struct {
 const columnGap = 2
 
 // columnStart returns the number of characters before a column.
-func columnStart(c column) (n int) {
+func columnStart(c recordColumn) (n int) {
 	for _, before := range recordColumns[:c] {
 		n += before.width + columnGap
 	}
@@ -105,7 +105,7 @@ func columnStart(c column) (n int) {
 
 func appendHeading(line []byte) []byte {
 	for c, col := range recordColumns {
-		line = appendCell(line, column(c), col.heading)
+		line = appendCell(line, recordColumn(c), col.heading)
 	}
 	return line
 }
@@ -134,7 +134,7 @@ func appendRow(line []byte, clock *clock, r replay.Record) []byte {
 
 // appendCell appends the blanks up to the column's start and the text. If an earlier text is longer
 // than its column, a gap still separates the two.
-func appendCell(line []byte, c column, text string) []byte {
+func appendCell(line []byte, c recordColumn, text string) []byte {
 	if c > 0 {
 		blanks := max(columnStart(c)-len(line), columnGap)
 		for range blanks {

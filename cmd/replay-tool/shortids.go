@@ -1,8 +1,8 @@
 package main
 
 import (
+	"encoding/hex"
 	"fmt"
-	"math"
 	"strings"
 
 	"migrationlog/checkpoint"
@@ -10,13 +10,15 @@ import (
 )
 
 // shortIDs shows migration ids by their last digits. Version 7 ids that were made at about the same
-// time have the same first digits.
-type shortIDs struct{ digits int }
+// time have the same first digits. idSearch finds an id by what shortIDs returns.
+type shortIDs struct {
+	byEnd map[[minShortDigits / 2]byte][]checkpoint.MigrationID // by the last bytes
+}
 
 // minShortDigits is the smallest number of digits of a short id.
 const minShortDigits = 6
 
-// newShortIDs returns the shortest form in which the ids of the decisions differ.
+// newShortIDs returns the short forms of the ids of the decisions.
 func newShortIDs(decisions []recovery.Decision) shortIDs {
 	list := make([]checkpoint.MigrationID, len(decisions))
 	for i := range decisions {
@@ -25,26 +27,49 @@ func newShortIDs(decisions []recovery.Decision) shortIDs {
 	return shortestIDs(list)
 }
 
-// shortestIDs returns the shortest form in which the ids differ.
+// shortestIDs returns the shortest forms in which the ids differ.
 func shortestIDs(list []checkpoint.MigrationID) shortIDs {
-	ids := make(map[checkpoint.MigrationID]bool, len(list))
+	s := shortIDs{map[[minShortDigits / 2]byte][]checkpoint.MigrationID{}}
 	for _, id := range list {
-		ids[id] = true
+		s.add(id)
 	}
-	for s := (shortIDs{minShortDigits}); ; s.digits++ {
-		seen := make(map[string]bool, len(ids))
-		for id := range ids {
-			seen[s.of(id)] = true
-		}
-		if len(seen) == len(ids) {
-			return s
-		}
-	}
+	return s
 }
 
+// add adds an id. A short form that was returned before may not be unique any more.
+func (s shortIDs) add(id checkpoint.MigrationID) {
+	end := endOf(id)
+	for _, other := range s.byEnd[end] {
+		if other == id {
+			return
+		}
+	}
+	s.byEnd[end] = append(s.byEnd[end], id)
+}
+
+func endOf(id checkpoint.MigrationID) (end [minShortDigits / 2]byte) {
+	copy(end[:], id[len(id)-len(end):])
+	return end
+}
+
+// of returns the short form of an id. No other id that was added has this end.
 func (s shortIDs) of(id checkpoint.MigrationID) string {
-	digits := fmt.Sprintf("%x", id[:])
-	return digits[len(digits)-s.digits:]
+	all := hex.EncodeToString(id[:])
+	digits := minShortDigits
+	for _, other := range s.byEnd[endOf(id)] {
+		if other != id {
+			digits = max(digits, 1+commonEnd(all, hex.EncodeToString(other[:])))
+		}
+	}
+	return all[len(all)-digits:]
+}
+
+// commonEnd returns the number of equal characters at the ends of two texts.
+func commonEnd(a, b string) (n int) {
+	for n < len(a) && n < len(b) && a[len(a)-1-n] == b[len(b)-1-n] {
+		n++
+	}
+	return n
 }
 
 // maxListedIDs is the largest number of ids that a list names.
@@ -60,24 +85,4 @@ func (s shortIDs) list(ids []checkpoint.MigrationID) string {
 		names = append(names, s.of(id))
 	}
 	return strings.Join(names, ", ")
-}
-
-// age returns a time span with about three digits, such as 978ms, 2.01s, 1m48s, 5h3m or 5d20h.
-func age(ms uint64) string {
-	s := ms / 1000
-	switch {
-	case ms < 1000:
-		return fmt.Sprintf("%dms", ms)
-	case ms < 10_000:
-		return fmt.Sprintf("%.2fs", math.Floor(float64(ms)/10)/100)
-	case ms < 60_000:
-		return fmt.Sprintf("%.1fs", math.Floor(float64(ms)/100)/10)
-	case s < 3600:
-		return fmt.Sprintf("%dm%ds", s/60, s%60)
-	case s < 86_400:
-		return fmt.Sprintf("%dh%dm", s/3600, s/60%60)
-	case s < 100*86_400:
-		return fmt.Sprintf("%dd%dh", s/86_400, s/3600%24)
-	}
-	return fmt.Sprintf("%dd", s/86_400)
 }

@@ -46,12 +46,11 @@ func (t *tool) runShow(ctx context.Context, dir, idPart string) error {
 	}
 	var s migrationHistory
 	fold, err := t.fold(ctx, dir, func(f *replay.Fold, r replay.Record) error {
-		matches, err := search.add(r)
-		if matches {
+		if search.add(r) {
 			s.id = search.found
 			s.add(r, f.View)
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -79,16 +80,15 @@ func (t *tool) showRows(rows []projection.Row) error {
 }
 
 func (t *tool) runState(ctx context.Context, dir string, idPart []string, at string) error {
-	var point replay.Point
-	if at != "" {
-		var err error
-		if point, err = parsePoint(at); err != nil {
-			return err
-		}
-	}
 	reader, err := replay.Open(dir)
 	if err != nil {
 		return err
+	}
+	var point replay.Point
+	if at != "" {
+		if point, err = t.times(ctx, reader).point(ctx, at); err != nil {
+			return err
+		}
 	}
 	fold, err := reader.FoldTo(ctx, point)
 	if err != nil {
@@ -153,14 +153,13 @@ func (t *tool) explainTime(ctx context.Context, command, dir string, reader *rep
 			n, last = n+1, r.Seq
 		}
 	}
-	clock := &clock{style: timeISO}
 	switch {
 	case next == 0:
 		t.statusf("the state is as of #%d, the end of the log", asOf)
 	case asOf == 0:
-		t.statusf("no event is included, because #%d has the clock %s", next, clock.show(nextMS))
+		t.statusf("no event is included, because #%d has the clock %s", next, t.isoTime(nextMS))
 	default:
-		t.statusf("the state is as of #%d, because #%d has the clock %s", asOf, next, clock.show(nextMS))
+		t.statusf("the state is as of #%d, because #%d has the clock %s", asOf, next, t.isoTime(nextMS))
 	}
 	if n > 0 {
 		t.statusf("not included: %s with a clock up to that time (the first is #%d), because a clock went back or #%d has a wrong clock. To include them, run: replay-tool %s %s --at '#%d'",
@@ -212,4 +211,22 @@ func questionMark(uncertain bool) string {
 		return "?"
 	}
 	return ""
+}
+
+// compareRows orders rows by importance: first those in flight, and of these the one that has been in
+// its phase for the longest time.
+func compareRows(a, b projection.Row) int {
+	if isInFlight(a) != isInFlight(b) {
+		if isInFlight(a) {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(a.Checkpoint.TimestampMS, b.Checkpoint.TimestampMS), cmp.Compare(a.Seq, b.Seq))
+}
+
+// rowDescription describes a row in a few words.
+func rowDescription(r projection.Row, nowMS uint64) string {
+	m := traitsOf(r, nowMS)
+	return fmt.Sprintf("vshard %d, %s, %s", m.vshard, m.phase, shortSpan(m.ageMS))
 }

@@ -73,7 +73,7 @@ func (w *lineWarnings) print(t *tool) {
 	}
 	if c := w.future; c.count > 0 {
 		t.warnf("%s a clock more than a day ahead of this machine's clock, the first on line %d: %s. Compare the clocks of the machines",
-			have(c.count, "event"), c.firstLine, (&clock{style: timeISO}).show(c.firstMS))
+			have(c.count, "event"), c.firstLine, t.isoTime(c.firstMS))
 	}
 }
 

@@ -84,8 +84,11 @@ func parsePolicy(text string) (givenPolicy, error) {
 func (t *tool) runWhatIf(ctx context.Context, dir string, policies []givenPolicy, now string) error {
 	endMS := uint64(time.Now().UnixMilli())
 	if now != "" {
-		var err error
-		if endMS, err = parseTime(now); err != nil {
+		reader, err := replay.Open(dir)
+		if err != nil {
+			return err
+		}
+		if endMS, err = t.times(ctx, reader).parse(now); err != nil {
 			return err
 		}
 	}
@@ -293,7 +296,7 @@ func (t *tool) differencesText(title string, list []whatif.Difference, heading s
 	for _, d := range shown {
 		c := d.Row.Checkpoint
 		rows = append(rows, []string{
-			ids.of(c.MigrationID), strconv.FormatUint(uint64(c.Payload.Shard()), 10), c.Phase().String(), strconv.FormatUint(d.AfterSeq, 10), string(d.Reason), age(earlierMS(d)),
+			ids.of(c.MigrationID), strconv.FormatUint(uint64(c.Payload.Shard()), 10), c.Phase().String(), strconv.FormatUint(d.AfterSeq, 10), string(d.Reason), shortSpan(earlierMS(d)),
 		})
 	}
 	t.writeIndented(rows)

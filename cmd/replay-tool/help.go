@@ -1,0 +1,119 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+// The groups of commands in --help.
+const (
+	groupLook  = "look"
+	groupCheck = "check"
+	groupShare = "share"
+	groupWrite = "write"
+)
+
+// commandGroups has the group of each command. Their order is that of --help.
+var commandGroups = []struct {
+	id, title string
+	commands  []string
+}{
+	{groupLook, "Look at the migrations:", []string{"triage", "show", "state", "log", "plan"}},
+	{groupCheck, "Check the log and the moves:", []string{"verify", "lint", "stats", "quiet", "what-if", "crash-points", "diff", "info", "frame"}},
+	{groupShare, "Share and copy:", []string{"timeline", "export", "bundle", "salvage"}},
+	{groupWrite, "Write, and about this program:", []string{"import", "demo", "completion", "version", "help"}},
+}
+
+// addHelp puts the commands into their groups, and adds the help topics.
+func addHelp(root *cobra.Command) {
+	cobra.EnableCommandSorting = false // --help has the order of commandGroups
+	root.SuggestionsMinimumDistance = 2
+	root.AddCommand(helpTopics()...)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	commands := map[string]*cobra.Command{}
+	for _, c := range root.Commands() {
+		commands[c.Name()] = c
+	}
+	for _, group := range commandGroups {
+		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
+		for _, name := range group.commands {
+			c := commands[name]
+			if c == nil {
+				continue
+			}
+			c.GroupID = group.id
+			root.RemoveCommand(c)
+			root.AddCommand(c)
+		}
+	}
+}
+
+// unknownCommand returns the error for a command that does not exist, with the most similar one.
+func unknownCommand(root *cobra.Command, name string) error {
+	if similar := root.SuggestionsFor(name); len(similar) > 0 {
+		return usageErrorf("unknown command %q. Did you mean %q? To list all commands, run 'replay-tool --help'", name, similar[0])
+	}
+	return usageErrorf("unknown command %q: choose one from 'replay-tool --help'", name)
+}
+
+// helpTopics returns the topics that 'replay-tool help TOPIC' prints.
+func helpTopics() []*cobra.Command {
+	return []*cobra.Command{
+		{
+			Use:   "exit-codes",
+			Short: "The exit codes and which of them is used if several apply",
+			Long: exitCodesHelp + `
+
+If several codes apply, the first of 1, 8, 3, 7, 9, 4, 6 is used. The exit code
+of a command that does not read the whole log covers the segments that it read.
+It prints how many were not checked. Only 'replay-tool verify' checks all bytes.`,
+		},
+		{
+			Use:   "formatting",
+			Short: "Width, color, JSON and short ids",
+			Long: `Width. Tables fit the terminal. COLUMNS and --width override its width. Columns
+that do not fit are left out, and free text is cut with "…". --wide prints all.
+On a pipe lines may have any length. There is no pager.
+
+Color. --color auto uses color on a terminal, unless NO_COLOR is set or TERM is
+dumb. Words and the signs !, ? and > say the same as the colors.
+
+JSON. -o ndjson prints one value per line, -o json one document. JSON has all
+values of the tables, in full length. With --json-strings its numbers are strings.
+
+Ids. Tables show the last 6 digits of an id, or more if several ids have the same
+end. Each command that takes an id takes a beginning, or an end of at least 4
+digits. --vshard N is the newest migration of vShard N.`,
+		},
+		{
+			Use:   "times",
+			Short: "The forms of times and of points in the history",
+			Long: fmt.Sprintf(`Times are printed in the zone of --tz, which is UTC without this flag. --time
+relative and --time raw print other forms.
+
+A time can be given as
+  02:10, 02:10:04.3        on the day of the last event of the log
+  -5m, 5m, -20s, -2d3h     before the last event of the log
+  now, now-5m              by the clock of this machine
+  2026-11-23T14:05:00Z, '2026-11-23 14:05', 2026-11-23
+  %d            Unix milliseconds
+Without a zone in it, a time is in the zone of --tz.
+
+A point (--at) is a time, or
+  '#9402'                  after the event with this number
+  ID@Cutover               before the first Cutover of the migration's newest
+                           incarnation that has one`, uint64(1795399805305)),
+		},
+	}
+}
+
+// exitCodesHelp is a part of --help.
+const exitCodesHelp = `Exit codes:
+  0  clean                   6  nothing matched
+  1  I/O error               7  the command has findings
+  2  wrong usage or input    8  the log is in a newer format
+  3  the log is damaged      9  only harmless findings, such as a foreign file
+  4  only a torn tail        130  interrupted
+  5  another writer has the log open`
