@@ -104,13 +104,26 @@ func (p *Policy) inputs(row *projection.Row, nowMS uint64) Inputs {
 // coordinator has recorded an earlier phase again, the row is at that phase, but the cluster is
 // not.
 func (p *Policy) undo(facts *projection.Facts, furthest checkpoint.Phase) []checkpoint.Compensation {
-	group, target := facts.SourceGroup, facts.TargetNode
+	var source *uint64
+	if facts.HasSource && (!facts.SourceUncertain || p.TrustDoubt) { //mutant:plan-source-certain
+		source = &facts.SourceNode
+	}
+	return Compensations(furthest, facts.SourceGroup, facts.TargetNode, source)
+}
+
+// Compensations returns the steps that undo a move that has reached the furthest phase, in order. The
+// move adds the target to the group. The source is nil if it is not known. From Cutover on, a move
+// cannot be undone, and has no compensations.
+func Compensations(furthest checkpoint.Phase, group, target uint64, source *uint64) []checkpoint.Compensation {
+	if furthest >= checkpoint.PhaseCutover {
+		return nil
+	}
 	if furthest < checkpoint.PhasePromoteLearner { //mutant:plan-learner
 		return []checkpoint.Compensation{{Kind: checkpoint.RemoveLearner, GroupID: group, PeerID: target}}
 	}
 	undo := []checkpoint.Compensation{{Kind: checkpoint.RemoveVoter, GroupID: group, PeerID: target}}
-	if facts.HasSource && (!facts.SourceUncertain || p.TrustDoubt) { //mutant:plan-source-certain
-		undo = append(undo, checkpoint.Compensation{Kind: checkpoint.RestoreLeaderHint, GroupID: group, PeerID: facts.SourceNode})
+	if source != nil {
+		undo = append(undo, checkpoint.Compensation{Kind: checkpoint.RestoreLeaderHint, GroupID: group, PeerID: *source})
 	}
 	return undo
 }

@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -302,5 +303,24 @@ func TestPlan_AbortTimeout(t *testing.T) {
 		{2 * time.Hour, 2 * timeoutMS, fresh}, {2 * time.Hour, 2*timeoutMS + 1, stale},
 	} {
 		require.Equal(t, c.want, h.plan(Policy{AbortTimeout: c.timeout}, c.ageMS), "%v", c)
+	}
+}
+
+// The compensations of a move depend on its furthest phase and on whether its source is known.
+func TestPlan_Compensations(t *testing.T) {
+	source := uint64(1)
+	learner := []checkpoint.Compensation{{Kind: checkpoint.RemoveLearner, GroupID: 9, PeerID: 3}}
+	voter := []checkpoint.Compensation{{Kind: checkpoint.RemoveVoter, GroupID: 9, PeerID: 3}}
+	hint := append(slices.Clone(voter), checkpoint.Compensation{Kind: checkpoint.RestoreLeaderHint, GroupID: 9, PeerID: 1})
+	for phase, want := range map[checkpoint.Phase][2][]checkpoint.Compensation{ // with and without the source
+		checkpoint.PhaseAddLearner:         {learner, learner},
+		checkpoint.PhaseCatchUp:            {learner, learner},
+		checkpoint.PhasePromoteLearner:     {hint, voter},
+		checkpoint.PhaseLeadershipTransfer: {hint, voter},
+		checkpoint.PhaseCutover:            {},
+		checkpoint.PhaseComplete:           {},
+	} {
+		require.Equal(t, want[0], Compensations(phase, 9, 3, &source), phase)
+		require.Equal(t, want[1], Compensations(phase, 9, 3, nil), phase)
 	}
 }
