@@ -38,6 +38,7 @@ var layers = []layer{
 	{"internal/torn", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS: a tear is made in memory"},
 	{"internal/rebuild", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS and eventlog/segment; code that writes belongs in eventlog"},
 	{"internal/groupcommit", []string{"migrationlog", "os", "io", "github.com/tidwall/wal"}, "pass it in as the commit function: a queue does not know what it batches"},
+	{"replay/lint", []string{"os", "io", "io/fs", "path/filepath", "github.com/tidwall/wal"}, "take records as parameters: the caller reads the history, and has the clock"},
 	{"replay/story", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take records as parameters: the caller reads the history"},
 	{"replay", []string{"github.com/tidwall/wal"}, "read through eventlog/segment; code that writes belongs in eventlog"},
 	{"replay/histogram", []string{"migrationlog", "os", "io"}, "pass durations: a histogram does not know what was measured"},
@@ -57,6 +58,7 @@ var layers = []layer{
 var notBelow = map[string][]string{
 	"internal/rebuild":     {"eventlog"},
 	"replay":               {"eventlog"},
+	"replay/lint":          {"eventlog", "eventlog/segment", "projection"},
 	"replay/story":         {"eventlog", "eventlog/segment"},
 	"recovery/whatif":      {"eventlog", "eventlog/segment"},
 	"recovery/crashpoints": {"eventlog", "eventlog/segment"},
