@@ -185,7 +185,12 @@ func (l *Linter) Add(r replay.Record) []Finding {
 		}
 	}
 	l.checkClock(r)
-	if c := l.tracker.Add(r); c.Incarnation != nil {
+	c := l.tracker.Add(r)
+	if c.EndLost != nil {
+		l.land(l.moves[c.EndLost.ID])
+		delete(l.moves, c.EndLost.ID)
+	}
+	if c.Incarnation != nil {
 		l.addToMove(c, r)
 	}
 	return l.found

@@ -65,6 +65,14 @@ func TestLost(t *testing.T) {
 			write: func(s *script) { first.to(s, add); s.other(10); s.other(5000) }},
 		{name: "the end of the stay was lost", rule: "stalled", stall: time.Second, lost: []uint64{2}, found: 0,
 			write: func(s *script) { first.to(s, catchUp); s.of(first.id(), 5000, 0, first.payload(promote)) }},
+		{name: "the move whose end was lost is in flight no more", rule: "vshard-overlap", lost: []uint64{2}, found: 0,
+			write: func(s *script) {
+				first.to(s, add)
+				s.abort(first.id(), 5, removeLearner)
+				first.to(s, add)
+				s.abort(first.id(), 15, removeLearner)
+				move{2, 20, 1, 3}.to(s, add)
+			}},
 		{name: "an abort was lost", rule: "flapping", lost: []uint64{3}, found: 1,
 			write: func(s *script) { failing(s, 1, 0, 1); s.other(8); failing(s, 2, 10, 2) }},
 	} {

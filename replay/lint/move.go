@@ -58,9 +58,6 @@ const maxKept = 256
 func (l *Linter) addToMove(c story.Change, r replay.Record) {
 	id := c.Incarnation.ID
 	if c.Began {
-		if before := l.moves[id]; before != nil { // its end is lost
-			l.land(before)
-		}
 		l.moves[id] = &move{inc: c.Incarnation}
 		l.began++
 	}
