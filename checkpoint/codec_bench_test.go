@@ -80,6 +80,15 @@ func BenchmarkDecodeUpserted(b *testing.B) {
 	}
 }
 
+// BenchmarkReadOutline measures the decoding of an event for a summary.
+func BenchmarkReadOutline(b *testing.B) {
+	eachGoldenEvent(b, func(b *testing.B, _ checkpoint.Event, encoded []byte) {
+		for b.Loop() {
+			_, _ = checkpoint.ReadOutline(encoded)
+		}
+	})
+}
+
 // BenchmarkPeek measures the work of a rebuild for an event that it need not decode.
 func BenchmarkPeek(b *testing.B) {
 	encoded, err := checkpoint.EncodeEvent(goldenEvents(b)["Upserted AddLearner"])

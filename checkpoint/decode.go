@@ -90,20 +90,36 @@ func readEvent(b []byte) (Event, bool) {
 
 // readUpserted decodes an upserted event.
 func readUpserted(b []byte) (Upserted, bool) {
-	var c eventCursor
-	c.readHead(b, KindUpserted)
-	attempt := c.Uint32(keyAttempt)
-	phase := c.Uint(keyPhase)
-	payload := c.String(keyPayload, detcbor.MajorBytes)
-	crc := c.Uint32(keyCRC32C)
-	epoch, ok := c.end()
-	if !ok || phase > uint64(PhaseComplete) || crc != crc32.Checksum(payload, castagnoli) {
+	var h upsertedHead
+	if !h.read(b) {
 		return Upserted{}, false
 	}
-	p, ok := readPayload(Phase(phase), payload)
+	p, ok := readPayload(h.phase, h.payload)
 	return Upserted{
-		Checkpoint{MigrationID: c.id, Attempt: attempt, Payload: p, CRC32C: crc, TimestampMS: c.timeMS}, epoch,
+		Checkpoint{MigrationID: h.id, Attempt: h.attempt, Payload: p, CRC32C: h.crc32c, TimestampMS: h.timeMS}, h.epoch,
 	}, ok
+}
+
+// upsertedHead has the fields of an upserted event. The payload is not decoded, but its checksum
+// matches.
+type upsertedHead struct {
+	eventCursor
+	attempt, crc32c uint32
+	phase           Phase
+	payload         []byte
+	epoch           uint64
+}
+
+// read decodes an upserted event up to its payload. It reports whether this was possible.
+func (h *upsertedHead) read(b []byte) (ok bool) {
+	h.readHead(b, KindUpserted)
+	h.attempt = h.Uint32(keyAttempt)
+	phase := h.Uint(keyPhase)
+	h.payload = h.String(keyPayload, detcbor.MajorBytes)
+	h.crc32c = h.Uint32(keyCRC32C)
+	h.epoch, ok = h.end()
+	h.phase = Phase(phase)
+	return ok && phase <= uint64(PhaseComplete) && h.crc32c == crc32.Checksum(h.payload, castagnoli)
 }
 
 // readAborted decodes an aborted event, or an event of another kind that has the same keys.
@@ -173,38 +189,65 @@ func (c *eventCursor) end() (epoch uint64, ok bool) {
 // readPayload decodes a payload of the phase.
 func readPayload(phase Phase, b []byte) (Payload, bool) {
 	c := detcbor.NewCursor(b)
-	switch phase { // Go evaluates the calls in a literal from left to right
+	switch phase {
 	case PhaseAddLearner:
-		c.HeadOf(detcbor.MajorMap, 6)
-		p := AddLearner{
-			VShardID: c.Uint32(1), SourceNode: c.Uint(2), TargetNode: c.Uint(3), SourceGroup: c.Uint(4),
-			WritePauseBudgetUS: c.Uint(5), StartedAtHLC: hlc(&c, 6),
-		}
+		p := readAddLearner(&c)
 		return p, c.Done()
 	case PhaseCatchUp:
-		c.HeadOf(detcbor.MajorMap, 2)
-		p := CatchUp{VShardID: c.Uint32(1), LearnerLogIndexAtAdd: c.Uint(2)}
+		p := readCatchUp(&c)
 		return p, c.Done()
 	case PhasePromoteLearner:
-		c.HeadOf(detcbor.MajorMap, 3)
-		p := PromoteLearner{VShardID: c.Uint32(1), TargetNode: c.Uint(2), SourceGroup: c.Uint(3)}
+		p := readPromoteLearner(&c)
 		return p, c.Done()
 	case PhaseLeadershipTransfer:
-		c.HeadOf(detcbor.MajorMap, 4)
-		p := LeadershipTransfer{
-			VShardID: c.Uint32(1), TargetIsVoter: c.Bool(2), NewLeaderNodeID: c.Uint(3), SourceGroup: c.Uint(4),
-		}
+		p := readLeadershipTransfer(&c)
 		return p, c.Done()
 	case PhaseCutover:
-		c.HeadOf(detcbor.MajorMap, 3)
-		p := Cutover{VShardID: c.Uint32(1), NewLeaderNodeID: c.Uint(2), SourceGroup: c.Uint(3)}
+		p := readCutover(&c)
 		return p, c.Done()
 	case PhaseComplete:
-		c.HeadOf(detcbor.MajorMap, 3)
-		p := Complete{VShardID: c.Uint32(1), ActualPauseUS: c.Uint(2), GhostStubInstalled: c.Bool(3)}
+		p := readComplete(&c)
 		return p, c.Done()
 	}
 	return nil, false
+}
+
+// The functions below decode one payload each. Go evaluates the calls in a literal from left to
+// right.
+
+func readAddLearner(c *detcbor.Cursor) AddLearner {
+	c.HeadOf(detcbor.MajorMap, 6)
+	return AddLearner{
+		VShardID: c.Uint32(1), SourceNode: c.Uint(2), TargetNode: c.Uint(3), SourceGroup: c.Uint(4),
+		WritePauseBudgetUS: c.Uint(5), StartedAtHLC: hlc(c, 6),
+	}
+}
+
+func readCatchUp(c *detcbor.Cursor) CatchUp {
+	c.HeadOf(detcbor.MajorMap, 2)
+	return CatchUp{VShardID: c.Uint32(1), LearnerLogIndexAtAdd: c.Uint(2)}
+}
+
+func readPromoteLearner(c *detcbor.Cursor) PromoteLearner {
+	c.HeadOf(detcbor.MajorMap, 3)
+	return PromoteLearner{VShardID: c.Uint32(1), TargetNode: c.Uint(2), SourceGroup: c.Uint(3)}
+}
+
+func readLeadershipTransfer(c *detcbor.Cursor) LeadershipTransfer {
+	c.HeadOf(detcbor.MajorMap, 4)
+	return LeadershipTransfer{
+		VShardID: c.Uint32(1), TargetIsVoter: c.Bool(2), NewLeaderNodeID: c.Uint(3), SourceGroup: c.Uint(4),
+	}
+}
+
+func readCutover(c *detcbor.Cursor) Cutover {
+	c.HeadOf(detcbor.MajorMap, 3)
+	return Cutover{VShardID: c.Uint32(1), NewLeaderNodeID: c.Uint(2), SourceGroup: c.Uint(3)}
+}
+
+func readComplete(c *detcbor.Cursor) Complete {
+	c.HeadOf(detcbor.MajorMap, 3)
+	return Complete{VShardID: c.Uint32(1), ActualPauseUS: c.Uint(2), GhostStubInstalled: c.Bool(3)}
 }
 
 // hlc reads a key and its value, which is a reading of a hybrid logical clock.

@@ -119,6 +119,37 @@ func TestPeek_ReturnsKindAndMigration(t *testing.T) {
 	require.True(t, ok, "its migration is found all the same")
 }
 
+// ReadOutline returns the fields of every upserted event, and refuses every event that DecodeEvent
+// refuses.
+func TestReadOutline_ReturnsTheFieldsOfTheEvent(t *testing.T) {
+	for _, e := range exampleEvents(t) {
+		b, err := checkpoint.EncodeEvent(e)
+		require.NoError(t, err)
+		requireOutline(t, b)
+		_, isUpsert := e.(checkpoint.Upserted)
+		_, ok := checkpoint.ReadOutline(b)
+		require.Equal(t, isUpsert, ok)
+		eachMutation(b, func(mutated []byte) { requireOutline(t, mutated) })
+	}
+}
+
+// requireOutline requires that the outline, if there is one, has the fields of the event.
+func requireOutline(t *testing.T, encoded []byte) {
+	o, ok := checkpoint.ReadOutline(encoded)
+	if !ok {
+		return
+	}
+	e, err := checkpoint.DecodeEvent(encoded)
+	require.NoError(t, err, "%x", encoded)
+	c := e.(checkpoint.Upserted).Checkpoint
+	want := checkpoint.Outline{MigrationID: c.MigrationID, TimestampMS: c.TimestampMS, Attempt: c.Attempt, VShardID: c.Payload.Shard(), Phase: c.Phase()}
+	if p, ok := c.Payload.(checkpoint.AddLearner); ok {
+		want.HasSource, want.SourceNode = true, p.SourceNode
+	}
+	want.TargetNode, want.SourceGroup, want.HasTarget = checkpoint.TargetOf(c.Payload)
+	require.Equal(t, want, o)
+}
+
 // packageScope returns the declarations of package checkpoint. Other packages are not loaded, so
 // what depends on them has no type.
 func packageScope(t *testing.T) *types.Scope {
