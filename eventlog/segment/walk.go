@@ -44,5 +44,8 @@ func intactEntry(b []byte, log *uuid.UUID) (h Header, frame []byte) {
 	return h, frame
 }
 
+// EntryBytes returns the length of the entry of a frame: its length prefix and the frame.
+func EntryBytes(frameBytes int) int { return prefixBytes(frameBytes) + frameBytes }
+
 // prefixBytes returns the length of the uvarint that encodes a frame's length.
 func prefixBytes(frameBytes int) int { return (bits.Len(uint(frameBytes)) + 6) / 7 }
