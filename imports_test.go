@@ -41,6 +41,7 @@ var layers = []layer{
 	{"replay/lint", []string{"os", "io", "io/fs", "path/filepath", "github.com/tidwall/wal"}, "take records as parameters: the caller reads the history, and has the clock"},
 	{"replay/story", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take records as parameters: the caller reads the history"},
 	{"replay", []string{"github.com/tidwall/wal"}, "read through eventlog/segment; code that writes belongs in eventlog"},
+	{"internal/summary", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS and eventlog/segment; code that writes belongs in eventlog"},
 	{"replay/histogram", []string{"migrationlog", "os", "io"}, "pass durations: a histogram does not know what was measured"},
 	{"recovery/whatif", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take rows and times as parameters: the caller reads the history"},
 	{"recovery/crashpoints", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take events and views as parameters: the caller reads the history"},
@@ -57,6 +58,7 @@ var layers = []layer{
 // notBelow lists packages that a package must not import although they are below it.
 var notBelow = map[string][]string{
 	"internal/rebuild":     {"eventlog"},
+	"internal/summary":     {"eventlog"},
 	"replay":               {"eventlog"},
 	"replay/lint":          {"eventlog", "eventlog/segment", "projection"},
 	"replay/story":         {"eventlog", "eventlog/segment"},

@@ -1,0 +1,332 @@
+package summary
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
+	"migrationlog/replay/histogram"
+)
+
+// Prior looks up a migration that has earlier events than those of a segment. seq is the number of its
+// latest event before the segment. Prior returns the state after that event, from the summary of an
+// earlier segment, or false if there is none.
+type Prior func(seq uint64, id checkpoint.MigrationID) (Migration, bool)
+
+// Build builds the summary of a segment from its bytes. firstSeq is the number in the segment's name.
+// Build returns false if the segment is not intact, or has a body that is not an event. The result
+// depends only on the arguments and on the results of prior.
+func Build(data []byte, log uuid.UUID, firstSeq uint64, prior Prior) (segment.Summary, bool) {
+	b := builder{firstSeq: firstSeq, frames: make([]frame, 0, len(data)/typicalEntryBytes)}
+	head := segment.SummaryHead{FirstSeq: firstSeq, SizeBytes: int64(len(data))}
+	next, decoded := int64(0), true
+	end, intact := segment.Walk(data, log, firstSeq, func(h segment.Header, frame []byte) {
+		next += int64(segment.EntryBytes(len(frame)))
+		id := segment.FrameIDOf(frame, firstSeq)
+		head.LastSeq, head.LastHeaderCRC32C, head.LastOffset = h.Seq, id.HeaderCRC32C, next-int64(len(frame))
+		decoded = decoded && b.add(h, id.HeaderCRC32C, frame[segment.HeaderBytes:])
+	})
+	if !intact || !decoded || end == firstSeq {
+		return segment.Summary{}, false
+	}
+	b.lookUp(prior)
+	return b.encode(head)
+}
+
+// typicalEntryBytes is a lower estimate of the bytes of an entry.
+const typicalEntryBytes = 100
+
+// builder collects the events of a segment.
+type builder struct {
+	firstSeq   uint64
+	frames     []frame
+	migrations []incarnation
+	totals     Totals
+	stays      [checkpoint.PhaseComplete + 1]histogram.Histogram
+	aborts     []abort
+}
+
+// incarnation is a migration and what must be looked up in earlier segments.
+type incarnation struct {
+	Migration
+	prevSeq uint64 // of the first event; 0: the incarnation begins here
+
+	// The first record in this segment, if the incarnation began earlier: it may end a stay.
+	hasFirst   bool
+	firstKind  checkpoint.Kind
+	firstPhase checkpoint.Phase
+	firstMS    uint64
+}
+
+// abort is an abort whose group is not known before earlier segments were looked up.
+type abort struct {
+	migration    uint32
+	phase        checkpoint.Phase // of the latest checkpoint in this segment; 0: none
+	checkpointMS uint64
+	wallMS       uint64
+	reason       string
+}
+
+// add adds the next frame. It returns false if the body is not an event.
+func (b *builder) add(h segment.Header, headerCRC32C uint32, body []byte) bool {
+	f := frame{headerCRC32C: headerCRC32C}
+	if o, ok := checkpoint.ReadOutline(body); ok {
+		f.migration, f.wallMS = b.migrationOf(h, o.MigrationID), o.TimestampMS
+		f.code = byte(o.Phase) | byte(checkpoint.KindUpserted)<<codeKind | bit(o.Attempt > 0, codeRetried)
+		b.addCheckpoint(f.migration, &o)
+	} else if !b.addOther(h, body, &f) {
+		return false
+	}
+	if b.totals.Events == 0 {
+		b.totals.EarliestMS, b.totals.LatestMS = f.wallMS, f.wallMS
+	}
+	b.totals.EarliestMS = min(b.totals.EarliestMS, f.wallMS)
+	b.totals.LatestMS = max(b.totals.LatestMS, f.wallMS)
+	b.totals.Events++
+	b.totals.Kinds[f.code>>codeKind]++
+	b.frames = append(b.frames, f)
+	return true
+}
+
+// migrationOf returns the index of the incarnation of a frame. It follows the link to the previous
+// frame of the same incarnation.
+func (b *builder) migrationOf(h segment.Header, id checkpoint.MigrationID) uint32 {
+	if h.PrevSeq >= b.firstSeq {
+		i := b.frames[h.PrevSeq-b.firstSeq].migration
+		if m := &b.migrations[i]; m.ID == id && !m.Ended {
+			return i
+		}
+		h.PrevSeq = 0
+	}
+	m := incarnation{prevSeq: h.PrevSeq}
+	m.ID, m.Began, m.Partial = id, h.PrevSeq == 0, h.PrevSeq != 0
+	b.migrations = append(b.migrations, m)
+	return uint32(len(b.migrations) - 1)
+}
+
+// addOther adds an event that is not an upserted event in the usual encoding.
+func (b *builder) addOther(h segment.Header, body []byte, f *frame) bool {
+	e, err := checkpoint.DecodeEvent(body)
+	if unknown := (*checkpoint.UnknownKindError)(nil); errors.As(err, &unknown) {
+		f.migration, f.wallMS = b.migrationOf(h, unknown.MigrationID), unknown.TimestampMS
+		return true
+	}
+	if err != nil {
+		return false
+	}
+	f.migration, f.wallMS = b.migrationOf(h, e.Migration()), e.WallMS()
+	f.code = byte(checkpoint.KindOf(e)) << codeKind
+	m := &b.migrations[f.migration]
+	switch e := e.(type) {
+	case checkpoint.Upserted:
+		o := outlineOf(e.Checkpoint)
+		f.code |= byte(o.Phase) | bit(o.Attempt > 0, codeRetried)
+		b.addCheckpoint(f.migration, &o)
+	case checkpoint.Aborted:
+		b.endStay(m, checkpoint.KindAborted, 0, f.wallMS)
+		b.aborts = append(b.aborts, abort{f.migration, m.Phase, m.CheckpointMS, f.wallMS, shortReason(e.Reason)})
+		m.Ended = true
+	case checkpoint.Removed:
+		b.endStay(m, checkpoint.KindRemoved, 0, f.wallMS)
+		m.Ended = true
+	case checkpoint.AbortBegun, checkpoint.Compensated:
+		b.endStay(m, checkpoint.KindOf(e), 0, f.wallMS)
+	}
+	return true
+}
+
+// outlineOf returns the outline of a checkpoint in an unusual encoding.
+func outlineOf(c checkpoint.Checkpoint) checkpoint.Outline {
+	o := checkpoint.Outline{MigrationID: c.MigrationID, TimestampMS: c.TimestampMS, Attempt: c.Attempt, VShardID: c.Payload.Shard(), Phase: c.Phase()}
+	if p, ok := c.Payload.(checkpoint.AddLearner); ok {
+		o.HasSource, o.SourceNode = true, p.SourceNode
+	}
+	o.TargetNode, o.SourceGroup, o.HasTarget = checkpoint.TargetOf(c.Payload)
+	return o
+}
+
+func (b *builder) addCheckpoint(migration uint32, o *checkpoint.Outline) {
+	m := &b.migrations[migration]
+	b.endStay(m, checkpoint.KindUpserted, o.Phase, o.TimestampMS)
+	if m.Began && m.Phase == 0 {
+		b.totals.Begun++
+	}
+	if o.Phase == checkpoint.PhaseComplete && m.Furthest < checkpoint.PhaseComplete {
+		b.totals.Done++
+	}
+	if o.Attempt > 0 {
+		b.totals.Retries++
+	}
+	b.totals.Phases[o.Phase]++
+	m.Phase, m.Furthest = o.Phase, max(m.Furthest, o.Phase)
+	m.CheckpointMS, m.InPhase = o.TimestampMS, true
+	b.addPlaces(m, o)
+}
+
+// addPlaces records the vShard and the nodes that a checkpoint names.
+func (b *builder) addPlaces(m *incarnation, o *checkpoint.Outline) {
+	if m.HasVShard && m.VShardID != o.VShardID || m.HasSource && o.HasSource && m.SourceNode != o.SourceNode ||
+		m.HasTarget && o.HasTarget && (m.TargetNode != o.TargetNode || m.SourceGroup != o.SourceGroup) {
+		m.Several = true
+	}
+	m.VShardID, m.HasVShard = o.VShardID, true
+	if o.HasSource && !m.HasSource {
+		m.SourceNode, m.HasSource = o.SourceNode, true
+	}
+	if o.HasTarget && !m.HasTarget {
+		m.TargetNode, m.SourceGroup, m.HasTarget = o.TargetNode, o.SourceGroup, true
+	}
+}
+
+// endStay ends the open stay of a migration, because of a record of this kind and, if it is a
+// checkpoint, of this phase.
+func (b *builder) endStay(m *incarnation, kind checkpoint.Kind, phase checkpoint.Phase, wallMS uint64) {
+	if m.prevSeq != 0 && !m.hasFirst { // the stay began in an earlier segment: see lookUp
+		m.hasFirst, m.firstKind, m.firstPhase, m.firstMS = true, kind, phase, wallMS
+	}
+	if m.InPhase {
+		b.addStay(m.Phase, m.CheckpointMS, kind, phase, wallMS)
+		m.InPhase = false
+	}
+}
+
+// addStay counts a stay if it is finished.
+func (b *builder) addStay(from checkpoint.Phase, fromMS uint64, kind checkpoint.Kind, to checkpoint.Phase, toMS uint64) {
+	finished := to > from
+	if from == checkpoint.PhaseComplete {
+		finished = kind == checkpoint.KindRemoved
+	}
+	if finished {
+		b.stays[from].Add(toMS - min(fromMS, toMS))
+	}
+}
+
+// lookUp adds the facts of migrations that began in earlier segments. It asks for them in the order of
+// their earlier events, so that prior needs each earlier summary once.
+func (b *builder) lookUp(prior Prior) {
+	var earlier []*incarnation
+	for i := range b.migrations {
+		if b.migrations[i].prevSeq != 0 {
+			earlier = append(earlier, &b.migrations[i])
+		}
+	}
+	slices.SortFunc(earlier, func(x, y *incarnation) int { return cmp.Compare(x.prevSeq, y.prevSeq) })
+	for _, m := range earlier {
+		if p, ok := prior(m.prevSeq, m.ID); ok && !p.Ended {
+			b.merge(m, p)
+		}
+	}
+}
+
+// merge adds the facts of the migration before this segment.
+func (b *builder) merge(m *incarnation, p Migration) {
+	here := m.Migration
+	m.Partial = p.Partial
+	if m.hasFirst && p.InPhase {
+		b.addStay(p.Phase, p.CheckpointMS, m.firstKind, m.firstPhase, m.firstMS)
+	}
+	if here.Furthest == checkpoint.PhaseComplete && p.Furthest == checkpoint.PhaseComplete {
+		b.totals.Done--
+	}
+	if here.Phase != 0 && p.Phase == 0 && !p.Partial {
+		b.totals.Begun++
+	}
+	m.Furthest = max(here.Furthest, p.Furthest)
+	if here.Phase == 0 {
+		m.Phase, m.CheckpointMS, m.InPhase = p.Phase, p.CheckpointMS, p.InPhase && !m.hasFirst
+	}
+	m.Several = here.Several || p.Several || here.HasVShard && p.HasVShard && here.VShardID != p.VShardID ||
+		here.HasSource && p.HasSource && here.SourceNode != p.SourceNode ||
+		here.HasTarget && p.HasTarget && (here.TargetNode != p.TargetNode || here.SourceGroup != p.SourceGroup)
+	if !here.HasVShard {
+		m.VShardID, m.HasVShard = p.VShardID, p.HasVShard
+	}
+	if p.HasSource {
+		m.SourceNode, m.HasSource = p.SourceNode, true
+	}
+	if p.HasTarget {
+		m.TargetNode, m.SourceGroup, m.HasTarget = p.TargetNode, p.SourceGroup, true
+	}
+}
+
+// encode returns the sections. It returns false if the filter cannot be built.
+func (b *builder) encode(head segment.SummaryHead) (s segment.Summary, ok bool) {
+	s.SummaryHead = head
+	b.groupAborts()
+	b.listPlaces()
+	keys := make([]uint64, len(b.migrations))
+	for i := range b.migrations {
+		keys[i] = filterKey(&b.migrations[i].ID)
+	}
+	filter, err := appendFilter(nil, keys)
+	if err != nil {
+		return segment.Summary{}, false
+	}
+	s.Sections[sectionTotals] = appendTotals(nil, &b.totals)
+	s.Sections[sectionFilter] = filter
+	for phase := checkpoint.PhaseAddLearner; phase <= checkpoint.PhaseComplete; phase++ {
+		s.Sections[sectionStays] = b.stays[phase].Append(s.Sections[sectionStays])
+	}
+	s.Sections[sectionMigrations] = appendMigrations(nil, b.migrations)
+	s.Sections[sectionFrames] = appendFrames(nil, b.frames, len(b.migrations), b.totals.EarliestMS, b.totals.LatestMS)
+	return s, true
+}
+
+// groupAborts groups the aborts of migrations with a row.
+func (b *builder) groupAborts() {
+	var table abortTable
+	for _, a := range b.aborts {
+		m := &b.migrations[a.migration]
+		if a.phase == 0 { // the latest checkpoint is in an earlier segment
+			a.phase, a.checkpointMS = m.Phase, m.CheckpointMS
+		}
+		if a.phase == 0 && !m.Partial {
+			continue // no row
+		}
+		b.totals.Aborted++
+		ms := int64(0)
+		if a.phase != 0 {
+			ms = int64(a.wallMS - a.checkpointMS)
+		}
+		table.add(AbortGroup{Reason: a.reason, Phase: a.phase, HasTarget: m.HasTarget, TargetNode: m.TargetNode}, ms)
+	}
+	b.totals.Aborts = table.groups
+}
+
+// listPlaces lists the vShards and the nodes of all migrations. A migration of which events are not
+// known, or with several vShards or nodes, may have any.
+func (b *builder) listPlaces() {
+	vShards, nodes := make([]uint32, 0, len(b.migrations)), make([]uint64, 0, 2*len(b.migrations))
+	t := &b.totals
+	for i := range b.migrations {
+		m := &b.migrations[i]
+		if m.Partial || m.Several {
+			t.AnyVShard, t.AnyNode = true, true
+			return
+		}
+		if m.HasVShard {
+			vShards = append(vShards, m.VShardID)
+		}
+		if m.HasSource {
+			nodes = append(nodes, m.SourceNode)
+		}
+		if m.HasTarget {
+			nodes = append(nodes, m.TargetNode)
+		}
+	}
+	t.VShards, t.AnyVShard = limited(vShards)
+	t.Nodes, t.AnyNode = limited(nodes)
+}
+
+// shortReason returns the beginning of a reason. It does not cut within a character.
+func shortReason(reason string) string {
+	if len(reason) <= maxReasonBytes {
+		return strings.Clone(reason)
+	}
+	return strings.ToValidUTF8(reason[:maxReasonBytes], "")
+}
