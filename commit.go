@@ -215,6 +215,7 @@ func (s *Store) append(entries []eventlog.Entry) error {
 	if err == nil { //mutant:published-if-durable
 		s.view.Store(next)
 		s.snapshotWhenDue(next)
+		s.summarizeWhenDue()
 	}
 	return err
 }

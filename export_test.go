@@ -16,6 +16,9 @@ func (s *Store) Waiting() int { return s.queue.Pending() }
 // AwaitSnapshot waits until the snapshot under way is written, with no write under way.
 func (s *Store) AwaitSnapshot() { s.snapshots.done.Wait() }
 
+// AwaitSummaries waits until no summary is being written, with no write under way.
+func (s *Store) AwaitSummaries() { s.summaries.done.Wait() }
+
 // HangCommits makes every commit hang before it ends. Each sends to hanging, and continues when it
 // receives from resume. It must be called before the first write. At the end of the test no commit
 // hangs any more.

@@ -38,6 +38,7 @@ type Store struct {
 	next    projection.Batch
 
 	snapshots snapshots
+	summaries summaries
 
 	view atomic.Pointer[projection.View] // the view of all durable events; a view never changes, a commit stores a new one
 
@@ -131,11 +132,13 @@ func Open(dir string, opts *Options) (*Store, error) {
 	s.queue = groupcommit.New(s.commitBatch)
 	s.slow.init(s.checkSlowCommit)
 	s.view.Store(fold.View)
+	s.summaries.init(log.SealedBefore())
 	s.snapshots.segment = log.Last().Segment
 	s.snapshots.seq = report.SnapshotSeq
 	s.stats.LastSeq = log.NextSeq() - 1
 	s.stats.DurableThrough = s.stats.LastSeq // Finish synced all events that it found
 	s.logReport()
+	s.startSummaries()
 	return s, nil
 }
 
@@ -526,6 +529,7 @@ func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
 		s.queue.Close()
 		defer s.watchClose()()
+		s.stopSummaries()
 		s.snapshots.done.Wait()
 		if s.log.Health() == nil {
 			snapshot = s.snapshotAtEnd()

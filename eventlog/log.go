@@ -13,7 +13,7 @@ import (
 )
 
 // Log is a log that is open for appending. Only one goroutine at a time may use it, except for
-// SaveSnapshot.
+// SaveSnapshot and SaveSummary.
 type Log struct {
 	dir       string // absolute
 	opts      Options
@@ -26,6 +26,8 @@ type Log struct {
 	nameSync *background  // sync of wal/ that makes the tail's name durable; nil: awaited
 	full     *tail        // the segment before the tail, if its close has not started; otherwise nil
 	closing  *background  // close of the segment before the tail; nil: awaited, or not started
+
+	sealedBefore uint64 // see SealedBefore
 
 	nextSeq        uint64
 	last           segment.FrameID
@@ -184,7 +186,11 @@ func (l *Log) startClose() {
 // awaitClose waits until the full segment before the last one is closed.
 func (l *Log) awaitClose() error {
 	l.startClose()
-	return await(&l.closing)
+	err := await(&l.closing)
+	if err == nil {
+		l.sealedBefore = l.tail.first
+	}
+	return err
 }
 
 // await waits for background work, if there is any, and returns its error.

@@ -279,6 +279,7 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 	if err != nil {
 		return nil, errors.Join(err, watermark.close())
 	}
+	log.sealedBefore = log.tail.first
 	return log, nil
 }
 

@@ -22,7 +22,7 @@ type Prior func(seq uint64, id checkpoint.MigrationID) (Migration, bool)
 // Build returns false if the segment is not intact, or has a body that is not an event. The result
 // depends only on the arguments and on the results of prior.
 func Build(data []byte, log uuid.UUID, firstSeq uint64, prior Prior) (segment.Summary, bool) {
-	b := builder{firstSeq: firstSeq, frames: make([]frame, 0, len(data)/typicalEntryBytes)}
+	b := builder{firstSeq: firstSeq, frames: make([]frame, 0, len(data)/typicalEntryBytes), migrations: make([]incarnation, 0, len(data)/typicalMigrationBytes)}
 	head := segment.SummaryHead{FirstSeq: firstSeq, SizeBytes: int64(len(data))}
 	next, decoded := int64(0), true
 	end, intact := segment.Walk(data, log, firstSeq, func(h segment.Header, frame []byte) {
@@ -38,8 +38,12 @@ func Build(data []byte, log uuid.UUID, firstSeq uint64, prior Prior) (segment.Su
 	return b.encode(head)
 }
 
-// typicalEntryBytes is a lower estimate of the bytes of an entry.
-const typicalEntryBytes = 100
+// The first sizes of the lists come from these lower estimates of the bytes of an entry and of all
+// entries of a migration.
+const (
+	typicalEntryBytes     = 90
+	typicalMigrationBytes = 500
+)
 
 // builder collects the events of a segment.
 type builder struct {

@@ -2,6 +2,7 @@ package summary
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"migrationlog/checkpoint"
 )
@@ -94,6 +95,7 @@ type frame struct {
 
 func appendFrames(b []byte, frames []frame, migrations int, earliestMS, latestMS uint64) []byte {
 	indexWidth, timeWidth := widthOf(uint64(migrations-1)), widthOf(latestMS-earliestMS)
+	b = slices.Grow(b, 2+8+len(frames)*(1+indexWidth+timeWidth+4))
 	b = append(b, byte(indexWidth), byte(timeWidth))
 	b = binary.LittleEndian.AppendUint64(b, earliestMS)
 	for _, f := range frames {

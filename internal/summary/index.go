@@ -33,8 +33,8 @@ func NewIndex(fsys fs.FS, log uuid.UUID) *Index {
 }
 
 // Migration returns the incarnation that the frame with that number belongs to, and its state after the
-// last event of the frame's segment. It returns false if the frame is in no intact summary, or belongs
-// to a migration with another id. Migration is a Prior.
+// last event of the frame's segment. It returns false if the frame is in no intact summary that matches
+// its segment, or belongs to a migration with another id. Migration is a Prior.
 func (x *Index) Migration(seq uint64, id checkpoint.MigrationID) (Migration, bool) {
 	if !x.load(seq) {
 		return Migration{}, false
@@ -58,6 +58,9 @@ func (x *Index) load(seq uint64) bool {
 	x.name, x.found = x.names[i], false
 	s, ok := Open(x.fsys, x.log, x.name)
 	if !ok {
+		return false
+	}
+	if matches, err := s.Matches(x.fsys, x.log); err != nil || !matches { // the events may be others now
 		return false
 	}
 	var hasFrames, hasMigrations bool

@@ -3,6 +3,7 @@ package summary
 import (
 	"encoding/binary"
 	"iter"
+	"slices"
 
 	"migrationlog/checkpoint"
 )
@@ -154,6 +155,11 @@ func appendMigrations(b []byte, all []incarnation) []byte {
 			highest[c] = max(highest[c], n)
 		}
 	}
+	rowBytes := idBytes + 2
+	for _, n := range highest {
+		rowBytes += widthOf(n)
+	}
+	b = slices.Grow(b, 4+len(highest)+8+len(all)*rowBytes)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(all)))
 	for _, n := range highest {
 		b = append(b, byte(widthOf(n)))
