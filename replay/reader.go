@@ -77,7 +77,7 @@ func (r *Reader) Records(ctx context.Context, q Query) iter.Seq2[Record, error] 
 				yield(Record{}, err)
 				return
 			}
-			if (Point{Seq: q.ToSeq}).before(rec) {
+			if (Point{Seq: q.ToSeq}).Before(rec) {
 				return
 			}
 			if m.Match(rec) && !yield(rec, nil) {
@@ -118,7 +118,8 @@ type Point struct {
 	TimeMS uint64
 }
 
-func (p Point) before(r Record) bool {
+// Before reports whether the record is later than the point.
+func (p Point) Before(r Record) bool {
 	seq := r.Seq
 	if r.Damage != nil {
 		seq = r.Damage.FirstSeq
@@ -144,7 +145,7 @@ func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
 		if err != nil {
 			return nil, err
 		}
-		if p.before(rec) {
+		if p.Before(rec) {
 			break
 		}
 		fold.Add(rec)
