@@ -46,6 +46,15 @@ func BenchmarkReferenceDecodeEvent(b *testing.B) {
 	})
 }
 
+// BenchmarkCheck compares with BenchmarkDecodeEvent.
+func BenchmarkCheck(b *testing.B) {
+	eachGoldenEvent(b, func(b *testing.B, _ checkpoint.Event, encoded []byte) {
+		for b.Loop() {
+			_ = checkpoint.Check(encoded)
+		}
+	})
+}
+
 // BenchmarkUpserted measures the encoding in Store.Upsert and the checksum that the caller computes.
 func BenchmarkUpserted(b *testing.B) {
 	c := goldenEvents(b)["Upserted AddLearner"].(checkpoint.Upserted).Checkpoint

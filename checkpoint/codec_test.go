@@ -79,6 +79,34 @@ func TestCodec_DecodesMutatedEventsAsTheReference(t *testing.T) {
 	}
 }
 
+// Check accepts the events that DecodeEvent accepts, and returns its error for all other bytes. The
+// bytes are an event of each kind and phase, with each bit flipped and with each bit of the payload
+// flipped and the checksum corrected, and every beginning of them.
+func TestCodec_ChecksAsItDecodes(t *testing.T) {
+	for _, e := range exampleEvents(t) {
+		b, err := checkpoint.EncodeEvent(e)
+		require.NoError(t, err)
+		require.NoError(t, checkpoint.Check(b))
+		for bit := range 8 * len(b) {
+			flipped := slices.Clone(b)
+			flipped[bit/8] ^= 1 << (bit % 8)
+			requireSameDecoding(t, flipped)
+			requireSameDecoding(t, b[:bit/8])
+		}
+		u, ok := e.(checkpoint.Upserted)
+		if !ok {
+			continue
+		}
+		payload, err := checkpoint.EncodePayload(u.Checkpoint.Payload)
+		require.NoError(t, err)
+		for bit := range 8 * len(payload) {
+			flipped := slices.Clone(payload)
+			flipped[bit/8] ^= 1 << (bit % 8)
+			requireSameDecoding(t, checkpoint.UncheckedUpserted(goldenID, uint64(u.Checkpoint.Phase()), flipped))
+		}
+	}
+}
+
 // If a valid payload is changed by any one mutation, the decoder agrees with the reference. This
 // holds for the payload alone and in an event with the right checksum of the mutated payload.
 func TestCodec_DecodesMutatedPayloadsAsTheReference(t *testing.T) {
@@ -153,7 +181,7 @@ func TestDecodeUpserted(t *testing.T) {
 }
 
 // The encoder allocates nothing if dst is large enough. The decoder allocates only what the
-// result consists of.
+// result consists of. Check allocates nothing for an event.
 func TestCodec_Allocations(t *testing.T) {
 	allocations := func(f func() error) float64 {
 		return testing.AllocsPerRun(100, func() {
@@ -183,6 +211,7 @@ func TestCodec_Allocations(t *testing.T) {
 		b, err := checkpoint.EncodeEvent(e)
 		require.NoError(t, err)
 		require.Equal(t, want, allocations(func() error { _, err := checkpoint.DecodeEvent(b); return err }), name)
+		require.Zero(t, allocations(func() error { return checkpoint.Check(b) }), name)
 		if checkpoint.KindOf(e) == checkpoint.KindUpserted {
 			require.Equal(t, 1.0, allocations(func() error { _, err := checkpoint.DecodeUpserted(b); return err }), name)
 		}
@@ -307,6 +336,7 @@ func requireSameDecoding(t *testing.T, b []byte) {
 	want, wantErr := checkpoint.ReferenceDecodeEvent(b)
 	got, err := checkpoint.DecodeEvent(b)
 	requireSameError(t, wantErr, err, b)
+	requireSameError(t, wantErr, checkpoint.Check(b), b)
 	if !reflect.DeepEqual(want, got) {
 		require.Equal(t, want, got, "%x", b)
 	}
@@ -319,7 +349,9 @@ func requireSameDecoding(t *testing.T, b []byte) {
 	} else {
 		require.ErrorIs(t, err, checkpoint.ErrNotUpserted)
 	}
-	if e, ok := checkpoint.FastDecodeEvent(b); ok {
+	e, ok := checkpoint.FastDecodeEvent(b)
+	require.Equal(t, ok, checkpoint.FastCheck(b), "%x", b)
+	if ok {
 		again, err := checkpoint.ReferenceEncodeEvent(e)
 		require.NoError(t, err)
 		require.Equal(t, again, b)

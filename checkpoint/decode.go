@@ -125,11 +125,8 @@ func (h *upsertedHead) read(b []byte) (ok bool) {
 // readAborted decodes an aborted event, or an event of another kind that has the same keys.
 func readAborted(b []byte, kind Kind) (Aborted, bool) {
 	var c eventCursor
-	c.readHead(b, kind)
-	reason := c.String(keyReason, detcbor.MajorText)
-	c.Key(keyCompensations)
-	n := c.Head(detcbor.MajorArray)
-	if c.Failed() || len(b) > MaxEventBytes || n > uint64(len(c.Left())/minCompensationBytes) || !utf8.Valid(reason) {
+	reason, n, ok := c.readAbort(b, kind)
+	if !ok {
 		return Aborted{}, false
 	}
 	e := Aborted{MigrationID: c.id, Reason: string(reason), TimestampMS: c.timeMS}
@@ -137,17 +134,9 @@ func readAborted(b []byte, kind Kind) (Aborted, bool) {
 		e.Compensations = make([]Compensation, n)
 	}
 	for i := range e.Compensations {
-		c.HeadOf(detcbor.MajorArray, compensationElements)
-		kind, group, peer, shard := c.Head(detcbor.MajorUint), c.Head(detcbor.MajorUint), c.Head(detcbor.MajorUint), c.Head(detcbor.MajorUint)
-		if kind > uint64(RemoveGhostStub) || !CompensationKind(kind).known() {
-			return Aborted{}, false
-		}
-		e.Compensations[i] = Compensation{
-			Kind: CompensationKind(kind), GroupID: group, PeerID: peer, VShardID: c.Fits32(shard),
-		}
+		e.Compensations[i] = c.readCompensation()
 	}
-	epoch, ok := c.end()
-	e.Epoch = epoch
+	e.Epoch, ok = c.end()
 	return e, ok
 }
 
@@ -176,6 +165,27 @@ func (c *eventCursor) readHead(b []byte, kind Kind) {
 		c.Fail()
 	}
 	c.timeMS = c.Uint(keyTimeMS)
+}
+
+// readAbort reads an event with a reason and compensations, up to the first compensation. It returns
+// the number of the compensations, which readCompensation reads.
+func (c *eventCursor) readAbort(b []byte, kind Kind) (reason []byte, compensations uint64, ok bool) {
+	c.readHead(b, kind)
+	reason = c.String(keyReason, detcbor.MajorText)
+	c.Key(keyCompensations)
+	n := c.Head(detcbor.MajorArray)
+	ok = !c.Failed() && len(b) <= MaxEventBytes && n <= uint64(len(c.Left())/minCompensationBytes) && utf8.Valid(reason)
+	return reason, n, ok
+}
+
+// readCompensation reads one compensation. The cursor fails if its kind is unknown.
+func (c *eventCursor) readCompensation() Compensation {
+	c.HeadOf(detcbor.MajorArray, compensationElements)
+	kind, group, peer, shard := c.Head(detcbor.MajorUint), c.Head(detcbor.MajorUint), c.Head(detcbor.MajorUint), c.Head(detcbor.MajorUint)
+	if kind > uint64(RemoveGhostStub) || !CompensationKind(kind).known() {
+		c.Fail()
+	}
+	return Compensation{Kind: CompensationKind(kind), GroupID: group, PeerID: peer, VShardID: c.Fits32(shard)}
 }
 
 // end reads the epoch, which is the last key. It reports whether the whole event was read.

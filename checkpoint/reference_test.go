@@ -66,6 +66,7 @@ var (
 	ReferenceDecodePayload = decodeWirePayload
 	FastDecodeEvent        = readEvent
 	FastDecodePayload      = readPayload
+	FastCheck              = isEvent
 )
 
 // ReferenceEncodePayload is EncodePayload by reflection.
