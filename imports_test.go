@@ -45,6 +45,7 @@ var layers = []layer{
 	{"replay/story", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take records as parameters: the caller reads the history"},
 	{"replay", []string{"github.com/tidwall/wal"}, "read through eventlog/segment; code that writes belongs in eventlog"},
 	{"internal/summary", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS and eventlog/segment; code that writes belongs in eventlog"},
+	{"internal/intact", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS and eventlog/segment; a log that is not intact belongs to replay"},
 	{"replay/histogram", []string{"migrationlog", "os", "io"}, "pass durations: a histogram does not know what was measured"},
 	{"recovery/whatif", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take rows and times as parameters: the caller reads the history"},
 	{"recovery/crashpoints", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take events and views as parameters: the caller reads the history"},
@@ -62,6 +63,7 @@ var layers = []layer{
 var notBelow = map[string][]string{
 	"internal/rebuild":     {"eventlog"},
 	"internal/summary":     {"eventlog"},
+	"internal/intact":      {"eventlog"},
 	"replay":               {"eventlog"},
 	"replay/export":        {"eventlog", "eventlog/segment"},
 	"replay/diff":          {"eventlog", "eventlog/segment"},

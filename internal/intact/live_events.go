@@ -1,4 +1,4 @@
-package rebuild
+package intact
 
 import (
 	"encoding/binary"
@@ -9,12 +9,12 @@ import (
 	"migrationlog/projection"
 )
 
-// liveEvents collects the events that can still affect the final view. An incarnation of a
+// LiveEvents collects the events that can still affect the final view. An incarnation of a
 // migration consists of the events from the first one to the abort or removal. Only the last
-// incarnation affects the view. When an incarnation ends, liveEvents therefore discards its events
+// incarnation affects the view. When an incarnation ends, LiveEvents therefore discards its events
 // without decoding them.
-type liveEvents struct {
-	view       *projection.View // the snapshot's view, before the collected events
+type LiveEvents struct {
+	view       *projection.View // before the collected events: empty, or that of a snapshot
 	migrations map[checkpoint.MigrationID]*incarnation
 	unused     []*incarnation // for reuse, to save allocations
 	// incarnationOf has the incarnation of each event of the current segment. Most events are
@@ -31,27 +31,35 @@ type liveEvents struct {
 type incarnation struct {
 	id         checkpoint.MigrationID
 	lastSeq    uint64 // seq of its last event, to which the next event must be linked; 0 if it has ended
-	inSnapshot bool   // the migration has an incarnation in the snapshot
+	inSnapshot bool   // the migration has an incarnation in the view before the events
 	events     []byte // encoded one after another, see add; the memory is reused
 }
 
 const packedHeadBytes = 20 // seq, previous seq, length of the body
 
-func newLiveEvents() *liveEvents {
-	return &liveEvents{view: projection.New(), migrations: make(map[checkpoint.MigrationID]*incarnation)}
+// NewLiveEvents returns no events after a view, which it then owns. The view must be complete.
+func NewLiveEvents(view *projection.View) *LiveEvents {
+	return &LiveEvents{view: view, migrations: make(map[checkpoint.MigrationID]*incarnation)}
 }
 
-// addAll adds the events of a segment that are after event base.
-func (l *liveEvents) addAll(f *segmentFrames, base uint64) error {
+// UnknownKinds returns the number of events of unknown kinds.
+func (l *LiveEvents) UnknownKinds() uint64 { return l.unknownKinds }
+
+// AddAll adds the events of a segment that are after the event with seq after, and at most the one
+// with seq through. It returns ErrNotIntact if an event is not linked to its migration's last event,
+// or is not in the encoding of this version.
+func (l *LiveEvents) AddAll(s *Segment, after, through uint64) error {
 	l.incarnationOf = l.incarnationOf[:0]
-	for i := range f.list {
+	for i := range s.list {
 		var in *incarnation
 		var err error
-		if seq := f.first + uint64(i); seq > base {
-			if prev := f.list[i].prevSeq; prev >= f.first {
-				in = l.incarnationOf[prev-f.first]
+		if seq := s.first + uint64(i); seq > through {
+			return nil
+		} else if seq > after {
+			if prev := s.list[i].prevSeq; prev >= s.first {
+				in = l.incarnationOf[prev-s.first]
 			}
-			if in, err = l.add(in, seq, f.list[i].prevSeq, f.list[i].body); err != nil {
+			if in, err = l.add(in, seq, s.list[i].prevSeq, s.list[i].body); err != nil {
 				return fmt.Errorf("seq %d: %w", seq, err)
 			}
 		}
@@ -63,14 +71,14 @@ func (l *liveEvents) addAll(f *segmentFrames, base uint64) error {
 // add adds event seq and returns its incarnation, or nil if the event ends an incarnation that need
 // not be kept. guess is the probable incarnation, or nil.
 //
-// prevSeq must be the seq of the migration's last event. Otherwise add returns errNeedsFullScan.
+// prevSeq must be the seq of the migration's last event. Otherwise add returns ErrNotIntact.
 // The reason is that an event of the migration is missing here, or was unreadable when event seq
 // was written.
-func (l *liveEvents) add(guess *incarnation, seq, prevSeq uint64, body []byte) (*incarnation, error) {
+func (l *LiveEvents) add(guess *incarnation, seq, prevSeq uint64, body []byte) (*incarnation, error) {
 	kind, id, ok := checkpoint.Peek(body)
 	epoch, epochOK := checkpoint.PeekEpoch(body)
 	if !ok || !epochOK {
-		return nil, fmt.Errorf("%w: the body is not in the encoding of this version", errNeedsFullScan)
+		return nil, fmt.Errorf("%w: the body is not in the encoding of this version", ErrNotIntact)
 	}
 	l.epoch = max(l.epoch, epoch) //mutant:epoch-of-ended
 	in := guess
@@ -80,7 +88,7 @@ func (l *liveEvents) add(guess *incarnation, seq, prevSeq uint64, body []byte) (
 		}
 	}
 	if prevSeq != in.lastSeq { //mutant:link-to-last-event
-		return nil, fmt.Errorf("%w: its previous seq is %d, but the last event of its migration is %d", errNeedsFullScan, prevSeq, in.lastSeq)
+		return nil, fmt.Errorf("%w: its previous seq is %d, but the last event of its migration is %d", ErrNotIntact, prevSeq, in.lastSeq)
 	}
 	in.lastSeq = seq
 	switch kind.Effect() {
@@ -105,7 +113,7 @@ func (l *liveEvents) add(guess *incarnation, seq, prevSeq uint64, body []byte) (
 
 // begin adds an incarnation without events for a migration. If the migration has a current
 // incarnation in the snapshot, the new events continue that one.
-func (l *liveEvents) begin(id checkpoint.MigrationID) *incarnation {
+func (l *LiveEvents) begin(id checkpoint.MigrationID) *incarnation {
 	in := &incarnation{}
 	if n := len(l.unused); n > 0 {
 		in, l.unused = l.unused[n-1], l.unused[:n-1]
@@ -116,9 +124,9 @@ func (l *liveEvents) begin(id checkpoint.MigrationID) *incarnation {
 	return in
 }
 
-// fold decodes the collected events and applies them to the snapshot's view. It returns the view
-// after event lastSeq.
-func (l *liveEvents) fold(lastSeq uint64) (*projection.View, error) {
+// Fold decodes the collected events and applies them to the view before them. It returns the view
+// after event lastSeq. The events must not be used again.
+func (l *LiveEvents) Fold(lastSeq uint64) (*projection.View, error) {
 	left := make([]*incarnation, 0, len(l.migrations))
 	for _, in := range l.migrations {
 		left = append(left, in)
@@ -127,7 +135,7 @@ func (l *liveEvents) fold(lastSeq uint64) (*projection.View, error) {
 		return left[i].decode(apply)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errNeedsFullScan, err)
+		return nil, fmt.Errorf("%w: %w", ErrNotIntact, err)
 	}
 	l.view.RaiseEpoch(l.epoch)
 	return l.view, nil

@@ -1,6 +1,7 @@
-package rebuild
+package intact
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -12,16 +13,16 @@ import (
 
 	"github.com/google/uuid"
 
+	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
 )
 
-// segmentFrames holds the frames of one segment. It omits the frames before event base, see
-// foldFrom.
-type segmentFrames struct {
-	segment uint64 // seq of the segment's first frame, which names the file
-	first   uint64 // seq of the list's first frame
-	list    []frame
-	memory  []byte // the segment's bytes, into which the bodies point
+// Segment holds the frames of one segment. It omits the frames before event base, see Options.
+type Segment struct {
+	number uint64 // seq of the segment's first frame, which names the file
+	first  uint64 // seq of the list's first frame
+	list   []frame
+	memory []byte // the segment's bytes, into which the bodies point
 }
 
 type frame struct {
@@ -30,92 +31,127 @@ type frame struct {
 	body         []byte
 }
 
-func (f *segmentFrames) id(i int) segment.FrameID {
-	return segment.FrameID{Seq: f.first + uint64(i), Segment: f.segment, HeaderCRC32C: f.list[i].headerCRC32C}
+// NewSegment returns a segment without frames. Its number is the one in the name of its file.
+func NewSegment(number uint64) *Segment { return &Segment{number: number, first: number} }
+
+// Number returns the seq of the segment's first frame, which is the number in its file's name.
+func (s *Segment) Number() uint64 { return s.number }
+
+// Next returns the seq after the last frame.
+func (s *Segment) Next() uint64 { return s.first + uint64(len(s.list)) }
+
+// Last returns the last frame and its body. It returns false if the segment holds no frame.
+func (s *Segment) Last() (id segment.FrameID, body []byte, ok bool) {
+	n := len(s.list)
+	if n == 0 {
+		return segment.FrameID{}, nil, false
+	}
+	return s.id(n - 1), s.list[n-1].body, true
 }
 
-// has reports whether the list has the frame with this seq, segment and header checksum.
-func (f *segmentFrames) has(id segment.FrameID) bool {
-	return id.Seq >= f.first && id.Seq < f.next() && f.id(int(id.Seq-f.first)) == id //mutant:frame-identity
+// Has reports whether the segment holds the frame with this seq, segment and header checksum.
+func (s *Segment) Has(id segment.FrameID) bool {
+	return id.Seq >= s.first && id.Seq < s.Next() && s.id(int(id.Seq-s.first)) == id //mutant:frame-identity
 }
 
-// next returns the seq after the last frame.
-func (f *segmentFrames) next() uint64 { return f.first + uint64(len(f.list)) }
+func (s *Segment) id(i int) segment.FrameID {
+	return segment.FrameID{Seq: s.first + uint64(i), Segment: s.number, HeaderCRC32C: s.list[i].headerCRC32C}
+}
 
-// add appends the next frame. If the frame is before event base, it is not needed, and add only
-// increments f.first.
-func (f *segmentFrames) add(h segment.Header, headerCRC32C uint32, body []byte, base uint64) {
+// Add appends the next frame. If the frame is before event base, it is not needed, and Add only
+// counts it.
+func (s *Segment) Add(h segment.Header, headerCRC32C uint32, body []byte, base uint64) {
 	if h.Seq < base {
-		f.first++
+		s.first++
 		return
 	}
-	f.list = append(f.list, frame{h.PrevSeq, headerCRC32C, body})
+	s.list = append(s.list, frame{h.PrevSeq, headerCRC32C, body})
 }
 
-// maxWalkers is the maximum number of segments that are read at the same time. It limits the
-// memory, because each of them is held in memory completely.
-const maxWalkers = 8
+// Options configures Segments. The zero value keeps all frames and looks at no body.
+type Options struct {
+	Base        uint64 // keep the frames from this event on; all are verified
+	CheckBodies bool   // the body of each frame must be an event, see checkpoint.Check
+}
 
-// walk yields the frames from event base on, segment by segment. A yielded value is valid only
-// until the next iteration. walk reads several segments in parallel. It stops at the first error,
-// which is errNeedsFullScan if a segment is not intact, or an I/O error.
-func walk(fsys fs.FS, log uuid.UUID, names []string, base uint64) iter.Seq2[*segmentFrames, error] {
-	type walked struct {
-		frames *segmentFrames
-		err    error
+// maxReaders is the maximum number of segments that are read at the same time. It limits the
+// memory, because each of them is held in memory completely.
+const maxReaders = 8
+
+// Segments yields the segments with these names, in order. A yielded value is valid only until the
+// next iteration. Segments reads several segments in parallel. It stops at the first error, which
+// is ErrNotIntact or an I/O error.
+func Segments(fsys fs.FS, log uuid.UUID, names []string, opts Options) iter.Seq2[*Segment, error] {
+	type result struct {
+		segment *Segment
+		err     error
 	}
-	return func(yield func(*segmentFrames, error) bool) {
-		results := make([]chan walked, len(names))
+	return func(yield func(*Segment, error) bool) {
+		results := make([]chan result, len(names))
 		for i := range results {
-			results[i] = make(chan walked, 1)
+			results[i] = make(chan result, 1)
 		}
-		free := make(chan *segmentFrames, maxWalkers)
-		for range min(runtime.GOMAXPROCS(0), maxWalkers, len(names)) {
-			free <- &segmentFrames{}
+		free := make(chan *Segment, maxReaders)
+		for range min(runtime.GOMAXPROCS(0), maxReaders, len(names)) {
+			free <- &Segment{}
 		}
 		stop := make(chan struct{})
-		var walkers sync.WaitGroup
-		defer walkers.Wait()
+		var readers sync.WaitGroup
+		defer readers.Wait()
 		defer close(stop)
-		walkers.Go(func() {
+		readers.Go(func() {
 			for i, name := range names {
 				select {
 				case <-stop:
 					return
-				case f := <-free:
-					walkers.Go(func() { results[i] <- walked{f, f.read(fsys, log, name, base)} })
+				case s := <-free:
+					readers.Go(func() { results[i] <- result{s, s.read(fsys, log, name, opts)} })
 				}
 			}
 		})
-		for _, result := range results {
-			w := <-result
-			if !yield(w.frames, w.err) || w.err != nil {
+		for _, ready := range results {
+			r := <-ready
+			if !yield(r.segment, r.err) || r.err != nil {
 				return
 			}
-			free <- w.frames
+			free <- r.segment
 		}
 	}
 }
 
 // read replaces the frames with those of another segment. It reuses the memory.
-func (f *segmentFrames) read(fsys fs.FS, log uuid.UUID, name string, base uint64) error {
-	f.segment, _ = segment.ParseName(name)
-	f.first = f.segment
-	f.list = f.list[:0]
-	if err := f.load(fsys, name); err != nil {
+func (s *Segment) read(fsys fs.FS, log uuid.UUID, name string, opts Options) error {
+	s.number, _ = segment.ParseName(name)
+	s.first = s.number
+	s.list = s.list[:0]
+	if err := s.load(fsys, name); err != nil {
 		return err
 	}
-	next, intact := segment.Walk(f.memory, log, f.segment, func(h segment.Header, b []byte) {
-		f.add(h, segment.FrameIDOf(b, f.segment).HeaderCRC32C, b[segment.HeaderBytes:], base)
+	var notAnEvent error
+	next, intact := segment.Walk(s.memory, log, s.number, func(h segment.Header, b []byte) {
+		body := b[segment.HeaderBytes:]
+		if opts.CheckBodies && notAnEvent == nil {
+			notAnEvent = CheckBody(h.Seq, body)
+		}
+		s.Add(h, segment.FrameIDOf(b, s.number).HeaderCRC32C, body, opts.Base)
 	})
 	if !intact {
-		return fmt.Errorf("%w: segment %s is not intact from seq %d on", errNeedsFullScan, name, next)
+		return fmt.Errorf("%w: segment %s is not intact from seq %d on", ErrNotIntact, name, next)
 	}
-	return nil
+	return notAnEvent
+}
+
+// CheckBody returns ErrNotIntact if the body is not an event. An event of an unknown kind is one.
+func CheckBody(seq uint64, body []byte) error {
+	err := checkpoint.Check(body)
+	if err == nil || errors.As(err, new(*checkpoint.UnknownKindError)) {
+		return nil
+	}
+	return fmt.Errorf("%w: seq %d: %w", ErrNotIntact, seq, err)
 }
 
 // load reads the file of a segment into memory.
-func (f *segmentFrames) load(fsys fs.FS, name string) error {
+func (s *Segment) load(fsys fs.FS, name string) error {
 	file, err := fsys.Open(path.Join(segment.WALDir, name))
 	if err != nil {
 		return err
@@ -125,11 +161,11 @@ func (f *segmentFrames) load(fsys fs.FS, name string) error {
 	if err != nil {
 		return err
 	}
-	f.memory = slices.Grow(f.memory[:0], int(info.Size()))[:info.Size()]
-	n, err := io.ReadFull(file, f.memory)
+	s.memory = slices.Grow(s.memory[:0], int(info.Size()))[:info.Size()]
+	n, err := io.ReadFull(file, s.memory)
 	if err == io.EOF || err == io.ErrUnexpectedEOF { // the file became shorter; the caller notices the missing frames
 		err = nil
 	}
-	f.memory = f.memory[:n]
+	s.memory = s.memory[:n]
 	return err
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"migrationlog/eventlog/segment"
+	"migrationlog/internal/intact"
+	"migrationlog/projection"
 	"migrationlog/replay"
 )
 
@@ -19,12 +21,6 @@ type Source struct {
 	// Scan reads the whole log, or only its last segment.
 	Scan func(scope segment.Scope) iter.Seq2[segment.Item, error]
 }
-
-// errNeedsFullScan is returned by foldFrom if the log or the snapshot is not intact, or if an event
-// is not linked to its migration's previous event. Fold then tries the next older snapshot. After
-// the oldest one, it tries the log without a snapshot. If that also fails, only FoldAll can
-// interpret the log.
-var errNeedsFullScan = errors.New("the log must be read frame by frame")
 
 // FoldAll decodes every frame. If events were lost before a snapshot's last event, the fold
 // continues from that event with the rows of the snapshot. Damage is not an error. FoldAll returns
@@ -42,7 +38,7 @@ func (s Source) FoldAll() (*replay.Fold, error) {
 
 // Fold returns the same rows as FoldAll, but usually reads less. It tries the snapshots from the
 // newest to the oldest, then the log from its first frame. If every attempt fails with
-// errNeedsFullScan, Fold calls FoldAll. It returns the same errors as FoldAll.
+// intact.ErrNotIntact, only FoldAll can interpret the log, and Fold calls it. It returns the same errors as FoldAll.
 //
 // Fold verifies the checksum of every frame that it reads, but decodes only the events of the
 // migrations that have a row at the end. It does not notice damage before the snapshot.
@@ -53,12 +49,12 @@ func (s Source) Fold() (*replay.Fold, error) {
 			continue
 		}
 		fold, err := s.foldFrom(&snapshot)
-		if !errors.Is(err, errNeedsFullScan) {
+		if !errors.Is(err, intact.ErrNotIntact) {
 			return fold, err
 		}
 	}
 	fold, err := s.foldFrom(nil)
-	if errors.Is(err, errNeedsFullScan) {
+	if errors.Is(err, intact.ErrNotIntact) {
 		return s.FoldAll()
 	}
 	return fold, err
@@ -75,56 +71,55 @@ func (s Source) foldFrom(snapshot *segment.Snapshot) (*replay.Fold, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := newLiveEvents()
 	var base uint64
+	view := projection.New()
 	from := segment.Name(1)
 	if snapshot != nil {
 		base, from = snapshot.Last.Seq, segment.Name(snapshot.Last.Segment)
-		if l.view, err = replay.Restore(*snapshot); err != nil {
-			return nil, fmt.Errorf("%w: %w", errNeedsFullScan, err)
+		if view, err = replay.Restore(*snapshot); err != nil {
+			return nil, fmt.Errorf("%w: %w", intact.ErrNotIntact, err)
 		}
 	}
 	begin, ok := slices.BinarySearch(names, from)
 	if !ok || names[0] != segment.Name(1) { //mutant:first-segment
-		return nil, fmt.Errorf("%w: segment %s or segment 1 is missing", errNeedsFullScan, from)
+		return nil, fmt.Errorf("%w: segment %s or segment 1 is missing", intact.ErrNotIntact, from)
 	}
-	fold := replay.NewFold(s.Directory, nil)
+	l, fold := intact.NewLiveEvents(view), replay.NewFold(s.Directory, nil)
 	next, _ := segment.ParseName(from)
 	for frames, err := range s.segments(fold, names[begin:], base) {
 		if err != nil {
 			return nil, err
 		}
-		if frames.segment != next { //mutant:segments-follow
-			return nil, fmt.Errorf("%w: segment %d follows a segment that ends with seq %d", errNeedsFullScan, frames.segment, next-1)
+		if frames.Number() != next { //mutant:segments-follow
+			return nil, fmt.Errorf("%w: segment %d follows a segment that ends with seq %d", intact.ErrNotIntact, frames.Number(), next-1)
 		}
-		next = frames.next()
+		next = frames.Next()
 		//mutant:snapshot-last-frame
-		if snapshot != nil && frames.segment == snapshot.Last.Segment && !frames.has(snapshot.Last) {
-			return nil, fmt.Errorf("%w: the log does not have the snapshot's last frame, seq %d", errNeedsFullScan, base)
+		if snapshot != nil && frames.Number() == snapshot.Last.Segment && !frames.Has(snapshot.Last) {
+			return nil, fmt.Errorf("%w: the log does not have the snapshot's last frame, seq %d", intact.ErrNotIntact, base)
 		}
-		if n := len(frames.list); n > 0 {
-			framesInSegment := next - frames.segment
-			fold.Count(frames.segment, frames.id(n-1), framesInSegment)
+		if last, _, ok := frames.Last(); ok {
+			framesInSegment := next - frames.Number()
+			fold.Count(frames.Number(), last, framesInSegment)
 		}
-		if err := l.addAll(frames, base); err != nil {
+		if err := l.AddAll(frames, base, next-1); err != nil {
 			return nil, err
 		}
 	}
-	view, err := l.fold(next - 1)
-	if err != nil {
+	if view, err = l.Fold(next - 1); err != nil {
 		return nil, err
 	}
-	fold.SetView(view, l.unknownKinds, base)
+	fold.SetView(view, l.UnknownKinds(), base)
 	return fold, nil
 }
 
 // segments yields the frames from event base on, segment by segment. A yielded value is valid only
 // until the next iteration. Damage that lost no frame, such as a torn write, is added to the fold's
 // report, and segments continues.
-func (s Source) segments(fold *replay.Fold, names []string, base uint64) iter.Seq2[*segmentFrames, error] {
-	return func(yield func(*segmentFrames, error) bool) {
+func (s Source) segments(fold *replay.Fold, names []string, base uint64) iter.Seq2[*intact.Segment, error] {
+	return func(yield func(*intact.Segment, error) bool) {
 		last := len(names) - 1
-		for frames, err := range walk(s.FS, s.Directory.Manifest.UUID, names[:last], base) {
+		for frames, err := range intact.Segments(s.FS, s.Directory.Manifest.UUID, names[:last], intact.Options{Base: base}) {
 			if !yield(frames, err) || err != nil {
 				return
 			}
@@ -134,21 +129,21 @@ func (s Source) segments(fold *replay.Fold, names []string, base uint64) iter.Se
 }
 
 // tail reads the last segment, which may end with a torn write.
-func (s Source) tail(fold *replay.Fold, name string, base uint64) (*segmentFrames, error) {
+func (s Source) tail(fold *replay.Fold, name string, base uint64) (*intact.Segment, error) {
 	first, _ := segment.ParseName(name)
-	tail := &segmentFrames{segment: first, first: first}
+	tail := intact.NewSegment(first)
 	for item, err := range s.Scan(segment.ScanTail) {
 		switch {
 		case err != nil:
 			return nil, err
 		case item.Damage != nil && item.Damage.Lost() > 0: //mutant:tail-loss
-			return nil, fmt.Errorf("%w: %s", errNeedsFullScan, item.Damage)
+			return nil, fmt.Errorf("%w: %s", intact.ErrNotIntact, item.Damage)
 		case item.Damage != nil:
 			fold.AddDamage(*item.Damage)
-		case item.Frame.Seq != tail.next():
-			return nil, fmt.Errorf("%w: seq %d follows %d", errNeedsFullScan, item.Frame.Seq, tail.next()-1)
+		case item.Frame.Seq != tail.Next():
+			return nil, fmt.Errorf("%w: seq %d follows %d", intact.ErrNotIntact, item.Frame.Seq, tail.Next()-1)
 		default:
-			tail.add(item.Frame.Header, item.Frame.ID().HeaderCRC32C, item.Frame.Body, base)
+			tail.Add(item.Frame.Header, item.Frame.ID().HeaderCRC32C, item.Frame.Body, base)
 		}
 	}
 	return tail, nil
