@@ -1,8 +1,10 @@
 package checkpoint
 
 import (
+	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"unicode/utf8"
 
 	"migrationlog/internal/detcbor"
@@ -153,6 +155,9 @@ type eventCursor struct {
 // is nil.
 func (c *eventCursor) readHead(b []byte, kind Kind) {
 	c.Cursor = detcbor.NewCursor(b)
+	if c.readUsualHead(b, kind) {
+		return
+	}
 	keys := c.Head(detcbor.MajorMap)
 	c.hasEpoch = keys == contentKeys[kind]+1
 	if !c.hasEpoch && keys != contentKeys[kind] || c.Uint(keyKind) != uint64(kind) {
@@ -165,6 +170,29 @@ func (c *eventCursor) readHead(b []byte, kind Kind) {
 		c.Fail()
 	}
 	c.timeMS = c.Uint(keyTimeMS)
+}
+
+// readUsualHead is readHead for a time of 8 bytes, as almost every event has. It is faster because
+// it reads all items at fixed offsets. It returns false and reads nothing if the head differs.
+func (c *eventCursor) readUsualHead(b []byte, kind Kind) bool {
+	const (
+		idAt   = 5
+		timeAt = idAt + len(MigrationID{}) + 2
+		end    = timeAt + 8
+	)
+	if len(b) < end {
+		return false
+	}
+	keys, id, timeMS := uint64(b[0]-detcbor.MajorMap), MigrationID(b[idAt:]), binary.BigEndian.Uint64(b[timeAt:])
+	c.hasEpoch = keys == contentKeys[kind]+1
+	if !c.hasEpoch && keys != contentKeys[kind] || b[1] != keyKind || b[2] != byte(kind) ||
+		b[3] != keyID || b[4] != detcbor.MajorBytes|byte(len(id)) || id == (MigrationID{}) ||
+		b[timeAt-2] != keyTimeMS || b[timeAt-1] != detcbor.HeadOfUint64 || timeMS <= math.MaxUint32 {
+		return false
+	}
+	c.id, c.timeMS = id, timeMS
+	c.Advance(end)
+	return true
 }
 
 // readAbort reads an event with a reason and compensations, up to the first compensation. It returns

@@ -23,6 +23,9 @@ func MajorOf(initial byte) byte { return initial & majorMask }
 // MaxDirect is the largest argument that fits into the initial byte.
 const MaxDirect = argUint8 - 1
 
+// HeadOfUint64 is the initial byte of an integer above 32 bits. 8 bytes with the integer follow it.
+const HeadOfUint64 = MajorUint | argUint64
+
 const (
 	argUint8  byte = 24 // a smaller argument is in the initial byte
 	argUint16 byte = 25
@@ -91,6 +94,9 @@ func (c *Cursor) Failed() bool { return c.at == failedAt }
 
 // Done reports whether the cursor has read all of its bytes and has not failed.
 func (c *Cursor) Done() bool { return c.at == len(c.b) }
+
+// Advance passes over n bytes that the caller has read itself.
+func (c *Cursor) Advance(n int) { c.at += n }
 
 // Left returns the bytes that the cursor has not read yet, or nil if it failed.
 func (c *Cursor) Left() []byte {

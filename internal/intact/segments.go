@@ -92,7 +92,7 @@ func Segments(fsys fs.FS, log uuid.UUID, names []string, opts Options) iter.Seq2
 			results[i] = make(chan result, 1)
 		}
 		free := make(chan *Segment, maxReaders)
-		for range min(runtime.GOMAXPROCS(0), maxReaders, len(names)) {
+		for range min(runtime.GOMAXPROCS(0)+1, maxReaders, len(names)) { // one is with the consumer
 			free <- &Segment{}
 		}
 		stop := make(chan struct{})
