@@ -77,7 +77,9 @@ func encode(t testing.TB, frame any) (checkpoint.MigrationID, []byte) {
 		require.NoError(t, err)
 		return f.Migration(), body
 	case *checkpoint.UnknownKindError:
-		body, err := cbor.Marshal(map[int]any{1: f.Kind, 2: f.MigrationID[:], 3: f.TimestampMS})
+		enc, err := cbor.CoreDetEncOptions().EncMode()
+		require.NoError(t, err)
+		body, err := enc.Marshal(map[int]any{1: f.Kind, 2: f.MigrationID[:], 3: f.TimestampMS})
 		require.NoError(t, err)
 		return f.MigrationID, body
 	case []byte:

@@ -180,13 +180,3 @@ func (r *Reader) Snapshot() (*projection.View, error) {
 	return nil, fmt.Errorf("%w: %s/%s cannot be read, or a newer version wrote it. Show the rows of the log with 'replay-tool state' without --snapshot",
 		ErrSnapshotsDamaged, segment.SnapshotDir, names[0])
 }
-
-// Verify reads every frame and every snapshot of the log, and reports all damage. It returns an I/O
-// error or ctx's error.
-func (r *Reader) Verify(ctx context.Context) (Report, error) {
-	fold, err := r.FoldTo(ctx, Point{})
-	if err != nil {
-		return Report{}, err
-	}
-	return fold.Report(), nil
-}

@@ -21,7 +21,7 @@ func (t *tool) verify() *cobra.Command {
 }
 
 func (t *tool) runVerify(ctx context.Context, dir string) error {
-	fold, err := t.fold(ctx, dir, nil)
+	fold, err := t.foldAll(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -34,6 +34,17 @@ func (t *tool) runVerify(ctx context.Context, dir string) error {
 		return err
 	}
 	return reportExit(report)
+}
+
+// foldAll reads the whole log and folds all records.
+func (t *tool) foldAll(ctx context.Context, dir string) (*replay.Fold, error) {
+	reader, err := replay.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	p := t.progress("events read:")
+	defer p.end()
+	return reader.FoldAll(ctx, p.update)
 }
 
 func (t *tool) verifyText(r replay.Report) {

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -424,7 +425,10 @@ func (h *history) compareReplay(l *oracle.Log) error {
 		return err
 	}
 	v := reading{rows: fold.View.Rows(), row: fold.View.Get, doubt: fold.View.Doubt, report: fold.Report()}
-	if err := h.compare("replay", v, l, false); err != nil || !h.chance(8) {
+	if err := h.compare("replay", v, l, false); err != nil {
+		return err
+	}
+	if err := compareFolds(ctx, reader, fold); err != nil || !h.chance(8) {
 		return err
 	}
 	view, err := reader.StateAt(ctx, replay.Point{})
@@ -436,6 +440,23 @@ func (h *history) compareReplay(l *oracle.Log) error {
 		return err
 	}
 	return h.compare("verify", reading{rows: view.Rows(), row: view.Get, doubt: view.Doubt, report: report}, l, false)
+}
+
+// compareFolds compares the fold of every record with that of FoldAll, which reads an intact log in
+// another way.
+func compareFolds(ctx context.Context, reader *replay.Reader, want *replay.Fold) error {
+	got, err := reader.FoldAll(ctx, nil)
+	if err != nil {
+		return err
+	}
+	var lines []string
+	if g, w := got.Report(), want.Report(); !reflect.DeepEqual(g, w) {
+		lines = append(lines, fmt.Sprintf("fold all: the report is %+v, of every record %+v", g, w))
+	}
+	if g, w := got.View.All(), want.View.All(); !reflect.DeepEqual(g, w) {
+		lines = append(lines, fmt.Sprintf("fold all: the rows are %+v, of every record %+v", g, w))
+	}
+	return differenceOf(lines)
 }
 
 // compareStore compares an open store with the log as the oracle has read it, either before the

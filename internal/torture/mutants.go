@@ -199,6 +199,8 @@ var mutants = []mutant{
 		Marked{"snapshot-met", condition(true)}, "./", "TestD3_|TestD8_"},
 	{"a snapshot of other frames is reported",
 		Marked{"snapshot-compared", condition(true)}, "./internal/rebuild", "TestD5_SnapshotOfOtherFrames"},
+	{"a snapshot of other frames is reported also if each frame is intact",
+		Marked{"snapshot-of-intact-log", condition(false)}, "./replay", "TestD5_FoldAllOfContradictions"},
 
 	// The versions and numbers of frames.
 	{"a damaged version byte is not a newer version",
