@@ -64,7 +64,8 @@ type Incarnation struct {
 	Last  Step   // the latest record
 	Steps []Step // all records, if the tracker keeps them
 
-	since Step // the checkpoint whose stay is open, or zero
+	since       Step   // the checkpoint whose stay is open, or zero
+	completedMS uint64 // wall clock of the checkpoint at Complete; 0 if the latest phase is another one
 }
 
 // InFlight reports whether the incarnation is neither at Complete nor ended.
@@ -116,9 +117,11 @@ func (i *Incarnation) addCheckpoint(c checkpoint.Checkpoint) {
 	if i.Attempt > 0 {
 		i.Retries++
 	}
-	i.Outcome = InFlight
-	if i.Phase == checkpoint.PhaseComplete {
-		i.Outcome = Done
+	switch {
+	case i.Phase != checkpoint.PhaseComplete:
+		i.Outcome, i.completedMS = InFlight, 0
+	case i.Outcome != Done:
+		i.Outcome, i.completedMS = Done, c.TimestampMS
 	}
 	if p, ok := c.Payload.(checkpoint.AddLearner); ok && !i.HasSource {
 		i.HasSource, i.SourceNode, i.PauseBudgetUS = true, p.SourceNode, p.WritePauseBudgetUS
