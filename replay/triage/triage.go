@@ -1,0 +1,154 @@
+package triage
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"migrationlog/checkpoint"
+	"migrationlog/projection"
+	"migrationlog/recovery"
+	"migrationlog/replay"
+)
+
+// Summary is the summary of a log. Its JSON form is the output of `replay-tool triage -o json`.
+type Summary struct {
+	Log    uuid.UUID `json:"log"`
+	Seq    [2]uint64 `json:"seq"` // of the first and of the last intact event; 0 if there is none
+	FromMS uint64    `json:"from_ms"`
+	ToMS   uint64    `json:"to_ms"` // the highest wall clock of an event
+	// NowMS is the time at which a coordinator starts. ForToMS is the time up to which the time in a phase
+	// is measured.
+	NowMS   uint64 `json:"now_ms"`
+	ForToMS uint64 `json:"for_to_ms"`
+	// SinceMS is the beginning of the window in which Moves and Aborts count, or 0 for the whole log.
+	SinceMS uint64        `json:"since_ms"`
+	Writer  Writer        `json:"writer"`
+	Report  replay.Report `json:"report"`
+	// UncheckedSegments is the number of segments of which only a summary was read.
+	UncheckedSegments int          `json:"unchecked_segments"`
+	InFlight          []Row        `json:"in_flight"` // those that wait longest first
+	Restart           Restart      `json:"restart"`
+	Moves             Moves        `json:"moves"`
+	Aborts            []AbortGroup `json:"aborts"`
+	NotRemoved        uint64       `json:"not_removed"` // rows at Complete
+}
+
+// Writer is the state of the lock of the log.
+type Writer struct {
+	// Alive is true if a process has the log open. It is null if that is not known, for example on
+	// another machine than the writer's.
+	Alive *bool `json:"alive"`
+	PID   int   `json:"pid"` // the process that has the log open, or did not close it; 0: none is known
+}
+
+// Row is a migration in flight.
+type Row struct {
+	MigrationID checkpoint.MigrationID `json:"migration_id"`
+	VShardID    uint32                 `json:"vshard_id"`
+	SourceNode  *uint64                `json:"source_node"` // null if it is not known, as are the next two
+	TargetNode  *uint64                `json:"target_node"`
+	SourceGroup *uint64                `json:"source_group"`
+	Phase       checkpoint.Phase       `json:"phase"`
+	Attempt     uint32                 `json:"attempt"`
+	Seq         uint64                 `json:"seq"`
+	SinceMS     uint64                 `json:"since_ms"` // wall clock of the row
+	ForMS       uint64                 `json:"for_ms"`   // from SinceMS to Summary.ForToMS, at least 0
+	// SlowerThan is the share of the finished stays in this phase that were shorter than ForMS. It is null
+	// if there are no samples.
+	SlowerThan *float64 `json:"slower_than"`
+	Samples    uint64   `json:"samples"`
+	// PastNoReturn is true if the migration has recorded Cutover, after which it can only go forward.
+	PastNoReturn bool              `json:"past_no_return"`
+	InDoubt      bool              `json:"in_doubt"`
+	OnRestart    recovery.Decision `json:"on_restart"`
+}
+
+// Slow reports whether at least 99 % of at least 20 stays in the phase were shorter.
+func (r Row) Slow() bool { return r.SlowerThan != nil && *r.SlowerThan >= 0.99 && r.Samples >= 20 }
+
+// Restart counts the decisions of a coordinator that starts at Summary.NowMS. Except CleanUp, they are
+// about migrations in flight.
+type Restart struct {
+	AbortTimeoutMS uint64 `json:"abort_timeout_ms"`
+	CleanUp        int    `json:"clean_up"`
+	Abort          int    `json:"abort"`
+	Resume         int    `json:"resume"`
+	Ask            int    `json:"ask"`
+	// Stale counts the aborts because the row is older than the abort timeout. A coordinator that had
+	// started at the last event would have resumed ResumedAtEnd of them.
+	Stale        int `json:"stale"`
+	ResumedAtEnd int `json:"resumed_at_end"`
+}
+
+// Inputs has the parts of a Summary that do not come from the totals.
+type Inputs struct {
+	Log               uuid.UUID
+	Rows              []projection.Row // of the whole log
+	Report            replay.Report
+	Policy            recovery.Policy
+	NowMS             uint64
+	ForToMS           uint64
+	Writer            Writer
+	UncheckedSegments int
+}
+
+// New returns the summary of a log from the totals of its history and its present rows. No record may
+// be added to the totals after that.
+func New(totals *Totals, in Inputs) Summary {
+	totals.finish()
+	s := Summary{
+		Log: in.Log, Seq: [2]uint64{in.Report.FirstSeq, in.Report.LastSeq}, FromMS: totals.FromMS, ToMS: totals.ToMS,
+		NowMS: in.NowMS, ForToMS: in.ForToMS, SinceMS: totals.sinceMS, Writer: in.Writer, Report: in.Report,
+		UncheckedSegments: in.UncheckedSegments, InFlight: []Row{}, Moves: totals.moves, Aborts: totals.aborts(),
+	}
+	policy := in.Policy
+	policy.UnnamedInDoubt = false // it adds a decision that is not about a row
+	s.Restart.AbortTimeoutMS = policy.AbortTimeoutMS()
+	atEnd := recovery.Plan(in.Rows, policy, totals.ToMS)
+	for n, d := range recovery.Plan(in.Rows, policy, in.NowMS) {
+		s.addRow(totals, d, atEnd[n].Action)
+	}
+	slices.SortStableFunc(s.InFlight, func(a, b Row) int { return cmp.Compare(b.ForMS, a.ForMS) })
+	return s
+}
+
+// addRow adds the row of a decision. The argument atEnd is the decision about it at the last event.
+func (s *Summary) addRow(totals *Totals, d recovery.Decision, atEnd recovery.Action) {
+	c, facts := d.Row.Checkpoint, d.Row.Facts
+	if c.Phase() == checkpoint.PhaseComplete {
+		s.NotRemoved++
+	}
+	switch d.Action {
+	case recovery.CleanUp:
+		s.Restart.CleanUp++
+	case recovery.Abort:
+		s.Restart.Abort++
+	case recovery.Resume:
+		s.Restart.Resume++
+	case recovery.AskFirst:
+		s.Restart.Ask++
+	}
+	if d.Reason == recovery.Stale {
+		s.Restart.Stale++
+		if atEnd == recovery.Resume {
+			s.Restart.ResumedAtEnd++
+		}
+	}
+	if c.Phase() == checkpoint.PhaseComplete {
+		return
+	}
+	row := Row{
+		MigrationID: c.MigrationID, VShardID: c.Payload.Shard(), Phase: c.Phase(), Attempt: c.Attempt, Seq: d.Row.Seq,
+		SinceMS: c.TimestampMS, ForMS: s.ForToMS - min(s.ForToMS, c.TimestampMS),
+		SourceNode: d.Inputs.SourceNode, TargetNode: d.Inputs.TargetNode, SourceGroup: d.Inputs.SourceGroup,
+		PastNoReturn: max(facts.FurthestPhase, c.Phase()) >= checkpoint.PhaseCutover,
+		InDoubt:      d.Row.Doubt == projection.InDoubt, OnRestart: d,
+	}
+	share, samples := totals.Baseline.SlowerThan(row.Phase, row.ForMS)
+	if row.Samples = samples; samples > 0 {
+		row.SlowerThan = &share
+	}
+	s.InFlight = append(s.InFlight, row)
+}
