@@ -28,6 +28,8 @@ type (
 		LastSeq json.RawMessage `json:"last_seq,omitempty"`
 		Doubt   json.RawMessage `json:"doubt,omitempty"`
 		Facts   json.RawMessage `json:"facts,omitempty"`
+		ForMS   json.RawMessage `json:"for_ms,omitempty"`
+		SetBy   json.RawMessage `json:"set_by,omitempty"`
 	}
 	abortLine struct { // also of an abort that was begun
 		Seq           uint64                  `json:"seq,omitempty"`
@@ -145,7 +147,7 @@ func compensationLines(comps []checkpoint.Compensation) *[]compensationLine {
 }
 
 // UnmarshalJSON reads a line as MarshalJSON returns it. Every key is required, except the keys that
-// MarshalJSON omits if they are zero, and seq, crc32c, severity, last_seq, doubt and facts. An
+// MarshalJSON omits if they are zero, seq, crc32c and severity, and the keys of a row. An
 // unknown key is an error, because a misspelled key would be read as zero. A number may also be
 // given as a string. A seq that is not a whole number in range is read as 0, because an import
 // ignores it. An error names the key, its value and the expected form. If the line has a crc32c that

@@ -523,12 +523,11 @@ func TestNDJSON_AnySeq(t *testing.T) {
 	}
 }
 
-// The keys last_seq, doubt and facts of a row are ignored in a checkpoint, but each may be given
-// only once.
+// The keys that only a row has are ignored in a checkpoint, but each may be given only once.
 func TestNDJSON_RowsOfTheState(t *testing.T) {
 	whole := strings.TrimSuffix(lines()["checkpoint"].text(), "}")
 	want := accepted(t, whole+"}", "without")
-	for _, beside := range []string{`"doubt":"in doubt"`, `"facts":{"source_node":1}`, `"doubt":7,"facts":[{"any":null}]`, `"last_seq":9`} {
+	for _, beside := range []string{`"doubt":"in doubt"`, `"facts":{"source_node":1}`, `"doubt":7,"facts":[{"any":null}]`, `"last_seq":9`, `"for_ms":978,"set_by":{"phase":9}`} {
 		require.Equal(t, want, accepted(t, whole+","+beside+"}", beside))
 	}
 	for _, beside := range []string{`"facts":{"a":1,"a":2}`, `"facts":{"Source":1}`, `"doubt":1,"doubt":1`, `"Doubt":1`, `"facts":`} {

@@ -80,13 +80,13 @@ func TestKinds_AbortUnderWay(t *testing.T) {
 		require.Zero(t, code, errs)
 		require.Regexp(t, want, out)
 	}
-	expect(id+` .* PromoteLearner .* abort begun, 1 of 2 compensations done`, "state", dir)
+	expect(`PromoteLearner .*`+id+` .* abort begun, 1 of 2 compensations done`, "state", dir)
 	expect(`"target_uncertain":false,"abort":{"seq":13,"reason":"stale","compensations":\[`+
 		`{"kind":"RemoveVoter","group_id":9,"peer_id":3,"done":true},{"kind":"RestoreLeaderHint","group_id":9,"peer_id":6,"done":false}\],`+
-		`"ts_ms":1795399703000}},"last_seq":15}`, "state", dir, "-o", "ndjson")
+		`"ts_ms":1795399703000}},"last_seq":15,"for_ms":\d+}`, "state", dir, "-o", "ndjson")
 	expect("in flight at PromoteLearner, abort begun, 1 of 2 compensations done, over 4s", "show", dir, id)
 	expect(`compensated +50ms +step 0, epoch 2`, "show", dir, id)
-	expect(`abort_begun .*"stale" RemoveVoter\(group 9, node 3\) RestoreLeaderHint\(group 9, node 6\), epoch 2`, "log", dir)
+	expect(`abort begun .*"stale" RemoveVoter\(group 9, node 3\) RestoreLeaderHint\(group 9, node 6\), epoch 2`, "log", dir)
 	expect(`1 abort_begun, 1 compensated, 1 epoch_raised(?s).*\nepoch +3\n`, "info", dir)
 
 	code, _, errs = importText(t, dir, `{"kind":"compensated","migration_id":"`+id+`","step":1,"ts_ms":1795399705000}
@@ -106,6 +106,6 @@ func TestKinds_AbortUnderWay(t *testing.T) {
 	code, _, errs = importText(t, dir, cutover+strings.Replace(cutover, `"source_group":7`, `"source_group":8`, 1)+
 		strings.Replace(strings.Replace(cutover, `"source_group":7`, `"source_group":8`, 1), `"attempt":0`, `"attempt":1`, 1)+catchUpLine(9, 1, 2, 3))
 	require.Zero(t, code, errs)
-	expect(`"furthest_phase":"Cutover","targets":\[{"group_id":7,"peer_id":3},{"group_id":8,"peer_id":3}\]}}\n$`,
+	expect(`"furthest_phase":"Cutover","targets":\[{"group_id":7,"peer_id":3},{"group_id":8,"peer_id":3}\]},"for_ms":\d+}\n$`,
 		"state", dir, "-o", "ndjson", "01a20629-44f1-75f5-8bf1-000000000009")
 }

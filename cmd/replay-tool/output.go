@@ -191,6 +191,8 @@ type stateRow struct {
 	Doubt       string                 `json:"doubt,omitempty"` // "superseded" or "in doubt"
 	Facts       factsJSON              `json:"facts"`
 	LastSeq     uint64                 `json:"last_seq,omitempty"` // of the migration's last event, if the row has another Seq
+	ForMS       *uint64                `json:"for_ms,omitempty"`   // time in the phase; nil: not measured
+	SetBy       *setBy                 `json:"set_by,omitempty"`   // only with --verbose
 }
 
 func stateRowOf(r projection.Row) stateRow {
@@ -203,7 +205,10 @@ func stateRowOf(r projection.Row) stateRow {
 	if r.Doubt != projection.None {
 		doubt = r.Doubt.String()
 	}
-	return stateRow{replay.KindCheckpoint, c.MigrationID, c.Attempt, c.Phase(), c.Payload, c.CRC32C, c.TimestampMS, r.Seq, doubt, factsOf(r.Facts, c.Phase()), lastSeq}
+	return stateRow{
+		Kind: replay.KindCheckpoint, MigrationID: c.MigrationID, Attempt: c.Attempt, Phase: c.Phase(), Payload: c.Payload, CRC32C: c.CRC32C,
+		TSMS: c.TimestampMS, Seq: r.Seq, Doubt: doubt, Facts: factsOf(r.Facts, c.Phase()), LastSeq: lastSeq,
+	}
 }
 
 // table starts a table with a heading. Cells are separated by tabs, and Flush aligns the columns.
@@ -217,13 +222,19 @@ func row(w io.Writer, cells ...string) {
 	fmt.Fprintln(w, strings.Join(cells, "\t"))
 }
 
-// stepOf returns the STEP column of a record: a phase, or the kind of an event without a
-// checkpoint.
+// stepOf returns the STEP column of a record: a phase, or the event without a checkpoint in words.
 func stepOf(r replay.Record) string {
 	if u, ok := r.Event.(checkpoint.Upserted); ok {
 		return u.Checkpoint.Phase().String()
 	}
-	return string(r.Kind())
+	switch kind := r.Kind(); kind {
+	case replay.KindAbort:
+		return "aborted"
+	case replay.KindRemove:
+		return "removed"
+	default:
+		return strings.ReplaceAll(string(kind), "_", " ")
+	}
 }
 
 // detailOf returns the DETAIL column of a record.
@@ -278,7 +289,7 @@ func quotedReason(reason string) string {
 func payloadDetail(p checkpoint.Payload) string {
 	switch p := p.(type) {
 	case checkpoint.AddLearner:
-		return fmt.Sprintf("node %d -> %d, group %d, pause budget %d us", p.SourceNode, p.TargetNode, p.SourceGroup, p.WritePauseBudgetUS)
+		return fmt.Sprintf("node %d -> %d, group %d, pause budget %s", p.SourceNode, p.TargetNode, p.SourceGroup, pauseSpan(p.WritePauseBudgetUS))
 	case checkpoint.CatchUp:
 		return fmt.Sprintf("learner added at log index %d", p.LearnerLogIndexAtAdd)
 	case checkpoint.PromoteLearner:
@@ -292,11 +303,8 @@ func payloadDetail(p checkpoint.Payload) string {
 	case checkpoint.Cutover:
 		return fmt.Sprintf("node %d leads group %d", p.NewLeaderNodeID, p.SourceGroup)
 	case checkpoint.Complete:
-		stub := "stub installed"
-		if !p.GhostStubInstalled {
-			stub = "no stub"
-		}
-		return fmt.Sprintf("writes paused %d us, %s", p.ActualPauseUS, stub)
+		text, _ := completeDetail(p, 0)
+		return text
 	}
 	return ""
 }

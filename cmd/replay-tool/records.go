@@ -1,11 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 
 	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
 	"migrationlog/replay"
 )
 
@@ -13,12 +18,21 @@ import (
 type recordPrinter struct {
 	*tool
 	clock   *clock
+	ids     shortIDs // of the records printed so far
+	screen  recordScreen
 	printed int
 	line    []byte // memory of the last line, for reuse
 }
 
-// print prints the next record.
-func (p *recordPrinter) print(r replay.Record) error {
+// newRecordPrinter returns a printer for the records of the log in dir.
+func (t *tool) newRecordPrinter(dir string) *recordPrinter {
+	p := &recordPrinter{tool: t, clock: t.clock(), ids: shortestIDs(nil)}
+	p.screen = newRecordScreen(t.width(), seqDigits(dir), p.clock.title())
+	return p
+}
+
+// print prints the next record. The facts are those of its incarnation.
+func (p *recordPrinter) print(r replay.Record, m moveFacts) error {
 	p.line = p.line[:0]
 	switch p.output {
 	case outputNDJSON:
@@ -38,10 +52,7 @@ func (p *recordPrinter) print(r replay.Record) error {
 		}
 		p.line = append(p.line, b...)
 	default:
-		if p.printed == 0 {
-			fmt.Fprintf(p.stdout, "%s\n", appendHeading(nil))
-		}
-		p.line = appendRow(p.line, p.clock, r)
+		p.appendRow(r, m)
 	}
 	if p.output != outputJSON {
 		p.line = append(p.line, '\n')
@@ -64,84 +75,205 @@ func (p *recordPrinter) end() error {
 	return err
 }
 
-// recordColumn is a column of the table of records.
-type recordColumn int
-
+// The columns of the table of records, in their order.
 const (
-	columnSeq recordColumn = iota
-	columnTime
-	columnMigration
-	columnStep
-	columnAttempt
-	columnVShard
-	columnDetail
+	recordSeq = iota
+	recordTime
+	recordVShard
+	recordMove
+	recordStep
+	recordID
+	recordMigration
+	recordDetail
+	recordColumns
 )
 
-// recordColumns has the width of each column in characters. A log has too many records to find the
-// widths first. The widths therefore fit the longest value, except for a seq above 9,999,999,999.
-// The last column has no width.
-var recordColumns = [...]struct {
-	heading string
-	width   int
-}{
-	columnSeq:       {"SEQ", 10},
-	columnTime:      {"TIME", 24},
-	columnMigration: {"MIGRATION", 36},
-	columnStep:      {"STEP", 18},
-	columnAttempt:   {"ATTEMPT", 10},
-	columnVShard:    {"VSHARD", 10},
-	columnDetail:    {"DETAIL", 0},
+// recordScreen is the layout of the table of records. A log has too many records to find the widest
+// value of each column first. The widths are therefore fixed. A longer value moves the rest of its
+// line to the right. The details are cut at the end of the line.
+type recordScreen struct {
+	width int // of a line; 0: unlimited
+	shown [recordColumns]bool
+	start [recordColumns]int
+	cells [recordColumns]recordColumn
 }
 
-const columnGap = 2
-
-// columnStart returns the number of characters before a column.
-func columnStart(c recordColumn) (n int) {
-	for _, before := range recordColumns[:c] {
-		n += before.width + columnGap
-	}
-	return n
+type recordColumn struct {
+	title string
+	width int
+	right bool
+	rank  int // if the line is too long, the columns with the highest rank are left out first; 0: never
 }
 
-func appendHeading(line []byte) []byte {
-	for c, col := range recordColumns {
-		line = appendCell(line, recordColumn(c), col.heading)
-	}
-	return line
-}
+const (
+	columnGap      = 2
+	stepWidth      = len("LeadershipTransfer")
+	idDigits       = 36
+	minDetailWidth = 8
+	wideDetail     = 32 // the whole id is shown if the details still have this width
+)
 
-// appendRow appends the row of a record, without the line end.
-func appendRow(line []byte, clock *clock, r replay.Record) []byte {
-	if d := r.Damage; d != nil {
-		line = appendCell(line, columnSeq, damageSeqs(*d))
-		line = appendCell(line, columnStep, "DAMAGE")
-		return appendCell(line, columnDetail, d.String())
+func newRecordScreen(width, seqDigits int, timeTitle string) recordScreen {
+	s := recordScreen{width: width, cells: [recordColumns]recordColumn{
+		recordSeq:       {"SEQ", max(seqDigits, len("SEQ")), true, 0},
+		recordTime:      {timeTitle, max(shortTimeWidth, len(timeTitle)), false, 3},
+		recordVShard:    {"VSHARD", len("VSHARD"), true, 1},
+		recordMove:      {"MOVE", len("10 -> 12"), false, 4},
+		recordStep:      {"STEP", stepWidth, false, 0},
+		recordID:        {"ID", minShortDigits, false, 2},
+		recordMigration: {"MIGRATION", idDigits, false, 6},
+		recordDetail:    {"DETAIL", 0, false, 5},
+	}}
+	length := minDetailWidth + wideDetail - columnGap
+	for i, c := range s.cells {
+		s.shown[i] = true
+		length += c.width + columnGap
 	}
-	id, _ := r.Migration()
-	line = appendCell(line, columnSeq, strconv.FormatUint(r.Seq, 10))
-	line = appendCell(line, columnTime, clock.show(r.WallMS()))
-	line = appendCell(line, columnMigration, id.String())
-	line = appendCell(line, columnStep, stepOf(r))
-	if u, ok := r.Event.(checkpoint.Upserted); ok {
-		line = appendCell(line, columnAttempt, strconv.FormatUint(uint64(u.Checkpoint.Attempt), 10))
-		line = appendCell(line, columnVShard, strconv.FormatUint(uint64(u.Checkpoint.Payload.Shard()), 10))
-	}
-	if detail := detailOf(r); detail != "" {
-		line = appendCell(line, columnDetail, detail)
-	}
-	return line
-}
-
-// appendCell appends the blanks up to the column's start and the text. If an earlier text is longer
-// than its column, a gap still separates the two.
-func appendCell(line []byte, c recordColumn, text string) []byte {
-	if c > 0 {
-		blanks := max(columnStart(c)-len(line), columnGap)
-		for range blanks {
-			line = append(line, ' ')
+	for rank := 6; rank > 0 && width > 0 && length > width; rank-- {
+		for i, c := range s.cells {
+			if c.rank == rank {
+				s.shown[i] = false
+				length -= c.width + columnGap
+			}
+		}
+		switch rank {
+		case s.cells[recordMigration].rank:
+			length -= wideDetail
+		case s.cells[recordDetail].rank:
+			length -= minDetailWidth
 		}
 	}
-	return append(line, text...)
+	next := 0
+	for i, c := range s.cells {
+		if s.shown[i] {
+			s.start[i] = next
+			next += c.width + columnGap
+		}
+	}
+	return s
+}
+
+// appendCell appends the blanks before a column, and its text. If an earlier text is longer than its
+// column, a gap still separates the two. used is the number of columns of the terminal that the line
+// needs so far. The result has the new number.
+func (s *recordScreen) appendCell(line []byte, used, i int, text string, paint func(string) string) ([]byte, int) {
+	if text == "" || !s.shown[i] {
+		return line, used
+	}
+	start := s.start[i]
+	if s.cells[i].right {
+		start += max(s.cells[i].width-textWidth(text), 0)
+	}
+	if used > 0 {
+		start = max(start, used+columnGap)
+	}
+	if s.width > 0 {
+		if text = cutText(text, s.width-start); text == "" {
+			return line, used
+		}
+	}
+	line = append(line, bytes.Repeat([]byte{' '}, start-used)...)
+	return append(line, paint(text)...), start + textWidth(text)
+}
+
+func (p *recordPrinter) appendCells(cells [recordColumns]string, styles [recordColumns]style) {
+	used := 0
+	for i, text := range cells {
+		p.line, used = p.screen.appendCell(p.line, used, i, text, func(text string) string { return p.paint(styles[i], text) })
+	}
+}
+
+// appendRow appends the row of a record, without the line end. Before the first row it appends the
+// heading, and before the first row of each day the date.
+func (p *recordPrinter) appendRow(r replay.Record, m moveFacts) {
+	if p.printed == 0 {
+		var titles [recordColumns]string
+		for i, c := range p.screen.cells {
+			titles[i] = c.title
+		}
+		p.appendCells(titles, [recordColumns]style{})
+		p.line = append(p.line, '\n')
+	}
+	if d := r.Damage; d != nil {
+		p.appendCells([recordColumns]string{recordSeq: damageSeqs(*d), recordStep: "DAMAGE", recordDetail: printable(d.String())},
+			[recordColumns]style{recordStep: styleError, recordDetail: styleError})
+		return
+	}
+	if day := p.clock.newDay(r.WallMS()); day != "" {
+		p.appendCells([recordColumns]string{recordTime: day}, [recordColumns]style{recordTime: styleDim})
+		p.line = append(p.line, '\n')
+	}
+	id, _ := r.Migration()
+	p.ids.add(id)
+	detail, warns := recordDetailOf(r, m)
+	styles := [recordColumns]style{recordTime: styleDim, recordID: styleDim, recordMigration: styleDim}
+	switch {
+	case r.Kind() == replay.KindAbort:
+		styles[recordStep], styles[recordDetail] = styleError, styleError
+	case warns:
+		styles[recordStep], styles[recordDetail] = styleWarning, styleWarning
+	}
+	p.appendCells([recordColumns]string{
+		recordSeq: strconv.FormatUint(r.Seq, 10), recordTime: p.clock.short(r.WallMS()), recordVShard: m.vshardCell(), recordMove: moveCell(m.facts),
+		recordStep: stepOf(r), recordID: p.ids.of(id), recordMigration: id.String(), recordDetail: printable(detail),
+	}, styles)
+}
+
+// recordDetailOf returns the details of a record that its other columns do not have. warns is true
+// if they are unusual.
+func recordDetailOf(r replay.Record, m moveFacts) (detail string, warns bool) {
+	var parts []string
+	if u, ok := r.Event.(checkpoint.Upserted); ok {
+		if attempt := u.Checkpoint.Attempt; attempt > 0 {
+			parts, warns = append(parts, fmt.Sprintf("try %d", uint64(attempt)+1)), true
+		}
+		text, isUnusual := payloadSummary(u.Checkpoint.Payload, m)
+		parts, warns = append(parts, text), warns || isUnusual
+	} else if text := eventDetail(r); text != "" {
+		parts = append(parts, text)
+	}
+	if epoch := r.Epoch(); epoch != 0 {
+		parts = append(parts, fmt.Sprintf("epoch %d", epoch))
+	}
+	return strings.Join(parts, ", "), warns
+}
+
+// payloadSummary returns the values of a payload that the columns VSHARD and MOVE do not have, the
+// important ones first.
+func payloadSummary(p checkpoint.Payload, m moveFacts) (text string, isUnusual bool) {
+	switch p := p.(type) {
+	case checkpoint.AddLearner:
+		return fmt.Sprintf("budget %s, group %d", pauseSpan(p.WritePauseBudgetUS), p.SourceGroup), false
+	case checkpoint.CatchUp:
+		return fmt.Sprintf("log index %d", p.LearnerLogIndexAtAdd), false
+	case checkpoint.PromoteLearner:
+		return fmt.Sprintf("group %d", p.SourceGroup), false
+	case checkpoint.LeadershipTransfer:
+		if !p.TargetIsVoter {
+			return fmt.Sprintf("! not a voter, group %d", p.SourceGroup), true
+		}
+		return fmt.Sprintf("voter, group %d", p.SourceGroup), false
+	case checkpoint.Cutover:
+		return fmt.Sprintf("group %d", p.SourceGroup), false
+	case checkpoint.Complete:
+		return completeDetail(p, m.budgetUS())
+	}
+	return payloadDetail(p), false
+}
+
+// completeDetail compares the pause of a move with its budget, which is 0 if it is not known.
+func completeDetail(p checkpoint.Complete, budgetUS uint64) (text string, isUnusual bool) {
+	text = "paused " + pauseSpan(p.ActualPauseUS)
+	if isUnusual = budgetUS > 0 && p.ActualPauseUS > budgetUS; isUnusual {
+		text = "! " + text
+	}
+	if budgetUS > 0 {
+		text += " of " + pauseSpan(budgetUS)
+	}
+	if !p.GhostStubInstalled {
+		return "! no stub, " + strings.TrimPrefix(text, "! "), true
+	}
+	return text + ", stub", isUnusual
 }
 
 // damageSeqs returns the SEQ column of damage.
@@ -154,3 +286,22 @@ func damageSeqs(d replay.Damage) string {
 	}
 	return fmt.Sprintf("%d-%d", d.FirstSeq, d.LastSeq)
 }
+
+// seqDigits returns the number of digits that the highest seq of a log probably has, from the name
+// and the size of its last segment.
+func seqDigits(dir string) int {
+	names, err := segment.Names(os.DirFS(dir))
+	if err != nil || len(names) == 0 {
+		return 1
+	}
+	last := names[len(names)-1]
+	first, _ := segment.ParseName(last)
+	events := uint64(0)
+	if info, err := os.Stat(filepath.Join(dir, segment.WALDir, last)); err == nil {
+		events = uint64(info.Size()) / usualFrameBytes
+	}
+	return len(strconv.FormatUint(first+events, 10))
+}
+
+// usualFrameBytes is the size of a frame without long text.
+const usualFrameBytes = 94

@@ -110,7 +110,7 @@ func (t *tool) historyText(s migrationHistory) {
 	from, to, group := factCells(s.facts)
 	fmt.Fprintf(t.stdout, "migration %s\nvshard %d, node %s -> %s, group %s", s.id, s.vshard, from, to, group)
 	if s.facts.HasSource {
-		fmt.Fprintf(t.stdout, ", pause budget %d us", s.facts.WritePauseBudgetUS)
+		fmt.Fprintf(t.stdout, ", pause budget %s", pauseSpan(s.facts.WritePauseBudgetUS))
 	}
 	if s.facts.SourceUncertain || s.facts.TargetUncertain {
 		fmt.Fprint(t.stdout, "\n(a value with ? may belong to an earlier incarnation of the id, because a later event may be lost)")

@@ -10,83 +10,112 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"migrationlog/checkpoint"
 	"migrationlog/projection"
 	"migrationlog/replay"
 )
 
+// stateCommand is one run of the command state.
+type stateCommand struct {
+	*tool
+	filters  rowFilters
+	now      nowFlag
+	at       string
+	snapshot bool
+	verbose  bool
+
+	dir    string
+	part   string                           // of the id of the only migration to show, or ""
+	nowMS  measuredTo                       // the end of the time in a phase
+	setBys map[checkpoint.MigrationID]setBy // with --verbose
+}
+
 func (t *tool) state() *cobra.Command {
-	var at string
-	var snapshot bool
+	s := &stateCommand{tool: t}
 	c := &cobra.Command{
 		Use:   "state DIR [MIGRATION]",
 		Short: "Show the latest row of each migration, now or at a point in the past",
-		Args:  argCount(1, 2),
+		Long: `Show the latest row of each migration, now or at a point in the past.
+
+The rows in flight come first, and of these the one that has been in its phase for
+the longest time. FOR is this time. TRY is empty for the first try. With -v, BEGAN,
+SOURCE and TARGET are the events that began the incarnation and set its nodes.`,
+		Example: `  replay-tool state log --in-flight
+  replay-tool state log --in-flight --older 5m --node 3
+  replay-tool state log --at -20s
+  replay-tool state log --at 781d20@Cutover
+  replay-tool state log 781d20 -v`,
+		Args: argCount(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
-			if c.Flags().Changed("at") && at == "" {
-				return usageErrorf("--at needs a value: #SEQ or a time")
+			if c.Flags().Changed("at") && s.at == "" {
+				return usageErrorf("--at needs a value: " + pointFormats)
 			}
-			if snapshot {
-				if at != "" {
-					return usageErrorf("--at and --snapshot cannot be used together: remove one of them")
-				}
-				return t.buffered(func() error { return t.runSnapshot(args[0], args[1:]) })
+			if err := s.filters.read(); err != nil {
+				return err
 			}
-			return t.buffered(func() error { return t.runState(c.Context(), args[0], args[1:], at) })
+			s.dir = args[0]
+			if len(args) > 1 {
+				s.part = args[1]
+			}
+			run := s.run
+			if s.snapshot {
+				run = s.runSnapshot
+			}
+			return t.buffered(func() error { return run(c.Context()) })
 		},
 	}
-	c.Flags().StringVar(&at, "at", "", "show the state at this `point`: #SEQ, or a time ("+timeFormats+")")
-	c.Flags().BoolVar(&snapshot, "snapshot", false, "show the rows of the newest snapshot, even if the log has lost their events")
+	s.filters.register(c)
+	s.now.register(c)
+	c.Flags().StringVar(&s.at, "at", "", "show the state at this `point`: "+pointFormats)
+	c.Flags().BoolVar(&s.snapshot, "snapshot", false, "show the rows of the newest snapshot, even if the log has lost their events")
+	c.Flags().BoolVarP(&s.verbose, "verbose", "v", false, "show the events that set the facts of each row; SEQ set its phase")
 	return c
 }
 
 // runSnapshot shows the rows of the newest intact snapshot. It does not read the segments.
-func (t *tool) runSnapshot(dir string, idPart []string) error {
-	reader, err := replay.Open(dir)
+func (s *stateCommand) runSnapshot(ctx context.Context) error {
+	if s.at != "" || s.verbose {
+		return usageErrorf("--snapshot cannot be used with --at or --verbose: remove one of them")
+	}
+	reader, err := replay.Open(s.dir)
 	if err != nil {
 		return err
 	}
 	view, err := reader.Snapshot()
 	if err != nil {
-		return fmt.Errorf("%s: %w", dir, err)
+		return fmt.Errorf("%s: %w", s.dir, err)
 	}
 	rows := view.All()
-	if len(idPart) > 0 {
-		search, err := newIDSearch(idPart[0])
+	if s.nowMS, err = s.now.read(s.tool, s.times(ctx, reader), s.dir, latestMS(rows)); err != nil {
+		return err
+	}
+	if s.part != "" {
+		search, err := newIDSearch(s.part)
 		if err != nil {
 			return err
 		}
 		rows = slices.DeleteFunc(rows, func(r projection.Row) bool { return !search.matches(r.Checkpoint.MigrationID) })
 	}
-	if err := t.showRows(rows); err != nil {
+	shown, err := s.showRows(rows)
+	if err != nil {
 		return err
 	}
-	t.statusf("these rows are as of #%d. They do not include later events of the log", view.LastSeq())
-	if len(rows) == 0 && len(idPart) > 0 {
+	s.statusf("these rows are as of #%d. They do not include later events of the log", view.LastSeq())
+	if shown == 0 && (s.part != "" || s.filters.anySet()) {
 		return silentExit{exitNoMatch}
 	}
 	return nil
 }
 
-// showRows prints rows in the format of --output.
-func (t *tool) showRows(rows []projection.Row) error {
-	if t.output == outputTable {
-		return t.stateTable(rows)
-	}
-	lines := make([]stateRow, len(rows))
-	for i, r := range rows {
-		lines[i] = stateRowOf(r)
-	}
-	return writeLines(t, lines)
-}
-
-func (t *tool) runState(ctx context.Context, dir string, idPart []string, at string) error {
-	reader, err := replay.Open(dir)
+func (s *stateCommand) run(ctx context.Context) error {
+	reader, err := replay.Open(s.dir)
 	if err != nil {
 		return err
 	}
+	times := s.times(ctx, reader)
 	var point replay.Point
-	if at != "" {
-		if point, err = t.times(ctx, reader).point(ctx, at); err != nil {
+	if s.at != "" {
+		if point, err = times.point(ctx, s.at); err != nil {
 			return err
 		}
 	}
@@ -95,38 +124,230 @@ func (t *tool) runState(ctx context.Context, dir string, idPart []string, at str
 		return err
 	}
 	rows := fold.View.All()
-	if len(idPart) > 0 {
-		id, err := resolve(ctx, reader, idPart[0])
+	if s.part != "" {
+		id, err := resolve(ctx, reader, s.part)
 		if err != nil {
 			return err
 		}
 		rows = slices.DeleteFunc(rows, func(r projection.Row) bool { return r.Checkpoint.MigrationID != id })
 	}
-	if last := fold.View.LastSeq(); point.Seq > last {
-		return usageErrorf("--at %s: the log ends with #%d, give that or an earlier number", at, last)
+	last := fold.View.LastSeq()
+	if point.Seq > last {
+		return usageErrorf("--at %s: the log ends with #%d, give that or an earlier number", s.at, last)
 	}
-	if err := t.explainTime(ctx, "state", dir, reader, fold.View.LastSeq(), point.TimeMS); err != nil {
+	if err := s.explainTime(ctx, "state", s.dir, reader, last, point.TimeMS); err != nil {
 		return err
 	}
-	report := fold.Report()
-	// If the migration has no row, the message below replaces the table.
-	if t.output != outputTable || len(rows) > 0 || len(idPart) == 0 {
-		if err := t.showRows(rows); err != nil {
+	if err := s.measure(ctx, times, fold, point, rows); err != nil {
+		return err
+	}
+	if s.verbose {
+		if s.setBys, err = setBysOf(ctx, reader, last); err != nil {
 			return err
 		}
 	}
-	t.reportFindings(report)
-	noRow := len(idPart) > 0 && len(rows) == 0
+	return s.print(fold.Report(), rows)
+}
+
+// measure sets the end of the time in a phase. For a point in the past it is the time of this point.
+func (s *stateCommand) measure(ctx context.Context, times timeReader, fold *replay.Fold, point replay.Point, rows []projection.Row) (err error) {
+	endMS := max(latestMS(rows), point.TimeMS)
+	if last := fold.Last().Seq; last > 0 && point.TimeMS == 0 {
+		for r, err := range times.reader.Records(ctx, replay.Query{FromSeq: last, ToSeq: last}) {
+			if err != nil {
+				return err
+			}
+			endMS = max(endMS, r.WallMS())
+		}
+	}
+	if s.at != "" && s.now.text == "" {
+		s.nowMS = measuredTo{endMS, "to that point"}
+		return nil
+	}
+	s.nowMS, err = s.now.read(s.tool, times, s.dir, endMS)
+	return err
+}
+
+// latestMS returns the highest clock of the rows, or 0.
+func latestMS(rows []projection.Row) (ms uint64) {
+	for _, r := range rows {
+		ms = max(ms, r.Checkpoint.TimestampMS)
+	}
+	return ms
+}
+
+// print prints the rows and the findings, and returns their exit code.
+func (s *stateCommand) print(report replay.Report, rows []projection.Row) error {
+	shown := 0
+	// If the migration has no row, the message below replaces the table.
+	noRow := s.part != "" && len(rows) == 0
+	if s.output != outputTable || !noRow {
+		var err error
+		if shown, err = s.showRows(rows); err != nil {
+			return err
+		}
+	}
+	s.reportFindings(report)
 	if noRow {
-		t.statusf("migration %s has no row at this point: it was aborted or removed, had not started, or its events are lost. To see its history, run: replay-tool show %s %s", idPart[0], quoted(dir), idPart[0])
+		s.statusf("migration %s has no row at this point: it was aborted or removed, had not started, or its events are lost. To see its history, run: replay-tool show %s %s", s.part, quoted(s.dir), s.part)
 	}
 	if err := reportExit(report); err != nil {
 		return err
 	}
-	if noRow {
+	if noRow || shown == 0 && s.filters.anySet() {
 		return silentExit{exitNoMatch}
 	}
 	return nil
+}
+
+// showRows prints the rows that the filters select, in the format of --output. JSON has them in the
+// order of their ids. It returns their number.
+func (s *stateCommand) showRows(all []projection.Row) (shown int, err error) {
+	rows := slices.DeleteFunc(slices.Clone(all), func(r projection.Row) bool { return !s.filters.matches(traitsOf(r, s.nowMS.ms)) })
+	if s.output == outputTable {
+		s.table(rows, all)
+		return len(rows), nil
+	}
+	lines := make([]stateRow, len(rows))
+	for i, r := range rows {
+		lines[i] = stateRowOf(r)
+		lines[i].ForMS = new(traitsOf(r, s.nowMS.ms).ageMS)
+		if by, ok := s.setBys[r.Checkpoint.MigrationID]; ok {
+			lines[i].SetBy = &by
+		}
+	}
+	return len(rows), writeLines(s.tool, lines)
+}
+
+// table prints the rows for people, and the number of the others.
+func (s *stateCommand) table(rows, all []projection.Row) {
+	if len(all) == 0 {
+		s.statusf("no migration has a row")
+		return
+	}
+	slices.SortStableFunc(rows, compareRows)
+	ids := shortestIDs(nil)
+	for _, r := range all {
+		ids.add(r.Checkpoint.MigrationID)
+	}
+	clock := s.clock()
+	g := s.newGrid(
+		column{title: "VSHARD", right: true}, column{title: "MOVE"}, column{title: "PHASE"}, column{title: "FOR", right: true},
+		column{title: "TRY", right: true, rank: 2}, column{title: "SEQ", right: true, rank: 3}, column{title: clock.title(), rank: 4, style: styleDim},
+		column{title: "ID", rank: 1, style: styleDim}, column{title: "GROUP", right: true, rank: 6}, column{title: "MIGRATION", rank: 7, style: styleDim},
+		column{title: "BEGAN", right: true}, column{title: "SOURCE", right: true}, column{title: "TARGET", right: true}, column{title: "NOTE", free: true, rank: 5})
+	for _, r := range rows {
+		g.addDay(clock, r.Checkpoint.TimestampMS)
+		s.addRow(g, clock, ids, r)
+	}
+	g.print()
+	s.statusf("FOR is measured %s, %s", s.nowMS.text, s.isoTime(s.nowMS.ms))
+	s.countOthers(rows, all)
+}
+
+// addRow adds a row of the state to the grid.
+func (s *stateCommand) addRow(g *grid, clock *clock, ids shortIDs, r projection.Row) {
+	c := r.Checkpoint
+	look := stylePlain
+	if isInFlight(r) {
+		look = styleBold
+	}
+	var notes []string
+	if r.Doubt == projection.InDoubt {
+		look = styleWarning
+		notes = append(notes, "? "+r.Doubt.String())
+	}
+	if r.Facts.Abort != nil {
+		look = styleWarning
+		notes = append(notes, "! "+abortProgress(r.Facts.Abort))
+	}
+	try := ""
+	if c.Attempt > 0 {
+		try = strconv.FormatUint(uint64(c.Attempt)+1, 10)
+	}
+	_, _, group := factCells(r.Facts)
+	by := s.setBys[c.MigrationID]
+	g.add(look, strconv.FormatUint(uint64(c.Payload.Shard()), 10), moveCell(r.Facts), c.Phase().String(), s.timeInPhase(c.TimestampMS), try,
+		strconv.FormatUint(r.Seq, 10), clock.short(c.TimestampMS), ids.of(c.MigrationID), group, c.MigrationID.String(), seqCell(by.Began), seqCell(by.Source), seqCell(by.Target), strings.Join(notes, ", "))
+}
+
+// timeInPhase returns the FOR column of a row that was written at a time.
+func (s *stateCommand) timeInPhase(sinceMS uint64) string {
+	if sinceMS > s.nowMS.ms {
+		return "-" + shortSpan(sinceMS-s.nowMS.ms) // a clock went back, or --now is before the row
+	}
+	return shortSpan(s.nowMS.ms - sinceMS)
+}
+
+// countOthers prints the number of rows that the filters left out.
+func (s *stateCommand) countOthers(rows, all []projection.Row) {
+	inFlight := func(list []projection.Row) (n int) {
+		for _, r := range list {
+			if isInFlight(r) {
+				n++
+			}
+		}
+		return n
+	}
+	otherInFlight := inFlight(all) - inFlight(rows)
+	if other := len(all) - len(rows) - otherInFlight; other > 0 {
+		s.statusf("%s Complete and not removed", others(other))
+	}
+	if otherInFlight > 0 {
+		s.statusf("%s in flight", others(otherInFlight))
+	}
+}
+
+func others(n int) string {
+	if n == 1 {
+		return "1 other row is"
+	}
+	return fmt.Sprintf("%d other rows are", n)
+}
+
+// setBy has the numbers of the events that set the facts of a row. 0: the fact is not known.
+type setBy struct {
+	Source uint64 `json:"source_node"` // also of the pause budget
+	Target uint64 `json:"target_node"` // also of the group
+	Phase  uint64 `json:"phase"`
+	Began  uint64 `json:"began"` // the first event of the incarnation
+}
+
+// seqCell returns a seq, or "" if there is none.
+func seqCell(seq uint64) string {
+	if seq == 0 {
+		return ""
+	}
+	return "#" + strconv.FormatUint(seq, 10)
+}
+
+// setBysOf returns the events that set the facts of the rows after the event last.
+func setBysOf(ctx context.Context, reader *replay.Reader, last uint64) (map[checkpoint.MigrationID]setBy, error) {
+	all := map[checkpoint.MigrationID]setBy{}
+	for r, err := range readAhead(reader.Records(ctx, replay.Query{ToSeq: last})) {
+		if err != nil {
+			return nil, err
+		}
+		id, _ := r.Migration()
+		switch e := r.Event.(type) {
+		case checkpoint.Upserted:
+			by := all[id]
+			if by == (setBy{}) {
+				by.Began = r.Seq
+			}
+			by.Phase = r.Seq
+			if _, ok := e.Checkpoint.Payload.(checkpoint.AddLearner); ok {
+				by.Source = r.Seq
+			}
+			if _, _, ok := checkpoint.TargetOf(e.Checkpoint.Payload); ok {
+				by.Target = r.Seq
+			}
+			all[id] = by
+		case checkpoint.Aborted, checkpoint.Removed:
+			delete(all, id)
+		}
+	}
+	return all, nil
 }
 
 // explainTime prints to stderr the last event that the state at a time includes. Clocks may go
@@ -166,30 +387,6 @@ func (t *tool) explainTime(ctx context.Context, command, dir string, reader *rep
 			count(n, "later event"), first, next, command, quoted(dir), last)
 	}
 	return nil
-}
-
-func (t *tool) stateTable(rows []projection.Row) error {
-	if len(rows) == 0 {
-		t.statusf("no migration has a row")
-		return nil
-	}
-	clock := t.clock()
-	tw := table(t.stdout, "MIGRATION", "VSHARD", "PHASE", "ATTEMPT", "FROM", "TO", "GROUP", "SEQ", "TIME", "")
-	for _, r := range rows {
-		c := r.Checkpoint
-		var notes []string
-		if r.Doubt == projection.InDoubt {
-			notes = append(notes, r.Doubt.String())
-		}
-		if r.Facts.Abort != nil {
-			notes = append(notes, abortProgress(r.Facts.Abort))
-		}
-		from, to, group := factCells(r.Facts)
-		row(tw, c.MigrationID.String(), strconv.FormatUint(uint64(c.Payload.Shard()), 10), c.Phase().String(),
-			strconv.FormatUint(uint64(c.Attempt), 10), from, to, group,
-			strconv.FormatUint(r.Seq, 10), clock.show(c.TimestampMS), strings.Join(notes, ", "))
-	}
-	return tw.Flush()
 }
 
 // factCells returns the source node, the target node and the source group. A fact that is not known
