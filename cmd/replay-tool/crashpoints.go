@@ -39,7 +39,8 @@ A cut is listed if its decisions remove a peer in use, undo a move after its
 transfer, leave a peer or a stub behind, or let two coordinators act on one
 vShard, or if they do not converge. With --bytes, a torn write is also listed if
 it hides or changes the events before it.`,
-		Args: argCount(1, 1),
+		Example: `  replay-tool crash-points log --members 1,2,3`,
+		Args:    argCount(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			policy, err := flags.read()
 			if err != nil {

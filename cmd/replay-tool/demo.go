@@ -19,9 +19,10 @@ import (
 
 func (t *tool) demo() *cobra.Command {
 	return &cobra.Command{
-		Use:   "demo [DIR]",
-		Short: "Run migrations in a new log, kill their coordinator, resume them, and show the history",
-		Args:  argCount(0, 1),
+		Use:     "demo [DIR]",
+		Short:   "Run migrations in a new log, kill their coordinator, resume them, and show the history",
+		Example: `  replay-tool demo`,
+		Args:    argCount(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			dir := ""
 			if len(args) > 0 {

@@ -142,11 +142,11 @@ func TestInfo_HealthWithTornTail(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "wal", ".DS_Store"), nil, 0o600))
 	var out bytes.Buffer
 	require.Equal(t, exitHarmless, run(t.Context(), []string{"info", dir}, nil, &out, io.Discard))
-	require.Contains(t, out.String(), "health     no event lost or endangered, 1 harmless finding\ntorn tail  90 bytes: an interrupted write")
+	require.Contains(t, out.String(), "bytes      no event lost or endangered, 1 harmless finding\ntorn tail  90 bytes: an interrupted write")
 	require.NoError(t, os.Remove(filepath.Join(dir, "wal", ".DS_Store")))
 	out.Reset()
 	require.Equal(t, exitTornTail, run(t.Context(), []string{"info", dir}, nil, &out, io.Discard))
-	require.Contains(t, out.String(), "health     only a torn tail\ntorn tail  90 bytes: an interrupted write")
+	require.Contains(t, out.String(), "bytes      only a torn tail\ntorn tail  90 bytes: an interrupted write")
 }
 
 // If every snapshot is damaged, state --snapshot says so, with the exit code of damage. A log without

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -21,9 +23,16 @@ import (
 func (t *tool) info() *cobra.Command {
 	return &cobra.Command{
 		Use:   "info DIR",
-		Short: "Show a summary: size, events, times, rows, health and the next command to run",
-		Args:  argCount(1, 1),
-		RunE:  func(c *cobra.Command, args []string) error { return t.runInfo(c.Context(), args[0]) },
+		Short: "Show a summary: size, events, times, rows, damage, the writer and the next command to run",
+		Long: `Show a summary: size, events, times, rows, damage, the writer and the next
+command to run.
+
+"bytes whole" is about the files: no byte is damaged and no event is lost. It says
+nothing about the moves.`,
+		Example: `  replay-tool info log
+  replay-tool info log -o json`,
+		Args: argCount(1, 1),
+		RunE: func(c *cobra.Command, args []string) error { return t.runInfo(c.Context(), args[0]) },
 	}
 }
 
@@ -38,8 +47,13 @@ type infoScreen struct {
 	Events      map[replay.Kind]uint64 `json:"events"`
 	EarliestMS  uint64                 `json:"earliest_ms"`
 	LatestMS    uint64                 `json:"latest_ms"`
+	SpanMS      uint64                 `json:"span_ms"`
+	AgeMS       int64                  `json:"age_ms"` // of the latest clock, by the clock of this machine
 	Rows        int                    `json:"rows"`
 	RowsByPhase map[string]int         `json:"rows_by_phase"`
+	InFlight    int                    `json:"in_flight"`    // rows that are not at Complete
+	WriterAlive *bool                  `json:"writer_alive"` // null: not known
+	WriterPID   int                    `json:"writer_pid,omitempty"`
 	// The process in LOCK. It has the log open, or had it open when it was killed.
 	LockNamesPID    string `json:"lock_names_pid"`
 	LockNamesHost   string `json:"lock_names_host"`
@@ -72,10 +86,15 @@ func (t *tool) runInfo(ctx context.Context, dir string) error {
 		return err
 	}
 	s.Report = fold.Report()
-	for _, r := range fold.View.All() {
+	for r := range fold.View.Rows() {
 		s.Rows++
 		s.RowsByPhase[r.Checkpoint.Phase().String()]++
+		if isInFlight(r) {
+			s.InFlight++
+		}
 	}
+	s.SpanMS = s.LatestMS - s.EarliestMS
+	s.AgeMS = time.Now().UnixMilli() - int64(min(s.LatestMS, math.MaxInt64))
 	if err := s.readFiles(dir); err != nil {
 		return err
 	}
@@ -123,77 +142,146 @@ func (s *infoScreen) readFiles(dir string) error {
 		s.LockNamesPID = strconv.Itoa(s.holder.PID)
 		s.LockNamesHost, s.LockNamesBootID = s.holder.Host, s.holder.BootID
 	}
+	if w := eventlog.FindWriter(dir); w.Known {
+		s.WriterAlive, s.WriterPID = &w.Alive, w.PID
+	}
 	return nil
 }
 
 func (s *infoScreen) suggest() {
-	next := "state"
+	next, flags := "state", ""
 	switch {
 	case !s.Report.Clean():
 		next = "verify"
 	case s.Rows == 0:
 		next = "log"
+	case s.InFlight > 0:
+		flags = " --in-flight"
 	}
-	s.SuggestedNext = fmt.Sprintf("replay-tool %s %s", next, quoted(s.Dir))
+	s.SuggestedNext = fmt.Sprintf("replay-tool %s %s%s", next, quoted(s.Dir), flags)
+}
+
+// infoLabelWidth is the width of the names in front of the lines.
+const infoLabelWidth = 11
+
+// infoLine prints a line with its name. If it does not fit, it continues below.
+func (t *tool) infoLine(look style, label, format string, args ...any) {
+	width := t.width()
+	if width == 0 {
+		width = math.MaxInt
+	}
+	for i, line := range wrap(fmt.Sprintf(format, args...), max(width-infoLabelWidth, 1)) {
+		if i > 0 {
+			label = ""
+		}
+		fmt.Fprintf(t.stdout, "%-*s%s\n", infoLabelWidth, label, t.paint(look, line))
+	}
 }
 
 func (t *tool) infoText(s infoScreen) {
-	w, r, clock := t.stdout, s.Report, t.clock()
-	fmt.Fprintf(w, "log        %s, format %d, created %s\n", s.UUID, s.Format, s.Created)
-	fmt.Fprintf(w, "size       %s in %s\n", count(uint64(s.SizeBytes), "byte"), count(s.Segments, "segment"))
-	fmt.Fprintf(w, "events     %d", r.FramesOK)
-	if r.FramesOK > 0 {
-		fmt.Fprintf(w, ", seq %d to %d: %s, %s, %s", r.FirstSeq, r.LastSeq, count(s.Events[replay.KindCheckpoint], "checkpoint"),
-			count(s.Events[replay.KindAbort], "abort"), count(s.Events[replay.KindRemove], "removal"))
-		for _, kind := range []replay.Kind{replay.KindAbortBegun, replay.KindCompensated, replay.KindEpochRaised} {
-			if n := s.Events[kind]; n > 0 {
-				fmt.Fprintf(w, ", %d %s", n, kind)
-			}
-		}
-		fmt.Fprintf(w, "\ntimes      %s to %s", clock.show(s.EarliestMS), clock.show(s.LatestMS))
-	}
-	fmt.Fprintf(w, "\nmigrations %d with a row", s.Rows)
-	sep := ": "
-	for phase := checkpoint.PhaseAddLearner; phase <= checkpoint.PhaseComplete; phase++ {
-		if n := s.RowsByPhase[phase.String()]; n > 0 {
-			fmt.Fprintf(w, "%s%d at %s", sep, n, phase)
-			sep = ", "
-		}
-	}
-	fmt.Fprintln(w)
+	r := s.Report
+	t.infoLine(stylePlain, "log", "%s, format %d", s.UUID, s.Format)
+	t.infoLine(stylePlain, "created", "%s", s.Created)
+	t.infoLine(stylePlain, "size", "%s in %s", count(uint64(s.SizeBytes), "byte"), count(s.Segments, "segment"))
+	t.infoEvents(s)
+	t.infoRows(s)
 	if r.Epoch > 0 {
-		fmt.Fprintf(w, "epoch      %d%s\n", r.Epoch, epochDoubt(r))
+		t.infoLine(stylePlain, "epoch", "%d%s", r.Epoch, epochDoubt(r))
 	}
+	if writer := s.writerText(); writer != "" {
+		t.infoLine(stylePlain, "writer", "%s", writer)
+	}
+	t.infoDamage(r)
+	if s.QuarantinedFiles > 0 {
+		t.infoLine(stylePlain, "quarantine", "%s in quarantine/, kept by repairs, each with a report (.json)", count(s.QuarantinedFiles, "file"))
+	}
+	t.infoLine(stylePlain, "next", "%s", s.SuggestedNext)
+}
+
+func (t *tool) infoEvents(s infoScreen) {
+	r := s.Report
+	if r.FramesOK == 0 {
+		t.infoLine(stylePlain, "events", "0")
+		return
+	}
+	text := fmt.Sprintf("%d, seq %d to %d: %s, %s, %s", r.FramesOK, r.FirstSeq, r.LastSeq, count(s.Events[replay.KindCheckpoint], "checkpoint"),
+		count(s.Events[replay.KindAbort], "abort"), count(s.Events[replay.KindRemove], "removal"))
+	for _, kind := range []replay.Kind{replay.KindAbortBegun, replay.KindCompensated, replay.KindEpochRaised} {
+		if n := s.Events[kind]; n > 0 {
+			text += fmt.Sprintf(", %d %s", n, kind)
+		}
+	}
+	t.infoLine(stylePlain, "events", "%s", text)
+	clock := t.clock()
+	age := "the last event is later than the clock of this machine"
+	if s.AgeMS >= 0 {
+		age = "last event " + shortSpan(uint64(s.AgeMS)) + " ago"
+	}
+	t.infoLine(stylePlain, "times", "%s to %s", clock.show(s.EarliestMS), clock.show(s.LatestMS))
+	t.infoLine(stylePlain, "", "%s, %s", shortSpan(s.SpanMS), age)
+}
+
+func (t *tool) infoRows(s infoScreen) {
+	if s.Rows == 0 {
+		t.infoLine(stylePlain, "rows", "0")
+		return
+	}
+	var phases []string
+	for phase := checkpoint.PhaseAddLearner; phase < checkpoint.PhaseComplete; phase++ {
+		if n := s.RowsByPhase[phase.String()]; n > 0 {
+			phases = append(phases, fmt.Sprintf("%d at %s", n, phase))
+		}
+	}
+	look, inFlight := stylePlain, fmt.Sprintf("%d in flight", s.InFlight)
+	if s.InFlight > 0 {
+		look = styleBold
+		inFlight += " (" + strings.Join(phases, ", ") + ")"
+	}
+	t.infoLine(look, "rows", "%s, %d Complete and not removed", inFlight, s.Rows-s.InFlight)
+}
+
+// writerText describes the process that has the log open, or the last one if it did not close the
+// log. It returns "" if LOCK names no process and the holder of the lock is not known.
+func (s *infoScreen) writerText() string {
+	named := s.holder.PID != 0
 	switch {
-	case s.holder.PID != 0 && s.holder.Restarted():
-		fmt.Fprintf(w, "writer     %s had the log open when the machine stopped\n", s.holder)
-	case s.holder.PID != 0:
-		fmt.Fprintf(w, "writer     %s has the log open, or had it open when it was killed\n", s.holder)
+	case s.WriterPID != 0 && named && s.holder.PID == s.WriterPID:
+		return s.holder.String() + " has the log open"
+	case s.WriterPID != 0:
+		return fmt.Sprintf("process %d has the log open", s.WriterPID)
+	case named && s.holder.Restarted():
+		return s.holder.String() + " had the log open when the machine stopped"
+	case named && s.WriterAlive != nil:
+		return s.holder.String() + " had the log open when it was killed. No process has it open now"
+	case named:
+		return s.holder.String() + " has the log open, or had it open when it was killed"
 	case strings.TrimSpace(s.lockText) != "":
-		fmt.Fprintf(w, "writer     LOCK names no process. It begins with %.40q\n", s.lockText)
+		return fmt.Sprintf("LOCK names no process. It begins with %.40q", s.lockText)
+	case s.WriterAlive != nil:
+		return "no process has the log open"
 	}
+	return ""
+}
+
+func (t *tool) infoDamage(r replay.Report) {
 	switch {
 	case r.Damaged():
 		lost := "0 events known to be lost" // damage that endangers events can hide a loss
 		if n := r.LostCount(); n > 0 {
 			lost = count(n, "event") + " lost"
 		}
-		fmt.Fprintf(w, "health     DAMAGED in %s: %s, %s in doubt%s\n",
+		t.infoLine(styleError, "bytes", "DAMAGED in %s: %s, %s in doubt%s",
 			count(len(r.Damage)-r.CountFindings(segment.Harmless), "place"), lost, count(len(r.InDoubt), "migration"), unnamedInDoubt(r))
 	case len(r.Damage) > 0:
-		fmt.Fprintf(w, "health     no event lost or endangered, %s\n", count(len(r.Damage), "harmless finding"))
+		t.infoLine(stylePlain, "bytes", "no event lost or endangered, %s", count(len(r.Damage), "harmless finding"))
 	case r.TornTail != nil:
-		fmt.Fprintf(w, "health     only a torn tail\n")
+		t.infoLine(stylePlain, "bytes", "only a torn tail")
 	default:
-		fmt.Fprintf(w, "health     clean\n")
+		t.infoLine(stylePlain, "bytes", "whole")
 	}
 	if r.TornTail != nil {
-		fmt.Fprintf(w, "torn tail  %s: %s\n", count(uint64(r.TornTail.Length), "byte"), tornExplanation)
+		t.infoLine(stylePlain, "torn tail", "%s: %s", count(uint64(r.TornTail.Length), "byte"), tornExplanation)
 	}
-	if s.QuarantinedFiles > 0 {
-		fmt.Fprintf(w, "quarantine %s in quarantine/, kept by repairs, each with a report (.json)\n", count(s.QuarantinedFiles, "file"))
-	}
-	fmt.Fprintf(w, "next       %s\n", s.SuggestedNext)
 }
 
 func epochDoubt(r replay.Report) string {

@@ -123,7 +123,8 @@ abort it with these compensations, resume it with the next checkpoint, or ask.
 
 The decisions are those of recovery.Plan in the library. A coordinator that calls
 this function with the same policy decides the same. The command only reads.`,
-		Args: argCount(1, 1),
+		Example: `  replay-tool plan log --abort-timeout 1h --members 1,2,3`,
+		Args:    argCount(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			for name, value := range map[string]string{"at": at, "now": now} {
 				if c.Flags().Changed(name) && value == "" {

@@ -110,7 +110,7 @@ const (
 	stepWidth      = len("LeadershipTransfer")
 	idDigits       = 36
 	minDetailWidth = 8
-	wideDetail     = 32 // the whole id is shown if the details still have this width
+	wideDetail     = 20 // the whole id is shown if the details still have this width
 )
 
 func newRecordScreen(width, seqDigits int, timeTitle string) recordScreen {
@@ -168,7 +168,7 @@ func (s *recordScreen) appendCell(line []byte, used, i int, text string, paint f
 		start = max(start, used+columnGap)
 	}
 	if s.width > 0 {
-		if text = cutText(text, s.width-start); text == "" {
+		if text = cutList(text, s.width-start); text == "" {
 			return line, used
 		}
 	}
@@ -245,14 +245,14 @@ func payloadSummary(p checkpoint.Payload, m moveFacts) (text string, isUnusual b
 	case checkpoint.AddLearner:
 		return fmt.Sprintf("budget %s, group %d", pauseSpan(p.WritePauseBudgetUS), p.SourceGroup), false
 	case checkpoint.CatchUp:
-		return fmt.Sprintf("log index %d", p.LearnerLogIndexAtAdd), false
+		return fmt.Sprintf("index %d", p.LearnerLogIndexAtAdd), false
 	case checkpoint.PromoteLearner:
 		return fmt.Sprintf("group %d", p.SourceGroup), false
 	case checkpoint.LeadershipTransfer:
 		if !p.TargetIsVoter {
 			return fmt.Sprintf("! not a voter, group %d", p.SourceGroup), true
 		}
-		return fmt.Sprintf("voter, group %d", p.SourceGroup), false
+		return fmt.Sprintf("group %d", p.SourceGroup), false
 	case checkpoint.Cutover:
 		return fmt.Sprintf("group %d", p.SourceGroup), false
 	case checkpoint.Complete:

@@ -25,7 +25,8 @@ is never changed. Stop the coordinator first. NEW is a new or empty directory.
 
 Segments are copied byte for byte. Sequence numbers, gaps and damage stay.
 The exit code is that of 'replay-tool verify NEW'.`,
-		Args: argCount(1, 1),
+		Example: `  replay-tool salvage log --out rescued`,
+		Args:    argCount(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if out == "" {
 				return usageErrorf("no --out: give a new directory (usage: %s)", c.UseLine())

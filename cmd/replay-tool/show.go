@@ -18,10 +18,11 @@ import (
 
 func (t *tool) show() *cobra.Command {
 	return &cobra.Command{
-		Use:   "show DIR MIGRATION",
-		Short: "Show the history of one migration: each step, its duration and its details",
-		Long:  "Show the history of one migration: each step, its duration and its details.\nMIGRATION is an id, or a beginning or an end that only one id has. An end has at\nleast 4 digits.",
-		Args:  argCount(2, 2),
+		Use:     "show DIR MIGRATION",
+		Short:   "Show the history of one migration: each step, its duration and its details",
+		Long:    "Show the history of one migration: each step, its duration and its details.\nMIGRATION is an id, or a beginning or an end that only one id has. An end has at\nleast 4 digits.",
+		Example: `  replay-tool show log 781d20`,
+		Args:    argCount(2, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			return t.buffered(func() error { return t.runShow(c.Context(), args[0], args[1]) })
 		},

@@ -86,8 +86,11 @@ func (s *stateCommand) runSnapshot(ctx context.Context) error {
 		return fmt.Errorf("%s: %w", s.dir, err)
 	}
 	rows := view.All()
-	if s.nowMS, err = s.now.read(s.tool, s.times(ctx, reader), s.dir, latestMS(rows)); err != nil {
-		return err
+	s.nowMS = measuredTo{latestMS(rows), "to the newest of these rows"}
+	if s.now.text != "" {
+		if s.nowMS, err = s.now.read(s.tool, s.times(ctx, reader), s.dir, 0); err != nil {
+			return err
+		}
 	}
 	if s.part != "" {
 		search, err := newIDSearch(s.part)

@@ -46,6 +46,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("DATA", root)
 			return nil
 		},
+		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "", // rewrites the files of cmp
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "unchanged": unchanged, "flip": flip, "cut": cut, "watermark": watermark,
 		},
@@ -186,6 +187,19 @@ func TestCommands_AsDocumented(t *testing.T) {
 		}
 	}
 	require.ElementsMatch(t, commands, documented)
+}
+
+// Each command is in a group of --help, and has an example.
+func TestCommands_HaveAGroupAndAnExample(t *testing.T) {
+	for _, c := range newRoot(nil, io.Discard, io.Discard).Commands() {
+		if c.Hidden || c.IsAdditionalHelpTopicCommand() {
+			continue
+		}
+		require.NotEmpty(t, c.GroupID, "%s: add it to commandGroups", c.Name())
+		if c.Name() != "help" && c.Name() != "completion" { // cobra makes them
+			require.Contains(t, c.Example, "replay-tool "+c.Name(), c.Name())
+		}
+	}
 }
 
 func numbers(text, pattern string) (all []int) {

@@ -13,10 +13,11 @@ import (
 
 func (t *tool) verify() *cobra.Command {
 	return &cobra.Command{
-		Use:   "verify DIR",
-		Short: "Check every frame, and list the damage and the migrations in doubt",
-		Args:  argCount(1, 1),
-		RunE:  func(c *cobra.Command, args []string) error { return t.runVerify(c.Context(), args[0]) },
+		Use:     "verify DIR",
+		Short:   "Check every frame, and list the damage and the migrations in doubt",
+		Example: `  replay-tool verify log`,
+		Args:    argCount(1, 1),
+		RunE:    func(c *cobra.Command, args []string) error { return t.runVerify(c.Context(), args[0]) },
 	}
 }
 

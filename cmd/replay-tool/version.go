@@ -11,9 +11,10 @@ import (
 
 func (t *tool) version() *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version of this program and of the log format that it writes",
-		Args:  argCount(0, 0),
+		Use:     "version",
+		Short:   "Print the version of this program and of the log format that it writes",
+		Example: `  replay-tool version`,
+		Args:    argCount(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			v := struct {
 				Version string `json:"version"`

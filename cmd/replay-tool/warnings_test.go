@@ -112,7 +112,7 @@ func TestInfo_LostEventsThatAreNotKnown(t *testing.T) {
 	require.NoError(t, os.Remove(filepath.Join(dir, "wal", "WATERMARK")))
 	code, out, _ := runTool(t, nil, "info", dir)
 	require.Equal(t, exitDamage, code)
-	require.Regexp(t, `health     DAMAGED in \d places?: 0 events known to be lost, 0 migrations in doubt`, out)
+	require.Regexp(t, `bytes      DAMAGED in \d places?: 0 events known to be lost, 0 migrations in doubt`, out)
 }
 
 // A number and its noun agree.

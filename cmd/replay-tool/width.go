@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/text"
 	"golang.org/x/term"
@@ -70,4 +71,17 @@ func cutText(s string, width int) string {
 		return ""
 	}
 	return text.Snip(s, width, "…")
+}
+
+// cutList is like cutText for a list of facts. If possible, it leaves out whole facts at the end.
+func cutList(s string, width int) string {
+	if textWidth(s) <= width {
+		return s
+	}
+	for i := strings.LastIndex(s, ", "); i > 0; i = strings.LastIndex(s[:i], ", ") {
+		if n := textWidth(s[:i]) + len(" ."); n <= width && n > width/2 {
+			return s[:i] + " …"
+		}
+	}
+	return cutText(s, width)
 }
