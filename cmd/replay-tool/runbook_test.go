@@ -74,6 +74,7 @@ var runbookVariables = []struct {
 }{
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}`), "UUID"},          // migration ids have version 7
 	{regexp.MustCompile(`(?m)^warning: .* a clock more than a day ahead of this machine's clock.*\n`), ""}, // the recording is later than the machine's clock
+	{regexp.MustCompile(`last event \S+ ago|the last event is later than the clock of this machine`), "last event AGE ago"},
 	{regexp.MustCompile(`process \d+`), "process PID"},
 	{regexp.MustCompile(`on host \S+`), "on host HOST"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[0-9.]*Z`), "TIME"},
