@@ -355,21 +355,13 @@ func (m *importer) read(number uint64, line []byte) (checkpoint.Event, error) {
 		return nil, nil
 	}
 	m.Lines++
-	var r replay.Record
-	err := r.UnmarshalJSON(line)
-	if start := bytes.TrimSpace(line); err != nil && (start[0] == '[' || string(start) == "{") {
-		return nil, usageErrorf("the line begins a JSON array, or an object of several lines: each line must be one JSON object. "+
-			"Print the events with 'log -o ndjson'. If you have only this file, convert it with 'jq -c %s'", jqFilter(start[0]))
-	} else if syntax := new(json.SyntaxError); errors.As(err, &syntax) {
-		return nil, usageErrorf("%w near byte %d: each line must be one JSON object, as 'log -o ndjson' prints it", err, syntax.Offset)
-	} else if errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, usageErrorf("the line is cut short after %s: each line must be one JSON object, as 'log -o ndjson' prints it", count(len(line), "byte"))
-	} else if err != nil {
-		return nil, usageError{err}
+	r, err := readRecord(line)
+	if err != nil {
+		return nil, err
 	}
 	m.warnings.addRead(number, r)
 	if r.Damage != nil {
-		if !r.Damage.Torn && r.Damage.Severity != segment.Harmless { // a torn write loses no event
+		if damagesInput(r.Damage) {
 			m.Damage++
 		}
 		return nil, nil
@@ -378,6 +370,25 @@ func (m *importer) read(number uint64, line []byte) (checkpoint.Event, error) {
 		return nil, usageErrorf("the event has kind %d, which a newer version wrote: import it with that version", r.Unknown.Kind)
 	}
 	return r.Event, nil
+}
+
+// damagesInput reports whether a damage line loses or endangers events. A torn write loses no event.
+func damagesInput(d *replay.Damage) bool { return !d.Torn && d.Severity != segment.Harmless }
+
+// readRecord reads a line of NDJSON. It returns a usageError if the line is no record.
+func readRecord(line []byte) (r replay.Record, err error) {
+	err = r.UnmarshalJSON(line)
+	if start := bytes.TrimSpace(line); err != nil && (start[0] == '[' || string(start) == "{") {
+		return r, usageErrorf("the line begins a JSON array, or an object of several lines: each line must be one JSON object. "+
+			"Print the events with 'log -o ndjson'. If you have only this file, convert it with 'jq -c %s'", jqFilter(start[0]))
+	} else if syntax := new(json.SyntaxError); errors.As(err, &syntax) {
+		return r, usageErrorf("%w near byte %d: each line must be one JSON object, as 'log -o ndjson' prints it", err, syntax.Offset)
+	} else if errors.Is(err, io.ErrUnexpectedEOF) {
+		return r, usageErrorf("the line is cut short after %s: each line must be one JSON object, as 'log -o ndjson' prints it", count(len(line), "byte"))
+	} else if err != nil {
+		return r, usageError{err}
+	}
+	return r, nil
 }
 
 // jqFilter returns the arguments with which jq prints the events of a file, one on each line. The

@@ -2,10 +2,10 @@ package lint
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
-	"time"
 
 	"migrationlog/checkpoint"
 	"migrationlog/replay"
@@ -178,16 +178,22 @@ func limitOf(h *histogram.Histogram) *slowLimit {
 	return &slowLimit{ms: limit, medianMS: h.Quantile(0.5), p99MS: h.Quantile(0.99), samples: h.Count()}
 }
 
-// duration returns a time span for people, such as 237ms or 3h2m0s.
+// duration returns a time span with about three digits for people, such as 237ms, 2.01s or 3h2m.
 func duration(ms uint64) string {
-	d := time.Duration(min(ms, uint64(math.MaxInt64/time.Millisecond))) * time.Millisecond
+	s := ms / 1000
 	switch {
-	case d >= time.Minute:
-		d = d.Round(time.Second)
-	case d >= 10*time.Second:
-		d = d.Round(100 * time.Millisecond)
+	case ms < 1000:
+		return fmt.Sprintf("%dms", ms)
+	case s < 10:
+		return fmt.Sprintf("%d.%02ds", s, ms%1000/10)
+	case s < 60:
+		return fmt.Sprintf("%d.%ds", s, ms%1000/100)
+	case s < 3600:
+		return fmt.Sprintf("%dm%ds", s/60, s%60)
+	case s < 86_400:
+		return fmt.Sprintf("%dh%dm", s/3600, s/60%60)
 	}
-	return d.String()
+	return fmt.Sprintf("%dd%dh", s/86_400, s/3600%24)
 }
 
 // signed is duration for a difference.

@@ -112,8 +112,9 @@ func Run(ctx context.Context, h History, o Options) iter.Seq2[Finding, error] {
 	}
 }
 
-// Run yields the findings of a history. It reads the history twice if slow-phase is selected: the
-// limits of the phases must be known first. If reading fails, the error is yielded last.
+// Run yields the findings of a history. It reads the history twice if slow-phase is selected, because
+// the limits of the phases must be known first (see Passes). If reading fails, the error is yielded
+// last.
 func (l *Linter) Run(ctx context.Context, h History) iter.Seq2[Finding, error] {
 	return func(yield func(Finding, error) bool) {
 		if err := l.measureAll(ctx, h); err != nil {
@@ -141,8 +142,17 @@ func (l *Linter) Run(ctx context.Context, h History) iter.Seq2[Finding, error] {
 	}
 }
 
+// Passes returns how many times Run reads the history: twice if slow-phase is selected, and otherwise
+// once.
+func (l *Linter) Passes() int {
+	if l.selected[slowPhase] {
+		return 2
+	}
+	return 1
+}
+
 func (l *Linter) measureAll(ctx context.Context, h History) error {
-	if !l.selected[slowPhase] || rules[slowPhase].Severity < l.options.Severity {
+	if l.Passes() == 1 {
 		return nil
 	}
 	for r, err := range h.Records(ctx, replay.Query{}) {
