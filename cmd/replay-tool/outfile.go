@@ -1,0 +1,112 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/spf13/cobra"
+)
+
+// outFile has the flags of a command that can write its output to a file.
+type outFile struct {
+	path  string
+	force bool
+}
+
+func (o *outFile) register(c *cobra.Command) {
+	c.Flags().StringVar(&o.path, "out", "", "write to this `file`, outside DIR, and not to stdout; - is stdout")
+	c.Flags().BoolVar(&o.force, "force", false, "replace the file of --out if it exists")
+}
+
+func (o *outFile) isStdout() bool { return o.path == "" || o.path == "-" }
+
+// check returns a usageError if the file exists, or if it would be in the log directory dir.
+func (o *outFile) check(dir string) error {
+	if o.isStdout() {
+		return nil
+	}
+	if info, err := os.Lstat(o.path); err == nil && info.IsDir() {
+		return usageErrorf("--out %s: it is a directory: give a file", quoted(o.path))
+	} else if err == nil && !o.force {
+		return o.errExists()
+	}
+	log, err := os.Stat(dir)
+	if err != nil {
+		return nil // opening the log returns the error
+	}
+	parent, err := filepath.Abs(filepath.Dir(o.path))
+	if err != nil {
+		return err
+	}
+	if parent, err = filepath.EvalSymlinks(parent); err != nil {
+		return err
+	}
+	for ; ; parent = filepath.Dir(parent) {
+		if info, err := os.Stat(parent); err == nil && os.SameFile(info, log) {
+			return usageErrorf("--out %s is in the directory of the log: give a file outside it", quoted(o.path))
+		}
+		if parent == filepath.Dir(parent) {
+			return nil
+		}
+	}
+}
+
+func (o *outFile) errExists() error {
+	return usageErrorf("%s exists: give another --out, or --force to replace it", quoted(o.path))
+}
+
+// write calls print, which prints to stdout. With --out, it prints to a temporary file, which gets
+// its name when it is complete.
+func (o *outFile) write(t *tool, print func() error) error {
+	if o.isStdout() {
+		return print()
+	}
+	temporary := filepath.Join(filepath.Dir(o.path), "."+filepath.Base(o.path)+"."+strconv.Itoa(os.Getpid()))
+	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temporary)
+	err = t.redirected(file, print)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	return o.rename(temporary)
+}
+
+// rename gives a complete file its name. Without --force, it replaces no file that another process
+// has just made, if the file system has links.
+func (o *outFile) rename(temporary string) error {
+	if !o.force {
+		err := os.Link(temporary, o.path)
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, fs.ErrExist) {
+			return o.errExists()
+		}
+	}
+	return os.Rename(temporary, o.path)
+}
+
+// redirected calls print while stdout is a file.
+func (t *tool) redirected(file *os.File, print func() error) error {
+	unbuffered, buffer := t.unbuffered, t.buffer
+	t.unbuffered, t.buffer = file, bufio.NewWriterSize(file, outputBufferBytes)
+	t.setOutput(t.buffer)
+	err := errors.Join(print(), t.flush())
+	t.unbuffered, t.buffer = unbuffered, buffer
+	if buffer == nil {
+		t.setOutput(unbuffered)
+	} else {
+		t.setOutput(buffer)
+	}
+	return err
+}
