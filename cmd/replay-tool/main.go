@@ -99,7 +99,12 @@ coordinator has the log open.
 		return usageErrorf("%s (see '%s --help')", message, c.CommandPath())
 	})
 	t.registerFlags(root)
-	root.AddCommand(t.demo(), t.coordinator(), t.info(), t.log(), t.show(), t.state(), t.plan(), t.whatIf(), t.crashPoints(), t.verify(), t.lint(), t.importCommand(), t.salvage(), t.version())
+	root.AddCommand(
+		t.demo(), t.coordinator(), t.info(), t.log(), t.show(), t.state(), t.plan(), t.whatIf(), t.crashPoints(), t.verify(),
+		t.importCommand(), t.salvage(), t.version(),
+		t.lint(),
+		t.stats(), t.quietCommand(), t.diff(), t.export(),
+	)
 	addHelp(root)
 	t.addCompletion(root)
 	return root
