@@ -19,7 +19,7 @@ type filters struct {
 	from, to      uint64
 	migrations    []string
 	kinds, phases []string
-	vshards       []uint
+	vshards       []string
 	nodes         []string
 	flags         interface{ Changed(name string) bool }
 }
@@ -34,8 +34,7 @@ func (f *filters) register(c *cobra.Command) {
 	flags.StringSliceVar(&f.migrations, "migration", nil, "only records of the migration with this `id` (or a beginning or an end that only one id has)")
 	flags.StringSliceVar(&f.kinds, "kind", nil, "only records of this `kind`: "+joinKinds(replay.Kinds))
 	flags.StringSliceVar(&f.phases, "phase", nil, "only checkpoints of this `phase`, such as CatchUp")
-	flags.UintSliceVar(&f.vshards, "vshard", nil, "only records of migrations of the vShard with this `number`")
-	flags.Lookup("vshard").DefValue = "" // else --help prints "(default [])"
+	flags.StringSliceVar(&f.vshards, "vshard", nil, "only records of migrations of the vShard with this `number`, or of a range such as 1-13")
 	flags.StringSliceVar(&f.nodes, "node", nil, "only records of migrations from or to the node with this `number`")
 }
 
@@ -47,7 +46,7 @@ func (f *filters) query(ctx context.Context, times timeReader) (q replay.Query, 
 			return q, usageErrorf("--%s needs a value", name)
 		}
 	}
-	for name, values := range map[string][]string{"migration": f.migrations, "kind": f.kinds, "phase": f.phases, "node": f.nodes} {
+	for name, values := range map[string][]string{"migration": f.migrations, "kind": f.kinds, "phase": f.phases, "vshard": f.vshards, "node": f.nodes} {
 		if f.flags.Changed(name) && len(values) == 0 {
 			return q, usageErrorf("--%s needs a value", name)
 		}
@@ -104,13 +103,27 @@ func parsePhase(name string) (checkpoint.Phase, error) {
 	return 0, usageError{err}
 }
 
-// parseVShards and parseNodes read the values of --vshard and --node.
-func parseVShards(numbers []uint) (vshards []uint32, err error) {
-	for _, v := range numbers {
-		if v > math.MaxUint32 {
-			return nil, usageErrorf("--vshard %d: give a number of at most %d", v, uint32(math.MaxUint32))
+// maxVShards limits the numbers in the values of --vshard, which are compared one by one.
+const maxVShards = 10_000
+
+// parseVShards and parseNodes read the values of --vshard and --node. A range includes both ends.
+func parseVShards(texts []string) (vshards []uint32, err error) {
+	for _, text := range texts {
+		low, high, isRange := strings.Cut(text, "-")
+		if !isRange {
+			high = low
 		}
-		vshards = append(vshards, uint32(v))
+		first, err1 := strconv.ParseUint(low, 10, 32)
+		last, err2 := strconv.ParseUint(high, 10, 32)
+		if err1 != nil || err2 != nil || first > last {
+			return nil, usageErrorf("--vshard %s: give a number of at most %d, or a range such as 1-13", text, uint32(math.MaxUint32))
+		}
+		if last-first >= maxVShards-uint64(len(vshards)) {
+			return nil, usageErrorf("--vshard %s: give at most %d numbers", text, maxVShards)
+		}
+		for v := first; v <= last; v++ {
+			vshards = append(vshards, uint32(v))
+		}
 	}
 	return vshards, nil
 }

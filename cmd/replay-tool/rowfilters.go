@@ -13,7 +13,7 @@ import (
 // rowFilters has the flags that select migrations by their latest row or phase.
 type rowFilters struct {
 	phaseNames []string
-	vshardNums []uint
+	vshardNums []string
 	nodeNums   []string
 	inFlight   bool
 	olderText  string
@@ -38,8 +38,7 @@ func (f *rowFilters) register(c *cobra.Command) {
 	flags := c.Flags()
 	f.flags = flags
 	flags.StringSliceVar(&f.phaseNames, "phase", nil, "only migrations in this `phase`, such as CatchUp")
-	flags.UintSliceVar(&f.vshardNums, "vshard", nil, "only migrations of the vShard with this `number`")
-	flags.Lookup("vshard").DefValue = "" // else --help prints "(default [])"
+	flags.StringSliceVar(&f.vshardNums, "vshard", nil, "only migrations of the vShard with this `number`, or of a range such as 1-13")
 	flags.StringSliceVar(&f.nodeNums, "node", nil, "only migrations from or to the node with this `number`")
 	flags.BoolVar(&f.inFlight, "in-flight", false, "only migrations that are not at Complete")
 	flags.StringVar(&f.olderText, "older", "", "only migrations that have been in their phase for at least this `time`, such as 5m")
@@ -47,7 +46,7 @@ func (f *rowFilters) register(c *cobra.Command) {
 
 // read checks the flags. It returns a usageError if one is wrong.
 func (f *rowFilters) read() (err error) {
-	for name, values := range map[string][]string{"phase": f.phaseNames, "node": f.nodeNums} {
+	for name, values := range map[string][]string{"phase": f.phaseNames, "vshard": f.vshardNums, "node": f.nodeNums} {
 		if f.flags.Changed(name) && len(values) == 0 {
 			return usageErrorf("--%s needs a value", name)
 		}
