@@ -55,7 +55,7 @@ The exit code is 7 if a finding is shown. On a damaged log it is 3.`,
 	flags.DurationVar(&l.options.Stall, "stall", lint.DefaultStall, "`duration` from which a stay is a stall")
 	flags.StringVar(&l.explain, "explain", "", "explain the `rule` with this id, and read no log")
 	flags.StringVar(&l.file, "ndjson", "", "check the lines of this `file`, which import would read, instead of a log")
-	flags.UintSliceVar(&l.vshards, "vshard", nil, "only findings about the vShard with this `number`")
+	flags.StringSliceVar(&l.vshards, "vshard", nil, "only findings about the vShard with this `number`, or about those of a range such as 1-13")
 	flags.Lookup("vshard").DefValue = ""
 	flags.StringVar(&l.migration, "migration", "", "only findings about the migration with this `id` (or a beginning or an end that only one id has)")
 	flags.StringVar(&l.since, "since", "", "only findings whose last event is at or after this `time` ("+timeFormats+")")
@@ -94,7 +94,7 @@ func describedRules() []string {
 type linting struct {
 	*tool
 	dir, file, explain, severity, migration, since, until string
-	vshards                                               []uint
+	vshards                                               []string
 	options                                               lint.Options
 	linter                                                *lint.Linter
 	shown                                                 []lint.Finding // for the table, at most maxShownOfRule of each rule

@@ -19,7 +19,7 @@ type statsCommand struct {
 	*tool
 	by      string
 	period  period
-	vshards []uint
+	vshards []string
 	nodes   []string
 }
 
@@ -70,7 +70,7 @@ lines of one.`,
 	c.Flags().StringVar(&s.by, "by", byPhase, "`grouping` of the lines: "+strings.Join(groupings, ", "))
 	completeFlag(c, "by", groupings...)
 	s.period.register(c)
-	c.Flags().UintSliceVar(&s.vshards, "vshard", nil, "only moves of the vShard with this `number`")
+	c.Flags().StringSliceVar(&s.vshards, "vshard", nil, "only moves of the vShard with this `number`, or of those of a range such as 1-13")
 	c.Flags().Lookup("vshard").DefValue = "" // else --help prints "(default [])"
 	c.Flags().StringSliceVar(&s.nodes, "node", nil, "only moves from or to the node with this `number`")
 	return c

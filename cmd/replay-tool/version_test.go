@@ -28,6 +28,7 @@ func TestNewerFormat_ExitCode(t *testing.T) {
 		require.NoError(t, err)
 		for _, args := range [][]string{
 			{"verify", dir}, {"info", dir}, {"log", dir}, {"state", dir}, {"plan", dir}, {"what-if", dir}, {"crash-points", dir}, {"lint", dir},
+			{"timeline", dir},
 			{"stats", dir}, {"quiet", dir}, {"diff", dir, "--at", "#1"}, {"diff", dir, dir}, {"export", dir, "--format", "sql"},
 			{"show", dir, id}, {"import", dir, "-"},
 			{"salvage", dir, "--out", filepath.Join(t.TempDir(), "new")},
