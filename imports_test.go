@@ -44,6 +44,7 @@ var layers = []layer{
 	{"replay/stats", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take records as parameters: the caller reads the history"},
 	{"replay/triage", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take records, rows and times as parameters: the caller reads the log"},
 	{"replay/lint", []string{"os", "io", "io/fs", "path/filepath", "github.com/tidwall/wal"}, "take records as parameters: the caller reads the history, and has the clock"},
+	{"replay/redact", []string{"migrationlog/replay", "os", "io", "io/fs", "path/filepath", "github.com/tidwall/wal"}, "take events as parameters: the caller reads and writes the history"},
 	{"replay/story", []string{"os", "io", "io/fs", "time", "path/filepath", "github.com/tidwall/wal"}, "take records as parameters: the caller reads the history"},
 	{"replay", []string{"github.com/tidwall/wal"}, "read through eventlog/segment; code that writes belongs in eventlog"},
 	{"internal/summary", []string{"os", "github.com/tidwall/wal"}, "read through fs.FS and eventlog/segment; code that writes belongs in eventlog"},
