@@ -103,6 +103,7 @@ coordinator has the log open.
 		t.demo(), t.coordinator(), t.info(), t.log(), t.show(), t.state(), t.plan(), t.whatIf(), t.crashPoints(), t.verify(),
 		t.importCommand(), t.salvage(), t.version(),
 		t.lint(),
+		t.bundle(),
 		t.timeline(),
 		t.stats(), t.quietCommand(), t.diff(), t.export(),
 	)

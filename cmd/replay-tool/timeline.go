@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,13 +32,16 @@ type timelineCommand struct {
 	format, by         string
 	out                outFile
 
+	shownDir string // the log in the commands on the page; "": the DIR of the command line
+
 	reader *replay.Reader
 	linter *lint.Linter // nil: the format shows no findings
 	endMS  uint64       // the highest clock so far
 }
 
-func (t *tool) timeline() *cobra.Command {
-	l := &timelineCommand{tool: t}
+func (t *tool) timeline() *cobra.Command { return (&timelineCommand{tool: t}).command() }
+
+func (l *timelineCommand) command() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "timeline DIR",
 		Short: "Draw the moves over time, as text, SVG, one HTML page or a Perfetto trace",
@@ -57,7 +61,7 @@ html and svg are those of 'replay-tool lint'.`,
   replay-tool timeline log --format html --out timeline.html`,
 		Args: argCount(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return t.buffered(func() error { return l.run(c.Context(), args[0]) })
+			return l.buffered(func() error { return l.run(c.Context(), args[0]) })
 		},
 	}
 	l.filters.register(c)
@@ -253,7 +257,7 @@ func (l *timelineCommand) print(dir string, line *timeline.Timeline) error {
 		return line.WriteSVG(l.stdout, timeline.SVGOptions{Title: l.headLine(line), Time: l.clock().short})
 	case l.format == formatHTML:
 		return line.WritePage(l.stdout, timeline.PageOptions{
-			Log: l.reader.Manifest().UUID.String(), Command: "replay-tool show " + quoted(dir) + " ", Location: l.zone.location,
+			Log: l.reader.Manifest().UUID.String(), Command: "replay-tool show " + quoted(cmp.Or(l.shownDir, dir)) + " ", Location: l.zone.location,
 		})
 	case l.format == formatPerfetto:
 		return line.WritePerfetto(l.stdout)

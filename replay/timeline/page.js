@@ -831,7 +831,7 @@ function fillTable() {
 // ---- The address ----
 
 // The address has the range in Unix milliseconds, the filter, and the id and incarnation of the
-// chosen move, so that a view can be sent: #view=1795399787649-1795399805305&filter=vshard:8&move=ID.1
+// chosen move, so that a view can be sent: #view=1577836800000-1577836820000&filter=vshard:8&move=ID.1
 let rememberTimer = 0, remembered = '';
 
 function viewText() {
