@@ -132,7 +132,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 	s.queue = groupcommit.New(s.commitBatch)
 	s.slow.init(s.checkSlowCommit)
 	s.view.Store(fold.View)
-	s.summaries.init(log.SealedBefore())
+	s.summaries.init(recovery.FS(), log.SealedBefore())
 	s.snapshots.segment = log.Last().Segment
 	s.snapshots.seq = report.SnapshotSeq
 	s.stats.LastSeq = log.NextSeq() - 1

@@ -2,7 +2,6 @@ package migrationlog
 
 import (
 	"io/fs"
-	"os"
 	"path"
 	"sync"
 	"sync/atomic"
@@ -16,6 +15,7 @@ import (
 // runs in a goroutine of its own, which ends when no segment is left. Neither Open nor a write waits
 // for it.
 type summaries struct {
+	fsys    fs.FS         // the log's directory
 	seen    uint64        // Log.SealedBefore when the leader last looked; only the leader uses it
 	before  atomic.Uint64 // the segments with lower numbers are sealed
 	running atomic.Bool   // held by the goroutine; guards handled
@@ -28,8 +28,8 @@ type summaries struct {
 // times the time that the segment took.
 const pausePerSummary = 10
 
-func (u *summaries) init(sealedBefore uint64) {
-	u.seen, u.stop = sealedBefore, make(chan struct{})
+func (u *summaries) init(fsys fs.FS, sealedBefore uint64) {
+	u.fsys, u.seen, u.stop = fsys, sealedBefore, make(chan struct{})
 	u.before.Store(sealedBefore)
 }
 
@@ -73,8 +73,7 @@ func (s *Store) stopSummaries() {
 // summarizeBefore looks at the segments with numbers below before, and writes the missing summaries.
 // It returns false after an error, and if Close was called.
 func (s *Store) summarizeBefore(before uint64) bool {
-	fsys := os.DirFS(s.dir)
-	names, err := segment.Names(fsys)
+	names, err := segment.Names(s.summaries.fsys)
 	if err != nil {
 		s.logSummary("", err)
 		return false
@@ -89,7 +88,7 @@ func (s *Store) summarizeBefore(before uint64) bool {
 		}
 		started := time.Now()
 		next, _ := segment.ParseName(names[i+1])
-		if err := s.summarize(fsys, name, first, next); err != nil {
+		if err := s.summarize(name, first, next); err != nil {
 			s.logSummary(name, err)
 			return false
 		}
@@ -114,7 +113,8 @@ func (s *Store) pauseSummaries(d time.Duration) bool {
 // summarize writes the summary of a segment, unless it has one. first and next are the numbers of the
 // segment and of the one after it. A segment that is not intact gets no summary. If it has one from
 // before the damage, that one stays, because it has the migrations of the lost events.
-func (s *Store) summarize(fsys fs.FS, name string, first, next uint64) error {
+func (s *Store) summarize(name string, first, next uint64) error {
+	fsys := s.summaries.fsys
 	if old, ok := summary.Open(fsys, s.uuid, name); ok && old.IsIntact() {
 		matches, err := old.Matches(fsys, s.uuid)
 		if err != nil || matches {

@@ -8,11 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"reflect"
 	"slices"
+	"sync/atomic"
 
 	"migrationlog"
 	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
+	"migrationlog/internal/summary"
 	"migrationlog/internal/torture/simos"
 	"migrationlog/projection"
 	"migrationlog/replay"
@@ -178,6 +182,9 @@ func checkOpen(dir string, disk *simos.Disk, s *migrationlog.Store, h history) e
 	if err := h.check(found); err != nil {
 		return err
 	}
+	if err := checkSummaries(dir, found); err != nil {
+		return err
+	}
 	for _, r := range s.Report().AcknowledgedLost {
 		for seq := r.First; seq <= r.Last; seq++ {
 			if !h.lost[seq] {
@@ -198,6 +205,49 @@ func checkOpen(dir string, disk *simos.Disk, s *migrationlog.Store, h history) e
 	}
 	return nil
 }
+
+// checkSummaries compares the intact summaries that match their segments with the events of the log.
+func checkSummaries(dir string, found map[uint64]string) error {
+	fsys := os.DirFS(dir)
+	manifest, _, err := segment.ReadManifest(fsys)
+	if err != nil {
+		return err
+	}
+	names, err := segment.SummaryNames(fsys)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		s, ok := summary.Open(fsys, manifest.UUID, name)
+		if !ok || !s.IsIntact() {
+			continue
+		}
+		if matches, err := s.Matches(fsys, manifest.UUID); err != nil || !matches {
+			continue
+		}
+		frames, _ := s.Frames()
+		migrations, _ := s.Migrations()
+		for seq := s.FirstSeq; seq <= s.LastSeq; seq++ {
+			body, ok := found[seq]
+			if !ok { // lost since
+				continue
+			}
+			e, err := checkpoint.DecodeEvent([]byte(body))
+			if err != nil {
+				return err
+			}
+			f, _ := frames.At(seq)
+			if id := migrations.ID(f.Migration); id != e.Migration() || f.WallMS != e.WallMS() || f.Kind != checkpoint.KindOf(e) {
+				return broken("summary %s: seq %d is %+v of %s, but the log has %+v", name, seq, f, id, e)
+			}
+		}
+		summariesChecked.Add(1)
+	}
+	return nil
+}
+
+// summariesChecked counts the summaries that checkSummaries has compared.
+var summariesChecked atomic.Int64
 
 // checkRows compares the rows of the store with the events of its log, and the aborts under way and
 // the epoch with those of a fold of all events.

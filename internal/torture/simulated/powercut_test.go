@@ -35,8 +35,8 @@ func TestD1_PowerCut(t *testing.T) {
 		return err
 	})
 	seconds := time.Since(begin).Seconds()
-	t.Logf("%d power cuts, %d openings, %.0f cuts a second; by the operation before the cut:\n%s",
-		cuts.Load(), openings.Load(), float64(cuts.Load())/seconds, tried)
+	t.Logf("%d power cuts, %d openings, %d summaries, %.0f cuts a second; by the operation before the cut:\n%s",
+		cuts.Load(), openings.Load(), summariesChecked.Load(), float64(cuts.Load())/seconds, tried)
 }
 
 // cutCase is the session of one writer, and power cuts at random moments of it.
