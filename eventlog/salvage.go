@@ -39,7 +39,7 @@ type Salvaged struct {
 
 // Salvage copies the log in dir to a new or empty directory, given by the argument to. The log's
 // manifest may be lost, and dir may have only segments. Salvage never writes into dir. The new log
-// has the same segments, byte for byte, and the same quarantine/ and watermark. It has the
+// has the same segments, byte for byte, and the same quarantine/, index/ and watermark. It has the
 // snapshots that belong to the log. It therefore has the same losses and doubts, with two
 // exceptions:
 //
@@ -165,7 +165,7 @@ func (s *salvage) makeTarget() error {
 // be symbolic links. The directory to need not exist.
 func checkOutside(dir, to string) error {
 	var protected []fs.FileInfo
-	for _, name := range []string{".", segment.WALDir, segment.SnapshotDir, QuarantineDir} {
+	for _, name := range []string{".", segment.WALDir, segment.SnapshotDir, segment.SummaryDir, QuarantineDir} {
 		info, err := os.Stat(filepath.Join(dir, name))
 		switch {
 		case err == nil:
@@ -236,8 +236,10 @@ func (s *salvage) write() error {
 		s.result.Segments++
 		s.result.SizeBytes += n
 	}
-	if err := s.copyDir(QuarantineDir, func(string) bool { return true }); err != nil {
-		return err
+	for _, dir := range []string{segment.SummaryDir, QuarantineDir} {
+		if err := s.copyDir(dir, func(string) bool { return true }); err != nil {
+			return err
+		}
 	}
 	if err := s.listLeftOut(); err != nil {
 		return err
@@ -333,7 +335,7 @@ func (s *salvage) listLeftOut() error {
 // remove removes everything that makeTarget and write have made.
 func (s *salvage) remove() (err error) {
 	for _, name := range []string{segment.ManifestName, segment.ManifestName + segment.TemporarySuffix, segment.WALDir,
-		segment.WatermarkName, segment.SnapshotDir, QuarantineDir} {
+		segment.WatermarkName, segment.SnapshotDir, segment.SummaryDir, QuarantineDir} {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(s.to, name)))
 	}
 	if err = errors.Join(err, s.removeDirs()); err != nil {
