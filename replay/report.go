@@ -97,17 +97,28 @@ func (r Report) Damaged() bool { return r.CountFindings(segment.Harmless) < len(
 // first segment is missing (see SnapshotSeq).
 func (r Report) Clean() bool { return len(r.Damage) == 0 && r.TornTail == nil }
 
-// MarshalJSON returns the report with empty lists as [].
-func (r Report) MarshalJSON() ([]byte, error) {
-	type plain Report // without this method
-	p := plain(r)
-	p.Lost = notNil(p.Lost)
-	p.AcknowledgedLost = notNil(p.AcknowledgedLost)
-	p.Damage = notNil(p.Damage)
-	p.InDoubt = notNil(p.InDoubt)
-	p.Superseded = notNil(p.Superseded)
-	return json.Marshal(p)
+// report is a Report without its methods, so that encoding/json reads and writes its fields.
+type report Report
+
+// reportJSON is a report in its JSON form.
+type reportJSON struct {
+	Verdict Verdict `json:"verdict"`
+	report
 }
+
+// toJSON returns the report with its verdict, and with empty lists in place of nil.
+func (r Report) toJSON() reportJSON {
+	out := reportJSON{r.Verdict(), report(r)}
+	out.Lost = notNil(r.Lost)
+	out.AcknowledgedLost = notNil(r.AcknowledgedLost)
+	out.Damage = notNil(r.Damage)
+	out.InDoubt = notNil(r.InDoubt)
+	out.Superseded = notNil(r.Superseded)
+	return out
+}
+
+// MarshalJSON returns the report with the key verdict, and with empty lists as [].
+func (r Report) MarshalJSON() ([]byte, error) { return json.Marshal(r.toJSON()) }
 
 func notNil[T any](s []T) []T {
 	if s == nil {

@@ -65,7 +65,7 @@ func TestFindings_FirstTen(t *testing.T) {
 }
 
 // The exit code of a log is that of its worst finding: 3 if events are lost or endangered, 9 if all
-// findings are harmless, and 4 for a torn tail alone. The verdict says which of them it is.
+// findings are harmless, and 4 for a torn tail alone. The first line of verify is the verdict.
 func TestD5_ExitCodeOfTheWorstFinding(t *testing.T) {
 	foreign := func(t *testing.T, dir string) {
 		for _, name := range []string{".DS_Store", ".nfs0000000000000001", "x.swp", firstSegment + ".bak", firstSegment + "~"} {
@@ -89,22 +89,22 @@ func TestD5_ExitCodeOfTheWorstFinding(t *testing.T) {
 		code    int
 		verdict string
 	}{
-		"nothing":                      {nil, exitClean, "clean"},
-		"foreign files":                {[]func(*testing.T, string){foreign}, exitHarmless, "no event is lost or endangered: all findings are harmless"},
+		"nothing":                      {nil, exitClean, "bytes whole: "},
+		"foreign files":                {[]func(*testing.T, string){foreign}, exitHarmless, "no event is lost or endangered: 4 events, seq 1 to 4; 5 harmless findings\n"},
 		"one of two copies":            {[]func(*testing.T, string){remove("MANIFEST", "wal/WATERMARK")}, exitHarmless, "no event is lost or endangered"},
 		"a damaged snapshot":           {[]func(*testing.T, string){write("snapshots/00000000000000000001")}, exitHarmless, "no event is lost or endangered"},
-		"a torn tail":                  {[]func(*testing.T, string){tearTail}, exitTornTail, "torn tail, an interrupted write"},
-		"a torn tail, a foreign file":  {[]func(*testing.T, string){tearTail, foreign}, exitHarmless, "no event is lost or endangered: the findings are harmless, and the torn tail is an interrupted write"},
-		"both watermarks":              {[]func(*testing.T, string){remove("WATERMARK", "wal/WATERMARK")}, exitDamage, "damaged. No event is known to be lost, but"},
-		"a file that tidwall/wal uses": {[]func(*testing.T, string){foreign, write("wal/00000000000000000009.END")}, exitDamage, "damaged. No event is known to be lost, but"},
+		"a torn tail":                  {[]func(*testing.T, string){tearTail}, exitTornTail, ", and a torn tail\nThe torn tail is an interrupted write"},
+		"a torn tail, a foreign file":  {[]func(*testing.T, string){tearTail, foreign}, exitHarmless, "5 harmless findings and a torn tail\nThe torn tail is an interrupted write"},
+		"both watermarks":              {[]func(*testing.T, string){remove("WATERMARK", "wal/WATERMARK")}, exitDamage, "DAMAGED: no event is known to be lost: "},
+		"a file that tidwall/wal uses": {[]func(*testing.T, string){foreign, write("wal/00000000000000000009.END")}, exitDamage, "DAMAGED: no event is known to be lost: "},
 		"a segment beyond the end": {[]func(*testing.T, string){func(t *testing.T, dir string) {
 			require.NoError(t, os.Rename(filepath.Join(dir, "wal", firstSegment), filepath.Join(dir, "wal", "00000000000000000100")))
-		}}, exitDamage, "damaged. No event is known to be lost, but"},
+		}}, exitDamage, "DAMAGED: no event is known to be lost: "},
 		"a symlink to the only segment": {[]func(*testing.T, string){func(t *testing.T, dir string) {
 			path := filepath.Join(dir, "wal", firstSegment)
 			require.NoError(t, os.Rename(path, filepath.Join(dir, "moved")))
 			require.NoError(t, os.Symlink("../moved", path))
-		}}, exitDamage, "damaged."},
+		}}, exitDamage, "DAMAGED: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, id := smallLog(t, 4)
@@ -113,7 +113,8 @@ func TestD5_ExitCodeOfTheWorstFinding(t *testing.T) {
 			}
 			var out bytes.Buffer
 			require.Equal(t, tc.code, run(t.Context(), []string{"verify", dir}, nil, &out, io.Discard), out.String())
-			require.Contains(t, out.String(), "verdict: "+tc.verdict)
+			first, second, _ := strings.Cut(out.String(), "\n")
+			require.Contains(t, first+"\n"+second, tc.verdict)
 			commands := [][]string{{"verify", dir, "-o", "json"}, {"info", dir}, {"log", dir}, {"log", dir, "-n", "1"}, {"state", dir}}
 			if name != "a symlink to the only segment" {
 				commands = append(commands, []string{"show", dir, id}, []string{"state", dir, id})
@@ -187,5 +188,24 @@ func TestImport_HarmlessDamageLine(t *testing.T) {
 		line := `{"kind":"damage","first_seq":0,"last_seq":0,"segment":"wal/.DS_Store","offset":0,"length":1,"reason":"not a file of this log"` + severity + `}`
 		dir := filepath.Join(t.TempDir(), "log")
 		require.Equal(t, want, run(t.Context(), []string{"import", "-q", dir, "-"}, strings.NewReader(line), io.Discard, io.Discard), severity)
+	}
+}
+
+// Each line of verify fits 80 columns, and on a pipe each finding is one line.
+func TestVerify_Width(t *testing.T) {
+	dir, _ := smallLog(t, 4)
+	segment := filepath.Join(dir, "wal", firstSegment)
+	data, err := os.ReadFile(segment)
+	require.NoError(t, err)
+	data[200] ^= 1
+	require.NoError(t, os.WriteFile(segment, data, 0o600))
+	_, wide, _ := runTool(t, nil, "verify", dir)
+	require.Contains(t, wide, "\nEvents are missing from the history, but no row is lost and no migration is in doubt\ndamage: 0")
+	for _, width := range []int{80, 140} {
+		_, out, _ := runTool(t, nil, "verify", dir, "--width", fmt.Sprint(width))
+		for line := range strings.Lines(out) {
+			require.LessOrEqual(t, len(strings.TrimSuffix(line, "\n")), width, out)
+		}
+		require.Equal(t, strings.Fields(wide), strings.Fields(out))
 	}
 }

@@ -72,7 +72,7 @@ func (t *tool) runSalvage(ctx context.Context, dir, out string) error {
 	if err != nil {
 		return err
 	}
-	fold, err := t.fold(ctx, out, nil)
+	v, err := t.verifyLog(ctx, out)
 	if err != nil {
 		return fmt.Errorf("%s is complete, but cannot be verified: %w", out, err)
 	}
@@ -80,11 +80,11 @@ func (t *tool) runSalvage(ctx context.Context, dir, out string) error {
 		Dir: dir, Out: out, UUID: s.UUID.String(), NewUUID: s.NewUUID, ManifestIntact: s.ManifestIntact,
 		FramesAgree: s.Frames, FramesDisagree: s.OtherFrames, FramesOfOtherLogs: s.OtherLogs, FilesAgree: s.Files,
 		Watermark: s.Watermark, Segments: s.Segments, Snapshots: s.Snapshots, SizeBytes: s.SizeBytes,
-		LeftOut: append([]string{}, s.LeftOut...), Report: fold.Report(), SuggestedNext: "replay-tool info " + quoted(out),
+		LeftOut: append([]string{}, s.LeftOut...), Report: v.Report, SuggestedNext: "replay-tool info " + quoted(out),
 	}
 	err = t.writeValue(result, func() {
 		salvageText(t.stdout, result)
-		t.verifyText(result.Report)
+		t.verifyText(v, verifyOptions{})
 		t.suggestSnapshot(out, result.Report)
 		t.statusf("next: %s", result.SuggestedNext)
 	})

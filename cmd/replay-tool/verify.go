@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"migrationlog/eventlog/segment"
@@ -12,104 +16,278 @@ import (
 )
 
 func (t *tool) verify() *cobra.Command {
-	return &cobra.Command{
-		Use:     "verify DIR",
-		Short:   "Check every frame, and list the damage and the migrations in doubt",
-		Example: `  replay-tool verify log`,
-		Args:    argCount(1, 1),
-		RunE:    func(c *cobra.Command, args []string) error { return t.runVerify(c.Context(), args[0]) },
+	var o verifyOptions
+	c := &cobra.Command{
+		Use:   "verify DIR [--baseline FILE]",
+		Short: "Check every frame, and list the damage and the migrations in doubt",
+		Long: `Check every frame, and list the damage and the migrations in doubt.
+
+The first line is the verdict. "bytes whole" is about the files: the history in
+them may still break the rules of the protocol.
+
+With --baseline, FILE is the output of an earlier 'replay-tool verify DIR -o
+json'. Findings that it has are printed as known and do not change the exit
+code, so that a log with old damage can be monitored.`,
+		Example: `  replay-tool verify log
+  replay-tool verify log -o json > baseline.json
+  replay-tool verify log --baseline baseline.json`,
+		Args: argCount(1, 1),
+		RunE: func(c *cobra.Command, args []string) error { return t.runVerify(c.Context(), args[0], o) },
 	}
+	c.Flags().StringVar(&o.baseline, "baseline", "", "compare with an earlier 'verify -o json' in `file`; only new damage gives exit code 3")
+	c.Flags().BoolVar(&o.all, "all", false, "list every migration in doubt and every superseded one")
+	return c
 }
 
-func (t *tool) runVerify(ctx context.Context, dir string) error {
-	fold, err := t.foldAll(ctx, dir)
+type verifyOptions struct {
+	baseline string // path of a file; "": none
+	all      bool
+}
+
+func (t *tool) runVerify(ctx context.Context, dir string, o verifyOptions) error {
+	baseline, err := readBaseline(o.baseline)
 	if err != nil {
 		return err
 	}
-	report := fold.Report()
-	err = t.writeValue(report, func() {
-		t.verifyText(report)
-		t.suggestSnapshot(dir, report)
+	v, err := t.verifyLog(ctx, dir)
+	if err != nil {
+		return err
+	}
+	news := v.Report
+	if baseline != nil {
+		if err := t.checkBaseline(o.baseline, *baseline, v); err != nil {
+			return err
+		}
+		c := replay.Compare(v.Report, baseline.Report)
+		v.Baseline, news = &c, c.New(v.Report)
+	}
+	err = t.writeValue(v, func() {
+		t.verifyText(v, o)
+		t.suggestSnapshot(dir, v.Report)
 	})
 	if err != nil {
 		return err
 	}
-	return reportExit(report)
+	return reportExit(news)
 }
 
-// foldAll reads the whole log and folds all records.
-func (t *tool) foldAll(ctx context.Context, dir string) (*replay.Fold, error) {
+// verifyLog checks the whole log, and shows the progress on a terminal.
+func (t *tool) verifyLog(ctx context.Context, dir string) (replay.Verification, error) {
 	reader, err := replay.Open(dir)
 	if err != nil {
-		return nil, err
+		return replay.Verification{}, err
 	}
 	p := t.progress("events read:")
 	defer p.end()
-	return reader.FoldAll(ctx, p.update)
+	return reader.VerifyAll(ctx, p.update)
 }
 
-func (t *tool) verifyText(r replay.Report) {
-	w := t.stdout
-	fmt.Fprintf(w, "%s intact", count(r.FramesOK, "frame"))
-	if r.FramesOK > 0 {
-		fmt.Fprintf(w, ", seq %d to %d", r.FirstSeq, r.LastSeq)
+// readBaseline reads the output of an earlier verify. It returns nil if no file is given.
+func readBaseline(file string) (*replay.Verification, error) {
+	if file == "" {
+		return nil, nil
 	}
-	fmt.Fprintln(w)
-	switch {
-	case r.UnknownKinds == 1:
-		fmt.Fprintln(w, "1 of them has a kind of event that only a newer version knows")
-	case r.UnknownKinds > 1:
-		fmt.Fprintf(w, "%d of them have a kind of event that only a newer version knows\n", r.UnknownKinds)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
 	}
-	for _, d := range r.Damage {
-		fmt.Fprintln(w, findingText(d))
+	var v replay.Verification
+	if err := json.Unmarshal(text, &v); err != nil {
+		return nil, usageErrorf("%s is not the output of 'replay-tool verify DIR -o json' without --json-strings: %v", quoted(file), err)
 	}
-	if r.TornTail != nil {
-		fmt.Fprintf(w, "%s\n", r.TornTail)
+	return &v, nil
+}
+
+// checkBaseline returns a usageError if the baseline is of another log. Baselines of earlier versions
+// have no uuid, so it prints a warning for them.
+func (t *tool) checkBaseline(file string, baseline, now replay.Verification) error {
+	switch baseline.UUID {
+	case now.UUID:
+		return nil
+	case uuid.Nil:
+		t.statusf("warning: %s has no uuid, so it may be the baseline of another log. To make a new one, run 'replay-tool verify DIR -o json'", quoted(file))
+		return nil
 	}
-	if len(r.Lost) > 0 {
-		fmt.Fprintf(w, "lost: %s, %d of them known to have been acknowledged\n", count(r.LostCount(), "event"), replay.CountSeqs(r.AcknowledgedLost))
+	return usageErrorf("%s is the baseline of another log, %s. This log is %s: make a baseline of it with 'replay-tool verify DIR -o json'",
+		quoted(file), baseline.UUID, now.UUID)
+}
+
+// verifyText prints the verdict first, then the rows in doubt, then the findings.
+func (t *tool) verifyText(v replay.Verification, o verifyOptions) {
+	r := v.Report
+	head := stylePlain
+	if r.Damaged() {
+		head = styleError
 	}
-	for _, id := range r.Superseded {
-		fmt.Fprintf(w, "superseded: %s (an event of it is or may be lost, but a later event supersedes it)\n", id)
+	t.paragraph(head, headline(r))
+	if text := advice(r); text != "" {
+		t.paragraph(stylePlain, text)
 	}
-	for _, id := range r.InDoubt {
-		fmt.Fprintf(w, "in doubt: %s (a lost event may have been its last)\n", id)
+	if v.Baseline != nil {
+		known, fresh, gone := v.Baseline.Counts(r)
+		t.paragraph(stylePlain, fmt.Sprintf("compared with %s: %d new, %d known, %d gone", quoted(o.baseline), fresh, known, gone))
 	}
-	if r.UnnamedInDoubt {
-		fmt.Fprintln(w, "in doubt: any migration without a row (a lost event may have been its only one, or its last)")
+	if r.UnknownKinds > 0 {
+		t.paragraph(stylePlain, fmt.Sprintf("%s a kind that only a newer version knows", have(r.UnknownKinds, "event")))
 	}
+	t.doubtText(v, o.all)
 	if r.Epoch > 0 && r.EpochUncertain {
-		fmt.Fprintf(w, "epoch: %d%s\n", r.Epoch, epochDoubt(r))
+		fmt.Fprintf(t.stdout, "epoch: %d%s\n", r.Epoch, epochDoubt(r))
 	}
-	fmt.Fprintf(w, "verdict: %s\n", verdict(r))
-	if lines := len(r.Damage) + len(r.Superseded) + len(r.InDoubt); lines > longReportLines {
-		t.statusf("%d findings and migrations are listed. The last line is the verdict. To print only the counts, run 'replay-tool info'", lines)
+	t.findingsText(v)
+	if lines := len(r.Damage) + len(v.InDoubtInFlight()); lines > longReportLines {
+		t.statusf("%d findings and migrations are listed. The first line is the verdict. To print only the counts, run 'replay-tool info'", lines)
 	}
 }
 
 // longReportLines is the length of a report whose beginning and counts are hard to find.
 const longReportLines = 100
 
-// verdict returns the text after "verdict: ".
-func verdict(r replay.Report) string {
+// findingsText prints the findings, and those of the baseline that are gone.
+func (t *tool) findingsText(v replay.Verification) {
+	c := v.Baseline
+	for i, d := range v.Report.Damage {
+		switch {
+		case c != nil && c.Known[i]:
+			t.paragraph(stylePlain, "known: "+d.String())
+		case d.Severity == segment.Harmless:
+			t.paragraph(stylePlain, findingText(d))
+		default:
+			t.paragraph(styleError, findingText(d))
+		}
+	}
+	if d := v.Report.TornTail; d != nil {
+		known := ""
+		if c != nil && c.TornTailKnown {
+			known = "known: "
+		}
+		t.paragraph(stylePlain, known+d.String())
+	}
+	if c != nil {
+		for _, d := range c.Gone {
+			t.paragraph(stylePlain, "gone: "+d.String())
+		}
+	}
+}
+
+// doubtText prints the rows in doubt that are in flight, and the number of the others. With all, it
+// prints all rows in doubt and all superseded ones.
+func (t *tool) doubtText(v replay.Verification, all bool) {
+	r, rows := v.Report, v.InDoubtInFlight()
+	hint := ""
+	if len(rows) < len(v.InDoubt) && !all {
+		hint = " (--all lists them)"
+	}
+	if n := len(v.InDoubt); n > 0 {
+		t.paragraph(styleWarning, fmt.Sprintf("in doubt: %s, %d in flight and %d at Complete%s: a lost event may have been the last one of each",
+			count(n, "row"), len(rows), n-len(rows), hint))
+	}
+	if all {
+		rows = v.InDoubt
+	}
+	for _, row := range rows {
+		c := row.Checkpoint
+		fmt.Fprintf(t.stdout, "in doubt: %s  vshard %d, %s, #%d\n", c.MigrationID, c.Payload.Shard(), c.Phase(), row.Seq)
+	}
+	if r.UnnamedInDoubt {
+		t.paragraph(styleWarning, "in doubt: any migration without a row (a lost event may have been its only one, or its last)")
+	}
+	switch n := len(r.Superseded); {
+	case n > 0 && all:
+		for _, id := range r.Superseded {
+			fmt.Fprintf(t.stdout, "superseded: %s\n", id)
+		}
+	case n > 0:
+		t.paragraph(stylePlain, fmt.Sprintf("superseded: %s of which an event is or may be lost, and a later one supersedes it (--all lists them)", count(n, "row")))
+	}
+}
+
+// paragraph prints a text. If it does not fit into a line of the terminal, it continues in further
+// lines with an indent.
+func (t *tool) paragraph(s style, text string) {
+	const indent = 9
+	width := t.width()
+	if width == 0 || len(text) <= width {
+		fmt.Fprintln(t.stdout, t.paint(s, text))
+		return
+	}
+	first := wrap(text, width)[0]
+	fmt.Fprintln(t.stdout, t.paint(s, first))
+	for _, line := range wrap(strings.TrimPrefix(text, first), max(width-indent, minFreeWidth)) {
+		fmt.Fprintln(t.stdout, strings.Repeat(" ", indent)+t.paint(s, line))
+	}
+}
+
+// headline returns the first line: the verdict, with the number of the events.
+func headline(r replay.Report) string {
+	events := count(r.FramesOK, "event")
+	if r.FramesOK > 0 {
+		events += fmt.Sprintf(", seq %d to %d", r.FirstSeq, r.LastSeq)
+	}
+	switch r.Verdict() {
+	case replay.VerdictWhole:
+		return "bytes whole: " + events
+	case replay.VerdictTorn:
+		return "bytes whole: " + events + ", and a torn tail"
+	case replay.VerdictHarmless:
+		events += "; " + count(len(r.Damage), "harmless finding")
+		if r.TornTail != nil {
+			events += " and a torn tail"
+		}
+		return "no event is lost or endangered: " + events
+	}
+	if len(r.Lost) == 0 {
+		return "DAMAGED: no event is known to be lost: " + events
+	}
+	return "DAMAGED: " + lossText(r)
+}
+
+// maxLostShown is the maximum number of ranges of lost numbers in the first line. The JSON has all.
+const maxLostShown = 3
+
+// lossText returns the number of the lost events, their numbers, and how many of them had been
+// acknowledged.
+func lossText(r replay.Report) string {
+	lost, acknowledged := r.LostCount(), replay.CountSeqs(r.AcknowledgedLost)
+	verb, which := "are", "all of which"
+	if lost == 1 {
+		verb, which = "is", "which"
+	}
+	text := fmt.Sprintf("%d of %s %s lost", lost, count(r.FramesOK+lost, "event"), verb)
+	for _, l := range r.Lost[:min(len(r.Lost), maxLostShown)] {
+		if text += fmt.Sprintf(", #%d", l.First); l.Last > l.First {
+			text += fmt.Sprintf(" to #%d", l.Last)
+		}
+	}
+	if more := len(r.Lost) - maxLostShown; more > 0 {
+		text += fmt.Sprintf(" and %s", count(more, "more range"))
+	}
+	switch acknowledged {
+	case lost:
+		return text + ", " + which + " had been acknowledged"
+	case 0:
+		return text + ", and it is not known whether any of them had been acknowledged"
+	}
+	return text + fmt.Sprintf(", %d of which are known to have been acknowledged", acknowledged)
+}
+
+// advice returns the second line: the meaning of the verdict, and what to do. It is empty if there is
+// nothing to do.
+func advice(r replay.Report) string {
+	const torn = "The torn tail is " + tornExplanation + ". The next writer repairs it"
 	switch {
 	case r.Damaged() && r.UnnamedInDoubt && len(r.InDoubt) == 0:
-		return "damaged. No row is in doubt, but the log may have lost events of migrations without a row. Compare the log with the cluster once. This message remains even after that"
+		return "No row is in doubt, but the log may have lost events of migrations without a row. Compare the log with the cluster once. This message remains even after that"
 	case r.Damaged() && len(r.InDoubt) > 0:
-		return "damaged. Ask the cluster for the true state of each migration in doubt, and write it to the log (see 'replay-tool import --help')"
+		return "Ask the cluster for the true state of each migration in doubt, and write it to the log (see 'replay-tool import --help')"
 	case r.CountFindings(segment.LosesEvents) > 0:
-		return "damaged. Events are missing from the history, but no row is lost and no migration is in doubt"
+		return "Events are missing from the history, but no row is lost and no migration is in doubt"
 	case r.Damaged():
-		return "damaged. No event is known to be lost, but the damage can hide a loss or lead to one. Before a writer opens the log, copy the directory, and compare the newest rows with the cluster"
-	case len(r.Damage) > 0 && r.TornTail != nil:
-		return fmt.Sprintf("no event is lost or endangered: the findings are harmless, and the torn tail is %s. The next writer repairs it", tornExplanation)
-	case len(r.Damage) > 0:
-		return "no event is lost or endangered: all findings are harmless"
+		return "The damage can hide a loss or lead to one. Before a writer opens the log, copy the directory, and compare the newest rows with the cluster"
 	case r.TornTail != nil:
-		return fmt.Sprintf("torn tail, %s. The next writer repairs it", tornExplanation)
+		return torn
 	}
-	return "clean"
+	return ""
 }
 
 // suggestSnapshot prints how to show the newest snapshot if the log has lost the snapshot's last

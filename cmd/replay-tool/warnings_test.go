@@ -94,7 +94,7 @@ func TestFindings_LongReport(t *testing.T) {
 	for i := range longReportLines {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "wal", fmt.Sprintf("%d.swp", i)), nil, 0o600))
 	}
-	const hint = "findings and migrations are listed. The last line is the verdict. To print only the counts, run 'replay-tool info'\n"
+	const hint = "findings and migrations are listed. The first line is the verdict. To print only the counts, run 'replay-tool info'\n"
 	_, _, errs := runTool(t, nil, "verify", dir)
 	require.NotContains(t, errs, hint)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "wal", "more.swp"), nil, 0o600))
@@ -122,9 +122,9 @@ func TestCounts_Grammar(t *testing.T) {
 	require.Equal(t, "0 events have", have(0, "event"))
 	_, out, _ := importText(t, filepath.Join(t.TempDir(), "log"), catchUpLine(1, 0, 2, 3)+removeLineOf(2, 3))
 	require.Contains(t, out, "2 lines: 1 event appended, skipped: 0 duplicates (0 with another payload), 1 abort or removal of a migration without a row\n")
-	for n, want := range map[uint64]string{1: "\n1 of them has a kind of event", 2: "\n2 of them have a kind of event"} {
+	for n, want := range map[uint64]string{1: "\n1 event has a kind that", 2: "\n2 events have a kind that"} {
 		var text bytes.Buffer
-		(&tool{stdout: &text, stderr: io.Discard}).verifyText(replay.Report{FramesOK: 3, UnknownKinds: n})
+		(&tool{stdout: &text, stderr: io.Discard}).verifyText(replay.Verification{Report: replay.Report{FramesOK: 3, UnknownKinds: n}}, verifyOptions{})
 		require.Contains(t, text.String(), want)
 	}
 	dir, _ := smallLog(t, 4)
