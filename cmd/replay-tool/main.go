@@ -183,9 +183,6 @@ func argCount(minArgs, maxArgs int) cobra.PositionalArgs {
 // statusf prints a line for people to stderr, unless --quiet is set.
 func (t *tool) statusf(format string, args ...any) {
 	if !t.quiet {
-		t.printMu.Lock()
-		defer t.printMu.Unlock()
-		_ = t.flush() // stdout keeps the error, see run
-		fmt.Fprintln(t.stderr, message(fmt.Sprintf(format, args...)))
+		t.alertf(format, args...)
 	}
 }

@@ -331,25 +331,42 @@ func findingText(d replay.Damage) string {
 	return "damage: " + d.String()
 }
 
-// reportFindings prints the damage, the torn tail and the doubts of a report to stderr.
+// reportFindings prints the damage, the torn tail and the doubts of a report to stderr. With --quiet
+// it does not print the harmless findings and the torn tail.
 func (t *tool) reportFindings(r replay.Report) {
 	shown := map[segment.Severity]int{}
 	for _, d := range r.Damage {
 		if shown[d.Severity]++; shown[d.Severity] <= maxShownFindings {
-			t.statusf("%s", findingText(d))
+			t.printerOf(d.Severity)("%s", findingText(d))
 		}
 	}
 	for _, severity := range []segment.Severity{segment.LosesEvents, segment.EndangersEvents, segment.Harmless} {
 		if more := shown[severity] - maxShownFindings; more > 0 {
-			t.statusf("%s of the same severity (%s). To list all, run 'replay-tool verify'", count(more, "more finding"), severity)
+			t.printerOf(severity)("%s of the same severity (%s). To list all, run 'replay-tool verify'", count(more, "more finding"), severity)
 		}
 	}
 	if r.TornTail != nil {
 		t.statusf("%s (%s)", r.TornTail, tornExplanation)
 	}
 	if len(r.InDoubt) > 0 {
-		t.statusf("in doubt: %s whose last event may be lost. To list them, run 'replay-tool verify'", count(len(r.InDoubt), "migration"))
+		t.alertf("in doubt: %s whose last event may be lost. To list them, run 'replay-tool verify'", count(len(r.InDoubt), "migration"))
 	}
+}
+
+// printerOf returns the function that prints a finding of a severity.
+func (t *tool) printerOf(s segment.Severity) func(format string, args ...any) {
+	if s == segment.Harmless {
+		return t.statusf
+	}
+	return t.alertf
+}
+
+// alertf prints a line for people to stderr, also with --quiet.
+func (t *tool) alertf(format string, args ...any) {
+	t.printMu.Lock()
+	defer t.printMu.Unlock()
+	_ = t.flush() // stdout keeps the error, see run
+	fmt.Fprintln(t.stderr, message(fmt.Sprintf(format, args...)))
 }
 
 // count returns a number with its noun: "1 event", "2 events".

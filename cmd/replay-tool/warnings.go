@@ -79,10 +79,7 @@ func (w *lineWarnings) print(t *tool) {
 
 // warnf prints a warning to stderr. Even --quiet does not suppress it.
 func (t *tool) warnf(format string, args ...any) {
-	t.printMu.Lock()
-	defer t.printMu.Unlock()
-	_ = t.flush() // stdout keeps the error, see run
-	fmt.Fprintln(t.stderr, message("warning: "+fmt.Sprintf(format, args...)))
+	t.alertf("warning: %s", fmt.Sprintf(format, args...))
 }
 
 // waitHandler is the slog.Handler of a store that a command opens. It prints only the messages
