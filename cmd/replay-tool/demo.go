@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -62,11 +63,11 @@ func (t *tool) runDemo(ctx context.Context, dir string) error {
 		return err
 	}
 	fmt.Fprintf(t.stdout, "\n3. The whole history, from the files (replay-tool log):\n\n")
-	if code := run(ctx, []string{"log", dir}, t.stdin, t.stdout, t.stderr); code != exitClean {
+	if code := run(ctx, t.sameWidth("log", dir), t.stdin, t.stdout, t.stderr); code != exitClean {
 		return silentExit{code}
 	}
 	fmt.Fprintf(t.stdout, "\n4. One of the interrupted migrations (replay-tool show):\n\n")
-	if code := run(ctx, []string{"show", dir, interrupted.String()}, t.stdin, t.stdout, t.stderr); code != exitClean {
+	if code := run(ctx, t.sameWidth("show", dir, interrupted.String()), t.stdin, t.stdout, t.stderr); code != exitClean {
 		return silentExit{code}
 	}
 	fmt.Fprintf(t.stdout, `
@@ -77,6 +78,14 @@ What to try next (the demo does not delete its log):
   go run ./cmd/replay-tool log    %[1]s -o ndjson
 `, quoted(dir))
 	return nil
+}
+
+// sameWidth returns the arguments of a command whose output has the width of this one's.
+func (t *tool) sameWidth(args ...string) []string {
+	if width := t.width(); width > 0 {
+		return append(args, "--width", strconv.Itoa(width))
+	}
+	return args
 }
 
 // demoDir returns the directory for the new log. It returns an error if dir is not empty.

@@ -80,10 +80,14 @@ func (g *grid) print() {
 	w.SetColumnConfigs(configs)
 	for _, r := range g.rows {
 		var row pretty.Row
+		isEmpty := true // the date of a column that is left out
 		for _, i := range shown {
+			isEmpty = isEmpty && r.cells[i] == ""
 			row = append(row, g.cell(r, i, freeWidth))
 		}
-		w.AppendRow(row)
+		if !isEmpty {
+			w.AppendRow(row)
+		}
 	}
 	fmt.Fprintln(g.tool.stdout, w.Render())
 }

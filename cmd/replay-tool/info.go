@@ -195,7 +195,7 @@ func (t *tool) infoText(s infoScreen) {
 	if s.QuarantinedFiles > 0 {
 		t.infoLine(stylePlain, "quarantine", "%s in quarantine/, kept by repairs, each with a report (.json)", count(s.QuarantinedFiles, "file"))
 	}
-	t.infoLine(stylePlain, "next", "%s", s.SuggestedNext)
+	fmt.Fprintf(t.stdout, "%-*s%s\n", infoLabelWidth, "next", s.SuggestedNext) // one line, to be copied
 }
 
 func (t *tool) infoEvents(s infoScreen) {
