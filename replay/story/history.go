@@ -196,8 +196,9 @@ func (c *Collector) History(in Inputs) History {
 		}
 	}
 	h.Chapters = slices.Clone(h.Chapters)
+	last := h.Last().Incarnation
 	for n := range h.Chapters {
-		h.Chapters[n].complete(&c.Baseline, in.ToMS, n == len(h.Chapters)-1 && h.Row != nil)
+		h.Chapters[n].complete(&c.Baseline, in.ToMS, h.Chapters[n].Incarnation == last && h.Row != nil)
 	}
 	if last := h.Before.Last; last != nil {
 		h.Before.TookMS, h.Before.HasTook = last.Took()
@@ -206,9 +207,19 @@ func (c *Collector) History(in Inputs) History {
 	return h
 }
 
+// Last returns the chapter of the last incarnation. If there is none, it returns the last chapter.
+func (h *History) Last() Chapter {
+	for _, c := range slices.Backward(h.Chapters) {
+		if c.Incarnation != nil {
+			return c
+		}
+	}
+	return h.Chapters[len(h.Chapters)-1]
+}
+
 func (h *History) setOutcome(b *Baseline, in Inputs) {
 	if h.Row == nil {
-		if last := h.Chapters[len(h.Chapters)-1]; last.Incarnation != nil && last.Ended() {
+		if last := h.Last(); last.Incarnation != nil && last.Ended() {
 			h.Outcome = last.Outcome
 		}
 		return

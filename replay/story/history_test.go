@@ -113,6 +113,18 @@ func TestHistory_Incarnations(t *testing.T) {
 	require.False(t, h.Facts.HasTarget)
 }
 
+// A raised epoch after the end of a migration does not change its outcome.
+func TestHistory_EpochAfterTheEnd(t *testing.T) {
+	h := addAll(
+		checkpointAt(t, 1, 0, 2000, checkpoint.AddLearner{VShardID: 7, SourceNode: 1, TargetNode: 2, SourceGroup: 7}),
+		replay.Record{Seq: 2, PrevSeq: 1, Event: checkpoint.Aborted{MigrationID: newID(1), TimestampMS: 2300, Reason: "x"}},
+		replay.Record{Seq: 3, Event: checkpoint.EpochRaised{MigrationID: newID(1), TimestampMS: 3100, Epoch: 2}},
+	)
+	require.Equal(t, story.Aborted, h.Outcome)
+	require.Len(t, h.Chapters, 2)
+	require.Nil(t, h.Chapters[1].Incarnation)
+}
+
 // A lost event that a later one names is a part of the history. The stay before it is not known. If the
 // event that ended an incarnation is lost, the next one follows.
 func TestHistory_Lost(t *testing.T) {
