@@ -9,19 +9,26 @@ import (
 	"migrationlog/replay/story"
 )
 
+// Counts has the counts of a whole history, or of a window of it.
+type Counts struct {
+	FromMS, ToMS uint64 // lowest and highest wall clock of the whole history; 0 if there is no event
+	SinceMS      uint64 // beginning of the window; 0: the whole history
+	Moves        Moves
+	Aborts       []AbortGroup // the largest first
+	Baseline     *story.Baseline
+}
+
 // Totals counts the moves of a history. It needs memory for each incarnation that has not ended, for
 // each node, and for up to maxAbortGroups reasons.
 type Totals struct {
-	FromMS, ToMS uint64 // lowest and highest wall clock; 0 if there is no event
-	Baseline     story.Baseline
-
-	sinceMS  uint64
-	tracker  *story.Tracker
-	moves    Moves
-	groups   map[groupKey]*AbortGroup
-	targets  map[uint64]uint64                 // moves by target
-	inPhase  map[*story.Incarnation]story.Stay // the last stay of incarnations whose abort is under way
-	finished bool
+	fromMS, toMS uint64
+	sinceMS      uint64
+	baseline     story.Baseline
+	tracker      *story.Tracker
+	moves        Moves
+	groups       map[groupKey]*AbortGroup
+	targets      map[uint64]uint64                 // moves by target
+	inPhase      map[*story.Incarnation]story.Stay // the last stay of incarnations whose abort is under way
 }
 
 // Moves counts incarnations.
@@ -30,7 +37,7 @@ type Moves struct {
 	Done     uint64 `json:"done"` // reached Complete, also if they were removed later
 	Aborted  uint64 `json:"aborted"`
 	InFlight uint64 `json:"in_flight"`
-	Retried  uint64 `json:"retried"` // of all these, those with a checkpoint that has an attempt above 0
+	Retried  uint64 `json:"retried"` // checkpoints with an attempt above 0
 	// RemovedUnfinished counts the moves that were removed before Complete.
 	RemovedUnfinished uint64 `json:"removed_unfinished"`
 	// EndLost counts the moves that were not done and ended with a lost event.
@@ -48,7 +55,8 @@ type AbortGroup struct {
 	AfterMS  *[2]int64         `json:"after_ms"`
 	ByTarget map[uint64]uint64 `json:"by_target"` // by node
 	// StandsOut lists the nodes with at least five of the aborts, whose share of the aborts among the
-	// moves to the node is over twice the share among all moves.
+	// moves to the node is over twice the share among all moves. It is null if the moves to each node
+	// were not counted.
 	StandsOut []uint64 `json:"stands_out"`
 }
 
@@ -77,9 +85,9 @@ func NewTotals(sinceMS uint64) *Totals {
 func (t *Totals) Add(r replay.Record) {
 	c := t.tracker.Add(r)
 	if ms := r.WallMS(); ms != 0 {
-		t.ToMS = max(t.ToMS, ms)
-		if t.FromMS == 0 || ms < t.FromMS {
-			t.FromMS = ms
+		t.toMS = max(t.toMS, ms)
+		if t.fromMS == 0 || ms < t.fromMS {
+			t.fromMS = ms
 		}
 	}
 	if lost := c.EndLost; lost != nil {
@@ -89,7 +97,7 @@ func (t *Totals) Add(r replay.Record) {
 		}
 	}
 	if c.Stay != nil {
-		t.Baseline.Add(*c.Stay)
+		t.baseline.Add(*c.Stay)
 		if c.Stay.To.Kind == replay.KindAbortBegun {
 			t.inPhase[c.Incarnation] = *c.Stay
 		} else if !c.Ended {
@@ -136,9 +144,7 @@ func (t *Totals) countEndLost(i *story.Incarnation) {
 
 func (t *Totals) countMove(i *story.Incarnation) {
 	t.moves.Total++
-	if i.Retries > 0 {
-		t.moves.Retried++
-	}
+	t.moves.Retried += uint64(i.Retries)
 	if i.HasTarget {
 		t.targets[i.TargetNode]++
 	}
@@ -175,12 +181,8 @@ func (t *Totals) addAbort(c story.Change) {
 	}
 }
 
-// finish counts the moves that have not ended. It may be called once, after the last record.
-func (t *Totals) finish() {
-	if t.finished {
-		return
-	}
-	t.finished = true
+// Counts returns the counts after the last record. It may be called once.
+func (t *Totals) Counts() Counts {
 	for _, i := range t.tracker.Live() {
 		if i.InFlight() || i.LastMS >= t.sinceMS {
 			t.count(i)
@@ -194,6 +196,7 @@ func (t *Totals) finish() {
 		}
 		slices.Sort(g.StandsOut)
 	}
+	return Counts{FromMS: t.fromMS, ToMS: t.toMS, SinceMS: t.sinceMS, Moves: t.moves, Aborts: t.aborts(), Baseline: &t.baseline}
 }
 
 // minAbortsOfNode is the smallest number of aborts of a node that stands out.

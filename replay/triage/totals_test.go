@@ -54,7 +54,7 @@ func (h *history) abort(vshard uint32, ms uint64, reason string) {
 	h.add(vshard, checkpoint.Aborted{MigrationID: idOf(vshard), Reason: reason, TimestampMS: ms})
 }
 
-func (h *history) summary() triage.Summary { return triage.New(h.totals, triage.Inputs{}) }
+func (h *history) summary() triage.Summary { return triage.New(h.totals.Counts(), triage.Inputs{}) }
 
 // A node stands out if it has at least five of the aborts with a reason, and its share is over twice
 // that of all moves.
@@ -132,11 +132,11 @@ func TestTotals_Window(t *testing.T) {
 	h.move(3, 2, 1500) // in flight
 	h.move(4, 2, 1500) // complete before it
 	h.step(4, 0, 1600, checkpoint.Complete{VShardID: 4})
-	s := h.summary()
-	require.Equal(t, triage.Moves{Total: 2, Aborted: 1, InFlight: 1}, s.Moves)
-	require.Equal(t, "new", s.Aborts[0].Reason)
-	require.EqualValues(t, 2000, s.SinceMS)
-	require.EqualValues(t, 2, h.totals.Baseline.Phase(checkpoint.PhaseAddLearner).Count())
+	counts := h.totals.Counts()
+	require.Equal(t, triage.Moves{Total: 2, Aborted: 1, InFlight: 1}, counts.Moves)
+	require.Equal(t, "new", counts.Aborts[0].Reason)
+	require.EqualValues(t, 2000, triage.New(counts, triage.Inputs{}).SinceMS)
+	require.EqualValues(t, 2, counts.Baseline.Phase(checkpoint.PhaseAddLearner).Count())
 }
 
 // If the end of a move is lost, the move is counted, but not as in flight. Reasons beyond the limit are

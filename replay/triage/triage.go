@@ -10,6 +10,8 @@ import (
 	"migrationlog/projection"
 	"migrationlog/recovery"
 	"migrationlog/replay"
+	"migrationlog/replay/lint"
+	"migrationlog/replay/story"
 )
 
 // Summary is the summary of a log. Its JSON form is the output of `replay-tool triage -o json`.
@@ -32,7 +34,13 @@ type Summary struct {
 	Restart           Restart      `json:"restart"`
 	Moves             Moves        `json:"moves"`
 	Aborts            []AbortGroup `json:"aborts"`
-	NotRemoved        uint64       `json:"not_removed"` // rows at Complete
+	// Findings has the findings of package lint, of severity warning and above. They are of the window, if
+	// there is one.
+	Findings   []lint.Finding `json:"findings"`
+	NotRemoved uint64         `json:"not_removed"` // rows at Complete
+	// UnprovenSnapshot is the last event of a snapshot that has rows that the log has lost, or 0. An
+	// opening ignores such a snapshot, because that event is lost too.
+	UnprovenSnapshot uint64 `json:"unproven_snapshot"`
 }
 
 // Writer is the state of the lock of the log.
@@ -68,8 +76,28 @@ type Row struct {
 // Slow reports whether at least 99 % of at least 20 stays in the phase were shorter.
 func (r Row) Slow() bool { return r.SlowerThan != nil && *r.SlowerThan >= 0.99 && r.Samples >= 20 }
 
-// Restart counts the decisions of a coordinator that starts at Summary.NowMS. Except CleanUp, they are
-// about migrations in flight.
+// Doubtful returns the number of rows in flight that a lost event may have changed.
+func (s Summary) Doubtful() (n int) {
+	for _, r := range s.InFlight {
+		if r.InDoubt {
+			n++
+		}
+	}
+	return n
+}
+
+// PastNoReturn returns the number of rows in flight that can only go forward.
+func (s Summary) PastNoReturn() (n int) {
+	for _, r := range s.InFlight {
+		if r.PastNoReturn {
+			n++
+		}
+	}
+	return n
+}
+
+// Restart counts the decisions of a coordinator that starts at Summary.NowMS. CleanUp counts rows at
+// Complete. Ask counts rows in flight, and rows at Complete that are in doubt.
 type Restart struct {
 	AbortTimeoutMS uint64 `json:"abort_timeout_ms"`
 	CleanUp        int    `json:"clean_up"`
@@ -82,7 +110,7 @@ type Restart struct {
 	ResumedAtEnd int `json:"resumed_at_end"`
 }
 
-// Inputs has the parts of a Summary that do not come from the totals.
+// Inputs has the parts of a Summary that are no counts.
 type Inputs struct {
 	Log               uuid.UUID
 	Rows              []projection.Row // of the whole log
@@ -92,30 +120,31 @@ type Inputs struct {
 	ForToMS           uint64
 	Writer            Writer
 	UncheckedSegments int
+	UnprovenSnapshot  uint64
+	Findings          []lint.Finding
 }
 
-// New returns the summary of a log from the totals of its history and its present rows. No record may
-// be added to the totals after that.
-func New(totals *Totals, in Inputs) Summary {
-	totals.finish()
+// New returns the summary of a log from the counts of its history and its present rows.
+func New(counts Counts, in Inputs) Summary {
 	s := Summary{
-		Log: in.Log, Seq: [2]uint64{in.Report.FirstSeq, in.Report.LastSeq}, FromMS: totals.FromMS, ToMS: totals.ToMS,
-		NowMS: in.NowMS, ForToMS: in.ForToMS, SinceMS: totals.sinceMS, Writer: in.Writer, Report: in.Report,
-		UncheckedSegments: in.UncheckedSegments, InFlight: []Row{}, Moves: totals.moves, Aborts: totals.aborts(),
+		Log: in.Log, Seq: [2]uint64{in.Report.FirstSeq, in.Report.LastSeq}, FromMS: counts.FromMS, ToMS: counts.ToMS,
+		NowMS: in.NowMS, ForToMS: in.ForToMS, SinceMS: counts.SinceMS, Writer: in.Writer, Report: in.Report,
+		UncheckedSegments: in.UncheckedSegments, UnprovenSnapshot: in.UnprovenSnapshot, Findings: append([]lint.Finding{}, in.Findings...),
+		InFlight: []Row{}, Moves: counts.Moves, Aborts: counts.Aborts,
 	}
 	policy := in.Policy
 	policy.UnnamedInDoubt = false // it adds a decision that is not about a row
 	s.Restart.AbortTimeoutMS = policy.AbortTimeoutMS()
-	atEnd := recovery.Plan(in.Rows, policy, totals.ToMS)
+	atEnd := recovery.Plan(in.Rows, policy, counts.ToMS)
 	for n, d := range recovery.Plan(in.Rows, policy, in.NowMS) {
-		s.addRow(totals, d, atEnd[n].Action)
+		s.addRow(counts.Baseline, d, atEnd[n].Action)
 	}
 	slices.SortStableFunc(s.InFlight, func(a, b Row) int { return cmp.Compare(b.ForMS, a.ForMS) })
 	return s
 }
 
 // addRow adds the row of a decision. The argument atEnd is the decision about it at the last event.
-func (s *Summary) addRow(totals *Totals, d recovery.Decision, atEnd recovery.Action) {
+func (s *Summary) addRow(baseline *story.Baseline, d recovery.Decision, atEnd recovery.Action) {
 	c, facts := d.Row.Checkpoint, d.Row.Facts
 	if c.Phase() == checkpoint.PhaseComplete {
 		s.NotRemoved++
@@ -146,7 +175,7 @@ func (s *Summary) addRow(totals *Totals, d recovery.Decision, atEnd recovery.Act
 		PastNoReturn: max(facts.FurthestPhase, c.Phase()) >= checkpoint.PhaseCutover,
 		InDoubt:      d.Row.Doubt == projection.InDoubt, OnRestart: d,
 	}
-	share, samples := totals.Baseline.SlowerThan(row.Phase, row.ForMS)
+	share, samples := baseline.SlowerThan(row.Phase, row.ForMS)
 	if row.Samples = samples; samples > 0 {
 		row.SlowerThan = &share
 	}

@@ -51,9 +51,10 @@ func summaryOf(t *testing.T, reader *replay.Reader, sinceMS uint64, later time.D
 		totals.Add(r)
 		fold.Add(r)
 	}
-	return triage.New(totals, triage.Inputs{
+	counts := totals.Counts()
+	return triage.New(counts, triage.Inputs{
 		Log: reader.Manifest().UUID, Rows: fold.View.All(), Report: fold.Report(),
-		NowMS: totals.ToMS + uint64(later.Milliseconds()), ForToMS: totals.ToMS,
+		NowMS: counts.ToMS + uint64(later.Milliseconds()), ForToMS: counts.ToMS,
 	})
 }
 
