@@ -71,7 +71,11 @@ func (g *grid) print() {
 	var heading pretty.Row
 	var configs []pretty.ColumnConfig
 	for n, i := range shown {
-		heading = append(heading, g.columns[i].title)
+		title := g.columns[i].title
+		if g.columns[i].free && freeWidth > 0 {
+			title = cutText(title, freeWidth)
+		}
+		heading = append(heading, title)
 		if g.columns[i].right {
 			configs = append(configs, pretty.ColumnConfig{Number: n + 1, Align: text.AlignRight, AlignHeader: text.AlignRight})
 		}

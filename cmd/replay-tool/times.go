@@ -22,6 +22,11 @@ const (
 	timeRaw      = "raw"
 )
 
+// wallClock returns the present. Tests replace it.
+var wallClock = time.Now
+
+func wallMS() uint64 { return uint64(max(wallClock().UnixMilli(), 0)) }
+
 // zone is a time zone with the name that the user gave it.
 type zone struct {
 	name     string
@@ -176,7 +181,7 @@ func (r timeReader) parse(text string) (ms uint64, err error) {
 		if after != "" && !ok {
 			return 0, usageErrorf("%q is not a time: give now, or a time before it such as now-5m", text)
 		}
-		return uint64(time.Now().UnixMilli()) - backMS, nil
+		return wallMS() - backMS, nil
 	}
 	if backMS, ok := parseSpan("-" + strings.TrimPrefix(text, "-")); ok {
 		endMS, err := r.endMS()
@@ -312,7 +317,7 @@ func (f *nowFlag) read(t *tool, times timeReader, dir string, endMS uint64) (mea
 		return measuredTo{ms, "to " + t.isoTime(ms)}, err
 	}
 	if eventlog.FindWriter(dir).Alive {
-		return measuredTo{uint64(time.Now().UnixMilli()), "to the present"}, nil
+		return measuredTo{wallMS(), "to the present"}, nil
 	}
 	return measuredTo{endMS, "to the log's end"}, nil
 }
