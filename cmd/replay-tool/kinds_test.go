@@ -84,8 +84,10 @@ func TestKinds_AbortUnderWay(t *testing.T) {
 	expect(`"target_uncertain":false,"abort":{"seq":13,"reason":"stale","compensations":\[`+
 		`{"kind":"RemoveVoter","group_id":9,"peer_id":3,"done":true},{"kind":"RestoreLeaderHint","group_id":9,"peer_id":6,"done":false}\],`+
 		`"ts_ms":1795399703000}},"last_seq":15,"for_ms":\d+}`, "state", dir, "-o", "ndjson")
-	expect("in flight at PromoteLearner, abort begun, 1 of 2 compensations done, over 4s", "show", dir, id)
-	expect(`compensated +50ms +step 0, epoch 2`, "show", dir, id)
+	expect(`(?m)^IN FLIGHT at PromoteLearner for 3.99s, to the log's end: .*\nABORT UNDER WAY: "stale", 1 of 2 compensations done\n`+
+		`a coordinator that starts now aborts it: RestoreLeaderHint\(group 9, node 6\)$`, "show", dir, id)
+	expect(`abort begun +50ms +"stale", RemoveVoter\(group 9, node 3\), RestoreLeaderHint\(group 9, node 6\), epoch 2`, "show", dir, id)
+	expect(`compensated +step 0: RemoveVoter\(group 9, node 3\), epoch 2`, "show", dir, id)
 	expect(`abort begun .*"stale" RemoveVoter\(group 9, node 3\) RestoreLeaderHint\(group 9, node 6\), epoch 2`, "log", dir)
 	expect(`1 abort_begun, 1 compensated, 1 epoch_raised(?s).*\nepoch +3\n`, "info", dir)
 
@@ -94,7 +96,7 @@ func TestKinds_AbortUnderWay(t *testing.T) {
 {"kind":"epoch_raised","migration_id":"`+id+`","ts_ms":1795399707000,"epoch":4}
 `)
 	require.Zero(t, code, errs)
-	expect(`aborted, over 7s: "stale"`, "show", dir, id)
+	expect(`ABORTED at PromoteLearner after 6.00s: "stale"`, "show", dir, id)
 	code, out, _ := runTool(t, nil, "state", dir)
 	require.Zero(t, code)
 	require.Empty(t, out)

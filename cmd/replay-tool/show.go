@@ -3,200 +3,306 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"math"
 	"slices"
-	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"migrationlog/checkpoint"
-	"migrationlog/projection"
+	"migrationlog/recovery"
 	"migrationlog/replay"
+	"migrationlog/replay/lint"
+	"migrationlog/replay/story"
 )
 
+// showCommand has the flags of show.
+type showCommand struct {
+	*tool
+	chosen selection
+	now    nowFlag
+	policy policyFlags
+	bars   bool
+}
+
 func (t *tool) show() *cobra.Command {
-	return &cobra.Command{
-		Use:     "show DIR MIGRATION",
-		Short:   "Show the history of one migration: each step, its duration and its details",
-		Long:    "Show the history of one migration: each step, its duration and its details.\nMIGRATION is an id, or a beginning or an end that only one id has. An end has at\nleast 4 digits.",
-		Example: `  replay-tool show log 781d20`,
-		Args:    argCount(2, 2),
+	s := &showCommand{tool: t}
+	c := &cobra.Command{
+		Use:   "show DIR [MIGRATION]",
+		Short: "Show the history of one migration: each step, the time in each phase, and its end",
+		Long: `Show the history of one migration: each step, the time in each phase compared
+with the other migrations of the log, and the decision of a coordinator that
+starts now. MIGRATION is an id, or a beginning or an end that only one id has.
+An end has at least 4 digits.`,
+		Example: `  replay-tool show log 781d20
+  replay-tool show log --vshard 11`,
+		Args: argCount(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
-			return t.buffered(func() error { return t.runShow(c.Context(), args[0], args[1]) })
+			s.chosen.part = ""
+			if len(args) == 2 {
+				s.chosen.part = args[1]
+			}
+			if !s.chosen.given() {
+				return usageErrorf("give a migration or --vshard: replay-tool show %s ID", quoted(args[0]))
+			}
+			policy, err := s.policy.read()
+			if err != nil {
+				return err
+			}
+			return t.buffered(func() error { return s.run(c.Context(), args[0], policy.Policy) })
 		},
 	}
+	s.chosen.register(c)
+	s.now.register(c)
+	s.policy.register(c)
+	c.Flags().BoolVar(&s.bars, "bars", true, "draw the time in each phase")
+	return c
 }
 
-// migrationHistory has the records of one migration, with its facts and its final row.
-type migrationHistory struct {
-	id      checkpoint.MigrationID
-	vshard  uint32
-	facts   projection.Facts
-	records []replay.Record
-	lost    []uint64 // numbers of lost events, if a later record or a snapshot's row has the number
-	inDoubt bool
-	row     *projection.Row // nil if the migration has no row
-}
-
-func (t *tool) runShow(ctx context.Context, dir, idPart string) error {
-	search, err := newIDSearch(idPart)
+func (s *showCommand) run(ctx context.Context, dir string, policy recovery.Policy) error {
+	search, err := s.search(ctx, dir)
 	if err != nil {
 		return err
 	}
-	var s migrationHistory
-	fold, err := t.fold(ctx, dir, func(f *replay.Fold, r replay.Record) error {
-		if search.add(r) {
-			s.id = search.found
-			s.add(r, f.View)
+	reader, err := replay.Open(dir)
+	if err != nil {
+		return err
+	}
+	linter, err := lint.New(lint.Options{Severity: lint.Warning})
+	if err != nil {
+		return err
+	}
+	collector, ids := story.NewCollector(), shortestIDs(nil)
+	fold, err := s.fold(ctx, dir, func(f *replay.Fold, r replay.Record) error {
+		linter.Measure(r)
+		collector.Add(r, f.View, search.add(r))
+		if id, ok := r.Migration(); ok {
+			ids.add(id)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	id, err := search.result()
+	if _, err := search.result(); err != nil {
+		return err
+	}
+	to, err := s.now.read(s.tool, s.times(ctx, reader), dir, collector.EndMS())
 	if err != nil {
 		return err
 	}
-	if row, ok := fold.View.Get(id); ok {
-		s.setRow(row)
-	}
 	report := fold.Report()
-	s.inDoubt = fold.View.Doubt(id) == projection.InDoubt
-	if err := t.writeValue(s, func() { t.historyText(s) }); err != nil {
+	policy.UnnamedInDoubt = report.UnnamedInDoubt
+	nowMS := wallMS()
+	if s.now.text != "" {
+		nowMS = to.ms
+	}
+	h := collector.History(story.Inputs{View: fold.View, ToMS: to.ms, NowMS: nowMS, Policy: policy})
+	found, err := s.findings(ctx, reader, linter, fold.View.LastSeq(), isAbout(h))
+	if err != nil {
 		return err
 	}
-	t.reportFindings(report)
+	screen := showScreen{History: h, findings: found, nowMS: nowMS, to: to}
+	if err := s.writeValue(screen, func() { s.print(screen, ids) }); err != nil {
+		return err
+	}
+	s.reportFindings(report)
 	return reportExit(report)
 }
 
-// setRow sets the final row. If the row comes from a snapshot, its event may be lost.
-func (s *migrationHistory) setRow(row projection.Row) {
-	s.row, s.facts = &row, row.Facts
-	if n := len(s.records); n > 0 && s.records[n-1].Seq < row.Seq {
-		s.lost = append(s.lost, row.Seq)
+// search returns the search for the chosen migration. The newest migration of a vShard is only known
+// at the end of the log, so its id is found first.
+func (s *showCommand) search(ctx context.Context, dir string) (*idSearch, error) {
+	if s.chosen.vshard == "" || s.chosen.part != "" {
+		return s.chosen.search()
+	}
+	reader, err := replay.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	id, err := s.chosen.resolve(ctx, reader)
+	if err != nil {
+		return nil, err
+	}
+	return newIDSearch(id.String())
+}
+
+// findings reads the log up to the event lastSeq again, and returns the findings of a linter that has
+// measured it. If wanted is not nil, it selects the findings.
+func (t *tool) findings(ctx context.Context, reader *replay.Reader, linter *lint.Linter, lastSeq uint64, wanted func(lint.Finding) bool) (found []lint.Finding, err error) {
+	add := func(list []lint.Finding) {
+		for _, f := range list {
+			if wanted == nil || wanted(f) {
+				found = append(found, f)
+			}
+		}
+	}
+	p := t.progress("events checked:")
+	defer p.end()
+	var n uint64
+	for r, err := range readAhead(reader.Records(ctx, replay.Query{ToSeq: lastSeq})) {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return nil, err
+		}
+		add(linter.Add(r))
+		n++
+		p.update(n)
+	}
+	add(linter.End())
+	return found, nil
+}
+
+// showScreen is the output of show.
+type showScreen struct {
+	story.History
+	findings []lint.Finding
+	nowMS    uint64
+	to       measuredTo
+}
+
+// isAbout returns a function that reports whether a finding has a record of the migration.
+func isAbout(h story.History) func(lint.Finding) bool {
+	seqs := map[uint64]bool{}
+	for _, c := range h.Chapters {
+		for _, e := range c.Entries {
+			seqs[e.Seq] = true
+		}
+	}
+	return func(f lint.Finding) bool {
+		return slices.ContainsFunc(f.Seqs, func(seq uint64) bool { return seqs[seq] })
 	}
 }
 
-func (s *migrationHistory) add(r replay.Record, view *projection.View) {
-	if n := len(s.records); r.PrevSeq != 0 && (n == 0 || s.records[n-1].Seq < r.PrevSeq) {
-		s.lost = append(s.lost, r.PrevSeq)
-	}
-	s.records = append(s.records, r)
-	if row, ok := view.Get(s.id); ok {
-		s.facts, s.vshard = row.Facts, row.Checkpoint.Payload.Shard()
-	}
+// incarnationJSON is one incarnation in the output of show.
+type incarnationJSON struct {
+	Number        int                 `json:"number"`
+	FromSeq       uint64              `json:"from_seq"`
+	ToSeq         uint64              `json:"to_seq"`
+	Outcome       *story.Outcome      `json:"outcome"` // null if the event that ended it is lost
+	TookMS        *int64              `json:"took_ms"` // null if it is in flight, or its end is lost
+	Reason        *string             `json:"reason"`  // of the abort, otherwise null
+	Compensations []*compensationJSON `json:"compensations"`
+	Demanded      []*compensationJSON `json:"demanded_compensations"`
+	Phases        []phaseJSON         `json:"phases"`
+}
+
+type phaseJSON struct {
+	Phase      checkpoint.Phase `json:"phase"`
+	Attempts   int              `json:"attempts"`
+	StayedMS   int64            `json:"stayed_ms"`
+	Open       bool             `json:"open"`
+	SlowerThan *float64         `json:"slower_than"` // null without samples
+	Samples    uint64           `json:"samples"`
+	UsualMS    *uint64          `json:"usual_ms"` // null without samples
+}
+
+type compensationJSON struct {
+	Kind     checkpoint.CompensationKind `json:"kind"`
+	GroupID  uint64                      `json:"group_id"`
+	PeerID   uint64                      `json:"peer_id"`
+	VShardID uint32                      `json:"vshard_id,omitempty"`
+}
+
+// earlierJSON has the moves of the vShard that began before the migration.
+type earlierJSON struct {
+	Moves   uint64                  `json:"moves"`
+	Aborted uint64                  `json:"aborted"`
+	Last    *checkpoint.MigrationID `json:"last"`    // null if there is none
+	TookMS  *int64                  `json:"took_ms"` // of the last; null if it has not ended
 }
 
 // MarshalJSON writes the object that `show -o json` prints.
-func (s migrationHistory) MarshalJSON() ([]byte, error) {
+func (s showScreen) MarshalJSON() ([]byte, error) {
 	var phase checkpoint.Phase
-	if s.row != nil {
-		phase = s.row.Checkpoint.Phase()
+	if s.Row != nil {
+		phase = s.Row.Checkpoint.Phase()
 	}
 	out := struct {
 		MigrationID checkpoint.MigrationID `json:"migration_id"`
 		VShardID    uint32                 `json:"vshard_id"`
 		factsJSON
-		InDoubt bool            `json:"in_doubt"`
-		Lost    []uint64        `json:"lost"`
-		Records []replay.Record `json:"records"`
-	}{s.id, s.vshard, factsOf(s.facts, phase), s.inDoubt, append([]uint64{}, s.lost...), s.records}
+		InDoubt      bool               `json:"in_doubt"`
+		Outcome      *story.Outcome     `json:"outcome"`
+		NowMS        uint64             `json:"now_ms"`
+		ForToMS      uint64             `json:"for_to_ms"`
+		ForMS        *uint64            `json:"for_ms"` // null if it is not in flight, as are the next two
+		SlowerThan   *float64           `json:"slower_than"`
+		Samples      *uint64            `json:"samples"`
+		OnRestart    *recovery.Decision `json:"on_restart"`
+		Incarnations []incarnationJSON  `json:"incarnations"`
+		Findings     []lint.Finding     `json:"findings"`
+		Before       earlierJSON        `json:"before"`
+		Lost         []uint64           `json:"lost"`
+		Records      []story.Entry      `json:"records"`
+	}{
+		MigrationID: s.MigrationID, VShardID: s.VShardID, factsJSON: factsOf(s.Facts, phase), InDoubt: s.InDoubt,
+		NowMS: s.nowMS, ForToMS: s.to.ms, OnRestart: s.OnRestart, Incarnations: []incarnationJSON{}, Findings: append([]lint.Finding{}, s.findings...),
+		Before: earlierJSON{Moves: s.Before.Moves, Aborted: s.Before.Aborted}, Lost: append([]uint64{}, s.Lost...), Records: []story.Entry{},
+	}
+	if s.Outcome != "" {
+		out.Outcome = &s.Outcome
+	}
+	if s.Outcome == story.InFlight {
+		out.ForMS, out.SlowerThan, out.Samples = &s.ForMS, shareOf(s.SlowerThan), &s.SlowerThan.Samples
+	}
+	if last := s.Before.Last; last != nil {
+		out.Before.Last = &last.ID
+		if s.Before.HasTook {
+			out.Before.TookMS = &s.Before.TookMS
+		}
+	}
+	for _, c := range s.Chapters {
+		out.Records = append(out.Records, c.Entries...)
+		if c.Incarnation != nil {
+			out.Incarnations = append(out.Incarnations, incarnationOf(c))
+		}
+	}
 	return json.Marshal(out)
 }
 
-func (t *tool) historyText(s migrationHistory) {
-	from, to, group := factCells(s.facts)
-	fmt.Fprintf(t.stdout, "migration %s\nvshard %d, node %s -> %s, group %s", s.id, s.vshard, from, to, group)
-	if s.facts.HasSource {
-		fmt.Fprintf(t.stdout, ", pause budget %s", pauseSpan(s.facts.WritePauseBudgetUS))
+func incarnationOf(c story.Chapter) incarnationJSON {
+	out := incarnationJSON{
+		Number: c.Number, FromSeq: c.FirstSeq, ToSeq: c.LastSeq, Compensations: compensationsOf(c.Compensations),
+		Demanded: compensationsOf(c.Demanded), Phases: []phaseJSON{},
 	}
-	if s.facts.SourceUncertain || s.facts.TargetUncertain {
-		fmt.Fprint(t.stdout, "\n(a value with ? may belong to an earlier incarnation of the id, because a later event may be lost)")
+	if !c.EndLost {
+		out.Outcome = &c.Outcome
 	}
-	fmt.Fprintf(t.stdout, "\n%s\n\n", s.outcome())
-
-	clock := t.clock()
-	tw := table(t.stdout, "SEQ", "TIME", "STEP", "ATTEMPT", "TOOK", "DETAIL")
-	for i, r := range s.records {
-		attempt := ""
-		if u, ok := r.Event.(checkpoint.Upserted); ok {
-			attempt = strconv.FormatUint(uint64(u.Checkpoint.Attempt), 10)
+	if c.HasTook {
+		out.TookMS = &c.TookMS
+	}
+	if c.Outcome == story.Aborted || c.Reason != "" {
+		out.Reason = &c.Reason
+	}
+	for _, p := range c.Phases {
+		phase := phaseJSON{
+			Phase: p.Phase, Attempts: len(p.Tries), StayedMS: p.StayedMS, Open: p.Open,
+			SlowerThan: shareOf(p.SlowerThan), Samples: p.SlowerThan.Samples,
 		}
-		if slices.Contains(s.lost, r.PrevSeq) {
-			row(tw, strconv.FormatUint(r.PrevSeq, 10), "", "LOST", "", "", fmt.Sprintf("seq %d links to it as the previous event", r.Seq))
+		if phase.Samples > 0 {
+			phase.UsualMS = &p.SlowerThan.UsualMS
 		}
-		row(tw, strconv.FormatUint(r.Seq, 10), clock.show(r.WallMS()), stepOf(r), attempt, s.sincePrevious(i), detailOf(r))
+		out.Phases = append(out.Phases, phase)
 	}
-	_ = tw.Flush() // stdout keeps the error, see run
+	return out
 }
 
-// outcome describes the state of the migration in words.
-func (s migrationHistory) outcome() string {
-	last := s.records[len(s.records)-1]
-	doubt := ""
-	if s.inDoubt {
-		doubt = " (in doubt: a lost event may have been its last)"
+// shareOf returns the share of a comparison, or nil without samples.
+func shareOf(c story.Comparison) *float64 {
+	if c.Samples == 0 {
+		return nil
 	}
-	took := "over " + span(s.records[0].WallMS(), last.WallMS())
-	if s.row != nil && s.row.Seq > last.Seq {
-		return fmt.Sprintf("at %s, according to a snapshot. The event itself, seq %d, is lost%s", s.row.Checkpoint.Phase(), s.row.Seq, doubt)
-	}
-	if _, isCheckpoint := last.Event.(checkpoint.Upserted); isCheckpoint && s.row == nil {
-		return "without a row, according to a snapshot. The event that ended it is lost" + doubt
-	}
-	switch e := s.lastStep().(type) {
-	case checkpoint.Aborted:
-		return fmt.Sprintf("aborted, %s: %s%s", took, quotedReason(e.Reason), doubt)
-	case checkpoint.Removed:
-		return "finished and removed, " + took + doubt
-	case checkpoint.Upserted:
-		if e.Checkpoint.Phase() == checkpoint.PhaseComplete {
-			return fmt.Sprintf("complete, %s%s", took, doubt)
-		}
-		if s.facts.Abort == nil {
-			return fmt.Sprintf("in flight at %s, %s%s", e.Checkpoint.Phase(), took, doubt)
-		}
-	case nil:
-		return "last event written by a newer version, " + took
-	}
-	if s.row == nil {
-		return "without a row, because no checkpoint is in the log" + doubt
-	}
-	progress := "abort not begun in the log, but a compensation is recorded"
-	if a := s.row.Facts.Abort; a != nil {
-		progress = abortProgress(a)
-	}
-	return fmt.Sprintf("in flight at %s, %s, %s%s", s.row.Checkpoint.Phase(), progress, took, doubt)
+	return &c.Share
 }
 
-// lastStep returns the last event that was not written only to raise the epoch. It returns nil if
-// this version does not know the kind of that event.
-func (s migrationHistory) lastStep() checkpoint.Event {
-	for _, r := range slices.Backward(s.records) {
-		if _, ok := r.Event.(checkpoint.EpochRaised); !ok {
-			return r.Event
-		}
+func compensationsOf(list []checkpoint.Compensation) []*compensationJSON {
+	out := make([]*compensationJSON, len(list))
+	for i, c := range list {
+		out[i] = new(compensationJSON(c))
 	}
-	return s.records[0].Event
+	return out
 }
 
-// sincePrevious returns the time from the previous record to record i, by their wall clocks.
-func (s migrationHistory) sincePrevious(i int) string {
-	if i == 0 {
-		return ""
-	}
-	return span(s.records[i-1].WallMS(), s.records[i].WallMS())
-}
-
-func span(fromMS, toMS uint64) string {
-	if toMS < fromMS {
-		return "(the clock went back)"
-	}
-	return (time.Duration(min(toMS-fromMS, maxSpanMS)) * time.Millisecond).String()
-}
-
-// maxSpanMS is the longest time that a time.Duration can hold.
-const maxSpanMS = uint64(math.MaxInt64 / time.Millisecond)
+// sameSteps reports whether an abort has carried out the compensations that its incarnation demands.
+func sameSteps(c story.Chapter) bool { return slices.Equal(c.Compensations, c.Demanded) }
