@@ -70,7 +70,7 @@ func newRoot(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 		Short: "Show the history, the state and the damage of a migration log",
 		Long: `Show the history, the state and the damage of a migration log.
 
-DIR is the directory of a log. Only demo and import write to it, and salvage
+DIR is the directory of a log. 'replay-tool DIR' is 'replay-tool triage DIR'. Only demo and import write to it, and salvage
 writes to a new directory. All other commands take no lock and are safe while a
 coordinator has the log open.
 
@@ -81,6 +81,9 @@ coordinator has the log open.
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usageErrorf("no command given: choose one from 'replay-tool --help'")
+			}
+			if isPath(args[0]) {
+				return t.runTriage(c, args)
 			}
 			return unknownCommand(c, args[0])
 		},
@@ -100,7 +103,7 @@ coordinator has the log open.
 	})
 	t.registerFlags(root)
 	root.AddCommand(
-		t.demo(), t.coordinator(), t.info(), t.log(), t.show(), t.state(), t.plan(), t.whatIf(), t.crashPoints(), t.verify(),
+		t.demo(), t.coordinator(), t.triage(), t.info(), t.log(), t.show(), t.state(), t.plan(), t.whatIf(), t.crashPoints(), t.verify(),
 		t.importCommand(), t.salvage(), t.version(),
 		t.lint(),
 		t.bundle(),

@@ -29,6 +29,7 @@ func TestNewerFormat_ExitCode(t *testing.T) {
 		for _, args := range [][]string{
 			{"verify", dir}, {"info", dir}, {"log", dir}, {"state", dir}, {"plan", dir}, {"what-if", dir}, {"crash-points", dir}, {"lint", dir},
 			{"timeline", dir},
+			{"triage", dir}, {dir},
 			{"stats", dir}, {"quiet", dir}, {"diff", dir, "--at", "#1"}, {"diff", dir, dir}, {"export", dir, "--format", "sql"},
 			{"bundle", dir, "--all", "--out", filepath.Join(t.TempDir(), "new")},
 			{"show", dir, id}, {"import", dir, "-"},

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"migrationlog/eventlog"
+	"migrationlog/recovery"
+	"migrationlog/replay"
+	"migrationlog/replay/lint"
+	"migrationlog/replay/triage"
+)
+
+// triageCommand has the flags of triage.
+type triageCommand struct {
+	*tool
+	now    nowFlag
+	policy policyFlags
+	window string
+	check  bool
+}
+
+func (t *tool) triage() *cobra.Command {
+	m := &triageCommand{tool: t}
+	c := &cobra.Command{
+		Use:   "triage DIR",
+		Short: "Show whether the log can be trusted, which migrations are in flight, and the causes of aborts",
+		Long: `Show the first screen of an incident: whether the log can be trusted, whether a
+coordinator has it open, which migrations are in flight and for how long,
+whether that is unusual in this log, the decisions of a coordinator that starts
+now, why moves were aborted, and the next command. 'replay-tool DIR' is the same.
+
+SLOWER THAN is the share of the finished stays in the same phase that were
+shorter. A line is marked ! from 99 % on, if there are at least 20 of them, and ?
+if a lost event may have changed the row.
+
+With --check, for cron, the exit code is 7 if an event breaks a rule of severity
+error, if a migration has been in its phase for 5 minutes up to now, or if a
+migration in flight is in doubt.`,
+		Example: `  replay-tool triage log
+  replay-tool triage log --check -q > /dev/null || alarm`,
+		Args: argCount(1, 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			policy, err := m.policy.read()
+			if err != nil {
+				return err
+			}
+			return t.buffered(func() error { return m.run(c.Context(), args[0], policy.Policy) })
+		},
+	}
+	m.now.register(c)
+	m.policy.register(c)
+	c.Flags().StringVar(&m.window, "window", "", "count only moves and aborts of this last `time` of the log, such as 20s or 2d")
+	c.Flags().BoolVar(&m.check, "check", false, "exit with 7 if something needs a person")
+	return c
+}
+
+// isPath reports whether the first argument is not the name of a command, but a path.
+func isPath(arg string) bool {
+	_, err := os.Stat(arg)
+	return err == nil || strings.ContainsRune(arg, filepath.Separator)
+}
+
+// runTriage runs the command without its own flags, for 'replay-tool DIR'.
+func (t *tool) runTriage(c *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return usageErrorf("%s is not a command: give the command before the directory, or the directory alone", quoted(args[0]))
+	}
+	m := &triageCommand{tool: t}
+	return t.buffered(func() error { return m.run(c.Context(), args[0], recovery.Policy{}) })
+}
+
+func (m *triageCommand) run(ctx context.Context, dir string, policy recovery.Policy) error {
+	reader, err := replay.Open(dir)
+	if err != nil {
+		return err
+	}
+	times := m.times(ctx, reader)
+	sinceMS, err := m.since(times)
+	if err != nil {
+		return err
+	}
+	linter, err := lint.New(lint.Options{Severity: lint.Warning, SinceMS: sinceMS})
+	if err != nil {
+		return err
+	}
+	totals, ids := triage.NewTotals(sinceMS), shortestIDs(nil)
+	fold, err := m.fold(ctx, dir, func(_ *replay.Fold, r replay.Record) error {
+		totals.Add(r)
+		linter.Measure(r)
+		if id, ok := r.Migration(); ok {
+			ids.add(id)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	counts := totals.Counts()
+	to, err := m.now.read(m.tool, times, dir, counts.ToMS)
+	if err != nil {
+		return err
+	}
+	nowMS := wallMS()
+	if m.now.text != "" {
+		nowMS = to.ms
+	}
+	found, err := m.findings(ctx, reader, linter, fold.View.LastSeq(), nil)
+	if err != nil {
+		return err
+	}
+	report := fold.Report()
+	s := triage.New(counts, triage.Inputs{
+		Log: reader.Manifest().UUID, Rows: fold.View.All(), Report: report, Policy: policy,
+		NowMS: nowMS, ForToMS: to.ms, Writer: writerOf(dir), UnprovenSnapshot: unprovenSnapshot(reader, report), Findings: found,
+	})
+	screen := triageScreen{Summary: s, Next: nextCommands(s, dir, ids), dir: dir, to: to}
+	if err := m.writeValue(screen, func() { m.print(screen, ids) }); err != nil {
+		return err
+	}
+	if m.check {
+		return findingsExit(report, m.problems(screen))
+	}
+	return reportExit(report)
+}
+
+// since returns the beginning of the window, or 0 without --window.
+func (m *triageCommand) since(times timeReader) (uint64, error) {
+	if m.window == "" {
+		return 0, nil
+	}
+	spanMS, ok := parseSpan("-" + strings.TrimPrefix(m.window, "-"))
+	if !ok || spanMS == 0 {
+		return 0, usageErrorf("--window %s: give a time span, such as 20s or 2d", m.window)
+	}
+	endMS, err := times.endMS()
+	return endMS - min(spanMS, endMS), err
+}
+
+// triageScreen is the output of triage.
+type triageScreen struct {
+	triage.Summary
+	Next []string `json:"next"` // commands
+
+	dir string
+	to  measuredTo
+}
+
+// writerOf returns the state of the lock of a log.
+func writerOf(dir string) triage.Writer {
+	found := eventlog.FindWriter(dir)
+	w := triage.Writer{PID: found.PID}
+	if found.Known {
+		w.Alive = &found.Alive
+	}
+	if holder, _, ok := eventlog.ReadHolder(dir); ok && w.PID == 0 {
+		w.PID = holder.PID
+	}
+	return w
+}
+
+// unprovenSnapshot returns the last event of the newest snapshot if that event is lost, otherwise 0.
+func unprovenSnapshot(reader *replay.Reader, r replay.Report) uint64 {
+	if len(r.Lost) == 0 {
+		return 0
+	}
+	view, err := reader.Snapshot()
+	if err != nil {
+		return 0
+	}
+	last := view.LastSeq()
+	if !slices.ContainsFunc(r.Lost, func(l replay.SeqRange) bool { return l.First <= last && last <= l.Last }) {
+		return 0
+	}
+	return last
+}
+
+// stallTime is the time in a phase from which on --check counts a migration as stalled.
+const stallTime = 5 * time.Minute
+
+// problems prints what needs a person, and returns how many things do.
+func (m *triageCommand) problems(s triageScreen) (n int) {
+	broken, stalled := 0, 0
+	for _, f := range s.Findings {
+		switch {
+		case f.Severity == lint.Error:
+			broken++
+		case f.Rule == "stalled":
+			stalled++
+		}
+	}
+	if broken > 0 {
+		m.statusf("check: %s of severity error. To list them, run: replay-tool lint %s --severity error", count(broken, "finding"), quoted(s.dir))
+	}
+	if stalled > 0 {
+		m.statusf("check: %s in one phase for at least %s", count(stalled, "stay"), shortTimeout(uint64(stallTime.Milliseconds())))
+	}
+	n += broken + stalled
+	stalled = 0
+	for _, r := range s.InFlight {
+		if s.NowMS-min(s.NowMS, r.SinceMS) >= uint64(stallTime.Milliseconds()) {
+			stalled++
+		}
+	}
+	if stalled > 0 {
+		m.statusf("check: %s in flight in the same phase for at least %s up to now", count(stalled, "migration"), shortTimeout(uint64(stallTime.Milliseconds())))
+	}
+	if doubtful := s.Doubtful(); doubtful > 0 {
+		m.statusf("check: %s in flight in doubt", count(doubtful, "migration"))
+		n += doubtful
+	}
+	return n + stalled
+}
+
+// nextCommands returns the commands that an operator runs next.
+func nextCommands(s triage.Summary, dir string, ids shortIDs) (list []string) {
+	log := quoted(dir)
+	if !s.Report.Clean() || s.UncheckedSegments > 0 {
+		list = append(list, "replay-tool verify "+log)
+	}
+	if s.UnprovenSnapshot > 0 {
+		list = append(list, "replay-tool state "+log+" --snapshot")
+	}
+	if len(s.Findings) > 0 {
+		list = append(list, "replay-tool lint "+log)
+	}
+	switch {
+	case len(s.InFlight) > 0:
+		list = append(list, "replay-tool show "+log+" "+ids.of(s.InFlight[0].MigrationID), "replay-tool timeline "+log+" --last 20s", "replay-tool plan "+log)
+	case s.NotRemoved > 0:
+		list = append(list, "replay-tool state "+log)
+	case s.Seq[1] > 0:
+		list = append(list, "replay-tool log "+log+" -n 20")
+	}
+	return list
+}
