@@ -76,8 +76,8 @@ func (l *Linter) checkAtEnd(m *move) {
 	case ok && m.latest.phase != checkpoint.PhaseComplete:
 		l.checkLength(m, stay{from: mark{open.From.AtMS, open.From.Seq}, phase: m.latest.phase, ms: open.MS})
 	}
-	if row := m.latest; row.phase == checkpoint.PhaseComplete && endMS-min(endMS, row.atMS) > notRemovedMS {
-		l.report(notRemoved, m, span{row.seq, l.last.seq}, row.seq).set([]any{"ms", endMS - row.atMS}, "complete for %s, and not removed", duration(endMS-row.atMS))
+	if row := m.latest; row.phase == checkpoint.PhaseComplete && endMS-min(endMS, m.latestMS) > notRemovedMS {
+		l.report(notRemoved, m, span{row.seq, l.last.seq}, row.seq).set([]any{"ms", endMS - m.latestMS}, "complete for %s, and not removed", duration(endMS-m.latestMS))
 	}
 }
 

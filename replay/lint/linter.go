@@ -161,6 +161,7 @@ func (l *Linter) measureAll(ctx context.Context, h History) error {
 		}
 		l.Measure(r)
 	}
+	l.measured, l.measuring = nil, nil // long histories have millions of ids
 	return nil
 }
 

@@ -18,12 +18,14 @@ type move struct {
 	vshardID uint32 // the first one that a checkpoint named
 	inFlight bool
 
-	latest      kept // the latest checkpoint, or zero
+	latest      kept   // the latest checkpoint, or zero
+	latestMS    uint64 // its clock
 	furthest    checkpoint.Phase
 	furthestSeq uint64
 	firstSeq    uint64                             // of the first checkpoint
 	firstPhase  checkpoint.Phase                   // of the first checkpoint
-	attempts    [checkpoint.PhaseComplete + 1]kept // the checkpoint with the highest attempt
+	highest     [checkpoint.PhaseComplete + 1]uint32 // the highest attempt
+	recorded    uint8                                // bit phase is set if a checkpoint has the phase
 	kept        []kept
 
 	// The first values that the incarnation has named, with their events.
@@ -47,7 +49,6 @@ type kept struct {
 	phase   checkpoint.Phase
 	attempt uint32
 	payload checkpoint.Payload
-	atMS    uint64
 }
 
 // maxKept limits the checkpoints of an incarnation with which later ones are compared, so that a
@@ -123,8 +124,8 @@ func (l *Linter) checkCheckpoint(m *move, seq uint64, c checkpoint.Checkpoint) {
 	case checkpoint.Complete:
 		l.checkComplete(m, seq, p)
 	}
-	m.record(kept{seq, c.Phase(), c.Attempt, c.Payload, c.TimestampMS})
-	m.silenceMS = l.silenceMS
+	m.record(kept{seq, c.Phase(), c.Attempt, c.Payload})
+	m.latestMS, m.silenceMS = c.TimestampMS, l.silenceMS
 }
 
 // record makes a checkpoint the latest one.
@@ -132,13 +133,27 @@ func (m *move) record(k kept) {
 	if m.latest = k; k.phase > m.furthest {
 		m.furthest, m.furthestSeq = k.phase, k.seq
 	}
-	if highest := &m.attempts[k.phase]; highest.seq == 0 || k.attempt > highest.attempt {
-		*highest = k
-	}
-	if len(m.kept) == maxKept {
+	m.highest[k.phase] = max(m.highest[k.phase], k.attempt)
+	m.recorded |= 1 << k.phase
+	switch len(m.kept) {
+	case 0:
+		m.kept = make([]kept, 0, checkpoint.PhaseComplete)
+	case maxKept:
 		m.kept = append(m.kept[:0], m.kept[1:]...)
 	}
 	m.kept = append(m.kept, k)
+}
+
+func (m *move) hasRecorded(p checkpoint.Phase) bool { return m.recorded&(1<<p) != 0 }
+
+// seqOf returns the event of the latest checkpoint with the phase and the attempt.
+func (m *move) seqOf(p checkpoint.Phase, attempt uint32) uint64 {
+	for _, k := range slices.Backward(m.kept) {
+		if k.phase == p && k.attempt == attempt {
+			return k.seq
+		}
+	}
+	return m.firstSeq
 }
 
 // checkFirst checks the first checkpoint of an incarnation, and begins its flight.
@@ -192,9 +207,9 @@ func (l *Linter) land(m *move) {
 // checkOrder compares the phase with the phases before it.
 func (l *Linter) checkOrder(m *move, seq uint64, c checkpoint.Checkpoint) {
 	before, phase := m.latest, c.Phase()
-	if before.seq != 0 && phase < before.phase && c.Attempt <= m.attempts[phase].attempt {
+	if before.seq != 0 && phase < before.phase && c.Attempt <= m.highest[phase] {
 		l.report(phaseBack, m, span{before.seq, seq}, before.seq, seq).set(
-			[]any{"phase", phase, "attempt", c.Attempt, "before_phase", before.phase, "highest_attempt", m.attempts[phase].attempt},
+			[]any{"phase", phase, "attempt", c.Attempt, "before_phase", before.phase, "highest_attempt", m.highest[phase]},
 			"%s, attempt %d, after %s", phase, c.Attempt, before.phase)
 	}
 	seqs, lost := []uint64{seq}, span{m.reach(), seq}
@@ -202,7 +217,7 @@ func (l *Linter) checkOrder(m *move, seq uint64, c checkpoint.Checkpoint) {
 		seqs, lost = []uint64{m.furthestSeq, seq}, span{m.furthestSeq, seq}
 	}
 	switch {
-	case phase == checkpoint.PhasePromoteLearner && m.attempts[checkpoint.PhaseCatchUp].seq == 0:
+	case phase == checkpoint.PhasePromoteLearner && !m.hasRecorded(checkpoint.PhaseCatchUp):
 		l.report(promoteBeforeCatchUp, m, span{m.reach(), seq}, seqs...).set([]any{"furthest_phase", phaseName(m.furthest)},
 			"%s without a CatchUp before it", phase)
 	case phase > m.furthest+1:
@@ -227,19 +242,20 @@ func nameOr(p checkpoint.Phase, none string) string {
 
 // checkAttempt compares the attempt with the attempts of the same phase.
 func (l *Linter) checkAttempt(m *move, seq uint64, c checkpoint.Checkpoint) {
-	before, phase, highest := m.latest, c.Phase(), m.attempts[c.Phase()]
+	before, phase, highest := m.latest, c.Phase(), m.highest[c.Phase()]
 	if before.phase == phase && c.Attempt < before.attempt {
 		l.report(attemptBack, m, span{before.seq, seq}, before.seq, seq).set([]any{"phase", phase, "attempt", c.Attempt, "before_attempt", before.attempt},
 			"%s has attempt %d after attempt %d", phase, c.Attempt, before.attempt)
 	}
 	switch {
-	case highest.seq == 0 && c.Attempt > 0:
+	case !m.hasRecorded(phase) && c.Attempt > 0:
 		since := max(before.seq, m.reach())
 		l.report(attemptGap, m, span{since, seq}, seq).set([]any{"phase", phase, "attempt", c.Attempt, "highest_attempt", nil},
 			"the first attempt of %s is %d", phase, c.Attempt)
-	case highest.seq != 0 && c.Attempt > highest.attempt && c.Attempt-highest.attempt > 1:
-		l.report(attemptGap, m, span{highest.seq, seq}, highest.seq, seq).set([]any{"phase", phase, "attempt", c.Attempt, "highest_attempt", highest.attempt},
-			"%s has attempt %d, and the highest before it is %d", phase, c.Attempt, highest.attempt)
+	case m.hasRecorded(phase) && c.Attempt > highest && c.Attempt-highest > 1:
+		from := m.seqOf(phase, highest)
+		l.report(attemptGap, m, span{from, seq}, from, seq).set([]any{"phase", phase, "attempt", c.Attempt, "highest_attempt", highest},
+			"%s has attempt %d, and the highest before it is %d", phase, c.Attempt, highest)
 	}
 	if c.Attempt > 0 {
 		l.report(retry, m, span{seq, seq}, seq).set([]any{"phase", phase, "attempt", c.Attempt}, "%s, attempt %d", phase, c.Attempt)
