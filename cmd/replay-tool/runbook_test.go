@@ -152,11 +152,15 @@ func runSection(t *testing.T, shared string, blocks []runbookBlock) []string {
 //	go test ./cmd/replay-tool -run TestRunbook_Commands -update-runbook
 //
 // and read the difference.
-func TestRunbook_Commands(t *testing.T) {
+func TestRunbook_Commands(t *testing.T) { runDocument(t, runbookFile) }
+
+// runDocument runs the commands of each section of a document and compares their output with the
+// blocks after them. With -update-runbook it rewrites these blocks.
+func runDocument(t *testing.T, file string) {
 	if _, err := exec.LookPath("sh"); err != nil {
-		t.Skip("the commands of the runbook need a POSIX shell: " + err.Error())
+		t.Skip("the commands of the document need a POSIX shell: " + err.Error())
 	}
-	content, err := os.ReadFile(runbookFile)
+	content, err := os.ReadFile(file)
 	require.NoError(t, err)
 	sections := parseRunbook(string(content))
 	var shared strings.Builder
@@ -182,16 +186,16 @@ func TestRunbook_Commands(t *testing.T) {
 					switch b.language {
 					case commandBlock:
 						hasOutput := i+1 < len(s.blocks) && s.blocks[i+1].language == expectedBlock
-						require.True(t, hasOutput, "docs/RUNBOOK.md, line %d: no expected output after the command", b.line)
+						require.True(t, hasOutput, "%s, line %d: no expected output after the command", file, b.line)
 					case symptomBlock:
 						for message := range strings.Lines(b.text) {
 							if want := normalized(strings.TrimSpace(message)); !strings.Contains(all, want) {
-								t.Errorf("docs/RUNBOOK.md, line %d: the section does not print %q. It prints:\n%s", b.line, want, all)
+								t.Errorf("%s, line %d: the section does not print %q. It prints:\n%s", file, b.line, want, all)
 							}
 						}
 					case expectedBlock:
 						hasCommand := i > 0 && s.blocks[i-1].language == commandBlock
-						require.True(t, hasCommand, "docs/RUNBOOK.md, line %d: no command before the expected output", b.line)
+						require.True(t, hasCommand, "%s, line %d: no command before the expected output", file, b.line)
 						if normalized(outputs[i-1]) == normalized(b.text) {
 							continue
 						}
@@ -201,18 +205,18 @@ func TestRunbook_Commands(t *testing.T) {
 							mu.Unlock()
 							continue
 						}
-						require.Equal(t, normalized(b.text), normalized(outputs[i-1]), "docs/RUNBOOK.md, line %d", b.line)
+						require.Equal(t, normalized(b.text), normalized(outputs[i-1]), "%s, line %d", file, b.line)
 					}
 				}
 			})
 		}
 	})
 	if len(updates) > 0 {
-		require.NoError(t, os.WriteFile(runbookFile, []byte(withUpdates(string(content), sections, updates)), 0o644))
+		require.NoError(t, os.WriteFile(file, []byte(withUpdates(string(content), sections, updates)), 0o644))
 	}
 }
 
-// withUpdates returns the text of the runbook with other text in the blocks at these lines.
+// withUpdates returns the text of a document with other text in the blocks at these lines.
 func withUpdates(content string, sections []runbookSection, updates map[int]string) string {
 	lines := strings.SplitAfter(content, "\n")
 	for _, s := range slices.Backward(sections) {

@@ -22,8 +22,8 @@ type move struct {
 	latestMS    uint64 // its clock
 	furthest    checkpoint.Phase
 	furthestSeq uint64
-	firstSeq    uint64                             // of the first checkpoint
-	firstPhase  checkpoint.Phase                   // of the first checkpoint
+	firstSeq    uint64                               // of the first checkpoint
+	firstPhase  checkpoint.Phase                     // of the first checkpoint
 	highest     [checkpoint.PhaseComplete + 1]uint32 // the highest attempt
 	recorded    uint8                                // bit phase is set if a checkpoint has the phase
 	kept        []kept

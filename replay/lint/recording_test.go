@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"iter"
 	"os"
 	"path/filepath"
@@ -88,6 +89,11 @@ func TestRecording(t *testing.T) {
 	found, counts := run(t, log, lint.Options{})
 	require.Equal(t, map[string]int{"slow-phase": 1, "flapping": 2, "retry": 128, "aborted": 176, "not-removed": 227}, counts)
 	require.Len(t, found, 1+2+128+176+227)
+	document, err := os.ReadFile("../../docs/LINT.md")
+	require.NoError(t, err)
+	for _, r := range lint.Rules() {
+		require.Contains(t, string(document), fmt.Sprintf("\n| [`%s`](#%s) | %s | %d |\n", r.ID, r.ID, r.Severity, counts[r.ID]), "docs/LINT.md, the table of all rules")
+	}
 
 	found, counts = run(t, log, lint.Options{Severity: lint.Warning})
 	require.Len(t, found, 3)

@@ -1,8 +1,12 @@
 package lint_test
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -400,6 +404,22 @@ func written(t *testing.T, write func(*script)) (*replay.Reader, string) {
 	return reader, dir
 }
 
+// documentedFacts returns the keys of the facts of a rule's findings in docs/LINT.md, sorted.
+func documentedFacts(t *testing.T, rule string) (keys []string) {
+	content, err := os.ReadFile("../../docs/LINT.md")
+	require.NoError(t, err)
+	_, section, found := strings.Cut(string(content), "\n## "+rule+"\n")
+	require.True(t, found, "docs/LINT.md has no section %s", rule)
+	_, list, found := strings.Cut(section, "**Facts.**")
+	require.True(t, found, "docs/LINT.md, section %s has no facts", rule)
+	list, _, _ = strings.Cut(list, "\n\n")
+	for _, m := range regexp.MustCompile("`([a-z0-9_]+)`").FindAllStringSubmatch(list, -1) {
+		keys = append(keys, m[1])
+	}
+	slices.Sort(keys)
+	return keys
+}
+
 // Each rule has exactly one finding in a history that breaks only this rule, and none in a history
 // that stops just short of breaking it. Findings of severity info are compared only for the rules of
 // that severity: a history with an abort has one for the abort.
@@ -423,6 +443,7 @@ func TestRules(t *testing.T) {
 			require.True(t, found[0].Certain)
 			require.Equal(t, c.seqs, found[0].Seqs)
 			require.NotEmpty(t, found[0].Message)
+			require.Equal(t, documentedFacts(t, c.rule), slices.Sorted(maps.Keys(found[0].Facts)), "docs/LINT.md, section %s", c.rule)
 			require.Equal(t, 1, counts[c.rule])
 
 			reader, _ = written(t, c.near)
