@@ -104,17 +104,17 @@ const shortID = (move) => move.digits.slice(-idDigits);
 const orUnknown = (v) => (v === null ? '?' : String(v));
 const nodesOf = (move) => `${orUnknown(move.source)} -> ${orUnknown(move.target)}`;
 
-// span returns a duration with about three digits: 978ms, 2.01s, 1m48s, 5d20h.
+// span returns a duration as the tool prints it, with about three digits: 978ms, 2.01s, 1m48s, 5d20h.
 function span(ms) {
   if (ms < 0) return '-' + span(-ms);
-  if (ms < 1000) return ms + 'ms';
-  const floor = (n, digits) => (Math.floor(n * 10 ** digits) / 10 ** digits).toFixed(digits);
-  const s = Math.floor(ms / 1000), pair = (a, x, b, y) => `${a}${x}${b ? b + y : ''}`;
-  if (s < 10) return floor(ms / 1000, 2) + 's';
-  if (s < 60) return floor(ms / 1000, 1) + 's';
-  if (s < 3600) return pair(Math.floor(s / 60), 'm', s % 60, 's');
-  if (s < 86400) return pair(Math.floor(s / 3600), 'h', Math.floor(s / 60) % 60, 'm');
-  return pair(Math.floor(s / 86400), 'd', Math.floor(s / 3600) % 24, 'h');
+  const s = Math.floor(ms / 1000), whole = Math.floor;
+  if (ms === 0) return '0';
+  if (ms < 1000) return `${ms}ms`;
+  if (s < 10) return `${s}.${two(whole(ms / 10) % 100)}s`;
+  if (s < 60) return `${s}.${whole(ms / 100) % 10}s`;
+  if (s < 3600) return `${whole(s / 60)}m${s % 60}s`;
+  if (s < 86400) return `${whole(s / 3600)}h${whole(s / 60) % 60}m`;
+  return s < 8640000 ? `${whole(s / 86400)}d${whole(s / 3600) % 24}h` : `${whole(s / 86400)}d`;
 }
 
 function zoneAt(at) {
@@ -149,8 +149,7 @@ function detailOf(step, move) {
     case 'compensated': return `step ${step.detail}: ${move.compensations[step.detail] || '?'}`;
     case 'epoch_raised': return `epoch ${step.detail}`;
     case 'unknown': return 'an event of a newer version';
-    case 'abort': case 'abort_begun': return JSON.stringify(move.reason);
-    case 'remove': return '';
+    case 'abort': case 'abort_begun': case 'remove': return ''; // the reason stands above
   }
   switch (phaseName(step.phase)) {
     case 'AddLearner': return `node ${nodesOf(move)}, budget ${move.budgetUS === null ? '?' : move.budgetUS / 1000 + 'ms'}`;
@@ -240,7 +239,7 @@ function setFilter(text) {
     count.textContent = mistake.message;
     input.setAttribute('aria-invalid', 'true');
   }
-  if (byID('table').open) fillTable();
+  refillTable();
   resize();
 }
 
@@ -778,9 +777,10 @@ function firstInView() {
 
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const inFilter = event.target === byID('filter');
-  if (inFilter) {
-    if (event.key === 'Escape') canvas.focus();
+  if (event.target === byID('filter')) {
+    if (event.key !== 'Escape') return;
+    event.preventDefault(); // a browser would clear the field
+    canvas.focus();
     return;
   }
   const onPicture = event.target === canvas || event.target === document.body;
@@ -814,6 +814,13 @@ function onKey(event) {
 // ---- The table for screen readers ----
 
 const maxTableRows = 2000;
+let tableTimer = 0;
+
+// refillTable fills the table, if it is open, when the filter was not changed for a moment.
+function refillTable() {
+  clearTimeout(tableTimer);
+  if (byID('table').open) tableTimer = setTimeout(fillTable, 200);
+}
 
 function fillTable() {
   const table = element('table', '', element('thead', '', row('th', ['VSHARD', 'MOVE', 'BEGAN', 'OUTCOME', 'SEQ', 'FINDINGS', 'ID'], [0, 4])));
