@@ -1,6 +1,7 @@
 package migrationlog
 
 import (
+	"bytes"
 	"io/fs"
 	"path"
 	"sync"
@@ -52,15 +53,39 @@ func (s *Store) startSummaries() {
 	u.done.Add(1)
 	go func() {
 		defer u.done.Done()
+		var memory summaryMemory
 		for {
 			before := u.before.Load()
-			ended := s.summarizeBefore(before)
+			ended := s.summarizeBefore(before, &memory)
 			u.running.Store(false)
 			if !ended || u.before.Load() == before || !u.running.CompareAndSwap(false, true) {
 				return
 			}
 		}
 	}()
+}
+
+// summaryMemory is used again for each segment.
+type summaryMemory struct {
+	segment bytes.Buffer
+	builder summary.Builder
+}
+
+// read reads a segment. The bytes are valid until the next call.
+func (m *summaryMemory) read(fsys fs.FS, name string) ([]byte, error) {
+	f, err := fsys.Open(path.Join(segment.WALDir, name))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	m.segment.Reset()
+	m.segment.Grow(int(info.Size()) + bytes.MinRead)
+	_, err = m.segment.ReadFrom(f)
+	return m.segment.Bytes(), err
 }
 
 // stopSummaries makes the goroutine end after its current segment, and waits for this. No leader may
@@ -72,7 +97,7 @@ func (s *Store) stopSummaries() {
 
 // summarizeBefore looks at the segments with numbers below before, and writes the missing summaries.
 // It returns false after an error, and if Close was called.
-func (s *Store) summarizeBefore(before uint64) bool {
+func (s *Store) summarizeBefore(before uint64, memory *summaryMemory) bool {
 	names, err := segment.Names(s.summaries.fsys)
 	if err != nil {
 		s.logSummary("", err)
@@ -88,7 +113,7 @@ func (s *Store) summarizeBefore(before uint64) bool {
 		}
 		started := time.Now()
 		next, _ := segment.ParseName(names[i+1])
-		if err := s.summarize(name, first, next); err != nil {
+		if err := s.summarize(name, first, next, memory); err != nil {
 			s.logSummary(name, err)
 			return false
 		}
@@ -113,7 +138,7 @@ func (s *Store) pauseSummaries(d time.Duration) bool {
 // summarize writes the summary of a segment, unless it has one. first and next are the numbers of the
 // segment and of the one after it. A segment that is not intact gets no summary. If it has one from
 // before the damage, that one stays, because it has the migrations of the lost events.
-func (s *Store) summarize(name string, first, next uint64) error {
+func (s *Store) summarize(name string, first, next uint64, memory *summaryMemory) error {
 	fsys := s.summaries.fsys
 	if old, ok := summary.Open(fsys, s.uuid, name); ok && old.IsIntact() {
 		matches, err := old.Matches(fsys, s.uuid)
@@ -121,11 +146,11 @@ func (s *Store) summarize(name string, first, next uint64) error {
 			return err
 		}
 	}
-	data, err := fs.ReadFile(fsys, path.Join(segment.WALDir, name))
+	data, err := memory.read(fsys, name)
 	if err != nil {
 		return err
 	}
-	built, ok := summary.Build(data, s.uuid, first, summary.NewIndex(fsys, s.uuid).Migration)
+	built, ok := memory.builder.Build(data, s.uuid, first, summary.NewIndex(fsys, s.uuid).Migration)
 	if !ok || built.LastSeq+1 != next {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/FastFilter/xorfilter"
 	"github.com/google/uuid"
 
 	"migrationlog/checkpoint"
@@ -22,7 +23,27 @@ type Prior func(seq uint64, id checkpoint.MigrationID) (Migration, bool)
 // Build returns false if the segment is not intact, or has a body that is not an event. The result
 // depends only on the arguments and on the results of prior.
 func Build(data []byte, log uuid.UUID, firstSeq uint64, prior Prior) (segment.Summary, bool) {
-	b := builder{firstSeq: firstSeq, frames: make([]frame, 0, len(data)/typicalEntryBytes), migrations: make([]incarnation, 0, len(data)/typicalMigrationBytes)}
+	return new(Builder).Build(data, log, firstSeq, prior)
+}
+
+// Builder builds summaries like the function Build. It uses its memory again, so a result is valid
+// only until the next call. The zero value is ready for use. It is not safe for concurrent use.
+type Builder struct {
+	firstSeq   uint64
+	frames     []frame
+	migrations []incarnation
+	earlier    []*incarnation
+	totals     Totals
+	stays      [checkpoint.PhaseComplete + 1]histogram.Histogram
+	aborts     []abort
+	keys       []uint64
+	fuse       xorfilter.BinaryFuseBuilder
+	sections   [segment.SummarySections][]byte
+}
+
+// Build is like the function Build.
+func (b *Builder) Build(data []byte, log uuid.UUID, firstSeq uint64, prior Prior) (segment.Summary, bool) {
+	b.reset(firstSeq, len(data))
 	head := segment.SummaryHead{FirstSeq: firstSeq, SizeBytes: int64(len(data))}
 	next, decoded := int64(0), true
 	end, intact := segment.Walk(data, log, firstSeq, func(h segment.Header, frame []byte) {
@@ -45,14 +66,12 @@ const (
 	typicalMigrationBytes = 500
 )
 
-// builder collects the events of a segment.
-type builder struct {
-	firstSeq   uint64
-	frames     []frame
-	migrations []incarnation
-	totals     Totals
-	stays      [checkpoint.PhaseComplete + 1]histogram.Histogram
-	aborts     []abort
+// reset prepares for a segment of that size.
+func (b *Builder) reset(firstSeq uint64, sizeBytes int) {
+	b.firstSeq, b.totals, b.stays = firstSeq, Totals{}, [checkpoint.PhaseComplete + 1]histogram.Histogram{}
+	b.frames = slices.Grow(b.frames[:0], sizeBytes/typicalEntryBytes)
+	b.migrations = slices.Grow(b.migrations[:0], sizeBytes/typicalMigrationBytes)
+	b.aborts = b.aborts[:0]
 }
 
 // incarnation is a migration and what must be looked up in earlier segments.
@@ -77,7 +96,7 @@ type abort struct {
 }
 
 // add adds the next frame. It returns false if the body is not an event.
-func (b *builder) add(h segment.Header, headerCRC32C uint32, body []byte) bool {
+func (b *Builder) add(h segment.Header, headerCRC32C uint32, body []byte) bool {
 	f := frame{headerCRC32C: headerCRC32C}
 	if o, ok := checkpoint.ReadOutline(body); ok {
 		f.migration, f.wallMS = b.migrationOf(h, o.MigrationID), o.TimestampMS
@@ -99,7 +118,7 @@ func (b *builder) add(h segment.Header, headerCRC32C uint32, body []byte) bool {
 
 // migrationOf returns the index of the incarnation of a frame. It follows the link to the previous
 // frame of the same incarnation.
-func (b *builder) migrationOf(h segment.Header, id checkpoint.MigrationID) uint32 {
+func (b *Builder) migrationOf(h segment.Header, id checkpoint.MigrationID) uint32 {
 	if h.PrevSeq >= b.firstSeq {
 		i := b.frames[h.PrevSeq-b.firstSeq].migration
 		if m := &b.migrations[i]; m.ID == id && !m.Ended {
@@ -114,7 +133,7 @@ func (b *builder) migrationOf(h segment.Header, id checkpoint.MigrationID) uint3
 }
 
 // addOther adds an event that is not an upserted event in the usual encoding.
-func (b *builder) addOther(h segment.Header, body []byte, f *frame) bool {
+func (b *Builder) addOther(h segment.Header, body []byte, f *frame) bool {
 	e, err := checkpoint.DecodeEvent(body)
 	if unknown := (*checkpoint.UnknownKindError)(nil); errors.As(err, &unknown) {
 		f.migration, f.wallMS = b.migrationOf(h, unknown.MigrationID), unknown.TimestampMS
@@ -154,7 +173,7 @@ func outlineOf(c checkpoint.Checkpoint) checkpoint.Outline {
 	return o
 }
 
-func (b *builder) addCheckpoint(migration uint32, o *checkpoint.Outline) {
+func (b *Builder) addCheckpoint(migration uint32, o *checkpoint.Outline) {
 	m := &b.migrations[migration]
 	b.endStay(m, checkpoint.KindUpserted, o.Phase, o.TimestampMS)
 	if m.Began && m.Phase == 0 {
@@ -173,7 +192,7 @@ func (b *builder) addCheckpoint(migration uint32, o *checkpoint.Outline) {
 }
 
 // addPlaces records the vShard and the nodes that a checkpoint names.
-func (b *builder) addPlaces(m *incarnation, o *checkpoint.Outline) {
+func (b *Builder) addPlaces(m *incarnation, o *checkpoint.Outline) {
 	if m.HasVShard && m.VShardID != o.VShardID || m.HasSource && o.HasSource && m.SourceNode != o.SourceNode ||
 		m.HasTarget && o.HasTarget && (m.TargetNode != o.TargetNode || m.SourceGroup != o.SourceGroup) {
 		m.Several = true
@@ -189,7 +208,7 @@ func (b *builder) addPlaces(m *incarnation, o *checkpoint.Outline) {
 
 // endStay ends the open stay of a migration, because of a record of this kind and, if it is a
 // checkpoint, of this phase.
-func (b *builder) endStay(m *incarnation, kind checkpoint.Kind, phase checkpoint.Phase, wallMS uint64) {
+func (b *Builder) endStay(m *incarnation, kind checkpoint.Kind, phase checkpoint.Phase, wallMS uint64) {
 	if m.prevSeq != 0 && !m.hasFirst { // the stay began in an earlier segment: see lookUp
 		m.hasFirst, m.firstKind, m.firstPhase, m.firstMS = true, kind, phase, wallMS
 	}
@@ -200,7 +219,7 @@ func (b *builder) endStay(m *incarnation, kind checkpoint.Kind, phase checkpoint
 }
 
 // addStay counts a stay if it is finished.
-func (b *builder) addStay(from checkpoint.Phase, fromMS uint64, kind checkpoint.Kind, to checkpoint.Phase, toMS uint64) {
+func (b *Builder) addStay(from checkpoint.Phase, fromMS uint64, kind checkpoint.Kind, to checkpoint.Phase, toMS uint64) {
 	finished := to > from
 	if from == checkpoint.PhaseComplete {
 		finished = kind == checkpoint.KindRemoved
@@ -212,8 +231,8 @@ func (b *builder) addStay(from checkpoint.Phase, fromMS uint64, kind checkpoint.
 
 // lookUp adds the facts of migrations that began in earlier segments. It asks for them in the order of
 // their earlier events, so that prior needs each earlier summary once.
-func (b *builder) lookUp(prior Prior) {
-	var earlier []*incarnation
+func (b *Builder) lookUp(prior Prior) {
+	earlier := b.earlier[:0]
 	for i := range b.migrations {
 		if b.migrations[i].prevSeq != 0 {
 			earlier = append(earlier, &b.migrations[i])
@@ -225,10 +244,11 @@ func (b *builder) lookUp(prior Prior) {
 			b.merge(m, p)
 		}
 	}
+	b.earlier = earlier
 }
 
 // merge adds the facts of the migration before this segment.
-func (b *builder) merge(m *incarnation, p Migration) {
+func (b *Builder) merge(m *incarnation, p Migration) {
 	here := m.Migration
 	m.Partial = p.Partial
 	if m.hasFirst && p.InPhase {
@@ -259,30 +279,29 @@ func (b *builder) merge(m *incarnation, p Migration) {
 }
 
 // encode returns the sections. It returns false if the filter cannot be built.
-func (b *builder) encode(head segment.SummaryHead) (s segment.Summary, ok bool) {
-	s.SummaryHead = head
+func (b *Builder) encode(head segment.SummaryHead) (segment.Summary, bool) {
 	b.groupAborts()
 	b.listPlaces()
-	keys := make([]uint64, len(b.migrations))
+	b.keys = b.keys[:0]
 	for i := range b.migrations {
-		keys[i] = filterKey(&b.migrations[i].ID)
+		b.keys = append(b.keys, filterKey(&b.migrations[i].ID))
 	}
-	filter, err := appendFilter(nil, keys)
-	if err != nil {
+	to, err := &b.sections, error(nil)
+	if to[sectionFilter], err = appendFilter(to[sectionFilter][:0], &b.fuse, b.keys); err != nil {
 		return segment.Summary{}, false
 	}
-	s.Sections[sectionTotals] = appendTotals(nil, &b.totals)
-	s.Sections[sectionFilter] = filter
+	to[sectionTotals] = appendTotals(to[sectionTotals][:0], &b.totals)
+	to[sectionStays] = to[sectionStays][:0]
 	for phase := checkpoint.PhaseAddLearner; phase <= checkpoint.PhaseComplete; phase++ {
-		s.Sections[sectionStays] = b.stays[phase].Append(s.Sections[sectionStays])
+		to[sectionStays] = b.stays[phase].Append(to[sectionStays])
 	}
-	s.Sections[sectionMigrations] = appendMigrations(nil, b.migrations)
-	s.Sections[sectionFrames] = appendFrames(nil, b.frames, len(b.migrations), b.totals.EarliestMS, b.totals.LatestMS)
-	return s, true
+	to[sectionMigrations] = appendMigrations(to[sectionMigrations][:0], b.migrations)
+	to[sectionFrames] = appendFrames(to[sectionFrames][:0], b.frames, len(b.migrations), b.totals.EarliestMS, b.totals.LatestMS)
+	return segment.Summary{SummaryHead: head, Sections: *to}, true
 }
 
 // groupAborts groups the aborts of migrations with a row.
-func (b *builder) groupAborts() {
+func (b *Builder) groupAborts() {
 	var table abortTable
 	for _, a := range b.aborts {
 		m := &b.migrations[a.migration]
@@ -304,7 +323,7 @@ func (b *builder) groupAborts() {
 
 // listPlaces lists the vShards and the nodes of all migrations. A migration of which events are not
 // known, or with several vShards or nodes, may have any.
-func (b *builder) listPlaces() {
+func (b *Builder) listPlaces() {
 	vShards, nodes := make([]uint32, 0, len(b.migrations)), make([]uint64, 0, 2*len(b.migrations))
 	t := &b.totals
 	for i := range b.migrations {

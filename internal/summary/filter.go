@@ -27,9 +27,10 @@ func filterKey(id *checkpoint.MigrationID) uint64 {
 	return bits.RotateLeft64(upper*0x9E3779B97F4A7C15, 32) ^ lower
 }
 
-// appendFilter appends the section of the keys, of which there is at least one. It may reorder them.
-func appendFilter(b []byte, keys []uint64) ([]byte, error) {
-	fuse, err := xorfilter.NewBinaryFuse[uint8](keys)
+// appendFilter appends the section of the keys, of which there is at least one. It may reorder them. It
+// uses memory again.
+func appendFilter(b []byte, memory *xorfilter.BinaryFuseBuilder, keys []uint64) ([]byte, error) {
+	fuse, err := xorfilter.BuildBinaryFuse[uint8](memory, keys)
 	if err != nil {
 		return nil, err
 	}
