@@ -151,7 +151,7 @@ func (s *Store) summarize(name string, first, next uint64, memory *summaryMemory
 		return err
 	}
 	built, ok := memory.builder.Build(data, s.uuid, first, summary.NewIndex(fsys, s.uuid).Migration)
-	if !ok || built.LastSeq+1 != next {
+	if !ok || built.LastSeq+1 != next { //mutant:damaged-not-summarized
 		return nil
 	}
 	return s.log.SaveSummary(built)

@@ -82,6 +82,7 @@ func (h SummaryHead) Matches(fsys fs.FS, log uuid.UUID) (bool, error) {
 		return false, err
 	}
 	found, _, ok := parseHeader(header, &log)
+	//mutant:summary-of-this-segment
 	return ok && found.Seq == h.LastSeq && binary.LittleEndian.Uint32(header[headerCRCOffset:]) == h.LastHeaderCRC32C, nil
 }
 
@@ -154,6 +155,7 @@ func OpenSummary(fsys fs.FS, name string, log uuid.UUID) (*SummaryFile, bool) {
 // decodeHead decodes the head from the first bytes of the file.
 func (s *SummaryFile) decodeHead(log *uuid.UUID) bool {
 	b := s.start
+	//mutant:summary-head-checksum
 	if len(b) < summaryHeadBytes || [4]byte(b) != summaryMagic || binary.LittleEndian.Uint32(b[summaryCRCOffset:]) != summaryCRC(b, log) {
 		return false
 	}
@@ -192,6 +194,7 @@ func (s *SummaryFile) Section(i int) ([]byte, bool) {
 			return nil, false
 		}
 	}
+	//mutant:summary-section-checksum
 	return section, crc32.Checksum(section, castagnoli) == s.crc32cs[i]
 }
 

@@ -6,7 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"testing/fstest"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -84,7 +87,9 @@ func TestSummary_AgreesWithTheHistory(t *testing.T) {
 		reader, err := replay.Open(dir)
 		require.NoError(t, err)
 		tracker, want := story.NewTracker(story.Options{}), story.Baseline{}
-		at := 0
+		at := -1
+		var frames summary.Frames
+		var migrations summary.Migrations
 		begun, aborted, done := uint64(0), uint64(0), uint64(0)
 		for r, err := range reader.Records(t.Context(), replay.Query{}) {
 			require.NoError(t, err)
@@ -95,10 +100,19 @@ func TestSummary_AgreesWithTheHistory(t *testing.T) {
 				before = change.Stay.From.Phase
 			}
 			i := change.Incarnation
-			for r.Seq > all[at].LastSeq {
+			for at < 0 || r.Seq > all[at].LastSeq {
 				at++
+				var ok bool
+				frames, ok = all[at].Frames()
+				require.True(t, ok)
+				migrations, ok = all[at].Migrations()
+				require.True(t, ok)
 			}
-			requireFrame(t, all[at], r, i)
+			f, ok := frames.At(r.Seq)
+			require.True(t, ok)
+			require.Contains(t, slices.Collect(migrations.Find(i.ID)), f.Migration)
+			requireFrame(t, f, migrations.At(f.Migration), r, i)
+			requireListed(t, all[at], i)
 			if change.Began {
 				begun++
 			}
@@ -130,32 +144,27 @@ func TestSummary_AgreesWithTheHistory(t *testing.T) {
 }
 
 // requireFrame requires that the summary has the frame of a record and its incarnation.
-func requireFrame(t *testing.T, s *summary.Summary, r replay.Record, i *story.Incarnation) {
+func requireFrame(t *testing.T, f summary.Frame, m summary.Migration, r replay.Record, i *story.Incarnation) {
 	t.Helper()
-	frames, ok := s.Frames()
-	require.True(t, ok)
-	f, ok := frames.At(r.Seq)
-	require.True(t, ok)
-	migrations, ok := s.Migrations()
-	require.True(t, ok)
 	require.Equal(t, r.WallMS(), f.WallMS)
-	require.Equal(t, r.Event != nil && checkpoint.KindOf(r.Event) == f.Kind, true)
-	m := migrations.At(f.Migration)
-	id, _ := r.Migration()
-	require.Equal(t, id, m.ID)
-	require.True(t, s.MayContain(id))
-	require.Contains(t, slices.Collect(migrations.Find(id)), f.Migration)
-	require.False(t, m.Partial)
-	require.False(t, m.Several)
-	totals := s.Totals()
-	require.Contains(t, totals.VShards, m.VShardID)
-	require.Contains(t, totals.Nodes, i.SourceNode)
-	require.Contains(t, totals.Nodes, i.TargetNode)
+	require.Equal(t, checkpoint.KindOf(r.Event), f.Kind)
+	require.Equal(t, i.ID, m.ID)
+	require.False(t, m.Partial || m.Several)
 	require.Equal(t, []any{i.VShardID, i.SourceNode, i.TargetNode, i.SourceGroup}, []any{m.VShardID, m.SourceNode, m.TargetNode, m.SourceGroup})
 	if u, ok := r.Event.(checkpoint.Upserted); ok {
 		require.Equal(t, u.Checkpoint.Phase(), f.Phase)
 		require.Equal(t, u.Checkpoint.Attempt > 0, f.Retried)
 	}
+}
+
+// requireListed requires that the filter and the lists of a summary have the incarnation.
+func requireListed(t *testing.T, s *summary.Summary, i *story.Incarnation) {
+	t.Helper()
+	require.True(t, s.MayContain(i.ID))
+	totals := s.Totals()
+	require.Contains(t, totals.VShards, i.VShardID)
+	require.Contains(t, totals.Nodes, i.SourceNode)
+	require.Contains(t, totals.Nodes, i.TargetNode)
 }
 
 // The summaries take at most 16 % of the log.
@@ -185,4 +194,193 @@ func BenchmarkBuild(b *testing.B) {
 		require.True(b, ok)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/9502, "ns/event")
+}
+
+// events writes events to a log with small segments, and returns its directory.
+func events(t *testing.T, all ...checkpoint.Event) (dir string) {
+	dir = filepath.Join(t.TempDir(), "log")
+	s, err := migrationlog.Open(dir, &migrationlog.Options{NoSync: true, SegmentSize: 1})
+	require.NoError(t, err)
+	for _, e := range all { // one segment each
+		_, err := s.WriteAll([]checkpoint.Event{e}, migrationlog.Confirm())
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.Close())
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, segment.SummaryDir)))
+	return dir
+}
+
+func upserted(t *testing.T, id byte, attempt uint32, atMS uint64, p checkpoint.Payload) checkpoint.Event {
+	c, err := checkpoint.New(checkpoint.MigrationID{id}, attempt, p, atMS)
+	require.NoError(t, err)
+	return checkpoint.Upserted{Checkpoint: c}
+}
+
+// migrationIn returns the only migration of a summary.
+func migrationIn(t *testing.T, s *summary.Summary) summary.Migration {
+	m, ok := s.Migrations()
+	require.True(t, ok)
+	require.Equal(t, 1, m.Len())
+	return m.At(0)
+}
+
+// The state of a migration passes from summary to summary, through events of every kind. If a summary
+// in between is missing, the later ones are partial and list any node, until the next incarnation.
+func TestSummary_StatePassesFromSegmentToSegment(t *testing.T) {
+	id := checkpoint.MigrationID{7}
+	steps := []checkpoint.Compensation{{Kind: checkpoint.RemoveLearner, GroupID: 4, PeerID: 3}}
+	dir := events(t,
+		upserted(t, 7, 0, 1000, checkpoint.AddLearner{VShardID: 5, SourceNode: 1, TargetNode: 3, SourceGroup: 4}),
+		checkpoint.EpochRaised{MigrationID: id, Epoch: 9, TimestampMS: 1001},
+		upserted(t, 7, 2, 1010, checkpoint.CatchUp{VShardID: 5}),
+		checkpoint.AbortBegun{MigrationID: id, Reason: "stuck", Compensations: steps, TimestampMS: 1015},
+		checkpoint.Compensated{MigrationID: id, TimestampMS: 1016},
+		checkpoint.Aborted{MigrationID: id, Reason: "stuck", Compensations: steps, TimestampMS: 1030},
+		upserted(t, 7, 0, 1040, checkpoint.AddLearner{VShardID: 5, SourceNode: 1, TargetNode: 2, SourceGroup: 4}),
+		upserted(t, 7, 0, 1050, checkpoint.PromoteLearner{VShardID: 5, TargetNode: 8, SourceGroup: 4}),
+		checkpoint.Removed{MigrationID: id, TimestampMS: 1060},
+	)
+	all := build(t, dir)
+	want := summary.Migration{
+		ID: id, Began: true, HasVShard: true, HasSource: true, HasTarget: true, VShardID: 5, SourceNode: 1, TargetNode: 3, SourceGroup: 4,
+		Phase: checkpoint.PhaseAddLearner, Furthest: checkpoint.PhaseAddLearner, InPhase: true, CheckpointMS: 1000,
+	}
+	require.Equal(t, want, migrationIn(t, all[0]))
+	want.Began = false
+	require.Equal(t, want, migrationIn(t, all[1]), "a raised epoch changes nothing")
+	want.Phase, want.Furthest, want.CheckpointMS = checkpoint.PhaseCatchUp, checkpoint.PhaseCatchUp, 1010
+	require.Equal(t, want, migrationIn(t, all[2]))
+	want.InPhase = false
+	require.Equal(t, want, migrationIn(t, all[3]))
+	require.Equal(t, want, migrationIn(t, all[4]))
+	want.Ended = true
+	require.Equal(t, want, migrationIn(t, all[5]))
+	require.Equal(t, []summary.AbortGroup{{
+		Reason: "stuck", Phase: checkpoint.PhaseCatchUp, HasTarget: true, TargetNode: 3, Count: 1, MinMS: 20, MaxMS: 20,
+	}}, all[5].Totals().Aborts)
+	require.EqualValues(t, 1, all[2].Totals().Retries)
+	stays, ok := all[2].Stays()
+	require.True(t, ok)
+	require.EqualValues(t, 10, stays[checkpoint.PhaseAddLearner].Max(), "the raised epoch does not end the stay")
+	require.True(t, migrationIn(t, all[6]).Began)
+	require.Equal(t, []uint64{1, 2}, all[6].Totals().Nodes)
+	require.True(t, migrationIn(t, all[7]).Several, "another target")
+	require.True(t, all[7].Totals().AnyNode)
+
+	require.NoError(t, os.Remove(filepath.Join(dir, segment.SummaryDir, all[2].Name())))
+	data, err := os.ReadFile(filepath.Join(dir, segment.WALDir, all[3].Name()))
+	require.NoError(t, err)
+	fsys, log := os.DirFS(dir), logID(t, dir)
+	built, ok := summary.Build(data, log, all[3].FirstSeq, summary.NewIndex(fsys, log).Migration)
+	require.True(t, ok)
+	partial, ok := summary.Of(built)
+	require.True(t, ok)
+	require.Equal(t, summary.Migration{ID: id, Partial: true}, migrationIn(t, partial))
+	require.True(t, partial.Totals().AnyVShard && partial.Totals().AnyNode)
+}
+
+// Aborts with too many different reasons are counted together.
+func TestSummary_ManyReasons(t *testing.T) {
+	var all []checkpoint.Event
+	for n := range byte(100) {
+		all = append(all, upserted(t, n+1, 0, 1000, checkpoint.AddLearner{TargetNode: 3}))
+	}
+	for n := range byte(100) {
+		all = append(all, checkpoint.Aborted{MigrationID: checkpoint.MigrationID{n + 1}, Reason: strings.Repeat("ü", int(n)+100), TimestampMS: 1000 + uint64(n)})
+	}
+	all = append(all, checkpoint.Aborted{MigrationID: checkpoint.MigrationID{200}, Reason: "no row", TimestampMS: 2000})
+	dir := filepath.Join(t.TempDir(), "log")
+	s, err := migrationlog.Open(dir, &migrationlog.Options{NoSync: true})
+	require.NoError(t, err)
+	_, err = s.WriteAll(all, migrationlog.Confirm())
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	totals := build(t, dir)[0].Totals()
+	require.EqualValues(t, 100, totals.Begun)
+	require.EqualValues(t, 100, totals.Aborted, "not the one without a row")
+	counted := uint64(0)
+	for _, g := range totals.Aborts {
+		require.True(t, utf8.ValidString(g.Reason))
+		require.LessOrEqual(t, len(g.Reason), 256)
+		counted += g.Count
+	}
+	require.EqualValues(t, 100, counted)
+	require.Len(t, totals.Aborts, 29, "the reasons above 256 bytes begin alike")
+}
+
+// A summary that is damaged anywhere is refused, or the damaged part is.
+func TestSummary_EveryBit(t *testing.T) {
+	dir := events(t, upserted(t, 7, 0, 1000, checkpoint.AddLearner{VShardID: 5, SourceNode: 1, TargetNode: 3, SourceGroup: 4}))
+	s := build(t, dir)[0]
+	name := segment.SummaryDir + "/" + s.Name()
+	content, err := os.ReadFile(filepath.Join(dir, name))
+	require.NoError(t, err)
+	log := logID(t, dir)
+	intact := func() bool {
+		s, ok := summary.Open(fstest.MapFS{name: {Data: content}}, log, s.Name())
+		return ok && s.IsIntact()
+	}
+	require.True(t, intact())
+	for bit := range 8 * len(content) {
+		content[bit/8] ^= 1 << (bit % 8)
+		require.False(t, intact(), "bit %d", bit)
+		content[bit/8] ^= 1 << (bit % 8)
+	}
+}
+
+// Of any sections, also of impossible ones with right checksums, nothing panics.
+func FuzzOf(f *testing.F) {
+	dir := recording(f, 8<<10)
+	built := build(f, dir)[0]
+	content, err := os.ReadFile(filepath.Join(dir, segment.SummaryDir, built.Name()))
+	require.NoError(f, err)
+	f.Add(content[104:], uint16(10), uint16(20), uint16(30), uint16(40))
+	f.Fuzz(func(t *testing.T, b []byte, c1, c2, c3, c4 uint16) {
+		var s segment.Summary
+		s.FirstSeq, s.LastSeq = 1, built.LastSeq
+		rest := b
+		for i, n := range []uint16{c1, c2, c3, c4} {
+			n := min(int(n), len(rest))
+			s.Sections[i], rest = rest[:n], rest[n:]
+		}
+		s.Sections[4] = rest
+		opened, ok := summary.Of(s)
+		if !ok || !opened.IsIntact() {
+			return
+		}
+		opened.MayContain(checkpoint.MigrationID{1})
+		frames, _ := opened.Frames()
+		migrations, _ := opened.Migrations()
+		for seq := s.FirstSeq; seq <= s.LastSeq; seq++ {
+			frame, _ := frames.At(seq)
+			migrations.At(frame.Migration)
+		}
+	})
+}
+
+// A filter has no false negatives for any number of migrations, and few false positives.
+func TestSummary_Filter(t *testing.T) {
+	for n := 1; n <= 40; n += 1 + n/4 {
+		dir := filepath.Join(t.TempDir(), "log")
+		s, err := migrationlog.Open(dir, &migrationlog.Options{NoSync: true})
+		require.NoError(t, err)
+		var all []checkpoint.Event
+		for i := range n {
+			all = append(all, upserted(t, byte(i+1), 0, 1000, checkpoint.CatchUp{}))
+		}
+		_, err = s.WriteAll(all)
+		require.NoError(t, err)
+		require.NoError(t, s.Close())
+		built := build(t, dir)[0]
+		wrong := 0
+		for i := range 200 {
+			may := built.MayContain(checkpoint.MigrationID{byte(i + 1)})
+			if i < n {
+				require.True(t, may)
+			} else if may {
+				wrong++
+			}
+		}
+		require.Less(t, wrong, 15)
+	}
 }

@@ -156,6 +156,16 @@ var mutants = []mutant{
 	{"a damaged snapshot is reported and moved away",
 		Marked{"damaged-snapshots-moved", remove}, "./", "TestD8_DamagedSnapshots"},
 
+	// Summaries of segments.
+	{"the checksum of a summary's head is compared",
+		Marked{"summary-head-checksum", terms(false, 2)}, "./eventlog/segment", "TestSummary_EveryBitAndLength"},
+	{"the checksum of a summary's section is compared",
+		Marked{"summary-section-checksum", condition(true)}, "./eventlog/segment", "TestSummary_EveryBitAndLength"},
+	{"a summary of another last frame does not match",
+		Marked{"summary-of-this-segment", terms(true, 2)}, "./eventlog/segment", "TestSummary_Matches"},
+	{"a segment that was cut between frames keeps its summary",
+		Marked{"damaged-not-summarized", terms(false, 1)}, "./", "TestSummaries_KeptIfTheSegmentIsDamaged"},
+
 	// The lock of the writer.
 	{"a second writer is locked out",
 		Marked{"second-writer", condition(true)}, "./", "TestD10_"},
