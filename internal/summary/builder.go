@@ -296,7 +296,7 @@ func (b *Builder) encode(head segment.SummaryHead) (segment.Summary, bool) {
 		to[sectionStays] = b.stays[phase].Append(to[sectionStays])
 	}
 	to[sectionMigrations] = appendMigrations(to[sectionMigrations][:0], b.migrations)
-	to[sectionFrames] = appendFrames(to[sectionFrames][:0], b.frames, len(b.migrations), b.totals.EarliestMS, b.totals.LatestMS)
+	to[sectionFrames] = appendFrames(to[sectionFrames][:0], b.frames, len(b.migrations))
 	return segment.Summary{SummaryHead: head, Sections: *to}, true
 }
 

@@ -19,18 +19,22 @@ type Frame struct {
 
 // Frames has the frames of a segment. One of them can be read without the others.
 //
-// The section has the widths of a migration's index and of a time (1 byte each), the earliest time (8
-// bytes), and then these columns with an integer for each frame: a byte of the kind, the phase and
-// whether the attempt is above 0; the index of the migration; the time since the earliest one; and the
-// header's CRC32C.
+// The section has the widths of a migration's index and of a time (1 byte each), and then these columns
+// with an integer for each frame: a byte of the kind, the phase and whether the attempt is above 0; the
+// index of the migration; the time since the earliest one of its block; and the header's CRC32C. A
+// block has blockFrames frames. The earliest times of the blocks (8 bytes each) are before the times.
 type Frames struct {
-	firstSeq   uint64
-	earliestMS uint64
-	codes      []byte
-	indexes    column
-	times      column
-	crc32cs    []byte
+	firstSeq uint64
+	codes    []byte
+	indexes  column
+	earliest column // of each block
+	times    column
+	crc32cs  []byte
 }
+
+// blockFrames is the number of frames in a block. Events of one block are close in time, so their
+// times take 1 or 2 bytes instead of 3 or 4.
+const blockFrames = 128
 
 // A code has the phase in bits 0 to 2, Retried in bit 3, and the kind in bits 4 to 7.
 const (
@@ -52,7 +56,7 @@ func (f Frames) At(seq uint64) (Frame, bool) {
 	i := int(seq - f.firstSeq)
 	code := f.codes[i]
 	return Frame{
-		Migration: int(f.indexes.at(i)), WallMS: f.earliestMS + f.times.at(i),
+		Migration: int(f.indexes.at(i)), WallMS: f.earliest.at(i/blockFrames) + f.times.at(i),
 		Kind: checkpoint.Kind(code >> codeKind), Phase: checkpoint.Phase(code & codePhase), Retried: code&codeRetried != 0,
 		HeaderCRC32C: binary.LittleEndian.Uint32(f.crc32cs[4*i:]),
 	}, true
@@ -77,9 +81,10 @@ func decodeFrames(b []byte, firstSeq, lastSeq uint64) (Frames, bool) {
 	}
 	n, c := int(lastSeq-firstSeq)+1, cursor{b: b}
 	indexWidth, timeWidth := c.width(), c.width()
-	f := Frames{firstSeq: firstSeq, earliestMS: c.uint(8)}
+	f := Frames{firstSeq: firstSeq}
 	f.codes = c.bytes(n)
 	f.indexes = c.column(n, indexWidth)
+	f.earliest = c.column((n+blockFrames-1)/blockFrames, 8)
 	f.times = c.column(n, timeWidth)
 	f.crc32cs = c.bytes(4 * n)
 	return f, c.done()
@@ -93,19 +98,30 @@ type frame struct {
 	code         byte
 }
 
-func appendFrames(b []byte, frames []frame, migrations int, earliestMS, latestMS uint64) []byte {
-	indexWidth, timeWidth := widthOf(uint64(migrations-1)), widthOf(latestMS-earliestMS)
-	b = slices.Grow(b, 2+8+len(frames)*(1+indexWidth+timeWidth+4))
+func appendFrames(b []byte, frames []frame, migrations int) []byte {
+	var earliest []uint64
+	longest := uint64(0)
+	for block := range slices.Chunk(frames, blockFrames) {
+		first, last := block[0].wallMS, block[0].wallMS
+		for _, f := range block {
+			first, last = min(first, f.wallMS), max(last, f.wallMS)
+		}
+		earliest, longest = append(earliest, first), max(longest, last-first)
+	}
+	indexWidth, timeWidth := widthOf(uint64(migrations-1)), widthOf(longest)
+	b = slices.Grow(b, 2+8*len(earliest)+len(frames)*(1+indexWidth+timeWidth+4))
 	b = append(b, byte(indexWidth), byte(timeWidth))
-	b = binary.LittleEndian.AppendUint64(b, earliestMS)
 	for _, f := range frames {
 		b = append(b, f.code)
 	}
 	for _, f := range frames {
 		b = appendUint(b, uint64(f.migration), indexWidth)
 	}
-	for _, f := range frames {
-		b = appendUint(b, f.wallMS-earliestMS, timeWidth)
+	for _, ms := range earliest {
+		b = binary.LittleEndian.AppendUint64(b, ms)
+	}
+	for i, f := range frames {
+		b = appendUint(b, f.wallMS-earliest[i/blockFrames], timeWidth)
 	}
 	for _, f := range frames {
 		b = binary.LittleEndian.AppendUint32(b, f.headerCRC32C)
