@@ -62,9 +62,26 @@ func Salvage(ctx context.Context, dir, to string, opts SalvageOptions) (Salvaged
 		return Salvaged{}, err
 	}
 	if err := s.write(); err != nil {
-		return Salvaged{}, errors.Join(fmt.Errorf("salvage: %w", err), s.remove())
+		if left := s.remove(); left != nil {
+			return Salvaged{}, errors.Join(fmt.Errorf("salvage: %w", err), left)
+		}
+		return Salvaged{}, fmt.Errorf("salvage: %w. The copy was removed again, and %s is as it was: remove the cause, and start again", err, dir)
 	}
 	return s.result, nil
+}
+
+// SalvageListName is the file in which a salvaged log has the list of the events that it lacks.
+// Readers and writers of a log ignore it.
+const SalvageListName = "MANIFEST.salvage.json"
+
+// WriteSalvageList writes the list of lost events into a log that Salvage has made, and makes it
+// durable. It returns fs.ErrExist if the log has such a list. After another error the log is complete
+// and has no list.
+func WriteSalvageList(dir string, list []byte) error {
+	if err := createFile(filepath.Join(dir, SalvageListName), list); err != nil {
+		return err
+	}
+	return syncDir(dir)
 }
 
 // salvage is one call of Salvage.

@@ -222,6 +222,7 @@ func TestSalvage_FullDisk(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, exec.Command("umount", disk).Run()) })
 	_, err := Salvage(t.Context(), dir, filepath.Join(disk, "new"), SalvageOptions{})
 	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.ErrorContains(t, err, "The copy was removed again, and "+dir+" is as it was: remove the cause, and start again")
 	require.Empty(t, names(t, disk))
 }
 

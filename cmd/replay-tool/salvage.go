@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,8 +26,9 @@ func (t *tool) salvage() *cobra.Command {
 DIR is the directory of a log, its wal/, or a directory with segment files. It
 is never changed. Stop the coordinator first. NEW is a new or empty directory.
 
-Segments are copied byte for byte. Sequence numbers, gaps and damage stay.
-The exit code is that of 'replay-tool verify NEW'.`,
+Segments are copied byte for byte. Sequence numbers, gaps and damage stay. NEW is
+verified at the end, and the exit code is that of 'replay-tool verify NEW'.
+NEW/MANIFEST.salvage.json lists every event that could not be saved.`,
 		Example: `  replay-tool salvage log --out rescued`,
 		Args:    argCount(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -55,7 +59,63 @@ type salvageResult struct {
 	SizeBytes         int64         `json:"size_bytes"`
 	LeftOut           []string      `json:"left_out"` // files that were not copied
 	Report            replay.Report `json:"report"`   // of the copy
+	LeftBehind        uint64        `json:"events_left_behind"`
+	RowsAffected      int           `json:"rows_affected"` // rows in doubt
+	List              string        `json:"list"`          // path of the list of the events left behind
 	SuggestedNext     string        `json:"suggested_next"`
+}
+
+// salvageList is the content of eventlog.SalvageListName.
+type salvageList struct {
+	Tool            string            `json:"tool_version"`
+	SalvagedAt      string            `json:"salvaged_at"` // RFC 3339, UTC
+	Source          string            `json:"source"`      // absolute path
+	UUID            string            `json:"uuid"`        // of the copy
+	NewUUID         bool              `json:"new_uuid"`
+	Segments        int               `json:"segments"`
+	Snapshots       int               `json:"snapshots"`
+	SizeBytes       int64             `json:"size_bytes"`
+	FramesOK        uint64            `json:"frames_ok"`
+	LeftBehindCount uint64            `json:"events_left_behind"`
+	Acknowledged    []replay.SeqRange `json:"acknowledged"` // those known to have been acknowledged
+	RowsAffected    int               `json:"rows_affected"`
+	UnnamedInDoubt  bool              `json:"unnamed_in_doubt"` // also migrations without a row may be affected
+	LeftBehind      []replay.Damage   `json:"left_behind"`      // each place in the source whose events could not be read
+	FilesLeftOut    []string          `json:"files_left_out"`
+}
+
+// listOf returns the list of the events that a salvaged log lacks.
+func listOf(r salvageResult, now time.Time) (salvageList, error) {
+	source, err := filepath.Abs(r.Dir)
+	list := salvageList{
+		Tool: versionOf().Version, SalvagedAt: now.UTC().Format(time.RFC3339), Source: source, UUID: r.UUID, NewUUID: r.NewUUID,
+		Segments: r.Segments, Snapshots: r.Snapshots, SizeBytes: r.SizeBytes, FramesOK: r.Report.FramesOK,
+		LeftBehindCount: r.LeftBehind, Acknowledged: append([]replay.SeqRange{}, r.Report.AcknowledgedLost...),
+		RowsAffected: r.RowsAffected, UnnamedInDoubt: r.Report.UnnamedInDoubt, LeftBehind: []replay.Damage{}, FilesLeftOut: r.LeftOut,
+	}
+	for _, d := range r.Report.Damage {
+		if d.Lost() > 0 {
+			list.LeftBehind = append(list.LeftBehind, d)
+		}
+	}
+	return list, err
+}
+
+// writeList writes the list into the copy.
+func writeList(r salvageResult, now time.Time) error {
+	list, err := listOf(r, now)
+	if err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(list, "", "  ")
+	if err == nil {
+		err = eventlog.WriteSalvageList(r.Out, append(text, '\n'))
+	}
+	if err != nil {
+		return fmt.Errorf("%s is complete, and has %s, but the list of the events left behind cannot be written: %w. Free some space. To see the same list, run 'replay-tool verify %s'",
+			r.Out, count(r.Report.FramesOK, "event"), err, quoted(r.Out))
+	}
+	return nil
 }
 
 func (t *tool) runSalvage(ctx context.Context, dir, out string) error {
@@ -80,18 +140,32 @@ func (t *tool) runSalvage(ctx context.Context, dir, out string) error {
 		Dir: dir, Out: out, UUID: s.UUID.String(), NewUUID: s.NewUUID, ManifestIntact: s.ManifestIntact,
 		FramesAgree: s.Frames, FramesDisagree: s.OtherFrames, FramesOfOtherLogs: s.OtherLogs, FilesAgree: s.Files,
 		Watermark: s.Watermark, Segments: s.Segments, Snapshots: s.Snapshots, SizeBytes: s.SizeBytes,
-		LeftOut: append([]string{}, s.LeftOut...), Report: v.Report, SuggestedNext: "replay-tool info " + quoted(out),
+		LeftOut: append([]string{}, s.LeftOut...), Report: v.Report,
+		LeftBehind: v.Report.LostCount(), RowsAffected: len(v.InDoubt), List: filepath.Join(out, eventlog.SalvageListName), SuggestedNext: "replay-tool info " + quoted(out),
+	}
+	if err := writeList(result, time.Now()); err != nil {
+		return err
 	}
 	err = t.writeValue(result, func() {
 		salvageText(t.stdout, result)
 		t.verifyText(v, verifyOptions{})
 		t.suggestSnapshot(out, result.Report)
+		fmt.Fprintf(t.stdout, "list of the events left behind: %s\n", quoted(result.List))
+		fmt.Fprintf(t.stdout, "%s left behind, %s affected%s\n", count(result.LeftBehind, "event"), count(result.RowsAffected, "row"), unnamedText(result.Report))
 		t.statusf("next: %s", result.SuggestedNext)
 	})
 	if err != nil {
 		return err
 	}
 	return reportExit(result.Report)
+}
+
+// unnamedText continues a line about the rows affected by a loss.
+func unnamedText(r replay.Report) string {
+	if r.UnnamedInDoubt {
+		return ", and migrations without a row may be affected too"
+	}
+	return ""
 }
 
 // maxLeftOutShown limits the list of files in the text. The JSON has all of them.
