@@ -109,6 +109,7 @@ coordinator has the log open.
 		t.bundle(),
 		t.timeline(),
 		t.stats(), t.quietCommand(), t.diff(), t.export(),
+		t.frame(),
 	)
 	addHelp(root)
 	t.addCompletion(root)

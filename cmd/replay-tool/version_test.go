@@ -27,7 +27,7 @@ func TestNewerFormat_ExitCode(t *testing.T) {
 		before, err := hashDir(filepath.Join(dir, "wal")) // import changes LOCK, which is outside wal/
 		require.NoError(t, err)
 		for _, args := range [][]string{
-			{"verify", dir}, {"info", dir}, {"log", dir}, {"state", dir}, {"plan", dir}, {"what-if", dir}, {"crash-points", dir}, {"lint", dir},
+			{"verify", dir}, {"frame", dir, "5"}, {"info", dir}, {"log", dir}, {"state", dir}, {"plan", dir}, {"what-if", dir}, {"crash-points", dir}, {"lint", dir},
 			{"timeline", dir},
 			{"triage", dir}, {dir},
 			{"stats", dir}, {"quiet", dir}, {"diff", dir, "--at", "#1"}, {"diff", dir, dir}, {"export", dir, "--format", "sql"},

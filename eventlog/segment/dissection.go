@@ -73,18 +73,15 @@ func Dissect(b []byte, log uuid.UUID) (Dissection, error) {
 }
 
 // dissectedPrefix returns the length of the length prefix at the start of b, or 0 if a header begins
-// there.
+// there. The magic decides, even if the prefix is damaged.
 func dissectedPrefix(b []byte) int {
-	if len(b) >= len(magic) && [3]byte(b) == magic {
-		return 0
+	for k := 0; k <= maxPrefixBytes && k+len(magic) <= len(b); k++ {
+		if [3]byte(b[k:]) == magic {
+			return k
+		}
 	}
 	length, k := binary.Uvarint(b)
 	if k <= 0 || k > maxPrefixBytes || length < HeaderBytes || length > HeaderBytes+MaxBodyBytes {
-		for k = range min(maxPrefixBytes+1, max(len(b)-len(magic)+1, 0)) { // the prefix is damaged
-			if [3]byte(b[k:]) == magic {
-				return k
-			}
-		}
 		return 0
 	}
 	return k
