@@ -2,11 +2,14 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"migrationlog"
+	"migrationlog/checkpoint"
 	"migrationlog/replay"
 )
 
@@ -65,6 +68,30 @@ func TestTimes_Points(t *testing.T) {
 		_, err := times.point(t.Context(), text)
 		require.ErrorAs(t, err, new(usageError), text)
 	}
+}
+
+// ID@PHASE is in the newest incarnation that has the phase.
+func TestTimes_PointInTheNewestIncarnation(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	store, err := migrationlog.Open(dir, &migrationlog.Options{NoSync: true})
+	require.NoError(t, err)
+	id := checkpoint.NewMigrationID()
+	for range 2 {
+		for attempt := range uint32(2) {
+			c, err := checkpoint.New(id, attempt, checkpoint.CatchUp{}, 1_800_000_000_000)
+			require.NoError(t, err)
+			_, err = store.Upsert(c)
+			require.NoError(t, err)
+		}
+		_, err = store.Remove(id)
+		require.NoError(t, err)
+	}
+	require.NoError(t, store.Close())
+	reader, err := replay.Open(dir)
+	require.NoError(t, err)
+	point, err := (&tool{}).times(t.Context(), reader).point(t.Context(), id.String()+"@CatchUp")
+	require.NoError(t, err)
+	require.Equal(t, replay.Point{Seq: 3}, point) // #4 and #5 are the tries of the second incarnation
 }
 
 // The heading of short times names their zone, and each new day is printed once.
