@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -94,7 +93,7 @@ func (t *tool) runInfo(ctx context.Context, dir string) error {
 		}
 	}
 	s.SpanMS = s.LatestMS - s.EarliestMS
-	s.AgeMS = time.Now().UnixMilli() - int64(min(s.LatestMS, math.MaxInt64))
+	s.AgeMS = int64(wallMS()) - int64(min(s.LatestMS, math.MaxInt64))
 	if err := s.readFiles(dir); err != nil {
 		return err
 	}
@@ -149,16 +148,14 @@ func (s *infoScreen) readFiles(dir string) error {
 }
 
 func (s *infoScreen) suggest() {
-	next, flags := "state", ""
+	next := "triage"
 	switch {
 	case !s.Report.Clean():
 		next = "verify"
 	case s.Rows == 0:
 		next = "log"
-	case s.InFlight > 0:
-		flags = " --in-flight"
 	}
-	s.SuggestedNext = fmt.Sprintf("replay-tool %s %s%s", next, quoted(s.Dir), flags)
+	s.SuggestedNext = fmt.Sprintf("replay-tool %s %s", next, quoted(s.Dir))
 }
 
 // infoLabelWidth is the width of the names in front of the lines.

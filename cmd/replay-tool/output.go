@@ -8,7 +8,6 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"unicode"
 	"unicode/utf8"
 
@@ -211,17 +210,6 @@ func stateRowOf(r projection.Row) stateRow {
 	}
 }
 
-// table starts a table with a heading. Cells are separated by tabs, and Flush aligns the columns.
-func table(w io.Writer, heading ...string) *tabwriter.Writer {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row(tw, heading...)
-	return tw
-}
-
-func row(w io.Writer, cells ...string) {
-	fmt.Fprintln(w, strings.Join(cells, "\t"))
-}
-
 // stepOf returns the STEP column of a record: a phase, or the event without a checkpoint in words.
 func stepOf(r replay.Record) string {
 	if u, ok := r.Event.(checkpoint.Upserted); ok {
@@ -237,20 +225,7 @@ func stepOf(r replay.Record) string {
 	}
 }
 
-// detailOf returns the DETAIL column of a record.
-func detailOf(r replay.Record) string {
-	detail := eventDetail(r)
-	switch epoch := r.Epoch(); {
-	case epoch == 0:
-		return detail
-	case detail == "":
-		return fmt.Sprintf("epoch %d", epoch)
-	default:
-		return fmt.Sprintf("%s, epoch %d", detail, epoch)
-	}
-}
-
-// eventDetail returns the details of a record's event without its epoch.
+// eventDetail returns the details of a record's event, without its epoch.
 func eventDetail(r replay.Record) string {
 	switch e := r.Event.(type) {
 	case checkpoint.Upserted:
