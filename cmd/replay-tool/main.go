@@ -71,8 +71,8 @@ func newRoot(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 		Long: `Show the history, the state and the damage of a migration log.
 
 DIR is the directory of a log. 'replay-tool DIR' is 'replay-tool triage DIR'.
-Only demo and import write to it. salvage and bundle write to a new directory. All other commands take no lock and are safe while a
-coordinator has the log open.
+Only demo and import write to a log. salvage and bundle write to a new directory.
+All other commands take no lock and are safe while a coordinator has the log open.
 
 ` + exitCodesHelp,
 		SilenceUsage:  true,

@@ -32,7 +32,7 @@ func TestNewerFormat_ExitCode(t *testing.T) {
 			{"triage", dir}, {dir},
 			{"stats", dir}, {"quiet", dir}, {"diff", dir, "--at", "#1"}, {"diff", dir, dir}, {"export", dir, "--format", "sql"},
 			{"bundle", dir, "--all", "--out", filepath.Join(t.TempDir(), "new")},
-			{"show", dir, id}, {"import", dir, "-"},
+			{"show", dir, id}, {"triage", dir}, {dir}, {"import", dir, "-"},
 			{"salvage", dir, "--out", filepath.Join(t.TempDir(), "new")},
 		} {
 			var stderr bytes.Buffer
