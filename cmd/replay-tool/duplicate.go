@@ -2,11 +2,11 @@ package main
 
 import (
 	"fmt"
-	"reflect"
 	"strings"
 
 	"migrationlog/checkpoint"
 	"migrationlog/projection"
+	"migrationlog/replay/lint"
 )
 
 // skippedLine is a line that import did not append, because it is a duplicate. It is reported if
@@ -43,11 +43,8 @@ func skipped(line uint64, o outcome, c checkpoint.Checkpoint) (s skippedLine, re
 // differencesOf compares two payloads of the same phase.
 func differencesOf(inLog, inLine checkpoint.Payload) []difference {
 	all := []difference{}
-	a, b := reflect.ValueOf(inLog), reflect.ValueOf(inLine)
-	for i := range a.NumField() {
-		if before, after := a.Field(i).Interface(), b.Field(i).Interface(); before != after {
-			all = append(all, difference{a.Type().Field(i).Tag.Get("json"), before, after})
-		}
+	for _, d := range lint.Differences(inLog, inLine) {
+		all = append(all, difference{d.Key, d.Before, d.After})
 	}
 	return all
 }

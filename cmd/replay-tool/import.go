@@ -10,9 +10,11 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,10 +23,11 @@ import (
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
 	"migrationlog/replay"
+	"migrationlog/replay/lint"
 )
 
 func (t *tool) importCommand() *cobra.Command {
-	m := &importer{tool: t, prediction: prediction{changed: map[checkpoint.MigrationID]predictedRow{}}, warnings: lineWarnings{now: time.Now}}
+	m := &importer{tool: t, DiffersByKey: map[string]uint64{}, prediction: prediction{changed: map[checkpoint.MigrationID]predictedRow{}}, warnings: lineWarnings{now: time.Now}}
 	c := &cobra.Command{
 		Use:   "import DIR FILE|-",
 		Short: "Append NDJSON events to a log. If the log does not exist, create it",
@@ -74,8 +77,9 @@ person must repair first, it finds only missing segments and manifests.`,
 // importer is one run of the command import. Its exported fields are the JSON that it prints.
 type importer struct {
 	*tool      `json:"-"`
-	dir        string
-	isNew      bool // there was no log
+	dir, file  string
+	isNew      bool         // there was no log
+	linter     *lint.Linter // of a new log, whose history is that of the input; otherwise nil
 	openFailed bool
 	logger     *slog.Logger
 	prediction prediction
@@ -90,8 +94,12 @@ type importer struct {
 	Duplicates uint64 `json:"duplicates"`
 	Differs    uint64 `json:"differs"`  // duplicates with another payload
 	InDoubt    uint64 `json:"in_doubt"` // duplicates of rows in doubt, which were not appended
-	Absent     uint64 `json:"absent"`   // aborts and removals without a row, which append nothing
-	Damage     uint64 `json:"damage"`   // damage lines, except torn tails and harmless findings
+	// DiffersByKey has how many of the duplicates with another payload differ in each key.
+	DiffersByKey map[string]uint64 `json:"differs_by_key"`
+	Absent       uint64            `json:"absent"` // aborts and removals without a row, which append nothing
+	Damage       uint64            `json:"damage"` // damage lines, except torn tails and harmless findings
+	// HistoryErrors is the number of errors that lint finds in the history of a new log.
+	HistoryErrors *uint64 `json:"history_errors,omitempty"`
 
 	// Skipped has the duplicates with another payload, and those of rows in doubt. Without JSON it
 	// has only the first maxShownSkipped.
@@ -103,6 +111,7 @@ type importer struct {
 const maxShownSkipped = 10
 
 func (m *importer) run(ctx context.Context, file string) error {
+	m.file = file
 	if m.dir == "" {
 		return usageErrorf("the directory is an empty string: give the path of the log's directory")
 	}
@@ -159,7 +168,8 @@ func (m *importer) begin(ctx context.Context) error {
 	case m.isNew && m.prediction.confirm && m.Check:
 		return fmt.Errorf("%s: %w: with --confirm the log must exist", m.dir, err)
 	case m.isNew && !m.prediction.confirm:
-		return nil
+		m.linter, err = lint.New(lint.Options{File: true, Severity: lint.Error})
+		return err
 	case m.Check && err != nil:
 		return err
 	case m.Check:
@@ -364,6 +374,7 @@ func (m *importer) read(number uint64, line []byte) (checkpoint.Event, error) {
 		if damagesInput(r.Damage) {
 			m.Damage++
 		}
+		m.lint(number, r)
 		return nil, nil
 	}
 	if r.Unknown != nil {
@@ -415,8 +426,18 @@ func (m *importer) count(batch []numberedEvent, outcomes []outcome, receipts []m
 		default:
 			m.Appended++
 			m.warnings.addAppended(batch[i].line, batch[i].event)
+			m.lint(batch[i].line, replay.Record{Event: batch[i].event})
 		}
 	}
+}
+
+// lint checks the next record of the history of a new log.
+func (m *importer) lint(line uint64, r replay.Record) {
+	if m.linter == nil {
+		return
+	}
+	numberByLine(&r, line)
+	m.linter.Add(r)
 }
 
 // countSkipped records a duplicate if it must be reported.
@@ -430,6 +451,9 @@ func (m *importer) countSkipped(e numberedEvent, o outcome, receipt migrationlog
 	}
 	if s.InDoubt {
 		m.InDoubt++
+	}
+	for _, d := range s.Differences {
+		m.DiffersByKey[d.Key]++
 	}
 	m.skippedCount++
 	if m.output != outputTable || len(m.Skipped) < maxShownSkipped {
@@ -471,6 +495,9 @@ func (m *importer) printStopped(err error) {
 // summary prints the counts.
 func (m *importer) summary() error {
 	m.Skipped = append([]skippedLine{}, m.Skipped...) // [] in JSON, not null
+	if m.linter != nil {
+		m.HistoryErrors = new(shownFindings(m.linter))
+	}
 	return m.writeValue(m, m.summaryText)
 }
 
@@ -483,8 +510,19 @@ func (m *importer) summaryText() {
 	if m.Absent == 1 {
 		absent = "1 abort or removal of a migration without a row"
 	}
-	fmt.Fprintf(m.stdout, "%s: %s %s, skipped: %s (%d with another payload), %s\n",
-		count(m.Lines, "line"), count(m.Appended, "event"), appended, count(m.Duplicates, "duplicate"), m.Differs, absent)
+	differs := strconv.FormatUint(m.Differs, 10) + " with another payload"
+	for i, key := range slices.Sorted(maps.Keys(m.DiffersByKey)) {
+		differs += fmt.Sprintf("%s %s %d", []string{":", ","}[min(i, 1)], key, m.DiffersByKey[key])
+	}
+	fmt.Fprintf(m.stdout, "%s: %s %s, skipped: %s (%s), %s\n",
+		count(m.Lines, "line"), count(m.Appended, "event"), appended, count(m.Duplicates, "duplicate"), differs, absent)
+	if m.HistoryErrors != nil && *m.HistoryErrors > 0 {
+		command := "lint " + quoted(m.dir)
+		if m.Check && m.file != "-" {
+			command = "lint --ndjson " + quoted(m.file)
+		}
+		m.statusf("the history breaks the rules: %s. To list them, run 'replay-tool %s'", count(*m.HistoryErrors, "error"), command)
+	}
 	switch {
 	case m.Check && m.isNew:
 		m.statusf("nothing was written. There is no log in %s, so import would create one. To import the events, leave out --check", quoted(m.dir))

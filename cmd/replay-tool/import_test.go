@@ -167,7 +167,7 @@ func TestImport_DuplicatesWithAnotherPayload(t *testing.T) {
 	require.Equal(t, exitClean, code)
 	require.Contains(t, errs, "line 2: duplicate of #1 with another payload: source_node 2 in the log, 7 in the line; started_at_hlc 5/0 in the log, 6/0 in the line\n")
 	require.NotContains(t, errs, "line 3")
-	require.Contains(t, out, "3 lines: 1 event appended, skipped: 2 duplicates (1 with another payload)")
+	require.Contains(t, out, "3 lines: 1 event appended, skipped: 2 duplicates (1 with another payload: source_node 1, started_at_hlc 1)")
 	_, _, errs = importText(t, filepath.Join(t.TempDir(), "none"), fmt.Sprintf(addLearner, 2, 5)+fmt.Sprintf(addLearner, 2, 6), "--check")
 	require.Contains(t, errs, "line 2: duplicate of line 1 with another payload: started_at_hlc 5/0 in line 1, 6/0 in the line\n")
 }

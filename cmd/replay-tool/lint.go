@@ -308,9 +308,8 @@ func (h *fileHistory) records(ctx context.Context, in io.Reader) iter.Seq2[repla
 					yield(r, fmt.Errorf("line %d: %w", number, parseErr))
 					return
 				}
-				if r.Seq = number; r.Damage != nil {
-					h.addDamage(&r, number)
-				}
+				h.damaged = h.damaged || r.Damage != nil && damagesInput(r.Damage)
+				numberByLine(&r, number)
 				h.ids.addRecord(r)
 				if !yield(r, nil) {
 					return
@@ -324,12 +323,12 @@ func (h *fileHistory) records(ctx context.Context, in io.Reader) iter.Seq2[repla
 	}
 }
 
-// addDamage gives a damage line the number of its line, because the seqs in it are those of the log
-// that lost the events.
-func (h *fileHistory) addDamage(r *replay.Record, line uint64) {
-	h.damaged = h.damaged || damagesInput(r.Damage)
-	r.Seq = 0
-	if r.Damage.Lost() > 0 {
+// numberByLine makes the number of a line the seq of its record. The seqs in a damage line are those of
+// the log that lost the events.
+func numberByLine(r *replay.Record, line uint64) {
+	if r.Damage == nil {
+		r.Seq = line
+	} else if r.Damage.Lost() > 0 {
 		r.Damage.FirstSeq, r.Damage.LastSeq = line, line
 	}
 }
@@ -408,8 +407,11 @@ func (l *linting) endJSON(printed int) error {
 	return err
 }
 
-func (l *linting) shownCount() (n uint64) {
-	for _, c := range l.linter.Counts() {
+func (l *linting) shownCount() uint64 { return shownFindings(l.linter) }
+
+// shownFindings returns the number of findings that a linter has returned.
+func shownFindings(l *lint.Linter) (n uint64) {
+	for _, c := range l.Counts() {
 		n += c.Shown
 	}
 	return n
