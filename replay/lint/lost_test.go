@@ -77,6 +77,7 @@ func TestLost(t *testing.T) {
 			write: func(s *script) { failing(s, 1, 0, 1); s.other(8); failing(s, 2, 10, 2) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			reader, dir := written(t, c.write)
 			found, _ := run(t, lose(t, reader, dir, c.lost...), lint.Options{Rules: []string{c.rule}, Stall: c.stall})
 			require.Len(t, found, c.found)
@@ -172,6 +173,7 @@ func TestAbortInSteps(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			reader, _ := written(t, c.write)
 			found, _ := run(t, reader, lint.Options{Severity: lint.Warning, Stall: 2 * time.Second})
 			var names []string

@@ -430,6 +430,7 @@ func TestRules(t *testing.T) {
 		rule, err := lint.FindRule(c.rule)
 		require.NoError(t, err)
 		t.Run(c.rule+" "+c.name, func(t *testing.T) {
+			t.Parallel()
 			severity := rule.Severity
 			if c.info {
 				severity = lint.Info
