@@ -237,8 +237,11 @@ func (d *diffCommand) text(r diff.Result, shown []diff.Change) {
 		d.copiesText(*r.Copies)
 	}
 	side := func(s diff.Side) string {
-		if s.TSMS == 0 {
+		switch {
+		case s.TSMS == 0:
 			return fmt.Sprintf("#%d", s.Seq)
+		case clock.newDay(s.TSMS) == "" && clock.style == timeISO:
+			return fmt.Sprintf("#%d %s", s.Seq, clock.short(s.TSMS))
 		}
 		return fmt.Sprintf("#%d %s", s.Seq, clock.show(s.TSMS))
 	}
@@ -248,15 +251,15 @@ func (d *diffCommand) text(r diff.Result, shown []diff.Change) {
 	}
 	fmt.Fprintf(d.stdout, "\n  rows      %d -> %d   %d new, %d gone, %d moved on, %d the same\n", r.From.Rows, r.To.Rows, r.New, r.Gone, r.Moved, r.Same)
 	b := r.Between
-	fmt.Fprintf(d.stdout, "  moves     %d began, %d were done, %d aborted", b.Began, b.Done, b.Aborted)
+	fmt.Fprintf(d.stdout, "  moves     %d began, %d done, %d aborted\n", b.Began, b.Done, b.Aborted)
 	if b.Passed > 0 {
-		fmt.Fprintf(d.stdout, "; %d began and ended in between\n            and left no row", b.Passed)
+		fmt.Fprintf(d.stdout, "            %d began and ended in between and left no row", b.Passed)
 		if !d.all {
 			fmt.Fprint(d.stdout, " (--all lists them)")
 		}
+		fmt.Fprintln(d.stdout)
 	}
-	fmt.Fprintln(d.stdout)
-	if b.Lost > 0 {
+	if b.Lost > 0 && r.Copies == nil {
 		fmt.Fprintf(d.stdout, "  lost      %s in between: the numbers may be too low\n", count(b.Lost, "event"))
 	}
 	d.changesText(shown)
@@ -272,6 +275,10 @@ func (d *diffCommand) copiesText(c diff.Copies) {
 		fmt.Fprintf(d.stdout, "%s and %s are different logs: only their rows are compared\n", a, b)
 		return
 	case diff.Identical:
+		if c.CommonSeq == 0 {
+			fmt.Fprintf(d.stdout, "%s and %s have no event\n", a, b)
+			return
+		}
 		fmt.Fprintf(d.stdout, "%s and %s have the same events, up to #%d\n", a, b, c.CommonSeq)
 		return
 	}

@@ -101,10 +101,13 @@ func (t *tool) quietText(s stats.QuietSummary, before string) {
 		t.statusf("no event leaves the history quiet")
 	case p == nil:
 		t.statusf("no event up to %s leaves the history quiet", before)
-	case p.Uncertain:
-		fmt.Fprintf(t.stdout, "#%d  %s  quiet?  A lost event may have been a LeadershipTransfer\n", p.Seq, clock.show(p.AtMS))
 	default:
-		fmt.Fprintf(t.stdout, "#%d  %s  quiet: no move is between LeadershipTransfer and Complete\n", p.Seq, clock.show(p.AtMS))
+		fmt.Fprintf(t.stdout, "#%d  %s\n", p.Seq, clock.show(p.AtMS))
+		if p.Uncertain {
+			fmt.Fprintln(t.stdout, "quiet?  A lost event may have been a LeadershipTransfer")
+		} else {
+			fmt.Fprintln(t.stdout, "quiet: no move is between LeadershipTransfer and Complete")
+		}
 	}
 	if s.Longest == nil {
 		return

@@ -189,24 +189,45 @@ func withOthers[V any](list []V, others *V) (lines []othersLine[V]) {
 }
 
 func (s *statsCommand) phasesText(r stats.Result) {
-	g := s.newGrid(column{title: "STAYED IN"}, column{title: "N", right: true}, column{title: "p50", right: true}, column{title: "p90", right: true},
-		column{title: "p99", right: true}, column{title: "max", right: true}, column{title: "TOTAL", right: true, rank: 2}, column{title: "SHARE", right: true, rank: 1})
-	for _, p := range r.Phases {
-		g.add(stylePlain, append(durationCells(p.Phase.String(), p.Durations), percent(p.Share, 1))...)
+	columns := func(title string) []column {
+		const longestName = len("LeadershipTransfer")
+		list := []column{{title: fmt.Sprintf("%-*s", longestName, title)}}
+		for _, title := range []string{"N", "p50", "p90", "p99", "max"} {
+			list = append(list, column{title: title, right: true})
+		}
+		return append(list, column{title: "TOTAL", right: true, rank: 2}, column{title: "SHARE", right: true, rank: 1})
 	}
-	g.add(stylePlain)
-	g.add(stylePlain, "WHOLE MOVES", "N", "p50", "p90", "p99", "max", "TOTAL")
-	g.add(stylePlain, durationCells("done", r.Done)...)
-	g.add(stylePlain, durationCells("aborted", r.Aborted)...)
+	stays := s.newGrid(columns("STAYED IN")...)
+	for _, p := range r.Phases {
+		stays.add(stylePlain, phaseCells(p)...)
+	}
+	stays.print()
+	fmt.Fprintln(s.stdout)
+	moves := s.newGrid(columns("WHOLE MOVES")...)
+	moves.add(stylePlain, durationCells("done", r.Done)...)
+	moves.add(stylePlain, durationCells("aborted", r.Aborted)...)
 	p := r.Paused
-	g.add(stylePlain, "writes paused", numberText(p.Count), pauseSpan(p.P50US), pauseSpan(p.P90US), pauseSpan(p.P99US), pauseSpan(p.MaxUS), pauseSpan(p.TotalUS))
-	g.print()
+	if p.Count > 0 {
+		moves.add(stylePlain, "writes paused", numberText(p.Count), pauseSpan(p.P50US), pauseSpan(p.P90US), pauseSpan(p.P99US), pauseSpan(p.MaxUS), pauseSpan(p.TotalUS))
+	}
+	moves.print()
 	if p.MaxBudgetShare > 0 {
-		fmt.Fprintf(s.stdout, "\nThe longest pause of writes used %s of its budget.\n", percent(p.MaxBudgetShare, 0))
+		fmt.Fprintf(s.stdout, "\nA pause of writes used at most %s of its budget.\n", percent(p.MaxBudgetShare, 1))
 	}
 }
 
+func phaseCells(p stats.PhaseStays) []string {
+	cells := durationCells(p.Phase.String(), p.Durations)
+	if p.Count > 0 {
+		cells = append(cells, percent(p.Share, 1))
+	}
+	return cells
+}
+
 func durationCells(name string, d stats.Durations) []string {
+	if d.Count == 0 {
+		return []string{name, "0"}
+	}
 	return []string{name, numberText(d.Count), shortSpan(d.P50MS), shortSpan(d.P90MS), shortSpan(d.P99MS), shortSpan(d.MaxMS), shortSpan(d.TotalMS)}
 }
 
@@ -287,7 +308,7 @@ func (s *statsCommand) reasonsText(r stats.Result) {
 		s.statusf("no move was aborted")
 		return
 	}
-	g := s.newGrid(column{title: "ABORTS", right: true}, column{title: "IN"}, column{title: "AFTER", right: true, rank: 1}, column{title: "REASON", free: true}, column{title: "BY TARGET", free: true, rank: 2})
+	g := s.newGrid(column{title: "ABORTS", right: true}, column{title: "IN"}, column{title: "AFTER", right: true, rank: 1}, column{title: "REASON", free: true}, column{title: "BY TARGET", rank: 2})
 	add := func(reason string, a stats.Reason) {
 		phase := "?"
 		if a.Phase != 0 {
@@ -338,7 +359,7 @@ func (s *statsCommand) notes(r stats.Result) {
 	}
 	s.statusf("%s", text)
 	if r.Negative > 0 {
-		s.statusf("%s not measured, because a clock went back in them", count(r.Negative, "duration"))
+		s.statusf("%s not measured, because a clock went back", isOrAre(r.Negative, "duration"))
 	}
 	if r.Lost > 0 {
 		s.statusf("%s lost: the stays and moves of these are not measured", isOrAre(r.Lost, "event"))
