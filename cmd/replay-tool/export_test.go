@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -68,6 +69,24 @@ func TestExport_Out(t *testing.T) {
 		require.Equal(t, exitUsage, run(t.Context(), append([]string{"export", dir}, args...), nil, io.Discard, io.Discard), args)
 	}
 	require.Equal(t, exitNoMatch, run(t.Context(), []string{"export", dir, "--format", "csv", "--vshard", "99"}, nil, io.Discard, io.Discard))
+}
+
+// A link or a device is not replaced, not even with --force.
+func TestExport_OutIsNoFile(t *testing.T) {
+	dir, outDir := tempLog(t)
+	target, link, pipe := filepath.Join(outDir, "target"), filepath.Join(outDir, "link"), filepath.Join(outDir, "pipe")
+	require.NoError(t, os.WriteFile(target, []byte("mine"), 0o600))
+	require.NoError(t, os.Symlink(target, link))
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	for _, out := range []string{link, pipe, outDir} {
+		code, _, errs := runTool(t, nil, "export", dir, "--format", "csv", "--out", out, "--force")
+		require.Equal(t, exitUsage, code, out)
+		require.Contains(t, errs, "give")
+	}
+	require.Equal(t, []string{"link", "pipe", "target"}, filesIn(t, outDir))
+	info, err := os.Lstat(link)
+	require.NoError(t, err)
+	require.Equal(t, os.ModeSymlink, info.Mode().Type())
 }
 
 // If the disk is full, or the export is interrupted, no part of the file is left, and a file that was

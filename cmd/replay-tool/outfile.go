@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 
 	"github.com/spf13/cobra"
 )
@@ -29,9 +30,13 @@ func (o *outFile) check(dir string) error {
 	if o.isStdout() {
 		return nil
 	}
-	if info, err := os.Lstat(o.path); err == nil && info.IsDir() {
+	info, err := os.Lstat(o.path)
+	switch {
+	case err == nil && info.IsDir():
 		return usageErrorf("--out %s: it is a directory: give a file", quoted(o.path))
-	} else if err == nil && !o.force {
+	case err == nil && !info.Mode().IsRegular(): // such as /dev/null, which --force would replace
+		return usageErrorf("--out %s: it is not a regular file, and would be replaced by one: give another file, or write to stdout", quoted(o.path))
+	case err == nil && !o.force:
 		return o.errExists()
 	}
 	log, err := os.Stat(dir)
@@ -78,7 +83,23 @@ func (o *outFile) write(t *tool, print func() error) error {
 	if err = errors.Join(err, file.Close()); err != nil {
 		return err
 	}
-	return o.rename(temporary)
+	if err := o.rename(temporary); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(o.path))
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) { // some file systems cannot
+		err = nil
+	}
+	return errors.Join(err, d.Close())
 }
 
 // rename gives a complete file its name. Without --force, it replaces no file that another process
