@@ -7,6 +7,8 @@ import (
 	"image"
 	"image/png"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"testing"
 
@@ -37,6 +39,7 @@ func TestPage(t *testing.T) {
 		t.Run(part.name, func(t *testing.T) { part.test(t, b, r) })
 	}
 	b.checkQuiet(t)
+	t.Run("damaged log", func(t *testing.T) { testDamaged(t, b, r) })
 	if *screenshot != "" {
 		takeScreenshot(t, b)
 	}
@@ -381,6 +384,37 @@ func testNarrow(t *testing.T, b *tab, _ runner) {
 	b.do(t, chromedp.EmulateViewport(420, 800, chromedp.EmulateScale(2)))
 	b.until(t, `window.innerWidth === 420 && canvas.width === 2 * box.clientWidth`)
 	require.False(t, eval[bool](t, b, `document.documentElement.scrollWidth > window.innerWidth`), "nothing is beside the window")
+}
+
+// The page of a damaged log shows which events are lost, and which moves may have gone on.
+func testDamaged(t *testing.T, b *tab, r runner) {
+	page := b.page
+	defer func() { b.page = page }()
+	require.NoError(t, os.RemoveAll(filepath.Join(r.work, "log", "snapshots")))
+	wal, err := filepath.Glob(filepath.Join(r.work, "log", "wal", "0*"))
+	require.NoError(t, err)
+	content, err := os.ReadFile(wal[0])
+	require.NoError(t, err)
+	clear(content[150_000:190_000])
+	require.NoError(t, os.WriteFile(wal[0], content, 0o600))
+	file := filepath.Join(r.work, "damaged.html")
+	command := exec.Command(r.tool, "timeline", "-q", "log", "--format", "html", "--out", file)
+	command.Dir = r.work
+	require.ErrorContains(t, command.Run(), "exit status 3")
+
+	b.requests, b.page = nil, "file://"+file
+	b.open(t, "#filter=state:in_doubt")
+	lost := eval[int](t, b, `losses[0].last - losses[0].first + 1`)
+	require.Greater(t, lost, 400)
+	require.Contains(t, eval[string](t, b, `byID('summary').textContent`), eval[string](t, b, "`events #${losses[0].first} to #${losses[0].last} are lost`"))
+	inDoubt := eval[int](t, b, `shown.moves.size`)
+	require.Greater(t, inDoubt, 0)
+	require.Contains(t, eval[string](t, b, `byID('summary').textContent`), fmt.Sprintf("%d in doubt", inDoubt))
+	b.press(t, kb.Enter)
+	s := readStory(t, b)
+	require.Regexp(t, `^in doubt: it was at \w+, and events after that are lost$`, s.Outcome)
+	require.Equal(t, "LOST?", s.Steps[len(s.Steps)-1].Cells[2])
+	b.checkQuiet(t)
 }
 
 // takeScreenshot writes the picture in docs. It has a limited number of colors and is small.

@@ -145,9 +145,19 @@ func (b *Builder) Timeline(findings []Finding) (*Timeline, error) {
 	for _, m := range b.live {
 		moves = append(moves, m)
 	}
+	for i := range t.Lost {
+		l := &t.Lost[i]
+		if l.FromMS == 0 {
+			l.FromMS = b.startMS
+		}
+		if i >= b.open || l.ToMS < l.FromMS {
+			l.ToMS = t.EndMS
+		}
+	}
 	moves = slices.DeleteFunc(moves, func(m *Move) bool {
 		m.draw(t.EndMS)
-		outside := m.ToMS < t.FromMS || m.FromMS > t.ToMS
+		m.doubt(t.Lost)
+		outside := m.ToMS < t.FromMS && !m.InDoubt || m.FromMS > t.ToMS
 		return outside || b.options.Select != nil && !b.options.Select(m.Incarnation)
 	})
 	if err := b.checkLimit(len(moves)); err != nil {
@@ -157,16 +167,6 @@ func (b *Builder) Timeline(findings []Finding) (*Timeline, error) {
 	for _, m := range moves {
 		if m.clockBack {
 			t.ClockBack++
-		}
-		m.InDoubt = m.InFlight() && !m.EndLost && slices.ContainsFunc(t.Lost, func(l Loss) bool { return l.LastSeq > m.LastSeq && l.may(m) })
-	}
-	for i := range t.Lost {
-		l := &t.Lost[i]
-		if l.FromMS == 0 {
-			l.FromMS = b.startMS
-		}
-		if i >= b.open || l.ToMS < l.FromMS {
-			l.ToMS = t.EndMS
 		}
 	}
 	t.Moves = len(moves)
@@ -225,6 +225,27 @@ func (m *Move) draw(endMS uint64) {
 		nowMS = max(nowMS, endMS)
 	}
 	end(0)
+}
+
+// doubt ends the bars of a move in flight at the first loss that may have its next event. What came
+// after that is not known.
+func (m *Move) doubt(lost []Loss) {
+	if !m.InFlight() || m.EndLost {
+		return
+	}
+	for i := range lost {
+		l := &lost[i]
+		if l.LastSeq <= m.LastSeq || !l.may(m) {
+			continue
+		}
+		m.InDoubt, m.EndSeq = true, l.FirstSeq
+		m.ToMS = max(m.FromMS, l.FromMS)
+		if n := len(m.Bars); n > 0 {
+			m.ToMS = max(m.Bars[n-1].FromMS, l.FromMS)
+			m.Bars[n-1].ToMS = m.ToMS
+		}
+		return
+	}
 }
 
 // marksOf finds the places of the findings.

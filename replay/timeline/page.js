@@ -7,7 +7,7 @@
 
 const data = JSON.parse(document.getElementById('data').textContent);
 const COMPLETE = 6; // the number of the last phase
-const IN_FLIGHT = 'in_flight';
+const IN_FLIGHT = 'in_flight', IN_DOUBT = 'in_doubt';
 
 // All times of a move are milliseconds after data.t0.
 const moves = data.moves.map((list, index) => {
@@ -33,6 +33,7 @@ const moves = data.moves.map((list, index) => {
 });
 const lanes = data.lanes.map(([label, indexes], index) => {
   const lane = {index, label, moves: indexes.map((i) => moves[i])};
+  lane.inDoubt = lane.moves.filter((m) => m.inDoubt);
   lane.moves.forEach((m) => m.lanes.push(lane));
   return lane;
 });
@@ -135,8 +136,8 @@ function outcomeOf(move) {
   if (move.outcome === IN_FLIGHT && move.endLost) return `its end is lost, after ${phase}`;
   if (move.outcome === IN_FLIGHT) {
     const last = move.steps.findLast((s) => s.phase);
-    const doubt = move.inDoubt ? ', or further: events after it are lost' : '';
-    return `in flight at ${phase} for ${span(Math.max(0, data.end - (last ? last.at : move.from)))}${doubt}`;
+    if (move.inDoubt) return `in doubt: it was at ${phase}, and events after that are lost`;
+    return `in flight at ${phase} for ${span(Math.max(0, data.end - (last ? last.at : move.from)))}`;
   }
   if (move.outcome === 'aborted') return `aborted at ${phase} after ${took}`;
   if (move.outcome === 'removed_unfinished') return `removed at ${phase} after ${took}`;
@@ -198,7 +199,7 @@ function parseFilter(text) {
     switch (key) {
       case 'vshard': return oneOf(values.map(rangeTest), (test, m) => test(m.vshard));
       case 'node': return oneOf(values.map(rangeTest), (test, m) => test(m.source) || test(m.target));
-      case 'state': return oneOf(values.map(stateName), (s, m) => m.outcome === s || s === 'done' && m.outcome === 'removed');
+      case 'state': return oneOf(values.map(stateName), (s, m) => m.outcome === s || s === 'done' && m.outcome === 'removed' || s === IN_DOUBT && m.inDoubt);
       case 'phase': return oneOf(values, (p, m) => phaseName(m.phase).toLowerCase().startsWith(p));
       case 'rule': return oneOf(values, (r, m) => m.findings.some((f) => f.rule.startsWith(r)));
       case 'id': return oneOf(values, (v, m) => m.digits.includes(v.replaceAll('-', '')));
@@ -219,9 +220,9 @@ function rangeTest(text) {
 
 function stateName(text) {
   const name = {inflight: IN_FLIGHT, 'in-flight': IN_FLIGHT}[text] || text.replaceAll('-', '_');
-  const found = data.outcomes.filter((o) => o.startsWith(name));
-  if (found.length === 0) throw new Error(`state "${text}" is unknown. Use ${data.outcomes.join(', ')}`);
-  return found[0];
+  const names = [...data.outcomes, IN_DOUBT];
+  if (!names.includes(name)) throw new Error(`state "${text}" is unknown. Use ${names.join(', ')}`);
+  return name;
 }
 
 // setFilter shows only the moves that pass. A mistake in the text leaves the picture as it was.
@@ -402,6 +403,7 @@ function drawLane(row) {
     lastX = x;
   }
   for (const m of visible) if (shown.moves.has(m)) for (const f of m.findings) drawFinding(context, xOf(f.at), y);
+  if (lane.inDoubt.some((m) => shown.moves.has(m))) drawEnd(context, {outcome: IN_FLIGHT, inDoubt: true}, xOf(data.end) + 7, y + 4); // beside an arrow
   for (const m of visible) if (m === view.selected || m === view.hovered) drawFrame(m, y);
 }
 
@@ -740,7 +742,7 @@ function stepsTable(m) {
   for (const s of m.steps) {
     let stayed = '';
     if (s.stayed !== undefined) stayed = s.stayed < 0 ? span(s.stayed) + ', the clock went back' : span(s.stayed);
-    else if (s.open && m.outcome === IN_FLIGHT && !m.endLost) stayed = '> ' + span(Math.max(0, data.end - s.at));
+    else if (s.open && m.outcome === IN_FLIGHT && !m.endLost && !m.inDoubt) stayed = '> ' + span(Math.max(0, data.end - s.at));
     const line = row('td', [String(s.seq), timeOf(s.at), stepName(s), stayed, detailOf(s, m)], [0, 3]);
     line.dataset.seq = s.seq;
     line.dataset.ms = String(data.t0 + s.at);
@@ -748,6 +750,7 @@ function stepsTable(m) {
     body.append(line);
   }
   if (m.endLost) body.append(row('td', ['?', '', 'LOST', '', 'the end of the incarnation is lost'], [0, 3]));
+  if (m.inDoubt) body.append(row('td', ['?', '', 'LOST?', '', 'later events may be lost'], [0, 3]));
   table.append(body);
   return table;
 }
@@ -873,9 +876,12 @@ function restoreView() {
 function start() {
   const sameDay = dateOf(data.from) === dateOf(data.to);
   const range = `${dateOf(data.from)} ${timeOf(data.from)} to ${sameDay ? '' : dateOf(data.to) + ' '}${timeOf(data.to)} ${zoneAt(data.from)[2]}`;
-  const tally = (...names) => moves.filter((m) => names.includes(m.outcome)).length;
+  const tally = (...names) => moves.filter((m) => names.includes(m.outcome) && !m.endLost && !m.inDoubt).length;
   const parts = [range, `${moves.length} moves`, `${tally('done', 'removed')} done`, `${tally('aborted')} aborted`, `${tally(IN_FLIGHT)} in flight`];
   if (tally('removed_unfinished')) parts.push(`${tally('removed_unfinished')} removed before Complete`);
+  const inDoubt = moves.filter((m) => m.inDoubt).length, endLost = moves.filter((m) => m.endLost).length;
+  if (inDoubt) parts.push(`${inDoubt} in doubt`);
+  if (endLost) parts.push(`${endLost} with a lost end`);
   if (data.findings.length) parts.push(`${data.findings.length} findings`);
   for (const l of losses.slice(0, 3)) parts.push(l.first === l.last ? `event #${l.first} is lost` : `events #${l.first} to #${l.last} are lost`);
   if (losses.length > 3) parts.push(`and ${losses.length - 3} more losses`);

@@ -188,6 +188,8 @@ func (p *svgPicture) describe(m *Move) string {
 	switch {
 	case m.EndLost && m.InFlight():
 		return text + "its end is lost, after " + m.Phase.String()
+	case m.InDoubt:
+		return text + "in doubt: it was at " + m.Phase.String() + ", and events after that are lost"
 	case m.InFlight():
 		return text + "in flight at " + m.Phase.String()
 	case m.Outcome == story.Aborted:

@@ -49,13 +49,13 @@ type Move struct {
 	*story.Incarnation
 	Bars []Bar
 	// FromMS and ToMS are the ends of the move's flight: its first record, and its abort, removal or
-	// Complete, or the end of the history.
+	// Complete, or the end of the history. If it is in doubt, ToMS is the beginning of the loss.
 	FromMS, ToMS uint64
-	EndSeq       uint64 // of the record that ended the flight; 0 if none did
+	EndSeq       uint64 // of the record that ended the flight, or the first lost one; 0 if it goes on
 	// EndLost reports whether a lost event ended the incarnation: the id began again without an end.
 	EndLost bool
-	// InDoubt reports whether a move in flight may have gone on, because lost events follow its last
-	// record.
+	// InDoubt reports whether lost events follow the last record of a move in flight, so that it may
+	// have gone on.
 	InDoubt bool
 
 	clockBack bool

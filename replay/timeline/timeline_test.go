@@ -308,13 +308,30 @@ func TestTimeline_Lost(t *testing.T) {
 	line = draw(t, timeline.Options{}, h.records)
 	require.False(t, line.Lost[0].All)
 	require.Equal(t, []string{
-		"       1  ------------------------------?", // it may have gone on
-		"       2        ------------------------?",
+		"       1  -------????????????????????????", // it may have gone on
+		"       2        -????????????????????????",
 		"       3        ???????????????????????->", // it began after the loss
 	}, picture(t, line, 41))
 	require.EqualValues(t, 1200, line.Lost[0].FromMS)
 	require.EqualValues(t, 2000, line.Lost[0].ToMS)
 	require.True(t, line.Lanes[1].Moves[0].InDoubt)
+	line = draw(t, timeline.Options{SinceMS: 1900}, h.records)
+	require.Len(t, line.Lanes, 3, "a move in doubt may be in flight in each later range")
+	require.Equal(t, "       1  ???????????????????????????????", picture(t, line, 41)[0])
+}
+
+// A move in doubt does not overlap the moves after the loss: it may have ended.
+func TestTimeline_DoubtIsNoOverlap(t *testing.T) {
+	h := newHistory(t)
+	h.step(1, addLearner, 0, 1000, 7)
+	h.abort(1, 1100)
+	h.step(2, addLearner, 0, 1200, 7)
+	h.abort(2, 1400)
+	h.step(3, addLearner, 0, 1500, 7)
+	h.lose(2, 2)
+	line := draw(t, timeline.Options{}, h.records)
+	require.Len(t, line.Lanes, 1)
+	require.EqualValues(t, 1000, line.Lanes[0].Moves[0].ToMS)
 }
 
 // If the end of an incarnation is lost, its bar ends at its last record, with a question mark.
