@@ -72,10 +72,10 @@ func (t *tool) runDemo(ctx context.Context, dir string) error {
 	}
 	fmt.Fprintf(t.stdout, `
 What to try next (the demo does not delete its log):
-  go run ./cmd/replay-tool info   %[1]s
-  go run ./cmd/replay-tool state  %[1]s --at '#9'  # the rows after event 9
-  go run ./cmd/replay-tool verify %[1]s
-  go run ./cmd/replay-tool log    %[1]s -o ndjson
+  go run ./cmd/replay-tool triage   %[1]s
+  go run ./cmd/replay-tool state    %[1]s --at '#9'  # the rows after event 9
+  go run ./cmd/replay-tool timeline %[1]s
+  go run ./cmd/replay-tool verify   %[1]s
 `, quoted(dir))
 	return nil
 }

@@ -42,7 +42,7 @@ type Stats struct {
 	decided, flying map[*story.Incarnation]struct{}
 }
 
-// maxGroups limits the nodes, vShards and minutes that are told apart, and maxReasons the reasons.
+// maxGroups limits the nodes, vShards and minutes that have a group of their own, and maxReasons the reasons.
 // Otherwise a history with a new value in each event would need memory for each event.
 const (
 	maxGroups      = 50_000
