@@ -10,13 +10,9 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// keptSnapshots is the number of snapshots that a log keeps. The second one is used if the first
-// one is damaged.
-const keptSnapshots = 2
-
-// SaveSnapshot writes a snapshot into the log's directory and removes older ones. It may run
-// concurrently with Write and Sync, but not with another SaveSnapshot. An error does not affect the
-// log.
+// SaveSnapshot writes a snapshot into the log's directory and removes older ones that are
+// superfluous, see superfluousSnapshots. It may run concurrently with Write and Sync, but not with
+// another SaveSnapshot. An error does not affect the log.
 func (l *Log) SaveSnapshot(s segment.Snapshot) error {
 	if err := l.checkLockHeld(); err != nil {
 		return err
@@ -35,19 +31,48 @@ func (l *Log) SaveSnapshot(s segment.Snapshot) error {
 	if err := replaceFile(filepath.Join(dir, s.Name()), s.Encode(l.uuid)); err != nil {
 		return err
 	}
-	names, err := segment.SnapshotNames(os.DirFS(l.dir))
+	return removeSuperfluous(dir, s.Last.Seq)
+}
+
+// removeSuperfluous removes the superfluous snapshots before the one that was just saved. It never
+// removes a later one, because that one is evidence of lost frames.
+func removeSuperfluous(dir string, savedSeq uint64) error {
+	files, err := listSnapshots(dir)
 	if err != nil {
 		return err
 	}
-	for i, name := range names {
-		if i < keptSnapshots || name >= s.Name() {
+	for _, f := range superfluousSnapshots(files, snapshotGapEvents, savedSeq) {
+		if f.seq >= savedSeq {
 			continue
 		}
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(filepath.Join(dir, f.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	return nil
+}
+
+// listSnapshots returns the snapshots in a directory, oldest first.
+func listSnapshots(dir string) (files []snapshotFile, err error) {
+	entries, err := os.ReadDir(dir) // sorted by name, and therefore by seq
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		seq, ok := segment.ParseName(e.Name())
+		if !ok || !e.Type().IsRegular() {
+			continue
+		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, snapshotFile{e.Name(), seq, info.Size()})
+	}
+	return files, nil
 }
 
 // removeTemporaries removes the temporary files that crashes have left.

@@ -14,15 +14,15 @@ type Fold struct {
 	last      segment.FrameID
 	report    Report
 	losses    segment.Losses
-	snapshots []segment.Snapshot
-	fsys      fs.FS // nil if the caller holds the log's lock
+	snapshots []segment.Snapshot // newest first, without those that the fold has passed
+	fsys      fs.FS              // nil if the caller holds the log's lock
 
 	lastMS uint64 // wall clock of the last intact event
 	closed int    // the findings in report.Damage before this index are complete
 }
 
-// NewFold returns an empty fold for the log with this directory. If the last frame of a snapshot is
-// added, the fold continues with the snapshot's rows.
+// NewFold returns an empty fold for the log with this directory. The snapshots are sorted, newest
+// first. If the last frame of one is added, the fold continues with its rows.
 func NewFold(dir segment.Directory, snapshots []segment.Snapshot) *Fold {
 	return &Fold{View: projection.New(), losses: dir.Losses(), snapshots: snapshots}
 }
@@ -49,11 +49,23 @@ func (f *Fold) Add(r Record) {
 	} else {
 		f.View.Apply(r.Seq, r.PrevSeq, r.Event)
 	}
-	for _, s := range f.snapshots {
-		if s.Last == f.last { //mutant:snapshot-met
-			f.adoptSnapshot(s)
-		}
+	if s := f.snapshotAt(r.Seq); s.Last == f.last { //mutant:snapshot-met
+		f.adoptSnapshot(s)
 	}
+}
+
+// snapshotAt returns the snapshot that ends with this number, or a zero Snapshot.
+func (f *Fold) snapshotAt(seq uint64) segment.Snapshot {
+	for n := len(f.snapshots); n > 0; n-- {
+		if s := f.snapshots[n-1]; s.Last.Seq >= seq {
+			if s.Last.Seq > seq {
+				break
+			}
+			return s
+		}
+		f.snapshots = f.snapshots[:n-1]
+	}
+	return segment.Snapshot{}
 }
 
 // closeDamage sets BeforeMS of the damage in segments that has none yet. The wall clock is that of

@@ -196,8 +196,9 @@ func SnapshotNames(fsys fs.FS) ([]string, error) {
 
 // ReadSnapshots returns the snapshots of a log, the newest first, and those that are not intact as
 // damage. It reads bodies from the newest snapshot to the first intact one, or all bodies if all is
-// set. For the others it reads only the header: call Load. It skips snapshots that cannot be read
-// or have a later version, because the log can do without them.
+// set. Only the first of the returned snapshots has its body, because many bodies may not fit into
+// memory. For the others call Load. ReadSnapshots skips snapshots that cannot be read or have a
+// later version, because the log can do without them.
 func ReadSnapshots(fsys fs.FS, log uuid.UUID, all bool) (found []Snapshot, damage []Damage) {
 	names, err := SnapshotNames(fsys)
 	if err != nil {
@@ -215,6 +216,9 @@ func ReadSnapshots(fsys fs.FS, log uuid.UUID, all bool) (found []Snapshot, damag
 		var unreadable *fs.PathError
 		switch {
 		case err == nil:
+			if len(found) > 0 && s.fsys == nil {
+				s = s.withoutBody(fsys, log)
+			}
 			found = append(found, s)
 		case errors.As(err, &unreadable), errors.Is(err, ErrNewerFormat): // a writer may have just removed it
 		default:
@@ -226,6 +230,12 @@ func ReadSnapshots(fsys fs.FS, log uuid.UUID, all bool) (found []Snapshot, damag
 		}
 	}
 	return found, damage
+}
+
+// withoutBody returns the snapshot as readSnapshotHeader does.
+func (s Snapshot) withoutBody(fsys fs.FS, log uuid.UUID) Snapshot {
+	s.fsys, s.log, s.bodyBytes, s.Body = fsys, log, int64(len(s.Body)), nil
+	return s
 }
 
 func readSnapshot(fsys fs.FS, name string, log uuid.UUID) (Snapshot, error) {

@@ -36,49 +36,59 @@ func (s Source) FoldAll() (*replay.Fold, error) {
 	return fold, nil
 }
 
-// Fold returns the same rows as FoldAll, but usually reads less. It tries the snapshots from the
-// newest to the oldest, then the log from its first frame. If every attempt fails with
-// intact.ErrNotIntact, only FoldAll can interpret the log, and Fold calls it. It returns the same errors as FoldAll.
+// Fold returns the same rows as FoldAll, but usually reads less. It tries the newest two intact
+// snapshots, then the log from its first frame. If every attempt fails with intact.ErrNotIntact, only
+// FoldAll can interpret the log, and Fold calls it. It returns the same errors as FoldAll.
+//
+// More snapshots would help only if the newest two were both of another history. Each attempt may
+// read most of the log before it fails.
 //
 // Fold verifies the checksum of every frame that it reads, but decodes only the events of the
 // migrations that have a row at the end. It does not notice damage before the snapshot.
 func (s Source) Fold() (*replay.Fold, error) {
+	tried := 0
 	for _, snapshot := range s.Snapshots { //mutant:older-snapshot
 		//mutant:earlier-version-passed-over
 		if snapshot.Version < segment.SnapshotVersion { // it does not have all facts, see replay.Fold
 			continue
 		}
-		fold, err := s.foldFrom(&snapshot)
+		view, err := replay.Restore(snapshot)
+		if err != nil {
+			continue
+		}
+		fold, err := s.foldFrom(&snapshot, view)
 		if !errors.Is(err, intact.ErrNotIntact) {
 			return fold, err
 		}
+		if tried++; tried == maxSnapshots {
+			break
+		}
 	}
-	fold, err := s.foldFrom(nil)
+	fold, err := s.foldFrom(nil, projection.New())
 	if errors.Is(err, intact.ErrNotIntact) {
 		return s.FoldAll()
 	}
 	return fold, err
 }
 
-// foldFrom reads the log from the snapshot's last frame to the end. If snapshot is nil, it reads
-// the whole log.
+// maxSnapshots is the number of intact snapshots that Fold tries.
+const maxSnapshots = 2
+
+// foldFrom reads the log from the snapshot's last frame to the end. The argument view has the rows
+// of the snapshot. If snapshot is nil, foldFrom reads the whole log.
 //
 // In this package, base is the seq of the snapshot's last event, or 0 without a snapshot. The rows
 // of the snapshot include all events up to base. The frame of event base itself is read only to
 // check that the snapshot belongs to this log.
-func (s Source) foldFrom(snapshot *segment.Snapshot) (*replay.Fold, error) {
+func (s Source) foldFrom(snapshot *segment.Snapshot, view *projection.View) (*replay.Fold, error) {
 	names, err := segment.Names(s.FS)
 	if err != nil {
 		return nil, err
 	}
 	var base uint64
-	view := projection.New()
 	from := segment.Name(1)
 	if snapshot != nil {
 		base, from = snapshot.Last.Seq, segment.Name(snapshot.Last.Segment)
-		if view, err = replay.Restore(*snapshot); err != nil {
-			return nil, fmt.Errorf("%w: %w", intact.ErrNotIntact, err)
-		}
 	}
 	begin, ok := slices.BinarySearch(names, from)
 	if !ok || names[0] != segment.Name(1) { //mutant:first-segment

@@ -2,7 +2,10 @@ package rebuild_test
 
 import (
 	"encoding/binary"
+	"io/fs"
 	"iter"
+	"path"
+	"slices"
 	"testing"
 	"testing/fstest"
 
@@ -311,4 +314,42 @@ func TestD5_SnapshotOfOtherFrames(t *testing.T) {
 	requireEqual(t, all, fold)
 	_, found := fold.View.Get(y)
 	require.True(t, found)
+}
+
+// countingFS counts the segments that were opened.
+type countingFS struct {
+	fstest.MapFS
+	opened int
+}
+
+func (c *countingFS) Open(name string) (fs.File, error) {
+	if _, ok := segment.ParseName(path.Base(name)); ok {
+		c.opened++
+	}
+	return c.MapFS.Open(name)
+}
+
+// An opening of a damaged log does not read it once for each snapshot.
+func TestFold_TriesFewSnapshots(t *testing.T) {
+	const segments = 30
+	files := fstest.MapFS{}
+	var snapshots []segment.Snapshot
+	view := projection.New()
+	for seq := uint64(1); seq <= segments; seq++ {
+		event := upsert(checkpoint.MigrationID{byte(seq)}, checkpoint.AddLearner{})
+		view.Apply(seq, 0, event)
+		snapshots = append(snapshots, snapshotOf(t, view, write(t, files, seq, []frame{{0, event}})))
+	}
+	slices.Reverse(snapshots)
+	snapshots = snapshots[2:]
+	last := files["wal/"+segment.Name(segments-1)]
+	last.Data[len(last.Data)-1] ^= 1
+
+	source, scans := source(files, snapshots...)
+	counting := &countingFS{MapFS: files}
+	source.FS = counting
+	_, err := source.Fold()
+	require.NoError(t, err)
+	require.Equal(t, 1, *scans)
+	require.Less(t, counting.opened, 2*segments)
 }
