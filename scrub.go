@@ -44,7 +44,7 @@ func (s *Store) Scrub(ctx context.Context) (replay.Report, error) {
 	if err != nil {
 		return replay.Report{}, fmt.Errorf("scrub %s: %w", s.dir, err)
 	}
-	fold, err := reader.FoldTo(ctx, replay.Point{Seq: max(visible, 1)})
+	fold, err := reader.FoldAllTo(ctx, replay.Point{Seq: max(visible, 1)})
 	if err != nil {
 		return replay.Report{}, fmt.Errorf("scrub %s: %w", s.dir, err)
 	}

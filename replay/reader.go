@@ -109,50 +109,6 @@ func (r *Reader) all(ctx context.Context, fromSeq uint64, excludes func(body []b
 	}
 }
 
-// Point is a moment in a history. The zero value is the end of the history.
-type Point struct {
-	Seq uint64 // after the record with this number
-	// TimeMS, in Unix milliseconds, is the moment before the first record with a later wall clock.
-	// Sequence numbers order the history, and clocks do not: every record after that one is later,
-	// even if its clock shows an earlier time.
-	TimeMS uint64
-}
-
-// Before reports whether the record is later than the point.
-func (p Point) Before(r Record) bool {
-	seq := r.Seq
-	if r.Damage != nil {
-		seq = r.Damage.FirstSeq
-	}
-	return p.Seq != 0 && seq > p.Seq || p.TimeMS != 0 && r.WallMS() > p.TimeMS
-}
-
-// StateAt returns the view at a point in the history. The view accounts for damage. StateAt returns
-// an I/O error or ctx's error.
-func (r *Reader) StateAt(ctx context.Context, p Point) (*projection.View, error) {
-	fold, err := r.FoldTo(ctx, p)
-	if err != nil {
-		return nil, err
-	}
-	return fold.View, nil
-}
-
-// FoldTo returns the fold at a point in the history: the view, and the report of the records before
-// the point. It returns the same errors as StateAt.
-func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
-	fold := r.NewFold()
-	for rec, err := range r.all(ctx, 0, func([]byte) bool { return false }) {
-		if err != nil {
-			return nil, err
-		}
-		if p.Before(rec) {
-			break
-		}
-		fold.Add(rec)
-	}
-	return fold, nil
-}
-
 // ErrSnapshotsDamaged is returned by Reader.Snapshot if the log has snapshots and none of them is
 // intact.
 var ErrSnapshotsDamaged = errors.New("no snapshot is intact")

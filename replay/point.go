@@ -1,0 +1,161 @@
+package replay
+
+import (
+	"context"
+	"errors"
+
+	"migrationlog/eventlog/segment"
+	"migrationlog/projection"
+)
+
+// Point is a moment in a history. The zero value is the end of the history.
+type Point struct {
+	Seq uint64 // after the record with this number
+	// TimeMS, in Unix milliseconds, is the moment before the first record with a later wall clock.
+	// Sequence numbers order the history, and clocks do not: every record after that one is later,
+	// even if its clock shows an earlier time.
+	TimeMS uint64
+}
+
+// Before reports whether the record is later than the point.
+func (p Point) Before(r Record) bool {
+	seq := r.Seq
+	if r.Damage != nil {
+		seq = r.Damage.FirstSeq
+	}
+	return p.Seq != 0 && seq > p.Seq || p.TimeMS != 0 && r.WallMS() > p.TimeMS
+}
+
+// StateAt returns the view at a point in the history. The view accounts for damage. StateAt returns
+// an I/O error or ctx's error.
+func (r *Reader) StateAt(ctx context.Context, p Point) (*projection.View, error) {
+	fold, err := r.FoldTo(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return fold.View, nil
+}
+
+// FoldAllTo returns the fold at a point in the history: the view, and the report of the records
+// before the point. It reads all of them, and every snapshot. It returns the same errors as StateAt.
+func (r *Reader) FoldAllTo(ctx context.Context, p Point) (*Fold, error) {
+	fold := r.NewFold()
+	for rec, err := range r.all(ctx, 0, func([]byte) bool { return false }) {
+		if err != nil {
+			return nil, err
+		}
+		if p.Before(rec) {
+			break
+		}
+		fold.Add(rec)
+	}
+	return fold, nil
+}
+
+// FoldTo returns the same view as FoldAllTo, but usually reads less. It starts from the newest intact
+// snapshot before the point. It reads the records from that snapshot to the point, and the ends of
+// the earlier segments. Fold.Coverage says how many segments it did not read. Its report covers the
+// others.
+//
+// If it finds lost events, or an event that is not linked to its migration's previous event, or if
+// the log does not have the last event of the newest two snapshots, it returns the result of
+// FoldAllTo.
+func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
+	to := p
+	if p.TimeMS != 0 {
+		later, err := r.firstLater(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		if later == 1 { // the state before the first record needs no snapshot
+			return r.FoldAllTo(ctx, p)
+		}
+		if to = (Point{Seq: p.Seq}); later != 0 {
+			to.Seq = later - 1
+		}
+	}
+	snapshots, damaged := segment.ReadSnapshots(r.fsys, r.dir.Manifest.UUID, false)
+	for tried := 0; len(snapshots) > 0 && tried < maxSnapshots; snapshots = snapshots[1:] {
+		s := snapshots[0]
+		if s.Version < segment.SnapshotVersion || to.Seq != 0 && s.Last.Seq > to.Seq {
+			continue
+		}
+		fold, err := r.foldFrom(ctx, s, damaged, to)
+		if !errors.Is(err, errNeedsFullScan) {
+			return fold, err
+		}
+		tried++
+	}
+	return r.FoldAllTo(ctx, p)
+}
+
+// maxSnapshots is the number of snapshots that FoldTo tries. Each attempt may read as much as
+// FoldAllTo.
+const maxSnapshots = 2
+
+// errNeedsFullScan is returned by foldFrom if the records must be folded from the first one.
+var errNeedsFullScan = errors.New("the log must be read from its first frame")
+
+// foldFrom returns the fold at a point after the last event of a snapshot. The argument damaged has
+// the damaged snapshots.
+func (r *Reader) foldFrom(ctx context.Context, s segment.Snapshot, damaged []Damage, p Point) (*Fold, error) {
+	view, err := Restore(s)
+	if err != nil {
+		return nil, errNeedsFullScan
+	}
+	fold := NewFold(r.dir, nil)
+	fold.fsys = r.fsys
+	for _, d := range damaged {
+		fold.AddDamage(d)
+	}
+	fold.SetView(view, 0, s.Last.Seq)
+	scan := segment.NewScan(r.fsys, r.dir, segment.ScanOptions{From: s.Last.Seq, CheckEnds: true})
+	met := false // the log has the snapshot's last frame
+	for item, err := range scan.Items() {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return nil, err
+		}
+		if f := item.Frame; item.Damage == nil && f.Seq <= s.Last.Seq {
+			fold.Count(f.Seq, f.ID(), 1)
+			met = f.ID() == s.Last //mutant:point-snapshot-last-frame
+			continue
+		}
+		rec := Decode(item)
+		if p.Before(rec) {
+			break
+		}
+		if d := rec.Damage; d != nil && d.Lost() == 0 {
+			fold.AddDamage(*d)
+			continue
+		}
+		//mutant:point-links
+		if id, _ := rec.Migration(); !met || rec.Damage != nil || rec.PrevSeq != view.Slot(id).LastSeq() {
+			return nil, errNeedsFullScan
+		}
+		fold.Add(rec)
+	}
+	if !met {
+		return nil, errNeedsFullScan
+	}
+	return fold, nil
+}
+
+// firstLater returns the number of the first record before p.Seq with a wall clock after p.TimeMS,
+// or 0 if there is none.
+func (r *Reader) firstLater(ctx context.Context, p Point) (uint64, error) {
+	for rec, err := range r.all(ctx, 0, func([]byte) bool { return false }) {
+		if err != nil {
+			return 0, err
+		}
+		if p.Before(rec) {
+			if rec.Damage != nil || p.Seq != 0 && rec.Seq > p.Seq {
+				return 0, nil
+			}
+			return rec.Seq, nil
+		}
+	}
+	return 0, nil
+}
