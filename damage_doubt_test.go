@@ -9,6 +9,7 @@ import (
 
 	"migrationlog"
 	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
 	"migrationlog/projection"
 	"migrationlog/replay"
 )
@@ -150,6 +151,7 @@ func TestD5_CopyBesideAWriter(t *testing.T) {
 		copied = copyDir(t, dir)
 	}
 	require.NoError(t, os.RemoveAll(filepath.Join(copied, "snapshots")))
+	require.NoError(t, os.RemoveAll(filepath.Join(copied, segment.SummaryDir)))
 	require.NoError(t, s.Close())
 	require.ErrorIs(t, <-ended, migrationlog.ErrClosed)
 

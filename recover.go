@@ -112,8 +112,8 @@ type Recovered struct {
 // refuses every write with a lower epoch. It does not refuse a write without the option Epoch. Only
 // then Recover calls the functions of the policy. Policy.Leader must fence the group with the epoch
 // before it reads the leader. Otherwise a transfer of an earlier coordinator can commit after the
-// abort was decided. Recover sets Policy.UnnamedInDoubt if the Report has it. Ages are measured by
-// Options.Now.
+// abort was decided. Recover sets Policy.UnnamedInDoubt if the Report has it, or if a migration
+// without a row is in doubt. Ages are measured by Options.Now.
 //
 // Up to Handlers.Concurrency migrations are handled at the same time. The migrations of one vShard
 // are handled one after another. Aborts and clean-ups come first, because they free the vShard for a
@@ -133,7 +133,8 @@ func (s *Store) Recover(ctx context.Context, p recovery.Policy, h Handlers) ([]R
 	if err := s.claimEpoch(h.Epoch); err != nil {
 		return nil, fmt.Errorf("recover: %w", err)
 	}
-	p.UnnamedInDoubt = p.UnnamedInDoubt || s.report.UnnamedInDoubt //mutant:recover-unnamed
+	missing := len(s.view.Load().InDoubtWithoutRow()) > 0
+	p.UnnamedInDoubt = p.UnnamedInDoubt || s.report.UnnamedInDoubt || missing //mutant:recover-unnamed
 	decisions := recovery.Plan(slices.Collect(s.Rows()), p, uint64(max(0, s.opts.Now().UnixMilli())))
 
 	ctx, stop := context.WithCancelCause(ctx)

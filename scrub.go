@@ -3,6 +3,7 @@ package migrationlog
 import (
 	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"time"
@@ -78,6 +79,21 @@ type pacedFile struct {
 // Read reads at most the bytes of 10 ms, and then waits for the time that they may take.
 func (f pacedFile) Read(b []byte) (int, error) {
 	n, err := f.File.Read(b[:min(len(b), max(1, f.pace.bytesPerSecond/100))])
+	return f.wait(n, err)
+}
+
+// ReadAt reads a part of a small file, a segment's summary, and then waits as Read does.
+func (f pacedFile) ReadAt(b []byte, offset int64) (int, error) {
+	at, ok := f.File.(io.ReaderAt)
+	if !ok {
+		return 0, fmt.Errorf("%w: the file cannot be read at an offset", fs.ErrInvalid)
+	}
+	n, err := at.ReadAt(b, offset)
+	return f.wait(n, err)
+}
+
+// wait waits for the time that n bytes may take. It returns the results of the read.
+func (f pacedFile) wait(n int, err error) (int, error) {
 	if n == 0 || err != nil {
 		return n, err
 	}

@@ -1,5 +1,7 @@
 package projection
 
+import "migrationlog/checkpoint"
+
 // Doubt is the effect of lost events on one migration.
 type Doubt uint8
 
@@ -17,15 +19,16 @@ const (
 // String returns "none", "superseded" or "in doubt".
 func (d Doubt) String() string { return [...]string{"none", "superseded", "in doubt"}[d] }
 
-// doubt returns the effect of the losses on the migration with this state. The state is nil if the
+// doubt returns the effect of the losses on a migration with this state. The state is nil if the
 // view does not know the migration. Only an event of a known kind supersedes a lost event. An event
 // of an unknown kind may leave the row as the lost event made it.
-func (l *losses) doubt(s *state) Doubt {
+func (l *losses) doubt(id checkpoint.MigrationID, s *state) Doubt {
+	newest := l.newestOf(id)
 	switch {
-	case s == nil && l.newestUnattributed() == 0:
+	case s == nil && newest == 0:
 		return None
 	//mutant:in-doubt
-	case s == nil || l.newestUnattributed() > s.LastSeq || s.status != ended && l.uncertain(s, partRow):
+	case s == nil || newest > s.LastSeq || s.status != ended && l.uncertain(s, partRow):
 		return InDoubt
 	case l.uncertain(s, partIncarnation): //mutant:superseded
 		return Superseded
@@ -36,5 +39,5 @@ func (l *losses) doubt(s *state) Doubt {
 // uncertain reports whether an event of the migration is missing, or may be missing, between the
 // event that recorded the part and the migration's last event.
 func (l *losses) uncertain(s *state, p part) bool {
-	return s.gapSince[p] || l.unattributedIn(s.recordedAt(p), s.LastSeq)
+	return s.gapSince[p] || l.possibleIn(s.Checkpoint.MigrationID, s.recordedAt(p), s.LastSeq)
 }

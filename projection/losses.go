@@ -1,15 +1,22 @@
 package projection
 
-import "slices"
+import (
+	"slices"
+
+	"migrationlog/checkpoint"
+)
 
 // losses holds the seqs of lost events. If an intact event is linked to a lost event, both belong
-// to the same migration, and the lost event is attributed to that migration. Otherwise the lost
-// event may belong to any migration. If a snapshot was taken after a lost event, that event is
-// resolved, because the snapshot has the rows that include it.
+// to the same migration, and the lost event is attributed to that migration. A caller may also know
+// the migration of a lost event from another source. Otherwise the lost event may belong to any
+// migration. If a snapshot was taken after a lost event, that event is resolved, because the
+// snapshot has the rows that include it.
 type losses struct {
 	ranges          []seqRange // all lost events, ascending
 	unattributed    []seqRange // the lost events that are neither attributed nor resolved, ascending
 	resolvedThrough uint64     // all losses up to this seq are resolved
+	// assigned has the lost events, ascending, whose migration a caller knows. They are not resolved.
+	assigned map[checkpoint.MigrationID][]uint64
 }
 
 type seqRange struct{ first, last uint64 }
@@ -19,6 +26,37 @@ func (l *losses) any() bool { return len(l.ranges) > 0 }
 // unresolved reports whether any lost event is not resolved.
 func (l *losses) unresolved() bool {
 	return l.any() && l.ranges[len(l.ranges)-1].last > l.resolvedThrough
+}
+
+// assign records that lost event seq belonged to a migration. It ignores an event that is not lost,
+// is resolved, or is attributed already, because a link says more about it.
+func (l *losses) assign(seq uint64, id checkpoint.MigrationID) {
+	if _, found := find(l.unattributed, seq); !found {
+		return
+	}
+	l.attribute(seq)
+	if l.assigned == nil {
+		l.assigned = make(map[checkpoint.MigrationID][]uint64)
+	}
+	i, _ := slices.BinarySearch(l.assigned[id], seq)
+	l.assigned[id] = slices.Insert(l.assigned[id], i, seq)
+}
+
+// newestOf returns the highest lost seq that may belong to a migration and to which no event is
+// linked, or 0.
+func (l *losses) newestOf(id checkpoint.MigrationID) uint64 {
+	newest := l.newestUnattributed()
+	if own := l.assigned[id]; len(own) > 0 { //mutant:assigned-newest
+		newest = max(newest, own[len(own)-1])
+	}
+	return newest
+}
+
+// possibleIn reports whether any lost seq in (after, through] may belong to a migration.
+func (l *losses) possibleIn(id checkpoint.MigrationID, after, through uint64) bool {
+	own := l.assigned[id]
+	i, _ := slices.BinarySearch(own, after+1)
+	return i < len(own) && own[i] <= through || l.unattributedIn(after, through) //mutant:assigned-in
 }
 
 // newestUnattributed returns the highest unattributed seq, or 0.
@@ -66,7 +104,9 @@ func (l *losses) attribute(seq uint64) (lost bool) {
 }
 
 // resolve records that a snapshot was taken at seq, which is the last event so far.
-func (l *losses) resolve(seq uint64) { l.resolvedThrough, l.unattributed = seq, nil }
+func (l *losses) resolve(seq uint64) {
+	l.resolvedThrough, l.unattributed, l.assigned = seq, nil, nil
+}
 
 // unattributedIn reports whether any seq in (after, through] is unattributed.
 func (l *losses) unattributedIn(after, through uint64) bool {

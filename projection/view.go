@@ -111,7 +111,7 @@ func (v *View) ApplyUnknown(seq, prevSeq uint64, id checkpoint.MigrationID) {
 }
 
 // InDoubt reports whether the migration is in doubt.
-func (s Slot) InDoubt() bool { return s.view.losses.doubt(s.state) == InDoubt }
+func (s Slot) InDoubt() bool { return s.view.losses.doubt(s.id, s.state) == InDoubt }
 
 func (s Slot) apply(seq, prevSeq uint64, c Change) {
 	v := s.view
@@ -196,7 +196,7 @@ func (v *View) RowsByVShard(vshardID uint32) []Row {
 func (v *View) Suspect() []Row {
 	var rows []Row
 	for _, row := range v.rows.all() {
-		if v.losses.doubt(row) != None {
+		if v.losses.doubt(row.Checkpoint.MigrationID, row) != None {
 			rows = append(rows, v.withLosses(row))
 		}
 	}
@@ -213,12 +213,12 @@ func sortByID(rows []Row) []Row {
 func (v *View) withLosses(s *state) Row {
 	row := Row{
 		Checkpoint: s.Checkpoint, Seq: s.Seq, PrevSeq: s.PrevSeq, LastSeq: s.LastSeq,
-		Facts: s.exportedFacts(), Doubt: v.losses.doubt(s),
+		Facts: s.exportedFacts(), Doubt: v.losses.doubt(s.Checkpoint.MigrationID, s),
 	}
 	f, inDoubt := &row.Facts, row.Doubt == InDoubt // the lost event may have changed the facts
 	f.TargetUncertain = f.HasTarget && (inDoubt || v.losses.uncertain(s, partTarget))
 	f.SourceUncertain = f.HasSource && (inDoubt || v.losses.uncertain(s, partSource))
-	if v.losses.unattributedIn(s.recordedAt(partIncarnation), f.BeganSeq) {
+	if v.losses.possibleIn(s.Checkpoint.MigrationID, s.recordedAt(partIncarnation), f.BeganSeq) {
 		f.BeganSeq = 0
 	}
 	return row
@@ -240,8 +240,53 @@ func (v *View) RaiseEpoch(epoch uint64) { v.epoch = max(v.epoch, epoch) }
 func (v *View) LastSeq() uint64 { return v.lastSeq }
 
 // Doubt returns the effect of the lost events on a migration. If the view does not know the
-// migration, it is InDoubt as long as a lost event cannot be attributed to any migration.
-func (v *View) Doubt(id checkpoint.MigrationID) Doubt { return v.losses.doubt(v.find(id)) }
+// migration, it is InDoubt as long as a lost event cannot be attributed to any migration, or is
+// attributed to this one.
+func (v *View) Doubt(id checkpoint.MigrationID) Doubt { return v.losses.doubt(id, v.find(id)) }
+
+// HasUnattributedLosses reports whether a lost event cannot be attributed to a migration, so that any
+// migration without a row may be in doubt.
+func (v *View) HasUnattributedLosses() bool { return v.losses.newestUnattributed() > 0 }
+
+// Unattributed yields the first and the last seq of each run of lost events that cannot be
+// attributed to a migration and that no adopted snapshot covers. The view must not be changed
+// meanwhile.
+func (v *View) Unattributed() iter.Seq2[uint64, uint64] {
+	return func(yield func(first, last uint64) bool) {
+		for _, r := range v.losses.unattributed {
+			if !yield(r.first, r.last) {
+				return
+			}
+		}
+	}
+}
+
+// Attribute records that lost event seq belonged to a migration. It may be called after later events
+// were applied, but not while others read the view.
+func (v *View) Attribute(seq uint64, id checkpoint.MigrationID) { v.losses.assign(seq, id) }
+
+// InDoubtWithoutRow returns the migrations without a row that are in doubt because of a lost event
+// that was attributed to them, in the order of their ids. As long as another lost event is not
+// attributed, every migration without a row is in doubt.
+func (v *View) InDoubtWithoutRow() (ids []checkpoint.MigrationID) {
+	attributed := v.losses
+	attributed.unattributed = nil
+	add := func(id checkpoint.MigrationID, s *state) {
+		if attributed.doubt(id, s) == InDoubt {
+			ids = append(ids, id)
+		}
+	}
+	for id, s := range v.rowless.all() {
+		add(checkpoint.MigrationID(id), s)
+	}
+	for id := range v.losses.assigned {
+		if v.find(id) == nil {
+			add(id, nil)
+		}
+	}
+	slices.SortFunc(ids, func(a, b checkpoint.MigrationID) int { return bytes.Compare(a[:], b[:]) })
+	return ids
+}
 
 // All returns all rows in the order of their migration ids.
 func (v *View) All() []Row { return slices.AppendSeq(make([]Row, 0, v.Len()), v.Rows()) }

@@ -29,9 +29,9 @@ type Policy struct {
 	// TrustDoubt takes rows in doubt and uncertain facts as true. If it is false, Plan asks.
 	TrustDoubt bool
 
-	// UnnamedInDoubt is true if the log has lost an event that cannot be attributed to a migration.
-	// It is a property of the log, as in replay.Report. Plan then asks which moves of the cluster
-	// have no row.
+	// UnnamedInDoubt is true if the log has lost an event that cannot be attributed to a migration,
+	// or that was attributed to a migration without a row. It is a property of the log. Plan then
+	// asks which moves of the cluster have no row.
 	UnnamedInDoubt bool
 }
 

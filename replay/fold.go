@@ -1,7 +1,11 @@
 package replay
 
 import (
+	"bytes"
 	"io/fs"
+	"slices"
+
+	"github.com/google/uuid"
 
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
@@ -17,6 +21,9 @@ type Fold struct {
 	snapshots []segment.Snapshot // newest first, without those that the fold has passed
 	fsys      fs.FS              // nil if the caller holds the log's lock
 
+	log        uuid.UUID
+	attributed bool // AttributeLosses was called after the last loss
+
 	lastMS uint64 // wall clock of the last intact event
 	closed int    // the findings in report.Damage before this index are complete
 }
@@ -24,7 +31,7 @@ type Fold struct {
 // NewFold returns an empty fold for the log with this directory. The snapshots are sorted, newest
 // first. If the last frame of one is added, the fold continues with its rows.
 func NewFold(dir segment.Directory, snapshots []segment.Snapshot) *Fold {
-	return &Fold{View: projection.New(), losses: dir.Losses(), snapshots: snapshots}
+	return &Fold{View: projection.New(), losses: dir.Losses(), snapshots: snapshots, log: dir.Manifest.UUID}
 }
 
 // Last returns the log's last intact frame, or zero if there is none.
@@ -154,22 +161,26 @@ func (f *Fold) AddDamage(d Damage) {
 	if d.Lost() > 0 {
 		f.losses.AddLost(SeqRange{First: d.FirstSeq, Last: d.LastSeq})
 		f.View.MarkLost(d.FirstSeq, d.LastSeq)
+		f.attributed = false
 	}
 }
 
 // Report returns the report on the records so far. A writer may have opened the log while a Reader
-// read it, and may have skipped numbers. Report therefore reads the manifest again.
+// read it, and may have skipped numbers. Report therefore reads the manifest again. If the log is
+// damaged, it also calls AttributeLosses, which can change the doubt of rows.
 func (f *Fold) Report() Report {
 	if f.fsys != nil { //mutant:manifest-meanwhile
 		if m, _, err := segment.ReadManifest(f.fsys); err == nil {
 			f.losses.SetSkipped(m.Skipped)
 		}
+		f.AttributeLosses(f.fsys)
 	}
 	r := f.report
 	r.Lost = f.losses.Lost()
 	r.AcknowledgedLost = f.losses.Acknowledged()
 	r.Epoch, r.EpochUncertain = f.View.Epoch(), f.View.EpochUncertain()
-	r.UnnamedInDoubt = f.View.Doubt(checkpoint.MigrationID{}) == projection.InDoubt
+	r.UnnamedInDoubt = f.View.HasUnattributedLosses()
+	r.InDoubt = f.View.InDoubtWithoutRow()
 	for _, row := range f.View.Suspect() {
 		switch row.Doubt {
 		case projection.Superseded:
@@ -178,5 +189,6 @@ func (f *Fold) Report() Report {
 			r.InDoubt = append(r.InDoubt, row.Checkpoint.MigrationID)
 		}
 	}
+	slices.SortFunc(r.InDoubt, func(a, b checkpoint.MigrationID) int { return bytes.Compare(a[:], b[:]) })
 	return r.Clone()
 }

@@ -49,6 +49,7 @@ func (r *Reader) FoldAllTo(ctx context.Context, p Point) (*Fold, error) {
 		}
 		fold.Add(rec)
 	}
+	fold.AttributeLosses(r.fsys)
 	return fold, nil
 }
 

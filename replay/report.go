@@ -34,13 +34,14 @@ type Report struct {
 	Damage           []Damage   `json:"damage"`
 	TornTail         *Damage    `json:"torn_tail"`
 	// InDoubt lists the migrations with a row that may be wrong, because a lost event may have been
-	// the migration's last event. Migrations without a row are not listed (see UnnamedInDoubt).
+	// the migration's last event. A migration without a row is listed only if a lost event was
+	// attributed to it (see UnnamedInDoubt).
 	InDoubt []checkpoint.MigrationID `json:"in_doubt"`
 	// Superseded lists the migrations with a row that is correct although the migration lost, or
 	// may have lost, an event. A later intact event supersedes the lost one. See projection.Doubt.
 	Superseded []checkpoint.MigrationID `json:"superseded"`
 	// UnnamedInDoubt is true if a lost event cannot be attributed to any migration. If it is true,
-	// migrations without a row may be in doubt too.
+	// all other migrations without a row may be in doubt too.
 	UnnamedInDoubt bool `json:"unnamed_in_doubt"`
 	// Epoch is the highest epoch of an event. If EpochUncertain is true, a lost event may have had a
 	// higher one.

@@ -178,7 +178,7 @@ func (t *tool) runPlan(ctx context.Context, dir string, policy recovery.Policy, 
 		}
 	}
 	report := fold.Report()
-	policy.UnnamedInDoubt = report.UnnamedInDoubt
+	policy.UnnamedInDoubt = report.UnnamedInDoubt || len(fold.View.InDoubtWithoutRow()) > 0
 	decisions := recovery.Plan(fold.View.All(), policy, nowMS)
 	if t.output == outputTable {
 		t.planTable(decisions)

@@ -119,6 +119,19 @@ func intactHeaders(b []byte, log *uuid.UUID) iter.Seq2[int, Header] {
 	}
 }
 
+// IntactHeaders yields the identity of each frame with an intact header in the content of a segment.
+// The bodies of these frames may be damaged. The argument segment is the number in the segment's
+// file name.
+func IntactHeaders(data []byte, log uuid.UUID, segment uint64) iter.Seq[FrameID] {
+	return func(yield func(FrameID) bool) {
+		for at := range intactHeaders(data, &log) {
+			if !yield(FrameIDOf(data[at:], segment)) {
+				return
+			}
+		}
+	}
+}
+
 func firstHeader(b []byte, log *uuid.UUID) (at int, h Header, ok bool) {
 	for at, h := range intactHeaders(b, log) {
 		return at, h, true

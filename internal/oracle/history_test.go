@@ -342,6 +342,10 @@ func (h *history) checkReadings(readAll bool) (*oracle.Log, error) {
 	if _, err := os.Stat(h.dir); errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
+	// The oracle does not read summaries, with which the store attributes more lost events.
+	if err := os.RemoveAll(filepath.Join(h.dir, "index")); err != nil {
+		return nil, err
+	}
 	l, err := oracle.Read(h.dir)
 	if err != nil {
 		return nil, err

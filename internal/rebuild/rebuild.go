@@ -33,6 +33,7 @@ func (s Source) FoldAll() (*replay.Fold, error) {
 		}
 		fold.Add(replay.Decode(item))
 	}
+	fold.AttributeLosses(s.FS)
 	return fold, nil
 }
 
