@@ -2,6 +2,7 @@ package migrationlog_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"maps"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"migrationlog/eventlog/segment"
 	"migrationlog/internal/summary"
 	"migrationlog/projection"
+	"migrationlog/recovery"
 	"migrationlog/replay"
 )
 
@@ -92,7 +94,9 @@ func (l *summarizedLog) summaryOf(t testing.TB, name string, data []byte) []byte
 	return built.Encode(l.log)
 }
 
-func noPrior(uint64, checkpoint.MigrationID) (summary.Migration, bool) { return summary.Migration{}, false }
+func noPrior(uint64, checkpoint.MigrationID) (summary.Migration, bool) {
+	return summary.Migration{}, false
+}
 
 // with returns a copy of the log in which a file has another content. A nil content removes it.
 func (l *summarizedLog) with(name string, data []byte) *summarizedLog {
@@ -267,7 +271,19 @@ func segmentOf(t testing.TB, l *summarizedLog, data []byte, change func(*segment
 	return out
 }
 
-// D5: a store has the same doubt as verify.
+// requireAsks checks whether a recovery asks for moves of the cluster that have no row.
+func requireAsks(t testing.TB, s *migrationlog.Store, want bool) {
+	results, err := s.Recover(t.Context(), recovery.Policy{AbortTimeout: 1 << 62}, migrationlog.Handlers{
+		Compensate: func(context.Context, migrationlog.Step) error { return nil },
+	})
+	require.NoError(t, err)
+	asks := slices.ContainsFunc(results, func(r migrationlog.Recovered) bool {
+		return r.Decision.Reason == recovery.UnnamedInDoubt
+	})
+	require.Equal(t, want, asks)
+}
+
+// D5: a store has the same doubt as verify. A recovery asks for a migration that has lost its row.
 func TestD5_AttributedByASummary_InTheStore(t *testing.T) {
 	l := newSummarizedLog(t)
 	intact := l.files["wal/"+l.damaged].Data
@@ -289,6 +305,7 @@ func TestD5_AttributedByASummary_InTheStore(t *testing.T) {
 		for id := range l.rows {
 			require.Equal(t, view.Doubt(id), s.Doubt(id))
 		}
+		requireAsks(t, s, len(view.InDoubtWithoutRow()) > 0)
 		require.NoError(t, s.Close())
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"migrationlog/eventlog"
 	"migrationlog/eventlog/segment"
 	"migrationlog/projection"
 )
@@ -13,16 +14,21 @@ import (
 // new segment was started, and one in Close. If the log has lost events that no snapshot covers, it
 // writes none. Each Open then reads the whole log, so that the doubt stays visible.
 type snapshots struct {
-	segment  uint64      // segment of the last event, 0 before the first event; only the leader uses it
-	writing  atomic.Bool // held while a snapshot is written; guards earliest and seq
-	earliest time.Time   // do not start the next snapshot before this
-	seq      uint64      // last event of the newest snapshot
-	done     sync.WaitGroup
+	segment uint64        // segment of the last event, 0 before the first event; only the leader uses it
+	writing atomic.Bool   // held while a snapshot is written; guards the fields after it
+	ended   time.Time     // when the newest snapshot was written
+	took    time.Duration // how long that took
+	seq     uint64        // last event of the newest snapshot
+	done    sync.WaitGroup
 }
 
 // pausePerSnapshot limits the cost of background snapshots. After one, the store waits for at least
-// this many times the time that it took.
-const pausePerSnapshot = 50
+// this many times the time that it took. If many events were written since, pauseAfterGap applies.
+// Readers need a snapshot there to rebuild an earlier state in less than a second.
+const (
+	pausePerSnapshot = 50
+	pauseAfterGap    = 10
+)
 
 // snapshotWhenDue starts to write a snapshot if the log has started another segment and the pause
 // after the last snapshot is over. Only the leader calls it.
@@ -36,7 +42,11 @@ func (s *Store) snapshotWhenDue(view *projection.View) {
 	if first || !view.Complete() || !due.writing.CompareAndSwap(false, true) {
 		return
 	}
-	if time.Now().Before(due.earliest) {
+	pause := time.Duration(pausePerSnapshot)
+	if last.Seq-due.seq > eventlog.SnapshotGapEvents {
+		pause = pauseAfterGap
+	}
+	if time.Since(due.ended) < pause*due.took {
 		due.writing.Store(false)
 		return
 	}
@@ -44,7 +54,7 @@ func (s *Store) snapshotWhenDue(view *projection.View) {
 	go func() {
 		started := time.Now()
 		err := s.writeSnapshot(view, last)
-		due.earliest = time.Now().Add(pausePerSnapshot * time.Since(started))
+		due.ended, due.took = time.Now(), time.Since(started)
 		due.writing.Store(false)
 		due.done.Done()
 		s.logSnapshot(err)

@@ -38,6 +38,7 @@ type Store struct {
 	next    projection.Batch
 
 	snapshots snapshots
+	index     *replay.Index // the summaries that History has read
 	summaries summaries
 
 	view atomic.Pointer[projection.View] // the view of all durable events; a view never changes, a commit stores a new one
@@ -129,6 +130,7 @@ func Open(dir string, opts *Options) (*Store, error) {
 	}
 	report.Quarantined = recovery.Quarantined()
 	s := &Store{dir: recovery.Dir(), uuid: recovery.Directory().Manifest.UUID, opts: o, report: report, log: log}
+	s.index = replay.NewIndex(recovery.FS(), s.uuid)
 	s.queue = groupcommit.New(s.commitBatch)
 	s.slow.init(s.checkSlowCommit)
 	s.view.Store(fold.View)
@@ -422,9 +424,10 @@ func (s *Store) Len() int {
 }
 
 // History yields all records of one migration in order, read from the log's files, up to the last
-// event that was visible when the iteration started. It also yields the damage of the log, because
-// a lost event may have been one of the migration's. An I/O error or ctx's error is yielded last,
-// with a zero Record. Reading costs time in proportion to the whole log.
+// event that was visible when the iteration started. It reads only the segments that have events of
+// the migration, and those without a summary. It also yields the damage of these segments, because a
+// lost event may have been one of the migration's. An I/O error or ctx's error is yielded last, with a
+// zero Record.
 func (s *Store) History(ctx context.Context, id checkpoint.MigrationID) iter.Seq2[replay.Record, error] {
 	return func(yield func(replay.Record, error) bool) {
 		if err := ctx.Err(); err != nil {
@@ -444,7 +447,8 @@ func (s *Store) History(ctx context.Context, id checkpoint.MigrationID) iter.Seq
 			return
 		}
 		q := replay.Query{Migrations: []checkpoint.MigrationID{id}, ToSeq: visible}
-		for r, err := range reader.Records(ctx, q) {
+		reader.SetIndex(s.index)
+		for r, err := range reader.Find(ctx, q, nil) {
 			if err != nil {
 				yield(replay.Record{}, fmt.Errorf("history of %s: %w", id, err))
 				return

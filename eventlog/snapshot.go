@@ -41,7 +41,7 @@ func removeSuperfluous(dir string, savedSeq uint64) error {
 	if err != nil {
 		return err
 	}
-	for _, f := range superfluousSnapshots(files, snapshotGapEvents, savedSeq) {
+	for _, f := range superfluousSnapshots(files, SnapshotGapEvents, savedSeq) {
 		if f.seq >= savedSeq {
 			continue
 		}

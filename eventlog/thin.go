@@ -7,9 +7,9 @@ import "math"
 // an earlier state.
 const (
 	newestSnapshots = 2
-	// snapshotGapEvents is the gap up to which older snapshots are removed. Reading that many events
+	// SnapshotGapEvents is the gap up to which older snapshots are removed. Reading that many events
 	// takes less than a second.
-	snapshotGapEvents = 1 << 18
+	SnapshotGapEvents = 1 << 18
 	// olderBytesPerEvent limits the total size of the older snapshots, for each event of the log. The
 	// smallest frame of a checkpoint has about 90 bytes, so they take less than a tenth of the log.
 	olderBytesPerEvent = 8

@@ -56,7 +56,10 @@ func (l *losses) newestOf(id checkpoint.MigrationID) uint64 {
 func (l *losses) possibleIn(id checkpoint.MigrationID, after, through uint64) bool {
 	own := l.assigned[id]
 	i, _ := slices.BinarySearch(own, after+1)
-	return i < len(own) && own[i] <= through || l.unattributedIn(after, through) //mutant:assigned-in
+	if i < len(own) && own[i] <= through { //mutant:assigned-in
+		return true
+	}
+	return l.unattributedIn(after, through)
 }
 
 // newestUnattributed returns the highest unattributed seq, or 0.

@@ -23,6 +23,7 @@ type Fold struct {
 
 	log        uuid.UUID
 	attributed bool // AttributeLosses was called after the last loss
+	coverage   Coverage
 
 	lastMS uint64 // wall clock of the last intact event
 	closed int    // the findings in report.Damage before this index are complete
@@ -36,6 +37,9 @@ func NewFold(dir segment.Directory, snapshots []segment.Snapshot) *Fold {
 
 // Last returns the log's last intact frame, or zero if there is none.
 func (f *Fold) Last() segment.FrameID { return f.last }
+
+// Coverage returns the number of segments that FoldTo or FoldAll has read to make the fold.
+func (f *Fold) Coverage() Coverage { return f.coverage }
 
 // SnapshotSeq returns the last event of the snapshot whose rows the fold has adopted, or 0.
 func (f *Fold) SnapshotSeq() uint64 { return f.report.SnapshotSeq }

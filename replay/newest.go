@@ -7,8 +7,8 @@ import (
 )
 
 // Newest returns the last n records of the log, and the number of segments that it did not have to
-// read. It checks only the name, the first header and the last header of each of these segments. ok
-// is false if Newest found damage other than a torn tail, or if it could not skip any segment. The
+// read. It checks only the name and the last header of each of these segments, and its size if it has
+// a summary, or else its first header. ok is false if Newest found damage other than a torn tail, or if it could not skip any segment. The
 // caller must then read the whole log with Records.
 func (r *Reader) Newest(ctx context.Context, n int) (records []Record, unread int, ok bool, err error) {
 	lastSeq, ok, err := r.lastSeq()
@@ -19,7 +19,9 @@ func (r *Reader) Newest(ctx context.Context, n int) (records []Record, unread in
 	if lastSeq > uint64(n) {
 		fromSeq = lastSeq - uint64(n) + 1
 	}
-	scan := segment.NewScan(r.fsys, r.dir, segment.ScanOptions{From: fromSeq, CheckEnds: true})
+	scan := segment.NewScan(r.fsys, r.dir, segment.ScanOptions{
+		From: fromSeq, CheckEnds: true, Only: r.index.onlyRange(fromSeq, 0),
+	})
 	for item, err := range scan.Items() {
 		if err == nil {
 			err = ctx.Err()
@@ -41,18 +43,18 @@ func (r *Reader) Newest(ctx context.Context, n int) (records []Record, unread in
 // extraRecords limits the memory of Newest: it holds at most 2n+extraRecords records.
 const extraRecords = 1024
 
-// lastSeq returns the number of the log's last event. ok is false if the last segment is damaged or
-// has no event.
+// lastSeq returns the number of the log's last event. If the last segment has no event, its name
+// shows the number. ok is false if the last segment is damaged, or if the log has no event.
 func (r *Reader) lastSeq() (seq uint64, ok bool, err error) {
-	for item, err := range segment.NewScan(r.fsys, r.dir, segment.ScanOptions{Scope: segment.ScanTail}).Items() {
+	scan := segment.NewScan(r.fsys, r.dir, segment.ScanOptions{Scope: segment.ScanTail})
+	for item, err := range scan.Items() {
 		switch {
 		case err != nil:
 			return 0, false, err
-		case item.Damage == nil:
-			seq = item.Frame.Seq
-		case !item.Damage.Torn:
+		case item.Damage != nil && !item.Damage.Torn:
 			return 0, false, nil
 		}
 	}
+	seq = scan.Tail().NextSeq - 1
 	return seq, seq > 0, nil
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 
+	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
+	"migrationlog/internal/summary"
 	"migrationlog/projection"
 )
 
@@ -40,7 +42,8 @@ func (r *Reader) StateAt(ctx context.Context, p Point) (*projection.View, error)
 // before the point. It reads all of them, and every snapshot. It returns the same errors as StateAt.
 func (r *Reader) FoldAllTo(ctx context.Context, p Point) (*Fold, error) {
 	fold := r.NewFold()
-	for rec, err := range r.all(ctx, 0, func([]byte) bool { return false }) {
+	scan := segment.NewScan(r.fsys, r.dir, segment.ScanOptions{})
+	for rec, err := range decoded(ctx, scan, func([]byte) bool { return false }) {
 		if err != nil {
 			return nil, err
 		}
@@ -49,6 +52,7 @@ func (r *Reader) FoldAllTo(ctx context.Context, p Point) (*Fold, error) {
 		}
 		fold.Add(rec)
 	}
+	fold.coverage = coverageOf(scan)
 	fold.AttributeLosses(r.fsys)
 	return fold, nil
 }
@@ -110,7 +114,11 @@ func (r *Reader) foldFrom(ctx context.Context, s segment.Snapshot, damaged []Dam
 		fold.AddDamage(d)
 	}
 	fold.SetView(view, 0, s.Last.Seq)
-	scan := segment.NewScan(r.fsys, r.dir, segment.ScanOptions{From: s.Last.Seq, CheckEnds: true})
+	scan := segment.NewScan(r.fsys, r.dir, segment.ScanOptions{
+		From: s.Last.Seq, CheckEnds: true,
+		Only: r.index.onlyRange(s.Last.Seq, p.Seq),
+	})
+	defer func() { fold.coverage = coverageOf(scan) }()
 	met := false // the log has the snapshot's last frame
 	for item, err := range scan.Items() {
 		if err == nil {
@@ -121,7 +129,9 @@ func (r *Reader) foldFrom(ctx context.Context, s segment.Snapshot, damaged []Dam
 		}
 		if f := item.Frame; item.Damage == nil && f.Seq <= s.Last.Seq {
 			fold.Count(f.Seq, f.ID(), 1)
-			met = f.ID() == s.Last //mutant:point-snapshot-last-frame
+			if f.ID() == s.Last { //mutant:point-snapshot-last-frame
+				met = true
+			}
 			continue
 		}
 		rec := Decode(item)
@@ -144,18 +154,27 @@ func (r *Reader) foldFrom(ctx context.Context, s segment.Snapshot, damaged []Dam
 	return fold, nil
 }
 
-// firstLater returns the number of the first record before p.Seq with a wall clock after p.TimeMS,
-// or 0 if there is none.
+// firstLater returns the number of the first record up to p.Seq with a wall clock after p.TimeMS, or
+// 0 if there is none. It leaves out the segments whose events are all earlier.
 func (r *Reader) firstLater(ctx context.Context, p Point) (uint64, error) {
-	for rec, err := range r.all(ctx, 0, func([]byte) bool { return false }) {
+	scan := segment.NewScan(r.fsys, r.dir, segment.ScanOptions{
+		Only: r.index.only(func(s *summary.Summary) ([]uint64, bool) { return nil, s.Totals().LatestMS <= p.TimeMS }),
+	})
+	for item, err := range scan.Items() {
+		if err == nil {
+			err = ctx.Err()
+		}
 		if err != nil {
 			return 0, err
 		}
-		if p.Before(rec) {
-			if rec.Damage != nil || p.Seq != 0 && rec.Seq > p.Seq {
-				return 0, nil
-			}
-			return rec.Seq, nil
+		if p.Seq != 0 && item.Frame.Seq > p.Seq {
+			return 0, nil
+		}
+		if o, ok := checkpoint.ReadOutline(item.Frame.Body); ok && o.TimestampMS <= p.TimeMS {
+			continue // the common case, without decoding
+		}
+		if r := Decode(item); r.WallMS() > p.TimeMS {
+			return r.Seq, nil
 		}
 	}
 	return 0, nil

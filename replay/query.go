@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"migrationlog/checkpoint"
+	"migrationlog/internal/summary"
 	"migrationlog/projection"
 )
 
@@ -80,6 +81,91 @@ func (q Query) excludes(event []byte) bool {
 	}
 	_, id, ok := checkpoint.Peek(event)
 	return ok && !slices.Contains(q.Migrations, id)
+}
+
+// isNarrow reports whether the query has a condition that the summary of a segment can answer. A
+// query for damage concerns all segments.
+func (q Query) isNarrow() bool {
+	narrow := q.SinceMS > 0 || q.UntilMS > 0 || len(q.Migrations) > 0 || len(q.Kinds) > 0 || len(q.Phases) > 0 || q.needsRows()
+	return narrow && !slices.Contains(q.Kinds, KindDamage)
+}
+
+// choose returns the numbers of the frames that the query needs of a segment: the selected ones, and
+// those that show the rows of others. It returns false if the summary is not enough.
+//
+// The vShard and the nodes of a migration in a summary come from all its events up to the segment's
+// end. If they changed, or if not all of its events are known, the migration may have any.
+func (q Query) choose(s *summary.Summary) (seqs []uint64, ok bool) {
+	if !q.mayMatch(s, s.Totals()) {
+		return nil, true
+	}
+	frames, hasFrames := s.Frames()
+	migrations, hasMigrations := s.Migrations()
+	if !hasFrames || !hasMigrations {
+		return nil, false
+	}
+	chosen, found := make([]bool, migrations.Len()), false
+	for i := range chosen {
+		chosen[i] = allows(q.Migrations, migrations.ID(i)) && (!q.needsRows() || q.mayHaveRow(migrations.At(i)))
+		found = found || chosen[i]
+	}
+	if !found {
+		return nil, true
+	}
+	for i := range frames.Len() {
+		seq := s.FirstSeq + uint64(i)
+		if m := frames.MigrationAt(seq); m < len(chosen) && !chosen[m] {
+			continue
+		}
+		if f, ok := frames.At(seq); !ok || q.needsRows() || q.mayMatchFrame(seq, f) {
+			seqs = append(seqs, seq)
+		}
+	}
+	return seqs, len(seqs) <= frames.Len()/maxPickedFraction
+}
+
+// maxPickedFraction is the fraction of a segment's frames above which the whole segment is read. It
+// takes about the same time.
+const maxPickedFraction = 4
+
+// mayMatch reports whether a segment may have a record that the query needs.
+func (q Query) mayMatch(s *summary.Summary, t summary.Totals) bool {
+	if q.needsRows() && !t.AnyVShard && !t.AnyNode && !intersects(q.VShards, t.VShards) && !intersects(q.Nodes, t.Nodes) {
+		return false
+	}
+	if len(q.Migrations) > 0 && !slices.ContainsFunc(q.Migrations, s.MayContain) {
+		return false
+	}
+	if q.ToSeq != 0 && s.FirstSeq > q.ToSeq {
+		return false
+	}
+	if q.needsRows() { // the record that sets the row may have another time, kind or phase
+		return true
+	}
+	hasPhase := len(q.Phases) == 0
+	for phase, n := range t.Phases {
+		hasPhase = hasPhase || n > 0 && slices.Contains(q.Phases, checkpoint.Phase(phase))
+	}
+	return hasPhase && t.LatestMS >= q.SinceMS && (q.UntilMS == 0 || t.EarliestMS <= q.UntilMS) && s.LastSeq >= q.FromSeq
+}
+
+// mayHaveRow reports whether a row of the migration may have a selected vShard or a selected node. If
+// both are selected, one of them is enough: the migration may get the other one later.
+func (q Query) mayHaveRow(m summary.Migration) bool {
+	return m.Partial || m.Several || m.HasVShard && slices.Contains(q.VShards, m.VShardID) ||
+		m.HasSource && slices.Contains(q.Nodes, m.SourceNode) || m.HasTarget && slices.Contains(q.Nodes, m.TargetNode)
+}
+
+// mayMatchFrame reports whether the query may select the frame.
+func (q Query) mayMatchFrame(seq uint64, f summary.Frame) bool {
+	kind, known := eventKinds[f.Kind] // another version may know other kinds
+	return seq >= q.FromSeq && (q.ToSeq == 0 || seq <= q.ToSeq) && f.WallMS >= q.SinceMS && (q.UntilMS == 0 || f.WallMS <= q.UntilMS) &&
+		(!known || allows(q.Kinds, kind)) && (len(q.Phases) == 0 || slices.Contains(q.Phases, f.Phase))
+}
+
+// intersects reports whether the list has one of the wanted values.
+func intersects[T comparable](wanted, list []T) bool {
+	return slices.ContainsFunc(wanted, func(v T) bool { return slices.Contains(list, v) })
 }
 
 // firstSeq returns the sequence number from which the log must be read.

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"os"
 
+	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
 	"migrationlog/projection"
 )
@@ -17,6 +18,8 @@ import (
 type Reader struct {
 	fsys fs.FS
 	dir  segment.Directory // as it was when the reader was opened
+
+	index *Index // the summaries that were read so far
 }
 
 // Open returns a reader of the log in dir. It takes no lock and writes nothing. A relative dir is
@@ -49,8 +52,12 @@ func OpenFS(fsys fs.FS) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Reader{fsys: fsys, dir: dir}, nil
+	return &Reader{fsys: fsys, dir: dir, index: NewIndex(fsys, dir.Manifest.UUID)}, nil
 }
+
+// SetIndex makes the reader use an index that has summaries in memory already. The index must be of
+// the same log. Call SetIndex before all other methods.
+func (r *Reader) SetIndex(x *Index) { r.index = x }
 
 // Manifest returns the log's manifest, which identifies the log.
 func (r *Reader) Manifest() segment.Manifest { return r.dir.Manifest }
@@ -70,9 +77,33 @@ func (r *Reader) NewFold() *Fold {
 // yielded at its position, and damage outside the segments first. If reading fails or ctx is
 // canceled, the error is yielded last.
 func (r *Reader) Records(ctx context.Context, q Query) iter.Seq2[Record, error] {
+	return r.records(ctx, q, segment.ScanOptions{From: q.firstSeq()}, nil)
+}
+
+// Find yields the same records as Records, but only the damage of the segments that it reads
+// completely. Of a segment with a summary it reads only the selected records. If covered is not nil,
+// Find sets it when the sequence ends.
+func (r *Reader) Find(ctx context.Context, q Query, covered *Coverage) iter.Seq2[Record, error] {
+	opts := segment.ScanOptions{From: q.firstSeq(), CheckEnds: true}
+	if q.isNarrow() {
+		opts.Only = r.index.only(q.choose)
+	}
+	return r.records(ctx, q, opts, covered)
+}
+
+// History yields the records of one migration, as Find does.
+func (r *Reader) History(ctx context.Context, id checkpoint.MigrationID, covered *Coverage) iter.Seq2[Record, error] {
+	return r.Find(ctx, Query{Migrations: []checkpoint.MigrationID{id}}, covered)
+}
+
+func (r *Reader) records(ctx context.Context, q Query, opts segment.ScanOptions, covered *Coverage) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
+		scan := segment.NewScan(r.fsys, r.dir, opts)
+		if covered != nil {
+			defer func() { *covered = coverageOf(scan) }()
+		}
 		m := NewMatcher(q)
-		for rec, err := range r.all(ctx, q.firstSeq(), q.excludes) {
+		for rec, err := range decoded(ctx, scan, q.excludes) {
 			if err != nil {
 				yield(Record{}, err)
 				return
@@ -87,11 +118,16 @@ func (r *Reader) Records(ctx context.Context, q Query) iter.Seq2[Record, error] 
 	}
 }
 
-// all yields all records from a position at or before fromSeq, except intact frames whose bodies
-// are excluded.
-func (r *Reader) all(ctx context.Context, fromSeq uint64, excludes func(body []byte) bool) iter.Seq2[Record, error] {
+// all yields all records.
+func (r *Reader) all(ctx context.Context) iter.Seq2[Record, error] {
+	scan := segment.NewScan(r.fsys, r.dir, segment.ScanOptions{})
+	return decoded(ctx, scan, func([]byte) bool { return false })
+}
+
+// decoded yields the records of a scan, except intact frames whose bodies are excluded.
+func decoded(ctx context.Context, scan *segment.Scan, excludes func(body []byte) bool) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		for item, err := range segment.NewScan(r.fsys, r.dir, segment.ScanOptions{From: fromSeq}).Items() {
+		for item, err := range scan.Items() {
 			if err == nil {
 				err = ctx.Err()
 			}

@@ -49,7 +49,7 @@ const progressEvents = 4096
 func (r *Reader) foldEach(ctx context.Context, progress func(events uint64)) (*Fold, error) {
 	fold := r.NewFold()
 	var n uint64
-	for rec, err := range ReadAhead(r.all(ctx, 0, func([]byte) bool { return false })) {
+	for rec, err := range ReadAhead(r.all(ctx)) {
 		if err != nil {
 			return nil, err
 		}
@@ -61,6 +61,7 @@ func (r *Reader) foldEach(ctx context.Context, progress func(events uint64)) (*F
 			}
 		}
 	}
+	fold.AttributeLosses(r.fsys)
 	return fold, nil
 }
 

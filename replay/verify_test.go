@@ -34,7 +34,7 @@ func intactLog(t testing.TB) fstest.MapFS {
 
 // snapshotAt adds the snapshot after the event to the log. It returns the snapshot's path.
 func snapshotAt(t testing.TB, fsys fstest.MapFS, seq uint64) string {
-	fold, err := openFS(t, fsys).FoldTo(t.Context(), replay.Point{Seq: seq})
+	fold, err := openFS(t, fsys).FoldAllTo(t.Context(), replay.Point{Seq: seq})
 	require.NoError(t, err)
 	body, err := fold.View.Snapshot()
 	require.NoError(t, err)
@@ -51,7 +51,7 @@ func requireSameFold(t testing.TB, fsys fstest.MapFS, what string, args ...any) 
 	if err != nil {
 		return replay.Report{}
 	}
-	want, wantErr := reader.FoldTo(context.Background(), replay.Point{})
+	want, wantErr := reader.FoldAllTo(context.Background(), replay.Point{})
 	got, err := reader.FoldAll(context.Background(), nil)
 	require.Equal(t, wantErr, err, append([]any{what}, args...)...)
 	if err != nil {

@@ -32,8 +32,13 @@ func (s *Scan) after(names []string) ([]string, error) {
 	return names[at:], nil
 }
 
-// Unread returns the number of segments that were skipped so far because of ScanOptions.From.
+// Unread returns the number of segments that were not read completely so far because of the
+// ScanOptions.
 func (s *Scan) Unread() int { return s.unread }
+
+// Read returns the number of segments that were read completely so far, and the number of all
+// segments of the log.
+func (s *Scan) Read() (read, all int) { return s.readCount, len(s.parts) }
 
 // skips reports whether the segment is skipped because of ScanOptions.From. The last segment is
 // never skipped.
@@ -43,6 +48,78 @@ func (s *Scan) skips(i int) bool {
 	}
 	next := s.parts[i+1]
 	return next.headSeq != 0 && next.headSeq <= s.opts.From && (!s.opts.CheckEnds || s.continues(i))
+}
+
+// pick yields the frames that ScanOptions.Only has selected. It returns picked = false if the whole
+// segment must be read, and ok = false if the consumer stopped the sequence.
+func (s *Scan) pick(p part) (picked, ok bool) {
+	if p.lastSeq == 0 || p.nameSeq != s.nextSeq {
+		return false, true
+	}
+	frames, found := s.framesOf(p)
+	if !found {
+		return false, true
+	}
+	for _, f := range frames {
+		f.Segment, f.segmentSeq = p.name, p.nameSeq
+		if !s.yield(Item{Frame: f}, nil) {
+			return true, false
+		}
+	}
+	s.unread++
+	s.nextSeq = p.lastSeq + 1
+	return true, true
+}
+
+// pickedBytes is the number of bytes that framesOf reads at once. It is more than an entry has.
+const pickedBytes = 256 << 10
+
+// framesOf returns the selected frames of a segment. It follows the length prefixes of the entries
+// before them, and verifies only the selected frames. It returns false if one of them is not intact
+// or has another number.
+func (s *Scan) framesOf(p part) (frames []Frame, ok bool) {
+	if len(p.only) == 0 {
+		return nil, true
+	}
+	f, err := s.fsys.Open(path.Join(WALDir, p.name))
+	if err != nil {
+		return nil, false
+	}
+	defer f.Close()
+	var b []byte
+	offset, seq := int64(0), p.nameSeq // of the entry at the start of b
+	for _, wanted := range p.only {
+		for found := false; !found; seq++ {
+			end, k := firstEntry(b)
+			if end == 0 {
+				if b, err = readAt(f, offset, pickedBytes); err != nil {
+					return nil, false
+				}
+				if end, k = firstEntry(b); end == 0 {
+					return nil, false
+				}
+			}
+			if found = seq == wanted; found {
+				h, frame := intactEntry(b[:end], &s.log)
+				if frame == nil || h.Seq != wanted { //mutant:picked-frame
+					return nil, false
+				}
+				frames = append(frames, newFrame(h, frame, int(offset)+k))
+			}
+			b, offset = b[end:], offset+int64(end)
+		}
+	}
+	return frames, true
+}
+
+// firstEntry returns the end of the entry at the start of b, and the length of its prefix, or 0 if b
+// does not have the whole entry. It does not verify the entry.
+func firstEntry(b []byte) (end, prefix int) {
+	length, k := binary.Uvarint(b)
+	if k <= 0 || length > uint64(len(b)-k) {
+		return 0, 0
+	}
+	return k + int(length), k
 }
 
 // continues reports whether the segment looks complete: its name and first header have the next

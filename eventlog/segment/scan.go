@@ -37,8 +37,9 @@ type Scan struct {
 
 	tornThrough uint64 // DurableThrough in the header of a torn write
 
-	parts  []part
-	unread int // number of segments that were skipped because of ScanOptions.From
+	parts     []part
+	readCount int // number of segments that were read
+	unread    int // number of segments that were skipped because of ScanOptions
 }
 
 // Scope selects the part of a log that a scan reads.
@@ -54,9 +55,14 @@ const (
 type ScanOptions struct {
 	From      uint64 // skip segments that end before this seq
 	CheckEnds bool   // skip a segment only if its first and last numbers match the segments before and after it
-	Scope     Scope
-	After     Position // if set, the scan continues there, and Tail is not valid
-	Locked    bool     // the caller holds the log's lock, so no other writer appends during the scan
+	// Only returns the numbers of the frames that are needed of a sealed segment, ascending, and the
+	// number of its last frame. The scan then yields only these frames. It does not notice damage
+	// elsewhere in the segment. If Only returns false, or if the segment does not have these frames
+	// where they should be, the scan reads the whole segment. The caller has checked the segment's end.
+	Only   func(name string) (seqs []uint64, lastSeq uint64, ok bool)
+	Scope  Scope
+	After  Position // if set, the scan continues there, and Tail is not valid
+	Locked bool     // the caller holds the log's lock, so no other writer appends during the scan
 }
 
 // NewScan returns a scan of the log in fsys. The caller has read dir with ReadDirectory.
@@ -109,6 +115,11 @@ func (s *Scan) Items() iter.Seq2[Item, error] {
 			return
 		}
 		for i := range s.parts {
+			if picked, ok := s.pick(s.parts[i]); !ok {
+				return
+			} else if picked {
+				continue
+			}
 			if s.skips(i) {
 				s.unread++
 				s.nextSeq = max(s.nextSeq, s.parts[i+1].minSeq)
@@ -149,6 +160,7 @@ func BeyondEnd(nextSeq uint64) string {
 func (s *Scan) scanPart(i int) bool {
 	p := &s.parts[i]
 	p.entrySeq = s.nextSeq
+	s.readCount++
 	s.tail, s.frameCount, s.limitSeq = Tail{Segment: p.name}, 0, limitSeq(s.parts[i:])
 	if i+1 == len(s.parts) {
 		return s.scanLast(*p)
@@ -174,9 +186,11 @@ func (s *Scan) names() ([]string, error) {
 // part is a segment with the facts that survey found in its name and its first bytes.
 type part struct {
 	name    string
-	nameSeq uint64 // the number in its file name
-	minSeq  uint64 // lower bound of its first frame's seq
-	headSeq uint64 // seq of the first intact header; 0 if there is none, or if that seq is below nameSeq
+	nameSeq uint64   // the number in its file name
+	minSeq  uint64   // lower bound of its first frame's seq
+	headSeq uint64   // seq of the first intact header; 0 if there is none, or if that seq is below nameSeq
+	only    []uint64 // the numbers of the needed frames, if lastSeq is not 0
+	lastSeq uint64   // seq of the last frame if ScanOptions.Only has selected frames; otherwise 0
 
 	start    int    // the scan reads it from this offset
 	entrySeq uint64 // Scan.nextSeq when the scan began to read it
@@ -201,6 +215,12 @@ func (s *Scan) survey(names []string) ([]part, error) {
 	for i, name := range names {
 		first, _ := ParseName(name)
 		parts[i] = part{name: name, nameSeq: first, minSeq: first}
+		if s.opts.Only != nil && i+1 < len(names) {
+			if only, last, ok := s.opts.Only(name); ok {
+				parts[i].headSeq, parts[i].only, parts[i].lastSeq = first, only, last
+				continue
+			}
+		}
 		head, err := s.head(name)
 		if err != nil {
 			return nil, err

@@ -1,7 +1,9 @@
 package segment
 
 import (
+	"bytes"
 	"encoding/binary"
+	"iter"
 	"math/bits"
 
 	"github.com/google/uuid"
@@ -27,6 +29,50 @@ func Walk(data []byte, log uuid.UUID, first uint64, visit func(h Header, frame [
 		data = data[prefixBytes(len(frame))+len(frame):]
 	}
 	return next, true
+}
+
+// Run is a part of a segment: entries of intact frames with consecutive numbers.
+type Run struct {
+	FirstSeq uint64
+	Data     []byte // without the bytes between the runs
+}
+
+// Runs yields the longest runs of intact entries in the content of a segment, in the order of the
+// file. A frame with a damaged length prefix is in none.
+func Runs(data []byte, log uuid.UUID) iter.Seq[Run] {
+	return func(yield func(Run) bool) {
+		for len(data) > 0 {
+			run := runAt(data, &log)
+			if len(run.Data) > 0 && !yield(run) {
+				return
+			}
+			data = data[max(len(run.Data), 1):]
+			// The next entry begins at most maxPrefixBytes before the next magic.
+			next := bytes.Index(data, magic[:])
+			if next < 0 {
+				return
+			}
+			if len(run.Data) == 0 {
+				data = data[max(0, next-maxPrefixBytes):]
+			}
+		}
+	}
+}
+
+// runAt returns the run at the start of b, or an empty run.
+func runAt(b []byte, log *uuid.UUID) (run Run) {
+	end := 0
+	for next := uint64(0); ; next++ {
+		h, frame := intactEntry(b[end:], log)
+		if frame == nil || end > 0 && h.Seq != next {
+			run.Data = b[:end]
+			return run
+		}
+		if end == 0 {
+			run.FirstSeq, next = h.Seq, h.Seq
+		}
+		end += EntryBytes(len(frame))
+	}
 }
 
 // intactEntry returns the frame of the entry at the start of b, or nil if the entry is not intact.

@@ -44,7 +44,16 @@ func Open(fsys fs.FS, log uuid.UUID, segmentName string) (*Summary, bool) {
 	if !ok {
 		return nil, false
 	}
-	return decode(file.SummaryHead, file)
+	return OfFile(file)
+}
+
+// OfFile returns the summary in a file. It returns false if the totals or the filter are damaged.
+func OfFile(file *segment.SummaryFile) (*Summary, bool) {
+	s, ok := decode(file.SummaryHead, file)
+	if !ok {
+		return nil, false
+	}
+	return s, true
 }
 
 // Of returns a summary that Build has built, without a file.

@@ -3,6 +3,7 @@ package summary
 import (
 	"cmp"
 	"encoding/binary"
+	"maps"
 	"slices"
 
 	"migrationlog/checkpoint"
@@ -28,6 +29,67 @@ type Totals struct {
 	Aborted uint64 // aborts of migrations with a row
 	Retries uint64 // checkpoints with an attempt above 0
 	Aborts  []AbortGroup
+}
+
+// Sum adds up the totals of segments. The zero value is ready for use.
+type Sum struct {
+	Totals  // VShards and Nodes are set by Finish
+	groups  map[AbortGroup]int
+	vShards map[uint32]struct{}
+	nodes   map[uint64]struct{}
+}
+
+// Add adds the counts of a segment.
+func (t *Sum) Add(other Totals) {
+	if t.groups == nil {
+		t.groups, t.vShards, t.nodes = map[AbortGroup]int{}, map[uint32]struct{}{}, map[uint64]struct{}{}
+	}
+	if t.Events == 0 || other.Events > 0 && other.EarliestMS < t.EarliestMS {
+		t.EarliestMS = other.EarliestMS
+	}
+	t.LatestMS = max(t.LatestMS, other.LatestMS)
+	t.Events += other.Events
+	for i, n := range other.Kinds {
+		t.Kinds[i] += n
+	}
+	for i, n := range other.Phases {
+		t.Phases[i] += n
+	}
+	t.AnyVShard, t.AnyNode = t.AnyVShard || other.AnyVShard, t.AnyNode || other.AnyNode
+	for _, v := range other.VShards {
+		t.vShards[v] = struct{}{}
+	}
+	for _, n := range other.Nodes {
+		t.nodes[n] = struct{}{}
+	}
+	t.Begun, t.Done, t.Aborted, t.Retries = t.Begun+other.Begun, t.Done+other.Done, t.Aborted+other.Aborted, t.Retries+other.Retries
+	for _, g := range other.Aborts {
+		t.addAborts(g)
+	}
+}
+
+func (t *Sum) addAborts(g AbortGroup) {
+	key := g
+	key.Count, key.MinMS, key.MaxMS = 0, 0, 0
+	i, found := t.groups[key]
+	if !found {
+		t.groups[key] = len(t.Aborts)
+		t.Aborts = append(t.Aborts, g)
+		return
+	}
+	own := &t.Aborts[i]
+	own.Count, own.MinMS, own.MaxMS = own.Count+g.Count, min(own.MinMS, g.MinMS), max(own.MaxMS, g.MaxMS)
+}
+
+// Finish returns the totals of all segments.
+func (t *Sum) Finish() Totals {
+	if !t.AnyVShard {
+		t.VShards = slices.Sorted(maps.Keys(t.vShards))
+	}
+	if !t.AnyNode {
+		t.Nodes = slices.Sorted(maps.Keys(t.nodes))
+	}
+	return t.Totals
 }
 
 // AbortGroup has the aborts of migrations with a row that have the same reason, phase and target.

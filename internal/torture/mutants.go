@@ -212,6 +212,16 @@ var mutants = []mutant{
 	{"a snapshot of other frames is reported also if each frame is intact",
 		Marked{"snapshot-of-intact-log", condition(false)}, "./replay", "TestD5_FoldAllOfContradictions"},
 
+	// Queries that do not read the whole log.
+	{"a state is rebuilt only from a snapshot of this history",
+		Marked{"point-snapshot-last-frame", condition(true)}, "./replay", "TestFoldTo_"},
+	{"a state is rebuilt only if its events are linked",
+		Marked{"point-links", condition(false)}, "./internal/oracle", "TestD8_"},
+	{"a summary of another segment is not used",
+		Marked{"index-matches", condition(false)}, "./replay", "TestFind_"},
+	{"a selected frame is verified",
+		Marked{"picked-frame", condition(false)}, "./replay", "TestFind_"},
+
 	// The versions and numbers of frames.
 	{"a damaged version byte is not a newer version",
 		Marked{"newer-frame-checksum", condition(true)}, "./eventlog/segment", "Test"},
@@ -307,6 +317,12 @@ var mutants = []mutant{
 		Marked{"in-doubt", condition(false)}, "./", "TestD5_InDoubt"},
 	{"a superseded loss is reported",
 		Marked{"superseded", condition(false)}, "./", "TestD5_InDoubt"},
+	{"an attributed loss that was a migration's last event puts it in doubt",
+		Marked{"assigned-newest", condition(false)}, "./projection", "TestD5_AttributedLosses"},
+	{"an attributed loss makes earlier facts uncertain",
+		Marked{"assigned-in", condition(false)}, "./projection", "TestD5_AttributedLosses"},
+	{"a summary of other frames attributes nothing",
+		Marked{"summary-agrees", terms(false, 2)}, "./", "TestD5_AttributedByASummary"},
 	{"a link to a missing event shows a gap",
 		Marked{"link-broken", condition(false)}, "./projection", "TestD5_"},
 	{"a reader uses a manifest that a writer wrote meanwhile",
@@ -421,6 +437,8 @@ var mutants = []mutant{
 		Marked{"recover-claims-epoch", call(0, "Receipt{}, $X.checkEpoch(epoch); _ = id")}, "./", "TestRecover_"},
 	{"a recovery asks about lost events of unknown migrations",
 		Marked{"recover-unnamed", terms(false, 1)}, "./", "TestRecover_"},
+	{"a recovery asks about lost events of a migration without a row",
+		Marked{"recover-unnamed", terms(false, 2)}, "./", "TestD5_AttributedByASummary_InTheStore"},
 	{"at most Concurrency migrations are handled at the same time",
 		Marked{"recover-concurrency", call(0, "$2")}, "./", "TestRecover_"},
 	{"the migrations of one vShard are handled one after another",

@@ -39,6 +39,9 @@ func Decode(b []byte) (h Histogram, rest []byte, err error) {
 	r := reader{b}
 	used := r.uvarint()
 	h.sum, h.max = r.uvarint(), r.uvarint()
+	if last := bucketOf(h.max); used > 0 && last <= exactMS+len(buckets) {
+		h.counts = make([]uint64, 0, last+1)
+	}
 	var bucket uint64
 	for i := range used {
 		distance, n := r.uvarint(), r.uvarint()

@@ -1,0 +1,92 @@
+package replay
+
+import (
+	"io/fs"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"migrationlog/eventlog/segment"
+	"migrationlog/internal/summary"
+)
+
+// Index keeps the summaries of a log's segments in memory: their totals and their filters of
+// migrations. It reads a summary when it is first needed. An Index is safe for concurrent use.
+//
+// An Index uses a summary only if the size and the last header of the segment match it. It checks
+// this once.
+type Index struct {
+	fsys fs.FS
+	log  uuid.UUID
+
+	mu      sync.Mutex
+	entries map[string]*indexEntry // by segment
+}
+
+// indexEntry is the summary of one segment.
+type indexEntry struct {
+	file   *segment.SummaryFile
+	decode func() *summary.Summary // nil if the summary is damaged
+}
+
+// NewIndex returns an empty index of a log.
+func NewIndex(fsys fs.FS, log uuid.UUID) *Index {
+	return &Index{fsys: fsys, log: log, entries: make(map[string]*indexEntry)}
+}
+
+// entryOf returns the entry of a segment, or nil if the segment must be read.
+func (x *Index) entryOf(name string) *indexEntry {
+	x.mu.Lock()
+	e := x.entries[name]
+	x.mu.Unlock()
+	if e != nil {
+		return e
+	}
+	file, ok := segment.OpenSummary(x.fsys, name, x.log)
+	if !ok {
+		return nil // a writer may be about to write the summary
+	}
+	if matches, err := file.Matches(x.fsys, x.log); err != nil || !matches { //mutant:index-matches
+		return nil
+	}
+	e = &indexEntry{file: file, decode: sync.OnceValue(func() *summary.Summary {
+		s, _ := summary.OfFile(file)
+		return s
+	})}
+	x.mu.Lock()
+	x.entries[name] = e
+	x.mu.Unlock()
+	return e
+}
+
+// summaryOf returns the summary of a segment, or nil if the segment must be read.
+func (x *Index) summaryOf(name string) *summary.Summary {
+	if e := x.entryOf(name); e != nil {
+		return e.decode()
+	}
+	return nil
+}
+
+// onlyRange returns the function for segment.ScanOptions.Only that leaves out the segments without a
+// frame from one number to another one. If to is 0, there is no upper limit.
+func (x *Index) onlyRange(from, to uint64) func(name string) (seqs []uint64, lastSeq uint64, ok bool) {
+	return func(name string) ([]uint64, uint64, bool) {
+		e := x.entryOf(name)
+		if e == nil || e.file.LastSeq >= from && (to == 0 || e.file.FirstSeq <= to) {
+			return nil, 0, false
+		}
+		return nil, e.file.LastSeq, true
+	}
+}
+
+// only returns the function for segment.ScanOptions.Only that selects frames by the summaries.
+func (x *Index) only(choose func(*summary.Summary) (seqs []uint64, ok bool)) func(name string) (seqs []uint64, lastSeq uint64, ok bool) {
+	return func(name string) ([]uint64, uint64, bool) {
+		s := x.summaryOf(name)
+		if s == nil {
+			return nil, 0, false
+		}
+		seqs, ok := choose(s)
+		return seqs, s.LastSeq, ok
+	}
+}
