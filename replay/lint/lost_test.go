@@ -45,6 +45,11 @@ func TestLost(t *testing.T) {
 		{name: "the phase between was lost", write: skips, lost: []uint64{3}, rule: "phase-skip", found: 1},
 		{name: "no phase was lost", write: skips, lost: nil, rule: "phase-skip"},
 		{name: "the beginning was lost", write: skips, lost: []uint64{1}, rule: "phase-skip", found: 1},
+		{name: "the beginning was lost, and the finding needs no other event", rule: "not-a-voter", lost: []uint64{1}, found: 1,
+			write: func(s *script) {
+				first.to(s, promote)
+				s.of(first.id(), 30, 0, checkpoint.LeadershipTransfer{VShardID: 7, NewLeaderNodeID: 2, SourceGroup: 7})
+			}},
 		{name: "CatchUp was lost", write: skips, lost: []uint64{2}, rule: "promote-before-catchup", found: 1},
 		{name: "an event of others was lost between", rule: "phase-skip", lost: []uint64{2}, found: 1,
 			write: func(s *script) { first.to(s, add); s.other(5); s.of(first.id(), 20, 0, first.payload(transfer)) }},
@@ -223,5 +228,22 @@ func TestOptions(t *testing.T) {
 	require.EqualError(t, err, `unknown rule "phase-jump": similar rules are phase-back, phase-skip, slow-phase`)
 	for _, err := range lint.Run(t.Context(), history(nil), lint.Options{Rules: []string{"xyz"}}) {
 		require.EqualError(t, err, `unknown rule "xyz"`)
+	}
+}
+
+// A silence does not count in the stay of a move: neither a clock that jumped nor a coordinator that was
+// gone is the move's fault.
+func TestSilence_IsNoStall(t *testing.T) {
+	for endMS, want := range map[int][]string{12_999: {"silence"}, 13_000: {"silence", "stalled"}} {
+		reader, _ := written(t, func(s *script) { first.to(s, add); s.other(11_000); s.other(endMS) })
+		found, _ := run(t, reader, lint.Options{Stall: 2 * time.Second})
+		var names []string
+		for _, f := range found {
+			names = append(names, f.Rule)
+		}
+		require.Equal(t, want, names)
+		if len(found) == 2 {
+			require.Equal(t, []any{int64(2000), uint64(11_000)}, []any{found[1].Facts["ms"], found[1].Facts["silence_ms"]})
+		}
 	}
 }
