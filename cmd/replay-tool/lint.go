@@ -323,8 +323,8 @@ func (h *fileHistory) records(ctx context.Context, in io.Reader) iter.Seq2[repla
 	}
 }
 
-// numberByLine makes the number of a line the seq of its record. The seqs in a damage line are those of
-// the log that lost the events.
+// numberByLine makes the number of a line the seq of its record. The seqs in a damage line are those
+// of the log that lost the events.
 func numberByLine(r *replay.Record, line uint64) {
 	if r.Damage == nil {
 		r.Seq = line
@@ -389,7 +389,8 @@ type ruleJSON struct {
 	Count    uint64        `json:"count"`
 }
 
-// endJSON ends the document. The counts come last, because the findings are printed as they are found.
+// endJSON ends the document. The counts come last, because the findings are printed as they are
+// found.
 func (l *linting) endJSON(printed int) error {
 	counts := []ruleJSON{}
 	for _, c := range l.linter.Counts() {

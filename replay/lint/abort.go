@@ -18,7 +18,8 @@ func (l *Linter) checkAbortBegun(m *move, seq uint64, e checkpoint.AbortBegun) {
 	l.checkAfterCutover(m, seq)
 }
 
-// checkAborted checks an abort. If the incarnation has no intact checkpoint, nothing is known about it.
+// checkAborted checks an abort. If the incarnation has no intact checkpoint, nothing is known about
+// it.
 func (l *Linter) checkAborted(m *move, seq uint64, e checkpoint.Aborted) {
 	if m.latest.seq == 0 {
 		return

@@ -236,8 +236,8 @@ func (l *Linter) Moves() int { return l.began }
 // span is a range of seqs. A lost event in it may explain a finding.
 type span struct{ first, last uint64 }
 
-// report counts a finding, and returns it for its facts and its message. It returns nil if the finding
-// is not to be shown. Without a move, m is nil.
+// report counts a finding, and returns it for its facts and its message. It returns nil if the
+// finding is not to be shown. Without a move, m is nil.
 func (l *Linter) report(rule ruleIndex, m *move, lost span, seqs ...uint64) *Finding {
 	return l.reportAs(rule, rules[rule].Severity, m, lost, seqs...)
 }

@@ -100,7 +100,8 @@ func TestLost(t *testing.T) {
 	}
 }
 
-// An uncertain finding of severity info stays info. An uncertain error is not shown if only errors are.
+// An uncertain finding of severity info stays info. An uncertain error is not shown if only errors
+// are.
 func TestLost_Severity(t *testing.T) {
 	reader, dir := written(t, func(s *script) { first.to(s, transfer); s.of(first.id(), 40, 1, first.payload(transfer)) })
 	reader = lose(t, reader, dir, 3)
@@ -231,8 +232,8 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// A silence does not count in the stay of a move: neither a clock that jumped nor a coordinator that was
-// gone is the move's fault.
+// A silence does not count in the stay of a move: neither a clock that jumped nor a coordinator that
+// was gone is the move's fault.
 func TestSilence_IsNoStall(t *testing.T) {
 	for endMS, want := range map[int][]string{12_999: {"silence"}, 13_000: {"silence", "stalled"}} {
 		reader, _ := written(t, func(s *script) { first.to(s, add); s.other(11_000); s.other(endMS) })

@@ -51,8 +51,8 @@ func (s *script) remove(id checkpoint.MigrationID, atMS int) {
 	s.events = append(s.events, checkpoint.Removed{MigrationID: id, TimestampMS: startMS + uint64(atMS)})
 }
 
-// move is a normal move of vShard 7, from node source to node target of group 7, that starts at a time.
-// Its phases are 10 ms apart.
+// move is a normal move of vShard 7, from node source to node target of group 7, that starts at a
+// time. Its phases are 10 ms apart.
 type move struct {
 	n              byte
 	at             int
