@@ -156,7 +156,8 @@ func (s *statsCommand) write(r stats.Result) error {
 	return nil
 }
 
-// writeGroups writes one line for each group, and one for all groups beyond the limit.
+// writeGroups writes one line for each group, and a last one with the key others if some groups are
+// beyond the limit.
 func (s *statsCommand) writeGroups(r stats.Result) error {
 	switch s.by {
 	case byNode:
@@ -171,19 +172,12 @@ func (s *statsCommand) writeGroups(r stats.Result) error {
 	return writeLines(s.tool, r.Phases)
 }
 
-// othersLine is a line of NDJSON. Others is true in the one for all groups beyond the limit, whose
-// key has no meaning.
-type othersLine[V any] struct {
-	Group  V    `json:"group"`
-	Others bool `json:"others,omitempty"`
-}
-
-func withOthers[V any](list []V, others *V) (lines []othersLine[V]) {
+func withOthers[V any](list []V, others *V) (lines []any) {
 	for _, v := range list {
-		lines = append(lines, othersLine[V]{v, false})
+		lines = append(lines, v)
 	}
 	if others != nil {
-		lines = append(lines, othersLine[V]{*others, true})
+		lines = append(lines, map[string]*V{"others": others})
 	}
 	return lines
 }

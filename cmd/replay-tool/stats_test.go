@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"io"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -155,4 +157,41 @@ func recordedDiff(t *testing.T, dir string) {
 	for _, args := range [][]string{{}, {"--at", "#9999"}, {"--at", "#1", "--at", "#2", "--at", "#3"}, {"--at", "soon"}, {dir, "--at", "#3"}} {
 		require.Equal(t, exitUsage, run(t.Context(), append([]string{"diff", dir}, args...), nil, io.Discard, io.Discard), args)
 	}
+}
+
+// -o ndjson prints one line for each group.
+func TestStats_NDJSON(t *testing.T) {
+	dir, _ := tempLog(t)
+	r := jsonOf[stats.Result](t, exitClean, "stats", dir)
+	var nodes []stats.Node
+	for line := range strings.Lines(output(t, exitClean, "stats", dir, "-q", "--by", "node", "-o", "ndjson")) {
+		var n stats.Node
+		require.NoError(t, json.Unmarshal([]byte(line), &n))
+		nodes = append(nodes, n)
+	}
+	require.Equal(t, r.Nodes, nodes)
+	for by, lines := range map[string]int{byPhase: 6, byVShard: len(r.VShards), byMinute: len(r.Minutes), byReason: len(r.Reasons)} {
+		require.Equal(t, lines, strings.Count(output(t, exitClean, "stats", dir, "-q", "--by", by, "-o", "ndjson"), "\n"), by)
+	}
+}
+
+// After a lost event, the history is uncertain up to the end of the next snapshot, which has the rows
+// that the lost event set.
+func TestQuiet_Snapshot(t *testing.T) {
+	all, err := os.ReadFile("../../testdata/raft-moves.ndjson")
+	require.NoError(t, err)
+	lines := strings.SplitAfterN(string(all), "\n", 101)
+	dir := filepath.Join(t.TempDir(), "log")
+	for _, part := range [][]string{lines[:40], lines[40:100]} { // each import ends with a snapshot
+		require.Zero(t, run(t.Context(), []string{"import", "-q", dir, "-"}, strings.NewReader(strings.Join(part, "")), io.Discard, io.Discard))
+	}
+	whole := jsonOf[quietJSON](t, exitClean, "quiet", dir)
+	flipBodies(t, dir, 20, 21)
+	damaged := jsonOf[quietJSON](t, exitDamage, "quiet", dir)
+	require.NotZero(t, damaged.UncertainIntervals)
+	for _, i := range damaged.List {
+		require.Equal(t, i.LastSeq >= 20 && i.FirstSeq < 40, i.Uncertain, "%+v", i)
+	}
+	require.Equal(t, whole.Last, damaged.Last)
+	require.Equal(t, whole.List[len(whole.List)-7:], damaged.List[len(damaged.List)-7:])
 }

@@ -102,7 +102,7 @@ func NewPoints(f *replay.Fold, from, to replay.Point, o Options) *Points {
 
 // Add adds the next record of the log. Damage must be added too.
 func (p *Points) Add(r replay.Record) {
-	from, to := isLater(r, p.from), isLater(r, p.to)
+	from, to := p.from.Before(r), p.to.Before(r)
 	if !p.start && (from || to) {
 		p.begin()
 	}
@@ -111,15 +111,6 @@ func (p *Points) Add(r replay.Record) {
 	}
 	p.side.counting = p.start && !p.end
 	p.side.add(r)
-}
-
-// isLater reports whether the record is later than the point. A damaged range that contains the
-// point is later only in part, and counts as earlier.
-func isLater(r replay.Record, p replay.Point) bool {
-	if r.Damage != nil && r.Damage.FirstSeq == 0 {
-		return false
-	}
-	return p.Before(r)
 }
 
 func (p *Points) begin() {

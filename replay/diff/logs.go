@@ -107,7 +107,9 @@ func (l *logs) read(ctx context.Context, first, second *replay.Reader, visit fun
 				}
 			}
 		}
-		visit(min(a.seq, b.seq))
+		if next := min(a.seq, b.seq); next != atEnd {
+			visit(next)
+		}
 	}
 	return nil
 }
