@@ -27,6 +27,7 @@ type Stats struct {
 	tracker *story.Tracker
 	pastEnd bool // an event after UntilMS was added
 
+	finished      bool // Result was called
 	result        Result
 	stays         [checkpoint.PhaseComplete + 1]histogram.Histogram // by phase
 	done, aborted histogram.Histogram
@@ -42,8 +43,8 @@ type Stats struct {
 	decided, flying map[*story.Incarnation]struct{}
 }
 
-// maxGroups limits the nodes, vShards and minutes that have a group of their own, and maxReasons the reasons.
-// Otherwise a history with a new value in each event would need memory for each event.
+// maxGroups limits the nodes, vShards and minutes with counts of their own, and maxReasons the
+// reasons. Otherwise a history with a new value in each event would need memory for each event.
 const (
 	maxGroups      = 50_000
 	maxReasons     = 1000
@@ -270,14 +271,20 @@ func (s *Stats) forget(i *story.Incarnation) (uncounted bool) {
 	return !wasDecided
 }
 
+// addInFlight counts the moves that are in flight at the end of the history.
+func (s *Stats) addInFlight() {
+	for _, i := range s.tracker.Live() {
+		if _, wasDecided := s.decided[i]; !wasDecided && i.InFlight() && s.selects(i) {
+			s.addOutcome(i, inFlight)
+		}
+	}
+}
+
 // Result returns the statistics of all records so far. No record may be added afterwards.
 func (s *Stats) Result() Result {
-	for _, i := range s.tracker.Live() {
-		if i.InFlight() && s.selects(i) {
-			if _, wasDecided := s.decided[i]; !wasDecided {
-				s.addOutcome(i, inFlight)
-			}
-		}
+	if !s.finished {
+		s.finished = true
+		s.addInFlight()
 	}
 	r := s.result
 	var total uint64

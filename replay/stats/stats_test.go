@@ -61,6 +61,7 @@ func (h *history) stats(o stats.Options) stats.Result {
 	for _, r := range h.records {
 		s.Add(r)
 	}
+	require.Equal(h.t, s.Result(), s.Result())
 	return s.Result()
 }
 
