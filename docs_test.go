@@ -47,7 +47,7 @@ func TestReadme_Commands(t *testing.T) {
 	demo.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
 	out, err := demo.CombinedOutput()
 	require.NoError(t, err, string(out))
-	for _, want := range []string{"was killed (SIGKILL)", "2 migrations in flight", "vshard 21: was at CatchUp", "and removed", "What to try next"} {
+	for _, want := range []string{"was killed (SIGKILL)", "2 migrations in flight", "vshard 21: was at CatchUp", ", and removed", "What to try next"} {
 		require.Contains(t, string(out), want)
 	}
 	// The commands that it suggests work as printed.

@@ -245,7 +245,7 @@ func payloadSummary(p checkpoint.Payload, m moveFacts) (text string, isUnusual b
 	case checkpoint.AddLearner:
 		return fmt.Sprintf("budget %s, group %d", pauseSpan(p.WritePauseBudgetUS), p.SourceGroup), false
 	case checkpoint.CatchUp:
-		return fmt.Sprintf("index %d", p.LearnerLogIndexAtAdd), false
+		return fmt.Sprintf("index %d, learner added", p.LearnerLogIndexAtAdd), false
 	case checkpoint.PromoteLearner:
 		return fmt.Sprintf("group %d", p.SourceGroup), false
 	case checkpoint.LeadershipTransfer:
