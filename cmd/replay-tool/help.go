@@ -1,7 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -32,9 +35,11 @@ func addHelp(root *cobra.Command) {
 	root.AddCommand(helpTopics()...)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
+	root.SetUsageFunc(usage)
 	commands := map[string]*cobra.Command{}
 	for _, c := range root.Commands() {
 		commands[c.Name()] = c
+		c.Long = reflow(cmp.Or(c.Long, c.Short))
 	}
 	for _, group := range commandGroups {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
@@ -47,6 +52,67 @@ func addHelp(root *cobra.Command) {
 			root.RemoveCommand(c)
 			root.AddCommand(c)
 		}
+	}
+}
+
+// helpWidth is the longest line of --help.
+const helpWidth = 80
+
+// reflow returns a text whose paragraphs fit helpWidth. A paragraph with an indented line is a list
+// and stays as it is.
+func reflow(text string) string {
+	paragraphs := strings.Split(text, "\n\n")
+	for i, p := range paragraphs {
+		if !strings.Contains("\n"+p, "\n ") {
+			paragraphs[i] = strings.Join(wrap(p, helpWidth), "\n")
+		}
+	}
+	return strings.Join(paragraphs, "\n\n")
+}
+
+// usage prints the commands or the flags of a command. Unlike the function of cobra, it fits 80
+// columns.
+func usage(c *cobra.Command) error {
+	w := c.OutOrStderr()
+	fmt.Fprintf(w, "Usage:\n  %s\n", c.UseLine())
+	if c.HasExample() {
+		fmt.Fprintf(w, "\nExamples:\n%s\n", c.Example)
+	}
+	for _, group := range c.Groups() {
+		fmt.Fprintf(w, "\n%s\n", group.Title)
+		for _, sub := range c.Commands() {
+			if sub.GroupID == group.ID && !sub.Hidden {
+				printShort(w, sub)
+			}
+		}
+	}
+	if c.HasAvailableLocalFlags() {
+		fmt.Fprintf(w, "\nFlags:\n%s", c.LocalFlags().FlagUsagesWrapped(helpWidth))
+	}
+	if c.HasAvailableInheritedFlags() {
+		fmt.Fprintf(w, "\nFlags of all commands:\n%s", c.InheritedFlags().FlagUsagesWrapped(helpWidth))
+	}
+	if c.HasHelpSubCommands() {
+		fmt.Fprint(w, "\nMore help, with 'replay-tool help TOPIC':\n")
+		for _, sub := range c.Commands() {
+			if sub.IsAdditionalHelpTopicCommand() {
+				printShort(w, sub)
+			}
+		}
+	}
+	if c.HasAvailableSubCommands() {
+		fmt.Fprintf(w, "\nFor a command, run '%s COMMAND --help'.\n", c.CommandPath())
+	}
+	return nil
+}
+
+// printShort prints the name of a command and its short description.
+func printShort(w io.Writer, c *cobra.Command) {
+	const nameWidth = 14
+	name := c.Name()
+	for _, line := range wrap(c.Short, helpWidth-nameWidth-2) {
+		fmt.Fprintf(w, "  %-*s%s\n", nameWidth, name, line)
+		name = ""
 	}
 }
 

@@ -66,13 +66,13 @@ func newRoot(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	t := &tool{stdin: stdin, unbuffered: stdout, stderr: stderr}
 	t.setOutput(stdout)
 	root := &cobra.Command{
-		Use:   "replay-tool",
+		Use:   "replay-tool [COMMAND] DIR",
 		Short: "Show the history, the state and the damage of a migration log",
 		Long: `Show the history, the state and the damage of a migration log.
 
 DIR is the directory of a log. 'replay-tool DIR' is 'replay-tool triage DIR'.
-Only demo and import write to a log. salvage and bundle write to a new directory.
-All other commands take no lock and are safe while a coordinator has the log open.
+Only demo and import write to a log. salvage and bundle write to a new one. All
+other commands take no lock, and are safe while a coordinator has the log open.
 
 ` + exitCodesHelp,
 		SilenceUsage:  true,

@@ -202,6 +202,16 @@ func TestCommands_HaveAGroupAndAnExample(t *testing.T) {
 	}
 }
 
+// The help of each command fits 80 columns.
+func TestHelp_Fits(t *testing.T) {
+	assertFits(t, output(t, exitClean, "--help"), helpWidth)
+	for _, c := range newRoot(nil, io.Discard, io.Discard).Commands() {
+		if c.Name() != "completion" && c.Name() != "help" { // texts of cobra
+			assertFits(t, output(t, exitClean, "help", c.Name()), helpWidth)
+		}
+	}
+}
+
 func numbers(text, pattern string) (all []int) {
 	for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
 		n, _ := strconv.Atoi(m[1])
