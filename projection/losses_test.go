@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"migrationlog/checkpoint"
 )
 
 // D5: losses equals a model, a set of seqs, for random losses that are attributed in random order.
@@ -50,4 +52,24 @@ func TestD5_LossesEqualASet(t *testing.T) {
 			require.Equal(t, within, l.unattributedIn(after, through), "(%d, %d]", after, through)
 		}
 	}
+}
+
+// A view that forgets ended migrations keeps no state of them after a loss, and has the same rows with
+// the same doubts.
+func TestView_ForgetEnded(t *testing.T) {
+	views := []*View{New(), New()}
+	views[1].ForgetEnded()
+	for _, v := range views {
+		v.MarkLost(1, 1)
+		for i := range uint64(100) {
+			id := checkpoint.MigrationID{1, byte(i)}
+			v.Apply(2+2*i, 0, checkpoint.AbortBegun{MigrationID: id})
+			v.Apply(3+2*i, 2+2*i, checkpoint.Removed{MigrationID: id})
+		}
+	}
+	require.Equal(t, 100, views[0].rowless.size)
+	require.Zero(t, views[1].rowless.size)
+	require.Equal(t, views[0].All(), views[1].All())
+	require.Equal(t, views[0].Suspect(), views[1].Suspect())
+	require.Equal(t, InDoubt, views[1].Doubt(checkpoint.MigrationID{9}))
 }

@@ -17,7 +17,7 @@ import (
 // or 2 does not have all facts, so the states of which no event is missing stay.
 func (v *View) AdoptSnapshot(snapshot *View) {
 	adopted := snapshot.nextVersion()
-	adopted.losses = v.losses
+	adopted.losses, adopted.forgetEnded = v.losses, v.forgetEnded
 	adopted.losses.resolve(v.lastSeq)
 	if adopted.epochUnknown {
 		adopted.epoch = v.epoch

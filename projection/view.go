@@ -24,10 +24,15 @@ type View struct {
 	epoch   uint64 // the highest of an event
 	// epochUnknown is true if the states are from a snapshot that does not have the epoch.
 	epochUnknown bool
+	forgetEnded  bool // see ForgetEnded
 }
 
 // New returns the view of an empty history.
 func New() *View { return &View{} }
+
+// ForgetEnded makes the view keep no state of a migration that has ended, also after a loss. Doubt is
+// then not valid for a migration without a row. The memory of the view is bounded by its rows.
+func (v *View) ForgetEnded() { v.forgetEnded = true }
 
 // nextVersion returns a copy of the view, to which events can be added while others read the old
 // view. The old view must not be changed afterwards. Both views share the losses, because new
@@ -145,7 +150,7 @@ func (v *View) put(before, next *state) {
 		return
 	}
 	v.rows.delete(key)
-	if next.status == noCheckpoint || v.losses.unresolved() {
+	if next.status == noCheckpoint || v.losses.unresolved() && !v.forgetEnded {
 		v.rowless.set(key, next)
 	} else {
 		v.rowless.delete(key)

@@ -51,7 +51,7 @@ type Verification struct {
 
 // VerifyAll is like Verify, and returns the rows in doubt too. It calls progress as FoldAll does.
 func (r *Reader) VerifyAll(ctx context.Context, progress func(events uint64)) (Verification, error) {
-	fold, err := r.FoldAll(ctx, progress)
+	fold, err := r.foldAll(ctx, progress, (*projection.View).ForgetEnded) // the report is about rows
 	if err != nil {
 		return Verification{}, err
 	}

@@ -15,11 +15,8 @@ import (
 // Verify reads every frame and every snapshot of the log, and reports all damage. It returns an I/O
 // error or ctx's error.
 func (r *Reader) Verify(ctx context.Context) (Report, error) {
-	fold, err := r.FoldAll(ctx, nil)
-	if err != nil {
-		return Report{}, err
-	}
-	return fold.Report(), nil
+	v, err := r.VerifyAll(ctx, nil)
+	return v.Report, err
 }
 
 // FoldAll returns the fold at the end of the history, as FoldTo does for a zero Point, but in less
@@ -29,6 +26,11 @@ func (r *Reader) Verify(ctx context.Context) (Report, error) {
 // An intact log is read in parallel, and only the events that the rows need are decoded. At the
 // first irregularity FoldAll begins again and folds every record. Both ways lead to the same report.
 func (r *Reader) FoldAll(ctx context.Context, progress func(events uint64)) (*Fold, error) {
+	return r.foldAll(ctx, progress, func(*projection.View) {})
+}
+
+// foldAll is FoldAll. It calls prepare with the view before it folds every record into it.
+func (r *Reader) foldAll(ctx context.Context, progress func(events uint64), prepare func(*projection.View)) (*Fold, error) {
 	if progress == nil {
 		progress = func(uint64) {}
 	}
@@ -39,15 +41,16 @@ func (r *Reader) FoldAll(ctx context.Context, progress func(events uint64)) (*Fo
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return r.foldEach(ctx, progress)
+	return r.foldEach(ctx, progress, prepare)
 }
 
 // progressEvents is the number of events after which foldEach calls progress.
 const progressEvents = 4096
 
 // foldEach folds every record.
-func (r *Reader) foldEach(ctx context.Context, progress func(events uint64)) (*Fold, error) {
+func (r *Reader) foldEach(ctx context.Context, progress func(events uint64), prepare func(*projection.View)) (*Fold, error) {
 	fold := r.NewFold()
+	prepare(fold.View)
 	var n uint64
 	for rec, err := range ReadAhead(r.all(ctx)) {
 		if err != nil {

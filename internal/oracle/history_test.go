@@ -463,6 +463,13 @@ func compareFolds(ctx context.Context, reader *replay.Reader, want *replay.Fold)
 	if g, w := got.View.All(), want.View.All(); !reflect.DeepEqual(g, w) {
 		lines = append(lines, fmt.Sprintf("fold all: the rows are %+v, of every record %+v", g, w))
 	}
+	v, err := reader.VerifyAll(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if w := want.Report(); !reflect.DeepEqual(v.Report, w) {
+		lines = append(lines, fmt.Sprintf("verify all: the report is %+v, of every record %+v", v.Report, w))
+	}
 	return differenceOf(lines)
 }
 
