@@ -28,6 +28,11 @@ type Baseline struct {
 	phases [checkpoint.PhaseComplete + 1]histogram.Histogram
 }
 
+// BaselineOf returns the baseline with these finished stays, by phase.
+func BaselineOf(phases [checkpoint.PhaseComplete + 1]histogram.Histogram) Baseline {
+	return Baseline{phases}
+}
+
 // Add adds the stay if it is finished. A stay during which the clock went back counts as 0 ms.
 func (b *Baseline) Add(s Stay) {
 	if s.Finished() {

@@ -11,6 +11,7 @@ import (
 
 // Counts has the counts of a whole history, or of a window of it.
 type Counts struct {
+	Events       uint64 // of the whole history
 	FromMS, ToMS uint64 // lowest and highest wall clock of the whole history; 0 if there is no event
 	SinceMS      uint64 // beginning of the window; 0: the whole history
 	Moves        Moves
@@ -21,6 +22,7 @@ type Counts struct {
 // Totals counts the moves of a history. It needs memory for each incarnation that has not ended, for
 // each node, and for up to maxAbortGroups reasons.
 type Totals struct {
+	events       uint64
 	fromMS, toMS uint64
 	sinceMS      uint64
 	baseline     story.Baseline
@@ -84,6 +86,9 @@ func NewTotals(sinceMS uint64) *Totals {
 // Add adds the next record.
 func (t *Totals) Add(r replay.Record) {
 	c := t.tracker.Add(r)
+	if r.Damage == nil {
+		t.events++
+	}
 	if ms := r.WallMS(); ms != 0 {
 		t.toMS = max(t.toMS, ms)
 		if t.fromMS == 0 || ms < t.fromMS {
@@ -158,10 +163,7 @@ func (t *Totals) addAbort(c story.Change) {
 	}
 	g := t.groups[key]
 	if g == nil {
-		g = &AbortGroup{Reason: key.reason, ByTarget: map[uint64]uint64{}, StandsOut: []uint64{}}
-		if key.phase != 0 {
-			g.Phase = &key.phase
-		}
+		g = newAbortGroup(key)
 		t.groups[key] = g
 	}
 	g.Count++
@@ -172,13 +174,26 @@ func (t *Totals) addAbort(c story.Change) {
 	if c.Stay != nil {
 		stay, ok = *c.Stay, true
 	}
-	switch {
-	case !ok:
-	case g.AfterMS == nil:
-		g.AfterMS = &[2]int64{stay.MS, stay.MS}
-	default:
-		g.AfterMS[0], g.AfterMS[1] = min(g.AfterMS[0], stay.MS), max(g.AfterMS[1], stay.MS)
+	if ok {
+		g.addAfter(stay.MS, stay.MS)
 	}
+}
+
+func newAbortGroup(key groupKey) *AbortGroup {
+	g := &AbortGroup{Reason: key.reason, ByTarget: map[uint64]uint64{}, StandsOut: []uint64{}}
+	if key.phase != 0 {
+		g.Phase = &key.phase
+	}
+	return g
+}
+
+// addAfter adds the shortest and the longest time before some aborts.
+func (g *AbortGroup) addAfter(shortestMS, longestMS int64) {
+	if g.AfterMS == nil {
+		g.AfterMS = &[2]int64{shortestMS, longestMS}
+		return
+	}
+	g.AfterMS[0], g.AfterMS[1] = min(g.AfterMS[0], shortestMS), max(g.AfterMS[1], longestMS)
 }
 
 // Counts returns the counts after the last record. It may be called once.
@@ -196,16 +211,16 @@ func (t *Totals) Counts() Counts {
 		}
 		slices.Sort(g.StandsOut)
 	}
-	return Counts{FromMS: t.fromMS, ToMS: t.toMS, SinceMS: t.sinceMS, Moves: t.moves, Aborts: t.aborts(), Baseline: &t.baseline}
+	return Counts{Events: t.events, FromMS: t.fromMS, ToMS: t.toMS, SinceMS: t.sinceMS, Moves: t.moves, Aborts: sorted(t.groups), Baseline: &t.baseline}
 }
 
 // minAbortsOfNode is the smallest number of aborts of a node that stands out.
 const minAbortsOfNode = 5
 
-// aborts returns the groups, the largest first.
-func (t *Totals) aborts() []AbortGroup {
-	list := make([]AbortGroup, 0, len(t.groups))
-	for _, g := range t.groups {
+// sorted returns the groups, the largest first.
+func sorted(groups map[groupKey]*AbortGroup) []AbortGroup {
+	list := make([]AbortGroup, 0, len(groups))
+	for _, g := range groups {
 		list = append(list, *g)
 	}
 	slices.SortFunc(list, func(a, b AbortGroup) int {

@@ -18,6 +18,7 @@ import (
 type Summary struct {
 	Log    uuid.UUID `json:"log"`
 	Seq    [2]uint64 `json:"seq"` // of the first and of the last intact event; 0 if there is none
+	Events uint64    `json:"events"`
 	FromMS uint64    `json:"from_ms"`
 	ToMS   uint64    `json:"to_ms"` // the highest wall clock of an event
 	// NowMS is the time at which a coordinator starts. ForToMS is the time up to which the time in a phase
@@ -35,8 +36,9 @@ type Summary struct {
 	Moves             Moves        `json:"moves"`
 	Aborts            []AbortGroup `json:"aborts"`
 	// Findings has the findings of package lint, of severity warning and above. They are of the window, if
-	// there is one.
+	// there is one. Earlier events than LintedFrom were not checked.
 	Findings   []lint.Finding `json:"findings"`
+	LintedFrom uint64         `json:"linted_from"`
 	NotRemoved uint64         `json:"not_removed"` // rows at Complete
 	// UnprovenSnapshot is the last event of a snapshot that has rows that the log has lost, or 0. An
 	// opening ignores such a snapshot, because that event is lost too.
@@ -122,14 +124,17 @@ type Inputs struct {
 	UncheckedSegments int
 	UnprovenSnapshot  uint64
 	Findings          []lint.Finding
+	LintedFrom        uint64 // the first event that was checked by the rules
+	// FirstSeq is the first event of the log. If it is 0, it is that of Report.
+	FirstSeq uint64
 }
 
 // New returns the summary of a log from the counts of its history and its present rows.
 func New(counts Counts, in Inputs) Summary {
 	s := Summary{
-		Log: in.Log, Seq: [2]uint64{in.Report.FirstSeq, in.Report.LastSeq}, FromMS: counts.FromMS, ToMS: counts.ToMS,
+		Log: in.Log, Seq: [2]uint64{cmp.Or(in.FirstSeq, in.Report.FirstSeq), in.Report.LastSeq}, Events: counts.Events, FromMS: counts.FromMS, ToMS: counts.ToMS,
 		NowMS: in.NowMS, ForToMS: in.ForToMS, SinceMS: counts.SinceMS, Writer: in.Writer, Report: in.Report,
-		UncheckedSegments: in.UncheckedSegments, UnprovenSnapshot: in.UnprovenSnapshot, Findings: append([]lint.Finding{}, in.Findings...),
+		UncheckedSegments: in.UncheckedSegments, UnprovenSnapshot: in.UnprovenSnapshot, Findings: append([]lint.Finding{}, in.Findings...), LintedFrom: in.LintedFrom,
 		InFlight: []Row{}, Moves: counts.Moves, Aborts: counts.Aborts,
 	}
 	policy := in.Policy

@@ -12,18 +12,27 @@ import (
 
 	"migrationlog"
 	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
+	"migrationlog/internal/summary"
 	"migrationlog/recovery"
 	"migrationlog/replay"
+	"migrationlog/replay/histogram"
 	"migrationlog/replay/triage"
 )
 
 // logOf returns a reader of a log with the events of an NDJSON file.
 func logOf(t *testing.T, path string) *replay.Reader {
+	reader, _ := logOfSize(t, path, 0)
+	return reader
+}
+
+// logOfSize is like logOf with another size of the segments. It also returns the directory.
+func logOfSize(t *testing.T, path string, segmentBytes int) (*replay.Reader, string) {
 	file, err := os.Open(path)
 	require.NoError(t, err)
 	defer file.Close()
 	dir := filepath.Join(t.TempDir(), "log")
-	s, err := migrationlog.Open(dir, &migrationlog.Options{NoSync: true})
+	s, err := migrationlog.Open(dir, &migrationlog.Options{NoSync: true, SegmentSize: segmentBytes})
 	require.NoError(t, err)
 	var events []checkpoint.Event
 	for lines := bufio.NewScanner(file); lines.Scan(); {
@@ -40,7 +49,7 @@ func logOf(t *testing.T, path string) *replay.Reader {
 	require.NoError(t, s.Close())
 	reader, err := replay.Open(dir)
 	require.NoError(t, err)
-	return reader
+	return reader, dir
 }
 
 // summaryOf returns the summary of a log. A coordinator starts the given time after its end.
@@ -102,4 +111,60 @@ func TestNew_Recording(t *testing.T) {
 
 	// A coordinator that starts within the timeout resumes them all.
 	require.Equal(t, triage.Restart{AbortTimeoutMS: 3_600_000, CleanUp: 325, Resume: 6}, summaryOf(t, reader, 0, time.Minute).Restart)
+}
+
+// The counts from the summaries of the segments are those of the whole history.
+func TestCountsOf_Recording(t *testing.T) {
+	reader, dir := logOfSize(t, "../../testdata/raft-moves.ndjson", 64<<10)
+	fsys := os.DirFS(dir)
+	names, err := segment.Names(fsys)
+	require.NoError(t, err)
+	require.Greater(t, len(names), 8)
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, segment.SummaryDir), 0o750))
+	log := reader.Manifest().UUID
+	var sum summary.Totals
+	var stays [checkpoint.PhaseComplete + 1]histogram.Histogram
+	for _, name := range names {
+		data, err := os.ReadFile(filepath.Join(dir, segment.WALDir, name))
+		require.NoError(t, err)
+		first, _ := segment.ParseName(name)
+		built, ok := summary.Build(data, log, first, summary.NewIndex(fsys, log).Migration)
+		require.True(t, ok)
+		// The summary of the next segment looks up migrations in this one.
+		require.NoError(t, os.WriteFile(filepath.Join(dir, segment.SummaryDir, name), built.Encode(log), 0o600))
+		s, ok := summary.Of(built)
+		require.True(t, ok)
+		own, ok := s.Stays()
+		require.True(t, ok)
+		for phase := range own {
+			stays[phase].Merge(&own[phase])
+		}
+		addTotals(&sum, s.Totals())
+	}
+	totals, fold := triage.NewTotals(0), reader.NewFold()
+	for r, err := range reader.Records(t.Context(), replay.Query{}) {
+		require.NoError(t, err)
+		totals.Add(r)
+		fold.Add(r)
+	}
+	want, got := totals.Counts(), triage.CountsOf(sum, stays, fold.View.All())
+	for i := range want.Aborts {
+		require.Empty(t, want.Aborts[i].StandsOut)
+		want.Aborts[i].StandsOut = nil
+	}
+	require.Equal(t, want.Baseline.Phase(checkpoint.PhaseCatchUp).Append(nil), got.Baseline.Phase(checkpoint.PhaseCatchUp).Append(nil))
+	want.Baseline, got.Baseline = nil, nil
+	require.Equal(t, want, got)
+}
+
+func addTotals(sum *summary.Totals, s summary.Totals) {
+	if sum.Events == 0 || s.EarliestMS < sum.EarliestMS {
+		sum.EarliestMS = s.EarliestMS
+	}
+	sum.Events, sum.LatestMS = sum.Events+s.Events, max(sum.LatestMS, s.LatestMS)
+	for i := range s.Kinds {
+		sum.Kinds[i] += s.Kinds[i]
+	}
+	sum.Begun, sum.Done, sum.Aborted, sum.Retries = sum.Begun+s.Begun, sum.Done+s.Done, sum.Aborted+s.Aborted, sum.Retries+s.Retries
+	sum.Aborts = append(sum.Aborts, s.Aborts...)
 }
