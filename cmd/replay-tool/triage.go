@@ -86,48 +86,60 @@ func (m *triageCommand) run(ctx context.Context, dir string, policy recovery.Pol
 	if err != nil {
 		return err
 	}
-	linter, err := lint.New(lint.Options{Severity: lint.Warning, SinceMS: sinceMS})
+	in, err := m.readAll(ctx, reader, dir, sinceMS)
 	if err != nil {
 		return err
 	}
-	totals, ids := triage.NewTotals(sinceMS), shortestIDs(nil)
+	to, err := m.now.read(m.tool, times, dir, in.counts.ToMS)
+	if err != nil {
+		return err
+	}
+	in.Policy, in.NowMS, in.ForToMS = policy, wallMS(), to.ms
+	if m.now.text != "" {
+		in.NowMS = to.ms
+	}
+	in.Log, in.Writer, in.UnprovenSnapshot = reader.Manifest().UUID, writerOf(dir), unprovenSnapshot(reader, in.Report)
+	s := triage.New(in.counts, in.Inputs)
+	screen := triageScreen{Summary: s, Next: nextCommands(s, dir, in.ids), dir: dir, to: to}
+	if err := m.writeValue(screen, func() { m.print(screen, in.ids) }); err != nil {
+		return err
+	}
+	if m.check {
+		return findingsExit(in.Report, m.problems(screen))
+	}
+	return reportExit(in.Report)
+}
+
+// triageInput has everything that triage reads from a log.
+type triageInput struct {
+	triage.Inputs
+	counts triage.Counts
+	ids    shortIDs
+}
+
+// readAll reads the whole log twice. The rules need the usual stays of the first time.
+func (m *triageCommand) readAll(ctx context.Context, reader *replay.Reader, dir string, sinceMS uint64) (in triageInput, err error) {
+	linter, err := lint.New(lint.Options{Severity: lint.Warning, SinceMS: sinceMS})
+	if err != nil {
+		return in, err
+	}
+	totals := triage.NewTotals(sinceMS)
+	in.ids = shortestIDs(nil)
 	fold, err := m.fold(ctx, dir, func(_ *replay.Fold, r replay.Record) error {
 		totals.Add(r)
 		linter.Measure(r)
 		if id, ok := r.Migration(); ok {
-			ids.add(id)
+			in.ids.add(id)
 		}
 		return nil
 	})
 	if err != nil {
-		return err
+		return in, err
 	}
-	counts := totals.Counts()
-	to, err := m.now.read(m.tool, times, dir, counts.ToMS)
-	if err != nil {
-		return err
-	}
-	nowMS := wallMS()
-	if m.now.text != "" {
-		nowMS = to.ms
-	}
-	found, err := m.findings(ctx, reader, linter, fold.View.LastSeq(), nil)
-	if err != nil {
-		return err
-	}
-	report := fold.Report()
-	s := triage.New(counts, triage.Inputs{
-		Log: reader.Manifest().UUID, Rows: fold.View.All(), Report: report, Policy: policy,
-		NowMS: nowMS, ForToMS: to.ms, Writer: writerOf(dir), UnprovenSnapshot: unprovenSnapshot(reader, report), Findings: found,
-	})
-	screen := triageScreen{Summary: s, Next: nextCommands(s, dir, ids), dir: dir, to: to}
-	if err := m.writeValue(screen, func() { m.print(screen, ids) }); err != nil {
-		return err
-	}
-	if m.check {
-		return findingsExit(report, m.problems(screen))
-	}
-	return reportExit(report)
+	in.counts, in.Rows, in.Report = totals.Counts(), fold.View.All(), fold.Report()
+	in.LintedFrom = in.Report.FirstSeq
+	in.Findings, err = m.findings(ctx, reader, linter, fold.View.LastSeq(), nil)
+	return in, err
 }
 
 // since returns the beginning of the window, or 0 without --window.

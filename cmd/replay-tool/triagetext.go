@@ -81,8 +81,8 @@ func trustText(s triageScreen) string {
 			lost, count(r.FramesOK+lost, "event"), verb, rangesText(r.Lost), acknowledgedText(r), quoted(s.dir))
 	}
 	text := "no event"
-	if r.FramesOK > 0 {
-		text = fmt.Sprintf("%s, seq %d to %d", count(r.FramesOK, "event"), r.FirstSeq, r.LastSeq)
+	if s.Events > 0 {
+		text = fmt.Sprintf("%s, seq %d to %d", count(s.Events, "event"), s.Seq[0], s.Seq[1])
 	}
 	if s.UncheckedSegments > 0 {
 		text += fmt.Sprintf("; %s not checked", count(s.UncheckedSegments, "segment"))
@@ -441,13 +441,15 @@ type ruleFindings struct {
 
 // printFindings prints one line for each rule that events break, the errors first.
 func (m *triageCommand) printFindings(s triageScreen, ids shortIDs) {
+	from := ""
+	if s.LintedFrom > s.Seq[0] {
+		from = fmt.Sprintf(" from #%d on", s.LintedFrom)
+	}
 	if len(s.Findings) == 0 {
-		if s.UncheckedSegments == 0 {
-			fmt.Fprintln(m.stdout, "LOOK AT 0    no event breaks a rule")
-		}
+		fmt.Fprintf(m.stdout, "LOOK AT 0    no event%s breaks a rule\n", from)
 		return
 	}
-	fmt.Fprintf(m.stdout, "LOOK AT %d   (all: replay-tool lint %s)\n", len(s.Findings), quoted(s.dir))
+	fmt.Fprintf(m.stdout, "LOOK AT %d%s   (all: replay-tool lint %s)\n", len(s.Findings), from, quoted(s.dir))
 	byRule := map[string]*ruleFindings{}
 	for _, f := range s.Findings {
 		r := byRule[f.Rule]
