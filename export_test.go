@@ -19,6 +19,9 @@ func (s *Store) AwaitSnapshot() { s.snapshots.done.Wait() }
 // AwaitSummaries waits until no summary is being written, with no write under way.
 func (s *Store) AwaitSummaries() { s.summaries.done.Wait() }
 
+// WritesSummaries reports whether the goroutine that writes summaries runs.
+func (s *Store) WritesSummaries() bool { return s.summaries.running.Load() }
+
 // HangCommits makes every commit hang before it ends. Each sends to hanging, and continues when it
 // receives from resume. It must be called before the first write. At the end of the test no commit
 // hangs any more.

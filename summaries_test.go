@@ -250,6 +250,7 @@ func TestSummaries_CloseDuringBackfill(t *testing.T) {
 		s := open(t, dir, smallSegments())
 		time.Sleep(time.Duration(tries) * 100 * time.Microsecond)
 		require.NoError(t, s.Close())
+		require.False(t, s.WritesSummaries())
 		entries, _ := os.ReadDir(filepath.Join(dir, segment.SummaryDir))
 		if len(entries) == len(want) {
 			break

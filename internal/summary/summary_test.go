@@ -3,6 +3,7 @@ package summary_test
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -290,7 +291,11 @@ func TestSummary_ManyReasons(t *testing.T) {
 		all = append(all, upserted(t, n+1, 0, 1000, checkpoint.AddLearner{TargetNode: 3}))
 	}
 	for n := range byte(100) {
-		all = append(all, checkpoint.Aborted{MigrationID: checkpoint.MigrationID{n + 1}, Reason: strings.Repeat("ü", int(n)+100), TimestampMS: 1000 + uint64(n)})
+		reason := strings.Repeat("ü", int(n)+100) // above 256 bytes they begin alike, so there are 29 of them
+		if n >= 50 {
+			reason = fmt.Sprint("reason ", n)
+		}
+		all = append(all, checkpoint.Aborted{MigrationID: checkpoint.MigrationID{n + 1}, Reason: reason, TimestampMS: 1000 + uint64(n)})
 	}
 	all = append(all, checkpoint.Aborted{MigrationID: checkpoint.MigrationID{200}, Reason: "no row", TimestampMS: 2000})
 	dir := filepath.Join(t.TempDir(), "log")
@@ -309,7 +314,10 @@ func TestSummary_ManyReasons(t *testing.T) {
 		counted += g.Count
 	}
 	require.EqualValues(t, 100, counted)
-	require.Len(t, totals.Aborts, 29, "the reasons above 256 bytes begin alike")
+	require.Len(t, totals.Aborts, 64+1)
+	require.Equal(t, summary.AbortGroup{
+		Other: true, Phase: checkpoint.PhaseAddLearner, HasTarget: true, TargetNode: 3, Count: 29 + 50 - 64, MinMS: 85, MaxMS: 99,
+	}, totals.Aborts[64])
 }
 
 // A summary that is damaged anywhere is refused, or the damaged part is.
