@@ -34,6 +34,10 @@ func New() *View { return &View{} }
 // then not valid for a migration without a row. The memory of the view is bounded by its rows.
 func (v *View) ForgetEnded() { v.forgetEnded = true }
 
+// ForgetsEnded reports whether ForgetEnded was called. Attribute must then not be called: an ended
+// migration to which a lost event is attributed would be in doubt.
+func (v *View) ForgetsEnded() bool { return v.forgetEnded }
+
 // nextVersion returns a copy of the view, to which events can be added while others read the old
 // view. The old view must not be changed afterwards. Both views share the losses, because new
 // events do not change them.

@@ -17,7 +17,7 @@ import (
 //
 // A summary never decides which events are lost. AttributeLosses reads the damaged segments again.
 func (f *Fold) AttributeLosses(fsys fs.FS) {
-	if f.attributed {
+	if f.attributed || f.View.ForgetsEnded() {
 		return
 	}
 	f.attributed = true

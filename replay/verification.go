@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
 	"migrationlog/projection"
 )
 
@@ -51,7 +52,12 @@ type Verification struct {
 
 // VerifyAll is like Verify, and returns the rows in doubt too. It calls progress as FoldAll does.
 func (r *Reader) VerifyAll(ctx context.Context, progress func(events uint64)) (Verification, error) {
-	fold, err := r.foldAll(ctx, progress, (*projection.View).ForgetEnded) // the report is about rows
+	names, summariesErr := segment.SummaryNames(r.fsys)
+	fold, err := r.foldAll(ctx, progress, func(v *projection.View) {
+		if summariesErr == nil && len(names) == 0 { // without summaries the report needs only the rows
+			v.ForgetEnded()
+		}
+	})
 	if err != nil {
 		return Verification{}, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
+	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
 	"migrationlog/replay"
 )
@@ -188,6 +189,15 @@ func (t *tool) doubtText(v replay.Verification, all bool) {
 	for _, row := range rows {
 		c := row.Checkpoint
 		fmt.Fprintf(t.stdout, "in doubt: %s  vshard %d, %s, #%d\n", c.MigrationID, c.Payload.Shard(), c.Phase(), row.Seq)
+	}
+	withRow := map[checkpoint.MigrationID]bool{}
+	for _, row := range v.InDoubt {
+		withRow[row.Checkpoint.MigrationID] = true
+	}
+	for _, id := range r.InDoubt {
+		if !withRow[id] {
+			fmt.Fprintf(t.stdout, "in doubt: %s  no row\n", id)
+		}
 	}
 	if r.UnnamedInDoubt {
 		t.paragraph(styleWarning, "in doubt: any migration without a row (a lost event may have been its only one, or its last)")
