@@ -96,7 +96,7 @@ func (s *showCommand) run(ctx context.Context, dir string, policy recovery.Polic
 		nowMS = to.ms
 	}
 	h := collector.History(story.Inputs{View: fold.View, ToMS: to.ms, NowMS: nowMS, Policy: policy})
-	found, err := s.findings(ctx, reader, linter, fold.View.LastSeq(), isAbout(h))
+	found, err := s.findings(ctx, reader, linter, replay.Query{ToSeq: fold.View.LastSeq()}, isAbout(h))
 	if err != nil {
 		return err
 	}
@@ -125,9 +125,9 @@ func (s *showCommand) search(ctx context.Context, dir string) (*idSearch, error)
 	return newIDSearch(id.String())
 }
 
-// findings reads the log up to the event lastSeq again, and returns the findings of a linter that has
-// measured it. If wanted is not nil, it selects the findings.
-func (t *tool) findings(ctx context.Context, reader *replay.Reader, linter *lint.Linter, lastSeq uint64, wanted func(lint.Finding) bool) (found []lint.Finding, err error) {
+// findings reads the records of a query again, and returns the findings of a linter that has measured
+// them. If wanted is not nil, it selects the findings.
+func (t *tool) findings(ctx context.Context, reader *replay.Reader, linter *lint.Linter, q replay.Query, wanted func(lint.Finding) bool) (found []lint.Finding, err error) {
 	add := func(list []lint.Finding) {
 		for _, f := range list {
 			if wanted == nil || wanted(f) {
@@ -138,7 +138,7 @@ func (t *tool) findings(ctx context.Context, reader *replay.Reader, linter *lint
 	p := t.progress("events checked:")
 	defer p.end()
 	var n uint64
-	for r, err := range readAhead(reader.Records(ctx, replay.Query{ToSeq: lastSeq})) {
+	for r, err := range readAhead(reader.Records(ctx, q)) {
 		if err == nil {
 			err = ctx.Err()
 		}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,7 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"migrationlog/checkpoint"
 	"migrationlog/eventlog"
+	"migrationlog/eventlog/segment"
 	"migrationlog/recovery"
 	"migrationlog/replay"
 	"migrationlog/replay/lint"
@@ -86,7 +90,7 @@ func (m *triageCommand) run(ctx context.Context, dir string, policy recovery.Pol
 	if err != nil {
 		return err
 	}
-	in, err := m.readAll(ctx, reader, dir, sinceMS)
+	in, err := m.read(ctx, reader, dir, sinceMS)
 	if err != nil {
 		return err
 	}
@@ -100,7 +104,7 @@ func (m *triageCommand) run(ctx context.Context, dir string, policy recovery.Pol
 	}
 	in.Log, in.Writer, in.UnprovenSnapshot = reader.Manifest().UUID, writerOf(dir), unprovenSnapshot(reader, in.Report)
 	s := triage.New(in.counts, in.Inputs)
-	screen := triageScreen{Summary: s, Next: nextCommands(s, dir, in.ids), dir: dir, to: to}
+	screen := triageScreen{Summary: s, Next: nextCommands(s, dir, in.idText), dir: dir, to: to}
 	if err := m.writeValue(screen, func() { m.print(screen, in.ids) }); err != nil {
 		return err
 	}
@@ -115,6 +119,84 @@ type triageInput struct {
 	triage.Inputs
 	counts triage.Counts
 	ids    shortIDs
+}
+
+// idText returns an id in a form that no other migration of the log has.
+func (in *triageInput) idText(id checkpoint.MigrationID) string {
+	if in.UncheckedSegments > 0 { // not all ids are known
+		return id.String()
+	}
+	return in.ids.of(id)
+}
+
+const (
+	// A log with more segments than maxWholeSegments is not read completely.
+	maxWholeSegments = 8
+	// lintedSegments is the number of its last segments in which the rules are checked.
+	lintedSegments = 2
+)
+
+// read reads the log, or the parts of a large log from which the same values follow. A window needs
+// the whole log.
+func (m *triageCommand) read(ctx context.Context, reader *replay.Reader, dir string, sinceMS uint64) (triageInput, error) {
+	names, err := segment.Names(os.DirFS(dir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return triageInput{}, err
+	}
+	if len(names) > maxWholeSegments && sinceMS == 0 {
+		in, ok, err := m.readParts(ctx, reader, names)
+		if ok || err != nil {
+			return in, err
+		}
+	}
+	return m.readAll(ctx, reader, dir, sinceMS)
+}
+
+// readParts reads the summaries of all segments, the newest snapshot with the events after it, and the
+// last segments. It returns false if the snapshot could not be used, for example after a loss.
+func (m *triageCommand) readParts(ctx context.Context, reader *replay.Reader, names []string) (in triageInput, ok bool, err error) {
+	fold, err := reader.FoldTo(ctx, replay.Point{})
+	if err != nil || fold.Coverage().Unchecked == 0 {
+		return in, false, err
+	}
+	totals, err := reader.Totals(ctx)
+	if err != nil {
+		return in, false, err
+	}
+	in.Rows, in.Report = fold.View.All(), fold.Report()
+	in.counts = triage.CountsOf(totals.Totals, totals.Stays, in.Rows)
+	in.UncheckedSegments = min(fold.Coverage().Unchecked, len(names)-lintedSegments)
+	in.FirstSeq, _ = segment.ParseName(names[0])
+	in.LintedFrom, _ = segment.ParseName(names[len(names)-lintedSegments])
+	if in.Findings, err = m.lintEnd(ctx, reader, in.LintedFrom, fold.View.LastSeq()); err != nil {
+		return in, false, err
+	}
+	in.ids = shortestIDs(nil)
+	for _, r := range in.Rows {
+		in.ids.add(r.Checkpoint.MigrationID)
+	}
+	for _, f := range in.Findings {
+		in.ids.add(f.MigrationID)
+	}
+	m.statusf("%s not checked. To check all, run: replay-tool verify", count(in.UncheckedSegments, "segment"))
+	return in, true, nil
+}
+
+// lintEnd checks the rules from one event to another. A finding that earlier events may explain is left
+// out: the linter takes them as lost.
+func (m *triageCommand) lintEnd(ctx context.Context, reader *replay.Reader, fromSeq, toSeq uint64) ([]lint.Finding, error) {
+	linter, err := lint.New(lint.Options{Severity: lint.Warning})
+	if err != nil {
+		return nil, err
+	}
+	q := replay.Query{FromSeq: fromSeq, ToSeq: toSeq}
+	for r, err := range readAhead(reader.Records(ctx, q)) {
+		if err != nil {
+			return nil, err
+		}
+		linter.Measure(r)
+	}
+	return m.findings(ctx, reader, linter, q, func(f lint.Finding) bool { return f.Certain })
 }
 
 // readAll reads the whole log twice. The rules need the usual stays of the first time.
@@ -138,7 +220,7 @@ func (m *triageCommand) readAll(ctx context.Context, reader *replay.Reader, dir 
 	}
 	in.counts, in.Rows, in.Report = totals.Counts(), fold.View.All(), fold.Report()
 	in.LintedFrom = in.Report.FirstSeq
-	in.Findings, err = m.findings(ctx, reader, linter, fold.View.LastSeq(), nil)
+	in.Findings, err = m.findings(ctx, reader, linter, replay.Query{ToSeq: fold.View.LastSeq()}, nil)
 	return in, err
 }
 
@@ -231,7 +313,7 @@ func (m *triageCommand) problems(s triageScreen) (n int) {
 }
 
 // nextCommands returns the commands that an operator runs next.
-func nextCommands(s triage.Summary, dir string, ids shortIDs) (list []string) {
+func nextCommands(s triage.Summary, dir string, idText func(checkpoint.MigrationID) string) (list []string) {
 	log := quoted(dir)
 	if !s.Report.Clean() || s.UncheckedSegments > 0 {
 		list = append(list, "replay-tool verify "+log)
@@ -244,7 +326,7 @@ func nextCommands(s triage.Summary, dir string, ids shortIDs) (list []string) {
 	}
 	switch {
 	case len(s.InFlight) > 0:
-		list = append(list, "replay-tool show "+log+" "+ids.of(s.InFlight[0].MigrationID), "replay-tool timeline "+log+" --last 20s", "replay-tool plan "+log)
+		list = append(list, "replay-tool show "+log+" "+idText(s.InFlight[0].MigrationID), "replay-tool timeline "+log+" --last 20s", "replay-tool plan "+log)
 	case s.NotRemoved > 0:
 		list = append(list, "replay-tool state "+log)
 	case s.Seq[1] > 0:

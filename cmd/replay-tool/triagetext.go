@@ -388,8 +388,11 @@ func (m *triageCommand) printAborts(groups []triage.AbortGroup) {
 
 // placeText returns the phase of the aborts, and the range of the times in it.
 func placeText(a triage.AbortGroup) string {
-	if a.Phase == nil {
+	switch {
+	case a.Reason == triage.OtherReasons:
 		return "in several phases"
+	case a.Phase == nil:
+		return "in an unknown phase"
 	}
 	text := "in " + a.Phase.String()
 	if a.AfterMS == nil {

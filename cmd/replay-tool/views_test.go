@@ -17,7 +17,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"migrationlog"
+	"migrationlog/checkpoint"
 	"migrationlog/eventlog"
+	"migrationlog/eventlog/segment"
+	"migrationlog/internal/summary"
 	"migrationlog/replay"
 )
 
@@ -282,6 +286,87 @@ func TestTriage_JSON(t *testing.T) {
 	require.NotEmpty(t, got.Next)
 	for _, key := range []string{"log", "from_ms", "to_ms", "now_ms", "report", "unchecked_segments"} {
 		require.Contains(t, out, `"`+key+`"`)
+	}
+}
+
+// Of a large log, triage reads only the summaries, a snapshot and the end. Its values are those of the
+// whole log, except for the findings of earlier events and the nodes that stand out.
+func TestTriage_LargeLog(t *testing.T) {
+	setClock(t, recordingEndMS+86_400_000)
+	dir := filepath.Join(t.TempDir(), "log")
+	store, err := migrationlog.Open(dir, &migrationlog.Options{NoSync: true, SegmentSize: 64 << 10})
+	require.NoError(t, err)
+	lines, err := os.ReadFile(recordingFile)
+	require.NoError(t, err)
+	for chunk := range slices.Chunk(bytes.Split(bytes.TrimSpace(lines), []byte("\n")), 200) {
+		events := make([]checkpoint.Event, len(chunk))
+		for i, line := range chunk {
+			var r replay.Record
+			require.NoError(t, json.Unmarshal(line, &r))
+			events[i] = r.Event
+		}
+		_, err := store.WriteAll(events)
+		require.NoError(t, err)
+	}
+	require.NoError(t, store.Close())
+	writeSummaries(t, dir)
+	type screen struct {
+		Seq         [2]uint64
+		Events      uint64
+		Unchecked   int               `json:"unchecked_segments"`
+		InFlight    []json.RawMessage `json:"in_flight"`
+		Moves       json.RawMessage
+		Restart     json.RawMessage
+		Aborts      []map[string]any
+		NotRemoved  uint64 `json:"not_removed"`
+		Findings    []json.RawMessage
+		LintedFrom  uint64 `json:"linted_from"`
+		FromMS      uint64 `json:"from_ms"`
+		ToMS, NowMS uint64
+	}
+	read := func(args ...string) (s screen, errs string) {
+		code, out, errs := runTool(t, nil, append([]string{"triage", dir, "-o", "json"}, args...)...)
+		require.Zero(t, code)
+		require.NoError(t, json.Unmarshal([]byte(out), &s))
+		for _, a := range s.Aborts {
+			delete(a, "stands_out")
+		}
+		return s, errs
+	}
+	parts, errs := read()
+	require.Positive(t, parts.Unchecked)
+	require.Contains(t, errs, "segments not checked. To check all, run: replay-tool verify")
+	require.Greater(t, parts.LintedFrom, uint64(1))
+	require.Empty(t, parts.Findings)
+	whole, _ := read("--window", "1000d") // a window needs the whole log
+	require.Zero(t, whole.Unchecked)
+	require.EqualValues(t, 1, whole.LintedFrom)
+	require.Len(t, whole.Findings, 3)
+	parts.Unchecked, parts.LintedFrom, parts.Findings = whole.Unchecked, whole.LintedFrom, whole.Findings
+	require.Equal(t, whole, parts)
+
+	flipBodies(t, dir, 9400) // after a loss at the end, the whole log is read
+	code, out, _ := runTool(t, nil, "triage", dir)
+	require.Equal(t, exitDamage, code)
+	require.Contains(t, out, "DAMAGED: 1 of 9502 events is lost")
+}
+
+// writeSummaries writes the summary of each segment. A store does this in the background.
+func writeSummaries(t *testing.T, dir string) {
+	reader, err := replay.Open(dir)
+	require.NoError(t, err)
+	fsys, log := os.DirFS(dir), reader.Manifest().UUID
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, segment.SummaryDir)))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, segment.SummaryDir), 0o750))
+	names, err := segment.Names(fsys)
+	require.NoError(t, err)
+	for _, name := range names {
+		data, err := os.ReadFile(filepath.Join(dir, segment.WALDir, name))
+		require.NoError(t, err)
+		first, _ := segment.ParseName(name)
+		built, ok := summary.Build(data, log, first, summary.NewIndex(fsys, log).Migration)
+		require.True(t, ok)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, segment.SummaryDir, name), built.Encode(log), 0o600))
 	}
 }
 
