@@ -3,11 +3,16 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
+	"migrationlog/projection"
 	"migrationlog/recovery"
 	"migrationlog/replay"
 	"migrationlog/replay/lint"
@@ -57,55 +62,132 @@ An end has at least 4 digits.`,
 	return c
 }
 
+// shownHistory has everything that show reads from a log.
+type shownHistory struct {
+	collector *story.Collector
+	fold      *replay.Fold
+	endMS     uint64
+	ids       shortIDs
+	linter    *lint.Linter // nil if the rules are not checked
+	unchecked int          // segments
+}
+
 func (s *showCommand) run(ctx context.Context, dir string, policy recovery.Policy) error {
-	search, err := s.search(ctx, dir)
-	if err != nil {
-		return err
-	}
 	reader, err := replay.Open(dir)
 	if err != nil {
 		return err
 	}
-	linter, err := lint.New(lint.Options{Severity: lint.Warning})
+	r, err := s.read(ctx, reader, dir)
 	if err != nil {
 		return err
 	}
-	collector, ids := story.NewCollector(), shortestIDs(nil)
-	fold, err := s.fold(ctx, dir, func(f *replay.Fold, r replay.Record) error {
-		linter.Measure(r)
-		collector.Add(r, f.View, search.add(r))
-		if id, ok := r.Migration(); ok {
-			ids.add(id)
-		}
-		return nil
-	})
+	to, err := s.now.read(s.tool, s.times(ctx, reader), dir, r.endMS)
 	if err != nil {
 		return err
 	}
-	if _, err := search.result(); err != nil {
-		return err
-	}
-	to, err := s.now.read(s.tool, s.times(ctx, reader), dir, collector.EndMS())
-	if err != nil {
-		return err
-	}
-	report := fold.Report()
+	report := r.fold.Report()
 	policy.UnnamedInDoubt = report.UnnamedInDoubt
 	nowMS := wallMS()
 	if s.now.text != "" {
 		nowMS = to.ms
 	}
-	h := collector.History(story.Inputs{View: fold.View, ToMS: to.ms, NowMS: nowMS, Policy: policy})
-	found, err := s.findings(ctx, reader, linter, replay.Query{ToSeq: fold.View.LastSeq()}, isAbout(h))
-	if err != nil {
+	h := r.collector.History(story.Inputs{View: r.fold.View, ToMS: to.ms, NowMS: nowMS, Policy: policy})
+	screen := showScreen{History: h, nowMS: nowMS, to: to, unchecked: r.unchecked}
+	if r.linter != nil {
+		if screen.findings, err = s.findings(ctx, reader, r.linter, replay.Query{ToSeq: r.fold.View.LastSeq()}, isAbout(h)); err != nil {
+			return err
+		}
+	}
+	if err := s.writeValue(screen, func() { s.print(screen, r.ids) }); err != nil {
 		return err
 	}
-	screen := showScreen{History: h, findings: found, nowMS: nowMS, to: to}
-	if err := s.writeValue(screen, func() { s.print(screen, ids) }); err != nil {
-		return err
+	if r.unchecked > 0 {
+		s.statusf("%s not checked, nor the rules and the earlier moves of the vShard. To check them, run: replay-tool verify, or replay-tool lint", count(r.unchecked, "segment"))
 	}
 	s.reportFindings(report)
 	return reportExit(report)
+}
+
+// read reads the log, or the parts of a large log that have the migration.
+func (s *showCommand) read(ctx context.Context, reader *replay.Reader, dir string) (shownHistory, error) {
+	names, err := segment.Names(os.DirFS(dir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return shownHistory{}, err
+	}
+	if len(names) > maxWholeSegments && s.chosen.vshard == "" {
+		r, ok, err := s.readParts(ctx, reader)
+		if ok || err != nil {
+			return r, err
+		}
+	}
+	return s.readAll(ctx, dir)
+}
+
+// readParts finds the migration with the summaries of the segments. It returns false if not exactly one
+// migration matches, or if the log must be read completely, for example after a loss.
+func (s *showCommand) readParts(ctx context.Context, reader *replay.Reader) (r shownHistory, ok bool, err error) {
+	search, err := s.chosen.search()
+	if err != nil {
+		return r, false, err
+	}
+	ids, err := reader.FindIDs(ctx, search.matches, nil)
+	if err != nil || len(ids) != 1 {
+		return r, false, err
+	}
+	fold, err := reader.FoldTo(ctx, replay.Point{})
+	if err != nil || fold.Coverage().Unchecked == 0 {
+		return r, false, err
+	}
+	totals, err := reader.Totals(ctx)
+	if err != nil {
+		return r, false, err
+	}
+	r = shownHistory{collector: story.NewCollector(), fold: fold, endMS: totals.LatestMS, ids: shortestIDs(ids)}
+	r.collector.Baseline = story.BaselineOf(totals.Stays)
+	own := projection.New()
+	for record, err := range reader.History(ctx, ids[0], nil) {
+		if err != nil {
+			return r, false, err
+		}
+		switch {
+		case record.Unknown != nil:
+			own.ApplyUnknown(record.Seq, record.PrevSeq, record.Unknown.MigrationID)
+		case record.Event != nil:
+			own.Apply(record.Seq, record.PrevSeq, record.Event)
+		}
+		r.collector.Collect(record, own)
+	}
+	for _, row := range fold.View.All() {
+		r.ids.add(row.Checkpoint.MigrationID)
+	}
+	r.unchecked = fold.Coverage().Unchecked
+	return r, true, nil
+}
+
+// readAll reads the whole log.
+func (s *showCommand) readAll(ctx context.Context, dir string) (r shownHistory, err error) {
+	search, err := s.search(ctx, dir)
+	if err != nil {
+		return r, err
+	}
+	r = shownHistory{collector: story.NewCollector(), ids: shortestIDs(nil)}
+	if r.linter, err = lint.New(lint.Options{Severity: lint.Warning}); err != nil {
+		return r, err
+	}
+	r.fold, err = s.fold(ctx, dir, func(f *replay.Fold, record replay.Record) error {
+		r.linter.Measure(record)
+		r.collector.Add(record, f.View, search.add(record))
+		if id, ok := record.Migration(); ok {
+			r.ids.add(id)
+		}
+		return nil
+	})
+	if err != nil {
+		return r, err
+	}
+	r.endMS = r.collector.EndMS()
+	_, err = search.result()
+	return r, err
 }
 
 // search returns the search for the chosen migration. The newest migration of a vShard is only known
@@ -159,6 +241,8 @@ type showScreen struct {
 	findings []lint.Finding
 	nowMS    uint64
 	to       measuredTo
+
+	unchecked int // segments; if it is not 0, findings and Before are empty
 }
 
 // isAbout returns a function that reports whether a finding has a record of the migration.
@@ -232,13 +316,14 @@ func (s showScreen) MarshalJSON() ([]byte, error) {
 		OnRestart    *recovery.Decision `json:"on_restart"`
 		Incarnations []incarnationJSON  `json:"incarnations"`
 		Findings     []lint.Finding     `json:"findings"`
-		Before       earlierJSON        `json:"before"`
+		Before       *earlierJSON       `json:"before"` // null if not all segments were read
+		Unchecked    int                `json:"unchecked_segments"`
 		Lost         []uint64           `json:"lost"`
 		Records      []story.Entry      `json:"records"`
 	}{
 		MigrationID: s.MigrationID, VShardID: s.VShardID, factsJSON: factsOf(s.Facts, phase), InDoubt: s.InDoubt,
 		NowMS: s.nowMS, ForToMS: s.to.ms, OnRestart: s.OnRestart, Incarnations: []incarnationJSON{}, Findings: append([]lint.Finding{}, s.findings...),
-		Before: earlierJSON{Moves: s.Before.Moves, Aborted: s.Before.Aborted}, Lost: append([]uint64{}, s.Lost...), Records: []story.Entry{},
+		Unchecked: s.unchecked, Lost: append([]uint64{}, s.Lost...), Records: []story.Entry{},
 	}
 	if s.Outcome != "" {
 		out.Outcome = &s.Outcome
@@ -246,11 +331,8 @@ func (s showScreen) MarshalJSON() ([]byte, error) {
 	if s.Outcome == story.InFlight {
 		out.ForMS, out.SlowerThan, out.Samples = &s.ForMS, shareOf(s.SlowerThan), &s.SlowerThan.Samples
 	}
-	if last := s.Before.Last; last != nil {
-		out.Before.Last = &last.ID
-		if s.Before.HasTook {
-			out.Before.TookMS = &s.Before.TookMS
-		}
+	if s.unchecked == 0 {
+		out.Before = earlierOf(s.Before)
 	}
 	for _, c := range s.Chapters {
 		out.Records = append(out.Records, c.Entries...)
@@ -259,6 +341,17 @@ func (s showScreen) MarshalJSON() ([]byte, error) {
 		}
 	}
 	return json.Marshal(out)
+}
+
+func earlierOf(b story.EarlierMoves) *earlierJSON {
+	out := &earlierJSON{Moves: b.Moves, Aborted: b.Aborted}
+	if b.Last != nil {
+		out.Last = &b.Last.ID
+	}
+	if b.HasTook {
+		out.TookMS = &b.TookMS
+	}
+	return out
 }
 
 func incarnationOf(c story.Chapter) incarnationJSON {

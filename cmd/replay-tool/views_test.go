@@ -291,7 +291,7 @@ func TestTriage_JSON(t *testing.T) {
 
 // Of a large log, triage reads only the summaries, a snapshot and the end. Its values are those of the
 // whole log, except for the findings of earlier events and the nodes that stand out.
-func TestTriage_LargeLog(t *testing.T) {
+func TestViews_LargeLog(t *testing.T) {
 	setClock(t, recordingEndMS+86_400_000)
 	dir := filepath.Join(t.TempDir(), "log")
 	store, err := migrationlog.Open(dir, &migrationlog.Options{NoSync: true, SegmentSize: 64 << 10})
@@ -344,6 +344,30 @@ func TestTriage_LargeLog(t *testing.T) {
 	require.Len(t, whole.Findings, 3)
 	parts.Unchecked, parts.LintedFrom, parts.Findings = whole.Unchecked, whole.LintedFrom, whole.Findings
 	require.Equal(t, whole, parts)
+
+	// show reads only the segments with the migration, also for one that has ended.
+	for _, id := range []string{"781d20", "7a909", "f8b7a5"} {
+		shown := func(args ...string) (values map[string]any, errs string) {
+			code, out, errs := runTool(t, nil, append([]string{"show", dir, "-o", "json", id}, args...)...)
+			require.Zero(t, code)
+			require.NoError(t, json.Unmarshal([]byte(out), &values))
+			return values, errs
+		}
+		parts, errs := shown()
+		require.Contains(t, errs, "segments not checked")
+		require.Positive(t, parts["unchecked_segments"])
+		require.Nil(t, parts["before"])
+		require.NoError(t, os.Rename(filepath.Join(dir, "snapshots"), filepath.Join(dir, "hidden"))) // then the whole log is read
+		whole, errs := shown()
+		require.NoError(t, os.Rename(filepath.Join(dir, "hidden"), filepath.Join(dir, "snapshots")))
+		require.Empty(t, errs)
+		require.NotNil(t, whole["before"])
+		for _, key := range []string{"unchecked_segments", "before", "findings"} {
+			delete(parts, key)
+			delete(whole, key)
+		}
+		require.Equal(t, whole, parts)
+	}
 
 	flipBodies(t, dir, 9400) // after a loss at the end, the whole log is read
 	code, out, _ := runTool(t, nil, "triage", dir)

@@ -146,6 +146,15 @@ func (c *Collector) Add(r replay.Record, view *projection.View, wanted bool) {
 	}
 }
 
+// Collect is like Add for a record of the wanted migration, or for damage, if the other records of the
+// log are not read. The view needs only this migration. The caller sets Baseline, and History.Before
+// stays empty.
+func (c *Collector) Collect(r replay.Record, view *projection.View) {
+	if change := c.tracker.Add(r); r.Damage == nil {
+		c.addWanted(r, view, change.Incarnation)
+	}
+}
+
 func (c *Collector) earlier(vshard uint32) *EarlierMoves {
 	moves := c.vshards[vshard]
 	if moves == nil {
