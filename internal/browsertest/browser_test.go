@@ -40,7 +40,7 @@ type tab struct {
 }
 
 // stepTime limits one step of a test. A step takes a few milliseconds.
-const stepTime = 30 * time.Second
+const stepTime = 10 * time.Second
 
 // openTab starts a browser that records all requests and errors of the page.
 func openTab(t *testing.T, file string) *tab {

@@ -322,7 +322,9 @@ func testWheel(t *testing.T, b *tab, _ runner) {
 	b.until(t, fmt.Sprintf(`view.to - view.from < %f`, length*0.9))
 	require.InDelta(t, before, eval[float64](t, b, pointed), 20, "the time under the pointer stays")
 	from := eval[float64](t, b, `view.from`)
-	b.do(t, chromedp.DragAndDropXY(at.X, at.Y, at.X+200, at.Y))
+	long := eval[string](t, b, `moves.find((m) => m.from > view.from + 9000 && m.to < view.to - 9000 && m.to - m.from > 1900).digits`)
+	at = b.middleOf(t, long) // it stays under the pointer
+	b.do(t, chromedp.DragAndDropXY(at.X, at.Y, at.X+100, at.Y))
 	b.until(t, fmt.Sprintf(`view.from < %f`, from-1))
 	require.True(t, eval[bool](t, b, `story.hidden`), "a drag opens no story")
 	b.press(t, "0")

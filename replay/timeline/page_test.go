@@ -65,7 +65,7 @@ func TestPage_Escapes(t *testing.T) {
 	h.add(checkpoint.Aborted{MigrationID: newID(1), Reason: reason, TimestampMS: 1100})
 	line := draw(t, timeline.Options{}, h.records)
 	html := page(t, line, timeline.PageOptions{Command: "</script>"})
-	require.Equal(t, 2, strings.Count(html, "</script>"), "the ends of the data and of the script")
+	require.Equal(t, 2, strings.Count(html, "</script"), "the ends of the data and of the script")
 	data := pageData(t, html)
 	require.Equal(t, []any{reason}, data["reasons"])
 	require.Equal(t, "</script>", data["command"])
@@ -83,7 +83,9 @@ func TestPage_LargeNumbers(t *testing.T) {
 	require.NoError(t, err)
 	h.add(checkpoint.Upserted{Checkpoint: c})
 	line := draw(t, timeline.Options{}, h.records)
-	move := pageData(t, page(t, line, timeline.PageOptions{}))["moves"].([]any)[0].([]any)
+	data := pageData(t, page(t, line, timeline.PageOptions{}))
+	require.Equal(t, []any{0.0, 0.0}, []any{data["to"], data["end"]})
+	move := data["moves"].([]any)[0].([]any)
 	require.Equal(t, []any{float64(1<<32 - 1), "18446744073709551615", 2.0, "9007199254740993", float64(1 << 53)}, move[2:7])
 	require.Equal(t, []any{float64(1 + (1<<32-1)*32), 0.0, 0.0}, move[15])
 	require.Len(t, picture(t, line, 80), 1)
@@ -135,6 +137,7 @@ func (f traceFile) fold(t *testing.T) map[string]int {
 			continue
 		}
 		counts[e.Cat]++
+		require.Less(t, e.TS, uint64(1e12), "no time is before t0")
 		at, s := track{e.PID, e.TID}, slice{e.TS, e.TS + *e.Dur}
 		require.GreaterOrEqual(t, s.from, lastFrom[at], "slices are in order")
 		lastFrom[at] = s.from
