@@ -109,6 +109,13 @@ func (l *summarizedLog) with(name string, data []byte) *summarizedLog {
 	return &changed
 }
 
+// renamed returns a copy of the log in which a segment has another number in its name.
+func (l *summarizedLog) renamed(t testing.TB, from, to uint64) *summarizedLog {
+	name := "wal/" + segment.Name(from)
+	require.Contains(t, l.files, name)
+	return l.with("wal/"+segment.Name(to), l.files[name].Data).with(name, nil)
+}
+
 func (l *summarizedLog) withoutSummaries() *summarizedLog {
 	changed := *l
 	changed.files = maps.Clone(l.files)
@@ -249,6 +256,7 @@ func TestD5_AttributedByASummary_OnlyIfItAgrees(t *testing.T) {
 		"a segment that is empty": l.with("wal/"+l.damaged, []byte{}),
 		"a segment of zeros":      l.with("wal/"+l.damaged, make([]byte, len(intact))),
 		"a missing segment":       l.with("wal/"+l.damaged, nil),
+		"a segment that no other one follows at its end": l.with("wal/"+l.damaged, destroyed).renamed(t, l.last+1, l.last+2),
 	} {
 		view, report := changed.read(t)
 		plainView, plain := changed.withoutSummaries().read(t)

@@ -49,7 +49,7 @@ func (f *Fold) attribute(fsys fs.FS, name string, lost SeqRange) {
 	frames, hasFrames := s.Frames()
 	migrations, hasMigrations := s.Migrations()
 	//mutant:summary-agrees
-	if !hasFrames || !hasMigrations || !agrees(fsys, f.log, name, frames) {
+	if !hasFrames || !hasMigrations || !agrees(fsys, f.log, name, frames) || !isFollowed(fsys, s.LastSeq) {
 		return
 	}
 	for seq := max(lost.First, s.FirstSeq); seq <= min(lost.Last, s.LastSeq); seq++ {
@@ -57,6 +57,13 @@ func (f *Fold) attribute(fsys fs.FS, name string, lost SeqRange) {
 			f.View.Attribute(seq, migrations.ID(i))
 		}
 	}
+}
+
+// isFollowed reports whether a segment begins after the last frame of a summary. The summary of a
+// segment that a power cut has shortened is older than the frames that were written there since.
+func isFollowed(fsys fs.FS, lastSeq uint64) bool {
+	_, err := fs.Stat(fsys, path.Join(segment.WALDir, segment.Name(lastSeq+1)))
+	return err == nil
 }
 
 // agrees reports whether each intact header of the segment has the checksum that the summary has for
