@@ -71,11 +71,33 @@ func (s selection) String() string {
 	return s.part
 }
 
-// resolve reads the log and returns the id of the migration.
+// resolve returns the id of the migration. It reads the whole log only if the summaries of its segments
+// do not show the migration.
 func (s selection) resolve(ctx context.Context, reader *replay.Reader) (checkpoint.MigrationID, error) {
 	search, err := s.search()
 	if err != nil {
 		return checkpoint.MigrationID{}, err
+	}
+	var q replay.Query
+	if !search.isVShard {
+		ids, err := reader.FindIDs(ctx, search.matches, nil)
+		if err != nil {
+			return checkpoint.MigrationID{}, err
+		}
+		if len(ids) <= maxFoundIDs {
+			q.Migrations = ids
+		}
+	}
+	if len(q.Migrations) > 0 {
+		for r, err := range reader.Find(ctx, q, nil) {
+			if err != nil {
+				return checkpoint.MigrationID{}, err
+			}
+			search.add(r)
+		}
+	}
+	if len(search.seen) > 0 {
+		return search.result()
 	}
 	for r, err := range readAhead(reader.Records(ctx, replay.Query{})) {
 		if err != nil {
@@ -85,6 +107,9 @@ func (s selection) resolve(ctx context.Context, reader *replay.Reader) (checkpoi
 	}
 	return search.result()
 }
+
+// maxFoundIDs is the largest number of matching ids whose events are looked up one by one.
+const maxFoundIDs = 64
 
 // search returns a usageError if no migration or more than one was chosen.
 func (s selection) search() (*idSearch, error) {
