@@ -57,7 +57,8 @@ func TestD5_Scrub(t *testing.T) {
 	}
 	close(stop)
 	writer.Wait()
-	s.AwaitSnapshot() // its file would be part of the comparison
+	s.AwaitSnapshot() // its file, and those of the summaries, would be part of the comparison
+	s.AwaitSummaries()
 
 	flip(t, segmentPath(dir, firstSegment), 60)
 	before := hashes(t, dir)
