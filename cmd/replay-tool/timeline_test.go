@@ -53,8 +53,8 @@ var healthy = line(1, "AddLearner", 0, 0) + line(1, "CatchUp", 0, 200) + line(2,
 	line(2, "CatchUp", 0, 1000) + removeLine(1, 1100) + line(2, "CatchUp", 1, 1500) + abortLine(2, 2000) +
 	line(3, "AddLearner", 0, 2100) + line(3, "CatchUp", 0, 2400) + line(1, "AddLearner", 0, 2600) + line(1, "Complete", 0, 3000)
 
-// The text has these lines and exit codes at 80 and at 140 columns. No line is longer. To rewrite the
-// files, run
+// The text has these lines and exit codes at 80 and at 140 columns. No line is longer. To rewrite
+// the files, run
 //
 //	go test ./cmd/replay-tool -run TestTimeline_Golden -update-timeline
 func TestTimeline_Golden(t *testing.T) {

@@ -21,8 +21,8 @@ import (
 // startMS is the clock of the first event of the recording.
 const startMS = 1795399697649
 
-// The page that the tool writes for the recording works in a browser without a network: it draws all
-// moves, and the pointer, the filter, the keyboard and the address do what the page says.
+// The page that the tool writes for the recording works in a browser without a network: it draws
+// all moves, and the pointer, the filter, the keyboard and the address do what the page says.
 func TestPage(t *testing.T) {
 	r := newRunner(t)
 	b := openTab(t, r.page)

@@ -90,7 +90,8 @@ func writeLabel(out *bufio.Writer, label string, width int) {
 	out.WriteString("  ")
 }
 
-// axis returns the line with the ends of the range, or only its start if there is no space for both.
+// axis returns the line with the ends of the range, or only its start if there is no space for
+// both.
 func axis(from, to string, columns int) string {
 	if blanks := columns - len(from) - len(to); blanks > 0 {
 		return from + strings.Repeat(" ", blanks) + to
@@ -137,8 +138,8 @@ func paint(line string, apply func(byte, string) string) string {
 	return painted.String()
 }
 
-// picture maps times to columns. One more column after them is for moves in flight at the end, which
-// no other symbol hides.
+// picture maps times to columns. One more column after them is for moves in flight at the end,
+// which no other symbol hides.
 type picture struct {
 	*Timeline
 	columns int

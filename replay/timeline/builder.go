@@ -17,16 +17,16 @@ type Options struct {
 	LastMS           uint64 // the range is this long and ends at the last record; excludes SinceMS and UntilMS
 	// Select selects moves by their final state. Nil selects all.
 	Select func(*story.Incarnation) bool
-	// MaxMoves limits the moves in the range. Add returns ErrTooManyMoves if there are more. 0 is no
-	// limit.
+	// MaxMoves limits the moves in the range. Add returns ErrTooManyMoves if there are more. 0 is
+	// no limit.
 	MaxMoves int
 }
 
 // ErrTooManyMoves is returned by a Builder if a history has more moves than Options.MaxMoves.
 var ErrTooManyMoves = errors.New("too many moves for one picture")
 
-// Builder collects the moves of a history in one pass. It keeps the steps of the moves that may be in
-// the range, and drops the others when they end. It is not safe for concurrent use.
+// Builder collects the moves of a history in one pass. It keeps the steps of the moves that may be
+// in the range, and drops the others when they end. It is not safe for concurrent use.
 type Builder struct {
 	options Options
 	tracker *story.Tracker

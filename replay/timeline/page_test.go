@@ -76,7 +76,8 @@ func TestPage_Escapes(t *testing.T) {
 	parseXML(t, svg.String())
 }
 
-// Numbers that JavaScript would round are texts, and clocks after the year 9999 are that year's end.
+// Numbers that JavaScript would round are texts, and clocks after the year 9999 are that year's
+// end.
 func TestPage_LargeNumbers(t *testing.T) {
 	h := newHistory(t)
 	c, err := checkpoint.New(newID(1), 1<<32-1, checkpoint.AddLearner{VShardID: 1<<32 - 1, SourceNode: 1<<64 - 1, TargetNode: 2, SourceGroup: 1<<53 + 1, WritePauseBudgetUS: 1 << 53}, 1<<64-1)

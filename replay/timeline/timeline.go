@@ -35,8 +35,8 @@ const (
 	ByMigration By = "migration"
 )
 
-// Lane is one row of the picture. Its moves do not overlap. If moves of one key overlap, the key has
-// several lanes.
+// Lane is one row of the picture. Its moves do not overlap. If moves of one key overlap, the key
+// has several lanes.
 type Lane struct {
 	Key    string  `json:"key"`    // the number of the vShard or of the node, or the id; "?" if it is not known
 	Label  string  `json:"-"`      // the name of the lane in the picture
@@ -48,14 +48,15 @@ type Lane struct {
 type Move struct {
 	*story.Incarnation
 	Bars []Bar
-	// FromMS and ToMS are the ends of the move's flight: its first record, and its abort, removal or
-	// Complete, or the end of the history. If it is in doubt, ToMS is the beginning of the loss.
+	// FromMS and ToMS are the ends of the move's flight: its first record, and its abort, removal
+	// or Complete, or the end of the history. If it is in doubt, ToMS is the beginning of the loss.
 	FromMS, ToMS uint64
 	EndSeq       uint64 // of the record that ended the flight, or the first lost one; 0 if it goes on
-	// EndLost reports whether a lost event ended the incarnation: the id began again without an end.
+	// EndLost reports whether a lost event ended the incarnation: the id began again without an
+	// end.
 	EndLost bool
-	// InDoubt reports whether lost events follow the last record of a move in flight, so that it may
-	// have gone on.
+	// InDoubt reports whether lost events follow the last record of a move in flight, so that it
+	// may have gone on.
 	InDoubt bool
 
 	clockBack bool
@@ -77,8 +78,8 @@ type Loss struct {
 	// the range if there are none.
 	FromMS uint64 `json:"from_ms"`
 	ToMS   uint64 `json:"to_ms"`
-	// Moves have a record that names a lost event as the one before it. If All is set, these are all
-	// lost events of the range, so that no other move is affected.
+	// Moves have a record that names a lost event as the one before it. If All is set, these are
+	// all lost events of the range, so that no other move is affected.
 	Moves []*Move `json:"-"`
 	All   bool    `json:"all_attributed"`
 

@@ -259,8 +259,8 @@ func TestTimeline_Overlap(t *testing.T) {
 	require.Equal(t, []int{3, 2}, []int{len(line.Lanes[0].Moves), len(line.Lanes[1].Moves)})
 }
 
-// By node, a move is in the lanes of its source and of its target. By migration, incarnations of one
-// id share a lane.
+// By node, a move is in the lanes of its source and of its target. By migration, incarnations of
+// one id share a lane.
 func TestTimeline_By(t *testing.T) {
 	h := newHistory(t)
 	h.step(1, addLearner, 0, 1000)
@@ -362,8 +362,8 @@ func TestTimeline_ClockBack(t *testing.T) {
 	require.Equal(t, []timeline.Bar{{Phase: addLearner, FromMS: 1500, ToMS: 1500}, {Phase: catchUp, FromMS: 1500, ToMS: 2000}}, line.Lanes[0].Moves[0].Bars)
 }
 
-// The range selects the moves that were in flight in it. A range relative to the end needs no second
-// pass.
+// The range selects the moves that were in flight in it. A range relative to the end needs no
+// second pass.
 func TestTimeline_Range(t *testing.T) {
 	h := newHistory(t)
 	for n := range byte(10) {
