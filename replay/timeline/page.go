@@ -192,10 +192,10 @@ func (e *pageEncoder) move(m *Move) int {
 	return index
 }
 
-// steps returns four or five numbers for each record of a move: seq and time as differences to the
-// record before it, code, and a detail if the code has the bit for it. The lowest digit of the code
-// in base 16 is the phase of a checkpoint, or 6 plus the kind of another record. The next bit is
-// set if a detail follows. The other bits are the attempt.
+// steps returns three or four items for each record of a move: a code, the differences of seq and
+// time to the record before it, and a detail if the code has the bit for it. The lowest digit of
+// the code in base 16 is the phase of a checkpoint, or 6 plus the kind of another record. The
+// next bit is set if a detail follows. The other bits are the attempt.
 func (e *pageEncoder) steps(m *Move) []any {
 	list := make([]any, 0, 4*len(m.Steps))
 	seq, atMS := m.FirstSeq, e.after(m.StartedMS)
