@@ -373,6 +373,7 @@ func TestViews_LargeLog(t *testing.T) {
 	code, out, _ := runTool(t, nil, "triage", dir)
 	require.Equal(t, exitDamage, code)
 	require.Contains(t, out, "DAMAGED: 1 of 9502 events is lost")
+	require.Regexp(t, `(?m)^LOOK AT \d+ +\(all:`, out) // and not only from a later event on
 }
 
 // writeSummaries writes the summary of each segment. A store does this in the background.
