@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -228,8 +229,9 @@ func TestPlan_Questions(t *testing.T) {
 // A time span has about three digits.
 func TestShortSpan(t *testing.T) {
 	for ms, want := range map[uint64]string{
-		0: "0", 999: "999ms", 1000: "1.00s", 2019: "2.01s", 9999: "9.99s", 10_000: "10.0s", 59_999: "59.9s", 60_000: "1m0s", 108_000: "1m48s",
-		3_599_999: "59m59s", 3_600_000: "1h0m", 86_399_999: "23h59m", 86_400_000: "1d0h", 5*86_400_000 + 20*3_600_000: "5d20h", 100 * 86_400_000: "100d",
+		0: "0", 999: "999ms", 1000: "1.00s", 2014: "2.01s", 2015: "2.02s", 9994: "9.99s", 9999: "10.0s", 59_949: "59.9s", 59_950: "1m0s", 107_656: "1m48s",
+		3_599_499: "59m59s", 3_599_500: "1h0m", 86_369_999: "23h59m", 86_370_000: "1d0h", 5*86_400_000 + 20*3_600_000: "5d20h", 100 * 86_400_000: "100d",
+		math.MaxUint64: "213503982335d",
 	} {
 		require.Equal(t, want, shortSpan(ms))
 	}

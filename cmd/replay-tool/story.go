@@ -400,8 +400,13 @@ func earlierText(b story.EarlierMoves, vshard uint32, ids shortIDs) string {
 	return text + "took " + signedSpan(b.TookMS)
 }
 
-// wholePercent returns a share in whole percent, rounded down.
-func wholePercent(share float64) string { return fmt.Sprintf("%d%%", int(share*100)) }
+// wholePercent returns a share in whole percent, rounded to the nearest. Only a whole is 100%.
+func wholePercent(share float64) string {
+	if share < 1 {
+		share = min(share, 0.99)
+	}
+	return fmt.Sprintf("%.0f%%", share*100)
+}
 
 // sentence prints a text that may be longer than a line. The lines after the first begin with blanks.
 func (t *tool) sentence(st style, indent int, text string) {

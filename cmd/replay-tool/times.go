@@ -322,26 +322,28 @@ func (f *nowFlag) read(t *tool, times timeReader, dir string, endMS uint64) (mea
 	return measuredTo{endMS, "to the log's end"}, nil
 }
 
-// shortSpan returns a time span with about three digits, such as 978ms, 2.01s, 1m48s, 5h3m or 5d20h.
+// shortSpan returns a time span with about three digits, rounded to the nearest, such as 978ms, 2.01s,
+// 1m48s, 5h3m or 5d20h.
 func shortSpan(ms uint64) string {
-	s := ms / 1000
+	const second, minute, hour, day = 1000, 60 * 1000, 3600 * 1000, 24 * 3600 * 1000
+	rounded := func(unit uint64) uint64 { return ms/unit + ms%unit*2/unit }
 	switch {
 	case ms == 0:
 		return "0"
-	case ms < 1000:
+	case ms < second:
 		return fmt.Sprintf("%dms", ms)
-	case ms < 10_000:
-		return fmt.Sprintf("%d.%02ds", s, ms/10%100)
-	case ms < 60_000:
-		return fmt.Sprintf("%d.%ds", s, ms/100%10)
-	case s < 3600:
-		return fmt.Sprintf("%dm%ds", s/60, s%60)
-	case s < 86_400:
-		return fmt.Sprintf("%dh%dm", s/3600, s/60%60)
-	case s < 100*86_400:
-		return fmt.Sprintf("%dd%dh", s/86_400, s/3600%24)
+	case rounded(10) < 1000:
+		return fmt.Sprintf("%.2fs", float64(rounded(10))/100)
+	case rounded(100) < 600:
+		return fmt.Sprintf("%.1fs", float64(rounded(100))/10)
+	case rounded(second) < 3600:
+		return fmt.Sprintf("%dm%ds", rounded(second)/60, rounded(second)%60)
+	case rounded(minute) < 24*60:
+		return fmt.Sprintf("%dh%dm", rounded(minute)/60, rounded(minute)%60)
+	case rounded(hour) < 100*24:
+		return fmt.Sprintf("%dd%dh", rounded(hour)/24, rounded(hour)%24)
 	}
-	return fmt.Sprintf("%dd", s/86_400)
+	return fmt.Sprintf("%dd", rounded(day))
 }
 
 // pauseSpan returns a time span in microseconds like shortSpan, with one more digit if it is short,
