@@ -20,6 +20,9 @@ type diffCommand struct {
 	at      []string
 	all     bool
 	dirs    []string
+
+	lost    [2][]replay.SeqRange // of two logs: the lost events, and the last one
+	lastSeq [2]uint64
 }
 
 func (t *tool) diff() *cobra.Command {
@@ -106,6 +109,10 @@ func (d *diffCommand) runLogs(ctx context.Context, o diff.Options) error {
 	result, folds, err := diff.Logs(ctx, readers[0], readers[1], o, p.update)
 	if err != nil {
 		return err
+	}
+	for i, fold := range folds {
+		report := fold.Report()
+		d.lost[i], d.lastSeq[i] = report.Lost, report.LastSeq
 	}
 	return d.finish(result, folds[:])
 }
@@ -289,17 +296,27 @@ func (d *diffCommand) copiesText(c diff.Copies) {
 	case diff.SecondIsPrefix:
 		fmt.Fprintf(d.stdout, "  %s continues with %s\n", a, count(c.OnlyFirst.Events, "event"))
 	case diff.Incomplete:
-		for _, side := range []struct {
-			lacks, has string
-			only       diff.Counts
-		}{{b, a, c.OnlyFirst}, {a, b, c.OnlySecond}} {
-			if side.only.Events > 0 {
-				fmt.Fprintf(d.stdout, "  %s that %s has are lost in %s, or after its end\n", count(side.only.Events, "event"), side.has, side.lacks)
+		for i, only := range []diff.Counts{c.OnlySecond, c.OnlyFirst} {
+			if only.Events > 0 {
+				fmt.Fprintf(d.stdout, "  %s\n", d.missingText(i, only.Events))
 			}
 		}
 	default:
 		fmt.Fprintf(d.stdout, "  then they diverged: %s in %s only, %s in %s only\n", count(c.OnlyFirst.Events, "event"), a, count(c.OnlySecond.Events, "event"), b)
 	}
+}
+
+// missingText returns the line about the events that a log does not have and its copy has.
+func (d *diffCommand) missingText(i int, events uint64) string {
+	dir, other := quoted(d.dirs[i]), quoted(d.dirs[1-i])
+	text := fmt.Sprintf("%s does not have %s of %s", dir, count(events, "event"), other)
+	if len(d.lost[i]) > 0 {
+		text += fmt.Sprintf(". It has lost %s", rangesText(d.lost[i]))
+	}
+	if d.lastSeq[i] < d.lastSeq[1-i] {
+		text += fmt.Sprintf(". It ends at #%d", d.lastSeq[i])
+	}
+	return text
 }
 
 var changeSigns = map[diff.Kind]string{diff.Moved: ">", diff.Gone: "-", diff.New: "+", diff.Passed: "*"}

@@ -45,6 +45,14 @@ var historyViews = map[string]view{
 		importedLines(40)(t, dir)
 		readOnly(t, dir)
 	}, []string{"stats LOG --by node", "quiet LOG", "diff LOG --at #3"}},
+	"two copies": {func(t *testing.T, dir string) {
+		importedLines(40)(t, dir)
+		other := filepath.Join(filepath.Dir(dir), "COPY")
+		require.NoError(t, os.CopyFS(other, os.DirFS(dir)))
+		flipBodies(t, other, 5, 20, 21)
+		flipBodies(t, dir, 5)
+		tearTail(t, other)
+	}, []string{"diff LOG COPY", "diff COPY LOG"}},
 	"missing directory": {func(*testing.T, string) {}, []string{"stats LOG", "quiet LOG", "diff LOG --at #3", "diff LOG LOG"}},
 	"not a log": {func(t *testing.T, dir string) {
 		require.NoError(t, os.WriteFile(dir, []byte("text"), 0o600))
