@@ -448,6 +448,9 @@ func (m *triageCommand) printFindings(s triageScreen, ids shortIDs) {
 	if s.LintedFrom > s.Seq[0] {
 		from = fmt.Sprintf(" from #%d on", s.LintedFrom)
 	}
+	if s.SinceMS > 0 {
+		from = " since " + m.clock().show(s.SinceMS)
+	}
 	if len(s.Findings) == 0 {
 		fmt.Fprintf(m.stdout, "LOOK AT 0    no event%s breaks a rule\n", from)
 		return
