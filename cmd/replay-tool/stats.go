@@ -110,6 +110,7 @@ func (s *statsCommand) run(c *cobra.Command, dir string) error {
 	}
 	report := fold.Report()
 	s.reportFindings(report)
+	s.suggestLongest(result, dir)
 	if err := reportExit(report); err != nil {
 		return err
 	}
@@ -117,6 +118,28 @@ func (s *statsCommand) run(c *cobra.Command, dir string) error {
 		return silentExit{exitNoMatch}
 	}
 	return nil
+}
+
+// suggestLongest prints the command that lists the moves with the longest stays: those at or above the
+// 99th percentile of the phase in which the moves spent the most time.
+func (s *statsCommand) suggestLongest(r stats.Result, dir string) {
+	if s.output != outputTable || s.by != byPhase || len(s.nodes) > 0 { // lint cannot select nodes
+		return
+	}
+	longest := slices.MaxFunc(r.Phases, func(a, b stats.PhaseStays) int { return cmp.Compare(a.TotalMS, b.TotalMS) })
+	if longest.P99MS == 0 {
+		return
+	}
+	args := fmt.Sprintf("--rule stalled --stall %dms", longest.P99MS)
+	if s.period.last != "" {
+		args += " --since " + quoted("-"+s.period.last)
+	}
+	for _, flag := range []struct{ name, value string }{{"since", s.period.since}, {"until", s.period.until}, {"vshard", strings.Join(s.vshards, ",")}} {
+		if flag.value != "" {
+			args += fmt.Sprintf(" --%s %s", flag.name, quoted(flag.value))
+		}
+	}
+	s.statusf("next: replay-tool lint %s %s   the longest stays", quoted(dir), args)
 }
 
 // smallHeapGCPercent keeps a command that remembers each move of the history below 100 MiB with ten
