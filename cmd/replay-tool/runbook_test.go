@@ -28,6 +28,7 @@ const (
 	commandBlock  = "sh"            // a command of the operator
 	expectedBlock = "text expected" // the output of the command block before it
 	symptomBlock  = "text symptom"  // must occur in the output of the section's set-up or commands
+	needsPrefix   = "sh needs "     // a command that is skipped, with its output, if this program is not installed
 )
 
 // runbookBlock is a fenced block of the runbook.
@@ -75,9 +76,27 @@ var runbookVariables = []struct {
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}`), "UUID"},          // migration ids have version 7
 	{regexp.MustCompile(`(?m)^warning: .* a clock more than a day ahead of this machine's clock.*\n`), ""}, // the recording is later than the machine's clock
 	{regexp.MustCompile(`last event \S+ ago|the last event is later than the clock of this machine`), "last event AGE ago"},
+	{regexp.MustCompile(`(?m)^log [0-9a-f]{8} `), "log UUID "}, // the first line of triage
 	{regexp.MustCompile(`process \d+`), "process PID"},
 	{regexp.MustCompile(`on host \S+`), "on host HOST"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[0-9.]*Z`), "TIME"},
+}
+
+// withoutMissingPrograms returns the blocks, in which the commands that need a program are plain
+// commands if it is installed. Otherwise they and their expected output have no language.
+func withoutMissingPrograms(blocks []runbookBlock) []runbookBlock {
+	blocks = slices.Clone(blocks)
+	for i, b := range blocks {
+		program, needs := strings.CutPrefix(b.language, needsPrefix)
+		if !needs {
+			continue
+		}
+		blocks[i].language = commandBlock
+		if _, err := exec.LookPath(program); err != nil {
+			blocks[i].language, blocks[i+1].language = "", ""
+		}
+	}
+	return blocks
 }
 
 // normalized replaces the parts of an output that differ from run to run, and removes the spaces at the
@@ -119,7 +138,9 @@ func runSection(t *testing.T, shared string, blocks []runbookBlock) []string {
 	require.NoError(t, os.Mkdir(work, 0o750))
 	shell := exec.Command("sh", "-c", script.String())
 	shell.Dir, shell.Stdout, shell.Stderr = work, out, out
-	shell.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC")
+	repo, err := filepath.Abs("../..")
+	require.NoError(t, err)
+	shell.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC", "REPO="+repo)
 	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	require.NoError(t, shell.Start())
 	endGroup := func() { _ = syscall.Kill(-shell.Process.Pid, syscall.SIGKILL) } // with the writers of the set-up
@@ -175,17 +196,18 @@ func runDocument(t *testing.T, file string) {
 	updates := map[int]string{} // new text by line of the opening fence
 	t.Run("sections", func(t *testing.T) {
 		for _, s := range sections[1:] {
-			if !slices.ContainsFunc(s.blocks, func(b runbookBlock) bool { return b.language == commandBlock }) {
+			blocks := withoutMissingPrograms(s.blocks)
+			if !slices.ContainsFunc(blocks, func(b runbookBlock) bool { return b.language == commandBlock }) {
 				continue
 			}
 			t.Run(s.title, func(t *testing.T) {
 				t.Parallel()
-				outputs := runSection(t, shared.String(), s.blocks)
+				outputs := runSection(t, shared.String(), blocks)
 				all := normalized(strings.Join(outputs, ""))
-				for i, b := range s.blocks {
+				for i, b := range blocks {
 					switch b.language {
 					case commandBlock:
-						hasOutput := i+1 < len(s.blocks) && s.blocks[i+1].language == expectedBlock
+						hasOutput := i+1 < len(blocks) && blocks[i+1].language == expectedBlock
 						require.True(t, hasOutput, "%s, line %d: no expected output after the command", file, b.line)
 					case symptomBlock:
 						for message := range strings.Lines(b.text) {
@@ -194,7 +216,7 @@ func runDocument(t *testing.T, file string) {
 							}
 						}
 					case expectedBlock:
-						hasCommand := i > 0 && s.blocks[i-1].language == commandBlock
+						hasCommand := i > 0 && blocks[i-1].language == commandBlock
 						require.True(t, hasCommand, "%s, line %d: no command before the expected output", file, b.line)
 						if normalized(outputs[i-1]) == normalized(b.text) {
 							continue
