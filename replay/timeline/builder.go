@@ -14,7 +14,7 @@ import (
 type Options struct {
 	By               By
 	SinceMS, UntilMS uint64 // the range, Unix milliseconds; 0: from the first record, to the last one
-	LastMS           uint64 // the range is this long and ends at the last record; excludes SinceMS and UntilMS
+	LastMS           uint64 // the range ends at the last record, and is this long if the history is; excludes SinceMS and UntilMS
 	// Select selects moves by their final state. Nil selects all.
 	Select func(*story.Incarnation) bool
 	// MaxMoves limits the moves in the range. Add returns ErrTooManyMoves if there are more. 0 is
@@ -179,7 +179,7 @@ func (b *Builder) Timeline(findings []Finding) (*Timeline, error) {
 func (b *Builder) rangeMS() (fromMS, toMS uint64) {
 	fromMS, toMS = b.startMS, b.tracker.EndMS()
 	if last := b.options.LastMS; last > 0 {
-		return toMS - min(last, toMS), toMS
+		return max(fromMS, toMS-min(last, toMS)), toMS
 	}
 	if b.options.SinceMS > 0 {
 		fromMS = b.options.SinceMS

@@ -386,6 +386,8 @@ func TestTimeline_Range(t *testing.T) {
 	require.Empty(t, lanes(timeline.Options{SinceMS: 5000}))
 	line := draw(t, timeline.Options{LastMS: 150}, h.records)
 	require.EqualValues(t, []uint64{1850, 2000}, []uint64{line.FromMS, line.ToMS})
+	line = draw(t, timeline.Options{LastMS: 5000}, h.records) // longer than the history
+	require.EqualValues(t, []uint64{1000, 2000}, []uint64{line.FromMS, line.ToMS})
 }
 
 // A history with more moves than the limit is refused as soon as it has them.
