@@ -72,9 +72,9 @@ func (f *filters) query(ctx context.Context, times timeReader) (q replay.Query, 
 		q.Migrations = append(q.Migrations, id)
 	}
 	for _, name := range f.kinds {
-		kind := replay.Kind(strings.ToLower(name))
-		if !slices.Contains(replay.Kinds, kind) {
-			return q, usageErrorf("--kind %s: unknown kind, the kinds are %s", name, joinKinds(replay.Kinds))
+		kind, err := parseKind(name)
+		if err != nil {
+			return q, err
 		}
 		q.Kinds = append(q.Kinds, kind)
 	}
@@ -137,6 +137,21 @@ func parseNodes(texts []string) (nodes []uint64, err error) {
 		nodes = append(nodes, node)
 	}
 	return nodes, nil
+}
+
+// parseKind returns the kind with that name. The words of the tables are names too.
+func parseKind(name string) (replay.Kind, error) {
+	kind := replay.Kind(strings.ToLower(name))
+	switch kind {
+	case "aborted":
+		kind = replay.KindAbort
+	case "removed":
+		kind = replay.KindRemove
+	}
+	if !slices.Contains(replay.Kinds, kind) {
+		return "", usageErrorf("--kind %s: unknown kind, the kinds are %s", name, joinKinds(replay.Kinds))
+	}
+	return kind, nil
 }
 
 // joinKinds lists kinds in a sentence.

@@ -4,7 +4,29 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"migrationlog/replay"
 )
+
+// --kind takes the names of JSON, and the words that the tables print.
+func TestParseKind(t *testing.T) {
+	for name, want := range map[string]replay.Kind{"abort": replay.KindAbort, "aborted": replay.KindAbort, "removed": replay.KindRemove, "Checkpoint": replay.KindCheckpoint} {
+		got, err := parseKind(name)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	_, err := parseKind("CatchUp")
+	require.ErrorAs(t, err, new(usageError))
+}
+
+// The message about a second argument names the flag for a migration, if the command has it.
+func TestArgCount_Migration(t *testing.T) {
+	for command, want := range map[string]string{"log": "; to select a migration, use --migration ID\n", "verify": " [flags])\n"} {
+		code, _, stderr := runTool(t, nil, command, "log", "781d20")
+		require.Equal(t, exitUsage, code)
+		require.Contains(t, stderr, want)
+	}
+}
 
 // --vshard takes numbers and ranges, which include both ends.
 func TestParseVShards(t *testing.T) {

@@ -178,7 +178,11 @@ func (s *stickyWriter) Write(b []byte) (int, error) {
 func argCount(minArgs, maxArgs int) cobra.PositionalArgs {
 	return func(c *cobra.Command, given []string) error {
 		if len(given) < minArgs || len(given) > maxArgs {
-			return usageErrorf("wrong number of arguments (usage: %s)", c.UseLine())
+			hint := ""
+			if len(given) > maxArgs && c.Flags().Lookup("migration") != nil {
+				hint = "; to select a migration, use --migration ID"
+			}
+			return usageErrorf("wrong number of arguments (usage: %s)%s", c.UseLine(), hint)
 		}
 		return nil
 	}
