@@ -6,6 +6,7 @@ import (
 
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
+	"migrationlog/internal/intact"
 	"migrationlog/internal/summary"
 	"migrationlog/projection"
 )
@@ -108,50 +109,27 @@ func (r *Reader) foldFrom(ctx context.Context, s segment.Snapshot, damaged []Dam
 	if err != nil {
 		return nil, errNeedsFullScan
 	}
-	fold := NewFold(r.dir, nil)
-	fold.fsys = r.fsys
+	v := intactFold{fold: NewFold(r.dir, nil), live: intact.NewLiveEvents(view), next: s.Last.Segment, base: s.Last, through: p.Seq}
+	v.fold.fsys = r.fsys
 	for _, d := range damaged {
-		fold.AddDamage(d)
+		v.fold.AddDamage(d)
 	}
-	fold.SetView(view, 0, s.Last.Seq)
 	scan := segment.NewScan(r.fsys, r.dir, segment.ScanOptions{
 		From: s.Last.Seq, CheckEnds: true,
 		Only: r.index.onlyRange(s.Last.Seq, p.Seq),
 	})
-	defer func() { fold.coverage = coverageOf(scan) }()
-	met := false // the log has the snapshot's last frame
-	for item, err := range scan.Items() {
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil {
-			return nil, err
-		}
-		if f := item.Frame; item.Damage == nil && f.Seq <= s.Last.Seq {
-			fold.Count(f.Seq, f.ID(), 1)
-			if f.ID() == s.Last { //mutant:point-snapshot-last-frame
-				met = true
-			}
-			continue
-		}
-		rec := Decode(item)
-		if p.Before(rec) {
-			break
-		}
-		if d := rec.Damage; d != nil && d.Lost() == 0 {
-			fold.AddDamage(*d)
-			continue
-		}
-		//mutant:point-links
-		if id, _ := rec.Migration(); !met || rec.Damage != nil || rec.PrevSeq != view.Slot(id).LastSeq() {
-			return nil, errNeedsFullScan
-		}
-		fold.Add(rec)
+	err = v.addTail(ctx, scan)
+	if err == nil {
+		err = v.end()
 	}
-	if !met {
+	if errors.Is(err, intact.ErrNotIntact) {
 		return nil, errNeedsFullScan
 	}
-	return fold, nil
+	if err != nil {
+		return nil, err
+	}
+	v.fold.coverage = coverageOf(scan)
+	return v.fold, nil
 }
 
 // firstLater returns the number of the first record up to p.Seq with a wall clock after p.TimeMS, or

@@ -97,13 +97,18 @@ func (r *Reader) foldIntact(ctx context.Context, progress func(events uint64)) (
 	if err := v.addTail(ctx, segment.NewScan(r.fsys, r.dir, segment.ScanOptions{From: v.next})); err != nil {
 		return nil, err
 	}
-	return v.end()
+	if err := v.end(); err != nil {
+		return nil, err
+	}
+	return v.fold, nil
 }
 
 // intactFold is the fold of an intact log, segment by segment.
 type intactFold struct {
 	fold         *Fold
 	live         *intact.LiveEvents
+	base         segment.FrameID // the last frame of the snapshot from which live starts, or zero
+	through      uint64          // addTail ends after this event; 0: after the last one
 	next         uint64 // seq of the next frame
 	unknownKinds uint64 // in the events before those of live
 	lastBody     []byte // of the last frame
@@ -115,7 +120,10 @@ func (v *intactFold) add(s *intact.Segment) error {
 	if s.Number() != v.next {
 		return fmt.Errorf("%w: segment %d follows seq %d", intact.ErrNotIntact, s.Number(), v.next-1)
 	}
-	added := v.next - 1
+	if s.Number() == v.base.Segment && !s.Has(v.base) { //mutant:point-snapshot-last-frame
+		return fmt.Errorf("%w: the log does not have the snapshot's last frame, seq %d", intact.ErrNotIntact, v.base.Seq)
+	}
+	added := max(v.next-1, v.base.Seq)
 	for _, snapshot := range slices.Backward(v.fold.snapshots) { // the oldest first
 		if snapshot.Version < segment.SnapshotVersion || !s.Has(snapshot.Last) { // see Fold.adoptSnapshot
 			continue
@@ -160,8 +168,8 @@ func (v *intactFold) view(lastSeq uint64) (*projection.View, error) {
 	return v.live.Fold(lastSeq)
 }
 
-// addTail adds the last segment, whose name has the next number, and the segments after it. It returns ErrNotIntact for damage in a segment
-// and for lost events, but not for a torn write.
+// addTail adds the segment whose name has the next number, and the segments after it. It returns
+// ErrNotIntact for damage in a segment and for lost events, but not for a torn write.
 func (v *intactFold) addTail(ctx context.Context, scan *segment.Scan) error {
 	first := v.next
 	tail := intact.NewSegment(first)
@@ -179,6 +187,9 @@ func (v *intactFold) addTail(ctx context.Context, scan *segment.Scan) error {
 			continue
 		}
 		id := item.Frame.ID()
+		if v.through != 0 && id.Seq > v.through {
+			break
+		}
 		if id.Segment < first { // the scan begins with a segment that was read already
 			continue
 		}
@@ -212,20 +223,20 @@ func (v *intactFold) addDamage(d Damage) error {
 	return nil
 }
 
-// end returns the fold after all segments.
-func (v *intactFold) end() (*Fold, error) {
+// end completes the fold after all segments.
+func (v *intactFold) end() error {
 	view, err := v.view(v.next - 1)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	v.fold.SetView(view, v.unknownKinds, 0)
+	v.fold.SetView(view, v.unknownKinds, v.base.Seq)
 	if v.torn != nil {
 		if v.fold.lastMS, err = wallMS(v.lastBody); err != nil {
-			return nil, err
+			return err
 		}
 		v.fold.AddDamage(*v.torn)
 	}
-	return v.fold, nil
+	return nil
 }
 
 // wallMS returns the wall clock of an encoded event in Unix milliseconds, or 0 for no bytes.
