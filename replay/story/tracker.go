@@ -1,6 +1,7 @@
 package story
 
 import (
+	"cmp"
 	"encoding/binary"
 	"hash/maphash"
 	"slices"
@@ -22,7 +23,7 @@ type Tracker struct {
 	live    map[checkpoint.MigrationID]*Incarnation
 	noRow   map[checkpoint.MigrationID]uint64 // the latest seq of ids that have records but no incarnation
 	ended   endings
-	lost    []replay.SeqRange
+	lost    []replay.SeqRange // ascending
 	endMS   uint64
 }
 
@@ -99,7 +100,7 @@ func (t *Tracker) Live() []*Incarnation {
 	for _, i := range t.live {
 		list = append(list, i)
 	}
-	slices.SortFunc(list, func(a, b *Incarnation) int { return int(int64(a.FirstSeq - b.FirstSeq)) })
+	slices.SortFunc(list, func(a, b *Incarnation) int { return cmp.Compare(a.FirstSeq, b.FirstSeq) })
 	return list
 }
 
@@ -114,7 +115,8 @@ func (t *Tracker) EndMS() uint64 { return t.endMS }
 
 // LostBetween reports whether an event with a seq in [first, last] is lost.
 func (t *Tracker) LostBetween(first, last uint64) bool {
-	return slices.ContainsFunc(t.lost, func(r replay.SeqRange) bool { return r.First <= last && first <= r.Last })
+	i, _ := slices.BinarySearchFunc(t.lost, first, func(r replay.SeqRange, first uint64) int { return cmp.Compare(r.Last, first) })
+	return i < len(t.lost) && t.lost[i].First <= last
 }
 
 // endings holds the ends of incarnations as 64-bit hashes, because ids take three times the memory.
@@ -133,15 +135,27 @@ func (e *endings) add(id checkpoint.MigrationID, number int, kind replay.Kind) {
 }
 
 // next returns the number of the id's next incarnation, and the kind that ended the one before it,
-// or "" if there is none or its end is lost.
+// or "" if there is none or its end is lost. An id may have been used many times, so next searches
+// for the number in doubling and then in halving steps.
 func (e *endings) next(id checkpoint.MigrationID) (number int, after replay.Kind) {
-	for number = 1; ; number++ {
+	var below int // the highest number whose end is known
+	ended := func(number int) bool {
 		kind, ok := e.kind(id, number)
-		if !ok {
-			return number, after
+		if ok {
+			below, after = number, kind
 		}
-		after = kind
+		return ok
 	}
+	number = 1
+	for ended(number) {
+		number *= 2
+	}
+	for below+1 < number {
+		if middle := below + (number-below)/2; !ended(middle) {
+			number = middle
+		}
+	}
+	return number, after
 }
 
 // kind returns the kind that ended an incarnation. It returns false if none was added.
