@@ -74,14 +74,14 @@ type bundler struct {
 type bundleReport struct {
 	Version    int    `json:"version"`
 	Redacted   bool   `json:"redacted"`
-	LogUUID    string `json:"log_uuid,omitempty"` // not if redacted
+	LogUUID    string `json:"log_uuid,omitempty"` // missing if redacted
 	Migrations int    `json:"migrations"`
 	Events     uint64 `json:"events"`
 	// LeftOut counts the events of selected migrations that cannot be copied, because a newer
 	// version wrote them.
 	LeftOut uint64 `json:"left_out_unknown_kinds"`
 	// Seqs maps the events of the bundle to those of DIR. Each entry has the seq in the bundle, the
-	// seq in DIR, and a number of events that follow each other in both.
+	// seq in DIR, and the number of events that follow each other in both.
 	Seqs    [][3]uint64              `json:"seqs"`
 	Lost    []replay.SeqRange        `json:"lost"`     // in DIR
 	InDoubt []checkpoint.MigrationID `json:"in_doubt"` // of the copied migrations
@@ -338,7 +338,7 @@ func (b *bundler) text() {
 	fmt.Fprintf(b.stdout, "      tar czf %s %s\n", quoted(filepath.Base(b.out)+".tgz"), quoted(b.out))
 }
 
-// writeTimeline writes the page of the bundle's own log, so that it shows what the log shows.
+// writeTimeline draws the page from the log of the bundle, so that both have the same values.
 func (b *bundler) writeTimeline(ctx context.Context, log, file string) error {
 	page := &timelineCommand{tool: b.tool, shownDir: "log"}
 	c := page.command()

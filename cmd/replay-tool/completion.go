@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	completionTime = 500 * time.Millisecond // reading a log for a completion takes at most so long
+	completionTime = 500 * time.Millisecond // maximum time for reading a log
 	maxCompletions = 200
 )
 

@@ -25,7 +25,7 @@ type cursor struct {
 type cursorPosition struct {
 	UUID uuid.UUID `json:"uuid"` // of the log
 	Seq  uint64    `json:"seq"`  // of the last record that was printed, or that the filters left out
-	// HeaderCRC32C is that of the frame. It is 0 if the last record was damage.
+	// HeaderCRC32C is the checksum of the frame's header. It is 0 if the last record was damage.
 	HeaderCRC32C uint32 `json:"header_crc32c"`
 }
 

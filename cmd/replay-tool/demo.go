@@ -80,7 +80,7 @@ What to try next (the demo does not delete its log):
 	return nil
 }
 
-// sameWidth returns the arguments of a command whose output has the width of this one's.
+// sameWidth adds the width of this command to the arguments of another one.
 func (t *tool) sameWidth(args ...string) []string {
 	if width := t.width(); width > 0 {
 		return append(args, "--width", strconv.Itoa(width))

@@ -117,7 +117,8 @@ func (d *diffCommand) runLogs(ctx context.Context, o diff.Options) error {
 	return d.finish(result, folds[:])
 }
 
-// finish prints the result, and returns the verdict on the logs, or that there are differences.
+// finish prints the result. It returns the error with the exit code of the logs or of the differences,
+// or nil.
 func (d *diffCommand) finish(r diff.Result, folds []*replay.Fold) error {
 	if err := d.write(r); err != nil {
 		return err
@@ -140,7 +141,7 @@ func (d *diffCommand) finish(r diff.Result, folds []*replay.Fold) error {
 	return worst
 }
 
-// rankOfExit orders the verdicts of several logs: the highest rank is used.
+// rankOfExit orders the exit codes of several logs: the one with the highest rank is used.
 func rankOfExit(err error) int {
 	for rank, code := range []int{exitClean, exitTornTail, exitHarmless, exitFindings, exitDamage} {
 		if exitCode(err) == code {

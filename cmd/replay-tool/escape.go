@@ -13,8 +13,8 @@ import (
 // byte that is not UTF-8 as \xff. The tool prints text that it has read from files, and a terminal
 // would act on such characters. Line breaks and tabs stay.
 //
-// The marks of paint become escape sequences. JSON keeps its meaning, because it is valid UTF-8 and has such characters only inside strings.
-// Each Write must consist of whole characters.
+// The marks of paint become escape sequences. JSON keeps its meaning, because it is valid UTF-8 and
+// has such characters only inside strings. Each Write must consist of whole characters.
 type escapingWriter struct{ w io.Writer }
 
 func (e escapingWriter) Write(b []byte) (int, error) {

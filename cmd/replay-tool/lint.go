@@ -146,7 +146,7 @@ func (l *linting) run(c *cobra.Command, args []string) error {
 // each move of the history, and with gcPercent the heap would grow to three times that.
 const lintMemoryBytes = 64 << 20
 
-// runLog checks a log. Its bytes are judged too, because the exit code of damage has priority.
+// runLog checks a log, and its bytes too, because the exit code of damage has priority.
 func (l *linting) runLog(ctx context.Context) error {
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(lintMemoryBytes))
 	reader, err := replay.Open(l.dir)
@@ -191,8 +191,8 @@ func (l *linting) selectFromLog(ctx context.Context, reader *replay.Reader) (err
 	return nil
 }
 
-// foldedHistory folds the records that a linter reads. The linter may read them twice, and they are
-// folded the last time.
+// foldedHistory folds the records that a linter reads. If the linter reads them twice, it folds them
+// the second time.
 type foldedHistory struct {
 	*linting
 	reader   *replay.Reader
@@ -215,7 +215,7 @@ func (h *foldedHistory) Records(ctx context.Context, q replay.Query) iter.Seq2[r
 				}
 				h.read++
 				h.progress.update(h.read)
-				err = ctx.Err() // records that were read ahead do not have it
+				err = ctx.Err() // the read-ahead does not return it
 			}
 			if !yield(r, err) || err != nil {
 				return
@@ -382,7 +382,7 @@ func (l *linting) print(f lint.Finding, printed int) error {
 	return nil
 }
 
-// ruleJSON is the number of findings of a rule, with those that are not shown.
+// ruleJSON is the number of findings of a rule, including those that are not shown.
 type ruleJSON struct {
 	ID       string        `json:"id"`
 	Severity lint.Severity `json:"severity"`

@@ -173,7 +173,7 @@ func firstQuery(ctx context.Context, times timeReader, conditions string) (repla
 		}
 	}
 	q, err := f.query(ctx, times)
-	if len(q.Kinds) == 0 { // damage is not the event that was asked for
+	if len(q.Kinds) == 0 { // damage never meets the conditions
 		q.Kinds = slices.DeleteFunc(slices.Clone(replay.Kinds), func(k replay.Kind) bool { return k == replay.KindDamage })
 	}
 	return q, err

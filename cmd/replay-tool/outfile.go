@@ -103,7 +103,7 @@ func syncDir(dir string) error {
 }
 
 // rename gives a complete file its name. Without --force, it replaces no file that another process
-// has just made, if the file system has links.
+// has made meanwhile, unless the file system has no links.
 func (o *outFile) rename(temporary string) error {
 	if !o.force {
 		err := os.Link(temporary, o.path)

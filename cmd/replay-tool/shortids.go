@@ -10,7 +10,7 @@ import (
 )
 
 // shortIDs shows migration ids by their last digits. Version 7 ids that were made at about the same
-// time have the same first digits. idSearch finds an id by what shortIDs returns.
+// time have the same first digits. idSearch finds an id by its short form.
 type shortIDs struct {
 	byEnd map[[minShortDigits / 2]byte][]checkpoint.MigrationID // by the last bytes
 }

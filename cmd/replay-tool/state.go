@@ -222,7 +222,7 @@ func (s *stateCommand) showRows(all []projection.Row) (shown int, err error) {
 	return len(rows), writeLines(s.tool, lines)
 }
 
-// table prints the rows for people, and the number of the others.
+// table prints the rows for people, and the number of rows that the filters left out.
 func (s *stateCommand) table(rows, all []projection.Row) {
 	if len(all) == 0 {
 		s.statusf("no migration has a row")

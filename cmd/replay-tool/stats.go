@@ -142,8 +142,8 @@ func (s *statsCommand) suggestLongest(r stats.Result, dir string) {
 	s.statusf("next: replay-tool lint %s %s   the longest stays", quoted(dir), args)
 }
 
-// smallHeapGCPercent keeps a command that remembers each move of the history below 100 MiB with ten
-// million events. With gcPercent, the heap would be three times as large as what it remembers.
+// smallHeapGCPercent keeps a command that holds each move of the history in memory below 100 MiB with
+// ten million events. With gcPercent, the heap would be three times as large as its live data.
 const smallHeapGCPercent = 50
 
 // withSmallHeap makes the garbage collector run more often until the returned function is called.

@@ -279,7 +279,7 @@ func (l *timelineCommand) labelLanes(line *timeline.Timeline) {
 	}
 }
 
-// headLine has the dates, which the axis does not have.
+// headLine returns the line with the dates, which the axis does not show.
 func (l *timelineCommand) headLine(line *timeline.Timeline) string {
 	dates := &clock{style: timeISO, zone: l.zone}
 	text := dates.newDay(line.FromMS)

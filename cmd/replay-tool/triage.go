@@ -183,7 +183,7 @@ func (m *triageCommand) readParts(ctx context.Context, reader *replay.Reader, na
 }
 
 // lintEnd checks the rules from one event to another. A finding that earlier events may explain is left
-// out: the linter takes them as lost.
+// out, because the linter treats these events as lost.
 func (m *triageCommand) lintEnd(ctx context.Context, reader *replay.Reader, fromSeq, toSeq uint64) ([]lint.Finding, error) {
 	linter, err := lint.New(lint.Options{Severity: lint.Warning})
 	if err != nil {
@@ -278,7 +278,7 @@ func unprovenSnapshot(reader *replay.Reader, r replay.Report) uint64 {
 // stallTime is the time in a phase from which on --check counts a migration as stalled.
 const stallTime = 5 * time.Minute
 
-// problems prints what needs a person, and returns how many things do.
+// problems prints the problems for --check, and returns their number.
 func (m *triageCommand) problems(s triageScreen) (n int) {
 	broken, stalled := 0, 0
 	for _, f := range s.Findings {
