@@ -65,7 +65,7 @@ func (s *Store) startSummaries() {
 	}()
 }
 
-// summaryMemory is used again for each segment.
+// summaryMemory is reused for each segment.
 type summaryMemory struct {
 	segment bytes.Buffer
 	builder summary.Builder

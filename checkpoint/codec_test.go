@@ -180,8 +180,8 @@ func TestDecodeUpserted(t *testing.T) {
 	require.ErrorIs(t, err, checkpoint.ErrMalformed)
 }
 
-// The encoder allocates nothing if dst is large enough. The decoder allocates only what the
-// result consists of. Check allocates nothing for an event.
+// The encoder allocates nothing if dst is large enough. The decoder allocates only memory
+// of the result. Check allocates nothing for an event.
 func TestCodec_Allocations(t *testing.T) {
 	allocations := func(f func() error) float64 {
 		return testing.AllocsPerRun(100, func() {

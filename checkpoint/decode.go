@@ -172,7 +172,7 @@ func (c *eventCursor) readHead(b []byte, kind Kind) {
 	c.timeMS = c.Uint(keyTimeMS)
 }
 
-// readUsualHead is readHead for a time of 8 bytes, as almost every event has. It is faster because
+// readUsualHead is readHead for a time of 8 bytes, which almost every event has. It is faster because
 // it reads all items at fixed offsets. It returns false and reads nothing if the head differs.
 func (c *eventCursor) readUsualHead(b []byte, kind Kind) bool {
 	const (

@@ -17,7 +17,7 @@ type Field struct {
 	Offset, Length int    // of its bytes in the event
 	Name           string // as in NDJSON; a field of the payload begins with "payload."
 	Value          string
-	Fault          string // a description of what is wrong; "" if nothing is
+	Fault          string // describes the fault; "" if there is none
 }
 
 // keyNames has the names of the keys of an event, as in NDJSON.
@@ -26,9 +26,9 @@ var keyNames = [...]string{
 	keyCRC32C: "crc32c", keyReason: "reason", keyCompensations: "compensations", keyStep: "step", keyEpoch: "epoch",
 }
 
-// Fields returns the parts of an encoded event, in the order of its bytes, which together are b. The
-// event may be damaged: the bytes from the first one that is not in the deterministic encoding are
-// one field with a fault. Fields does not report whether b is an event: see Check.
+// Fields returns the parts of an encoded event in the order of their bytes. Together they are all of
+// b. The event may be damaged. All bytes from the first one that is not in the deterministic
+// encoding are one field with a fault. Fields does not check whether b is an event, see Check.
 func Fields(b []byte) []Field {
 	r := fieldReader{b: b, c: detcbor.NewCursor(b)}
 	keys := r.c.Head(detcbor.MajorMap)
@@ -107,7 +107,7 @@ func (r *fieldReader) readPair() {
 	}
 }
 
-// numberText returns the value of a key with a number, and what is wrong with it.
+// numberText returns the value of a key with a number, and its fault, which is "" if there is none.
 func (r *fieldReader) numberText(key byte, n uint64) (value, fault string) {
 	value = strconv.FormatUint(n, 10)
 	switch key {

@@ -29,5 +29,5 @@ func statID(path string) (id fileID, sizeBytes int64, err error) {
 	return fileID{info}, info.Size(), nil
 }
 
-// lockHolder does not know the holder of a lock here.
+// lockHolder returns listed = false, because this system does not list its locks.
 func lockHolder(string, int) (pid int, listed bool) { return 0, false }

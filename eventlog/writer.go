@@ -9,7 +9,7 @@ import (
 
 // Writer is the result of FindWriter.
 type Writer struct {
-	Known bool // Alive was decided
+	Known bool // Alive is valid
 	Alive bool // a process holds the lock
 	PID   int  // of that process
 }

@@ -29,7 +29,7 @@ func (l *losses) unresolved() bool {
 }
 
 // assign records that lost event seq belonged to a migration. It ignores an event that is not lost,
-// is resolved, or is attributed already, because a link says more about it.
+// is resolved, or is attributed already, because a link is more precise.
 func (l *losses) assign(seq uint64, id checkpoint.MigrationID) {
 	if _, found := find(l.unattributed, seq); !found {
 		return

@@ -53,7 +53,7 @@ func sameTornTail(a, b *Damage) bool {
 	return a != nil && b != nil && a.Segment == b.Segment && a.Offset == b.Offset && a.Length == b.Length && a.FirstSeq == b.FirstSeq
 }
 
-// New returns the report with only the new findings. Its other parts are those of the report.
+// New returns a copy of the report that has only the new findings.
 func (c Comparison) New(r Report) Report {
 	fresh := r.Clone()
 	fresh.Damage = nil

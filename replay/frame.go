@@ -17,7 +17,7 @@ type FrameField struct {
 	Bytes  []byte // share memory with the frame
 	Name   string
 	Value  string
-	Fault  string // a description of what is wrong; "" if nothing is
+	Fault  string // describes the fault; "" if there is none
 }
 
 // FrameView is one entry of a segment for a person who looks at its bytes.
@@ -34,7 +34,7 @@ func (r Record) EntryOffset() int64 {
 	return max(r.Offset-int64(len(binary.AppendUvarint(nil, uint64(r.Length)))), 0)
 }
 
-// FrameAt returns the entry at an offset of a segment, which may be damaged. The offset is that of
+// FrameAt returns the entry at an offset of a segment. The entry may be damaged. The offset is that of
 // the entry's length prefix or of the frame's header. FrameAt returns fs.ErrNotExist if there is no
 // such segment, segment.ErrNoEntry if too few bytes follow the offset, or an I/O error.
 func (r *Reader) FrameAt(name string, offset int64) (FrameView, error) {

@@ -7,9 +7,9 @@ import (
 )
 
 // Newest returns the last n records of the log, and the number of segments that it did not have to
-// read. It checks only the name and the last header of each of these segments, and its size if it has
-// a summary, or else its first header. ok is false if Newest found damage other than a torn tail, or if it could not skip any segment. The
-// caller must then read the whole log with Records.
+// read. Of each of these segments it checks only the name, the last header, and the size if there is
+// a summary, or else the first header. ok is false if Newest found damage other than a torn tail, or
+// if it could not skip any segment. The caller must then read the whole log with Records.
 func (r *Reader) Newest(ctx context.Context, n int) (records []Record, unread int, ok bool, err error) {
 	lastSeq, ok, err := r.lastSeq()
 	if err != nil || !ok {

@@ -60,8 +60,8 @@ func (r *Reader) FoldAllTo(ctx context.Context, p Point) (*Fold, error) {
 
 // FoldTo returns the same view as FoldAllTo, but usually reads less. It starts from the newest intact
 // snapshot before the point. It reads the records from that snapshot to the point, and the ends of
-// the earlier segments. Fold.Coverage says how many segments it did not read. Its report covers the
-// others.
+// the earlier segments. Fold.Coverage counts the segments that it did not read. Its report does not
+// cover these.
 //
 // If it finds lost events, or an event that is not linked to its migration's previous event, or if
 // the log does not have the last event of the newest two snapshots, it returns the result of

@@ -90,8 +90,8 @@ func (q Query) isNarrow() bool {
 	return narrow && !slices.Contains(q.Kinds, KindDamage)
 }
 
-// choose returns the numbers of the frames that the query needs of a segment: the selected ones, and
-// those that show the rows of others. It returns false if the summary is not enough.
+// choose returns the numbers of the frames that the query needs of a segment: the selected frames,
+// and the frames that set the rows of the selected ones. It returns false if the summary is not enough.
 //
 // The vShard and the nodes of a migration in a summary come from all its events up to the segment's
 // end. If they changed, or if not all of its events are known, the migration may have any.

@@ -59,7 +59,7 @@ func (r *Reader) foldEach(ctx context.Context, progress func(events uint64), pre
 		fold.Add(rec)
 		if n++; n%progressEvents == 0 {
 			progress(n)
-			if err := ctx.Err(); err != nil { // records that were read ahead do not have it
+			if err := ctx.Err(); err != nil { // the read-ahead does not return it
 				return nil, err
 			}
 		}

@@ -16,7 +16,7 @@ type Field struct {
 	Offset, Length int    // of its bytes in the entry
 	Name           string // as in docs/FORMAT.md
 	Value          string
-	Fault          string // a description of what is wrong; "" if nothing is
+	Fault          string // describes the fault; "" if there is none
 }
 
 // Dissection is an entry of a segment, field by field: the length prefix, the frame's header and its

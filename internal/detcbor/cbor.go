@@ -95,7 +95,7 @@ func (c *Cursor) Failed() bool { return c.at == failedAt }
 // Done reports whether the cursor has read all of its bytes and has not failed.
 func (c *Cursor) Done() bool { return c.at == len(c.b) }
 
-// Advance passes over n bytes that the caller has read itself.
+// Advance skips n bytes that the caller has read itself.
 func (c *Cursor) Advance(n int) { c.at += n }
 
 // Left returns the bytes that the cursor has not read yet, or nil if it failed.

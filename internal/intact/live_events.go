@@ -37,7 +37,8 @@ type incarnation struct {
 
 const packedHeadBytes = 20 // seq, previous seq, length of the body
 
-// NewLiveEvents returns no events after a view, which it then owns. The view must be complete.
+// NewLiveEvents returns an empty collection for the events after a view. The view must be complete.
+// It belongs to the collection afterwards.
 func NewLiveEvents(view *projection.View) *LiveEvents {
 	return &LiveEvents{view: view, migrations: make(map[checkpoint.MigrationID]*incarnation)}
 }

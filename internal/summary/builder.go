@@ -26,7 +26,7 @@ func Build(data []byte, log uuid.UUID, firstSeq uint64, prior Prior) (segment.Su
 	return new(Builder).Build(data, log, firstSeq, prior)
 }
 
-// Builder builds summaries like the function Build. It uses its memory again, so a result is valid
+// Builder builds summaries like the function Build. It reuses its memory, so a result is valid
 // only until the next call. The zero value is ready for use. It is not safe for concurrent use.
 type Builder struct {
 	firstSeq   uint64
@@ -74,7 +74,7 @@ func (b *Builder) reset(firstSeq uint64, sizeBytes int) {
 	b.aborts = b.aborts[:0]
 }
 
-// incarnation is a migration and what must be looked up in earlier segments.
+// incarnation is a migration, with the values for a look-up in earlier segments.
 type incarnation struct {
 	Migration
 	prevSeq uint64 // of the first event; 0: the incarnation begins here
@@ -86,7 +86,7 @@ type incarnation struct {
 	firstMS    uint64
 }
 
-// abort is an abort whose group is not known before earlier segments were looked up.
+// abort is an abort. Its group may be known only after a look-up in earlier segments.
 type abort struct {
 	migration    uint32
 	phase        checkpoint.Phase // of the latest checkpoint in this segment; 0: none
@@ -321,8 +321,8 @@ func (b *Builder) groupAborts() {
 	b.totals.Aborts = table.groups
 }
 
-// listPlaces lists the vShards and the nodes of all migrations. A migration of which events are not
-// known, or with several vShards or nodes, may have any.
+// listPlaces lists the vShards and the nodes of all migrations. If not all
+// events of a migration are known, or if it has several vShards or nodes, it may have any of them.
 func (b *Builder) listPlaces() {
 	vShards, nodes := make([]uint32, 0, len(b.migrations)), make([]uint64, 0, 2*len(b.migrations))
 	t := &b.totals

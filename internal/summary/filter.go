@@ -10,7 +10,7 @@ import (
 )
 
 // filter is a binary fuse filter of migration ids with 8 bits per fingerprint: it takes about 9 bits
-// per id, and is wrong for one in 256 other ids.
+// per id. It contains one in 256 other ids by mistake.
 //
 // Its section has the seed (8 bytes), the segment length and the segment count of the fuse filter (4
 // bytes each), and the fingerprints.
@@ -28,7 +28,7 @@ func filterKey(id *checkpoint.MigrationID) uint64 {
 }
 
 // appendFilter appends the section of the keys, of which there is at least one. It may reorder them. It
-// uses memory again.
+// reuses memory.
 func appendFilter(b []byte, memory *xorfilter.BinaryFuseBuilder, keys []uint64) ([]byte, error) {
 	fuse, err := xorfilter.BuildBinaryFuse[uint8](memory, keys)
 	if err != nil {

@@ -18,7 +18,7 @@ type Index struct {
 	names []string // of the summaries, in the order of their segments
 
 	name       string // of the summary in memory
-	found      bool   // it is intact
+	found      bool   // that summary is intact
 	frames     Frames
 	migrations Migrations
 }
@@ -60,7 +60,7 @@ func (x *Index) load(seq uint64) bool {
 	if !ok {
 		return false
 	}
-	if matches, err := s.Matches(x.fsys, x.log); err != nil || !matches { // the events may be others now
+	if matches, err := s.Matches(x.fsys, x.log); err != nil || !matches { // the segment may have other events now
 		return false
 	}
 	var hasFrames, hasMigrations bool

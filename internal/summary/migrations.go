@@ -9,8 +9,8 @@ import (
 )
 
 // Migration is one incarnation of a migration that has an event in a segment. If an id is used again
-// in the same segment, each incarnation has an entry. So has a run of events without a row, such as
-// raised epochs. The state is that after the last event of the segment.
+// in the same segment, each incarnation has an entry. A run of events without a row, such as raised
+// epochs, has one too. The state is the one after the last event of the segment.
 type Migration struct {
 	ID checkpoint.MigrationID
 

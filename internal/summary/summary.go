@@ -76,7 +76,7 @@ func decode(head segment.SummaryHead, from sections) (*Summary, bool) {
 }
 
 // MayContain reports whether the segment may have an event of the migration. If it returns false, the
-// segment has none. It is wrong for one in 256 other migrations.
+// segment has none. It returns true for one in 256 other migrations by mistake.
 func (s *Summary) MayContain(id checkpoint.MigrationID) bool { return s.filter.mayContain(id) }
 
 // Totals returns the counts of the segment's events. The caller must not change its slices.

@@ -55,7 +55,7 @@ type Exporter struct {
 	summary Summary
 }
 
-// moveState has what is not known of a move from its incarnation.
+// moveState has the values of a move that its incarnation does not have.
 type moveState struct {
 	selected bool   // any event is selected
 	stayFrom uint64 // the last selected checkpoint
@@ -96,7 +96,7 @@ func (e *Exporter) Add(r replay.Record) error {
 		if !selected {
 			return nil
 		}
-		if e.has(Event) && e.options.Format == NDJSON { // import needs to know what is missing
+		if e.has(Event) && e.options.Format == NDJSON { // import counts the damage
 			return e.writeRecord(r)
 		}
 		return e.addDamage(r)

@@ -51,7 +51,7 @@ type Linter struct {
 
 	tracker *story.Tracker
 	file    fileRows
-	moves   map[checkpoint.MigrationID]*move // that have not ended
+	moves   map[checkpoint.MigrationID]*move // the moves that have not ended
 	vshards map[uint32]*vshard
 	peers   map[peer]*membership
 	indexes map[uint64]mark // highest learner log index, by group
@@ -61,7 +61,7 @@ type Linter struct {
 	last      mark // the latest event: its clock and seq
 	highest   mark // the event with the highest clock
 	highHLC   checkpoint.HLC
-	highHLCAt uint64 // seq
+	highHLCAt uint64 // seq of the event with highHLC
 	silenceMS uint64 // sum of all silences so far
 }
 
@@ -71,8 +71,8 @@ type mark struct{ value, seq uint64 }
 // Count is the number of findings of one rule.
 type Count struct {
 	Rule  Rule
-	Found uint64 // with the findings below Options.Severity
-	Shown uint64 // that Add and End have returned
+	Found uint64 // all findings, also below Options.Severity
+	Shown uint64 // the findings that Add and End have returned
 }
 
 // New returns a linter at the beginning of a history. It returns an error if a rule is unknown.
@@ -236,8 +236,8 @@ func (l *Linter) Moves() int { return l.began }
 // span is a range of seqs. A lost event in it may explain a finding.
 type span struct{ first, last uint64 }
 
-// report counts a finding, and returns it for its facts and its message. It returns nil if the
-// finding is not to be shown. Without a move, m is nil.
+// report counts a finding, and returns it. The caller sets its facts and its message. If the options
+// do not select the finding, report returns nil. Without a move, m is nil.
 func (l *Linter) report(rule ruleIndex, m *move, lost span, seqs ...uint64) *Finding {
 	return l.reportAs(rule, rules[rule].Severity, m, lost, seqs...)
 }

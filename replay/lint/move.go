@@ -30,7 +30,7 @@ type move struct {
 
 	// The first values that the incarnation has named, with their events.
 	target, group, source mark
-	otherTargets          []uint64 // that later events named
+	otherTargets          []uint64 // the targets that later events named
 
 	budget     mark // write pause of the last AddLearner, in us
 	transferMS mark // clock of the last LeadershipTransfer

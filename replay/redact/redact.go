@@ -11,8 +11,8 @@ import (
 	"migrationlog/checkpoint"
 )
 
-// Redactor replaces values in the events of one history. Learn must see every event before Event
-// replaces the first one. A Redactor is not safe for concurrent use.
+// Redactor replaces values in the events of one history. Call Learn for every event before the
+// first call of Event. A Redactor is not safe for concurrent use.
 //
 // Nodes, groups and vShards become their ranks, from 1. A reason becomes "reason-1", "reason-2" and
 // so on, in the order of first use. All clocks are moved by one constant, so that the history begins

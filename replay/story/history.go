@@ -11,8 +11,7 @@ import (
 	"migrationlog/replay"
 )
 
-// History is the history of one migration, with the values of the whole log with which to compare
-// it.
+// History is the history of one migration, with values of the whole log for comparison.
 type History struct {
 	MigrationID checkpoint.MigrationID
 	VShardID    uint32
@@ -96,7 +95,7 @@ type EarlierMoves struct {
 type Inputs struct {
 	View *projection.View // after the last record
 	// ToMS is the time up to which an open stay is measured, and NowMS is the time at which a
-	// coordinator starts, in Unix milliseconds. Later values than the record's own make the stay 0.
+	// coordinator starts, in Unix milliseconds. If the clock of the row is later, the stay is 0.
 	ToMS, NowMS uint64
 	Policy      recovery.Policy
 }

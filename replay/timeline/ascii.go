@@ -22,7 +22,7 @@ type ASCIIOptions struct {
 }
 
 // The symbols of the picture. If several fall into one cell, the worst is shown. A second or later
-// try of a phase is its number.
+// try of a phase is shown by its attempt.
 const (
 	symbolBlank      = ' '
 	symbolAddLearner = '-'

@@ -17,7 +17,7 @@ import (
 	"migrationlog/replay/story"
 )
 
-// The page is one file: page.html with the other two and the data in it.
+// The page is one file: page.html with page.css, page.js and the data in it.
 var (
 	//go:embed page.html
 	pageHTML string
@@ -29,7 +29,7 @@ var (
 
 // PageOptions are the options of WritePage.
 type PageOptions struct {
-	Log      string // the id of the log
+	Log      string // UUID of the log
 	Command  string // shows a migration if its id follows, such as "replay-tool show log "
 	Location *time.Location
 }
@@ -90,7 +90,7 @@ var (
 	}
 )
 
-// pageEncoder has the indexes of what the data refers to.
+// pageEncoder has the indexes to which the data refers.
 type pageEncoder struct {
 	t0MS    uint64
 	moves   map[*Move]int

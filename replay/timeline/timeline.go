@@ -78,12 +78,12 @@ type Loss struct {
 	// the range if there are none.
 	FromMS uint64 `json:"from_ms"`
 	ToMS   uint64 `json:"to_ms"`
-	// Moves have a record that names a lost event as the one before it. If All is set, these are
-	// all lost events of the range, so that no other move is affected.
+	// Moves are the moves with a record that links to a lost event. If All is true, records link to
+	// every lost event of the range, so no other move is affected.
 	Moves []*Move `json:"-"`
 	All   bool    `json:"all_attributed"`
 
-	named map[uint64]bool // the lost numbers that records name
+	named map[uint64]bool // the lost numbers to which records link
 }
 
 // may reports whether an event of the loss may belong to the move.
