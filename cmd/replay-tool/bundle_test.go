@@ -31,6 +31,18 @@ func TestBundle_All(t *testing.T) {
 	require.NotEmpty(t, report.LogUUID)
 }
 
+// The command prints the number of copied events and the next command, or the report as JSON.
+func TestBundle_Output(t *testing.T) {
+	dir, out := recordingLog(t), filepath.Join(t.TempDir(), "bundle")
+	require.Equal(t, "331 events of 53 migrations copied to "+out+"\nnext  replay-tool triage "+filepath.Join(out, "log")+"\n      tar czf bundle.tgz "+out+"\n",
+		output(t, 0, "bundle", "-q", dir, "--vshard", "11", "--out", out))
+	require.NoError(t, os.RemoveAll(out))
+	printed := output(t, 0, "bundle", "-q", dir, "--vshard", "11", "--out", out, "-o", "json")
+	file, err := os.ReadFile(filepath.Join(out, "report.json"))
+	require.NoError(t, err)
+	require.JSONEq(t, string(file), printed)
+}
+
 // A redacted bundle has none of the ids, times and reasons, and the same findings and statistics.
 func TestBundle_Redacted(t *testing.T) {
 	dir, out := recordingLog(t), filepath.Join(t.TempDir(), "bundle")

@@ -27,6 +27,8 @@ const (
 // and messages appear in the order in which they were printed, because statusf flushes the data
 // first.
 func (t *tool) buffered(command func() error) error {
+	buffer, stdout := t.buffer, t.stdout
+	defer func() { t.buffer, t.stdout = buffer, stdout }()
 	t.buffer = bufio.NewWriterSize(t.unbuffered, outputBufferBytes)
 	t.setOutput(t.buffer)
 	err := command()
