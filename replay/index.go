@@ -2,6 +2,7 @@ package replay
 
 import (
 	"io/fs"
+	"slices"
 	"sync"
 
 	"github.com/google/uuid"
@@ -19,6 +20,7 @@ type Index struct {
 	fsys fs.FS
 	log  uuid.UUID
 
+	openAll sync.Once
 	mu      sync.Mutex
 	entries map[string]*indexEntry // by segment
 }
@@ -34,14 +36,36 @@ func NewIndex(fsys fs.FS, log uuid.UUID) *Index {
 	return &Index{fsys: fsys, log: log, entries: make(map[string]*indexEntry)}
 }
 
-// entryOf returns the entry of a segment, or nil if the segment must be read.
+// entryOf returns the entry of a segment, or nil if the segment must be read. The first call opens
+// all summaries with several goroutines.
 func (x *Index) entryOf(name string) *indexEntry {
+	x.openAll.Do(func() {
+		names, _ := segment.SummaryNames(x.fsys) // without the list, they are opened one by one
+		var openers sync.WaitGroup
+		for part := range slices.Chunk(names, summariesPerOpener) {
+			openers.Go(func() {
+				for _, name := range part {
+					x.open(name)
+				}
+			})
+		}
+		openers.Wait()
+	})
 	x.mu.Lock()
 	e := x.entries[name]
 	x.mu.Unlock()
 	if e != nil {
 		return e
 	}
+	return x.open(name)
+}
+
+// summariesPerOpener is the number of summaries that one goroutine opens. Opening one takes about as
+// long as starting some goroutines.
+const summariesPerOpener = 32
+
+// open opens the summary of a segment, or returns nil.
+func (x *Index) open(name string) *indexEntry {
 	file, ok := segment.OpenSummary(x.fsys, name, x.log)
 	if !ok {
 		return nil // a writer may be about to write the summary
@@ -49,7 +73,7 @@ func (x *Index) entryOf(name string) *indexEntry {
 	if matches, err := file.Matches(x.fsys, x.log); err != nil || !matches { //mutant:index-matches
 		return nil
 	}
-	e = &indexEntry{file: file, decode: sync.OnceValue(func() *summary.Summary {
+	e := &indexEntry{file: file, decode: sync.OnceValue(func() *summary.Summary {
 		s, _ := summary.OfFile(file)
 		return s
 	})}
