@@ -3,7 +3,9 @@ package replay_test
 import (
 	"encoding/binary"
 	"fmt"
+	"io/fs"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"path"
 	"slices"
@@ -313,4 +315,54 @@ func TestFoldTo_SnapshotOfAnotherHistory(t *testing.T) {
 	require.Zero(t, fold.SnapshotSeq())
 	require.Nil(t, fold.View.Latest(idC))
 	require.NotNil(t, fold.View.Latest(idA))
+}
+
+// growingFS is a log to which a writer appends: after a number of files and directories were opened,
+// it is a longer log.
+type growingFS struct {
+	now, later fs.FS
+	opens      int
+}
+
+func (f *growingFS) Open(name string) (fs.File, error) {
+	if f.opens--; f.opens < 0 {
+		return f.later.Open(name)
+	}
+	return f.now.Open(name)
+}
+
+// If a writer appends events and a snapshot meanwhile, the state at a time has none of the events
+// after the first one with a later clock.
+func TestFoldTo_WhileLogGrows(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	for number := range uint64(40) {
+		rng := rand.New(rand.NewPCG(seed, number))
+		later := randomLog(t, rng)
+		addSummaries(t, later)
+		names, err := segment.Names(later)
+		require.NoError(t, err)
+		from := names[len(names)-1-rng.IntN(len(names)-1)]
+		now, endMS := maps.Clone(later), uint64(0)
+		maps.DeleteFunc(now, func(name string, _ *fstest.MapFile) bool {
+			_, ok := segment.ParseName(path.Base(name))
+			return ok && path.Base(name) >= from
+		})
+		for r, err := range openFS(t, now).Records(t.Context(), replay.Query{}) {
+			require.NoError(t, err)
+			endMS = max(endMS, r.WallMS())
+		}
+		p := replay.Point{TimeMS: endMS}
+		want, err := openFS(t, later).FoldAllTo(t.Context(), p)
+		require.NoError(t, err)
+		for opens := range 60 {
+			grows := &growingFS{now: now, later: later, opens: math.MaxInt}
+			reader, err := replay.OpenFS(grows)
+			require.NoError(t, err)
+			grows.opens = opens
+			got, err := reader.FoldTo(t.Context(), p)
+			require.NoError(t, err)
+			require.LessOrEqual(t, got.View.LastSeq(), want.View.LastSeq(), "case %d, after %d", number, opens)
+		}
+	}
 }

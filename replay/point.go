@@ -67,6 +67,8 @@ func (r *Reader) FoldAllTo(ctx context.Context, p Point) (*Fold, error) {
 // the log does not have the last event of the newest two snapshots, it returns the result of
 // FoldAllTo.
 func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
+	// These snapshots are not after the events that firstLater reads, although a writer may append more.
+	snapshots, damaged := segment.ReadSnapshots(r.fsys, r.dir.Manifest.UUID, false)
 	to := p
 	if p.TimeMS != 0 {
 		later, err := r.firstLater(ctx, p)
@@ -76,11 +78,10 @@ func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
 		if later == 1 { // the state before the first record needs no snapshot
 			return r.FoldAllTo(ctx, p)
 		}
-		if to = (Point{Seq: p.Seq}); later != 0 {
-			to.Seq = later - 1
+		if later != 0 {
+			to = Point{Seq: later - 1}
 		}
 	}
-	snapshots, damaged := segment.ReadSnapshots(r.fsys, r.dir.Manifest.UUID, false)
 	for tried := 0; len(snapshots) > 0 && tried < maxSnapshots; snapshots = snapshots[1:] {
 		s := snapshots[0]
 		if s.Version < segment.SnapshotVersion || to.Seq != 0 && s.Last.Seq > to.Seq {
