@@ -34,7 +34,7 @@ func (p *period) read(c *cobra.Command, times timeReader) (sinceMS, untilMS uint
 		}
 	}
 	if p.last != "" {
-		spanMS, ok := parseSpan("-" + p.last)
+		spanMS, ok := parseSpan(p.last)
 		if !ok {
 			return 0, 0, usageErrorf("--last %s: give a time span, such as 20s or 5m", p.last)
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -66,7 +65,7 @@ func (f *rowFilters) read() (err error) {
 		return err
 	}
 	if f.flags.Changed("older") {
-		olderMS, ok := parseSpan("-" + strings.TrimPrefix(f.olderText, "-"))
+		olderMS, ok := parseSpan(f.olderText)
 		if !ok {
 			return usageErrorf("--older %s: give a time span, such as 5m or 2d", f.olderText)
 		}

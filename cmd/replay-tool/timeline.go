@@ -178,7 +178,7 @@ func (l *timelineCommand) options(ctx context.Context) (o timeline.Options, err 
 	}
 	if l.last != "" {
 		var ok bool
-		if o.LastMS, ok = parseSpan("-" + strings.TrimPrefix(l.last, "-")); !ok || o.LastMS == 0 {
+		if o.LastMS, ok = parseSpan(l.last); !ok || o.LastMS == 0 {
 			return o, usageErrorf("--last %s: give a time span, such as 20s or 5m", l.last)
 		}
 	}

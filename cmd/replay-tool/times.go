@@ -178,12 +178,13 @@ func (r timeReader) parse(text string) (ms uint64, err error) {
 	}
 	if after, ok := strings.CutPrefix(text, "now"); ok {
 		backMS, ok := parseSpan(after)
-		if after != "" && !ok {
+		if after != "" && (!ok || after[0] != '-') {
 			return 0, usageErrorf("%q is not a time: give now, or a time before it such as now-5m", text)
 		}
-		return wallMS() - backMS, nil
+		now := wallMS()
+		return now - min(backMS, now), nil
 	}
-	if backMS, ok := parseSpan("-" + strings.TrimPrefix(text, "-")); ok {
+	if backMS, ok := parseSpan(text); ok {
 		endMS, err := r.endMS()
 		return endMS - min(backMS, endMS), err
 	}
@@ -219,10 +220,10 @@ const minTimeMS = 1_000_000_000_000
 
 var daysPattern = regexp.MustCompile(`^(\d{1,5})d`)
 
-// parseSpan reads a time span with a minus before it, such as -20s, -5m or -2d3h.
+// parseSpan reads a time span, such as 20s, 5m or 2d3h. It may have a minus before it.
 func parseSpan(text string) (ms uint64, ok bool) {
-	text, ok = strings.CutPrefix(text, "-")
-	if !ok || strings.HasPrefix(text, "-") || strings.HasPrefix(text, "+") {
+	text = strings.TrimPrefix(text, "-")
+	if strings.HasPrefix(text, "-") || strings.HasPrefix(text, "+") {
 		return 0, false
 	}
 	var days time.Duration

@@ -33,7 +33,10 @@ func TestTimes_Forms(t *testing.T) {
 	ms, err := (&tool{}).times(t.Context(), reader).parse("now-5m")
 	require.NoError(t, err)
 	require.LessOrEqual(t, before-300_000, ms)
-	for _, text := range []string{"yesterday", "-", "--5m", "+5m", "now+5m", "nowhere", "25:00", "5", "", "1969-01-01"} {
+	ms, err = (&tool{}).times(t.Context(), reader).parse("now-99999d") // before 1970
+	require.NoError(t, err)
+	require.Zero(t, ms)
+	for _, text := range []string{"yesterday", "-", "--5m", "+5m", "now+5m", "now5m", "nowhere", "25:00", "5", "", "1969-01-01"} {
 		_, err := (&tool{}).times(t.Context(), reader).parse(text)
 		require.ErrorAs(t, err, new(usageError), "%q", text)
 	}

@@ -229,7 +229,7 @@ func (m *triageCommand) since(times timeReader) (uint64, error) {
 	if m.window == "" {
 		return 0, nil
 	}
-	spanMS, ok := parseSpan("-" + strings.TrimPrefix(m.window, "-"))
+	spanMS, ok := parseSpan(m.window)
 	if !ok || spanMS == 0 {
 		return 0, usageErrorf("--window %s: give a time span, such as 20s or 2d", m.window)
 	}
