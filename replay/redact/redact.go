@@ -77,13 +77,24 @@ func (r *Redactor) learnAbort(reason string, comps []checkpoint.Compensation) {
 		r.reasons[reason] = fmt.Sprintf("reason-%d", len(r.reasons)+1)
 	}
 	for _, c := range comps {
-		if c.Kind == checkpoint.RemoveGhostStub {
+		if hasVShard(c) {
 			r.vshards.learn(c.VShardID)
-			continue
 		}
-		r.nodes.learn(c.PeerID)
-		r.groups.learn(c.GroupID)
+		if hasPeer(c) {
+			r.nodes.learn(c.PeerID)
+			r.groups.learn(c.GroupID)
+		}
 	}
+}
+
+// hasVShard and hasPeer report whether a compensation names a vShard, and a peer. A writer may also
+// have set a field that the kind does not need.
+func hasVShard(c checkpoint.Compensation) bool {
+	return c.Kind == checkpoint.RemoveGhostStub || c.VShardID != 0
+}
+
+func hasPeer(c checkpoint.Compensation) bool {
+	return c.Kind != checkpoint.RemoveGhostStub || c.PeerID != 0 || c.GroupID != 0
 }
 
 // Number gives each value its rank. It must be called once, after the last Learn and before the
@@ -195,11 +206,12 @@ func (r *Redactor) ns(ns uint64) uint64 {
 func (r *Redactor) compensations(comps []checkpoint.Compensation) []checkpoint.Compensation {
 	list := slices.Clone(comps)
 	for i, c := range list {
-		if c.Kind == checkpoint.RemoveGhostStub {
+		if hasVShard(c) {
 			list[i].VShardID = r.vshards[c.VShardID]
-			continue
 		}
-		list[i].PeerID, list[i].GroupID = r.nodes[c.PeerID], r.groups[c.GroupID]
+		if hasPeer(c) {
+			list[i].PeerID, list[i].GroupID = r.nodes[c.PeerID], r.groups[c.GroupID]
+		}
 	}
 	return list
 }

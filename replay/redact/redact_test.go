@@ -100,7 +100,11 @@ func TestRedact_RemovesEveryName(t *testing.T) {
 		StartedAtHLC: checkpoint.HLC{WallNS: wallMS * 1e6, Logical: 3},
 	}, wallMS)
 	require.NoError(t, err)
-	comps := []checkpoint.Compensation{{Kind: checkpoint.RemoveLearner, GroupID: group, PeerID: node + 1}, {Kind: checkpoint.RemoveGhostStub, VShardID: vshard}}
+	comps := []checkpoint.Compensation{ // the kinds do not need all of these values
+		{Kind: checkpoint.RemoveLearner, GroupID: group, PeerID: node + 1, VShardID: vshard + 1},
+		{Kind: checkpoint.RemoveGhostStub, GroupID: group + 1, PeerID: node + 2, VShardID: vshard},
+		{Kind: checkpoint.RemoveGhostStub, VShardID: vshard},
+	}
 	r, events := redacted(t, []checkpoint.Event{
 		checkpoint.Upserted{Checkpoint: c, Epoch: 9},
 		checkpoint.AbortBegun{MigrationID: id, Reason: "host db-17.example.com", Compensations: comps, TimestampMS: wallMS + 1},
@@ -115,13 +119,14 @@ func TestRedact_RemovesEveryName(t *testing.T) {
 		require.NoError(t, err)
 		text += string(line) + "\n"
 	}
-	for _, secret := range []string{"01a20629", "d9e9fef8b7a5", "1795399697", "4111222333", "4111222334", "5111222333", "3111222333", "example"} {
+	for _, secret := range []string{"01a20629", "d9e9fef8b7a5", "1795399697", "4111222333", "4111222334", "4111222335", "5111222333", "5111222334", "3111222333", "3111222334", "example"} {
 		require.NotContains(t, text, secret)
 	}
 	require.Contains(t, text, `"reason":"reason-1"`)
 	require.Contains(t, text, `"source_node":1,`)
 	require.Contains(t, text, `"target_node":2,`)
 	require.Contains(t, text, `"step":1`)
+	require.Contains(t, text, `"kind":"RemoveGhostStub","group_id":0,"peer_id":0,"vshard_id":1`)
 	to, ok := r.ID(id)
 	require.True(t, ok)
 	require.Equal(t, "016f5e66-e800-7000-8000-000000000001", to.String())
