@@ -119,7 +119,7 @@ func recordedQuiet(t *testing.T, dir string) {
 	require.Equal(t, 1198, strings.Count(lines.String(), "\n"))
 }
 
-// readDiff is what a program reads of `diff -o json`.
+// readDiff has the keys of `diff -o json` that the tests read.
 type readDiff struct {
 	From, To sideJSON
 	Rows     map[string]int

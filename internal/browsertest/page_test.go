@@ -22,7 +22,7 @@ import (
 const startMS = 1795399697649
 
 // The page that the tool writes for the recording works in a browser without a network: it draws
-// all moves, and the pointer, the filter, the keyboard and the address do what the page says.
+// all moves, and the pointer, the filter, the keyboard and the address do what the page describes.
 func TestPage(t *testing.T) {
 	r := newRunner(t)
 	b := openTab(t, r.page)

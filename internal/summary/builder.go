@@ -321,8 +321,8 @@ func (b *Builder) groupAborts() {
 	b.totals.Aborts = table.groups
 }
 
-// listPlaces lists the vShards and the nodes of all migrations. If not all
-// events of a migration are known, or if it has several vShards or nodes, it may have any of them.
+// listPlaces lists the vShards and the nodes of all migrations. If not all events of a migration are
+// known, or if it has several vShards or nodes, it may have any of them.
 func (b *Builder) listPlaces() {
 	vShards, nodes := make([]uint32, 0, len(b.migrations)), make([]uint64, 0, 2*len(b.migrations))
 	t := &b.totals

@@ -1,4 +1,4 @@
-// Package lint knows the rules that a history of migrations must follow, and finds the events that
+// Package lint has the rules that a history of migrations must follow, and finds the events that
 // break them.
 //
 // It refuses to know where the records come from and how a finding is shown. Intact bytes do not make

@@ -14,7 +14,7 @@ import (
 type Options struct {
 	By               By
 	SinceMS, UntilMS uint64 // the range, Unix milliseconds; 0: from the first record, to the last one
-	LastMS           uint64 // the range ends at the last record, and is this long if the history is; excludes SinceMS and UntilMS
+	LastMS           uint64 // length of a range that ends at the last record, cut to the history; excludes SinceMS and UntilMS
 	// Select selects moves by their final state. Nil selects all.
 	Select func(*story.Incarnation) bool
 	// MaxMoves limits the moves in the range. Add returns ErrTooManyMoves if there are more. 0 is

@@ -30,8 +30,8 @@ const (
 	svgLegend    = 34 // height
 )
 
-// svgStyle has the same colors as the page. Both differ in lightness too, so that they can be told
-// apart without color.
+// svgStyle has the same colors as the page. The colors also differ in lightness, so the bars
+// differ without color too.
 const svgStyle = `
 text{font:12px system-ui,sans-serif;fill:#24292f}
 .back{fill:#fff}.stripe{fill:#f3f5f8}.AddLearner{fill:#a9c1d9}.CatchUp{fill:#2f74c0}.PromoteLearner{fill:#8d6bc4}
