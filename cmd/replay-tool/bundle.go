@@ -96,6 +96,9 @@ func (b *bundler) run(ctx context.Context) error {
 	if _, err := os.Lstat(b.out); err == nil {
 		return usageErrorf("%s exists: give a new directory for the bundle", quoted(b.out))
 	}
+	if err := checkOutside(b.dir, b.out); err != nil {
+		return err
+	}
 	if err := b.selectMigrations(ctx); err != nil {
 		return err
 	}
@@ -109,6 +112,9 @@ func (b *bundler) run(ctx context.Context) error {
 	err := b.writeValue(b.result, func() { b.text() })
 	if err != nil {
 		return err
+	}
+	if text := b.lossText(); text != "" {
+		b.warnf("%s", text)
 	}
 	b.reportFindings(b.report)
 	return reportExit(b.report)
@@ -349,6 +355,16 @@ func (b *bundler) writeTimeline(ctx context.Context, log, file string) error {
 	return c.ExecuteContext(ctx)
 }
 
+// lossText describes the effect of lost events on the bundle, whose own log is intact. It is empty if
+// the source has lost no event.
+func (b *bundler) lossText() string {
+	if b.report.LostCount() == 0 {
+		return ""
+	}
+	return fmt.Sprintf("the source has lost %s. The log of the bundle is intact, but it does not have these events either: the rows of %s may be wrong, and lint may find rules broken that were not (see lost and in_doubt in report.json)",
+		count(b.report.LostCount(), "event"), count(len(b.result.InDoubt), "copied migration"))
+}
+
 // readme returns the file README of the bundle.
 func (b *bundler) readme() string {
 	redaction := "The values are those of the cluster: nodes, vShards, reasons, times and ids.\n"
@@ -358,6 +374,9 @@ are reason-1, reason-2, ... All times were moved by one constant, so that the
 history begins on 2020-01-01, and the ids were changed with them. Durations, log
 indexes, attempts and epochs are those of the cluster.
 `
+	}
+	if text := b.lossText(); text != "" {
+		redaction += "\nATTENTION: " + text + ".\n"
 	}
 	return fmt.Sprintf(`A part of a migration log: %s of %s.
 

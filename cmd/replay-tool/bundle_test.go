@@ -112,6 +112,9 @@ func TestBundle_Damaged(t *testing.T) {
 	require.Equal(t, "left out", report.Damage[0].Reason)
 	require.EqualValues(t, 9501, report.Events)
 	require.Len(t, report.Seqs, 2)
+	readme, err := os.ReadFile(filepath.Join(out, "README"))
+	require.NoError(t, err)
+	require.Contains(t, string(readme), "ATTENTION: the source has lost 1 event.")
 	output(t, 0, "verify", filepath.Join(out, "log"))
 }
 
@@ -127,6 +130,8 @@ func TestBundle_WritesNothing(t *testing.T) {
 		{exitUsage, []string{"bundle", dir, "--all"}},
 		{exitUsage, []string{"bundle", dir, "--all", "--vshard", "3", "--out", out}},
 		{exitUsage, []string{"bundle", dir, "--all", "--out", parent}},
+		{exitUsage, []string{"bundle", dir, "--all", "--out", filepath.Join(dir, "bundle")}},
+		{exitUsage, []string{"bundle", dir, "--all", "--out", filepath.Join(dir, "wal", "bundle") + "/"}},
 		{exitNoMatch, []string{"bundle", dir, "--vshard", "99", "--out", out}},
 		{exitIO, []string{"bundle", dir, "--all", "--out", filepath.Join(parent, "no", "bundle")}},
 		{exitIO, []string{"bundle", filepath.Join(parent, "no"), "--all", "--out", out}},

@@ -39,11 +39,17 @@ func (o *outFile) check(dir string) error {
 	case err == nil && !o.force:
 		return o.errExists()
 	}
+	return checkOutside(dir, o.path)
+}
+
+// checkOutside returns a usageError if the file or directory that --out will create is in the log
+// directory dir.
+func checkOutside(dir, out string) error {
 	log, err := os.Stat(dir)
 	if err != nil {
 		return nil // opening the log returns the error
 	}
-	parent, err := filepath.Abs(filepath.Dir(o.path))
+	parent, err := filepath.Abs(filepath.Dir(filepath.Clean(out)))
 	if err != nil {
 		return err
 	}
@@ -52,7 +58,7 @@ func (o *outFile) check(dir string) error {
 	}
 	for ; ; parent = filepath.Dir(parent) {
 		if info, err := os.Stat(parent); err == nil && os.SameFile(info, log) {
-			return usageErrorf("--out %s is in the directory of the log: give a file outside it", quoted(o.path))
+			return usageErrorf("--out %s is in the directory of the log: give a place outside it", quoted(out))
 		}
 		if parent == filepath.Dir(parent) {
 			return nil
