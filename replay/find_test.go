@@ -217,6 +217,7 @@ func TestFoldTo_AsFoldAllTo(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, want.View.All(), got.View.All(), "case %d, %+v", number, p)
 			require.Equal(t, want.View.LastSeq(), got.View.LastSeq(), "case %d, %+v", number, p)
+			require.Equal(t, want.Report().TornTail == nil, got.Report().TornTail == nil, "case %d, %+v", number, p)
 			for i := range byte(8) {
 				id := checkpoint.MigrationID{i}
 				require.Equal(t, want.View.Doubt(id), got.View.Doubt(id), "case %d, %+v", number, p)
@@ -363,6 +364,28 @@ func TestFoldTo_WhileLogGrows(t *testing.T) {
 			got, err := reader.FoldTo(t.Context(), p)
 			require.NoError(t, err)
 			require.LessOrEqual(t, got.View.LastSeq(), want.View.LastSeq(), "case %d, after %d", number, opens)
+		}
+	}
+}
+
+// A torn write after a point is not in the report about the point.
+func TestFoldTo_TornTail(t *testing.T) {
+	for number := range uint64(40) {
+		fsys := randomLog(t, rand.New(rand.NewPCG(1, number)))
+		names, err := segment.Names(fsys)
+		require.NoError(t, err)
+		last := fsys[path.Join(segment.WALDir, names[len(names)-1])]
+		body := last.Data[binary.MaxVarintLen16:]
+		last.Data = append(slices.Clone(last.Data), last.Data[:min(len(body), segment.HeaderBytes)]...) // cut short
+		all, err := openFS(t, fsys).FoldAllTo(t.Context(), replay.Point{})
+		require.NoError(t, err)
+		for _, p := range []replay.Point{{}, {Seq: all.View.LastSeq()}, {Seq: all.View.LastSeq() - 1}, {TimeMS: 1 << 40}, {TimeMS: 1050}} {
+			got, err := openFS(t, fsys).FoldTo(t.Context(), p)
+			require.NoError(t, err)
+			want, err := openFS(t, fsys).FoldAllTo(t.Context(), p)
+			require.NoError(t, err)
+			require.Equal(t, want.View.LastSeq(), got.View.LastSeq(), "case %d, %+v", number, p)
+			require.Equal(t, want.Report().TornTail, got.Report().TornTail, "case %d, %+v", number, p)
 		}
 	}
 }

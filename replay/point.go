@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
 	"migrationlog/internal/intact"
 	"migrationlog/internal/summary"
@@ -110,7 +109,7 @@ func (r *Reader) foldFrom(ctx context.Context, s segment.Snapshot, damaged []Dam
 	if err != nil {
 		return nil, errNeedsFullScan
 	}
-	v := intactFold{fold: NewFold(r.dir, nil), live: intact.NewLiveEvents(view), next: s.Last.Segment, base: s.Last, through: p.Seq}
+	v := intactFold{fold: NewFold(r.dir, nil), live: intact.NewLiveEvents(view), next: s.Last.Segment, base: s.Last, to: p}
 	v.fold.fsys = r.fsys
 	for _, d := range damaged {
 		v.fold.AddDamage(d)
@@ -149,11 +148,8 @@ func (r *Reader) firstLater(ctx context.Context, p Point) (uint64, error) {
 		if p.Seq != 0 && item.Frame.Seq > p.Seq {
 			return 0, nil
 		}
-		if o, ok := checkpoint.ReadOutline(item.Frame.Body); ok && o.TimestampMS <= p.TimeMS {
-			continue // the common case, without decoding
-		}
-		if r := Decode(item); r.WallMS() > p.TimeMS {
-			return r.Seq, nil
+		if isLater(item.Frame.Body, p.TimeMS) {
+			return item.Frame.Seq, nil
 		}
 	}
 	return 0, nil

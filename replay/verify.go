@@ -108,10 +108,10 @@ type intactFold struct {
 	fold         *Fold
 	live         *intact.LiveEvents
 	base         segment.FrameID // the last frame of the snapshot from which live starts, or zero
-	through      uint64          // addTail ends after this event; 0: after the last one
-	next         uint64 // seq of the next frame
-	unknownKinds uint64 // in the events before those of live
-	lastBody     []byte // of the last frame
+	to           Point           // addTail ends there
+	next         uint64          // seq of the next frame
+	unknownKinds uint64          // in the events before those of live
+	lastBody     []byte          // of the last frame
 	torn         *Damage
 }
 
@@ -180,6 +180,9 @@ func (v *intactFold) addTail(ctx context.Context, scan *segment.Scan) error {
 		if err != nil {
 			return err
 		}
+		if v.ends(item) {
+			break
+		}
 		if item.Damage != nil {
 			if err := v.addDamage(*item.Damage); err != nil {
 				return err
@@ -187,9 +190,6 @@ func (v *intactFold) addTail(ctx context.Context, scan *segment.Scan) error {
 			continue
 		}
 		id := item.Frame.ID()
-		if v.through != 0 && id.Seq > v.through {
-			break
-		}
 		if id.Segment < first { // the scan begins with a segment that was read already
 			continue
 		}
@@ -208,6 +208,14 @@ func (v *intactFold) addTail(ctx context.Context, scan *segment.Scan) error {
 		tail.Add(item.Frame.Header, id.HeaderCRC32C, item.Frame.Body, 0)
 	}
 	return v.add(tail)
+}
+
+// ends reports whether the point is before an item.
+func (v *intactFold) ends(item segment.Item) bool {
+	if item.Damage != nil {
+		return v.to.Before(Record{Damage: item.Damage})
+	}
+	return v.to.Seq != 0 && item.Frame.Seq > v.to.Seq || v.to.TimeMS != 0 && isLater(item.Frame.Body, v.to.TimeMS)
 }
 
 // addDamage adds a finding outside the segments to the report, and keeps a torn tail for the end.
@@ -237,6 +245,15 @@ func (v *intactFold) end() error {
 		v.fold.AddDamage(*v.torn)
 	}
 	return nil
+}
+
+// isLater reports whether an encoded event has a wall clock after a time.
+func isLater(body []byte, ms uint64) bool {
+	if o, ok := checkpoint.ReadOutline(body); ok { // the common case, without decoding
+		return o.TimestampMS > ms
+	}
+	at, err := wallMS(body)
+	return err == nil && at > ms
 }
 
 // wallMS returns the wall clock of an encoded event in Unix milliseconds, or 0 for no bytes.
