@@ -125,7 +125,7 @@ func TestHistory_EpochAfterTheEnd(t *testing.T) {
 	require.Nil(t, h.Chapters[1].Incarnation)
 }
 
-// A lost event that a later one names is a part of the history. The stay before it is not known. If the
+// A lost event to which a later one links is a part of the history. The stay before it is not known. If the
 // event that ended an incarnation is lost, the next one follows.
 func TestHistory_Lost(t *testing.T) {
 	add := checkpoint.AddLearner{VShardID: 7, SourceNode: 1, TargetNode: 2, SourceGroup: 7}

@@ -54,7 +54,7 @@ type Incarnation struct {
 	Furthest          checkpoint.Phase
 	Attempt           uint32 // of the latest checkpoint
 	Retries           int    // checkpoints with an attempt above 0
-	// BeginningLost is true if the first record names an earlier one that the history does not have.
+	// BeginningLost is true if the first record links to an earlier one that the history does not have.
 	BeginningLost bool
 
 	Outcome       Outcome

@@ -304,7 +304,7 @@ func TestTimeline_Lost(t *testing.T) {
 	h.step(2, catchUp, 0, 1400)
 	h.step(2, complete, 0, 1600)
 	h.step(3, addLearner, 0, 2000)
-	h.lose(3, 4) // no record names them
+	h.lose(3, 4) // no record links to them
 	line = draw(t, timeline.Options{}, h.records)
 	require.False(t, line.Lost[0].All)
 	require.Equal(t, []string{
