@@ -40,7 +40,7 @@ func NewIndex(fsys fs.FS, log uuid.UUID) *Index {
 // all summaries with several goroutines.
 func (x *Index) entryOf(name string) *indexEntry {
 	x.openAll.Do(func() {
-		names, _ := segment.SummaryNames(x.fsys) // without the list, they are opened one by one
+		names, _ := segment.SummaryNames(x.fsys) // if this fails, they are opened one by one
 		var openers sync.WaitGroup
 		for part := range slices.Chunk(names, summariesPerOpener) {
 			openers.Go(func() {

@@ -87,8 +87,8 @@ func (r *Redactor) learnAbort(reason string, comps []checkpoint.Compensation) {
 	}
 }
 
-// hasVShard and hasPeer report whether a compensation names a vShard, and a peer. A writer may also
-// have set a field that the kind does not need.
+// hasVShard reports whether a compensation has a vShard, and hasPeer whether it has a peer. A writer
+// may also have set a field that the kind does not need.
 func hasVShard(c checkpoint.Compensation) bool {
 	return c.Kind == checkpoint.RemoveGhostStub || c.VShardID != 0
 }
