@@ -31,9 +31,9 @@ func (r *Reader) Totals(ctx context.Context) (t Totals, err error) {
 	stays := func(s *summary.Summary) (any, bool) { return s.Stays() }
 	for s, part := range r.summaries(ctx, stays, &t.Coverage, &err) {
 		sum.Add(s.Totals())
-		stays := part.([checkpoint.PhaseComplete + 1]histogram.Histogram)
-		for phase := range stays {
-			t.Stays[phase].Merge(&stays[phase])
+		stays := part.([checkpoint.PhaseComplete + 1]histogram.Encoded)
+		for phase := checkpoint.PhaseAddLearner; phase <= checkpoint.PhaseComplete; phase++ {
+			t.Stays[phase].MergeEncoded(stays[phase])
 		}
 	}
 	t.Totals = sum.Finish()

@@ -87,13 +87,13 @@ func (s *Summary) Totals() Totals { return s.totals }
 // if it ended in a later phase or, in phase Complete, in a removal. A stay during which the clock went
 // back counts as 0 ms. A stay whose beginning is not known is left out. Stays reads from the file. It
 // returns false if that part of the file is missing or damaged.
-func (s *Summary) Stays() (stays [checkpoint.PhaseComplete + 1]histogram.Histogram, ok bool) {
+func (s *Summary) Stays() (stays [checkpoint.PhaseComplete + 1]histogram.Encoded, ok bool) {
 	b, ok := s.sections.Section(sectionStays)
 	if !ok {
 		return stays, false
 	}
 	for phase := checkpoint.PhaseAddLearner; phase <= checkpoint.PhaseComplete; phase++ {
-		h, rest, err := histogram.Decode(b)
+		h, rest, err := histogram.Split(b)
 		if err != nil {
 			return stays, false
 		}

@@ -137,7 +137,7 @@ func TestSummary_AgreesWithTheHistory(t *testing.T) {
 			own, ok := s.Stays()
 			require.True(t, ok)
 			for phase := range own {
-				stays[phase].Merge(&own[phase])
+				stays[phase].MergeEncoded(own[phase])
 			}
 		}
 		require.Equal(t, summary.Totals{Begun: begun, Done: done, Aborted: aborted, Retries: 128}, sum)
@@ -266,7 +266,9 @@ func TestSummary_StatePassesFromSegmentToSegment(t *testing.T) {
 	require.EqualValues(t, 1, all[2].Totals().Retries)
 	stays, ok := all[2].Stays()
 	require.True(t, ok)
-	require.EqualValues(t, 10, stays[checkpoint.PhaseAddLearner].Max(), "the raised epoch does not end the stay")
+	stay, _, err := histogram.Decode(stays[checkpoint.PhaseAddLearner])
+	require.NoError(t, err)
+	require.EqualValues(t, 10, stay.Max(), "the raised epoch does not end the stay")
 	require.True(t, migrationIn(t, all[6]).Began)
 	require.Equal(t, []uint64{1, 2}, all[6].Totals().Nodes)
 	require.True(t, migrationIn(t, all[7]).Several, "another target")

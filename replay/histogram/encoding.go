@@ -33,40 +33,71 @@ func (h *Histogram) Append(dst []byte) []byte {
 	return dst
 }
 
-// Decode reads one encoded histogram from the beginning of b, and returns the rest of b. It returns
+// Encoded is an encoded histogram that Split has checked. The zero value is empty.
+type Encoded []byte
+
+// Split returns the encoded histogram at the beginning of b, and the rest of b. It returns
 // ErrMalformed if b does not begin with a histogram that Append could have written.
-func Decode(b []byte) (h Histogram, rest []byte, err error) {
-	r := reader{b}
-	used := r.uvarint()
-	h.sum, h.max = r.uvarint(), r.uvarint()
-	if last := bucketOf(h.max); used > 0 && last <= exactMS+len(buckets) {
-		h.counts = make([]uint64, 0, last+1)
-	}
-	var bucket uint64
-	for i := range used {
+func Split(b []byte) (e Encoded, rest []byte, err error) {
+	r := reader{b: b}
+	used, sum, longest := r.uvarint(), r.uvarint(), r.uvarint()
+	last := uint64(exactMS + len(buckets))
+	var bucket, count uint64
+	for i := uint64(0); i < used && !r.failed; i++ {
 		distance, n := r.uvarint(), r.uvarint()
 		bucket += distance
-		last := uint64(exactMS + len(buckets))
-		if r.b == nil || distance > last || bucket > last || n == 0 || n > math.MaxUint64-h.count || i > 0 && distance == 0 {
-			return Histogram{}, nil, ErrMalformed
+		if distance > last || bucket > last || n == 0 || n > math.MaxUint64-count || i > 0 && distance == 0 {
+			return nil, nil, ErrMalformed
 		}
-		h.addCount(int(bucket), n)
+		count += n
 	}
-	if r.b == nil || used > 0 && bucketOf(h.max) != len(h.counts)-1 || used == 0 && h.sum+h.max > 0 {
-		return Histogram{}, nil, ErrMalformed
+	if r.failed || used > 0 && bucketOf(longest) != int(bucket) || used == 0 && (sum > 0 || longest > 0) {
+		return nil, nil, ErrMalformed
 	}
-	return h, r.b, nil
+	return Encoded(b[:r.next]), b[r.next:], nil
 }
 
-// reader reads varints. After an error, its bytes are nil.
-type reader struct{ b []byte }
+// MergeEncoded adds the durations of an encoded histogram, without decoding it into memory first.
+func (h *Histogram) MergeEncoded(e Encoded) {
+	r := reader{b: e}
+	used, sum, longest := r.uvarint(), r.uvarint(), r.uvarint()
+	if used > 0 {
+		h.addCount(bucketOf(longest), 0) // grows once
+	}
+	bucket := 0
+	for range used {
+		bucket += int(r.uvarint())
+		h.addCount(bucket, r.uvarint())
+	}
+	h.sum = saturatingAdd(h.sum, sum)
+	h.max = max(h.max, longest)
+}
+
+// Decode reads one encoded histogram from the beginning of b, and returns the rest of b. It returns
+// the same error as Split.
+func Decode(b []byte) (h Histogram, rest []byte, err error) {
+	e, rest, err := Split(b)
+	h.MergeEncoded(e)
+	return h, rest, err
+}
+
+// reader reads varints. It does not change b, because a write of a slice costs more than the varint.
+type reader struct {
+	b      []byte
+	next   int
+	failed bool
+}
 
 func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.b)
+	if r.next < len(r.b) && r.b[r.next] < 0x80 { // the common case
+		r.next++
+		return uint64(r.b[r.next-1])
+	}
+	v, n := binary.Uvarint(r.b[r.next:])
 	if n <= 0 {
-		r.b = nil
+		r.failed = true
 		return 0
 	}
-	r.b = r.b[n:]
+	r.next += n
 	return v
 }

@@ -137,7 +137,7 @@ func TestCountsOf_Recording(t *testing.T) {
 		own, ok := s.Stays()
 		require.True(t, ok)
 		for phase := range own {
-			stays[phase].Merge(&own[phase])
+			stays[phase].MergeEncoded(own[phase])
 		}
 		addTotals(&sum, s.Totals())
 	}
