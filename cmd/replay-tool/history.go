@@ -80,7 +80,10 @@ func (s selection) resolve(ctx context.Context, reader *replay.Reader) (checkpoi
 	}
 	var q replay.Query
 	if !search.isVShard {
-		ids, err := reader.FindIDs(ctx, search.matches, nil)
+		ids := search.whole()
+		if len(ids) == 0 {
+			ids, err = reader.FindIDs(ctx, search.matches, nil)
+		}
 		if err != nil {
 			return checkpoint.MigrationID{}, err
 		}
@@ -243,6 +246,14 @@ func (s *idSearch) addCandidate(id checkpoint.MigrationID, r replay.Record) {
 	if u, ok := r.Event.(checkpoint.Upserted); ok {
 		c.vshard = u.Checkpoint.Payload.Shard()
 	}
+}
+
+// whole returns the id if the part is a whole one.
+func (s *idSearch) whole() []checkpoint.MigrationID {
+	if len(s.first.bytes) != len(checkpoint.MigrationID{}) {
+		return nil
+	}
+	return []checkpoint.MigrationID{checkpoint.MigrationID(s.first.bytes)}
 }
 
 // matches reports whether the part is the beginning or the end of the id. It also compares the

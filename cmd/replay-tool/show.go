@@ -130,7 +130,10 @@ func (s *showCommand) readParts(ctx context.Context, reader *replay.Reader) (r s
 	if err != nil {
 		return r, false, err
 	}
-	ids, err := reader.FindIDs(ctx, search.matches, nil)
+	ids := search.whole() // the filters of the summaries find its history
+	if len(ids) == 0 {
+		ids, err = reader.FindIDs(ctx, search.matches, nil)
+	}
 	if err != nil || len(ids) != 1 {
 		return r, false, err
 	}
@@ -156,6 +159,9 @@ func (s *showCommand) readParts(ctx context.Context, reader *replay.Reader) (r s
 			own.Apply(record.Seq, record.PrevSeq, record.Event)
 		}
 		r.collector.Collect(record, own)
+	}
+	if own.LastSeq() == 0 {
+		return r, false, nil
 	}
 	for _, row := range fold.View.All() {
 		r.ids.add(row.Checkpoint.MigrationID)
