@@ -167,7 +167,7 @@ func (t *tool) runPlan(ctx context.Context, dir string, policy recovery.Policy, 
 		return err
 	}
 	if last := fold.View.LastSeq(); point.Seq > last {
-		return usageErrorf("--at %s: the log ends with #%d, give that or an earlier number", at, last)
+		return pointAfterEnd(point.Seq, last)
 	}
 	if err := t.explainTime(ctx, "plan", dir, reader, fold.View.LastSeq(), point.TimeMS); err != nil {
 		return err
@@ -210,7 +210,7 @@ func (t *tool) timeOfPoint(ctx context.Context, reader *replay.Reader, fold *rep
 			}
 		}
 	}
-	return uint64(time.Now().UnixMilli()), nil
+	return wallMS(), nil
 }
 
 // planTable prints the decisions for people: one line for each, and below it the compensations or

@@ -82,7 +82,7 @@ func parsePolicy(text string) (givenPolicy, error) {
 }
 
 func (t *tool) runWhatIf(ctx context.Context, dir string, policies []givenPolicy, now string) error {
-	endMS := uint64(time.Now().UnixMilli())
+	endMS := wallMS()
 	if now != "" {
 		reader, err := replay.Open(dir)
 		if err != nil {
