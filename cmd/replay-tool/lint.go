@@ -57,7 +57,6 @@ The exit code is 7 if a finding is shown. On a damaged log it is 3.`,
 	flags.StringVar(&l.explain, "explain", "", "explain the `rule` with this id, and read no log")
 	flags.StringVar(&l.file, "ndjson", "", "check the lines of this `file`, which import would read, instead of a log")
 	flags.StringSliceVar(&l.vshards, "vshard", nil, "only findings about the vShard with this `number`, or about those of a range such as 1-13")
-	flags.Lookup("vshard").DefValue = ""
 	flags.StringVar(&l.migration, "migration", "", "only findings about the migration with this `id` (or a beginning or an end that only one id has)")
 	flags.StringVar(&l.since, "since", "", "only findings whose last event is at or after this `time` ("+timeFormats+")")
 	flags.StringVar(&l.until, "until", "", "only findings whose last event is at or before this `time`")

@@ -72,7 +72,6 @@ lines of one.`,
 	completeFlag(c, "by", groupings...)
 	s.period.register(c)
 	c.Flags().StringSliceVar(&s.vshards, "vshard", nil, "only moves of the vShard with this `number`, or of those of a range such as 1-13")
-	c.Flags().Lookup("vshard").DefValue = "" // else --help prints "(default [])"
 	c.Flags().StringSliceVar(&s.nodes, "node", nil, "only moves from or to the node with this `number`")
 	return c
 }
