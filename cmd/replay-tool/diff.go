@@ -91,7 +91,7 @@ func (d *diffCommand) run(ctx context.Context) error {
 		p.update(fold.View.LastSeq())
 	}
 	if last := fold.View.LastSeq(); max(points[0].Seq, points[1].Seq) > last {
-		return usageErrorf("--at '#%d': the log ends with #%d, give that or an earlier number", max(points[0].Seq, points[1].Seq), last)
+		return pointAfterEnd(max(points[0].Seq, points[1].Seq), last)
 	}
 	return d.finish(compared.Result(), []*replay.Fold{fold})
 }

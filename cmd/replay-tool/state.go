@@ -136,7 +136,7 @@ func (s *stateCommand) run(ctx context.Context) error {
 	}
 	last := fold.View.LastSeq()
 	if point.Seq > last {
-		return usageErrorf("--at %s: the log ends with #%d, give that or an earlier number", s.at, last)
+		return pointAfterEnd(point.Seq, last)
 	}
 	if err := s.explainTime(ctx, "state", s.dir, reader, last, point.TimeMS); err != nil {
 		return err
@@ -244,7 +244,11 @@ func (s *stateCommand) table(rows, all []projection.Row) {
 		s.addRow(g, clock, ids, r)
 	}
 	g.print()
-	s.statusf("FOR is measured %s, %s", s.nowMS.text, s.isoTime(s.nowMS.ms))
+	if len(rows) == 0 {
+		s.statusf("no row matches")
+	} else {
+		s.statusf("FOR is measured %s, %s", s.nowMS.text, s.isoTime(s.nowMS.ms))
+	}
 	s.countOthers(rows, all)
 }
 

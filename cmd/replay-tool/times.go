@@ -262,6 +262,15 @@ func (r timeReader) point(ctx context.Context, text string) (replay.Point, error
 	return replay.Point{TimeMS: ms}, err
 }
 
+// pointAfterEnd returns the error for a point after the last event of the log. The last event 0 means
+// that the log has none.
+func pointAfterEnd(seq, last uint64) error {
+	if last == 0 {
+		return usageErrorf("--at '#%d': the log has no event", seq)
+	}
+	return usageErrorf("--at '#%d': the log ends with #%d, give that or an earlier number", seq, last)
+}
+
 // beforeStep returns the point just before the first event of a phase or kind in the newest
 // incarnation of a migration that has one.
 func beforeStep(ctx context.Context, reader *replay.Reader, idPart, step string) (replay.Point, error) {
