@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -118,6 +119,9 @@ func (l *logCommand) run(ctx context.Context, dir string) error {
 		l.endFacts = factsByID{}
 	}
 	err = l.list(ctx, reader)
+	if err == nil || l.printer.printed > 0 { // an error does not make JSON invalid
+		err = cmp.Or(err, l.printer.end())
+	}
 	if err == nil && l.follow && !l.stopped {
 		err = l.followAfter(ctx, reader)
 	}
@@ -195,7 +199,7 @@ func (l *logCommand) list(ctx context.Context, reader *replay.Reader) error {
 				return err
 			}
 		}
-		return l.printer.end()
+		return nil
 	}
 	for r, err := range readAhead(reader.Records(ctx, replay.Query{})) { // all, because the exit code is about all of them
 		if err != nil {
@@ -208,9 +212,6 @@ func (l *logCommand) list(ctx context.Context, reader *replay.Reader) error {
 			l.unread = segmentsAfter(l.dir, r.Segment)
 			break
 		}
-	}
-	if err := l.printer.end(); err != nil {
-		return err
 	}
 	if l.stopped {
 		return nil
@@ -305,7 +306,7 @@ func (l *logCommand) listLast(ctx context.Context, reader *replay.Reader) error 
 			return err
 		}
 	}
-	return l.printer.end()
+	return nil
 }
 
 // recordWithFacts is a record with the facts for its row.
