@@ -27,15 +27,15 @@ type filters struct {
 func (f *filters) register(c *cobra.Command) {
 	flags := c.Flags()
 	f.flags = flags
-	flags.StringVar(&f.since, "since", "", "only records at or after this `time` ("+timeFormats+")")
-	flags.StringVar(&f.until, "until", "", "only records at or before this `time`")
-	flags.Uint64Var(&f.from, "from", 0, "only records with this `seq` or a higher one")
-	flags.Uint64Var(&f.to, "to", 0, "only records with this `seq` or a lower one")
-	flags.StringSliceVar(&f.migrations, "migration", nil, "only records of the migration with this `id` (or a beginning or an end that only one id has)")
-	flags.StringSliceVar(&f.kinds, "kind", nil, "only records of this `kind`: "+joinKinds(replay.Kinds))
+	flags.StringVar(&f.since, "since", "", "only events at or after this `time` ("+timeFormats+")")
+	flags.StringVar(&f.until, "until", "", "only events at or before this `time`")
+	flags.Uint64Var(&f.from, "from", 0, "only events with this `seq` or a higher one")
+	flags.Uint64Var(&f.to, "to", 0, "only events with this `seq` or a lower one")
+	flags.StringSliceVar(&f.migrations, "migration", nil, "only events of the migration with this `id` (or a beginning or an end that only one id has)")
+	flags.StringSliceVar(&f.kinds, "kind", nil, "only events of this `kind`: "+joinKinds(replay.Kinds))
 	flags.StringSliceVar(&f.phases, "phase", nil, "only checkpoints of this `phase`, such as CatchUp")
-	flags.StringSliceVar(&f.vshards, "vshard", nil, "only records of migrations of the vShard with this `number`, or of a range such as 1-13")
-	flags.StringSliceVar(&f.nodes, "node", nil, "only records of migrations from or to the node with this `number`")
+	flags.StringSliceVar(&f.vshards, "vshard", nil, "only events of migrations of the vShard with this `number`, or of a range such as 1-13")
+	flags.StringSliceVar(&f.nodes, "node", nil, "only events of migrations from or to the node with this `number`")
 }
 
 // query returns the query of the flags. It completes shortened migration ids from the log.

@@ -62,10 +62,10 @@ line. --wide and JSON have all of them.`,
 	}
 	l.filters.register(c)
 	c.Flags().BoolVarP(&l.follow, "follow", "f", false, "wait for new events and print them, until interrupted")
-	c.Flags().IntVarP(&l.last, "last", "n", 0, "print only the last `N` records")
-	c.Flags().BoolVar(&l.reverse, "reverse", false, "print the newest record first")
-	c.Flags().StringVar(&l.untilFirst, "until-first", "", "stop after the first record that meets these `conditions`: kind, phase, vshard, node or migration, such as phase=Cutover,vshard=11")
-	c.Flags().StringVar(&l.cursorFile, "cursor-file", "", "begin after the position in this `file`, if it exists, and write the position of the last record into it")
+	c.Flags().IntVarP(&l.last, "last", "n", 0, "print only the last `N` events")
+	c.Flags().BoolVar(&l.reverse, "reverse", false, "print the newest event first")
+	c.Flags().StringVar(&l.untilFirst, "until-first", "", "stop after the first event that meets these `conditions`: kind, phase, vshard, node or migration, such as phase=Cutover,vshard=11")
+	c.Flags().StringVar(&l.cursorFile, "cursor-file", "", "begin after the position in this `file`, if it exists, and write the position of the last event into it")
 	return c
 }
 
@@ -80,7 +80,7 @@ func (l *logCommand) checkFlags() error {
 	case l.untilFirst != "" && (l.reverse || l.last > 0):
 		return usageErrorf("--until-first cannot be used with --reverse or --last: remove one of them")
 	case l.cursorFile != "" && (l.reverse || l.last > 0):
-		return usageErrorf("--cursor-file cannot be used with --reverse or --last, which leave out records: remove one of them")
+		return usageErrorf("--cursor-file cannot be used with --reverse or --last, which leave out events: remove one of them")
 	}
 	for _, name := range []string{"until-first", "cursor-file"} {
 		if f := l.filters.flags; f.Changed(name) && l.untilFirst+l.cursorFile == "" {
@@ -135,9 +135,9 @@ func (l *logCommand) run(ctx context.Context, dir string) error {
 func (l *logCommand) verdict() error {
 	switch {
 	case l.stopper != nil && !l.stopped:
-		l.statusf("no record meets the conditions of --until-first")
+		l.statusf("no event meets the conditions of --until-first")
 	case l.printer.printed == 0 && l.output != outputJSON:
-		l.statusf("no record matches")
+		l.statusf("no event matches")
 	}
 	if l.unread > 0 {
 		l.statusf("%s not checked. To check the whole log, run: replay-tool verify %s", count(l.unread, "segment"), quoted(l.dir))
