@@ -3,6 +3,7 @@ package timeline
 import (
 	"bufio"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -110,16 +111,13 @@ func timeOfDay(ms uint64) string {
 // writeWrapped writes items separated by two blanks, in lines that are not longer than the width.
 func writeWrapped(out *bufio.Writer, items []string, width int) {
 	used := 0
-	for i, item := range items {
-		switch {
-		case used+2+len(item) > width:
+	for _, item := range items {
+		if used+2+len(item) > width {
 			out.WriteByte('\n')
 			used = 0
-			fallthrough
-		default:
-			out.WriteString("  " + items[i])
-			used += 2 + len(item)
 		}
+		out.WriteString("  " + item)
+		used += 2 + len(item)
 	}
 	out.WriteByte('\n')
 }
@@ -224,9 +222,7 @@ func (p picture) markLost(l Lane, cells []byte) {
 		}
 		certain := false
 		for _, m := range l.Moves {
-			for _, named := range loss.Moves {
-				certain = certain || named == m
-			}
+			certain = certain || slices.Contains(loss.Moves, m)
 		}
 		if loss.All && !certain {
 			continue

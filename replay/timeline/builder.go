@@ -1,6 +1,7 @@
 package timeline
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -32,8 +33,8 @@ type Builder struct {
 	tracker *story.Tracker
 	live    map[checkpoint.MigrationID]*Move // not ended
 	ended   []*Move                          // may be in the range
-	lost    []Loss
-	open    int // index of the first loss after which no event has come yet
+	lost    []Loss                           // ascending
+	open    int                              // index of the first loss after which no event has come yet
 
 	startMS uint64 // lowest clock
 	lastMS  uint64 // clock of the last event
@@ -109,19 +110,18 @@ func (b *Builder) addTime(ms uint64) {
 
 // attribute records that the lost event with this number, if it is lost, belongs to the move.
 func (b *Builder) attribute(seq uint64, m *Move) {
-	for i := range b.lost {
-		l := &b.lost[i]
-		if seq < l.FirstSeq || seq > l.LastSeq || l.named[seq] {
-			continue
-		}
-		if l.named == nil {
-			l.named = map[uint64]bool{}
-		}
-		l.named[seq] = true
-		l.All = uint64(len(l.named)) == l.LastSeq-l.FirstSeq+1
-		if !slices.Contains(l.Moves, m) {
-			l.Moves = append(l.Moves, m)
-		}
+	i, _ := slices.BinarySearchFunc(b.lost, seq, func(l Loss, seq uint64) int { return cmp.Compare(l.LastSeq, seq) })
+	if i == len(b.lost) || seq < b.lost[i].FirstSeq || b.lost[i].named[seq] {
+		return
+	}
+	l := &b.lost[i]
+	if l.named == nil {
+		l.named = map[uint64]bool{}
+	}
+	l.named[seq] = true
+	l.All = uint64(len(l.named)) == l.LastSeq-l.FirstSeq+1
+	if !slices.Contains(l.Moves, m) {
+		l.Moves = append(l.Moves, m)
 	}
 }
 

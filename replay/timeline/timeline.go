@@ -2,6 +2,7 @@ package timeline
 
 import (
 	"encoding/json"
+	"slices"
 
 	"migrationlog/checkpoint"
 	"migrationlog/replay/story"
@@ -88,15 +89,7 @@ type Loss struct {
 
 // may reports whether an event of the loss may belong to the move.
 func (l *Loss) may(m *Move) bool {
-	if !l.All {
-		return true
-	}
-	for _, named := range l.Moves {
-		if named == m {
-			return true
-		}
-	}
-	return false
+	return !l.All || slices.Contains(l.Moves, m)
 }
 
 // Finding is a violation of a rule, found by a linter.
