@@ -124,9 +124,5 @@ func writeDurably(file string, content []byte) (err error) {
 	if err = os.Rename(temp.Name(), file); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(file))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return syncDir(filepath.Dir(file))
 }
