@@ -119,7 +119,7 @@ func plainPolicies(given []givenPolicy) (plain []recovery.Policy) {
 // history passes the records of a log to a walk.
 type history struct {
 	walk        *whatif.Walk
-	lost        []replay.SeqRange
+	lost        []replay.SeqRange // ascending
 	snapshotSeq uint64
 	unnamed     bool // the question about moves without a row was asked
 }
@@ -157,7 +157,8 @@ func (h *history) askUnnamed(f *replay.Fold) {
 }
 
 func (h *history) isLost(seq uint64) bool {
-	return slices.ContainsFunc(h.lost, func(l replay.SeqRange) bool { return l.First <= seq && seq <= l.Last })
+	i, _ := slices.BinarySearchFunc(h.lost, seq, func(l replay.SeqRange, seq uint64) int { return cmp.Compare(l.Last, seq) })
+	return i < len(h.lost) && h.lost[i].First <= seq
 }
 
 type whatIfJSON struct {
