@@ -175,4 +175,5 @@ func TestLog_UntilFirst(t *testing.T) {
 	for _, bad := range []string{"phase", "since=5m", "phase=Never", "vshard=x", ""} {
 		output(t, exitUsage, "log", dir, "--until-first", bad)
 	}
+	output(t, exitUsage, "log", dir, "--until-first", "", "--cursor-file", filepath.Join(t.TempDir(), "cursor"))
 }

@@ -82,8 +82,8 @@ func (l *logCommand) checkFlags() error {
 	case l.cursorFile != "" && (l.reverse || l.last > 0):
 		return usageErrorf("--cursor-file cannot be used with --reverse or --last, which leave out events: remove one of them")
 	}
-	for _, name := range []string{"until-first", "cursor-file"} {
-		if f := l.filters.flags; f.Changed(name) && l.untilFirst+l.cursorFile == "" {
+	for name, value := range map[string]string{"until-first": l.untilFirst, "cursor-file": l.cursorFile} {
+		if l.filters.flags.Changed(name) && value == "" {
 			return usageErrorf("--%s needs a value", name)
 		}
 	}
