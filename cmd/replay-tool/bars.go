@@ -118,7 +118,11 @@ func comparisonText(h showScreen, c story.Chapter, p story.PhaseStay) string {
 		return "not removed"
 	}
 	if p.SlowerThan.Samples > 0 && !(isAbortedIn(c, p) && p.StayedMS == 0) {
-		parts = append(parts, fmt.Sprintf("slower than %3s", wholePercent(p.SlowerThan.Share)))
+		text := fmt.Sprintf("slower than %3s", wholePercent(p.SlowerThan.Share))
+		if len(p.Tries) > 1 {
+			text = "last try " + text
+		}
+		parts = append(parts, text)
 		if p.Open {
 			parts = append(parts, "usually "+shortSpan(p.SlowerThan.UsualMS))
 		}

@@ -350,14 +350,17 @@ func spanRange(minMS, maxMS uint64) string {
 	return shortest + "-" + longest
 }
 
-// targetsText lists numbers by node, the highest number first: "8:21 1:19".
+// targetsText lists numbers by node, the highest number first: "node 8: 21, 1: 19".
 func targetsText(counts map[uint64]uint64) string {
 	nodes := slices.SortedFunc(maps.Keys(counts), func(a, b uint64) int { return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b)) })
 	parts := make([]string, len(nodes))
 	for i, n := range nodes {
-		parts[i] = fmt.Sprintf("%d:%d", n, counts[n])
+		parts[i] = fmt.Sprintf("%d: %d", n, counts[n])
 	}
-	return strings.Join(parts, " ")
+	if len(parts) == 0 {
+		return ""
+	}
+	return "node " + strings.Join(parts, ", ")
 }
 
 // notes prints the sums, and the part of the history that was not measured.

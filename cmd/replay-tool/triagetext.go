@@ -211,7 +211,7 @@ func (m *triageCommand) printInFlight(s triageScreen, ids shortIDs) {
 	g := m.newGrid(
 		column{title: ""}, column{title: "VSHARD", right: true}, column{title: "MOVE"}, column{title: "GROUP", right: true, rank: 5},
 		column{title: "PHASE"}, column{title: "TRY", right: true, rank: 3}, column{title: strings.Replace(m.clock().title(), "TIME", "PHASE SINCE", 1), rank: 4},
-		column{title: "FOR", right: true}, column{title: "SLOWER THAN", right: true, rank: 2}, column{title: "STARTED NOW, IT IS", free: true}, column{title: "ID"},
+		column{title: "FOR", right: true}, column{title: "SLOWER THAN", right: true, rank: 2}, column{title: "A RESTART WOULD", free: true}, column{title: "ID"},
 	)
 	shown := s.InFlight
 	if len(shown) > maxShownInFlight && !m.wide {
@@ -257,22 +257,22 @@ func nodeText(n *uint64) string {
 	return strconv.FormatUint(*n, 10)
 }
 
-// decisionText returns a decision in a few words.
+// decisionText returns a decision in a few words, after "a restart would".
 func decisionText(d recovery.Decision) string {
 	switch d.Action {
 	case recovery.Resume:
-		return "resumed, " + d.NextPhase.String()
+		return "resume, " + d.NextPhase.String()
 	case recovery.Abort:
-		kinds := []string{"aborted"}
+		kinds := []string{"abort"}
 		if d.Reason == recovery.AbortUnfinished {
-			kinds[0] = "abort goes on"
+			kinds[0] = "go on with the abort"
 		}
 		for _, c := range d.Compensations {
 			kinds = append(kinds, c.Kind.String())
 		}
 		return strings.Join(kinds, ", ")
 	case recovery.AskFirst:
-		return fmt.Sprintf("asked, %s", d.Reason)
+		return fmt.Sprintf("ask, %s", d.Reason)
 	}
 	return string(d.Action)
 }
@@ -415,13 +415,16 @@ func byTargetText(a triage.AbortGroup) string {
 		return cmp.Or(cmp.Compare(a.ByTarget[y], a.ByTarget[x]), cmp.Compare(x, y))
 	})
 	var text strings.Builder
-	text.WriteString("by target ")
+	text.WriteString("by target  node")
 	for n, node := range nodes {
 		if n == maxShownTargets {
 			fmt.Fprintf(&text, " and %d more", len(nodes)-n)
 			break
 		}
-		fmt.Fprintf(&text, " %d:%d", node, a.ByTarget[node])
+		if n > 0 {
+			text.WriteByte(',')
+		}
+		fmt.Fprintf(&text, " %d: %d", node, a.ByTarget[node])
 	}
 	switch out := a.StandsOut; {
 	case out == nil:

@@ -66,6 +66,7 @@ type PhaseStay struct {
 	Tries      []Try
 	StayedMS   int64 // in all tries; up to Inputs.ToMS if Open is true
 	Open       bool  // the phase has not ended
+	// SlowerThan compares the stay of the last try, because the finished stays are those of last tries.
 	SlowerThan Comparison
 }
 
@@ -274,7 +275,7 @@ func (c *Chapter) complete(b *Baseline, toMS uint64, open bool) {
 	}
 	for n := range c.Phases {
 		p := &c.Phases[n]
-		p.SlowerThan = b.Compare(p.Phase, uint64(max(p.StayedMS, 0)))
+		p.SlowerThan = b.Compare(p.Phase, uint64(max(p.Tries[len(p.Tries)-1].StayedMS, 0)))
 	}
 }
 
