@@ -38,7 +38,7 @@ func NewFold(dir segment.Directory, snapshots []segment.Snapshot) *Fold {
 // Last returns the log's last intact frame, or zero if there is none.
 func (f *Fold) Last() segment.FrameID { return f.last }
 
-// Coverage returns the number of segments that FoldTo or FoldAll has read to make the fold.
+// Coverage returns the number of segments that a Reader has read to make the fold.
 func (f *Fold) Coverage() Coverage { return f.coverage }
 
 // SnapshotSeq returns the last event of the snapshot whose rows the fold has adopted, or 0.

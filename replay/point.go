@@ -43,7 +43,7 @@ func (r *Reader) StateAt(ctx context.Context, p Point) (*projection.View, error)
 func (r *Reader) FoldAllTo(ctx context.Context, p Point) (*Fold, error) {
 	fold := r.NewFold()
 	scan := segment.NewScan(r.fsys, r.dir, segment.ScanOptions{})
-	for rec, err := range decoded(ctx, scan, func([]byte) bool { return false }) {
+	for rec, err := range all(ctx, scan) {
 		if err != nil {
 			return nil, err
 		}

@@ -118,9 +118,8 @@ func (r *Reader) records(ctx context.Context, q Query, opts segment.ScanOptions,
 	}
 }
 
-// all yields all records.
-func (r *Reader) all(ctx context.Context) iter.Seq2[Record, error] {
-	scan := segment.NewScan(r.fsys, r.dir, segment.ScanOptions{})
+// all yields the records of a scan.
+func all(ctx context.Context, scan *segment.Scan) iter.Seq2[Record, error] {
 	return decoded(ctx, scan, func([]byte) bool { return false })
 }
 

@@ -52,7 +52,8 @@ func (r *Reader) foldEach(ctx context.Context, progress func(events uint64), pre
 	fold := r.NewFold()
 	prepare(fold.View)
 	var n uint64
-	for rec, err := range ReadAhead(r.all(ctx)) {
+	scan := segment.NewScan(r.fsys, r.dir, segment.ScanOptions{})
+	for rec, err := range ReadAhead(all(ctx, scan)) {
 		if err != nil {
 			return nil, err
 		}
@@ -64,6 +65,7 @@ func (r *Reader) foldEach(ctx context.Context, progress func(events uint64), pre
 			}
 		}
 	}
+	fold.coverage = coverageOf(scan)
 	fold.AttributeLosses(r.fsys)
 	return fold, nil
 }
@@ -94,12 +96,15 @@ func (r *Reader) foldIntact(ctx context.Context, progress func(events uint64)) (
 		return nil, fmt.Errorf("%w: segment %d follows seq %d", intact.ErrNotIntact, number, v.next-1)
 	}
 	// If a writer has begun more segments since, the scan reads them too.
-	if err := v.addTail(ctx, segment.NewScan(r.fsys, r.dir, segment.ScanOptions{From: v.next})); err != nil {
+	scan := segment.NewScan(r.fsys, r.dir, segment.ScanOptions{From: v.next})
+	if err := v.addTail(ctx, scan); err != nil {
 		return nil, err
 	}
 	if err := v.end(); err != nil {
 		return nil, err
 	}
+	_, segments := scan.Read()
+	v.fold.coverage = Coverage{Read: segments}
 	return v.fold, nil
 }
 

@@ -59,6 +59,7 @@ func requireSameFold(t testing.TB, fsys fstest.MapFS, what string, args ...any) 
 	}
 	require.Equal(t, want.Report(), got.Report(), append([]any{what}, args...)...)
 	require.Equal(t, want.View.All(), got.View.All(), append([]any{what}, args...)...)
+	require.Equal(t, want.Coverage(), got.Coverage(), append([]any{what}, args...)...)
 	v, err := reader.VerifyAll(context.Background(), nil)
 	require.NoError(t, err)
 	require.Equal(t, want.Report(), v.Report, append([]any{what}, args...)...)
