@@ -62,10 +62,10 @@ type Entry struct {
 
 // PhaseStay is the time that an incarnation has spent in one phase.
 type PhaseStay struct {
-	Phase      checkpoint.Phase
-	Tries      []Try
-	StayedMS   int64 // in all tries; up to Inputs.ToMS if Open is true
-	Open       bool  // the phase has not ended
+	Phase    checkpoint.Phase
+	Tries    []Try
+	StayedMS int64 // in all tries; up to Inputs.ToMS if Open is true
+	Open     bool  // the phase has not ended
 	// SlowerThan compares the stay of the last try, because the finished stays are those of last tries.
 	SlowerThan Comparison
 }
