@@ -121,3 +121,18 @@ func TestPauseSpan(t *testing.T) {
 		require.Equal(t, want, pauseSpan(us), fmt.Sprint(us))
 	}
 }
+
+// All commands with --at print the same about a point after the last event.
+func TestTimes_PointAfterTheEnd(t *testing.T) {
+	dir, _ := smallLog(t, 3)
+	empty := filepath.Join(t.TempDir(), "empty")
+	makeEmpty(t, empty)
+	for _, command := range []string{"state", "plan", "diff"} {
+		code, _, errs := runTool(t, nil, command, dir, "--at", "#4")
+		require.Equal(t, exitUsage, code, command)
+		require.Equal(t, "replay-tool: --at '#4': the log ends with #3, give that or an earlier number\n", errs, command)
+		code, _, errs = runTool(t, nil, command, empty, "--at", "#4")
+		require.Equal(t, exitUsage, code, command)
+		require.Equal(t, "replay-tool: --at '#4': the log has no event\n", errs, command)
+	}
+}

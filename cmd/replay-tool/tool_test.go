@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +28,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	debug.SetGCPercent(400) // the tests run thousands of commands with a small heap
 	testscript.Main(m, map[string]func(){"replay-tool": main})
 }
 
@@ -207,7 +209,10 @@ func TestHelp_Fits(t *testing.T) {
 	assertFits(t, output(t, exitClean, "--help"), helpWidth)
 	for _, c := range newRoot(nil, io.Discard, io.Discard).Commands() {
 		if c.Name() != "completion" && c.Name() != "help" { // texts of cobra
-			assertFits(t, output(t, exitClean, "help", c.Name()), helpWidth)
+			help := output(t, exitClean, "help", c.Name())
+			assertFits(t, help, helpWidth)
+			require.NotContains(t, help, "(default )", c.Name())
+			require.NotContains(t, help, "(default [])", c.Name())
 		}
 	}
 }

@@ -53,10 +53,7 @@ func importedFrom(path string) func(t *testing.T, dir string) {
 // importedLines returns a function that imports the first lines of the recording.
 func importedLines(n int) func(t *testing.T, dir string) {
 	return func(t *testing.T, dir string) {
-		all, err := os.ReadFile("../../testdata/raft-moves.ndjson")
-		require.NoError(t, err)
-		input := bytes.Join(bytes.SplitAfterN(all, []byte("\n"), n+1)[:n], nil)
-		require.Zero(t, run(t.Context(), []string{"import", "-q", dir, "-"}, bytes.NewReader(input), io.Discard, io.Discard))
+		require.Zero(t, run(t.Context(), []string{"import", "-q", dir, "-"}, bytes.NewReader(firstLines(t, n)), io.Discard, io.Discard))
 	}
 }
 
@@ -200,40 +197,67 @@ func checkView(t *testing.T, name, got string) {
 	require.Equal(t, string(want), got)
 }
 
-// While a writer process has the log open, the time in a phase is measured to the present.
-func TestViews_LiveWriter(t *testing.T) {
-	setClock(t, 1795399697764+90_000)
-	parent := t.TempDir()
-	dir, program := filepath.Join(parent, "LOG"), filepath.Join(parent, "replay-tool")
-	testdata, err := os.Getwd()
-	require.NoError(t, err)
+// toolProgram returns the path of a replay-tool program.
+func toolProgram(t *testing.T) string {
+	program := filepath.Join(t.TempDir(), "replay-tool")
 	self, err := os.Executable()
 	require.NoError(t, err)
 	require.NoError(t, os.Symlink(self, program)) // TestMain runs main under this name
-	writer := exec.Command(program, "import", "-q", dir, "-")
+	return program
+}
+
+// startWriter starts a process that imports the lines into a new log and keeps it open until stop is
+// called. It returns when the events are in the log.
+func startWriter(t *testing.T, dir string, lines []byte) (pid int, stop func()) {
+	writer := exec.Command(toolProgram(t), "import", "-q", dir, "-")
 	input, err := writer.StdinPipe()
 	require.NoError(t, err)
 	require.NoError(t, writer.Start())
-	all, err := os.ReadFile("../../testdata/raft-moves.ndjson")
+	_, err = input.Write(lines)
 	require.NoError(t, err)
-	_, err = input.Write(bytes.Join(bytes.SplitAfterN(all, []byte("\n"), 3)[:2], nil))
-	require.NoError(t, err)
+	events := bytes.Count(lines, []byte("\n"))
 	require.Eventually(t, func() bool {
 		reader, err := replay.Open(dir)
 		if err != nil {
 			return false
 		}
 		report, err := reader.Verify(t.Context())
-		return err == nil && report.LastSeq == 2
+		return err == nil && report.LastSeq == uint64(events)
 	}, 10*time.Second, 5*time.Millisecond)
+	return writer.Process.Pid, func() {
+		require.NoError(t, input.Close())
+		require.NoError(t, writer.Wait())
+	}
+}
+
+// firstLines returns the first lines of the recording.
+func firstLines(t *testing.T, n int) []byte {
+	all, err := os.ReadFile(recordingFile)
+	require.NoError(t, err)
+	return bytes.Join(bytes.SplitAfterN(all, []byte("\n"), n+1)[:n], nil)
+}
+
+// While a writer process has the log open, the time in a phase is measured to the present.
+func TestViews_LiveWriter(t *testing.T) {
+	setClock(t, 1795399697764+90_000)
+	parent := t.TempDir()
+	testdata, err := os.Getwd()
+	require.NoError(t, err)
+	dir := filepath.Join(parent, "LOG")
+	pid, stop := startWriter(t, dir, firstLines(t, 2))
 	if !eventlog.FindWriter(dir).Known {
+		stop()
 		t.Skip("this system does not list its locks")
 	}
 	t.Chdir(parent)
-	text := viewOf(t, "triage LOG") + viewOf(t, "show LOG f8b7a5")
-	require.NoError(t, input.Close())
-	require.NoError(t, writer.Wait())
-	text = strings.ReplaceAll(text, fmt.Sprintf("process %d ", writer.Process.Pid), "process 4711 ")
+	text := ""
+	for _, command := range []string{
+		"triage LOG", "show LOG f8b7a5", "stats LOG", "quiet LOG", "lint LOG --severity info", "timeline LOG", "diff LOG --at #1", "diff LOG LOG",
+	} {
+		text += viewOf(t, command)
+	}
+	stop()
+	text = strings.ReplaceAll(text, fmt.Sprintf("process %d ", pid), "process 4711 ")
 	text += viewOf(t, "triage LOG")
 	t.Chdir(testdata)
 	checkView(t, "being written", text)
