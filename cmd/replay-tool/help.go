@@ -28,18 +28,23 @@ var commandGroups = []struct {
 	{groupWrite, "Write, and about this program:", []string{"import", "demo", "completion", "version", "help"}},
 }
 
+func init() { cobra.EnableCommandSorting = false } // --help has the order of commandGroups
+
 // addHelp puts the commands into their groups, and adds the help topics.
 func addHelp(root *cobra.Command) {
-	cobra.EnableCommandSorting = false // --help has the order of commandGroups
 	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(helpTopics()...)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	root.SetUsageFunc(usage)
+	printHelp := root.HelpFunc()
+	root.SetHelpFunc(func(c *cobra.Command, args []string) {
+		c.Long = reflow(cmp.Or(c.Long, c.Short)) // only now, because it takes as long as a small command
+		printHelp(c, args)
+	})
 	commands := map[string]*cobra.Command{}
 	for _, c := range root.Commands() {
 		commands[c.Name()] = c
-		c.Long = reflow(cmp.Or(c.Long, c.Short))
 	}
 	for _, group := range commandGroups {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
