@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -147,11 +146,11 @@ func (t *tool) runSalvage(ctx context.Context, dir, out string) error {
 		return err
 	}
 	err = t.writeValue(result, func() {
-		salvageText(t.stdout, result)
+		t.salvageText(result)
 		t.verifyText(v, verifyOptions{})
 		t.suggestSnapshot(out, result.Report)
-		fmt.Fprintf(t.stdout, "list of the events left behind: %s\n", quoted(result.List))
-		fmt.Fprintf(t.stdout, "%s left behind, %s affected%s\n", count(result.LeftBehind, "event"), count(result.RowsAffected, "row"), unnamedText(result.Report))
+		t.paragraph(stylePlain, "list of the events left behind: "+quoted(result.List))
+		t.paragraph(stylePlain, fmt.Sprintf("%s left behind, %s affected%s", count(result.LeftBehind, "event"), count(result.RowsAffected, "row"), unnamedText(result.Report)))
 		t.statusf("next: %s", result.SuggestedNext)
 	})
 	if err != nil {
@@ -171,34 +170,35 @@ func unnamedText(r replay.Report) string {
 // maxLeftOutShown limits the list of files in the text. The JSON has all of them.
 const maxLeftOutShown = 10
 
-func salvageText(w io.Writer, s salvageResult) {
-	fmt.Fprintf(w, "copied %s and %s, %s, to %s\n", count(s.Segments, "segment"), count(s.Snapshots, "snapshot"), count(uint64(s.SizeBytes), "byte"), quoted(s.Out))
-	fmt.Fprintf(w, "evidence: %s and %s with the log's fingerprint\n",
+func (t *tool) salvageText(s salvageResult) {
+	line := func(format string, args ...any) { t.paragraph(stylePlain, fmt.Sprintf(format, args...)) }
+	line("copied %s and %s, %s, to %s", count(s.Segments, "segment"), count(s.Snapshots, "snapshot"), count(uint64(s.SizeBytes), "byte"), quoted(s.Out))
+	line("evidence: %s and %s with the log's fingerprint",
 		count(s.FramesAgree, "frame"), count(s.FilesAgree, "other file"))
 	if s.FramesDisagree > 0 {
-		fmt.Fprintf(w, "warning: %s with another fingerprint: %d of other logs, %d with damaged headers\n",
+		line("warning: %s with another fingerprint: %d of other logs, %d with damaged headers",
 			count(s.FramesDisagree, "frame"), s.FramesOfOtherLogs, s.FramesDisagree-s.FramesOfOtherLogs)
 	}
 	if s.FramesAgree == 1 && s.FilesAgree == 0 && s.NewUUID {
-		fmt.Fprintln(w, "warning: only one frame identifies the log. If its header is damaged, its number may be wrong: compare the event with the cluster")
+		line("warning: only one frame identifies the log. If its header is damaged, its number may be wrong: compare the event with the cluster")
 	}
 	switch {
 	case s.ManifestIntact:
-		fmt.Fprintf(w, "manifest: intact and copied. The copy is the same log, %s\n", s.UUID)
+		line("manifest: intact and copied. The copy is the same log, %s", s.UUID)
 	case s.NewUUID:
-		fmt.Fprintf(w, "manifest: lost. The copy has a new id, %s. Its skipped numbers are lost too: they may be reported as acknowledged and lost\n", s.UUID)
+		line("manifest: lost. The copy has a new id, %s. Its skipped numbers are lost too: they may be reported as acknowledged and lost", s.UUID)
 	default:
-		fmt.Fprintf(w, "manifest: damaged. The copy has the id that it contains, %s. Its skipped numbers are lost: they may be reported as acknowledged and lost\n", s.UUID)
+		line("manifest: damaged. The copy has the id that it contains, %s. Its skipped numbers are lost: they may be reported as acknowledged and lost", s.UUID)
 	}
 	if s.Watermark == nil {
-		fmt.Fprintln(w, "watermark: none is intact. Events after the last frame of the copy may be lost, and nothing shows it")
+		line("watermark: none is intact. Events after the last frame of the copy may be lost, and nothing shows it")
 	} else {
-		fmt.Fprintf(w, "watermark: %d\n", *s.Watermark)
+		line("watermark: %d", *s.Watermark)
 	}
 	for _, name := range s.LeftOut[:min(len(s.LeftOut), maxLeftOutShown)] {
-		fmt.Fprintf(w, "not copied: %s\n", strconv.Quote(name))
+		line("not copied: %s", strconv.Quote(name))
 	}
 	if n := len(s.LeftOut) - maxLeftOutShown; n > 0 {
-		fmt.Fprintf(w, "not copied: %d more (see 'salvage -o json')\n", n)
+		line("not copied: %d more (see 'salvage -o json')", n)
 	}
 }
