@@ -70,13 +70,39 @@ func (c *cursor) check(r replay.Record) error {
 	return nil
 }
 
-// checkEnd returns an error if the log ends before the cursor.
-func (c *cursor) checkEnd(lastSeq uint64) error {
-	if c.saved.Seq > lastSeq {
-		return fmt.Errorf("%w: the cursor is at #%d, and the log ends with #%d. Compare the events that were copied with the log, remove %s, and start again",
-			replay.ErrReplaced, c.saved.Seq, lastSeq, quoted(c.file))
+// checkEnd returns an error if the log ends before the cursor. The event lastIntact is its last one
+// that is not lost.
+func (c *cursor) checkEnd(lastSeq, lastIntact uint64) error {
+	if c.saved.Seq <= lastSeq {
+		return nil
 	}
-	return nil
+	end := fmt.Sprintf("the log ends with #%d", lastSeq)
+	if lastIntact < lastSeq {
+		end += fmt.Sprintf(", and the last one that is not lost is #%d", lastIntact)
+	}
+	return fmt.Errorf("%w: the cursor is at #%d, and %s. Compare the events that were copied with the log, remove %s, and start again",
+		replay.ErrReplaced, c.saved.Seq, end, quoted(c.file))
+}
+
+// rangeEnd is the end of the range of --to and --until. No cursor passes the first record after it,
+// because a run with a later end or with none must print this record. The clocks of later records may
+// go back into the range. The next run prints these records again.
+type rangeEnd struct {
+	toSeq   uint64 // 0: none
+	untilMS uint64 // 0: none
+	passed  bool
+}
+
+// isBefore reports whether the range ended before a record. The records must be given in order.
+func (e *rangeEnd) isBefore(r replay.Record) bool {
+	first := r.Seq
+	if r.Damage != nil {
+		first = r.Damage.FirstSeq
+	}
+	if e.toSeq != 0 && first > e.toSeq || e.untilMS != 0 && r.WallMS() > e.untilMS {
+		e.passed = true
+	}
+	return e.passed
 }
 
 // advance moves the cursor after a record that was handled.

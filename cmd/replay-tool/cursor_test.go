@@ -119,6 +119,35 @@ func TestLog_CursorWithSinceAndNoFile(t *testing.T) {
 	require.Empty(t, output(t, exitClean, "log", dir, "-q", "-o", "ndjson", "--cursor-file", file))
 }
 
+// The cursor does not pass the end of --to and --until, so that the next run prints the records after
+// it.
+func TestLog_CursorStopsAtTheEndOfTheRange(t *testing.T) {
+	dir, file := segmentedLog(t, 3), filepath.Join(t.TempDir(), "cursor")
+	earlier := strings.Replace(oneEvent, `"ts_ms":1800000000001`, `"ts_ms":1790000000000`, 1)
+	require.Zero(t, run(t.Context(), []string{"import", "-q", dir, "-"}, strings.NewReader(earlier), io.Discard, io.Discard))
+	next := []string{"log", dir, "-q", "-o", "ndjson", "--cursor-file", file}
+	require.Equal(t, []string{"1", "2"}, seqsOf(output(t, exitClean, append(next, "--to", "2")...)))
+	require.EqualValues(t, 2, cursorSeq(t, file))
+	require.Equal(t, []string{"4"}, seqsOf(output(t, exitClean, append(next, "--until", "1790000000000")...)))
+	require.EqualValues(t, 2, cursorSeq(t, file))
+	require.Equal(t, []string{"3", "4"}, seqsOf(output(t, exitClean, next...)))
+	require.EqualValues(t, 4, cursorSeq(t, file))
+}
+
+// A cursor after the end of a damaged log names its last intact event.
+func TestLog_CursorAfterLostEvents(t *testing.T) {
+	dir, file := filepath.Join(t.TempDir(), "log"), filepath.Join(t.TempDir(), "cursor")
+	importedLines(10)(t, dir)
+	output(t, exitClean, "log", dir, "-q", "--cursor-file", file)
+	saved, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(file, bytes.Replace(saved, []byte(`"seq":10`), []byte(`"seq":99`), 1), 0o600))
+	cutAt(t, dir, 8)
+	code, _, errs := runTool(t, nil, "log", dir, "--cursor-file", file)
+	require.Equal(t, exitIO, code)
+	require.Contains(t, errs, "the cursor is at #99, and the log ends with #10, and the last one that is not lost is #7")
+}
+
 // A cursor of another log, a file that is no cursor, and a cursor after the end of the log are errors.
 // The file stays as it is.
 func TestLog_CursorOfAnotherLog(t *testing.T) {

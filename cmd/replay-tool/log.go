@@ -33,6 +33,7 @@ type logCommand struct {
 	stopper   *replay.Matcher // selects the record of --until-first, or nil
 	stopped   bool            // that record was printed
 	cursor    cursor
+	rangeEnd  rangeEnd
 	fold      *replay.Fold
 	view      *projection.View // has the rows that the printed facts come from
 	endFacts  factsByID        // with --reverse: the facts of each migration
@@ -65,7 +66,7 @@ line. --wide and JSON have all of them.`,
 	c.Flags().IntVarP(&l.last, "last", "n", 0, "print only the last `N` events")
 	c.Flags().BoolVar(&l.reverse, "reverse", false, "print the newest event first")
 	c.Flags().StringVar(&l.untilFirst, "until-first", "", "stop after the first event that meets these `conditions`: kind, phase, vshard, node or migration, such as phase=Cutover,vshard=11")
-	c.Flags().StringVar(&l.cursorFile, "cursor-file", "", "begin after the position in this `file`, if it exists, and write the position of the last event into it")
+	c.Flags().StringVar(&l.cursorFile, "cursor-file", "", "begin after the position in this `file`, if it exists, and write the position of the last event into it; with --to or --until, the position does not pass their end")
 	return c
 }
 
@@ -113,7 +114,7 @@ func (l *logCommand) run(ctx context.Context, dir string) error {
 	if l.cursor, err = openCursor(l.cursorFile, reader.Manifest().UUID); err != nil {
 		return err
 	}
-	l.dir, l.fold, l.matcher = dir, reader.NewFold(), replay.NewMatcher(q)
+	l.dir, l.fold, l.matcher, l.rangeEnd = dir, reader.NewFold(), replay.NewMatcher(q), rangeEnd{toSeq: q.ToSeq, untilMS: q.UntilMS}
 	l.view, l.printer = l.fold.View, l.newRecordPrinter(dir)
 	if l.reverse {
 		l.endFacts = factsByID{}
@@ -216,7 +217,7 @@ func (l *logCommand) list(ctx context.Context, reader *replay.Reader) error {
 	if l.stopped {
 		return nil
 	}
-	return l.cursor.checkEnd(l.nextSeq - min(l.nextSeq, 1))
+	return l.cursor.checkEnd(l.nextSeq-min(l.nextSeq, 1), l.lastEvent.Seq)
 }
 
 // handle prints a record if the filters select it and it is after the cursor.
@@ -234,7 +235,9 @@ func (l *logCommand) handle(r replay.Record, m moveFacts) error {
 			return err
 		}
 	}
-	l.cursor.advance(r)
+	if !l.rangeEnd.isBefore(r) {
+		l.cursor.advance(r)
+	}
 	l.stopped = isLast
 	return nil
 }
