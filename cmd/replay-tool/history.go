@@ -256,11 +256,14 @@ func (s *idSearch) whole() []checkpoint.MigrationID {
 	return []checkpoint.MigrationID{checkpoint.MigrationID(s.first.bytes)}
 }
 
-// matches reports whether the part is the beginning or the end of the id. It also compares the
-// places of the hyphens.
+// matches reports whether the part is the beginning or the end of the id. If the part has hyphens, it
+// also compares their places.
 func (s *idSearch) matches(id checkpoint.MigrationID) bool {
 	if !s.first.beginningOf(id) && !s.last.endOf(id) {
 		return false
+	}
+	if !strings.Contains(s.part, "-") {
+		return true
 	}
 	text := id.String()
 	return strings.HasPrefix(text, s.part) || s.last.endOf(id) && strings.HasSuffix(text, s.part)
@@ -281,10 +284,7 @@ func (d digits) endOf(id checkpoint.MigrationID) bool {
 // result returns the migration after all records were added. It returns a usageError if more than one
 // migration matches.
 func (s *idSearch) result() (checkpoint.MigrationID, error) {
-	subject := "migration " + s.part
-	if s.isVShard {
-		subject = fmt.Sprintf("a migration of vShard %d", s.vshard)
-	}
+	subject := s.subject()
 	switch {
 	case len(s.seen) > 1:
 		return s.found, s.ambiguity()
@@ -295,6 +295,19 @@ func (s *idSearch) result() (checkpoint.MigrationID, error) {
 			errMatchMayBeLost, subject, count(s.lost, "event"))
 	}
 	return s.found, fmt.Errorf("%w: %s is not in the log. To list all events, run 'replay-tool log'", errNoMatch, subject)
+}
+
+// subject describes the migration that is searched.
+func (s *idSearch) subject() string {
+	switch digits := len(strings.ReplaceAll(s.part, "-", "")); {
+	case s.isVShard:
+		return fmt.Sprintf("a migration of vShard %d", s.vshard)
+	case digits < minEndDigits:
+		return fmt.Sprintf("a migration whose id begins with %s (an end has at least %d digits)", s.part, minEndDigits)
+	case digits < 2*len(checkpoint.MigrationID{}):
+		return fmt.Sprintf("a migration whose id begins or ends with %s", s.part)
+	}
+	return "migration " + s.part
 }
 
 // ambiguity lists the migrations that match.
