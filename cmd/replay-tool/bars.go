@@ -63,7 +63,8 @@ func (s *showCommand) printBars(h showScreen, c story.Chapter) bool {
 // because it would hide the others.
 func isRemovalDue(p story.PhaseStay) bool { return p.Phase == checkpoint.PhaseComplete && p.Open }
 
-// bar returns the bar of a phase. A try after the first is a digit, at its position.
+// bar returns the bar of a phase. A try after the first is a digit, at its position, see
+// story.TryDigit.
 func bar(c story.Chapter, p story.PhaseStay, totalMS int64, width int) string {
 	end := "|"
 	switch {
@@ -88,7 +89,7 @@ func bar(c story.Chapter, p story.PhaseStay, totalMS int64, width int) string {
 	var startMS int64
 	for n, try := range p.Tries {
 		if n > 0 {
-			b[min(columns(startMS), length-1)] = digitOf(try.Attempt)
+			b[min(columns(startMS), length-1)] = story.TryDigit(try.Attempt)
 		}
 		startMS += try.StayedMS
 	}
@@ -96,14 +97,6 @@ func bar(c story.Chapter, p story.PhaseStay, totalMS int64, width int) string {
 		return string(b) + end
 	}
 	return string(b)
-}
-
-// digitOf returns the digit of a try, or "+" if it has several.
-func digitOf(attempt uint32) byte {
-	if attempt > 9 {
-		return '+'
-	}
-	return '0' + byte(attempt)
 }
 
 // isAbortedIn reports whether the incarnation was aborted, or its abort was begun, in the phase.

@@ -11,6 +11,7 @@ import (
 	"migrationlog/projection"
 	"migrationlog/replay"
 	"migrationlog/replay/diff"
+	"migrationlog/replay/story"
 )
 
 // diffCommand is one run of the command diff.
@@ -371,7 +372,7 @@ func changeText(c diff.Change) string {
 func rowText(r projection.Row) string {
 	text := r.Checkpoint.Phase().String()
 	if r.Checkpoint.Attempt > 0 {
-		text += fmt.Sprintf(", try %d", uint64(r.Checkpoint.Attempt)+1)
+		text += fmt.Sprintf(", try %d", story.TryNumber(r.Checkpoint.Attempt))
 	}
 	if r.Doubt == projection.InDoubt {
 		text += "?"

@@ -12,6 +12,7 @@ import (
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
 	"migrationlog/replay"
+	"migrationlog/replay/story"
 )
 
 // recordPrinter prints records one by one in the format of --output.
@@ -225,7 +226,7 @@ func recordDetailOf(r replay.Record, m moveFacts) (detail string, warns bool) {
 	var parts []string
 	if u, ok := r.Event.(checkpoint.Upserted); ok {
 		if attempt := u.Checkpoint.Attempt; attempt > 0 {
-			parts, warns = append(parts, fmt.Sprintf("try %d", uint64(attempt)+1)), true
+			parts, warns = append(parts, fmt.Sprintf("try %d", story.TryNumber(attempt))), true
 		}
 		text, isUnusual := payloadSummary(u.Checkpoint.Payload, m)
 		parts, warns = append(parts, text), warns || isUnusual

@@ -13,6 +13,7 @@ import (
 	"migrationlog/checkpoint"
 	"migrationlog/projection"
 	"migrationlog/replay"
+	"migrationlog/replay/story"
 )
 
 // stateCommand is one run of the command state.
@@ -270,7 +271,7 @@ func (s *stateCommand) addRow(g *grid, clock *clock, ids shortIDs, r projection.
 	}
 	try := ""
 	if c.Attempt > 0 {
-		try = strconv.FormatUint(uint64(c.Attempt)+1, 10)
+		try = strconv.FormatUint(story.TryNumber(c.Attempt), 10)
 	}
 	_, _, group := factCells(r.Facts)
 	by := s.setBys[c.MigrationID]

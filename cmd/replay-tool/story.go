@@ -324,7 +324,7 @@ func stepTitle(e story.Entry) string {
 	}
 	text := stepOf(e.Record)
 	if u, ok := e.Event.(checkpoint.Upserted); ok && u.Checkpoint.Attempt > 0 {
-		text += fmt.Sprintf(", try %d", uint64(u.Checkpoint.Attempt)+1)
+		text += fmt.Sprintf(", try %d", story.TryNumber(u.Checkpoint.Attempt))
 	}
 	return text
 }

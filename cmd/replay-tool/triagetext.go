@@ -14,6 +14,7 @@ import (
 	"migrationlog/recovery"
 	"migrationlog/replay"
 	"migrationlog/replay/lint"
+	"migrationlog/replay/story"
 	"migrationlog/replay/triage"
 )
 
@@ -239,7 +240,7 @@ func (m *triageCommand) addInFlight(g *grid, r triage.Row, isWide bool, ids shor
 	if isWide {
 		group, since, id = nodeText(r.SourceGroup), m.clock().short(r.SinceMS), r.MigrationID.String()
 		if r.Attempt > 0 {
-			try = strconv.FormatUint(uint64(r.Attempt)+1, 10)
+			try = strconv.FormatUint(story.TryNumber(r.Attempt), 10)
 		}
 	}
 	slower := "no samples"

@@ -210,7 +210,7 @@ func (l *Linter) checkOrder(m *move, seq uint64, c checkpoint.Checkpoint) {
 	if before.seq != 0 && phase < before.phase && c.Attempt <= m.highest[phase] {
 		l.report(phaseBack, m, span{before.seq, seq}, before.seq, seq).set(
 			[]any{"phase", phase, "attempt", c.Attempt, "before_phase", before.phase, "highest_attempt", m.highest[phase]},
-			"%s, attempt %d, after %s", phase, c.Attempt, before.phase)
+			"%s, try %d, after %s", phase, story.TryNumber(c.Attempt), before.phase)
 	}
 	seqs, lost := []uint64{seq}, span{m.reach(), seq}
 	if m.furthestSeq != 0 {
@@ -245,20 +245,20 @@ func (l *Linter) checkAttempt(m *move, seq uint64, c checkpoint.Checkpoint) {
 	before, phase, highest := m.latest, c.Phase(), m.highest[c.Phase()]
 	if before.phase == phase && c.Attempt < before.attempt {
 		l.report(attemptBack, m, span{before.seq, seq}, before.seq, seq).set([]any{"phase", phase, "attempt", c.Attempt, "before_attempt", before.attempt},
-			"%s has attempt %d after attempt %d", phase, c.Attempt, before.attempt)
+			"%s, try %d, after try %d", phase, story.TryNumber(c.Attempt), story.TryNumber(before.attempt))
 	}
 	switch {
 	case !m.hasRecorded(phase) && c.Attempt > 0:
 		since := max(before.seq, m.reach())
 		l.report(attemptGap, m, span{since, seq}, seq).set([]any{"phase", phase, "attempt", c.Attempt, "highest_attempt", nil},
-			"the first attempt of %s is %d", phase, c.Attempt)
+			"%s begins with try %d", phase, story.TryNumber(c.Attempt))
 	case m.hasRecorded(phase) && c.Attempt > highest && c.Attempt-highest > 1:
 		from := m.seqOf(phase, highest)
 		l.report(attemptGap, m, span{from, seq}, from, seq).set([]any{"phase", phase, "attempt", c.Attempt, "highest_attempt", highest},
-			"%s has attempt %d, and the highest before it is %d", phase, c.Attempt, highest)
+			"%s, try %d, and the last try before it is try %d", phase, story.TryNumber(c.Attempt), story.TryNumber(highest))
 	}
 	if c.Attempt > 0 {
-		l.report(retry, m, span{seq, seq}, seq).set([]any{"phase", phase, "attempt", c.Attempt}, "%s, attempt %d", phase, c.Attempt)
+		l.report(retry, m, span{seq, seq}, seq).set([]any{"phase", phase, "attempt", c.Attempt}, "%s, try %d", phase, story.TryNumber(c.Attempt))
 	}
 }
 
@@ -289,7 +289,7 @@ func (l *Linter) duplicate(m *move, seq uint64, k kept, different []Difference) 
 		keys = append(keys, d.Key)
 	}
 	l.reportAs(duplicateDiffers, severity, m, span{k.seq, seq}, k.seq, seq).set([]any{"phase", k.phase, "attempt", k.attempt, "differences", different},
-		"%s, attempt %d, was written twice with another %s", k.phase, k.attempt, strings.Join(keys, ", "))
+		"%s, try %d, was written twice with another %s", k.phase, story.TryNumber(k.attempt), strings.Join(keys, ", "))
 }
 
 // Difference is a key of a payload that differs between two checkpoints of one phase.

@@ -76,6 +76,13 @@ type Try struct {
 	StayedMS int64
 }
 
+// TryNumber returns the number that views print for an attempt. Attempts count from 0, and tries
+// from 1, so that attempt 1 is try 2.
+func TryNumber(attempt uint32) uint64 { return uint64(attempt) + 1 }
+
+// TryDigit returns the digit that pictures show for an attempt. It is 9 from the ninth try on.
+func TryDigit(attempt uint32) byte { return '0' + byte(min(TryNumber(attempt), 9)) }
+
 // Comparison compares a stay with the finished stays of the log in the same phase.
 type Comparison struct {
 	Share   float64 // of the finished stays that were shorter, from 0 to 1

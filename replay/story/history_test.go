@@ -1,6 +1,7 @@
 package story_test
 
 import (
+	"math"
 	"strings"
 	"testing"
 
@@ -162,4 +163,13 @@ func TestHistory_AbortUnderWay(t *testing.T) {
 	require.EqualValues(t, 50, *h.Chapters[0].Entries[1].StayedMS)
 	require.Equal(t, recovery.AbortUnfinished, h.OnRestart.Reason)
 	require.Empty(t, h.OnRestart.Compensations)
+}
+
+// Attempts count from 0, and the tries of all views from 1.
+func TestTryNumber(t *testing.T) {
+	require.Equal(t, uint64(1), story.TryNumber(0))
+	require.Equal(t, uint64(1<<32), story.TryNumber(math.MaxUint32))
+	for attempt, digit := range map[uint32]byte{0: '1', 1: '2', 8: '9', 9: '9', math.MaxUint32: '9'} {
+		require.Equal(t, digit, story.TryDigit(attempt), "attempt %d", attempt)
+	}
 }

@@ -23,7 +23,7 @@ type ASCIIOptions struct {
 }
 
 // The symbols of the picture. If several fall into one cell, the worst is shown. A second or later
-// try of a phase is shown by its attempt.
+// try of a phase is shown by its number, see story.TryDigit.
 const (
 	symbolBlank      = ' '
 	symbolAddLearner = '-'
@@ -33,18 +33,17 @@ const (
 	symbolInFlight   = '>'
 	symbolAborted    = '!'
 	symbolDoubt      = '?'
-	symbolManyTries  = '9' // from the tenth try on
 )
 
 // legend explains the symbols.
 var legend = []string{
-	"- AddLearner", "= CatchUp", "# later phases", "1 a second try", "| done", "! aborted",
+	"- AddLearner", "= CatchUp", "# later phases", "2 a second try", "| done", "! aborted",
 	"> in flight at the end", "? lost events may belong here",
 }
 
 // rank orders the symbols: of two in one cell, the one with the higher rank is shown.
 func rank(symbol byte) int {
-	if symbol >= '1' && symbol <= '9' {
+	if symbol >= '2' && symbol <= '9' {
 		return 5
 	}
 	return strings.IndexByte(" -=#| >!?", symbol)
@@ -174,7 +173,7 @@ func (p picture) lane(l Lane) []byte {
 				put(c, symbolOf(b.Phase))
 			}
 			if b.Attempt > 0 && p.inRange(b.FromMS) {
-				put(p.column(b.FromMS), byte(min('0'+uint64(b.Attempt), symbolManyTries)))
+				put(p.column(b.FromMS), story.TryDigit(b.Attempt))
 			}
 		}
 		if symbol := endSymbol(m); symbol == symbolInFlight || symbol == symbolDoubt && !m.EndLost {

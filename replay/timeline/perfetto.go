@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"migrationlog/replay"
+	"migrationlog/replay/story"
 )
 
 // trace is the JSON form of a trace that Perfetto and chrome://tracing open. All times are in
@@ -76,7 +77,7 @@ func (tr *trace) move(pid, tid int, m *Move) {
 	for _, b := range m.Bars {
 		name := b.Phase.String()
 		if b.Attempt > 0 {
-			name = fmt.Sprintf("%s, try %d", name, uint64(b.Attempt)+1)
+			name = fmt.Sprintf("%s, try %d", name, story.TryNumber(b.Attempt))
 		}
 		slice(name, "phase", b.FromMS, b.ToMS, nil)
 	}

@@ -208,19 +208,19 @@ func TestASCII_Symbols(t *testing.T) {
 	line := draw(t, timeline.Options{}, h.records)
 	require.Equal(t, []string{
 		"       1  ---===###|",
-		"       2  ---====1=9==!",
+		"       2  ---====2=9==!",
 		"       3                 ==!",
 		"       4                    ---=========>",
-		"       5                 1",
+		"       5                 2",
 		"       6                               |",
 	}, picture(t, line, 41))
-	require.Equal(t, "       2  ------==========1===9=====!", picture(t, draw(t, timeline.Options{UntilMS: 1450}, h.records), 41)[1])
+	require.Equal(t, "       2  ------==========2===9=====!", picture(t, draw(t, timeline.Options{UntilMS: 1450}, h.records), 41)[1])
 
 	var out bytes.Buffer
 	require.NoError(t, line.WriteASCII(&out, timeline.ASCIIOptions{Width: 80}))
 	require.Contains(t, out.String(), "  vshard  00:00:01.000"+strings.Repeat(" ", 46)+"00:00:02.000\n")
 	require.True(t, strings.HasSuffix(out.String(), `
-  - AddLearner  = CatchUp  # later phases  1 a second try  | done  ! aborted
+  - AddLearner  = CatchUp  # later phases  2 a second try  | done  ! aborted
   > in flight at the end  ? lost events may belong here
 `), out.String())
 }
