@@ -21,8 +21,8 @@ func (t *tool) bundle() *cobra.Command {
 	b := &bundler{tool: t}
 	c := &cobra.Command{
 		Use:   "bundle DIR --out NEW",
-		Short: "Copy a part of the history into a small log that can be sent to somebody",
-		Long: `Copy a part of the history into a small log that can be sent to somebody.
+		Short: "Copy a part of the history into a small log that can be sent to others",
+		Long: `Copy a part of the history into a small log that can be sent to others.
 
 The filters select migrations. Every event of a selected migration is copied, also
 those that a filter would leave out, so that no move begins in the middle. NEW is
@@ -105,7 +105,7 @@ func (b *bundler) run(ctx context.Context) error {
 	if err := b.learn(ctx); err != nil {
 		return err
 	}
-	b.statusf("%s of %s, %d KB, and a picture of at most 300 KB for 1,500 moves", count(b.result.Events, "event"), count(len(b.ids), "migration"), (b.bytes+1023)>>10)
+	b.statusf("%s of %s, %d KB", count(b.result.Events, "event"), count(len(b.ids), "migration"), (b.bytes+1023)>>10)
 	if err := b.write(ctx); err != nil {
 		return err
 	}

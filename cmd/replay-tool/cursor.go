@@ -64,7 +64,7 @@ func (c *cursor) isAfter(r replay.Record) bool {
 // check returns an error if the log has another event at the cursor's position.
 func (c *cursor) check(r replay.Record) error {
 	if r.Damage == nil && r.Seq == c.saved.Seq && c.saved.HeaderCRC32C != 0 && r.HeaderCRC32C != c.saved.HeaderCRC32C {
-		return fmt.Errorf("%w: event #%d is not the one at the cursor. Compare the events that were copied with the log, remove %s, and start again",
+		return fmt.Errorf("%w: the log has another event #%d than the one at the cursor. Compare the events that were copied with the log, remove %s, and start again",
 			replay.ErrReplaced, r.Seq, quoted(c.file))
 	}
 	return nil

@@ -168,7 +168,7 @@ func TestLog_CursorOfAnotherLog(t *testing.T) {
 		{dir, "{}", exitUsage, "is not a cursor file"},
 		{dir, "9502\n", exitUsage, "is not a cursor file"},
 		{backup, string(saved), exitIO, "the cursor is at #4, and the log ends with #3"},
-		{dir, regexp.MustCompile(`"header_crc32c":\d+`).ReplaceAllString(string(saved), `"header_crc32c":1`), exitIO, "event #4 is not the one at the cursor"},
+		{dir, regexp.MustCompile(`"header_crc32c":\d+`).ReplaceAllString(string(saved), `"header_crc32c":1`), exitIO, "the log has another event #4 than the one at the cursor"},
 	} {
 		require.NoError(t, os.WriteFile(file, []byte(test.content), 0o600))
 		var errs bytes.Buffer

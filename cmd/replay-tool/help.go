@@ -149,7 +149,7 @@ that do not fit are left out, and free text is cut with "…". --wide prints all
 On a pipe lines may have any length. There is no pager.
 
 Color. --color auto uses color on a terminal, unless NO_COLOR is set or TERM is
-dumb. Words and the signs !, ? and > say the same as the colors.
+dumb. Words and the signs !, ? and > mean the same as the colors.
 
 JSON. -o ndjson prints one value per line, -o json one document. JSON has all
 values of the tables, in full length. With --json-strings its numbers are strings.

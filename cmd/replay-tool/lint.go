@@ -451,7 +451,7 @@ func (l *linting) table() {
 		cells[2] = fmt.Sprintf("%*s", widths[2], cells[2])
 		line := strings.TrimRight(alignedCells(cells, widths), " ")
 		if i == 0 {
-			fmt.Fprintln(l.stdout, strings.TrimRight(fmt.Sprintf("%-*s%s", indent, line, "WHAT"), " "))
+			fmt.Fprintln(l.stdout, strings.TrimRight(fmt.Sprintf("%-*s%s", indent, line, "FINDING"), " "))
 			continue
 		}
 		l.finding(l.shown[i-1], line, indent, room)

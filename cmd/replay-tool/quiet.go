@@ -104,7 +104,7 @@ func (t *tool) quietText(s stats.QuietSummary, before string) {
 	default:
 		fmt.Fprintf(t.stdout, "#%d  %s\n", p.Seq, clock.show(p.AtMS))
 		if p.Uncertain {
-			fmt.Fprintln(t.stdout, "quiet?  A lost event may have been a LeadershipTransfer")
+			fmt.Fprintln(t.stdout, "quiet, uncertain: a lost event may have been a LeadershipTransfer")
 		} else {
 			fmt.Fprintln(t.stdout, "quiet: no move is between LeadershipTransfer and Complete")
 		}

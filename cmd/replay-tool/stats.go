@@ -46,7 +46,7 @@ A phase names the row that was last written. The time in it is that of the work
 after this row:
   AddLearner          proposing the learner
   CatchUp             catching up and promoting
-  PromoteLearner      nothing worth mentioning
+  PromoteLearner      almost nothing
   LeadershipTransfer  the transfer, while writes are paused
   Cutover             installing the stub
   Complete            waiting for removal

@@ -27,7 +27,7 @@ func (s *showCommand) print(h showScreen, ids shortIDs) {
 		s.sentence(outcomeStyle(h), len(undoIndent), line)
 	}
 	if h.InDoubt {
-		fmt.Fprintln(w, s.paint(styleWarning, "IN DOUBT: a lost event may have been its last"))
+		s.sentence(styleWarning, len("IN DOUBT: "), "IN DOUBT: a lost event may have been the last event of this migration")
 	}
 	if h.Facts.SourceUncertain || h.Facts.TargetUncertain {
 		s.sentence(stylePlain, 0, "(a value with ? may belong to an earlier incarnation of the id, because a later event may be lost)")
@@ -178,7 +178,7 @@ func undoLines(c story.Chapter) []string {
 	case !c.HasTarget:
 		return append(lines, indent+"(the log does not have the target)")
 	case sameSteps(c):
-		return append(lines, indent+fmt.Sprintf("which is what %s demands", c.Furthest))
+		return append(lines, indent+fmt.Sprintf("as %s demands", c.Furthest))
 	}
 	return append(lines, indent+fmt.Sprintf("but %s demands %s", c.Furthest, compensationsText(c.Demanded)))
 }
@@ -243,7 +243,7 @@ func (s *showCommand) printSteps(h showScreen, c story.Chapter, isLast bool) {
 	marks := marksOf(h)
 	for n, e := range c.Entries {
 		if e.LostBefore != 0 {
-			g.add(styleWarning, "?", "-", fmt.Sprintf("LOST #%d", e.LostBefore), "", fmt.Sprintf("named by #%d as the one before", e.Seq))
+			g.add(styleWarning, "?", "-", fmt.Sprintf("LOST #%d", e.LostBefore), "", fmt.Sprintf("#%d links to it", e.Seq))
 		}
 		g.addDay(clock, e.WallMS())
 		g.add(stepStyle(e), strconv.FormatUint(e.Seq, 10), clock.short(e.WallMS()), stepTitle(e), stayedCell(h, c, e), stepDetail(c, n))
@@ -252,7 +252,7 @@ func (s *showCommand) printSteps(h showScreen, c story.Chapter, isLast bool) {
 		}
 	}
 	if isLast && isOfSnapshot(h) {
-		g.add(styleWarning, "?", "-", fmt.Sprintf("LOST #%d", h.Row.Seq), "", "a snapshot has it as the row's event")
+		g.add(styleWarning, "?", "-", fmt.Sprintf("LOST #%d", h.Row.Seq), "", "a snapshot has its row")
 	}
 	g.print()
 }
@@ -370,12 +370,12 @@ func stepDetail(c story.Chapter, n int) string {
 	return strings.Join(slices.DeleteFunc(parts, func(text string) bool { return text == "" }), ", ")
 }
 
-// checkpointDetail returns the details of a payload, or "the same" if it repeats that of the record
-// before it.
+// checkpointDetail returns the details of a payload, or "same payload as before" if it repeats that
+// of the record before it.
 func checkpointDetail(c story.Chapter, n int, p checkpoint.Payload) string {
 	if n > 0 {
 		if before, ok := c.Entries[n-1].Event.(checkpoint.Upserted); ok && before.Checkpoint.Payload == p {
-			return "the same"
+			return "same payload as before"
 		}
 	}
 	switch p := p.(type) {

@@ -61,7 +61,7 @@ migration in flight is in doubt.`,
 	m.now.register(c)
 	m.policy.register(c)
 	c.Flags().StringVar(&m.window, "window", "", "count only moves and aborts of this last `time` of the log, such as 20s or 2d")
-	c.Flags().BoolVar(&m.check, "check", false, "exit with 7 if something needs a person")
+	c.Flags().BoolVar(&m.check, "check", false, "exit with 7 if there is a problem")
 	return c
 }
 
@@ -303,10 +303,10 @@ func (m *triageCommand) problems(s triageScreen) (n int) {
 		}
 	}
 	if stalled > 0 {
-		m.statusf("check: %s in flight in the same phase for at least %s up to now", count(stalled, "migration"), shortTimeout(uint64(stallTime.Milliseconds())))
+		m.statusf("check: %s been in one phase for at least %s", have(stalled, "in-flight migration"), shortTimeout(uint64(stallTime.Milliseconds())))
 	}
 	if doubtful := s.Doubtful(); doubtful > 0 {
-		m.statusf("check: %s in flight in doubt", count(doubtful, "migration"))
+		m.statusf("check: %s in doubt", isOrAre(uint64(doubtful), "in-flight migration"))
 		n += doubtful
 	}
 	return n + stalled

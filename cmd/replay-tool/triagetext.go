@@ -189,7 +189,7 @@ func (m *triageCommand) printDoubt(s triageScreen) {
 	fmt.Fprintln(m.stdout)
 	m.sentence(styleWarning, len(doNotTrust), doNotTrust+text)
 	if s.UnprovenSnapshot > 0 {
-		m.sentence(stylePlain, len(doNotTrust), fmt.Sprintf("%*sas of #%d, unproven: replay-tool state %s --snapshot", len(doNotTrust), "", s.UnprovenSnapshot, quoted(s.dir)))
+		m.sentence(stylePlain, len(doNotTrust), fmt.Sprintf("%*srows as of #%d, an event that the log has lost: replay-tool state %s --snapshot", len(doNotTrust), "", s.UnprovenSnapshot, quoted(s.dir)))
 	}
 }
 
@@ -456,10 +456,10 @@ func (m *triageCommand) printFindings(s triageScreen, ids shortIDs) {
 		from = " since " + m.clock().show(s.SinceMS)
 	}
 	if len(s.Findings) == 0 {
-		fmt.Fprintf(m.stdout, "LOOK AT 0    no event%s breaks a rule\n", from)
+		fmt.Fprintf(m.stdout, "FINDINGS 0   no event%s breaks a rule\n", from)
 		return
 	}
-	fmt.Fprintf(m.stdout, "LOOK AT %d%s   (all: replay-tool lint %s)\n", len(s.Findings), from, quoted(s.dir))
+	fmt.Fprintf(m.stdout, "FINDINGS %d%s   (all: replay-tool lint %s)\n", len(s.Findings), from, quoted(s.dir))
 	byRule := map[string]*ruleFindings{}
 	for _, f := range s.Findings {
 		r := byRule[f.Rule]
@@ -537,7 +537,7 @@ func (m *triageCommand) printNext(s triageScreen) {
 var purposes = map[string]string{
 	"verify":   "all damage and all doubts",
 	"lint":     "the events that break rules",
-	"show":     "the one that waits longest",
+	"show":     "the move longest in its phase",
 	"plan":     "the decisions of a coordinator",
 	"timeline": "the moves around it",
 	"state":    "all rows",
@@ -546,7 +546,7 @@ var purposes = map[string]string{
 
 func purposeOf(command string) string {
 	if strings.HasSuffix(command, " --snapshot") {
-		return "the rows of the snapshot, unproven"
+		return "the rows as of a lost event"
 	}
 	return purposes[strings.Fields(command)[1]]
 }

@@ -397,7 +397,7 @@ func TestViews_LargeLog(t *testing.T) {
 	code, out, _ := runTool(t, nil, "triage", dir)
 	require.Equal(t, exitDamage, code)
 	require.Contains(t, out, "DAMAGED: 1 of 9502 events is lost")
-	require.Regexp(t, `(?m)^LOOK AT \d+ +\(all:`, out) // and not only from a later event on
+	require.Regexp(t, `(?m)^FINDINGS \d+ +\(all:`, out) // and not only from a later event on
 }
 
 // writeSummaries writes the summary of each segment. A store does this in the background.
@@ -429,12 +429,12 @@ func TestTriage_Check(t *testing.T) {
 		message string
 	}{
 		"in flight for a moment": {importedFrom(recordingFile), 1000, exitClean, ""},
-		"in flight for too long": {importedFrom(recordingFile), 300_000, exitFindings, "check: 6 migrations in flight in the same phase for at least 5m up to now"},
+		"in flight for too long": {importedFrom(recordingFile), 300_000, exitFindings, "check: 6 in-flight migrations have been in one phase for at least 5m"},
 		"an error":               {importedFrom(violationsFile), 0, exitFindings, "check: 9 findings of severity error"},
 		"a doubt": {func(t *testing.T, dir string) {
 			importedFrom(recordingFile)(t, dir)
 			cutAt(t, dir, 6391)
-		}, 0, exitDamage, "check: 5 migrations in flight in doubt"},
+		}, 0, exitDamage, "check: 5 in-flight migrations are in doubt"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			setClock(t, recordingEndMS+tc.laterMS)

@@ -169,12 +169,12 @@ const flappingAborts = 3
 
 // abort records an abort and reports whether it is the one with which the vShard begins to flap.
 func (v *vshard) abort(seq uint64) bool {
-	v.row++
-	if v.row <= flappingAborts {
+	v.series++
+	if v.series <= flappingAborts {
 		v.aborts = append(v.aborts, seq)
 	}
-	return v.row == flappingAborts
+	return v.series == flappingAborts
 }
 
-// endRow records that a move of the vShard is complete.
-func (v *vshard) endRow() { v.aborts, v.row = nil, 0 }
+// endSeries records that a move of the vShard is complete.
+func (v *vshard) endSeries() { v.aborts, v.series = nil, 0 }

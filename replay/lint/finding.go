@@ -6,7 +6,7 @@ import (
 	"migrationlog/checkpoint"
 )
 
-// Finding is one event, or one pair or row of events, that breaks a rule. MarshalJSON returns the
+// Finding is one event, or one pair or series of events, that breaks a rule. MarshalJSON returns the
 // object that `replay-tool lint` prints.
 type Finding struct {
 	Rule     string   // its id

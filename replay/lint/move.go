@@ -181,7 +181,7 @@ func (l *Linter) checkFirst(m *move) {
 type vshard struct {
 	flights []*move
 	aborts  []uint64 // seqs of the aborts since the last Complete, at most the first flappingAborts
-	row     int      // number of these aborts
+	series  int      // number of these aborts
 }
 
 func (l *Linter) vshardOf(m *move) *vshard {
@@ -369,7 +369,7 @@ func (l *Linter) checkComplete(m *move, seq uint64, p checkpoint.Complete) {
 		}
 	}
 	l.complete(m, seq)
-	l.vshardOf(m).endRow()
+	l.vshardOf(m).endSeries()
 	l.land(m)
 }
 
