@@ -67,6 +67,7 @@ func TestFindings_FirstTen(t *testing.T) {
 // The exit code of a log is that of its worst finding: 3 if events are lost or endangered, 9 if all
 // findings are harmless, and 4 for a torn tail alone. The first line of verify is the verdict.
 func TestD5_ExitCodeOfTheWorstFinding(t *testing.T) {
+	t.Parallel()
 	foreign := func(t *testing.T, dir string) {
 		for _, name := range []string{".DS_Store", ".nfs0000000000000001", "x.swp", firstSegment + ".bak", firstSegment + "~"} {
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "wal", name), nil, 0o600))

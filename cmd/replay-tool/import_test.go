@@ -140,6 +140,7 @@ func TestImport_LeavesNoNewDirectory(t *testing.T) {
 
 // Import names the duplicates with another payload, and the difference: ten for people, all in JSON.
 func TestImport_DuplicatesWithAnotherPayload(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "log")
 	file := "../../testdata/raft-moves.ndjson"
 	code, out, _ := runTool(t, nil, "import", "--check", dir, file, "-o", "json")
@@ -180,6 +181,7 @@ func summaryOf(t testing.TB, text string) (m importer) {
 // --check predicts the result of an import: the counts, the skipped lines, the error and the exit code.
 // It changes no byte, and creates no log.
 func TestImport_Check(t *testing.T) {
+	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 2))
 	lines := func(n int) string {
 		var b strings.Builder

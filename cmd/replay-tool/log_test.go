@@ -38,6 +38,7 @@ func output(t *testing.T, wantCode int, args ...string) string {
 // Every row of a long table is aligned with the heading, also the rows of damage. At 80 and at 140
 // columns each line fits. An abort and a removal have the vShard and the nodes of their migration.
 func TestLog_ColumnsAreFixed(t *testing.T) {
+	t.Parallel()
 	dir := recordingLog(t)
 	path := filepath.Join(dir, "wal", "00000000000000000001")
 	b, err := os.ReadFile(path)
@@ -77,6 +78,7 @@ func TestLog_ColumnsAreFixed(t *testing.T) {
 
 // log -o json prints one array of the records that -o ndjson prints.
 func TestLog_JSONIsOneArray(t *testing.T) {
+	t.Parallel()
 	dir := recordingLog(t)
 	for _, n := range []string{"1", "3"} {
 		var records []json.RawMessage
@@ -103,6 +105,7 @@ func (w *writeCounter) Write(b []byte) (int, error) {
 
 // A command that prints many lines collects them into large writes.
 func TestOutput_IsBuffered(t *testing.T) {
+	t.Parallel()
 	dir := recordingLog(t)
 	for _, args := range [][]string{
 		{"log", dir}, {"log", dir, "-o", "ndjson"}, {"log", dir, "-o", "json"}, {"log", dir, "--reverse"}, {"log", dir, "-n", "5000"},
@@ -116,6 +119,7 @@ func TestOutput_IsBuffered(t *testing.T) {
 
 // Data and messages appear in the order in which they were printed, although the data is buffered.
 func TestOutput_OrderOfDataAndMessages(t *testing.T) {
+	t.Parallel()
 	dir := recordingLog(t)
 	path := filepath.Join(dir, "wal", "00000000000000000001")
 	b, err := os.ReadFile(path)

@@ -23,6 +23,7 @@ func importFile(t testing.TB, dir, text string, flags ...string) (code int, stdo
 // If the log lacks events before the last one that it has, import names their lines, and does not
 // advise to skip them.
 func TestRepetition_NamesTheEventsThatTheLogLacks(t *testing.T) {
+	t.Parallel()
 	lines := make([]string, 60)
 	for i := range lines {
 		lines[i] = catchUpLine(i+1, 0, 1, 100+i)
@@ -73,6 +74,7 @@ var advisedLine = regexp.MustCompile(`To continue, import only the lines after l
 // An operator who imports only the lines that the message advises gets every event of the input, for
 // any part of the input that is in the log.
 func TestRepetition_AdviceLosesNoEvent(t *testing.T) {
+	t.Parallel()
 	random := rand.New(rand.NewPCG(3, 4))
 	stem := func(line string) string {
 		return line[strings.Index(line, `"migration_id"`):strings.Index(line, `"payload"`)]

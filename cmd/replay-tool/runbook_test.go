@@ -178,6 +178,7 @@ func TestRunbook_Commands(t *testing.T) { runDocument(t, runbookFile) }
 // runDocument runs the commands of each section of a document and compares their output with the
 // blocks after them. With -update-runbook it rewrites these blocks.
 func runDocument(t *testing.T, file string) {
+	t.Parallel()
 	if _, err := exec.LookPath("sh"); err != nil {
 		t.Skip("the commands of the document need a POSIX shell: " + err.Error())
 	}

@@ -27,6 +27,7 @@ func jsonOf[V any](t *testing.T, wantCode int, args ...string) (v V) {
 // The statistics, quiet intervals and differences of the recording are those that an independent
 // program computed.
 func TestHistory_Recording(t *testing.T) {
+	t.Parallel()
 	dir := recordingLog(t)
 	for name, test := range map[string]func(*testing.T, string){"stats": recordedStats, "filters": filteredStats, "quiet": recordedQuiet, "diff": recordedDiff} {
 		t.Run(name, func(t *testing.T) { test(t, dir) })

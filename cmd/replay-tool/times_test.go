@@ -16,6 +16,7 @@ import (
 // Times may be relative to the last event of the log, a time of day on its day, or in the zone of
 // --tz.
 func TestTimes_Forms(t *testing.T) {
+	t.Parallel()
 	dir := recordingLog(t)
 	reader, err := replay.Open(dir)
 	require.NoError(t, err)

@@ -17,6 +17,7 @@ import (
 // If a frame has a newer format version, every reading command and import exit with 8 and change no
 // segment.
 func TestNewerFormat_ExitCode(t *testing.T) {
+	t.Parallel()
 	lines, err := os.ReadFile("../../testdata/raft-moves.ndjson")
 	require.NoError(t, err)
 	lines = bytes.Join(bytes.SplitAfterN(lines, []byte("\n"), 6)[:5], nil)
