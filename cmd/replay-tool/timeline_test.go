@@ -100,6 +100,10 @@ func TestTimeline_Golden(t *testing.T) {
 		"clock-back": {func(t *testing.T) {
 			importLines(t, line(5, "AddLearner", 0, 2000)+line(5, "CatchUp", 0, 1000)+line(6, "AddLearner", 0, 1100)+line(5, "Cutover", 0, 2500)+line(5, "Complete", 0, 3000))
 		}, nil},
+		"read-only": {func(t *testing.T) {
+			importLines(t, healthy)
+			readOnly(t, "log")
+		}, nil},
 		"missing":   {func(*testing.T) {}, nil},
 		"not-a-log": {func(t *testing.T) { require.NoError(t, os.Mkdir("log", 0o700)) }, nil},
 		"newer-format": {func(t *testing.T) {
