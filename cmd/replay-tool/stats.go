@@ -324,7 +324,7 @@ func (s *statsCommand) reasonsText(r stats.Result) {
 		s.statusf("no move was aborted")
 		return
 	}
-	g := s.newGrid(column{title: "ABORTS", right: true}, column{title: "IN"}, column{title: "AFTER", right: true, rank: 1}, column{title: "REASON", free: true}, column{title: "BY TARGET", rank: 2})
+	g := s.newGrid(column{title: "ABORTS", right: true}, column{title: "IN"}, column{title: "AFTER", right: true, rank: 1}, column{title: "REASON", free: true}, column{title: "BY TARGET NODE", rank: 2})
 	add := func(reason string, a stats.Reason) {
 		phase := "?"
 		if a.Phase != 0 {
@@ -350,17 +350,14 @@ func spanRange(minMS, maxMS uint64) string {
 	return shortest + "-" + longest
 }
 
-// targetsText lists numbers by node, the highest number first: "node 8: 21, 1: 19".
+// targetsText lists numbers by node, the highest number first: "8=21 1=19".
 func targetsText(counts map[uint64]uint64) string {
 	nodes := slices.SortedFunc(maps.Keys(counts), func(a, b uint64) int { return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b)) })
 	parts := make([]string, len(nodes))
 	for i, n := range nodes {
-		parts[i] = fmt.Sprintf("%d: %d", n, counts[n])
+		parts[i] = fmt.Sprintf("%d=%d", n, counts[n])
 	}
-	if len(parts) == 0 {
-		return ""
-	}
-	return "node " + strings.Join(parts, ", ")
+	return strings.Join(parts, " ")
 }
 
 // notes prints the sums, and the part of the history that was not measured.

@@ -416,16 +416,13 @@ func byTargetText(a triage.AbortGroup) string {
 		return cmp.Or(cmp.Compare(a.ByTarget[y], a.ByTarget[x]), cmp.Compare(x, y))
 	})
 	var text strings.Builder
-	text.WriteString("by target  node")
+	text.WriteString("by target node ")
 	for n, node := range nodes {
 		if n == maxShownTargets {
 			fmt.Fprintf(&text, " and %d more", len(nodes)-n)
 			break
 		}
-		if n > 0 {
-			text.WriteByte(',')
-		}
-		fmt.Fprintf(&text, " %d: %d", node, a.ByTarget[node])
+		fmt.Fprintf(&text, " %d=%d", node, a.ByTarget[node])
 	}
 	switch out := a.StandsOut; {
 	case out == nil:
