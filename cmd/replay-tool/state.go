@@ -339,9 +339,9 @@ func setBysOf(ctx context.Context, reader *replay.Reader, last uint64) (map[chec
 		id, _ := r.Migration()
 		switch e := r.Event.(type) {
 		case checkpoint.Upserted:
-			by := all[id]
-			if by == (setBy{}) {
-				by.Began = r.Seq
+			by, ok := all[id]
+			if !ok || r.PrevSeq == 0 { // the end of an earlier incarnation may be lost
+				by = setBy{Began: r.Seq}
 			}
 			by.Phase = r.Seq
 			if _, ok := e.Checkpoint.Payload.(checkpoint.AddLearner); ok {
