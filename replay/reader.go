@@ -73,6 +73,14 @@ func (r *Reader) NewFold() *Fold {
 	return fold
 }
 
+// NewPartialFold returns an empty fold for records that do not begin at the start of the log. It reads
+// no snapshot, so its report does not cover them.
+func (r *Reader) NewPartialFold() *Fold {
+	fold := NewFold(r.dir, nil)
+	fold.fsys = r.fsys
+	return fold
+}
+
 // Records yields the records that the query selects, in the order of their numbers. Damage is
 // yielded at its position, and damage outside the segments first. If reading fails or ctx is
 // canceled, the error is yielded last.

@@ -114,8 +114,8 @@ func (l *logCommand) run(ctx context.Context, dir string) error {
 	if l.cursor, err = openCursor(l.cursorFile, reader.Manifest().UUID); err != nil {
 		return err
 	}
-	l.dir, l.fold, l.matcher, l.rangeEnd = dir, reader.NewFold(), replay.NewMatcher(q), rangeEnd{toSeq: q.ToSeq, untilMS: q.UntilMS}
-	l.view, l.printer = l.fold.View, l.newRecordPrinter(dir)
+	l.dir, l.matcher, l.printer = dir, replay.NewMatcher(q), l.newRecordPrinter(dir)
+	l.rangeEnd = rangeEnd{toSeq: q.ToSeq, untilMS: q.UntilMS}
 	if l.reverse {
 		l.endFacts = factsByID{}
 	}
@@ -189,6 +189,7 @@ func (l *logCommand) list(ctx context.Context, reader *replay.Reader) error {
 	if l.last > 0 {
 		return l.listLast(ctx, reader)
 	}
+	l.beginFold(reader.NewFold())
 	p := l.progress("events read:")
 	defer p.end()
 	if l.reverse {
@@ -219,6 +220,9 @@ func (l *logCommand) list(ctx context.Context, reader *replay.Reader) error {
 	}
 	return l.cursor.checkEnd(l.nextSeq-min(l.nextSeq, 1), l.lastEvent.Seq)
 }
+
+// beginFold sets the fold of the records that will be read.
+func (l *logCommand) beginFold(fold *replay.Fold) { l.fold, l.view = fold, fold.View }
 
 // handle prints a record if the filters select it and it is after the cursor.
 func (l *logCommand) handle(r replay.Record, m moveFacts) error {
@@ -333,6 +337,7 @@ func (l *logCommand) newest(ctx context.Context, reader *replay.Reader) (last []
 	if err != nil || !ok {
 		return nil, false, err
 	}
+	l.beginFold(reader.NewPartialFold())
 	l.unread, l.view = unread, projection.New()
 	for _, r := range records {
 		var m moveFacts
@@ -362,6 +367,7 @@ func (l *logCommand) apply(r replay.Record) moveFacts {
 
 // lastOfAll reads the whole log and returns the last matching records.
 func (l *logCommand) lastOfAll(ctx context.Context, reader *replay.Reader) (records []recordWithFacts, err error) {
+	l.beginFold(reader.NewFold())
 	p := l.progress("events read:")
 	defer p.end()
 	for r, err := range readAhead(reader.Records(ctx, replay.Query{})) {
