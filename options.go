@@ -147,8 +147,8 @@ func IfSeq(seq uint64) WriteOption {
 // IfVShardFree makes an upsert fail with ErrMigrationInProgress if another migration of the same
 // vShard is in flight. It is in flight if its row has a phase before Complete, also while it is
 // aborted. Only one of two coordinators can therefore start to move a vShard. The check cannot see
-// migrations whose events were lost. While Report.UnnamedInDoubt is true, also ask the cluster if
-// the vShard is being moved.
+// migrations whose events were lost. While Report.UnnamedInDoubt is true, and while Report.InDoubt has
+// a migration without a row, also ask the cluster if the vShard is being moved.
 //
 //	call                       valid with         retry of a call that succeeded
 //	Upsert                     all other guards   a duplicate, even if the vShard is not free now

@@ -113,12 +113,17 @@ func (s *Store) summarizeBefore(before uint64, memory *summaryMemory) bool {
 		}
 		started := time.Now()
 		next, _ := segment.ParseName(names[i+1])
-		if err := s.summarize(name, first, next, memory); err != nil {
+		read, err := s.summarize(name, first, next, memory)
+		if err != nil {
 			s.logSummary(name, err)
 			return false
 		}
 		s.summaries.handled = next
-		if !s.pauseSummaries(pausePerSummary * time.Since(started)) {
+		pause := pausePerSummary * time.Since(started)
+		if !read { // a check is short, and must not keep a program that runs briefly from its next summary
+			pause = 0
+		}
+		if !s.pauseSummaries(pause) {
 			return false
 		}
 	}
@@ -137,24 +142,25 @@ func (s *Store) pauseSummaries(d time.Duration) bool {
 
 // summarize writes the summary of a segment, unless it has one. first and next are the numbers of the
 // segment and of the one after it. A segment that is not intact gets no summary. If it has one from
-// before the damage, that one stays, because it has the migrations of the lost events.
-func (s *Store) summarize(name string, first, next uint64, memory *summaryMemory) error {
+// before the damage, that one stays, because it has the migrations of the lost events. It returns true
+// if it read the segment.
+func (s *Store) summarize(name string, first, next uint64, memory *summaryMemory) (read bool, err error) {
 	fsys := s.summaries.fsys
 	if old, ok := summary.Open(fsys, s.uuid, name); ok && old.IsIntact() {
 		matches, err := old.Matches(fsys, s.uuid)
 		if err != nil || matches {
-			return err
+			return false, err
 		}
 	}
 	data, err := memory.read(fsys, name)
 	if err != nil {
-		return err
+		return true, err
 	}
 	built, ok := memory.builder.Build(data, s.uuid, first, summary.NewIndex(fsys, s.uuid).Migration)
 	if !ok || built.LastSeq+1 != next { //mutant:damaged-not-summarized
-		return nil
+		return true, nil
 	}
-	return s.log.SaveSummary(built)
+	return true, s.log.SaveSummary(built)
 }
 
 // logSummary logs the error of a summary. The log does not need the summary. As for logFailure, the

@@ -145,6 +145,9 @@ func (t *tool) checkFlags() error {
 	default:
 		return usageErrorf("--color %s: use auto, always or never", t.color)
 	}
+	if t.fixedWidth > maxWidth {
+		return usageErrorf("--width %d: give a number of at most %d", t.fixedWidth, maxWidth)
+	}
 	if t.fixedWidth < 0 {
 		return usageErrorf("--width %d: give a number of at least 1", t.fixedWidth)
 	}

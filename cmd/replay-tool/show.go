@@ -86,7 +86,7 @@ func (s *showCommand) run(ctx context.Context, dir string, policy recovery.Polic
 		return err
 	}
 	report := r.fold.Report()
-	policy.UnnamedInDoubt = report.UnnamedInDoubt
+	policy.UnnamedInDoubt = report.UnnamedInDoubt || len(r.fold.View.InDoubtWithoutRow()) > 0
 	nowMS := wallMS()
 	if s.now.text != "" {
 		nowMS = to.ms

@@ -170,8 +170,9 @@ const doNotTrust = "DO NOT TRUST "
 // printDoubt prints which rows lost events may have changed.
 func (m *triageCommand) printDoubt(s triageScreen) {
 	r := s.Report
-	rows, doubtful := int(s.NotRemoved)+len(s.InFlight), len(r.InDoubt)
-	if doubtful == 0 && !r.UnnamedInDoubt {
+	rows, doubtful := int(s.NotRemoved)+len(s.InFlight), s.RowsInDoubt
+	missing := len(r.InDoubt) - doubtful // the log names these migrations, and has no row of them
+	if doubtful == 0 && missing == 0 && !r.UnnamedInDoubt {
 		return
 	}
 	var text string
@@ -182,6 +183,9 @@ func (m *triageCommand) printDoubt(s triageScreen) {
 		text = fmt.Sprintf("any of the %s, %d of them in flight: each may have moved on", count(rows, "row"), len(s.InFlight))
 	default:
 		text = fmt.Sprintf("%d of the %s, %d of them in flight: each may have moved on", doubtful, count(rows, "row"), s.Doubtful())
+	}
+	if missing > 0 {
+		text += fmt.Sprintf("; %s without a row may have one (replay-tool verify %s)", count(missing, "migration"), quoted(s.dir))
 	}
 	if r.UnnamedInDoubt && len(r.Lost) > 0 {
 		text += fmt.Sprintf("; migrations that began after #%d may be missing", r.Lost[0].First-1)

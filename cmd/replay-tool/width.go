@@ -13,6 +13,9 @@ import (
 // defaultWidth is the width of a terminal whose size is not known.
 const defaultWidth = 80
 
+// maxWidth is the largest --width. The memory of a picture is proportional to its width.
+const maxWidth = 10_000
+
 // width returns the number of characters in a line of stdout. It is 0 if lines may have any length,
 // which is so on a pipe and with --wide.
 func (t *tool) width() int {
@@ -27,7 +30,7 @@ func (t *tool) width() int {
 		return 0
 	}
 	if n, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && n > 0 {
-		return n
+		return min(n, maxWidth)
 	}
 	if n, _, err := term.GetSize(int(terminal.Fd())); err == nil && n > 0 {
 		return n

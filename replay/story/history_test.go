@@ -67,7 +67,7 @@ func TestHistory_Aborted(t *testing.T) {
 	require.Equal(t, []story.Try{{Attempt: 0, StayedMS: 12}, {Attempt: 1, StayedMS: 2}}, c.Phases[1].Tries)
 	require.EqualValues(t, 14, c.Phases[1].StayedMS)
 	require.InDelta(t, 0.9232, c.Phases[0].SlowerThan.Share, 0.0001)
-	require.InDelta(t, 0.2310, c.Phases[1].SlowerThan.Share, 0.0001)
+	require.InDelta(t, 0.0872, c.Phases[1].SlowerThan.Share, 0.0001)
 	require.Equal(t, c.Compensations, c.Demanded)
 	require.Equal(t, []checkpoint.Compensation{
 		{Kind: checkpoint.RemoveVoter, GroupID: 6, PeerID: 1}, {Kind: checkpoint.RestoreLeaderHint, GroupID: 6, PeerID: 2},

@@ -43,6 +43,9 @@ type Summary struct {
 	// UnprovenSnapshot is the last event of a snapshot that has rows that the log has lost, or 0. An
 	// opening ignores such a snapshot, because that event is lost too.
 	UnprovenSnapshot uint64 `json:"unproven_snapshot"`
+	// RowsInDoubt is the number of rows that a lost event may have changed. Report.InDoubt also has the
+	// migrations without a row that have lost an event.
+	RowsInDoubt int `json:"rows_in_doubt"`
 }
 
 // Writer is the state of the lock of the log.
@@ -153,6 +156,9 @@ func (s *Summary) addRow(baseline *story.Baseline, d recovery.Decision, atEnd re
 	c, facts := d.Row.Checkpoint, d.Row.Facts
 	if c.Phase() == checkpoint.PhaseComplete {
 		s.NotRemoved++
+	}
+	if d.Row.Doubt == projection.InDoubt {
+		s.RowsInDoubt++
 	}
 	switch d.Action {
 	case recovery.CleanUp:
