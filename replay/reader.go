@@ -91,10 +91,16 @@ func (r *Reader) Records(ctx context.Context, q Query) iter.Seq2[Record, error] 
 // Find yields the same records as Records, but only the damage of the segments that it reads
 // completely. Of a segment with a summary it reads only the selected records. If covered is not nil,
 // Find sets it when the sequence ends.
+//
+// If the end of a migration is lost, Records takes its row for alive. It then selects later events of
+// the same id by the vShard and the nodes of that row. Find may leave these events out.
 func (r *Reader) Find(ctx context.Context, q Query, covered *Coverage) iter.Seq2[Record, error] {
 	opts := segment.ScanOptions{From: q.firstSeq(), CheckEnds: true}
-	if q.isNarrow() {
+	switch {
+	case q.isNarrow():
 		opts.Only = r.index.only(q.choose)
+	case len(q.Kinds) == 0 && q.FromSeq+q.ToSeq > 0:
+		opts.Only = r.index.onlyRange(q.FromSeq, q.ToSeq)
 	}
 	return r.records(ctx, q, opts, covered)
 }
