@@ -45,6 +45,13 @@ func (t *tool) fold(ctx context.Context, dir string, visit func(*replay.Fold, re
 	return fold, nil
 }
 
+// reportCoverage prints how many segments were not checked, if there are any.
+func (t *tool) reportCoverage(c replay.Coverage, dir string) {
+	if c.Unchecked > 0 {
+		t.statusf("%s not checked. To check all, run: replay-tool verify %s", count(c.Unchecked, "segment"), quoted(dir))
+	}
+}
+
 // resolve returns the id that begins or ends with idPart. It returns an error if the log has no such id
 // or more than one.
 func resolve(ctx context.Context, reader *replay.Reader, idPart string) (checkpoint.MigrationID, error) {

@@ -185,6 +185,7 @@ func (t *tool) runPlan(ctx context.Context, dir string, policy recovery.Policy, 
 	} else if err := writeLines(t, decisions); err != nil {
 		return err
 	}
+	t.reportCoverage(fold.Coverage(), dir)
 	t.reportFindings(report)
 	return reportExit(report)
 }
@@ -204,7 +205,7 @@ func (t *tool) timeOfPoint(ctx context.Context, reader *replay.Reader, fold *rep
 		if last < point.Seq {
 			t.statusf("#%d is lost, so ages are measured to the clock of #%d. To choose another time, add --now", point.Seq, last)
 		}
-		for r, err := range reader.Records(ctx, replay.Query{FromSeq: last, ToSeq: last}) {
+		for r, err := range reader.Find(ctx, replay.Query{FromSeq: last, ToSeq: last}, nil) {
 			if err != nil || r.Damage == nil {
 				return r.WallMS(), err
 			}

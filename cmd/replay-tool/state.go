@@ -150,6 +150,7 @@ func (s *stateCommand) run(ctx context.Context) error {
 			return err
 		}
 	}
+	s.reportCoverage(fold.Coverage(), s.dir)
 	return s.print(fold.Report(), rows)
 }
 
@@ -157,7 +158,7 @@ func (s *stateCommand) run(ctx context.Context) error {
 func (s *stateCommand) measure(ctx context.Context, times timeReader, fold *replay.Fold, point replay.Point, rows []projection.Row) (err error) {
 	endMS := max(latestMS(rows), point.TimeMS)
 	if last := fold.Last().Seq; last > 0 && point.TimeMS == 0 {
-		for r, err := range times.reader.Records(ctx, replay.Query{FromSeq: last, ToSeq: last}) {
+		for r, err := range times.reader.Find(ctx, replay.Query{FromSeq: last, ToSeq: last}, nil) {
 			if err != nil {
 				return err
 			}
@@ -367,19 +368,26 @@ func (t *tool) explainTime(ctx context.Context, command, dir string, reader *rep
 	}
 	var next, first, last, n uint64
 	var nextMS uint64
-	for r, err := range readAhead(reader.Records(ctx, replay.Query{FromSeq: asOf + 1})) {
-		switch {
-		case err != nil:
+	for r, err := range reader.Find(ctx, replay.Query{FromSeq: asOf + 1}, nil) {
+		if err != nil {
 			return err
-		case r.Damage != nil:
-			continue
-		case next == 0:
+		}
+		if r.Damage == nil {
 			next, nextMS = r.Seq, r.WallMS()
-		case r.WallMS() <= timeMS:
-			if n == 0 {
-				first = r.Seq
+			break
+		}
+	}
+	if next != 0 {
+		for r, err := range reader.Find(ctx, replay.Query{FromSeq: next + 1, UntilMS: timeMS}, nil) {
+			if err != nil {
+				return err
 			}
-			n, last = n+1, r.Seq
+			if r.Damage == nil {
+				if n == 0 {
+					first = r.Seq
+				}
+				n, last = n+1, r.Seq
+			}
 		}
 	}
 	switch {

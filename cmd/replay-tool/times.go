@@ -287,7 +287,7 @@ func beforeStep(ctx context.Context, reader *replay.Reader, idPart, step string)
 	}
 	var seq uint64
 	found := false // in the present incarnation
-	for r, err := range reader.Records(ctx, replay.Query{Migrations: []checkpoint.MigrationID{id}}) {
+	for r, err := range reader.History(ctx, id, nil) {
 		if err != nil {
 			return replay.Point{}, err
 		}
