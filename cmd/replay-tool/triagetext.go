@@ -420,7 +420,7 @@ func byTargetText(a triage.AbortGroup) string {
 		return cmp.Or(cmp.Compare(a.ByTarget[y], a.ByTarget[x]), cmp.Compare(x, y))
 	})
 	var text strings.Builder
-	text.WriteString("by target node ")
+	text.WriteString("to node")
 	for n, node := range nodes {
 		if n == maxShownTargets {
 			fmt.Fprintf(&text, " and %d more", len(nodes)-n)
