@@ -64,6 +64,9 @@ func (f *filters) query(ctx context.Context, times timeReader) (q replay.Query, 
 			return q, err
 		}
 	}
+	if q.UntilMS != 0 && q.UntilMS < q.SinceMS {
+		return q, errReversedPeriod
+	}
 	for _, idPrefix := range f.migrations {
 		id, err := resolve(ctx, times.reader, idPrefix)
 		if err != nil {

@@ -180,6 +180,9 @@ func (l *linting) selectFromLog(ctx context.Context, reader *replay.Reader) (err
 			return err
 		}
 	}
+	if l.options.UntilMS != 0 && l.options.UntilMS < l.options.SinceMS {
+		return errReversedPeriod
+	}
 	if l.migration != "" {
 		id, err := resolve(ctx, reader, l.migration)
 		if err != nil {

@@ -4,6 +4,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
+var errReversedPeriod = usageErrorf("--until is before --since: give a later time")
+
 // period has the flags that select a part of the history by its clocks.
 type period struct {
 	since, until, last string
@@ -50,7 +52,7 @@ func (p *period) read(c *cobra.Command, times timeReader) (sinceMS, untilMS uint
 		}
 	}
 	if untilMS != 0 && untilMS < sinceMS {
-		return 0, 0, usageErrorf("--until is before --since: give a later time")
+		return 0, 0, errReversedPeriod
 	}
 	return sinceMS, untilMS, nil
 }

@@ -151,7 +151,7 @@ func (s *stateCommand) run(ctx context.Context) error {
 		}
 	}
 	s.reportCoverage(fold.Coverage(), s.dir)
-	return s.print(fold.Report(), rows)
+	return s.print(fold.Report(), last, rows)
 }
 
 // measure sets the end of the time in a phase. For a point in the past it is the time of this point.
@@ -181,8 +181,8 @@ func latestMS(rows []projection.Row) (ms uint64) {
 	return ms
 }
 
-// print prints the rows and the findings, and returns their exit code.
-func (s *stateCommand) print(report replay.Report, rows []projection.Row) error {
+// print prints the rows after the event asOf and the findings, and returns their exit code.
+func (s *stateCommand) print(report replay.Report, asOf uint64, rows []projection.Row) error {
 	shown := 0
 	// If the migration has no row, the message below replaces the table.
 	noRow := s.part != "" && len(rows) == 0
@@ -199,7 +199,8 @@ func (s *stateCommand) print(report replay.Report, rows []projection.Row) error 
 	if err := reportExit(report); err != nil {
 		return err
 	}
-	if noRow || shown == 0 && s.filters.anySet() {
+	isBeforeLog := s.at != "" && asOf == 0
+	if noRow || isBeforeLog || shown == 0 && s.filters.anySet() {
 		return silentExit{exitNoMatch}
 	}
 	return nil

@@ -186,6 +186,9 @@ func (b *Builder) rangeMS() (fromMS, toMS uint64) {
 	}
 	if b.options.UntilMS > 0 {
 		toMS = b.options.UntilMS
+		if b.options.SinceMS == 0 { // the range may end before the first record
+			fromMS = min(fromMS, toMS)
+		}
 	}
 	return fromMS, max(fromMS, toMS)
 }
