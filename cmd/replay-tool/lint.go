@@ -536,6 +536,9 @@ func (l *linting) summary() {
 		found = count(n, "finding")
 	}
 	text := fmt.Sprintf("%s in %s", found, count(uint64(l.linter.Moves()), "migration"))
+	if l.migration+l.since+l.until != "" || len(l.vshards) > 0 {
+		text = fmt.Sprintf("%s after the filters, in a log of %s", found, count(uint64(l.linter.Moves()), "migration"))
+	}
 	if hidden := l.hidden(); hidden != "" {
 		text += ". " + hidden
 	}

@@ -250,7 +250,7 @@ func (s *stateCommand) table(rows, all []projection.Row) {
 	if len(rows) == 0 {
 		s.statusf("no row matches")
 	} else {
-		s.statusf("FOR is measured %s, %s", s.nowMS.text, s.isoTime(s.nowMS.ms))
+		s.statusf("FOR is measured %s", s.nowMS.sentence(s.tool))
 	}
 	s.countOthers(rows, all)
 }
@@ -289,7 +289,8 @@ func (s *stateCommand) timeInPhase(sinceMS uint64) string {
 	return shortSpan(s.nowMS.ms - sinceMS)
 }
 
-// countOthers prints the number of rows that the filters left out.
+// countOthers prints the number of rows that the filters left out, or the number of rows in flight if
+// rows at Complete follow them.
 func (s *stateCommand) countOthers(rows, all []projection.Row) {
 	inFlight := func(list []projection.Row) (n int) {
 		for _, r := range list {
@@ -298,6 +299,9 @@ func (s *stateCommand) countOthers(rows, all []projection.Row) {
 			}
 		}
 		return n
+	}
+	if n := inFlight(rows); n > 0 && n < len(rows) {
+		s.statusf("%s in flight and %d Complete and not removed. To see only the first ones, add --in-flight", isOrAre(uint64(n), "row"), len(rows)-n)
 	}
 	otherInFlight := inFlight(all) - inFlight(rows)
 	if other := len(all) - len(rows) - otherInFlight; other > 0 {

@@ -320,6 +320,15 @@ type measuredTo struct {
 	text string // "to the log's end", "to the present" or "to TIME"
 }
 
+// sentence returns the text with the time, for messages.
+func (m measuredTo) sentence(t *tool) string {
+	at := t.isoTime(m.ms)
+	if m.text == "to "+at {
+		return m.text
+	}
+	return m.text + ", " + at
+}
+
 // read returns the time to measure to. endMS is the highest clock of the events that were read.
 func (f *nowFlag) read(t *tool, times timeReader, dir string, endMS uint64) (measuredTo, error) {
 	if f.text != "" {
