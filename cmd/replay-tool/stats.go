@@ -19,6 +19,7 @@ import (
 type statsCommand struct {
 	*tool
 	by      string
+	slowest int
 	period  period
 	vshards []string
 	nodes   []string
@@ -62,7 +63,8 @@ aborted for a reason with this word. -o json has all groupings, and -o ndjson th
 lines of one.`,
 		Example: `  replay-tool stats log
   replay-tool stats log --by node --last 1h
-  replay-tool stats log --by reason --node 3`,
+  replay-tool stats log --by reason --node 3
+  replay-tool stats log --slowest 20`,
 		Args: argCount(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return t.buffered(func() error { return s.run(c, args[0]) })
@@ -70,6 +72,7 @@ lines of one.`,
 	}
 	c.Flags().StringVar(&s.by, "by", byPhase, "`grouping` of the lines: "+strings.Join(groupings, ", "))
 	completeFlag(c, "by", groupings...)
+	c.Flags().IntVar(&s.slowest, "slowest", 0, "list the `N` longest stays in one phase instead of the groups")
 	s.period.register(c)
 	c.Flags().StringSliceVar(&s.vshards, "vshard", nil, "only moves of the vShard with this `number`, or of those of a range such as 1-13")
 	c.Flags().StringSliceVar(&s.nodes, "node", nil, "only moves from or to the node with this `number`")
@@ -80,11 +83,17 @@ func (s *statsCommand) run(c *cobra.Command, dir string) error {
 	if !slices.Contains(groupings, s.by) {
 		return usageErrorf("--by %s: unknown grouping, use one of %s", s.by, strings.Join(groupings, ", "))
 	}
+	switch flags := c.Flags(); {
+	case flags.Changed("slowest") && (s.slowest < 1 || s.slowest > maxSlowest):
+		return usageErrorf("--slowest %d: give a number from 1 to %d", s.slowest, maxSlowest)
+	case flags.Changed("slowest") && flags.Changed("by"):
+		return usageErrorf("--slowest and --by cannot be used together: remove one of them")
+	}
 	reader, err := replay.Open(dir)
 	if err != nil {
 		return err
 	}
-	var o stats.Options
+	o := stats.Options{Slowest: s.slowest}
 	if o.SinceMS, o.UntilMS, err = s.period.read(c, s.times(c.Context(), reader)); err != nil {
 		return err
 	}
@@ -119,26 +128,24 @@ func (s *statsCommand) run(c *cobra.Command, dir string) error {
 	return nil
 }
 
-// suggestLongest prints the command that lists the moves with the longest stays: those at or above the
-// 99th percentile of the phase in which the moves spent the most time.
+// maxSlowest limits the stays of --slowest, which are kept in memory.
+const maxSlowest = 100_000
+
+// suggestLongest prints the command that lists the longest stays.
 func (s *statsCommand) suggestLongest(r stats.Result, dir string) {
-	if s.output != outputTable || s.by != byPhase || len(s.nodes) > 0 { // lint cannot select nodes
+	if s.output != outputTable || s.by != byPhase || s.slowest > 0 || r.Done.Count+r.Aborted.Count == 0 {
 		return
 	}
-	longest := slices.MaxFunc(r.Phases, func(a, b stats.PhaseStays) int { return cmp.Compare(a.TotalMS, b.TotalMS) })
-	if longest.P99MS == 0 {
-		return
-	}
-	args := fmt.Sprintf("--rule stalled --stall %dms", longest.P99MS)
-	if s.period.last != "" {
-		args += " --since " + quoted("-"+s.period.last)
-	}
-	for _, flag := range []struct{ name, value string }{{"since", s.period.since}, {"until", s.period.until}, {"vshard", strings.Join(s.vshards, ",")}} {
+	args := "--slowest 20"
+	for _, flag := range []struct{ name, value string }{
+		{"since", s.period.since}, {"until", s.period.until}, {"last", s.period.last},
+		{"vshard", strings.Join(s.vshards, ",")}, {"node", strings.Join(s.nodes, ",")},
+	} {
 		if flag.value != "" {
 			args += fmt.Sprintf(" --%s %s", flag.name, quoted(flag.value))
 		}
 	}
-	s.statusf("next: replay-tool lint %s %s   the longest stays", quoted(dir), args)
+	s.statusf("next: replay-tool stats %s %s   the longest stays", quoted(dir), args)
 }
 
 // smallHeapGCPercent keeps a command that holds each move of the history in memory below 100 MiB with
@@ -162,6 +169,10 @@ func (s *statsCommand) write(r stats.Result) error {
 		s.statusf("no event matches")
 		return nil
 	}
+	if s.slowest > 0 {
+		s.slowestText(r)
+		return nil
+	}
 	switch s.by {
 	case byNode:
 		s.nodesText(r)
@@ -181,6 +192,9 @@ func (s *statsCommand) write(r stats.Result) error {
 // writeGroups writes one line for each group, and a last one with the key others if some groups are
 // beyond the limit.
 func (s *statsCommand) writeGroups(r stats.Result) error {
+	if s.slowest > 0 {
+		return writeLines(s.tool, r.Slowest)
+	}
 	switch s.by {
 	case byNode:
 		return writeLines(s.tool, withOthers(r.Nodes, r.OtherNodes))
@@ -232,6 +246,26 @@ func (s *statsCommand) phasesText(r stats.Result) {
 	}
 }
 
+// slowestText prints the longest stays, the longest one first.
+func (s *statsCommand) slowestText(r stats.Result) {
+	ids := shortestIDs(nil)
+	for _, stay := range r.Slowest {
+		ids.add(stay.MigrationID)
+	}
+	g := s.newGrid(column{title: "SEQ", right: true}, column{title: "VSHARD", right: true}, column{title: "MOVE"}, column{title: "PHASE"},
+		column{title: "TRY", right: true, rank: 1}, column{title: "STAYED", right: true}, column{title: "ID", style: styleDim})
+	for _, stay := range r.Slowest {
+		try := ""
+		if stay.Attempt > 0 {
+			try = strconv.FormatUint(uint64(stay.Attempt)+1, 10)
+		}
+		g.add(stylePlain, numberText(stay.Seq), strconv.FormatUint(uint64(stay.VShardID), 10), nodeText(stay.SourceNode)+" -> "+nodeText(stay.TargetNode),
+			stay.Phase.String(), try, shortSpan(stay.StayedMS), ids.of(stay.MigrationID))
+	}
+	g.print()
+	s.statusf("a stay that has not ended is not listed: see replay-tool state --in-flight")
+}
+
 func phaseCells(p stats.PhaseStays) []string {
 	cells := durationCells(p.Phase.String(), p.Durations)
 	if p.Count > 0 {
@@ -258,8 +292,8 @@ func percent(share float64, decimals int) string {
 const othersName = "others"
 
 func (s *statsCommand) nodesText(r stats.Result) {
-	g := s.newGrid(column{title: "NODE", right: true}, column{title: "AS SOURCE", right: true}, column{title: "AS TARGET", right: true}, column{title: "DONE", right: true},
-		column{title: "ABORTED", right: true}, column{title: "UNREACHABLE", right: true}, column{title: "IN FLIGHT", right: true},
+	g := s.newGrid(column{title: "NODE", right: true}, column{title: "AS SOURCE", right: true}, column{title: "AS TARGET", right: true}, column{title: "DONE TO", right: true},
+		column{title: "ABORTED TO", right: true}, column{title: "UNREACHABLE", right: true}, column{title: "IN FLIGHT TO", right: true},
 		column{title: "UNFINISHED", right: true, rank: 2}, column{title: "END LOST", right: true, rank: 1})
 	add := func(name string, n stats.Node) {
 		g.add(stylePlain, name, numberText(n.AsSource), numberText(n.AsTarget), numberText(n.Done), numberText(n.Aborted), numberText(n.Unreachable), numberText(n.InFlight), some(n.RemovedUnfinished), some(n.EndLost))

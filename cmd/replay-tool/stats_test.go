@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"io"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -173,6 +175,30 @@ func TestStats_NDJSON(t *testing.T) {
 	require.Equal(t, r.Nodes, nodes)
 	for by, lines := range map[string]int{byPhase: 6, byVShard: len(r.VShards), byMinute: len(r.Minutes), byReason: len(r.Reasons)} {
 		require.Equal(t, lines, strings.Count(output(t, exitClean, "stats", dir, "-q", "--by", by, "-o", "ndjson"), "\n"), by)
+	}
+}
+
+// --slowest lists the longest stays of the whole log, and its lines have the values of the table.
+func TestStats_Slowest(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	importedFrom(recordingFile)(t, dir)
+	code, out, errs := runTool(t, nil, "stats", dir, "--slowest", "3", "--width", "80")
+	require.Zero(t, code, errs)
+	require.Equal(t, ` SEQ  VSHARD  MOVE    PHASE    STAYED  ID
+9124      18  6 -> 2  CatchUp   2.04s  b4a12e
+8261       9  1 -> 5  CatchUp   2.03s  2713ca
+8703      16  3 -> 6  CatchUp   2.03s  da368f
+`, out)
+	lines := jsonOf[stats.Result](t, exitClean, "stats", dir, "--slowest", "200").Slowest
+	require.Len(t, lines, 200)
+	require.True(t, slices.IsSortedFunc(lines, func(a, b stats.SlowStay) int { return cmp.Compare(b.StayedMS, a.StayedMS) }))
+	require.EqualValues(t, 2039, lines[0].StayedMS)
+	require.EqualValues(t, 2000, lines[136].StayedMS)
+	_, _, errs = runTool(t, nil, "stats", dir, "--vshard", "11")
+	require.Contains(t, errs, "next: replay-tool stats "+dir+" --slowest 20 --vshard 11   the longest stays\n")
+	for _, wrong := range [][]string{{"--slowest", "0"}, {"--slowest", "3", "--by", "node"}} {
+		code, _, _ = runTool(t, nil, append([]string{"stats", dir}, wrong...)...)
+		require.Equal(t, exitUsage, code)
 	}
 }
 

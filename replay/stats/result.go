@@ -22,6 +22,8 @@ type Result struct {
 	Aborted Durations    `json:"aborted"`
 	Paused  Pauses       `json:"writes_paused"`
 
+	Slowest []SlowStay `json:"slowest,omitempty"` // the longest stays, the longest one first
+
 	// The lists have a limit, see maxGroups. The Other fields have the sums of the rest. They are nil
 	// if the lists are complete.
 	Nodes        []Node   `json:"nodes"`

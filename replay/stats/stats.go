@@ -19,6 +19,8 @@ type Options struct {
 	SinceMS, UntilMS uint64
 	VShards          []uint32
 	Nodes            []uint64 // the move's source or target
+	// Slowest is the number of the longest stays that are listed.
+	Slowest int
 }
 
 // Stats collects the statistics of a history. It is not safe for concurrent use.
@@ -37,6 +39,7 @@ type Stats struct {
 	minutes       groups[uint64, Minute]
 	reasons       groups[reasonKey, Reason]
 	reasonBytes   int
+	slowest       slowest
 
 	// decided has the incarnations that are counted as done and have not ended. flying has those that
 	// are in flight. Both have only selected ones.
@@ -57,6 +60,7 @@ func New(o Options) *Stats {
 		options: o, tracker: story.NewTracker(story.Options{}),
 		nodes: newGroups[uint64, Node](maxGroups), vShards: newGroups[uint32, VShard](maxGroups),
 		minutes: newGroups[uint64, Minute](maxGroups), reasons: newGroups[reasonKey, Reason](maxReasons),
+		slowest: slowest{limit: o.Slowest},
 		decided: map[*story.Incarnation]struct{}{}, flying: map[*story.Incarnation]struct{}{},
 	}
 }
@@ -144,6 +148,7 @@ func (s *Stats) addChange(r replay.Record, c story.Change) {
 	}
 	if c.Stay != nil {
 		s.addDuration(&s.stays[c.Stay.From.Phase], c.Stay.MS)
+		s.slowest.add(*c.Stay)
 	}
 	if i.Outcome == story.Aborted {
 		s.addReason(i, c.Stay)
@@ -300,6 +305,7 @@ func (s *Stats) Result() Result {
 		r.Phases = append(r.Phases, stay)
 	}
 	r.Done, r.Aborted = durationsOf(&s.done), durationsOf(&s.aborted)
+	r.Slowest = s.slowest.sorted()
 	share := r.Paused.MaxBudgetShare
 	r.Paused = s.pauses.durations()
 	r.Paused.MaxBudgetShare = share
