@@ -29,13 +29,26 @@ func (f *filters) register(c *cobra.Command) {
 	f.flags = flags
 	flags.StringVar(&f.since, "since", "", "only events at or after this `time` ("+timeFormats+")")
 	flags.StringVar(&f.until, "until", "", "only events at or before this `time`")
-	flags.Uint64Var(&f.from, "from", 0, "only events with this `seq` or a higher one")
-	flags.Uint64Var(&f.to, "to", 0, "only events with this `seq` or a lower one")
+	flags.Var((*seqValue)(&f.from), "from", "only events with this `seq` or a higher one")
+	flags.Var((*seqValue)(&f.to), "to", "only events with this `seq` or a lower one")
 	flags.StringSliceVar(&f.migrations, "migration", nil, "only events of the migration with this `id` (or a beginning or an end that only one id has)")
 	flags.StringSliceVar(&f.kinds, "kind", nil, "only events of this `kind`: "+joinKinds(replay.Kinds))
 	flags.StringSliceVar(&f.phases, "phase", nil, "only checkpoints of this `phase`, such as CatchUp")
 	flags.StringSliceVar(&f.vshards, "vshard", nil, "only events of migrations of the vShard with this `number`, or of a range such as 1-13")
 	flags.StringSliceVar(&f.nodes, "node", nil, "only events of migrations from or to the node with this `number`")
+}
+
+// seqValue is the value of a flag for a seq. It may begin with #, as in the output.
+type seqValue uint64
+
+func (v *seqValue) String() string { return strconv.FormatUint(uint64(*v), 10) }
+func (v *seqValue) Type() string   { return "uint64" }
+
+// Set reads the value.
+func (v *seqValue) Set(text string) error {
+	n, err := strconv.ParseUint(strings.TrimPrefix(text, "#"), 10, 64)
+	*v = seqValue(n)
+	return err
 }
 
 // query returns the query of the flags. It completes shortened migration ids from the log.

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"syscall"
 
@@ -95,11 +94,7 @@ other commands take no lock, and are safe while a coordinator has the log open.
 	root.SetOut(t.stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		message, _, notANumber := strings.Cut(err.Error(), ": strconv.")
-		if notANumber {
-			message += ": give a whole number that is not negative"
-		}
-		return usageErrorf("%s (see '%s --help')", message, c.CommandPath())
+		return usageErrorf("%s (see '%s --help')", flagMessage(c, err), c.CommandPath())
 	})
 	t.registerFlags(root)
 	root.AddCommand(
@@ -183,7 +178,7 @@ func argCount(minArgs, maxArgs int) cobra.PositionalArgs {
 		if len(given) < minArgs || len(given) > maxArgs {
 			hint := ""
 			if len(given) > maxArgs && c.Flags().Lookup("migration") != nil {
-				hint = "; to select a migration, use --migration ID"
+				hint = "; to select a migration, use --migration ID, or replay-tool show DIR ID"
 			}
 			return usageErrorf("wrong number of arguments (usage: %s)%s", c.UseLine(), hint)
 		}

@@ -45,6 +45,9 @@ An end has at least 4 digits.`,
 			if len(args) == 2 {
 				s.chosen.part = args[1]
 			}
+			if _, err := newIDSearch(args[0]); err == nil && !s.chosen.given() && !isPath(args[0]) {
+				return usageErrorf("%s is an id and not a directory: run replay-tool show DIR %s", args[0], args[0])
+			}
 			if !s.chosen.given() {
 				return usageErrorf("give a migration or --vshard: replay-tool show %s ID", quoted(args[0]))
 			}

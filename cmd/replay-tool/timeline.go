@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -58,7 +59,7 @@ The filters select moves by their last phase. html and svg refuse more than
 html and svg are those of 'replay-tool lint'.`,
 		Example: `  replay-tool timeline log --last 20s
   replay-tool timeline log --vshard 1-13 --width 140
-  replay-tool timeline log --format html --out timeline.html`,
+  replay-tool timeline log --out timeline.html`,
 		Args: argCount(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return l.buffered(func() error { return l.run(c.Context(), args[0]) })
@@ -69,7 +70,7 @@ html and svg are those of 'replay-tool lint'.`,
 	flags.StringVar(&l.since, "since", "", "draw from this `time` on ("+timeFormats+")")
 	flags.StringVar(&l.until, "until", "", "draw up to this `time`")
 	flags.StringVar(&l.last, "last", "", "draw this `time span` before the end of the log, such as 20s")
-	flags.StringVar(&l.format, "format", formatASCII, "`format` of the picture: ascii, svg, html or perfetto")
+	flags.StringVar(&l.format, "format", formatASCII, "`format` of the picture: ascii, svg, html or perfetto; without it, by the ending of --out: .svg, .html or .json (perfetto), else ascii")
 	flags.StringVar(&l.by, "by", string(timeline.ByVShard), "a lane for each `key`: vshard, node or migration")
 	l.out.register(c)
 	completeFlag(c, "format", formatASCII, formatSVG, formatHTML, formatPerfetto)
@@ -78,6 +79,7 @@ html and svg are those of 'replay-tool lint'.`,
 }
 
 func (l *timelineCommand) run(ctx context.Context, dir string) error {
+	l.chooseFormat()
 	if err := l.check(dir); err != nil {
 		return err
 	}
@@ -139,6 +141,17 @@ func (l *timelineCommand) needsFindings() bool {
 	return l.output != outputTable || l.format == formatSVG || l.format == formatHTML
 }
 
+// formatOfEnding has the format of a file by the ending of its name.
+var formatOfEnding = map[string]string{".svg": formatSVG, ".html": formatHTML, ".htm": formatHTML, ".json": formatPerfetto}
+
+// chooseFormat sets the format by the ending of the file, unless --format or --output is given.
+func (l *timelineCommand) chooseFormat() {
+	format, ok := formatOfEnding[strings.ToLower(filepath.Ext(l.out.path))]
+	if ok && l.output == outputTable && !l.filters.flags.Changed("format") {
+		l.format = format
+	}
+}
+
 // check returns a usageError if the flags contradict each other.
 func (l *timelineCommand) check(dir string) error {
 	switch {
@@ -148,6 +161,8 @@ func (l *timelineCommand) check(dir string) error {
 		return usageErrorf("--by %s: unknown key, use vshard, node or migration", l.by)
 	case l.output != outputTable && l.filters.flags.Changed("format"):
 		return usageErrorf("--format and --output cannot be used together: remove one of them")
+	case l.output == outputTable && l.format != formatASCII && l.out.path == "" && terminalOf(l.unbuffered) != nil:
+		return usageErrorf("--format %s is not for a terminal: give a file with --out, or --out - to print it anyway", l.format)
 	case l.last != "" && (l.since != "" || l.until != ""):
 		return usageErrorf("--last and --since or --until cannot be used together: remove --last")
 	}
