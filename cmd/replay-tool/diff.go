@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -38,7 +39,8 @@ compared at both. With DIR2, the ends of two logs are compared, and the command
 prints up to which event both are copies of one log.
 
 A line begins with > if the row has changed, with - if it is gone, with + if it is
-new, and with * for a move that began and ended in between (--all). The filters
+new, and with * for a move that began and ended in between (--all). If DIR2 has
+lost events of DIR, a line begins with ? if its row is stale. The filters
 select lines, and do not change the numbers above them. The exit code is 7 if
 there are differences.`,
 		Example: `  replay-tool diff log --at -5m
@@ -223,7 +225,7 @@ func (d *diffCommand) write(r diff.Result) error {
 	}
 	out := diffJSON{
 		From: sideJSON(r.From), To: sideJSON(r.To), Between: r.Between, Changes: changes,
-		Rows: map[string]int{"new": r.New, "gone": r.Gone, "moved": r.Moved, "same": r.Same},
+		Rows: map[string]int{"new": r.New, "gone": r.Gone, "moved": r.Moved, "same": r.Same, "lost": r.Lost, "stale": r.Stale},
 	}
 	if c := r.Copies; c != nil {
 		out.Copies = &copiesJSON{c.Relation, c.CommonSeq, c.OnlyFirst, c.OnlySecond}
@@ -259,6 +261,9 @@ func (d *diffCommand) text(r diff.Result, shown []diff.Change) {
 		fmt.Fprintf(d.stdout, ", %s", shortSpan(r.To.TSMS-r.From.TSMS))
 	}
 	fmt.Fprintf(d.stdout, "\n  rows      %d -> %d   %d new, %d gone, %d moved on, %d the same\n", r.From.Rows, r.To.Rows, r.New, r.Gone, r.Moved, r.Same)
+	if r.Lost+r.Stale > 0 {
+		fmt.Fprintf(d.stdout, "            %d lost and %d stale in %s, because it has lost their events\n", r.Lost, r.Stale, quoted(d.dirs[1]))
+	}
 	b := r.Between
 	fmt.Fprintf(d.stdout, "  moves     %d began, %d done, %d aborted\n", b.Began, b.Done, b.Aborted)
 	if b.Passed > 0 {
@@ -321,7 +326,7 @@ func (d *diffCommand) missingText(i int, events uint64) string {
 	return text
 }
 
-var changeSigns = map[diff.Kind]string{diff.Moved: ">", diff.Gone: "-", diff.New: "+", diff.Passed: "*"}
+var changeSigns = map[diff.Kind]string{diff.Moved: ">", diff.Gone: "-", diff.New: "+", diff.Passed: "*", diff.Lost: "-", diff.Stale: "?"}
 
 func (d *diffCommand) changesText(changes []diff.Change) {
 	ids := shortestIDs(nil)
@@ -346,6 +351,13 @@ func changeText(c diff.Change) string {
 		return rowText(*c.After)
 	case diff.Passed:
 		return phaseText(c.Ended.Phase) + endText(c.Ended)
+	case diff.Lost:
+		return rowText(*c.Before) + ", lost"
+	case diff.Stale:
+		if c.Ended != nil {
+			return rowText(*c.After) + ", stale: lost" + strings.TrimPrefix(endText(c.Ended), ", then")
+		}
+		return rowText(*c.After) + ", stale: lost " + rowText(*c.Before)
 	case diff.Gone:
 		if c.Ended == nil {
 			return rowText(*c.Before)
@@ -399,6 +411,13 @@ func changeSeqs(c diff.Change) string {
 	switch c.Kind {
 	case diff.New:
 		return fmt.Sprintf("#%d", c.After.LastSeq)
+	case diff.Lost:
+		return fmt.Sprintf("#%d", c.Before.LastSeq)
+	case diff.Stale:
+		if c.Ended != nil {
+			return fmt.Sprintf("#%d, lost #%d", c.After.LastSeq, c.Ended.Seq)
+		}
+		return fmt.Sprintf("#%d, lost #%d", c.After.LastSeq, c.Before.LastSeq)
 	case diff.Passed:
 		return fmt.Sprintf("#%d -> #%d", c.FirstSeq, c.Ended.Seq)
 	case diff.Gone:

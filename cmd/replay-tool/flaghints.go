@@ -44,7 +44,9 @@ func similarFlag(c *cobra.Command, name string) (similar string) {
 	return similar
 }
 
-func plainName(flag string) string { return strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(flag)) }
+func plainName(flag string) string {
+	return strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(flag))
+}
 
 // commandsWith returns the commands that have a flag with that name.
 func commandsWith(root *cobra.Command, name string) (names []string) {

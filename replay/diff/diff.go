@@ -19,6 +19,10 @@ const (
 	Gone   Kind = "gone"   // it has a row at the first point only
 	New    Kind = "new"    // it has a row at the second point only
 	Passed Kind = "passed" // an incarnation began and ended in between, and left no row
+	Lost   Kind = "lost"   // the first log has a row, and the second one has lost its events
+	// Stale: the second log has a row that later events of the first log changed or ended, and the
+	// second log has lost these events.
+	Stale Kind = "stale"
 )
 
 // Change is the difference of one migration.
@@ -26,9 +30,9 @@ type Change struct {
 	Kind     Kind
 	ID       checkpoint.MigrationID
 	VShardID uint32
-	Before   *projection.Row // nil for New and Passed
-	After    *projection.Row // nil for Gone and Passed
-	Ended    *Ended          // the last abort or removal in between; nil: none
+	Before   *projection.Row // nil for New and Passed, and for Stale if the first log has ended the move
+	After    *projection.Row // nil for Gone, Lost and Passed
+	Ended    *Ended          // the last abort or removal in between, for Stale in the first log; nil: none
 	FirstSeq uint64          // of the incarnation, for Passed
 }
 
@@ -42,7 +46,7 @@ type Ended struct {
 
 // Side is one of the two states that are compared.
 type Side struct {
-	Seq  uint64 // of its last event; 0: none
+	Seq  uint64 // of its last intact event; 0: none
 	TSMS uint64 // clock of that event
 	Rows int
 }
@@ -62,6 +66,7 @@ type Counts struct {
 type Result struct {
 	From, To               Side
 	New, Gone, Moved, Same int
+	Lost, Stale            int // of two logs
 	// Between counts the events after From up to To. For two logs it counts the events that only the
 	// second log has.
 	Between Counts
@@ -72,7 +77,7 @@ type Result struct {
 // Equal reports whether no row differs and no event is in between. The events of logs that were
 // created separately are not compared.
 func (r Result) Equal() bool {
-	sameRows := r.New+r.Gone+r.Moved == 0
+	sameRows := r.New+r.Gone+r.Moved+r.Lost+r.Stale == 0
 	if r.Copies == nil {
 		return sameRows && r.Between.Events+r.Between.Lost == 0
 	}
@@ -165,12 +170,44 @@ func (r *Result) compare(before, after []projection.Row, oneLog bool, s *side) {
 		}
 	}
 	r.Changes = append(r.Changes, s.passed...)
+	r.sort()
+}
+
+// sort sorts the changes by kind and by seq.
+func (r *Result) sort() {
 	slices.SortStableFunc(r.Changes, func(a, b Change) int {
 		return cmp.Or(cmp.Compare(slices.Index(kinds, a.Kind), slices.Index(kinds, b.Kind)), cmp.Compare(a.seq(), b.seq()))
 	})
 }
 
-var kinds = []Kind{Moved, Gone, New, Passed}
+var kinds = []Kind{Moved, Stale, Gone, Lost, New, Passed}
+
+// explainLosses changes the kinds of the changes that a loss of the second log explains.
+func (r *Result) explainLosses(first *side, lost []replay.SeqRange) {
+	isLost := func(seq uint64) bool {
+		return slices.ContainsFunc(lost, func(l replay.SeqRange) bool { return l.First <= seq && seq <= l.Last })
+	}
+	for n := range r.Changes {
+		c := &r.Changes[n]
+		switch c.Kind {
+		case Gone:
+			if c.Ended == nil && isLost(c.Before.LastSeq) {
+				c.Kind = Lost
+				r.Gone, r.Lost = r.Gone-1, r.Lost+1
+			}
+		case New:
+			if e, ok := first.ended[c.ID]; ok && e.Seq > c.After.LastSeq && isLost(e.Seq) {
+				c.Kind, c.Ended = Stale, &e
+				r.New, r.Stale = r.New-1, r.Stale+1
+			}
+		case Moved:
+			if c.Before.LastSeq > c.After.LastSeq && isLost(c.Before.LastSeq) {
+				c.Kind = Stale
+				r.Moved, r.Stale = r.Moved-1, r.Stale+1
+			}
+		}
+	}
+}
 
 // compareIDs compares the ids of the first rows of two lists, of which at most one is empty. The
 // end of a list is after every id.
@@ -220,7 +257,8 @@ type side struct {
 	tracker *story.Tracker
 	options Options
 	done    map[*story.Incarnation]bool // live incarnations that have been at Complete
-	lastMS  uint64
+	lastSeq uint64                      // of the last intact event
+	lastMS  uint64                      // its clock
 
 	counting bool // the next records are in between
 	startSeq uint64
@@ -240,7 +278,7 @@ func newSide(f *replay.Fold, o Options) *side {
 // rows returns the rows at present.
 func (s *side) rows() ([]projection.Row, Side) {
 	rows := s.fold.View.All()
-	return rows, Side{Seq: s.fold.View.LastSeq(), TSMS: s.lastMS, Rows: len(rows)}
+	return rows, Side{Seq: s.lastSeq, TSMS: s.lastMS, Rows: len(rows)}
 }
 
 func (s *side) add(r replay.Record) {
@@ -252,7 +290,7 @@ func (s *side) add(r replay.Record) {
 		}
 		return
 	}
-	s.lastMS = r.WallMS()
+	s.lastSeq, s.lastMS = r.Seq, r.WallMS()
 	i := c.Incarnation
 	becameDone := i != nil && i.Outcome == story.Done && !s.done[i]
 	if becameDone {

@@ -51,6 +51,10 @@ func Logs(ctx context.Context, first, second *replay.Reader, o Options, visit fu
 	after, to := l.sides[1].rows()
 	r = Result{From: from, To: to, Between: copies.OnlySecond, Copies: &copies}
 	r.compare(before, after, l.comparable, l.sides[1])
+	if copies.Relation == Incomplete {
+		r.explainLosses(l.sides[0], l.sides[1].fold.Report().Lost)
+		r.sort()
+	}
 	return r, [2]*replay.Fold{l.sides[0].fold, l.sides[1].fold}, nil
 }
 
