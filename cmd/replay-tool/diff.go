@@ -136,6 +136,7 @@ func (d *diffCommand) finish(r diff.Result, folds []*replay.Fold) error {
 		if len(folds) > 1 && !report.Clean() {
 			d.statusf("in %s:", quoted(d.dirs[i]))
 		}
+		d.dir = d.dirs[min(i, len(d.dirs)-1)]
 		d.reportFindings(report)
 		if err := findingsExit(report, differences); rankOfExit(err) > rankOfExit(worst) {
 			worst = err

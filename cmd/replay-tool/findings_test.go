@@ -55,8 +55,8 @@ func TestFindings_FirstTen(t *testing.T) {
 		}
 		require.Equal(t, 10, strings.Count(errs.String(), "damage: "), "%v: %s", args, errs.String())
 		require.Equal(t, 10, strings.Count(errs.String(), "harmless: "), args)
-		require.Contains(t, errs.String(), "5 more findings of the same severity (loses events). To list all, run 'replay-tool verify'\n", args)
-		require.Contains(t, errs.String(), "2 more findings of the same severity (harmless). To list all, run 'replay-tool verify'\n", args)
+		require.Contains(t, errs.String(), "5 more findings of the same severity (loses events). To list all, run: replay-tool verify "+dir+" --all\n", args)
+		require.Contains(t, errs.String(), "2 more findings of the same severity (harmless). To list all, run: replay-tool verify "+dir+" --all\n", args)
 	}
 	var out bytes.Buffer
 	require.Equal(t, exitDamage, run(t.Context(), []string{"verify", dir}, nil, &out, io.Discard))

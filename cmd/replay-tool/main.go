@@ -47,6 +47,7 @@ type tool struct {
 	stdout, stderr io.Writer
 	unbuffered     io.Writer     // the process's standard output, below stdout
 	buffer         *bufio.Writer // between stdout and unbuffered; nil: none
+	dir            string        // the first argument: the log that hints name
 	output         string
 	timeStyle      string
 	timeZone       string // the value of --tz
@@ -86,7 +87,10 @@ other commands take no lock, and are safe while a coordinator has the log open.
 			}
 			return unknownCommand(c, args[0])
 		},
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				t.dir = args[0]
+			}
 			return t.checkFlags()
 		},
 	}

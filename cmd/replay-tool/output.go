@@ -319,14 +319,14 @@ func (t *tool) reportFindings(r replay.Report) {
 	}
 	for _, severity := range []segment.Severity{segment.LosesEvents, segment.EndangersEvents, segment.Harmless} {
 		if more := shown[severity] - maxShownFindings; more > 0 {
-			t.printerOf(severity)("%s of the same severity (%s). To list all, run 'replay-tool verify'", count(more, "more finding"), severity)
+			t.printerOf(severity)("%s of the same severity (%s). To list all, run: replay-tool verify %s --all", count(more, "more finding"), severity, quoted(t.dir))
 		}
 	}
 	if r.TornTail != nil {
 		t.statusf("%s (%s)", r.TornTail, tornExplanation)
 	}
 	if len(r.InDoubt) > 0 {
-		t.alertf("in doubt: %s whose last event may be lost. To list them, run 'replay-tool verify'", count(len(r.InDoubt), "migration"))
+		t.alertf("in doubt: %s whose last event may be lost. To list them, run: replay-tool verify %s --all", count(len(r.InDoubt), "migration"), quoted(t.dir))
 	}
 }
 
