@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -115,6 +116,7 @@ func (f *policyFlags) groupLeaders() (map[uint64]uint64, error) {
 func (t *tool) plan() *cobra.Command {
 	var at, now string
 	var flags policyFlags
+	var filters rowFilters
 	c := &cobra.Command{
 		Use:   "plan DIR",
 		Short: "Show what a coordinator that starts would do with each migration",
@@ -122,9 +124,11 @@ func (t *tool) plan() *cobra.Command {
 abort it with these compensations, resume it with the next checkpoint, or ask.
 
 The decisions are those of recovery.Plan in the library. A coordinator that calls
-this function with the same policy decides the same. The command only reads.`,
-		Example: `  replay-tool plan log --abort-timeout 1h --members 1,2,3`,
-		Args:    argCount(1, 1),
+this function with the same policy decides the same. The command only reads. The
+filters select the decisions that are shown.`,
+		Example: `  replay-tool plan log --abort-timeout 1h --members 1,2,3
+  replay-tool plan log --in-flight`,
+		Args: argCount(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			for name, value := range map[string]string{"at": at, "now": now} {
 				if c.Flags().Changed(name) && value == "" {
@@ -135,16 +139,20 @@ this function with the same policy decides the same. The command only reads.`,
 			if err != nil {
 				return err
 			}
-			return t.buffered(func() error { return t.runPlan(c.Context(), args[0], policy.Policy, at, now) })
+			if err := filters.read(); err != nil {
+				return err
+			}
+			return t.buffered(func() error { return t.runPlan(c.Context(), args[0], policy.Policy, at, now, &filters) })
 		},
 	}
 	c.Flags().StringVar(&now, "now", "", "measure ages to this `time` ("+timeFormats+"); without it, to the time of --at, else to the present")
 	c.Flags().StringVar(&at, "at", "", "plan from the history up to this `point`: "+pointFormats)
 	flags.register(c)
+	filters.register(c)
 	return c
 }
 
-func (t *tool) runPlan(ctx context.Context, dir string, policy recovery.Policy, at, now string) (err error) {
+func (t *tool) runPlan(ctx context.Context, dir string, policy recovery.Policy, at, now string, filters *rowFilters) (err error) {
 	var point replay.Point
 	var nowMS uint64
 	reader, err := replay.Open(dir)
@@ -180,14 +188,29 @@ func (t *tool) runPlan(ctx context.Context, dir string, policy recovery.Policy, 
 	report := fold.Report()
 	policy.UnnamedInDoubt = report.UnnamedInDoubt || len(fold.View.InDoubtWithoutRow()) > 0
 	decisions := recovery.Plan(fold.View.All(), policy, nowMS)
-	if t.output == outputTable {
+	all := len(decisions)
+	if filters.anySet() { // the decision about moves that the log may not have has no row
+		decisions = slices.DeleteFunc(decisions, func(d recovery.Decision) bool {
+			return d.Reason == recovery.UnnamedInDoubt || !filters.matches(traitsOf(d.Row, nowMS))
+		})
+	}
+	noMatch := len(decisions) == 0 && all > 0
+	if noMatch && t.output == outputTable {
+		t.statusf("no decision matches the filters")
+	} else if t.output == outputTable {
 		t.planTable(decisions)
 	} else if err := writeLines(t, decisions); err != nil {
 		return err
 	}
 	t.reportCoverage(fold.Coverage(), dir)
+	if other := all - len(decisions); other > 0 && !noMatch {
+		t.statusf("%s not shown, because the filters do not select them", isOrAre(uint64(other), "decision"))
+	}
 	t.reportFindings(report)
-	return reportExit(report)
+	if err := reportExit(report); err != nil || !noMatch {
+		return err
+	}
+	return silentExit{exitNoMatch}
 }
 
 // timeOfPoint returns the time of a point in Unix milliseconds. The time of a seq is the clock of its
@@ -226,7 +249,9 @@ func (t *tool) planTable(decisions []recovery.Decision) {
 	counts := map[recovery.Action]int{}
 	for i := range decisions {
 		rows = append(rows, decisionCells(&decisions[i], ids))
-		counts[decisions[i].Action]++
+		if decisions[i].Reason != recovery.UnnamedInDoubt {
+			counts[decisions[i].Action]++
+		}
 	}
 	widths := columnWidths(rows)
 	for i, cells := range rows {
@@ -239,8 +264,11 @@ func (t *tool) planTable(decisions []recovery.Decision) {
 			}
 		}
 	}
-	in := decisions[0].Inputs
-	t.statusf("%d to abort, %d to resume, %d to clean up, %d to ask about", counts[recovery.Abort], counts[recovery.Resume], counts[recovery.CleanUp], counts[recovery.AskFirst])
+	in, unnamed := decisions[0].Inputs, ""
+	if slices.ContainsFunc(decisions, func(d recovery.Decision) bool { return d.Reason == recovery.UnnamedInDoubt }) {
+		unnamed = ", and the moves that the log may not have"
+	}
+	t.statusf("%d to abort, %d to resume, %d to clean up, %d to ask about%s", counts[recovery.Abort], counts[recovery.Resume], counts[recovery.CleanUp], counts[recovery.AskFirst], unnamed)
 	if decisions[0].Reason != recovery.UnnamedInDoubt {
 		t.statusf("ages are measured to %s, the abort timeout is %s", t.isoTime(in.NowMS), shortSpan(in.AbortTimeoutMS))
 	}

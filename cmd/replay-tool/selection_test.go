@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -30,4 +31,26 @@ func TestSelection_Messages(t *testing.T) {
 	}
 	_, _, errs := runTool(t, nil, "state", dir, "--in-flight")
 	require.NotContains(t, errs, "To see only")
+}
+
+// The filters select decisions that were made from all rows. The number to ask about is that of triage.
+func TestPlan_Filters(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	importedFrom(recordingFile)(t, dir)
+	code, out, errs := runTool(t, nil, "plan", dir, "--in-flight", "--vshard", "8,11", "-o", "ndjson")
+	require.Zero(t, code, errs)
+	require.Equal(t, 2, strings.Count(out, "\n"))
+	require.Contains(t, errs, "329 decisions are not shown, because the filters do not select them\n")
+	code, _, errs = runTool(t, nil, "plan", dir, "--vshard", "99")
+	require.Equal(t, exitNoMatch, code)
+	require.Contains(t, errs, "no decision matches the filters")
+
+	cutAt(t, dir, 6391)
+	code, _, errs = runTool(t, nil, "plan", dir)
+	require.Equal(t, exitDamage, code)
+	require.Contains(t, errs, "227 to ask about, and the moves that the log may not have\n")
+	require.Contains(t, errs, "To list them, run: replay-tool verify "+dir+" --all\n")
+	code, _, errs = runTool(t, nil, "plan", dir, "--in-flight")
+	require.Equal(t, exitDamage, code)
+	require.Contains(t, errs, "5 to ask about\n")
 }
