@@ -198,7 +198,8 @@ func TestDamage_String(t *testing.T) {
 		{segment.Damage{Segment: "wal/.nfs000000000123", Length: 3, Reason: "stray"}, "wal/.nfs000000000123, 3 bytes: stray", 0},
 		{segment.Damage{Segment: "wal", Reason: "no segment files", FirstSeq: 1, LastSeq: 8}, "wal: no segment files; lost seq 1 to 8", 8},
 		{segment.Damage{Segment: segment.Name(1), Reason: "zeros", AfterMS: 1795399697649, BeforeMS: 1795399697701}, segment.Name(1) + " at byte 0: zeros; no frame lost; between 2026-11-23 02:08:17.649 and 02:08:17.701 UTC", 0},
-		{segment.Damage{Segment: segment.Name(1), Reason: "zeros", AfterMS: 1795399697649, BeforeMS: 1795300000000}, segment.Name(1) + " at byte 0: zeros; no frame lost; between 2026-11-23 02:08:17.649 UTC and 2026-11-21 22:26:40.000 UTC", 0},
+		{segment.Damage{Segment: segment.Name(1), Reason: "zeros", AfterMS: 1795399697649, BeforeMS: 1795500000000}, segment.Name(1) + " at byte 0: zeros; no frame lost; between 2026-11-23 02:08:17.649 UTC and 2026-11-24 06:00:00.000 UTC", 0},
+		{segment.Damage{Segment: segment.Name(1), Reason: "zeros", AfterMS: 1795399697649, BeforeMS: 1795300000000}, segment.Name(1) + " at byte 0: zeros; no frame lost; after 2026-11-23 02:08:17.649 UTC; the next event has an earlier clock, 2026-11-21 22:26:40.000 UTC", 0},
 		{segment.Damage{Segment: segment.Name(1), Reason: "zeros", AfterMS: 1795399697649}, segment.Name(1) + " at byte 0: zeros; no frame lost; after 2026-11-23 02:08:17.649 UTC", 0},
 		{segment.Damage{Segment: segment.Name(1), Reason: "zeros", BeforeMS: 1 << 63}, segment.Name(1) + " at byte 0: zeros; no frame lost; before 9223372036854775808 ms", 0},
 	} {

@@ -100,6 +100,8 @@ func (d Damage) String() string {
 // times returns the wall clocks of the events before and after the damage, if they are known.
 func (d Damage) times() string {
 	switch {
+	case d.AfterMS > d.BeforeMS && d.BeforeMS != 0: // a clock went back, or a repair continued the log
+		return fmt.Sprintf("; after %s; the next event has an earlier clock, %s", clockText(d.AfterMS), clockText(d.BeforeMS))
 	case d.AfterMS != 0 && d.BeforeMS != 0:
 		after, before := clockText(d.AfterMS), clockText(d.BeforeMS)
 		if date, _, _ := strings.Cut(before, " "); strings.HasPrefix(after, date) {
