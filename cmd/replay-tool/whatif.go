@@ -245,7 +245,7 @@ const maxShownDifferences = 10
 
 func (t *tool) whatIfText(report replay.Report, r whatif.Result, policies []givenPolicy) {
 	in := r.Incarnations
-	fmt.Fprintf(t.stdout, "%s: %d completed, %d aborted, %d removed, %d in flight", count(report.FramesOK, "event"),
+	fmt.Fprintf(t.stdout, "%s: %d completed, %d aborted, %d removed before Complete, %d in flight", count(report.FramesOK, "event"),
 		in[whatif.Completed], in[whatif.Aborted], in[whatif.Removed], in[whatif.InFlight])
 	if n := in[whatif.Unknown]; n > 0 {
 		fmt.Fprintf(t.stdout, ", %d ended by a lost event", n)
