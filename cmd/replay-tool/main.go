@@ -87,11 +87,11 @@ other commands take no lock, and are safe while a coordinator has the log open.
 			}
 			return unknownCommand(c, args[0])
 		},
-		PersistentPreRunE: func(_ *cobra.Command, args []string) error {
+		PersistentPreRunE: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				t.dir = args[0]
 			}
-			return t.checkFlags()
+			return t.checkFlags(c.Flags().Changed)
 		},
 	}
 	root.SetIn(stdin)
@@ -128,7 +128,9 @@ func (t *tool) registerFlags(root *cobra.Command) {
 	flags.BoolVar(&t.jsonStrings, "json-strings", false, "print the numbers of JSON as strings, because jq 1.6 and JavaScript round numbers above 2^53")
 }
 
-func (t *tool) checkFlags() error {
+// checkFlags checks the flags that all commands have. The function changed reports whether a flag is
+// given.
+func (t *tool) checkFlags(changed func(name string) bool) error {
 	switch t.output {
 	case outputTable, outputJSON, outputNDJSON:
 	default:
@@ -144,11 +146,13 @@ func (t *tool) checkFlags() error {
 	default:
 		return usageErrorf("--color %s: use auto, always or never", t.color)
 	}
-	if t.fixedWidth > maxWidth {
+	switch {
+	case t.fixedWidth > maxWidth:
 		return usageErrorf("--width %d: give a number of at most %d", t.fixedWidth, maxWidth)
-	}
-	if t.fixedWidth < 0 {
+	case t.fixedWidth < 1 && changed("width"):
 		return usageErrorf("--width %d: give a number of at least 1", t.fixedWidth)
+	case t.wide && changed("width"):
+		return usageErrorf("--wide and --width cannot be used together: remove one of them")
 	}
 	var err error
 	if t.zone, err = parseZone(t.timeZone); err != nil {
