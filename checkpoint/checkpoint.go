@@ -1,6 +1,9 @@
 package checkpoint
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // Checkpoint is one row: the progress of one migration.
 type Checkpoint struct {
@@ -32,6 +35,17 @@ func New(id MigrationID, attempt uint32, p Payload, timestampMS uint64) (Checkpo
 func (c Checkpoint) Phase() Phase {
 	phase, _ := phaseOf(c.Payload)
 	return phase
+}
+
+// FactsAttempt is the attempt of an AddLearner that restores the facts of a row in doubt. No try of a
+// phase has it.
+const FactsAttempt = math.MaxUint32
+
+// RestoresFacts reports whether a checkpoint with this phase and attempt only restores the nodes and
+// the group of a row. The next checkpoint of the migration is the row that an operator or the
+// coordinator has confirmed.
+func RestoresFacts(p Phase, attempt uint32) bool {
+	return p == PhaseAddLearner && attempt == FactsAttempt
 }
 
 // Verify compares CRC32C with the checksum of the payload. It returns a *CRCMismatchError,

@@ -12,7 +12,6 @@ import (
 	"migrationlog/projection"
 	"migrationlog/replay"
 	"migrationlog/replay/diff"
-	"migrationlog/replay/story"
 )
 
 // diffCommand is one run of the command diff.
@@ -385,7 +384,7 @@ func changeText(c diff.Change) string {
 func rowText(r projection.Row) string {
 	text := r.Checkpoint.Phase().String()
 	if r.Checkpoint.Attempt > 0 {
-		text += fmt.Sprintf(", try %d", story.TryNumber(r.Checkpoint.Attempt))
+		text += ", " + tryText(r.Checkpoint.Phase(), r.Checkpoint.Attempt)
 	}
 	if r.Doubt == projection.InDoubt {
 		text += "?"

@@ -12,7 +12,6 @@ import (
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
 	"migrationlog/replay"
-	"migrationlog/replay/story"
 )
 
 // recordPrinter prints records one by one in the format of --output.
@@ -226,7 +225,7 @@ func recordDetailOf(r replay.Record, m moveFacts) (detail string, warns bool) {
 	var parts []string
 	if u, ok := r.Event.(checkpoint.Upserted); ok {
 		if attempt := u.Checkpoint.Attempt; attempt > 0 {
-			parts, warns = append(parts, fmt.Sprintf("try %d", story.TryNumber(attempt))), true
+			parts, warns = append(parts, tryText(u.Checkpoint.Phase(), attempt)), !checkpoint.RestoresFacts(u.Checkpoint.Phase(), attempt)
 		}
 		text, isUnusual := payloadSummary(u.Checkpoint.Payload, m)
 		parts, warns = append(parts, text), warns || isUnusual

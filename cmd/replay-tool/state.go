@@ -13,7 +13,6 @@ import (
 	"migrationlog/checkpoint"
 	"migrationlog/projection"
 	"migrationlog/replay"
-	"migrationlog/replay/story"
 )
 
 // stateCommand is one run of the command state.
@@ -271,10 +270,11 @@ func (s *stateCommand) addRow(g *grid, clock *clock, ids shortIDs, r projection.
 		look = styleWarning
 		notes = append(notes, "! "+abortProgress(r.Facts.Abort))
 	}
-	try := ""
-	if c.Attempt > 0 {
-		try = strconv.FormatUint(story.TryNumber(c.Attempt), 10)
+	if checkpoint.RestoresFacts(c.Phase(), c.Attempt) {
+		look = styleWarning
+		notes = append(notes, "! facts restored, and no row after it")
 	}
+	try := tryCell(c.Phase(), c.Attempt)
 	_, _, group := factCells(r.Facts)
 	by := s.setBys[c.MigrationID]
 	g.add(look, strconv.FormatUint(uint64(c.Payload.Shard()), 10), moveCell(r.Facts), c.Phase().String(), s.timeInPhase(c.TimestampMS), try,

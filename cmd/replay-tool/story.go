@@ -324,9 +324,26 @@ func stepTitle(e story.Entry) string {
 	}
 	text := stepOf(e.Record)
 	if u, ok := e.Event.(checkpoint.Upserted); ok && u.Checkpoint.Attempt > 0 {
-		text += fmt.Sprintf(", try %d", story.TryNumber(u.Checkpoint.Attempt))
+		text += ", " + tryText(u.Checkpoint.Phase(), u.Checkpoint.Attempt)
 	}
 	return text
+}
+
+// tryText names a checkpoint with an attempt above 0.
+func tryText(p checkpoint.Phase, attempt uint32) string {
+	if checkpoint.RestoresFacts(p, attempt) {
+		return "to restore facts"
+	}
+	return fmt.Sprintf("try %d", story.TryNumber(attempt))
+}
+
+// tryCell returns the number of the try, or an empty text for the first one and for an AddLearner that
+// restores facts.
+func tryCell(p checkpoint.Phase, attempt uint32) string {
+	if attempt == 0 || checkpoint.RestoresFacts(p, attempt) {
+		return ""
+	}
+	return strconv.FormatUint(story.TryNumber(attempt), 10)
 }
 
 // stayedCell returns the time to the next record, or "> " and the time so far.

@@ -14,7 +14,6 @@ import (
 	"migrationlog/recovery"
 	"migrationlog/replay"
 	"migrationlog/replay/lint"
-	"migrationlog/replay/story"
 	"migrationlog/replay/triage"
 )
 
@@ -243,9 +242,7 @@ func (m *triageCommand) addInFlight(g *grid, r triage.Row, isWide bool, ids shor
 	group, since, try, id := "", "", "", ids.of(r.MigrationID)
 	if isWide {
 		group, since, id = nodeText(r.SourceGroup), m.clock().short(r.SinceMS), r.MigrationID.String()
-		if r.Attempt > 0 {
-			try = strconv.FormatUint(story.TryNumber(r.Attempt), 10)
-		}
+		try = tryCell(r.Phase, r.Attempt)
 	}
 	slower := "no samples"
 	if r.SlowerThan != nil {

@@ -78,6 +78,7 @@ func (b *Builder) reset(firstSeq uint64, sizeBytes int) {
 type incarnation struct {
 	Migration
 	prevSeq uint64 // of the first event; 0: the incarnation begins here
+	facts   bool   // the latest checkpoint restores facts: see checkpoint.RestoresFacts
 
 	// The first record in this segment, if the incarnation began earlier: it may end a stay.
 	hasFirst   bool
@@ -173,19 +174,30 @@ func outlineOf(c checkpoint.Checkpoint) checkpoint.Outline {
 	return o
 }
 
+// addCheckpoint adds a checkpoint. Package story has the same rules for a checkpoint that restores
+// facts, and for the row after it.
 func (b *Builder) addCheckpoint(migration uint32, o *checkpoint.Outline) {
 	m := &b.migrations[migration]
-	b.endStay(m, checkpoint.KindUpserted, o.Phase, o.TimestampMS)
+	restores, confirms := checkpoint.RestoresFacts(o.Phase, o.Attempt), m.facts
+	m.facts = restores
 	if m.Began && m.Phase == 0 {
 		b.totals.Begun++
 	}
+	b.totals.Phases[o.Phase]++
+	if restores {
+		if m.Began && m.Phase == 0 {
+			m.Phase, m.Furthest = o.Phase, o.Phase
+		}
+		b.addPlaces(m, o)
+		return
+	}
+	b.endStay(m, checkpoint.KindUpserted, o.Phase, o.TimestampMS)
 	if o.Phase == checkpoint.PhaseComplete && m.Furthest < checkpoint.PhaseComplete {
 		b.totals.Done++
 	}
-	if o.Attempt > 0 {
+	if o.Attempt > 0 && !confirms {
 		b.totals.Retries++
 	}
-	b.totals.Phases[o.Phase]++
 	m.Phase, m.Furthest = o.Phase, max(m.Furthest, o.Phase)
 	m.CheckpointMS, m.InPhase = o.TimestampMS, true
 	b.addPlaces(m, o)

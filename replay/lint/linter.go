@@ -195,8 +195,12 @@ func (l *Linter) Add(r replay.Record) []Finding {
 			return l.found
 		}
 	}
-	l.checkClock(r)
 	c := l.tracker.Add(r)
+	if isConfirmation(c) && l.last.seq != 0 {
+		l.last.seq = r.Seq // its clock may be that of the row in doubt
+	} else {
+		l.checkClock(r)
+	}
 	if c.EndLost != nil {
 		l.land(l.moves[c.EndLost.ID])
 		delete(l.moves, c.EndLost.ID)

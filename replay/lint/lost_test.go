@@ -248,3 +248,74 @@ func TestSilence_IsNoStall(t *testing.T) {
 		}
 	}
 }
+
+// An AddLearner that restores facts and the row after it have no finding of their own. Later
+// events are compared with the confirmed row.
+func TestConfirmation(t *testing.T) {
+	second := first.later(1000)
+	second.source, second.target = 2, 1
+	confirm := func(s *script, m move, atMS int, attempt uint32, row checkpoint.Payload) {
+		s.of(m.id(), atMS, checkpoint.FactsAttempt, m.add())
+		s.of(m.id(), atMS, attempt, row)
+	}
+	for _, c := range []struct {
+		name  string
+		write func(*script)
+		rules []string
+	}{
+		{"rows of moves that are done", func(s *script) {
+			first.to(s, complete)
+			second.to(s, complete)
+			confirm(s, first, 50, 0, first.payload(complete))
+			confirm(s, second, 1050, 0, second.payload(complete))
+		}, nil},
+		{"a row in flight, and its next phases", func(s *script) {
+			first.to(s, catchUp)
+			confirm(s, first, 10, 0, first.payload(catchUp))
+			s.of(first.id(), 20, 0, first.payload(promote))
+			s.of(first.id(), 30, 0, first.payload(transfer))
+		}, nil},
+		{"a later try", func(s *script) {
+			first.to(s, catchUp)
+			confirm(s, first, 10, 1, first.payload(catchUp))
+			s.of(first.id(), 20, 2, first.payload(catchUp))
+			s.of(first.id(), 30, 0, first.payload(promote))
+		}, []string{"retry"}},
+		{"other nodes, and their compensations", func(s *script) {
+			first.to(s, catchUp)
+			moved := first
+			moved.target = 3
+			confirm(s, moved, 40, 0, moved.payload(transfer))
+			s.abort(first.id(), 50, undo(checkpoint.RemoveVoter, 3), restoreHint)
+		}, []string{"aborted"}},
+		{"a move without a row", func(s *script) {
+			confirm(s, first, 40, 1, first.payload(promote))
+			s.of(first.id(), 50, 0, first.payload(transfer))
+		}, nil},
+		{"a second move of the vShard", func(s *script) {
+			first.to(s, catchUp)
+			confirm(s, second, 1000, 0, second.payload(catchUp))
+		}, []string{"vshard-overlap"}},
+		{"a row without a stub", func(s *script) {
+			first.to(s, catchUp)
+			confirm(s, first, 40, 0, checkpoint.Complete{VShardID: 7})
+		}, []string{"stub-missing"}},
+		{"another vShard", func(s *script) {
+			first.to(s, catchUp)
+			facts := first.add()
+			facts.VShardID = 8
+			s.of(first.id(), 10, checkpoint.FactsAttempt, facts)
+		}, []string{"move-changed"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			reader, _ := written(t, c.write)
+			found, _ := run(t, reader, lint.Options{})
+			var rules []string
+			for _, f := range found {
+				rules = append(rules, f.Rule)
+			}
+			require.Equal(t, c.rules, rules, "%+v", found)
+		})
+	}
+}

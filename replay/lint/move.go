@@ -66,10 +66,12 @@ func (l *Linter) addToMove(c story.Change, r replay.Record) {
 	if c.Stay != nil {
 		l.checkStay(m, *c.Stay)
 	}
-	l.checkAbortStep(m, r)
+	if !isConfirmation(c) {
+		l.checkAbortStep(m, r)
+	}
 	switch e := r.Event.(type) {
 	case checkpoint.Upserted:
-		l.checkCheckpoint(m, r.Seq, e.Checkpoint)
+		l.addCheckpoint(m, c.Incarnation.Last, e.Checkpoint)
 	case checkpoint.AbortBegun:
 		l.checkAbortBegun(m, r.Seq, e)
 	case checkpoint.Compensated:
@@ -96,6 +98,18 @@ func (m *move) reach() uint64 {
 	return 1
 }
 
+// addCheckpoint checks a checkpoint. Of a confirmation, it checks only the names and the payload.
+func (l *Linter) addCheckpoint(m *move, s story.Step, c checkpoint.Checkpoint) {
+	switch s.Confirmation {
+	case story.RestoresFacts:
+		l.restoreFacts(m, s.Seq, c.Payload.(checkpoint.AddLearner))
+	case story.ConfirmsRow, story.CorrectsRow:
+		l.confirmRow(m, s, c)
+	default:
+		l.checkCheckpoint(m, s.Seq, c)
+	}
+}
+
 // checkCheckpoint checks a checkpoint and then records it.
 func (l *Linter) checkCheckpoint(m *move, seq uint64, c checkpoint.Checkpoint) {
 	if m.firstSeq == 0 {
@@ -113,19 +127,24 @@ func (l *Linter) checkCheckpoint(m *move, seq uint64, c checkpoint.Checkpoint) {
 		l.checkCatchUp(m, seq, p)
 	case checkpoint.LeadershipTransfer:
 		m.transferMS = mark{c.TimestampMS, seq}
-		if !p.TargetIsVoter {
-			l.report(notAVoter, m, span{seq, seq}, seq).set([]any{"new_leader_node_id", p.NewLeaderNodeID},
-				"leadership goes to node %d, which is not a voter", p.NewLeaderNodeID)
-		}
+		l.checkVoter(m, seq, p)
 	case checkpoint.Cutover:
 		if m.cutoverMS.seq == 0 {
 			m.cutoverMS = mark{c.TimestampMS, seq}
 		}
 	case checkpoint.Complete:
 		l.checkComplete(m, seq, p)
+		l.checkPause(m, seq, p)
 	}
 	m.record(kept{seq, c.Phase(), c.Attempt, c.Payload})
 	m.latestMS, m.silenceMS = c.TimestampMS, l.silenceMS
+}
+
+func (l *Linter) checkVoter(m *move, seq uint64, p checkpoint.LeadershipTransfer) {
+	if !p.TargetIsVoter {
+		l.report(notAVoter, m, span{seq, seq}, seq).set([]any{"new_leader_node_id", p.NewLeaderNodeID},
+			"leadership goes to node %d, which is not a voter", p.NewLeaderNodeID)
+	}
 }
 
 // record makes a checkpoint the latest one.
@@ -165,12 +184,17 @@ func (l *Linter) checkFirst(m *move) {
 	case replay.KindRemove:
 		l.report(writeAfterRemove, m, span{seq, seq}, seq).set([]any{"phase", m.firstPhase}, "%s was written after the migration had been removed", m.firstPhase)
 	}
+	l.begin(m, seq, m.firstPhase)
+}
+
+// begin begins the flight of a move, unless its first phase is Complete.
+func (l *Linter) begin(m *move, seq uint64, first checkpoint.Phase) {
 	v := l.vshardOf(m)
 	for _, other := range v.flights {
 		l.report(vshardOverlap, m, span{other.firstSeq, seq}, other.firstSeq, seq).set([]any{"other_migration_id", other.inc.ID, "other_phase", other.latest.phase},
 			"migration %s of the same vShard is in flight, at %s", other.inc.ID, other.latest.phase)
 	}
-	if m.firstPhase != checkpoint.PhaseComplete {
+	if first != checkpoint.PhaseComplete {
 		v.flights = append(v.flights, m)
 		m.inFlight = true
 		l.flying++
@@ -346,11 +370,8 @@ func (l *Linter) checkName(m *move, seq uint64, key string, first mark, here uin
 	}
 }
 
-// checkComplete checks the last phase and ends the flight.
-func (l *Linter) checkComplete(m *move, seq uint64, p checkpoint.Complete) {
-	if !p.GhostStubInstalled {
-		l.report(stubMissing, m, span{seq, seq}, seq).set(nil, "the forwarding stub was not installed")
-	}
+// checkPause compares the pause of writes with its budget and with the clock.
+func (l *Linter) checkPause(m *move, seq uint64, p checkpoint.Complete) {
 	pause, budget := p.ActualPauseUS, m.budget.value
 	facts := []any{"actual_pause_us", pause, "write_pause_budget_us", budget}
 	switch {
@@ -367,6 +388,13 @@ func (l *Linter) checkComplete(m *move, seq uint64, p checkpoint.Complete) {
 			l.report(pauseUnlikeClock, m, span{first, seq}, first, max(m.transferMS.seq, m.cutoverMS.seq), seq).set([]any{"actual_pause_us", pause, "recorded_ms", recordedMS},
 				"the pause is %d us, and %d ms passed between LeadershipTransfer and Cutover", pause, recordedMS)
 		}
+	}
+}
+
+// checkComplete checks the last phase and ends the flight.
+func (l *Linter) checkComplete(m *move, seq uint64, p checkpoint.Complete) {
+	if !p.GhostStubInstalled {
+		l.report(stubMissing, m, span{seq, seq}, seq).set(nil, "the forwarding stub was not installed")
 	}
 	l.complete(m, seq)
 	l.vshardOf(m).endSeries()

@@ -141,7 +141,7 @@ func (s *Stats) addChange(r replay.Record, c story.Change) {
 	if c.Began && !i.BeginningLost {
 		minute.Started++
 	}
-	if u, ok := r.Event.(checkpoint.Upserted); ok && u.Checkpoint.Attempt > 0 {
+	if i.Last.IsRetry() {
 		s.result.Moves.Retries++
 		minute.Retries++
 		s.vShards.of(i.VShardID).Retries++

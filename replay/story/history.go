@@ -54,7 +54,8 @@ type Chapter struct {
 type Entry struct {
 	replay.Record
 	// LostBefore is the number of the record before this one, if that is lost; otherwise 0.
-	LostBefore uint64
+	LostBefore   uint64
+	Confirmation Confirmation
 	// StayedMS is the time to the next record of the incarnation. It is negative if the clock went back.
 	// It is nil for the last record of an incarnation, and before a lost one.
 	StayedMS *int64
@@ -180,6 +181,9 @@ func (c *Collector) addWanted(r replay.Record, view *projection.View, i *Incarna
 		n++
 	}
 	e := Entry{Record: r}
+	if i != nil {
+		e.Confirmation = i.Last.Confirmation
+	}
 	if r.PrevSeq != 0 && c.lastSeq() < r.PrevSeq {
 		e.LostBefore = r.PrevSeq
 		h.Lost = append(h.Lost, r.PrevSeq)
@@ -292,22 +296,22 @@ func (c *Chapter) setStays() {
 	var before *Entry
 	for n := range c.Entries {
 		e := &c.Entries[n]
-		if before != nil && endsStay(e.Kind()) {
-			if e.LostBefore == 0 {
-				before.StayedMS = new(int64(e.WallMS() - before.WallMS()))
-			}
+		if e.LostBefore != 0 {
 			before = nil
 		}
-		if endsStay(e.Kind()) {
-			before = e
+		if ends := endsStay(Step{Kind: e.Kind(), Confirmation: e.Confirmation}); !ends && e.Confirmation != ConfirmsRow {
+			continue
+		} else if before != nil && ends {
+			before.StayedMS = new(int64(e.WallMS() - before.WallMS()))
 		}
+		before = e
 	}
 }
 
 // addTry adds the checkpoint of an entry to its phase.
 func (c *Chapter) addTry(e *Entry, toMS uint64, open bool) {
 	u, ok := e.Event.(checkpoint.Upserted)
-	if !ok {
+	if !ok || e.Confirmation == RestoresFacts {
 		return
 	}
 	phase := u.Checkpoint.Phase()
@@ -323,8 +327,12 @@ func (c *Chapter) addTry(e *Entry, toMS uint64, open bool) {
 	case open && isOpen && since.From.Seq == e.Seq:
 		t.StayedMS, p.Open = max(since.MS, 0), true
 	}
-	p.Tries = append(p.Tries, t)
 	p.StayedMS += t.StayedMS
+	if last := len(p.Tries) - 1; e.Confirmation == ConfirmsRow && last >= 0 {
+		p.Tries[last].StayedMS += t.StayedMS
+		return
+	}
+	p.Tries = append(p.Tries, t)
 }
 
 // Took returns the time from the first record to Complete, or to the abort or the removal that came

@@ -25,13 +25,33 @@ type Step struct {
 	Phase        checkpoint.Phase // of a checkpoint, otherwise 0
 	Attempt      uint32           // of a checkpoint
 	Event        checkpoint.Event // nil for an event of an unknown kind
+	Confirmation Confirmation     // of a checkpoint
 }
+
+// Confirmation is the part of a checkpoint in the confirmation of a row. An operator or a coordinator
+// confirms a row in doubt with two checkpoints: an AddLearner with attempt checkpoint.FactsAttempt,
+// which restores the facts, and then the true row. A confirmation shows no progress of the move.
+type Confirmation uint8
+
+// The parts of a confirmation.
+const (
+	NoConfirmation Confirmation = iota // the checkpoint is not part of a confirmation
+	RestoresFacts                      // the AddLearner: no phase, no try, and no stay begins or ends
+	ConfirmsRow                        // the row, in the phase before: not a new try, and it ends no stay
+	CorrectsRow                        // the row, in another phase: not a new try
+)
+
+// IsRetry reports whether the step is a checkpoint with which a phase was tried again.
+func (s Step) IsRetry() bool { return s.Attempt > 0 && s.Confirmation == NoConfirmation }
 
 // stepOf returns the step of a record that is not damage.
 func stepOf(r replay.Record) Step {
 	s := Step{Seq: r.Seq, PrevSeq: r.PrevSeq, AtMS: r.WallMS(), Kind: r.Kind(), Event: r.Event}
 	if u, ok := r.Event.(checkpoint.Upserted); ok {
 		s.Phase, s.Attempt = u.Checkpoint.Phase(), u.Checkpoint.Attempt
+		if checkpoint.RestoresFacts(s.Phase, s.Attempt) {
+			s.Confirmation = RestoresFacts
+		}
 	}
 	return s
 }
@@ -44,7 +64,8 @@ type Incarnation struct {
 
 	VShardID uint32
 	// SourceNode and PauseBudgetUS are known if HasSource is set, and TargetNode and SourceGroup if
-	// HasTarget is set. They are the first ones that the incarnation names.
+	// HasTarget is set. They are the first ones that the incarnation names, or those that restored the
+	// facts.
 	SourceNode, TargetNode, SourceGroup, PauseBudgetUS uint64
 	HasSource, HasTarget                               bool
 
@@ -53,7 +74,7 @@ type Incarnation struct {
 	Phase             checkpoint.Phase
 	Furthest          checkpoint.Phase
 	Attempt           uint32 // of the latest checkpoint
-	Retries           int    // checkpoints with an attempt above 0
+	Retries           int    // checkpoints with an attempt above 0, except confirmations
 	// BeginningLost is true if the first record links to an earlier one that the history does not have.
 	BeginningLost bool
 
@@ -82,7 +103,8 @@ func (i *Incarnation) add(s Step, keep bool) (ended *Stay) {
 	} else if s.PrevSeq != i.LastSeq { // a lost record ended the stay
 		i.since = Step{}
 	}
-	if i.since.Seq != 0 && endsStay(s.Kind) {
+	s.Confirmation = i.confirmation(s)
+	if i.since.Seq != 0 && endsStay(s) {
 		ended = &Stay{Incarnation: i, From: i.since, To: s, MS: int64(s.AtMS - i.since.AtMS)}
 		i.since = Step{}
 	}
@@ -92,8 +114,7 @@ func (i *Incarnation) add(s Step, keep bool) (ended *Stay) {
 	}
 	switch e := s.Event.(type) {
 	case checkpoint.Upserted:
-		i.since = s
-		i.addCheckpoint(e.Checkpoint)
+		i.addCheckpoint(s, e.Checkpoint)
 	case checkpoint.AbortBegun:
 		i.Reason, i.Compensations = e.Reason, e.Compensations
 	case checkpoint.Aborted:
@@ -107,14 +128,36 @@ func (i *Incarnation) add(s Step, keep bool) (ended *Stay) {
 	return ended
 }
 
-// endsStay reports whether a record of this kind ends the stay in a phase. A raised epoch does not
-// change the move, and the effect of an unknown kind is not known.
-func endsStay(k replay.Kind) bool { return k != replay.KindEpochRaised && k != replay.KindUnknown }
+// confirmation returns the part in a confirmation of the next step.
+func (i *Incarnation) confirmation(s Step) Confirmation {
+	followsFacts := i.Last.Confirmation == RestoresFacts && s.PrevSeq == i.Last.Seq
+	switch {
+	case s.Kind != replay.KindCheckpoint || s.Confirmation == RestoresFacts || !followsFacts:
+		return s.Confirmation
+	case s.Phase == i.Phase:
+		return ConfirmsRow
+	}
+	return CorrectsRow
+}
 
-func (i *Incarnation) addCheckpoint(c checkpoint.Checkpoint) {
-	i.VShardID, i.Phase, i.Attempt = c.Payload.Shard(), c.Phase(), c.Attempt
+// endsStay reports whether a step ends the stay in a phase. A raised epoch and a confirmation do not
+// change the move, and the effect of an unknown kind is not known.
+func endsStay(s Step) bool {
+	return s.Kind != replay.KindEpochRaised && s.Kind != replay.KindUnknown && s.Confirmation != RestoresFacts && s.Confirmation != ConfirmsRow
+}
+
+func (i *Incarnation) addCheckpoint(s Step, c checkpoint.Checkpoint) {
+	restores := s.Confirmation == RestoresFacts
+	i.addNodes(c.Payload, restores)
+	if i.VShardID = c.Payload.Shard(); restores {
+		if i.Phase == 0 {
+			i.Phase, i.Furthest = s.Phase, s.Phase
+		}
+		return
+	}
+	i.since, i.Phase, i.Attempt = s, s.Phase, s.Attempt
 	i.Furthest = max(i.Furthest, i.Phase)
-	if i.Attempt > 0 {
+	if s.IsRetry() {
 		i.Retries++
 	}
 	switch {
@@ -123,10 +166,14 @@ func (i *Incarnation) addCheckpoint(c checkpoint.Checkpoint) {
 	case i.Outcome != Done:
 		i.Outcome, i.completedMS = Done, c.TimestampMS
 	}
-	if p, ok := c.Payload.(checkpoint.AddLearner); ok && !i.HasSource {
+}
+
+// addNodes records the nodes that a payload names, if none are known or if it restores them.
+func (i *Incarnation) addNodes(payload checkpoint.Payload, restores bool) {
+	if p, ok := payload.(checkpoint.AddLearner); ok && (restores || !i.HasSource) {
 		i.HasSource, i.SourceNode, i.PauseBudgetUS = true, p.SourceNode, p.WritePauseBudgetUS
 	}
-	if node, group, ok := checkpoint.TargetOf(c.Payload); ok && !i.HasTarget {
+	if node, group, ok := checkpoint.TargetOf(payload); ok && (restores || !i.HasTarget) {
 		i.HasTarget, i.TargetNode, i.SourceGroup = true, node, group
 	}
 }

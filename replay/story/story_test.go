@@ -220,3 +220,83 @@ func TestTracker_EndLost(t *testing.T) {
 	third := tracker.Add(begin(5, 3000))
 	require.Equal(t, 3, third.Incarnation.Number)
 }
+
+// An AddLearner that restores facts and the row after it are no tries, and no stay of the move ends
+// with them. The index of a log counts in the same way.
+func TestTracker_Confirmation(t *testing.T) {
+	a := newID(1)
+	facts := checkpoint.AddLearner{VShardID: 7, SourceNode: 3, TargetNode: 4, SourceGroup: 7}
+	promote := checkpoint.PromoteLearner{VShardID: 7, TargetNode: 4, SourceGroup: 7}
+	for _, c := range []struct {
+		name     string
+		row      checkpoint.Payload
+		attempt  uint32
+		staysMS  []int64
+		finished [2]uint64 // stays in CatchUp: their number and their sum
+	}{
+		{"the row before", checkpoint.CatchUp{VShardID: 7}, 1, []int64{10, 20, 40}, [2]uint64{1, 40}},
+		{"another try", checkpoint.CatchUp{VShardID: 7}, 2, []int64{10, 20, 40}, [2]uint64{1, 40}},
+		{"another phase", promote, 3, []int64{10, 20, 0, 40}, [2]uint64{1, 0}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			write := func(s *migrationlog.Store, attempt uint32, p checkpoint.Payload, atMS uint64) {
+				row, err := checkpoint.New(a, attempt, p, atMS)
+				require.NoError(t, err)
+				_, err = s.Upsert(row, migrationlog.Confirm())
+				require.NoError(t, err)
+			}
+			reader := written(t, filepath.Join(t.TempDir(), "log"), func(s *migrationlog.Store) {
+				upsert(t, s, a, 1000, checkpoint.AddLearner{VShardID: 7, SourceNode: 1, TargetNode: 2, SourceGroup: 7})
+				write(s, 0, checkpoint.CatchUp{VShardID: 7}, 1010)
+				write(s, 1, checkpoint.CatchUp{VShardID: 7}, 1030)
+				write(s, checkpoint.FactsAttempt, facts, 1030)
+				write(s, c.attempt, c.row, 1030)
+				upsert(t, s, a, 1070, checkpoint.LeadershipTransfer{VShardID: 7, TargetIsVoter: true, NewLeaderNodeID: 4, SourceGroup: 7})
+			})
+			tracker := story.NewTracker(story.Options{})
+			var staysMS []int64
+			var finished story.Baseline
+			add(t, reader, tracker, func(c story.Change) {
+				if c.Stay != nil {
+					staysMS = append(staysMS, c.Stay.MS)
+					finished.Add(*c.Stay)
+				}
+			})
+			require.Equal(t, c.staysMS, staysMS)
+			catchUp := finished.Phase(checkpoint.PhaseCatchUp)
+			require.Equal(t, c.finished, [2]uint64{catchUp.Count(), catchUp.Sum()})
+			i := tracker.Live()[0]
+			require.Equal(t, 1, i.Retries)
+			require.Equal(t, [2]uint64{3, 4}, [2]uint64{i.SourceNode, i.TargetNode})
+
+			totals, err := reader.Totals(t.Context())
+			require.NoError(t, err)
+			require.EqualValues(t, 1, totals.Retries)
+			for phase := range totals.Stays {
+				require.Equal(t, finished.Phase(checkpoint.Phase(phase)).Sum(), totals.Stays[phase].Sum(), phase)
+				require.Equal(t, finished.Phase(checkpoint.Phase(phase)).Count(), totals.Stays[phase].Count(), phase)
+			}
+		})
+	}
+}
+
+// In a history, a confirmed row is no try of its own. Its time is that of the row before.
+func TestHistory_Confirmation(t *testing.T) {
+	add := checkpoint.AddLearner{VShardID: 7, SourceNode: 1, TargetNode: 2, SourceGroup: 7}
+	facts := checkpointAt(t, 3, 2, 1010, add)
+	u := facts.Event.(checkpoint.Upserted)
+	u.Checkpoint.Attempt = checkpoint.FactsAttempt
+	facts.Event = u
+	h := addAll(
+		checkpointAt(t, 1, 0, 1000, add),
+		checkpointAt(t, 2, 1, 1010, checkpoint.CatchUp{VShardID: 7}),
+		facts,
+		checkpointAt(t, 4, 3, 1010, checkpoint.CatchUp{VShardID: 7}),
+		checkpointAt(t, 5, 4, 1090, checkpoint.PromoteLearner{VShardID: 7, TargetNode: 2, SourceGroup: 7}),
+	)
+	phases := h.Chapters[0].Phases
+	require.Equal(t, []story.Try{{StayedMS: 10}}, phases[0].Tries)
+	require.Equal(t, []story.Try{{StayedMS: 80}}, phases[1].Tries)
+	require.EqualValues(t, 80, phases[1].StayedMS)
+	require.Len(t, phases, 3)
+}

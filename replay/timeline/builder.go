@@ -206,6 +206,9 @@ func (m *Move) draw(endMS uint64) {
 		m.ToMS, m.EndSeq = nowMS, seq
 	}
 	for _, s := range m.Steps {
+		if s.Confirmation == story.RestoresFacts || s.Confirmation == story.ConfirmsRow && (open || s.Phase == checkpoint.PhaseComplete) {
+			continue
+		}
 		m.clockBack = m.clockBack || s.AtMS < nowMS
 		nowMS = max(nowMS, s.AtMS)
 		switch s.Kind {

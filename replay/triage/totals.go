@@ -39,7 +39,7 @@ type Moves struct {
 	Done     uint64 `json:"done"` // reached Complete, also if they were removed later
 	Aborted  uint64 `json:"aborted"`
 	InFlight uint64 `json:"in_flight"`
-	Retried  uint64 `json:"retried"` // checkpoints with an attempt above 0
+	Retried  uint64 `json:"retried"` // checkpoints with an attempt above 0, except confirmations
 	// RemovedUnfinished counts the moves that were removed before Complete.
 	RemovedUnfinished uint64 `json:"removed_unfinished"`
 	// EndLost counts the moves that were not done and ended with a lost event.
