@@ -87,6 +87,7 @@ type importer struct {
 	store      *migrationlog.Store // nil before the log is created, and with --check
 	doneLines  uint64              // the lines up to this number are durable, or append nothing
 	warnings   lineWarnings
+	ignored    ignoredFacts
 
 	Check      bool   `json:"check"`
 	Lines      uint64 `json:"lines"`
@@ -144,6 +145,7 @@ func (m *importer) run(ctx context.Context, file string) error {
 	}
 	m.printSkipped()
 	m.warnings.print(m.tool)
+	m.ignored.print(m.tool)
 	if err != nil {
 		m.printStopped(err)
 		return err
@@ -370,6 +372,10 @@ func (m *importer) read(number uint64, line []byte) (checkpoint.Event, error) {
 		return nil, err
 	}
 	m.warnings.addRead(number, r)
+	if u, ok := r.Event.(checkpoint.Upserted); ok && m.prediction.confirm {
+		row, _ := m.prediction.row(u.Checkpoint.MigrationID)
+		m.ignored.add(number, line, u.Checkpoint, row)
+	}
 	if r.Damage != nil {
 		if damagesInput(r.Damage) {
 			m.Damage++
