@@ -61,12 +61,17 @@ func names[S ~string](list []S) []string {
 }
 
 func (e *exportCommand) run(c *cobra.Command, dir string) error {
+	if o := string(e.output); c.Flags().Changed("output") && e.format == "" && slices.Contains(export.Formats, export.Format(o)) {
+		e.format = o
+	}
 	switch {
+	case e.format == "":
+		return usageErrorf("the format is missing: give --format with one of %s, such as --format ndjson", strings.Join(names(export.Formats), ", "))
 	case !slices.Contains(export.Formats, export.Format(e.format)):
 		return usageErrorf("--format %q: give one of %s", e.format, strings.Join(names(export.Formats), ", "))
 	case e.table != "" && !slices.Contains(export.Tables, export.Table(e.table)):
 		return usageErrorf("--table %s: unknown table, use one of %s", e.table, strings.Join(names(export.Tables), ", "))
-	case c.Flags().Changed("output"):
+	case c.Flags().Changed("output") && string(e.output) != e.format:
 		return usageErrorf("-o does not apply to export: give --format, and --out for a file")
 	}
 	if err := e.out.check(dir); err != nil {

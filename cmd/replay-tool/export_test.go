@@ -68,6 +68,12 @@ func TestExport_Out(t *testing.T) {
 	for _, args := range [][]string{{}, {"--format", "xml"}, {"--format", "csv", "--table", "row"}, {"--format", "csv", "-o", "json"}, {"--format", "csv", "--out", filepath.Join(dir, "events.csv")}} {
 		require.Equal(t, exitUsage, run(t.Context(), append([]string{"export", dir}, args...), nil, io.Discard, io.Discard), args)
 	}
+	_, lines, _ := runTool(t, nil, "export", dir, "--format", "ndjson")
+	code, same, _ := runTool(t, nil, "export", dir, "-o", "ndjson")
+	require.Zero(t, code)
+	require.Equal(t, lines, same)
+	_, _, errs = runTool(t, nil, "export", dir, "-o", "csv")
+	require.Contains(t, errs, "run 'replay-tool export DIR --format csv'")
 	require.Equal(t, exitNoMatch, run(t.Context(), []string{"export", dir, "--format", "csv", "--vshard", "99"}, nil, io.Discard, io.Discard))
 }
 

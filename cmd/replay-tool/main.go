@@ -134,6 +134,9 @@ func (t *tool) checkFlags(changed func(name string) bool) error {
 	switch t.output {
 	case outputTable, outputJSON, outputNDJSON:
 	default:
+		if t.output == "csv" || t.output == "sql" {
+			return usageErrorf("--output %s: unknown format, use table, json or ndjson. To write %s, run 'replay-tool export DIR --format %s'", t.output, strings.ToUpper(t.output), t.output)
+		}
 		return usageErrorf("--output %s: unknown format, use table, json or ndjson", t.output)
 	}
 	switch t.timeStyle {
