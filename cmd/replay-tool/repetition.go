@@ -103,6 +103,9 @@ func (r *repetition) Error() string {
 		input = "the input"
 	}
 	text += fmt.Sprintf("From this line to the end of %s, the log has %d of %s, the last on line %d. ", input, r.inLog, count(r.read, "event"), r.lastLine)
+	if r.absent.count == 0 && r.pending.count == 0 && r.toEnd {
+		return text + "Nothing is left to import. To append an event again on purpose, use --confirm"
+	}
 	if r.absent.count == 0 {
 		return text + fmt.Sprintf("To continue, import only the lines after line %d. To append an event again on purpose, use --confirm", r.lastLine)
 	}

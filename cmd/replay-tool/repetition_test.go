@@ -45,13 +45,13 @@ func TestRepetition_NamesTheEventsThatTheLogLacks(t *testing.T) {
 		"more than ten ranges": {everySecond(59), lines,
 			"the log lacks 29 events: lines 2, 4, 6, 8, 10, 12, 14, 16, 18, 20 and 19 more. "},
 		"the last lines": {lines[:3], lines[:5], "has 3 of 5 events, the last on line 3. To continue, import only the lines after line 3. "},
-		"one of one":     {[]string{x, y}, []string{x}, "the log has 1 of 1 event, the last on line 1. To continue, "},
+		"one of one":     {[]string{x, y}, []string{x}, "the log has 1 of 1 event, the last on line 1. Nothing is left to import. "},
 		"an event that the input has twice": {[]string{x, y}, []string{x, y, x, lines[5]},
 			"has 2 of 4 events, the last on line 2. To continue, import only the lines after line 2. "},
 		"a duplicate that was skipped": {[]string{x, lines[5]}, []string{x, catchUpLine(1, 0, 2, 9), lines[5]},
-			"the last on line 3. To continue, import only the lines after line 3. "},
+			"the last on line 3. Nothing is left to import. "},
 		"a removal that was skipped": {[]string{x, removeLineOf(1, 3), lines[5]}, []string{x, removeLineOf(1, 3), removeLineOf(1, 4), lines[5]},
-			"the last on line 4. To continue, import only the lines after line 4. "},
+			"the last on line 4. Nothing is left to import. "},
 	} {
 		dir := filepath.Join(t.TempDir(), "log")
 		inLog := slices.Concat(tc.inLog, []string{catchUpLine(1, 7, 1, 9)}) // x is not the latest row
