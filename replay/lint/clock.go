@@ -131,9 +131,9 @@ func recordedMeanwhile(events uint64) string {
 	case 0:
 		return "No event of others was recorded meanwhile: the coordinator may have waited too"
 	case 1:
-		return "1 event of others was recorded meanwhile: it was not the coordinator"
+		return "1 event of others was recorded meanwhile: the coordinator was at work"
 	}
-	return strconv.FormatUint(events, 10) + " events of others were recorded meanwhile: it was not the coordinator"
+	return strconv.FormatUint(events, 10) + " events of others were recorded meanwhile: the coordinator was at work"
 }
 
 // slowLimit is the limit of a phase beyond which a stay is slow.
@@ -178,22 +178,23 @@ func limitOf(h *histogram.Histogram) *slowLimit {
 	return &slowLimit{ms: limit, medianMS: h.Quantile(0.5), p99MS: h.Quantile(0.99), samples: h.Count()}
 }
 
-// duration returns a time span with about three digits for people, such as 237ms, 2.01s or 3h2m.
+// duration returns a time span for people, rounded to about three digits, such as 237ms, 2.01s or 3h2m.
 func duration(ms uint64) string {
-	s := ms / 1000
+	const second, minute, hour = 1000, 60 * 1000, 3600 * 1000
+	rounded := func(unit uint64) uint64 { return ms/unit + ms%unit*2/unit }
 	switch {
-	case ms < 1000:
+	case ms < second:
 		return fmt.Sprintf("%dms", ms)
-	case s < 10:
-		return fmt.Sprintf("%d.%02ds", s, ms%1000/10)
-	case s < 60:
-		return fmt.Sprintf("%d.%ds", s, ms%1000/100)
-	case s < 3600:
-		return fmt.Sprintf("%dm%ds", s/60, s%60)
-	case s < 86_400:
-		return fmt.Sprintf("%dh%dm", s/3600, s/60%60)
+	case rounded(10) < 1000:
+		return fmt.Sprintf("%.2fs", float64(rounded(10))/100)
+	case rounded(100) < 600:
+		return fmt.Sprintf("%.1fs", float64(rounded(100))/10)
+	case rounded(second) < 3600:
+		return fmt.Sprintf("%dm%ds", rounded(second)/60, rounded(second)%60)
+	case rounded(minute) < 24*60:
+		return fmt.Sprintf("%dh%dm", rounded(minute)/60, rounded(minute)%60)
 	}
-	return fmt.Sprintf("%dd%dh", s/86_400, s/3600%24)
+	return fmt.Sprintf("%dd%dh", rounded(hour)/24, rounded(hour)%24)
 }
 
 // signed is duration for a difference.
