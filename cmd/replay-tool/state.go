@@ -399,9 +399,9 @@ func (t *tool) explainTime(ctx context.Context, command, dir string, reader *rep
 	case next == 0:
 		t.statusf("the state is as of #%d, the end of the log", asOf)
 	case asOf == 0:
-		t.statusf("no event is included, because #%d has the clock %s", next, t.isoTime(nextMS))
+		t.statusf("no event is included: the first one, #%d, has a later clock, %s", next, t.isoTime(nextMS))
 	default:
-		t.statusf("the state is as of #%d, because #%d has the clock %s", asOf, next, t.isoTime(nextMS))
+		t.statusf("the state is as of #%d: the next event, #%d, has a later clock, %s", asOf, next, t.isoTime(nextMS))
 	}
 	if n > 0 {
 		t.statusf("not included: %s with a clock up to that time (the first is #%d), because a clock went back or #%d has a wrong clock. To include them, run: replay-tool %s %s --at '#%d'",

@@ -28,7 +28,7 @@ func TestState_AtATimeWithAWrongClock(t *testing.T) {
 
 	rows, messages := state("1800000009000")
 	require.Equal(t, 2, rows)
-	require.Equal(t, "the state is as of #2, because #3 has the clock 2100-01-01T00:00:00.000Z\n"+
+	require.Equal(t, "the state is as of #2: the next event, #3, has a later clock, 2100-01-01T00:00:00.000Z\n"+
 		"not included: 2 later events with a clock up to that time (the first is #4), because a clock went back or #3 has a wrong clock. To include them, run: replay-tool state "+dir+" --at '#5'\n", messages)
 	rows, messages = state("#5")
 	require.Equal(t, 5, rows)
@@ -39,10 +39,10 @@ func TestState_AtATimeWithAWrongClock(t *testing.T) {
 	require.Contains(t, messages, "not included: 1 later event with a clock up to that time (the first is #4)")
 	rows, messages = state("1800000000500")
 	require.Equal(t, 1, rows)
-	require.Equal(t, "the state is as of #1, because #2 has the clock 2027-01-15T08:00:01.000Z\n", messages)
+	require.Equal(t, "the state is as of #1: the next event, #2, has a later clock, 2027-01-15T08:00:01.000Z\n", messages)
 	rows, messages = state("1700000000000")
 	require.Zero(t, rows)
-	require.Equal(t, "no event is included, because #1 has the clock 2027-01-15T08:00:00.000Z\n", messages)
+	require.Equal(t, "no event is included: the first one, #1, has a later clock, 2027-01-15T08:00:00.000Z\n", messages)
 	rows, messages = state("5000000000000")
 	require.Equal(t, 5, rows)
 	require.Equal(t, "the state is as of #5, the end of the log\n", messages)

@@ -94,7 +94,7 @@ func readBaseline(file string) (*replay.Verification, error) {
 	}
 	var v replay.Verification
 	if err := json.Unmarshal(text, &v); err != nil {
-		return nil, usageErrorf("%s is not the output of 'replay-tool verify DIR -o json' without --json-strings: %v", quoted(file), err)
+		return nil, usageErrorf("%s is not a report of verify: write it with 'replay-tool verify DIR -o json', without --json-strings: %v", quoted(file), err)
 	}
 	return &v, nil
 }
