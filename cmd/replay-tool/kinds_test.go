@@ -88,7 +88,7 @@ func TestKinds_AbortUnderWay(t *testing.T) {
 		`a coordinator that starts now aborts it: RestoreLeaderHint\(group 9, node 6\)$`, "show", dir, id)
 	expect(`abort begun +50ms +"stale", RemoveVoter\(group 9, node 3\), RestoreLeaderHint\(group 9, node 6\), epoch 2`, "show", dir, id)
 	expect(`compensated +step 0: RemoveVoter\(group 9, node 3\), epoch 2`, "show", dir, id)
-	expect(`6 -> 3 .* PromoteLearner .* abort goes on, RestoreLeaderHint`, "triage", dir)
+	expect(`6 -> 3 .* PromoteLearner .* go on with the abort, RestoreLeaderHint`, "triage", dir)
 	expect(`abort begun .*"stale" RemoveVoter\(group 9, node 3\) RestoreLeaderHint\(group 9, node 6\), epoch 2`, "log", dir)
 	expect(`1 abort_begun, 1 compensated, 1 epoch_raised(?s).*\nepoch +3\n`, "info", dir)
 
