@@ -81,17 +81,19 @@ func newSummarizedLog(t testing.TB) *summarizedLog {
 		}
 	}
 	for _, name := range names[:len(names)-1] {
-		l.files["index/"+name] = &fstest.MapFile{Data: l.summaryOf(t, name, l.files["wal/"+name].Data)}
+		l.files["index/"+name] = &fstest.MapFile{Data: l.summaryOf(t, name, l.files["wal/"+name].Data).Encode(l.log)}
 	}
 	return l
 }
 
-// summaryOf returns the summary of a segment's content.
-func (l *summarizedLog) summaryOf(t testing.TB, name string, data []byte) []byte {
+// summaryOf returns the summary of a segment's content. It names the first frame of the next segment.
+func (l *summarizedLog) summaryOf(t testing.TB, name string, data []byte) segment.Summary {
 	first, _ := segment.ParseName(name)
 	built, ok := summary.Build(data, l.log, first, noPrior)
 	require.True(t, ok)
-	return built.Encode(l.log)
+	built.NextHeaderCRC32C, ok = segment.FirstHeaderCRC32C(l.files, segment.Name(built.LastSeq+1), l.log)
+	require.True(t, ok)
+	return built
 }
 
 func noPrior(uint64, checkpoint.MigrationID) (summary.Migration, bool) {
@@ -246,8 +248,7 @@ func TestD5_AttributedByASummary_OnlyIfItAgrees(t *testing.T) {
 	destroyed := bytes.Clone(intact)
 	destroyed[len(intact)/2] ^= 1
 	other := segmentOf(t, l, intact, func(h *segment.Header) { h.DurableThrough = 0 })
-	first, ok := summary.Build(other, l.log, l.first, noPrior)
-	require.True(t, ok)
+	first := l.summaryOf(t, l.damaged, other)
 	names := slices.Sorted(maps.Keys(l.files))
 	for name, changed := range map[string]*summarizedLog{
 		"a diverged copy":         l.with("wal/"+l.damaged, destroyed).with("index/"+l.damaged, first.Encode(l.log)),

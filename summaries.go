@@ -142,11 +142,14 @@ func (s *Store) pauseSummaries(d time.Duration) bool {
 
 // summarize writes the summary of a segment, unless it has one. first and next are the numbers of the
 // segment and of the one after it. A segment that is not intact gets no summary. If it has one from
-// before the damage, that one stays, because it has the migrations of the lost events. It returns true
-// if it read the segment.
+// before the damage, that one stays, because it has the migrations of the lost events. A summary is
+// also replaced if the segment after it begins with another frame than the summary names. summarize
+// returns true if it read the segment.
 func (s *Store) summarize(name string, first, next uint64, memory *summaryMemory) (read bool, err error) {
 	fsys := s.summaries.fsys
-	if old, ok := summary.Open(fsys, s.uuid, name); ok && old.IsIntact() {
+	following, hasFollowing := segment.FirstHeaderCRC32C(fsys, segment.Name(next), s.uuid)
+	//mutant:summary-of-next-segment
+	if old, ok := summary.Open(fsys, s.uuid, name); ok && old.IsIntact() && (!hasFollowing || old.NextHeaderCRC32C == following) {
 		matches, err := old.Matches(fsys, s.uuid)
 		if err != nil || matches {
 			return false, err
@@ -160,6 +163,7 @@ func (s *Store) summarize(name string, first, next uint64, memory *summaryMemory
 	if !ok || built.LastSeq+1 != next { //mutant:damaged-not-summarized
 		return true, nil
 	}
+	built.NextHeaderCRC32C = following
 	return true, s.log.SaveSummary(built)
 }
 

@@ -97,6 +97,7 @@ func TestSummaries_Replaced(t *testing.T) {
 		"missing": nil, "empty": {}, "cut short": intact[:len(intact)-1], "too long": append(bytes.Clone(intact), 0),
 		"head damaged": flipped(intact, 9), "frames damaged": flipped(intact, len(intact)-1),
 		"of another segment": want[names[second+1]], "of another log": other[name], "of a newer version": flipped(intact, 3),
+		"before another segment": namingNext(t, dir, name, 5), "before an unknown segment": namingNext(t, dir, name, 0),
 	} {
 		path := filepath.Join(dir, segment.SummaryDir, name)
 		require.NoError(t, os.Remove(path))
@@ -106,6 +107,21 @@ func TestSummaries_Replaced(t *testing.T) {
 		awaitSummaries(t, dir)
 		require.Equal(t, want, summariesOf(t, dir), what)
 	}
+}
+
+// namingNext returns a segment's summary with another checksum of the next segment's first header.
+func namingNext(t *testing.T, dir, name string, crc32c uint32) []byte {
+	m, _, err := segment.ReadManifest(os.DirFS(dir))
+	require.NoError(t, err)
+	file, ok := segment.OpenSummary(os.DirFS(dir), name, m.UUID)
+	require.True(t, ok)
+	s := segment.Summary{SummaryHead: file.SummaryHead}
+	s.NextHeaderCRC32C = crc32c
+	for i := range s.Sections {
+		s.Sections[i], ok = file.Section(i)
+		require.True(t, ok)
+	}
+	return s.Encode(m.UUID)
 }
 
 func flipped(content []byte, at int) []byte {

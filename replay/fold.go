@@ -22,7 +22,8 @@ type Fold struct {
 	fsys      fs.FS              // nil if the caller holds the log's lock
 
 	log        uuid.UUID
-	attributed bool // AttributeLosses was called after the last loss
+	attributed bool                              // AttributeLosses was called after the last loss
+	links      map[uint64]checkpoint.MigrationID // of lost events to which intact events are linked
 	coverage   Coverage
 
 	lastMS uint64 // wall clock of the last intact event
@@ -53,6 +54,7 @@ func (f *Fold) Add(r Record) {
 	f.closeDamage(r.WallMS())
 	f.Count(r.Seq, r.frameID(), 1)
 	f.losses.RaiseDurable(r.DurableThrough)
+	f.addLink(r)
 	if r.Unknown != nil {
 		f.report.UnknownKinds++
 		f.View.ApplyUnknown(r.Seq, r.PrevSeq, r.Unknown.MigrationID)

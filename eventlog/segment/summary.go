@@ -18,18 +18,19 @@ const SummaryDir = "index"
 // A summary is a head of summaryHeadBytes and SummarySections sections. All integers are
 // little-endian.
 //
-//	0        4        8        16       24       32       40                          100    104
-//	┌────────┬────────┬────────┬────────┬────────┬────────┬───────────────────────────┬──────┬──────────┐
-//	│ magic, │ last   │ first  │ last   │ size of│ offset │ for each section:         │ head │ sections │
-//	│ version│ frame's│ seq    │ seq    │ the    │ of the │ length, 8 bytes, and      │ CRC  │          │
-//	│        │ header │        │        │ segment│ last   │ CRC32C, 4 bytes           │ 32C  │          │
-//	│        │ CRC32C │        │        │        │ frame  │                           │      │          │
-//	└────────┴────────┴────────┴────────┴────────┴────────┴───────────────────────────┴──────┴──────────┘
+//	0        4        8       16       24       32       40       44                    104    108
+//	┌────────┬────────┬────────┬────────┬────────┬────────┬────────┬─────────────────────┬──────┬──────────┐
+//	│ magic, │ last   │ first  │ last   │ size of│ offset │ next   │ for each section:   │ head │ sections │
+//	│ version│ frame's│ seq    │ seq    │ the    │ of the │ frame's│ length, 8 bytes, and│ CRC  │          │
+//	│        │ header │        │        │ segment│ last   │ header │ CRC32C, 4 bytes     │ 32C  │          │
+//	│        │ CRC32C │        │        │        │ frame  │ CRC32C │                     │      │          │
+//	└────────┴────────┴────────┴────────┴────────┴────────┴────────┴─────────────────────┴──────┴──────────┘
 //
 // The head's CRC32C is computed over the bytes before it, followed by the 16 bytes of the log's
 // UUID. Each section has a checksum of its own, so that a reader can read only the small ones.
 const (
-	summaryTableOffset = 40
+	summaryNextOffset  = 40
+	summaryTableOffset = summaryNextOffset + 4
 	summaryEntryBytes  = 12
 	summaryCRCOffset   = summaryTableOffset + SummarySections*summaryEntryBytes
 	summaryHeadBytes   = summaryCRCOffset + 4
@@ -55,6 +56,7 @@ type SummaryHead struct {
 	SizeBytes         int64  // of the segment's file, including unused space
 	LastOffset        int64  // of the last frame's header in the segment
 	LastHeaderCRC32C  uint32 // in the last frame's header
+	NextHeaderCRC32C  uint32 // in the header of the frame LastSeq+1, the next segment's first; 0 if not known
 }
 
 // Name returns the file name of the summary and of its segment.
@@ -86,6 +88,30 @@ func (h SummaryHead) Matches(fsys fs.FS, log uuid.UUID) (bool, error) {
 	return ok && found.Seq == h.LastSeq && binary.LittleEndian.Uint32(header[headerCRCOffset:]) == h.LastHeaderCRC32C, nil
 }
 
+// FirstHeaderCRC32C returns the checksum in the header of a segment's first frame. It returns false if
+// the segment cannot be read, has no frame yet, or does not begin with an intact header of the number
+// in its name.
+func FirstHeaderCRC32C(fsys fs.FS, name string, log uuid.UUID) (crc32c uint32, ok bool) {
+	first, _ := ParseName(name)
+	info, err := fs.Stat(fsys, path.Join(WALDir, name))
+	if err != nil || !info.Mode().IsRegular() {
+		return 0, false
+	}
+	f, err := fsys.Open(path.Join(WALDir, name))
+	if err != nil {
+		return 0, false
+	}
+	defer f.Close()
+	start, err := readAt(f, 0, maxPrefixBytes+HeaderBytes)
+	if err != nil {
+		return 0, false
+	}
+	for id := range IntactHeaders(start, log, first) {
+		return id.HeaderCRC32C, id.Seq == first
+	}
+	return 0, false
+}
+
 // Summary is a whole summary in memory.
 type Summary struct {
 	SummaryHead
@@ -107,6 +133,7 @@ func (s Summary) Encode(log uuid.UUID) []byte {
 	b = binary.LittleEndian.AppendUint64(b, s.LastSeq)
 	b = binary.LittleEndian.AppendUint64(b, uint64(s.SizeBytes))
 	b = binary.LittleEndian.AppendUint64(b, uint64(s.LastOffset))
+	b = binary.LittleEndian.AppendUint32(b, s.NextHeaderCRC32C)
 	for _, section := range s.Sections {
 		b = binary.LittleEndian.AppendUint64(b, uint64(len(section)))
 		b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(section, castagnoli))
@@ -163,6 +190,7 @@ func (s *SummaryFile) decodeHead(log *uuid.UUID) bool {
 		LastHeaderCRC32C: binary.LittleEndian.Uint32(b[4:]),
 		FirstSeq:         binary.LittleEndian.Uint64(b[8:]), LastSeq: binary.LittleEndian.Uint64(b[16:]),
 		SizeBytes: int64(binary.LittleEndian.Uint64(b[24:])), LastOffset: int64(binary.LittleEndian.Uint64(b[32:])),
+		NextHeaderCRC32C: binary.LittleEndian.Uint32(b[summaryNextOffset:]),
 	}
 	s.offsets[0] = summaryHeadBytes
 	for i := range s.crc32cs {

@@ -13,7 +13,7 @@ import (
 // exampleSummary has sections of different lengths, one of them empty.
 func exampleSummary() segment.Summary {
 	return segment.Summary{
-		SummaryHead: segment.SummaryHead{FirstSeq: 7, LastSeq: 9, SizeBytes: 300, LastOffset: 201, LastHeaderCRC32C: 0x12345678},
+		SummaryHead: segment.SummaryHead{FirstSeq: 7, LastSeq: 9, SizeBytes: 300, LastOffset: 201, LastHeaderCRC32C: 0x12345678, NextHeaderCRC32C: 0x9abcdef0},
 		Sections:    [segment.SummarySections][]byte{[]byte("totals"), []byte("filter"), nil, []byte("migrations"), []byte("frames")},
 	}
 }
