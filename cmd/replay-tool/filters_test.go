@@ -21,7 +21,7 @@ func TestParseKind(t *testing.T) {
 
 // The message about a second argument names the flag for a migration, if the command has it.
 func TestArgCount_Migration(t *testing.T) {
-	for command, want := range map[string]string{"log": "; to select a migration, use --migration ID\n", "verify": " [flags])\n"} {
+	for command, want := range map[string]string{"log": "; to select a migration, use --migration ID, or replay-tool show DIR ID\n", "verify": " [flags])\n"} {
 		code, _, stderr := runTool(t, nil, command, "log", "781d20")
 		require.Equal(t, exitUsage, code)
 		require.Contains(t, stderr, want)

@@ -48,7 +48,11 @@ func TestLog_ColumnsAreFixed(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, b, 0o600))
 
 	for _, width := range []int{80, 140, 0} {
-		text := output(t, exitDamage, "log", "-q", dir, "--width", strconv.Itoa(width))
+		fit := []string{"--wide"}
+		if width > 0 {
+			fit = []string{"--width", strconv.Itoa(width)}
+		}
+		text := output(t, exitDamage, append([]string{"log", "-q", dir}, fit...)...)
 		if width > 0 {
 			assertFits(t, text, width)
 		}

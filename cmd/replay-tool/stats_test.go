@@ -139,7 +139,7 @@ func recordedDiff(t *testing.T, dir string) {
 	d := jsonOf[readDiff](t, exitFindings, "diff", dir, "--at", "#4000", "--at", "#6000", "--all")
 	require.Equal(t, sideJSON{4000, 1_795_399_719_292, 152}, d.From)
 	require.Equal(t, sideJSON{6000, 1_795_399_739_203, 218}, d.To)
-	require.Equal(t, map[string]int{"new": 70, "gone": 4, "moved": 1, "same": 147}, d.Rows)
+	require.Equal(t, map[string]int{"new": 70, "gone": 4, "moved": 1, "same": 147, "lost": 0, "stale": 0}, d.Rows)
 	require.Equal(t, diff.Counts{Events: 2000, Began: 308, Done: 274, Aborted: 33, Removed: 209, Passed: 238}, d.Between)
 	require.Len(t, d.Changes, 70+4+1+238)
 	require.Equal(t, diff.Moved, d.Changes[0].Change)
