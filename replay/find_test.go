@@ -23,9 +23,16 @@ import (
 	"migrationlog/replay"
 )
 
-// randomLog returns a log with random events of few migrations in many small segments, and with
-// snapshots.
+// randomLog returns a log with random events of few migrations.
 func randomLog(t testing.TB, rng *rand.Rand) fstest.MapFS {
+	return logOfEvents(t, rng, func(wallMS uint64) any {
+		return randomEvent(t, rng, checkpoint.MigrationID{byte(1 + rng.IntN(6))}, wallMS)
+	})
+}
+
+// logOfEvents returns a log with the events that next returns, in many small segments, and with
+// snapshots. The clock goes back sometimes.
+func logOfEvents(t testing.TB, rng *rand.Rand, next func(wallMS uint64) any) fstest.MapFS {
 	manifest := segment.Manifest{UUID: testLog, Created: time.Unix(1795399697, 0).UTC()}.Encode()
 	fsys := fstest.MapFS{segment.ManifestName: {Data: manifest}, segment.ManifestCopyName: {Data: manifest}}
 	view := projection.New()
@@ -39,8 +46,7 @@ func randomLog(t testing.TB, rng *rand.Rand) fstest.MapFS {
 			if rng.IntN(10) == 0 {
 				wallMS -= rng.Uint64N(100)
 			}
-			id := checkpoint.MigrationID{byte(1 + rng.IntN(6))}
-			id, body := encode(t, randomEvent(t, rng, id, wallMS))
+			id, body := encode(t, next(wallMS))
 			h := segment.Header{Seq: seq, PrevSeq: view.Slot(id).LastSeq(), DurableThrough: seq - 1}
 			frame := segment.AppendFrame(nil, &testLog, h, segment.NewBody(body))
 			data = append(binary.AppendUvarint(data, uint64(len(frame))), frame...)

@@ -8,6 +8,7 @@ import (
 	"path"
 	"runtime"
 	"slices"
+	"sort"
 
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
@@ -22,15 +23,26 @@ type Totals struct {
 	// phase Complete, in a removal.
 	Stays    [checkpoint.PhaseComplete + 1]histogram.Histogram
 	Coverage Coverage
+	// Partial is the number of segments with moves whose earlier events are not in the log, or not
+	// intact. The counts lack the phase, the target and the stays of these moves.
+	Partial int
 }
 
 // Totals returns the counts of the log. It reads the segments that have no summary, and of the others
 // only the summaries. Lost events are not counted.
 func (r *Reader) Totals(ctx context.Context) (t Totals, err error) {
 	var sum summary.Sum
-	stays := func(s *summary.Summary) (any, bool) { return s.Stays() }
+	stays := func(s *summary.Summary, built bool) (any, bool) {
+		if !built && s.IsPartial() { // more events may be known now
+			return nil, false
+		}
+		return s.Stays()
+	}
 	for s, part := range r.summaries(ctx, stays, &t.Coverage, &err) {
 		sum.Add(s.Totals())
+		if s.IsPartial() {
+			t.Partial++
+		}
 		stays := part.([checkpoint.PhaseComplete + 1]histogram.Encoded)
 		for phase := checkpoint.PhaseAddLearner; phase <= checkpoint.PhaseComplete; phase++ {
 			t.Stays[phase].MergeEncoded(stays[phase])
@@ -43,7 +55,7 @@ func (r *Reader) Totals(ctx context.Context) (t Totals, err error) {
 // FindIDs returns the ids of the log's migrations that match, sorted and without repetitions. It
 // reads the segments that have no summary, and of the others only the summaries.
 func (r *Reader) FindIDs(ctx context.Context, matches func(checkpoint.MigrationID) bool, covered *Coverage) (found []checkpoint.MigrationID, err error) {
-	migrations := func(s *summary.Summary) (any, bool) { return s.Migrations() }
+	migrations := func(s *summary.Summary, _ bool) (any, bool) { return s.Migrations() }
 	for _, part := range r.summaries(ctx, migrations, covered, &err) {
 		migrations := part.(summary.Migrations)
 		for i := range migrations.Len() {
@@ -63,14 +75,14 @@ var errEnough = errors.New("the caller has stopped")
 // builds those that are missing, that do not match their segments, or whose part is damaged. A damaged
 // segment without a summary gets one for each run of intact frames. After an I/O error, or if ctx is
 // canceled, it sets err and ends. The pointer covered may be nil.
-func (r *Reader) summaries(ctx context.Context, get func(*summary.Summary) (any, bool), covered *Coverage, err *error) iter.Seq2[*summary.Summary, any] {
+func (r *Reader) summaries(ctx context.Context, get func(s *summary.Summary, built bool) (any, bool), covered *Coverage, err *error) iter.Seq2[*summary.Summary, any] {
 	return func(yield func(*summary.Summary, any) bool) {
 		names, e := segment.Names(r.fsys)
 		if e != nil {
 			*err = e
 			return
 		}
-		prior := summary.NewIndex(r.fsys, r.dir.Manifest.UUID)
+		prior := r.newPriorEvents(names)
 		for l := range r.loaded(names, get) {
 			covered.count(l.summary == nil)
 			e := ctx.Err()
@@ -79,8 +91,8 @@ func (r *Reader) summaries(ctx context.Context, get func(*summary.Summary) (any,
 					return
 				}
 			} else if e == nil {
-				e = r.build(l.name, prior.Migration, func(built *summary.Summary) bool {
-					part, ok := get(built)
+				e = r.build(l.name, prior, func(built *summary.Summary) bool {
+					part, ok := get(built, true)
 					return !ok || yield(built, part)
 				})
 			}
@@ -102,7 +114,7 @@ type loadedSummary struct {
 }
 
 // loaded yields the summaries of the segments in order. Several goroutines read them.
-func (r *Reader) loaded(names []string, get func(*summary.Summary) (any, bool)) iter.Seq[loadedSummary] {
+func (r *Reader) loaded(names []string, get func(s *summary.Summary, built bool) (any, bool)) iter.Seq[loadedSummary] {
 	return func(yield func(loadedSummary) bool) {
 		results := make(chan chan loadedSummary, runtime.GOMAXPROCS(0))
 		stop := make(chan struct{})
@@ -127,34 +139,66 @@ func (r *Reader) loaded(names []string, get func(*summary.Summary) (any, bool)) 
 	}
 }
 
-func (r *Reader) load(name string, isLast bool, get func(*summary.Summary) (any, bool)) loadedSummary {
+func (r *Reader) load(name string, isLast bool, get func(s *summary.Summary, built bool) (any, bool)) loadedSummary {
 	if isLast { // it may be growing
 		return loadedSummary{name: name}
 	}
 	if s := r.index.summaryOf(name); s != nil {
-		if part, ok := get(s); ok {
+		if part, ok := get(s, false); ok {
 			return loadedSummary{name, s, part}
 		}
 	}
 	return loadedSummary{name: name}
 }
 
-// build calls visit with a summary of each run of intact frames of a segment.
-func (r *Reader) build(name string, prior summary.Prior, visit func(*summary.Summary) bool) error {
+// build calls visit with a summary of each run of intact frames of a segment, and adds it to prior.
+func (r *Reader) build(name string, prior *priorEvents, visit func(*summary.Summary) bool) error {
 	data, err := fs.ReadFile(r.fsys, path.Join(segment.WALDir, name))
 	if err != nil {
 		return err
 	}
+	prior.built[name] = true
 	for run := range segment.Runs(data, r.dir.Manifest.UUID) {
-		built, ok := summary.Build(run.Data, r.dir.Manifest.UUID, run.FirstSeq, prior)
+		built, ok := summary.Build(run.Data, r.dir.Manifest.UUID, run.FirstSeq, prior.migration)
 		if !ok {
 			continue
 		}
-		if s, ok := summary.Of(built); ok && !visit(s) {
-			return errEnough
+		if s, ok := summary.Of(built); ok {
+			prior.index.Add(s)
+			if !visit(s) {
+				return errEnough
+			}
 		}
 	}
-	return nil
+	return prior.err
+}
+
+// priorEvents looks up the migrations of earlier segments. It needs memory for the migrations that had
+// not ended at the end of a segment without a summary.
+type priorEvents struct {
+	reader *Reader
+	index  *summary.Index
+	names  []string        // of all segments
+	built  map[string]bool // segments whose migrations were added to the index
+	err    error           // of reading a segment
+}
+
+func (r *Reader) newPriorEvents(names []string) *priorEvents {
+	return &priorEvents{reader: r, index: summary.NewIndex(r.fsys, r.dir.Manifest.UUID), names: names, built: map[string]bool{}}
+}
+
+// migration is a summary.Prior. If the part of a summary with the migrations is damaged, it reads the
+// segment.
+func (p *priorEvents) migration(seq uint64, id checkpoint.MigrationID) (summary.Migration, bool) {
+	if m, ok := p.index.Migration(seq, id); ok {
+		return m, true
+	}
+	i := sort.SearchStrings(p.names, segment.Name(seq+1)) - 1
+	if i < 0 || p.built[p.names[i]] || p.err != nil {
+		return summary.Migration{}, false
+	}
+	p.err = p.reader.build(p.names[i], p, func(*summary.Summary) bool { return true })
+	return p.index.Migration(seq, id)
 }
 
 // count adds a segment that was read or only looked up. The receiver may be nil.

@@ -79,6 +79,7 @@ type incarnation struct {
 	Migration
 	prevSeq uint64 // of the first event; 0: the incarnation begins here
 	facts   bool   // the latest checkpoint restores facts: see checkpoint.RestoresFacts
+	removed bool   // ended by a removal
 
 	// The first record in this segment, if the incarnation began earlier: it may end a stay.
 	hasFirst   bool
@@ -89,11 +90,8 @@ type incarnation struct {
 
 // abort is an abort. Its group may be known only after a look-up in earlier segments.
 type abort struct {
-	migration    uint32
-	phase        checkpoint.Phase // of the latest checkpoint in this segment; 0: none
-	checkpointMS uint64
-	wallMS       uint64
-	reason       string
+	migration uint32
+	reason    string
 }
 
 // add adds the next frame. It returns false if the body is not an event.
@@ -153,11 +151,11 @@ func (b *Builder) addOther(h segment.Header, body []byte, f *frame) bool {
 		b.addCheckpoint(f.migration, &o)
 	case checkpoint.Aborted:
 		b.endStay(m, checkpoint.KindAborted, 0, f.wallMS)
-		b.aborts = append(b.aborts, abort{f.migration, m.Phase, m.CheckpointMS, f.wallMS, shortReason(e.Reason)})
+		b.aborts = append(b.aborts, abort{f.migration, shortReason(e.Reason)})
 		m.Ended = true
 	case checkpoint.Removed:
 		b.endStay(m, checkpoint.KindRemoved, 0, f.wallMS)
-		m.Ended = true
+		m.Ended, m.removed = true, true
 	case checkpoint.AbortBegun, checkpoint.Compensated:
 		b.endStay(m, checkpoint.KindOf(e), 0, f.wallMS)
 	}
@@ -192,14 +190,11 @@ func (b *Builder) addCheckpoint(migration uint32, o *checkpoint.Outline) {
 		return
 	}
 	b.endStay(m, checkpoint.KindUpserted, o.Phase, o.TimestampMS)
-	if o.Phase == checkpoint.PhaseComplete && m.Furthest < checkpoint.PhaseComplete {
-		b.totals.Done++
-	}
 	if o.Attempt > 0 && !confirms {
 		b.totals.Retries++
 	}
 	m.Phase, m.Furthest = o.Phase, max(m.Furthest, o.Phase)
-	m.CheckpointMS, m.InPhase = o.TimestampMS, true
+	m.CheckpointMS, m.StayMS, m.InPhase = o.TimestampMS, 0, true
 	b.addPlaces(m, o)
 }
 
@@ -226,8 +221,13 @@ func (b *Builder) endStay(m *incarnation, kind checkpoint.Kind, phase checkpoint
 	}
 	if m.InPhase {
 		b.addStay(m.Phase, m.CheckpointMS, kind, phase, wallMS)
-		m.InPhase = false
+		m.closeStay(wallMS)
 	}
+}
+
+// closeStay records the end of the open stay.
+func (m *Migration) closeStay(wallMS uint64) {
+	m.StayMS, m.CheckpointMS, m.InPhase = int64(wallMS-m.CheckpointMS), 0, false
 }
 
 // addStay counts a stay if it is finished.
@@ -266,15 +266,15 @@ func (b *Builder) merge(m *incarnation, p Migration) {
 	if m.hasFirst && p.InPhase {
 		b.addStay(p.Phase, p.CheckpointMS, m.firstKind, m.firstPhase, m.firstMS)
 	}
-	if here.Furthest == checkpoint.PhaseComplete && p.Furthest == checkpoint.PhaseComplete {
-		b.totals.Done--
-	}
 	if here.Phase != 0 && p.Phase == 0 && !p.Partial {
 		b.totals.Begun++
 	}
 	m.Furthest = max(here.Furthest, p.Furthest)
 	if here.Phase == 0 {
-		m.Phase, m.CheckpointMS, m.InPhase = p.Phase, p.CheckpointMS, p.InPhase && !m.hasFirst
+		m.Phase, m.CheckpointMS, m.StayMS, m.InPhase = p.Phase, p.CheckpointMS, p.StayMS, p.InPhase
+		if m.InPhase && m.hasFirst {
+			m.closeStay(m.firstMS)
+		}
 	}
 	m.Several = here.Several || p.Several || here.HasVShard && p.HasVShard && here.VShardID != p.VShardID ||
 		here.HasSource && p.HasSource && here.SourceNode != p.SourceNode ||
@@ -292,6 +292,7 @@ func (b *Builder) merge(m *incarnation, p Migration) {
 
 // encode returns the sections. It returns false if the filter cannot be built.
 func (b *Builder) encode(head segment.SummaryHead) (segment.Summary, bool) {
+	b.countRemovals()
 	b.groupAborts()
 	b.listPlaces()
 	b.keys = b.keys[:0]
@@ -312,23 +313,25 @@ func (b *Builder) encode(head segment.SummaryHead) (segment.Summary, bool) {
 	return segment.Summary{SummaryHead: head, Sections: *to}, true
 }
 
+// countRemovals counts the removals at Complete.
+func (b *Builder) countRemovals() {
+	for i := range b.migrations {
+		if m := &b.migrations[i]; m.removed && m.Phase == checkpoint.PhaseComplete {
+			b.totals.RemovedDone++
+		}
+	}
+}
+
 // groupAborts groups the aborts of migrations with a row.
 func (b *Builder) groupAborts() {
 	var table abortTable
 	for _, a := range b.aborts {
 		m := &b.migrations[a.migration]
-		if a.phase == 0 { // the latest checkpoint is in an earlier segment
-			a.phase, a.checkpointMS = m.Phase, m.CheckpointMS
-		}
-		if a.phase == 0 && !m.Partial {
+		if m.Phase == 0 && !m.Partial {
 			continue // no row
 		}
 		b.totals.Aborted++
-		ms := int64(0)
-		if a.phase != 0 {
-			ms = int64(a.wallMS - a.checkpointMS)
-		}
-		table.add(AbortGroup{Reason: a.reason, Phase: a.phase, HasTarget: m.HasTarget, TargetNode: m.TargetNode}, ms)
+		table.add(AbortGroup{Reason: a.reason, Phase: m.Phase, HasTarget: m.HasTarget, TargetNode: m.TargetNode}, m.StayMS)
 	}
 	b.totals.Aborts = table.groups
 }

@@ -11,7 +11,8 @@ import (
 )
 
 // Index looks up migrations in the summaries of a log. It keeps one summary in memory, so look-ups in
-// the order of the numbers are fast. It is not safe for concurrent use.
+// the order of the numbers are fast. Of the summaries that are in no file it has the migrations that
+// were added. It is not safe for concurrent use.
 type Index struct {
 	fsys  fs.FS
 	log   uuid.UUID
@@ -21,6 +22,8 @@ type Index struct {
 	found      bool   // that summary is intact
 	frames     Frames
 	migrations Migrations
+
+	added map[uint64]Migration // by the number of the latest event
 }
 
 // NewIndex returns an index of the summaries that the log has now.
@@ -29,13 +32,36 @@ func NewIndex(fsys fs.FS, log uuid.UUID) *Index {
 	if err != nil {
 		names = nil // without summaries, nothing is found
 	}
-	return &Index{fsys: fsys, log: log, names: names}
+	return &Index{fsys: fsys, log: log, names: names, added: map[uint64]Migration{}}
+}
+
+// Add adds the migrations of a summary that have not ended. A look-up removes the migration, because
+// only one later segment has its next event.
+func (x *Index) Add(s *Summary) {
+	frames, ok := s.Frames()
+	migrations, hasMigrations := s.Migrations()
+	if !ok || !hasMigrations {
+		return
+	}
+	latest := make([]uint64, migrations.Len()) // by migration
+	for seq := s.FirstSeq; seq <= s.LastSeq; seq++ {
+		latest[frames.MigrationAt(seq)] = seq
+	}
+	for i, seq := range latest {
+		if m := migrations.At(i); !m.Ended {
+			x.added[seq] = m
+		}
+	}
 }
 
 // Migration returns the incarnation that the frame with that number belongs to, and its state after the
 // last event of the frame's segment. It returns false if the frame is in no intact summary that matches
-// its segment, or belongs to a migration with another id. Migration is a Prior.
+// its segment and was not added, or belongs to a migration with another id. Migration is a Prior.
 func (x *Index) Migration(seq uint64, id checkpoint.MigrationID) (Migration, bool) {
+	if m, ok := x.added[seq]; ok && m.ID == id {
+		delete(x.added, seq)
+		return m, true
+	}
 	if !x.load(seq) {
 		return Migration{}, false
 	}

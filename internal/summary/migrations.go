@@ -29,7 +29,10 @@ type Migration struct {
 
 	Phase, Furthest checkpoint.Phase // of the latest checkpoint, and the highest one; 0: no checkpoint
 	InPhase         bool             // no abort has begun since the latest checkpoint, so its stay is open
-	CheckpointMS    uint64           // wall clock of the latest checkpoint
+	CheckpointMS    uint64           // wall clock of the latest checkpoint, if its stay is open
+	// StayMS is the length of the latest checkpoint's stay, if it has ended: the time to the abort or its
+	// first record, or to the removal. It is negative if the clock went back.
+	StayMS int64
 }
 
 // Migrations has the migrations of a segment, in the order of their first frames. One of them can be
@@ -37,13 +40,14 @@ type Migration struct {
 //
 // The section has the number of migrations (4 bytes), the widths of five columns (1 byte each), the
 // earliest time of a checkpoint (8 bytes), and then these columns: the ids (16 bytes each), two bytes
-// of flags and phases, the vShard, the source node, the target node, the group, and the time of the
-// latest checkpoint since the earliest one.
+// of flags and phases, the vShard, the source node, the target node, the group, and a duration. This is
+// the time of the latest checkpoint since the earliest one or, if the stay of the latest checkpoint has
+// ended, StayMS in zigzag encoding.
 type Migrations struct {
-	n                                          int
-	ids, states, flags                         []byte
-	vShards, sources, targets, groups, sinceMS column
-	earliestMS                                 uint64
+	n                                            int
+	ids, states, flags                           []byte
+	vShards, sources, targets, groups, durations column
+	earliestMS                                   uint64
 }
 
 const idBytes = len(checkpoint.MigrationID{})
@@ -92,8 +96,11 @@ func (m Migrations) At(i int) Migration {
 		Phase: checkpoint.Phase(state & statePhase), Furthest: checkpoint.Phase(state >> stateFurthest & statePhase),
 		InPhase: state&stateInPhase != 0, Ended: state&stateEnded != 0,
 	}
-	if out.Phase != 0 {
-		out.CheckpointMS = m.earliestMS + m.sinceMS.at(i)
+	switch n := m.durations.at(i); {
+	case out.InPhase:
+		out.CheckpointMS = m.earliestMS + n
+	case out.Phase != 0:
+		out.StayMS = int64(n>>1) ^ -int64(n&1)
 	}
 	return out
 }
@@ -110,7 +117,7 @@ func decodeMigrations(b []byte) (Migrations, bool) {
 		return Migrations{}, false
 	}
 	m.ids, m.states, m.flags = c.bytes(m.n*idBytes), c.bytes(m.n), c.bytes(m.n)
-	for i, col := range []*column{&m.vShards, &m.sources, &m.targets, &m.groups, &m.sinceMS} {
+	for i, col := range []*column{&m.vShards, &m.sources, &m.targets, &m.groups, &m.durations} {
 		*col = c.column(m.n, widths[i])
 	}
 	return m, c.done()
@@ -135,17 +142,17 @@ func bit(set bool, b byte) byte {
 
 // columns returns the values of the columns of a migration.
 func (m *Migration) columns(earliestMS uint64) [5]uint64 {
-	sinceMS := uint64(0)
-	if m.Phase != 0 {
-		sinceMS = m.CheckpointMS - earliestMS
+	duration := uint64(m.StayMS)<<1 ^ uint64(m.StayMS>>63)
+	if m.InPhase {
+		duration = m.CheckpointMS - earliestMS
 	}
-	return [5]uint64{uint64(m.VShardID), m.SourceNode, m.TargetNode, m.SourceGroup, sinceMS}
+	return [5]uint64{uint64(m.VShardID), m.SourceNode, m.TargetNode, m.SourceGroup, duration}
 }
 
 func appendMigrations(b []byte, all []incarnation) []byte {
 	earliestMS := ^uint64(0)
 	for i := range all {
-		if all[i].Phase != 0 {
+		if all[i].InPhase {
 			earliestMS = min(earliestMS, all[i].CheckpointMS)
 		}
 	}

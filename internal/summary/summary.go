@@ -2,6 +2,7 @@ package summary
 
 import (
 	"io/fs"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -120,6 +121,16 @@ func (s *Summary) Frames() (Frames, bool) {
 		return Frames{}, false
 	}
 	return decodeFrames(b, s.FirstSeq, s.LastSeq)
+}
+
+// IsPartial reports whether the segment has migrations whose earlier events could not be looked up. It
+// reads from the file if the totals do not exclude it.
+func (s *Summary) IsPartial() bool {
+	if !s.totals.AnyVShard || !s.totals.AnyNode {
+		return false
+	}
+	migrations, ok := s.Migrations()
+	return !ok || slices.ContainsFunc(migrations.flags, func(flags byte) bool { return flags&flagPartial != 0 })
 }
 
 // IsIntact reads all sections and reports whether none is damaged.

@@ -92,14 +92,12 @@ func TestSummary_AgreesWithTheHistory(t *testing.T) {
 		at := -1
 		var frames summary.Frames
 		var migrations summary.Migrations
-		begun, aborted, done := uint64(0), uint64(0), uint64(0)
+		begun, aborted, removed := uint64(0), uint64(0), uint64(0)
 		for r, err := range reader.Records(t.Context(), replay.Query{}) {
 			require.NoError(t, err)
-			before := checkpoint.Phase(0)
 			change := tracker.Add(r)
 			if change.Stay != nil {
 				want.Add(*change.Stay)
-				before = change.Stay.From.Phase
 			}
 			i := change.Incarnation
 			for at < 0 || r.Seq > all[at].LastSeq {
@@ -123,8 +121,8 @@ func TestSummary_AgreesWithTheHistory(t *testing.T) {
 			if r.Kind() == replay.KindAbort {
 				aborted++
 			}
-			if i.Phase == checkpoint.PhaseComplete && before < checkpoint.PhaseComplete && r.Kind() == replay.KindCheckpoint {
-				done++
+			if change.Ended && i.Outcome == story.Removed {
+				removed++
 			}
 		}
 		require.Equal(t, len(all)-1, at)
@@ -133,14 +131,14 @@ func TestSummary_AgreesWithTheHistory(t *testing.T) {
 		for _, s := range all {
 			totals := s.Totals()
 			require.Equal(t, s.LastSeq-s.FirstSeq+1, totals.Events)
-			sum.Begun, sum.Done, sum.Aborted, sum.Retries = sum.Begun+totals.Begun, sum.Done+totals.Done, sum.Aborted+totals.Aborted, sum.Retries+totals.Retries
+			sum.Begun, sum.RemovedDone, sum.Aborted, sum.Retries = sum.Begun+totals.Begun, sum.RemovedDone+totals.RemovedDone, sum.Aborted+totals.Aborted, sum.Retries+totals.Retries
 			own, ok := s.Stays()
 			require.True(t, ok)
 			for phase := range own {
 				stays[phase].MergeEncoded(own[phase])
 			}
 		}
-		require.Equal(t, summary.Totals{Begun: begun, Done: done, Aborted: aborted, Retries: 128}, sum)
+		require.Equal(t, summary.Totals{Begun: begun, RemovedDone: removed, Aborted: aborted, Retries: 128}, sum)
 		for phase := checkpoint.PhaseAddLearner; phase <= checkpoint.PhaseComplete; phase++ {
 			require.Equal(t, want.Phase(phase).Append(nil), stays[phase].Append(nil), "%s", phase)
 		}
@@ -255,13 +253,13 @@ func TestSummary_StatePassesFromSegmentToSegment(t *testing.T) {
 	require.Equal(t, want, migrationIn(t, all[1]), "a raised epoch changes nothing")
 	want.Phase, want.Furthest, want.CheckpointMS = checkpoint.PhaseCatchUp, checkpoint.PhaseCatchUp, 1010
 	require.Equal(t, want, migrationIn(t, all[2]))
-	want.InPhase = false
+	want.InPhase, want.CheckpointMS, want.StayMS = false, 0, 5
 	require.Equal(t, want, migrationIn(t, all[3]))
 	require.Equal(t, want, migrationIn(t, all[4]))
 	want.Ended = true
 	require.Equal(t, want, migrationIn(t, all[5]))
 	require.Equal(t, []summary.AbortGroup{{
-		Reason: "stuck", Phase: checkpoint.PhaseCatchUp, HasTarget: true, TargetNode: 3, Count: 1, MinMS: 20, MaxMS: 20,
+		Reason: "stuck", Phase: checkpoint.PhaseCatchUp, HasTarget: true, TargetNode: 3, Count: 1, MinMS: 5, MaxMS: 5,
 	}}, all[5].Totals().Aborts)
 	require.EqualValues(t, 1, all[2].Totals().Retries)
 	stays, ok := all[2].Stays()

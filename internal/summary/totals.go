@@ -24,11 +24,11 @@ type Totals struct {
 	Nodes              []uint64
 	AnyVShard, AnyNode bool
 
-	Begun   uint64 // incarnations whose first checkpoint is in the segment
-	Done    uint64 // incarnations whose first checkpoint of phase Complete is in the segment
-	Aborted uint64 // aborts of migrations with a row
-	Retries uint64 // checkpoints with an attempt above 0
-	Aborts  []AbortGroup
+	Begun       uint64 // incarnations whose first checkpoint is in the segment
+	RemovedDone uint64 // removals of migrations whose latest checkpoint is at Complete
+	Aborted     uint64 // aborts of migrations with a row
+	Retries     uint64 // checkpoints with an attempt above 0
+	Aborts      []AbortGroup
 }
 
 // Sum adds up the totals of segments. The zero value is ready for use.
@@ -62,7 +62,7 @@ func (t *Sum) Add(other Totals) {
 	for _, n := range other.Nodes {
 		t.nodes[n] = struct{}{}
 	}
-	t.Begun, t.Done, t.Aborted, t.Retries = t.Begun+other.Begun, t.Done+other.Done, t.Aborted+other.Aborted, t.Retries+other.Retries
+	t.Begun, t.RemovedDone, t.Aborted, t.Retries = t.Begun+other.Begun, t.RemovedDone+other.RemovedDone, t.Aborted+other.Aborted, t.Retries+other.Retries
 	for _, g := range other.Aborts {
 		t.addAborts(g)
 	}
@@ -100,8 +100,8 @@ type AbortGroup struct {
 	HasTarget  bool
 	TargetNode uint64
 	Count      uint64
-	// MinMS and MaxMS are the shortest and the longest time between the latest checkpoint and the abort.
-	// They are negative if the clock went back, and 0 if the phase is not known.
+	// MinMS and MaxMS are the shortest and the longest time between the latest checkpoint and the abort, or
+	// its first record. They are negative if the clock went back, and 0 if the phase is not known.
 	MinMS, MaxMS int64
 }
 
@@ -133,7 +133,7 @@ func appendTotals(b []byte, t *Totals) []byte {
 	for _, n := range t.Phases {
 		b = binary.AppendUvarint(b, n)
 	}
-	for _, n := range []uint64{t.Events, t.EarliestMS, t.LatestMS, t.Begun, t.Done, t.Aborted, t.Retries} {
+	for _, n := range []uint64{t.Events, t.EarliestMS, t.LatestMS, t.Begun, t.RemovedDone, t.Aborted, t.Retries} {
 		b = binary.AppendUvarint(b, n)
 	}
 	b = appendList(b, t.VShards, t.AnyVShard)
@@ -173,7 +173,7 @@ func decodeTotals(b []byte) (t Totals, ok bool) {
 	for i := range t.Phases {
 		t.Phases[i] = c.uvarint()
 	}
-	for _, n := range []*uint64{&t.Events, &t.EarliestMS, &t.LatestMS, &t.Begun, &t.Done, &t.Aborted, &t.Retries} {
+	for _, n := range []*uint64{&t.Events, &t.EarliestMS, &t.LatestMS, &t.Begun, &t.RemovedDone, &t.Aborted, &t.Retries} {
 		*n = c.uvarint()
 	}
 	t.VShards, t.AnyVShard = decodeList[uint32](&c)

@@ -18,13 +18,14 @@ func CountsOf(t summary.Totals, stays [checkpoint.PhaseComplete + 1]histogram.Hi
 			complete++
 		}
 	}
-	removed, removedDone := t.Kinds[checkpoint.KindRemoved], t.Done-min(t.Done, complete)
+	done := t.RemovedDone + complete
+	others := t.RemovedDone + t.Aborted + uint64(len(rows))
 	baseline := story.BaselineOf(stays)
 	return Counts{
 		FromMS: t.EarliestMS, ToMS: t.LatestMS, Events: t.Events,
 		Moves: Moves{
-			Total: t.Begun, Done: t.Done, Aborted: t.Aborted, InFlight: uint64(len(rows)) - complete, Retried: t.Retries,
-			RemovedUnfinished: removed - min(removed, removedDone),
+			Total: t.Begun, Done: done, Aborted: t.Aborted, InFlight: uint64(len(rows)) - complete, Retried: t.Retries,
+			RemovedUnfinished: t.Begun - min(t.Begun, others),
 		},
 		Aborts: groupsOf(t.Aborts), Baseline: &baseline,
 	}

@@ -52,8 +52,8 @@ type AbortGroup struct {
 	// Phase is the phase of the row that was aborted. It is null if the log has lost its events.
 	Phase *checkpoint.Phase `json:"phase"`
 	Count uint64            `json:"count"`
-	// AfterMS is the shortest and the longest time between the row and the abort, or its beginning. It is
-	// null if events between them are lost.
+	// AfterMS is the shortest and the longest time between the row and the abort, or its first record. It
+	// is null if events between them are lost.
 	AfterMS  *[2]int64         `json:"after_ms"`
 	ByTarget map[uint64]uint64 `json:"by_target"` // by node
 	// StandsOut lists the nodes with at least five of the aborts, whose share of the aborts among the
@@ -103,7 +103,7 @@ func (t *Totals) Add(r replay.Record) {
 	}
 	if c.Stay != nil {
 		t.baseline.Add(*c.Stay)
-		if c.Stay.To.Kind == replay.KindAbortBegun {
+		if k := c.Stay.To.Kind; k == replay.KindAbortBegun || k == replay.KindCompensated {
 			t.inPhase[c.Incarnation] = *c.Stay
 		} else if !c.Ended {
 			delete(t.inPhase, c.Incarnation)

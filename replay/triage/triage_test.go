@@ -165,6 +165,6 @@ func addTotals(sum *summary.Totals, s summary.Totals) {
 	for i := range s.Kinds {
 		sum.Kinds[i] += s.Kinds[i]
 	}
-	sum.Begun, sum.Done, sum.Aborted, sum.Retries = sum.Begun+s.Begun, sum.Done+s.Done, sum.Aborted+s.Aborted, sum.Retries+s.Retries
+	sum.Begun, sum.RemovedDone, sum.Aborted, sum.Retries = sum.Begun+s.Begun, sum.RemovedDone+s.RemovedDone, sum.Aborted+s.Aborted, sum.Retries+s.Retries
 	sum.Aborts = append(sum.Aborts, s.Aborts...)
 }
