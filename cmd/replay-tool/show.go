@@ -73,6 +73,7 @@ type shownHistory struct {
 	ids       shortIDs
 	linter    *lint.Linter // nil if the rules are not checked
 	unchecked int          // segments
+	partial   int          // segments with moves that the baseline lacks
 }
 
 func (s *showCommand) run(ctx context.Context, dir string, policy recovery.Policy) error {
@@ -95,7 +96,7 @@ func (s *showCommand) run(ctx context.Context, dir string, policy recovery.Polic
 		nowMS = to.ms
 	}
 	h := r.collector.History(story.Inputs{View: r.fold.View, ToMS: to.ms, NowMS: nowMS, Policy: policy})
-	screen := showScreen{History: h, nowMS: nowMS, to: to, unchecked: r.unchecked}
+	screen := showScreen{History: h, nowMS: nowMS, to: to, unchecked: r.unchecked, partial: r.partial}
 	if r.linter != nil {
 		if screen.findings, err = s.findings(ctx, reader, r.linter, replay.Query{ToSeq: r.fold.View.LastSeq()}, isAbout(h)); err != nil {
 			return err
@@ -107,6 +108,7 @@ func (s *showCommand) run(ctx context.Context, dir string, policy recovery.Polic
 	if r.unchecked > 0 {
 		s.statusf("%s not checked, nor the rules and the earlier moves of the vShard. To check them, run: replay-tool verify, or replay-tool lint", count(r.unchecked, "segment"))
 	}
+	s.warnOfPartial(r.partial)
 	s.reportFindings(report)
 	return reportExit(report)
 }
@@ -169,7 +171,7 @@ func (s *showCommand) readParts(ctx context.Context, reader *replay.Reader) (r s
 	for _, row := range fold.View.All() {
 		r.ids.add(row.Checkpoint.MigrationID)
 	}
-	r.unchecked = fold.Coverage().Unchecked
+	r.unchecked, r.partial = fold.Coverage().Unchecked, totals.Partial
 	return r, true, nil
 }
 
@@ -252,6 +254,7 @@ type showScreen struct {
 	to       measuredTo
 
 	unchecked int // segments; if it is not 0, findings and Before are empty
+	partial   int // segments with moves that the samples lack
 }
 
 // isAbout returns a function that reports whether a finding has a record of the migration.
@@ -327,12 +330,13 @@ func (s showScreen) MarshalJSON() ([]byte, error) {
 		Findings     []lint.Finding     `json:"findings"`
 		Before       *earlierJSON       `json:"before"` // null if not all segments were read
 		Unchecked    int                `json:"unchecked_segments"`
+		Partial      int                `json:"partial_segments"`
 		Lost         []uint64           `json:"lost"`
 		Records      []story.Entry      `json:"records"`
 	}{
 		MigrationID: s.MigrationID, VShardID: s.VShardID, factsJSON: factsOf(s.Facts, phase), InDoubt: s.InDoubt,
 		NowMS: s.nowMS, ForToMS: s.to.ms, OnRestart: s.OnRestart, Incarnations: []incarnationJSON{}, Findings: append([]lint.Finding{}, s.findings...),
-		Unchecked: s.unchecked, Lost: append([]uint64{}, s.Lost...), Records: []story.Entry{},
+		Unchecked: s.unchecked, Partial: s.partial, Lost: append([]uint64{}, s.Lost...), Records: []story.Entry{},
 	}
 	if s.Outcome != "" {
 		out.Outcome = &s.Outcome

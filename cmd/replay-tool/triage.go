@@ -165,6 +165,7 @@ func (m *triageCommand) readParts(ctx context.Context, reader *replay.Reader, na
 	}
 	in.Rows, in.Report = fold.View.All(), fold.Report()
 	in.counts = triage.CountsOf(totals.Totals, totals.Stays, in.Rows)
+	in.PartialSegments = totals.Partial
 	in.UncheckedSegments = min(fold.Coverage().Unchecked, len(names)-lintedSegments)
 	in.FirstSeq, _ = segment.ParseName(names[0])
 	in.LintedFrom, _ = segment.ParseName(names[len(names)-lintedSegments])
@@ -179,7 +180,15 @@ func (m *triageCommand) readParts(ctx context.Context, reader *replay.Reader, na
 		in.ids.add(f.MigrationID)
 	}
 	m.statusf("%s not checked. To check all, run: replay-tool verify", count(in.UncheckedSegments, "segment"))
+	m.warnOfPartial(in.PartialSegments)
 	return in, true, nil
+}
+
+// warnOfPartial warns that the counts and the usual stays lack facts of moves in some segments.
+func (t *tool) warnOfPartial(segments int) {
+	if segments > 0 {
+		t.alertf("%s with moves whose earlier events are lost or removed: the counts of moves and the usual stays lack facts of these moves", count(segments, "segment"))
+	}
 }
 
 // lintEnd checks the rules from one event to another. A finding that earlier events may explain is left

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"sort"
 	"strings"
 	"testing"
 	"time"
@@ -81,6 +82,15 @@ func flipBodies(t *testing.T, dir string, seqs ...uint64) {
 			require.NoError(t, os.WriteFile(path, b, 0o600))
 		}
 	}
+}
+
+// segmentOf returns the segment with an event.
+func segmentOf(t *testing.T, dir string, seq uint64) string {
+	names, err := segment.Names(os.DirFS(dir))
+	require.NoError(t, err)
+	i := sort.SearchStrings(names, segment.Name(seq+1))
+	require.Positive(t, i)
+	return names[i-1]
 }
 
 const (
@@ -308,7 +318,7 @@ func TestTriage_JSON(t *testing.T) {
 	require.Len(t, got.Findings, 3)
 	require.EqualValues(t, 325, got.NotRemoved)
 	require.NotEmpty(t, got.Next)
-	for _, key := range []string{"log", "from_ms", "to_ms", "now_ms", "report", "unchecked_segments"} {
+	for _, key := range []string{"log", "from_ms", "to_ms", "now_ms", "report", "unchecked_segments", "partial_segments"} {
 		require.Contains(t, out, `"`+key+`"`)
 	}
 }
@@ -393,10 +403,20 @@ func TestViews_LargeLog(t *testing.T) {
 		require.Equal(t, whole, parts)
 	}
 
+	// An early loss is not noticed, but the counts of a segment without a summary say that they lack facts.
+	flipBodies(t, dir, 3000)
+	require.NoError(t, os.Remove(filepath.Join(dir, segment.SummaryDir, segmentOf(t, dir, 3000))))
+	for _, command := range [][]string{{"triage", dir}, {"show", dir, "781d20"}} {
+		code, out, errs := runTool(t, nil, append(command, "-q", "-o", "json")...)
+		require.Zero(t, code)
+		require.Contains(t, errs, "segment with moves whose earlier events are lost or removed")
+		require.Contains(t, out, `"partial_segments": 1`)
+	}
+
 	flipBodies(t, dir, 9400) // after a loss at the end, the whole log is read
 	code, out, _ := runTool(t, nil, "triage", dir)
 	require.Equal(t, exitDamage, code)
-	require.Contains(t, out, "DAMAGED: 1 of 9502 events is lost")
+	require.Contains(t, out, "DAMAGED: 2 of 9502 events are lost")
 	require.Regexp(t, `(?m)^FINDINGS \d+ +\(all:`, out) // and not only from a later event on
 }
 

@@ -30,11 +30,14 @@ type Summary struct {
 	Writer  Writer        `json:"writer"`
 	Report  replay.Report `json:"report"`
 	// UncheckedSegments is the number of segments of which only a summary was read.
-	UncheckedSegments int          `json:"unchecked_segments"`
-	InFlight          []Row        `json:"in_flight"` // those that wait longest first
-	Restart           Restart      `json:"restart"`
-	Moves             Moves        `json:"moves"`
-	Aborts            []AbortGroup `json:"aborts"`
+	UncheckedSegments int `json:"unchecked_segments"`
+	// PartialSegments is the number of segments with moves whose earlier events are not known. Moves,
+	// Aborts and the samples lack facts of these moves.
+	PartialSegments int          `json:"partial_segments"`
+	InFlight        []Row        `json:"in_flight"` // those that wait longest first
+	Restart         Restart      `json:"restart"`
+	Moves           Moves        `json:"moves"`
+	Aborts          []AbortGroup `json:"aborts"`
 	// Findings has the findings of package lint, of severity warning and above. They are of the window, if
 	// there is one. Earlier events than LintedFrom were not checked.
 	Findings   []lint.Finding `json:"findings"`
@@ -125,6 +128,7 @@ type Inputs struct {
 	ForToMS           uint64
 	Writer            Writer
 	UncheckedSegments int
+	PartialSegments   int
 	UnprovenSnapshot  uint64
 	Findings          []lint.Finding
 	LintedFrom        uint64 // the first event that was checked by the rules
@@ -137,7 +141,7 @@ func New(counts Counts, in Inputs) Summary {
 	s := Summary{
 		Log: in.Log, Seq: [2]uint64{cmp.Or(in.FirstSeq, in.Report.FirstSeq), in.Report.LastSeq}, Events: counts.Events, FromMS: counts.FromMS, ToMS: counts.ToMS,
 		NowMS: in.NowMS, ForToMS: in.ForToMS, SinceMS: counts.SinceMS, Writer: in.Writer, Report: in.Report,
-		UncheckedSegments: in.UncheckedSegments, UnprovenSnapshot: in.UnprovenSnapshot, Findings: append([]lint.Finding{}, in.Findings...), LintedFrom: in.LintedFrom,
+		UncheckedSegments: in.UncheckedSegments, PartialSegments: in.PartialSegments, UnprovenSnapshot: in.UnprovenSnapshot, Findings: append([]lint.Finding{}, in.Findings...), LintedFrom: in.LintedFrom,
 		InFlight: []Row{}, Moves: counts.Moves, Aborts: counts.Aborts,
 	}
 	policy := in.Policy
