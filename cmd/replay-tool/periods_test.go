@@ -16,7 +16,7 @@ func TestPeriods_OutsideTheLog(t *testing.T) {
 		code    int
 		message string
 	}{
-		{[]string{"state", dir, "--at", "-5m"}, exitNoMatch, "no event is included, because #1 has the clock"},
+		{[]string{"state", dir, "--at", "-5m"}, exitNoMatch, "no event is included: the first one, #1, has a later clock"},
 		{[]string{"state", dir, "--at", "-5m", "--in-flight"}, exitNoMatch, "no event is included"},
 		{[]string{"timeline", dir, "--until", "-5m"}, exitNoMatch, "no move matches"},
 		{[]string{"timeline", dir, "--since", "now"}, exitNoMatch, "no move matches"},
