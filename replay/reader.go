@@ -92,8 +92,9 @@ func (r *Reader) Records(ctx context.Context, q Query) iter.Seq2[Record, error] 
 // completely. Of a segment with a summary it reads only the selected records. If covered is not nil,
 // Find sets it when the sequence ends.
 //
-// If the end of a migration is lost, Records takes its row for alive. It then selects later events of
-// the same id by the vShard and the nodes of that row. Find may leave these events out.
+// If an event of a migration is lost, the two may disagree about later events of the same id, if the
+// query selects by vShard or node: Records compares those of the row before the loss, and Find those of
+// the segment. Use Records if the log is damaged and no event may be left out.
 func (r *Reader) Find(ctx context.Context, q Query, covered *Coverage) iter.Seq2[Record, error] {
 	opts := segment.ScanOptions{From: q.firstSeq(), CheckEnds: true}
 	switch {
