@@ -101,7 +101,7 @@ func (e *exportCommand) run(c *cobra.Command, dir string) error {
 }
 
 func (e *exportCommand) write(ctx context.Context, dir string, w io.Writer, o export.Options) (s export.Summary, f *replay.Fold, err error) {
-	defer withSmallHeap()()
+	keepHeapSmall()
 	x, err := export.New(w, o)
 	if err != nil {
 		return s, nil, err

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -141,13 +140,9 @@ func (l *linting) run(c *cobra.Command, args []string) error {
 	})
 }
 
-// lintMemoryBytes is the size from which memory is reclaimed more often. A linter keeps 16 bytes for
-// each move of the history, and with gcPercent the heap would grow to three times that.
-const lintMemoryBytes = 64 << 20
-
 // runLog checks a log, and its bytes too, because the exit code of damage has priority.
 func (l *linting) runLog(ctx context.Context) error {
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(lintMemoryBytes))
+	keepHeapSmall()
 	reader, err := replay.Open(l.dir)
 	if err != nil {
 		return err

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -103,7 +102,7 @@ func (s *statsCommand) run(c *cobra.Command, dir string) error {
 	if o.Nodes, err = parseNodes(s.nodes); err != nil {
 		return err
 	}
-	defer withSmallHeap()()
+	keepHeapSmall()
 	counted := stats.New(o)
 	fold, err := s.fold(c.Context(), dir, func(_ *replay.Fold, r replay.Record) error {
 		counted.Add(r)
@@ -146,16 +145,6 @@ func (s *statsCommand) suggestLongest(r stats.Result, dir string) {
 		}
 	}
 	s.statusf("next: replay-tool stats %s %s   the longest stays", quoted(dir), args)
-}
-
-// smallHeapGCPercent keeps a command that holds each move of the history in memory below 100 MiB with
-// ten million events. With gcPercent, the heap would be three times as large as its live data.
-const smallHeapGCPercent = 50
-
-// withSmallHeap makes the garbage collector run more often until the returned function is called.
-func withSmallHeap() (restore func()) {
-	before := debug.SetGCPercent(smallHeapGCPercent)
-	return func() { debug.SetGCPercent(before) }
 }
 
 func (s *statsCommand) write(r stats.Result) error {

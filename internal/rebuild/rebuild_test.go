@@ -6,6 +6,7 @@ import (
 	"iter"
 	"path"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 
@@ -319,12 +320,12 @@ func TestD5_SnapshotOfOtherFrames(t *testing.T) {
 // countingFS counts the segments that were opened.
 type countingFS struct {
 	fstest.MapFS
-	opened int
+	opened atomic.Int64
 }
 
 func (c *countingFS) Open(name string) (fs.File, error) {
 	if _, ok := segment.ParseName(path.Base(name)); ok {
-		c.opened++
+		c.opened.Add(1)
 	}
 	return c.MapFS.Open(name)
 }
@@ -351,5 +352,5 @@ func TestFold_TriesFewSnapshots(t *testing.T) {
 	_, err := source.Fold()
 	require.NoError(t, err)
 	require.Equal(t, 1, *scans)
-	require.Less(t, counting.opened, 2*segments)
+	require.Less(t, counting.opened.Load(), int64(2*segments))
 }
