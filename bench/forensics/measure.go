@@ -91,9 +91,12 @@ func measure(ctx context.Context, f files, expr *regexp.Regexp, rounds int, seed
 			for metric, v := range found {
 				r.Samples[m.name()][metric] = append(r.Samples[m.name()][metric], v)
 			}
+			if err := r.write(f); err != nil { // so that an interrupted run keeps its samples
+				return err
+			}
 		}
 	}
-	return r.write(f)
+	return nil
 }
 
 // chooseSubjects returns a migration and a point for each round. The points are in equal parts of the
