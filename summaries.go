@@ -2,6 +2,7 @@ package migrationlog
 
 import (
 	"bytes"
+	"io"
 	"io/fs"
 	"path"
 	"sync"
@@ -26,8 +27,15 @@ type summaries struct {
 }
 
 // pausePerSummary limits the cost of summaries. After each segment, the goroutine waits for this many
-// times the time that the segment took.
+// times the time that the segment took, including the pauses between its steps.
 const pausePerSummary = 10
+
+// The goroutine works in steps of about 0.05 ms with pauses, because the callers of a busy store wait
+// for its processor.
+const (
+	summaryStepPause = 500 * time.Microsecond
+	summaryStepBytes = 128 << 10 // of a segment that is read
+)
 
 func (u *summaries) init(fsys fs.FS, sealedBefore uint64) {
 	u.fsys, u.seen, u.stop = fsys, sealedBefore, make(chan struct{})
@@ -53,7 +61,8 @@ func (s *Store) startSummaries() {
 	u.done.Add(1)
 	go func() {
 		defer u.done.Done()
-		var memory summaryMemory
+		memory := summaryMemory{pause: func() { s.pauseSummaries(summaryStepPause) }}
+		memory.builder.Pause = memory.pause
 		for {
 			before := u.before.Load()
 			ended := s.summarizeBefore(before, &memory)
@@ -69,6 +78,7 @@ func (s *Store) startSummaries() {
 type summaryMemory struct {
 	segment bytes.Buffer
 	builder summary.Builder
+	pause   func()
 }
 
 // read reads a segment. The bytes are valid until the next call.
@@ -84,8 +94,18 @@ func (m *summaryMemory) read(fsys fs.FS, name string) ([]byte, error) {
 	}
 	m.segment.Reset()
 	m.segment.Grow(int(info.Size()) + bytes.MinRead)
-	_, err = m.segment.ReadFrom(f)
-	return m.segment.Bytes(), err
+	for {
+		n, err := io.CopyN(&m.segment, f, summaryStepBytes)
+		if err == io.EOF {
+			return m.segment.Bytes(), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if n == summaryStepBytes {
+			m.pause()
+		}
+	}
 }
 
 // stopSummaries makes the goroutine end after its current segment, and waits for this. No leader may
@@ -164,6 +184,7 @@ func (s *Store) summarize(name string, first, next uint64, memory *summaryMemory
 		return true, nil
 	}
 	built.NextHeaderCRC32C = following
+	memory.pause()
 	return true, s.log.SaveSummary(built)
 }
 
