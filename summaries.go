@@ -28,7 +28,7 @@ type summaries struct {
 
 // pausePerSummary limits the cost of summaries. After each segment, the goroutine waits for this many
 // times the time that the segment took, including the pauses between its steps.
-const pausePerSummary = 10
+const pausePerSummary = 1
 
 // The goroutine works in steps of about 0.05 ms with pauses, because the callers of a busy store wait
 // for its processor.
