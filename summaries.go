@@ -26,10 +26,6 @@ type summaries struct {
 	done    sync.WaitGroup
 }
 
-// pausePerSummary limits the cost of summaries. After each segment, the goroutine waits for this many
-// times the time that the segment took, including the pauses between its steps.
-const pausePerSummary = 1
-
 // The goroutine works in steps of about 0.05 ms with pauses, because the callers of a busy store wait
 // for its processor.
 const (
@@ -133,17 +129,12 @@ func (s *Store) summarizeBefore(before uint64, memory *summaryMemory) bool {
 		}
 		started := time.Now()
 		next, _ := segment.ParseName(names[i+1])
-		read, err := s.summarize(name, first, next, memory)
-		if err != nil {
+		if err := s.summarize(name, first, next, memory); err != nil {
 			s.logSummary(name, err)
 			return false
 		}
 		s.summaries.handled = next
-		pause := pausePerSummary * time.Since(started)
-		if !read { // a check is short, and must not keep a program that runs briefly from its next summary
-			pause = 0
-		}
-		if !s.pauseSummaries(pause) {
+		if !s.pauseSummaries(time.Since(started)) { // so that it takes at most half of the time
 			return false
 		}
 	}
@@ -163,29 +154,28 @@ func (s *Store) pauseSummaries(d time.Duration) bool {
 // summarize writes the summary of a segment, unless it has one. first and next are the numbers of the
 // segment and of the one after it. A segment that is not intact gets no summary. If it has one from
 // before the damage, that one stays, because it has the migrations of the lost events. A summary is
-// also replaced if the segment after it begins with another frame than the summary names. summarize
-// returns true if it read the segment.
-func (s *Store) summarize(name string, first, next uint64, memory *summaryMemory) (read bool, err error) {
+// also replaced if the segment after it begins with another frame than the summary names.
+func (s *Store) summarize(name string, first, next uint64, memory *summaryMemory) error {
 	fsys := s.summaries.fsys
 	following, hasFollowing := segment.FirstHeaderCRC32C(fsys, segment.Name(next), s.uuid)
 	//mutant:summary-of-next-segment
 	if old, ok := summary.Open(fsys, s.uuid, name); ok && old.IsIntact() && (!hasFollowing || old.NextHeaderCRC32C == following) {
 		matches, err := old.Matches(fsys, s.uuid)
 		if err != nil || matches {
-			return false, err
+			return err
 		}
 	}
 	data, err := memory.read(fsys, name)
 	if err != nil {
-		return true, err
+		return err
 	}
 	built, ok := memory.builder.Build(data, s.uuid, first, summary.NewIndex(fsys, s.uuid).Migration)
 	if !ok || built.LastSeq+1 != next { //mutant:damaged-not-summarized
-		return true, nil
+		return nil
 	}
 	built.NextHeaderCRC32C = following
 	memory.pause()
-	return true, s.log.SaveSummary(built)
+	return s.log.SaveSummary(built)
 }
 
 // logSummary logs the error of a summary. The log does not need the summary. As for logFailure, the

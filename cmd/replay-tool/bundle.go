@@ -25,7 +25,7 @@ func (t *tool) bundle() *cobra.Command {
 		Long: `Copy a part of the history into a small log that can be sent to others.
 
 The filters select migrations. Every event of a selected migration is copied, also
-those that a filter would leave out, so that no move begins in the middle. NEW is
+the events that a filter would leave out. No move begins in the middle. NEW is
 a new directory. It gets these files:
 
   log/           a log with the copied events, under new sequence numbers

@@ -379,7 +379,7 @@ func (l *linting) print(f lint.Finding, printed int) error {
 	return nil
 }
 
-// ruleJSON is the number of findings of a rule, including those that are not shown.
+// ruleJSON is the number of findings of a rule. It includes the findings that are not shown.
 type ruleJSON struct {
 	ID       string        `json:"id"`
 	Severity lint.Severity `json:"severity"`

@@ -168,7 +168,8 @@ func phaseOrUnknown(p checkpoint.Phase) string {
 // undoIndent is the start of the second line of undoLines.
 const undoIndent = "to undo it:  "
 
-// undoLines compares the compensations of an abort with those that its furthest phase demands.
+// undoLines compares the compensations of an abort with the compensations that its furthest phase
+// demands.
 func undoLines(c story.Chapter) []string {
 	lines := []string{undoIndent + compensationsText(c.Compensations)}
 	indent := strings.Repeat(" ", len(undoIndent))

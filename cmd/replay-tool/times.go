@@ -14,6 +14,7 @@ import (
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog"
 	"migrationlog/replay"
+	"migrationlog/replay/story"
 )
 
 const (
@@ -344,29 +345,8 @@ func (f *nowFlag) read(t *tool, times timeReader, dir string, endMS uint64) (mea
 	return measuredTo{endMS, "to the log's end"}, nil
 }
 
-// shortSpan returns a time span with about three digits, rounded to the nearest, such as 978ms, 2.01s,
-// 1m48s, 5h3m or 5d20h.
-func shortSpan(ms uint64) string {
-	const second, minute, hour, day = 1000, 60 * 1000, 3600 * 1000, 24 * 3600 * 1000
-	rounded := func(unit uint64) uint64 { return ms/unit + ms%unit*2/unit }
-	switch {
-	case ms == 0:
-		return "0"
-	case ms < second:
-		return fmt.Sprintf("%dms", ms)
-	case rounded(10) < 1000:
-		return fmt.Sprintf("%.2fs", float64(rounded(10))/100)
-	case rounded(100) < 600:
-		return fmt.Sprintf("%.1fs", float64(rounded(100))/10)
-	case rounded(second) < 3600:
-		return fmt.Sprintf("%dm%ds", rounded(second)/60, rounded(second)%60)
-	case rounded(minute) < 24*60:
-		return fmt.Sprintf("%dh%dm", rounded(minute)/60, rounded(minute)%60)
-	case rounded(hour) < 100*24:
-		return fmt.Sprintf("%dd%dh", rounded(hour)/24, rounded(hour)%24)
-	}
-	return fmt.Sprintf("%dd", rounded(day))
-}
+// shortSpan is story.Span.
+func shortSpan(ms uint64) string { return story.Span(ms) }
 
 // pauseSpan returns a time span in microseconds like shortSpan, with one more digit if it is short,
 // such as 776us, 2.8ms or 500ms.

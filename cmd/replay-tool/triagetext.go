@@ -407,7 +407,7 @@ func placeText(a triage.AbortGroup) string {
 	return text + ", after " + shortest + " to " + longest
 }
 
-// byTargetText lists the targets with the most aborts, and those that stand out.
+// byTargetText lists the targets with the most aborts, and the targets that stand out.
 func byTargetText(a triage.AbortGroup) string {
 	if len(a.ByTarget) == 0 {
 		return "the targets are not known"

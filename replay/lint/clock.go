@@ -2,7 +2,6 @@ package lint
 
 import (
 	"cmp"
-	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -26,7 +25,7 @@ func (l *Linter) checkClock(r replay.Record) {
 	l.last = mark{at, r.Seq}
 	if at < l.highest.value {
 		l.report(clockBack, nil, span{l.highest.seq, r.Seq}, l.highest.seq, r.Seq).set([]any{"back_ms", l.highest.value - at},
-			"the clock is %s below that of an earlier event", duration(l.highest.value-at))
+			"the clock is %s below that of an earlier event", story.Span(l.highest.value-at))
 	} else {
 		l.highest = l.last
 	}
@@ -35,7 +34,7 @@ func (l *Linter) checkClock(r replay.Record) {
 	}
 	l.silenceMS += at - before.value
 	l.report(silence, nil, span{before.seq, r.Seq}, before.seq, r.Seq).set([]any{"ms", at - before.value, "in_flight", l.flying},
-		"no event for %s, with %d in flight", duration(at-before.value), l.flying)
+		"no event for %s, with %d in flight", story.Span(at-before.value), l.flying)
 }
 
 // checkStay checks a stay that a record has ended.
@@ -77,7 +76,7 @@ func (l *Linter) checkAtEnd(m *move) {
 		l.checkLength(m, stay{from: mark{open.From.AtMS, open.From.Seq}, phase: m.latest.phase, ms: open.MS})
 	}
 	if row := m.latest; row.phase == checkpoint.PhaseComplete && endMS-min(endMS, m.latestMS) > notRemovedMS {
-		l.report(notRemoved, m, span{row.seq, l.last.seq}, row.seq).set([]any{"ms", endMS - m.latestMS}, "complete for %s, and not removed", duration(endMS-m.latestMS))
+		l.report(notRemoved, m, span{row.seq, l.last.seq}, row.seq).set([]any{"ms", endMS - m.latestMS}, "complete for %s, and not removed", story.Span(endMS-m.latestMS))
 	}
 }
 
@@ -102,7 +101,7 @@ func (l *Linter) checkLength(m *move, s stay) {
 	switch {
 	case ms >= l.options.Stall.Milliseconds():
 		l.report(stalled, m, lost, seqs...).set([]any{"phase", phaseName(s.phase), "ms", ms, "silence_ms", silentMS, "stall_ms", l.options.Stall.Milliseconds(), "next", next},
-			"%s for %s, %s", where, duration(uint64(ms)), followedBy(next))
+			"%s for %s, %s", where, story.Span(uint64(ms)), followedBy(next))
 	case !s.abort && limit != nil && float64(ms) > limit.ms:
 		meanwhile := last - s.from.seq
 		if s.to.Seq != 0 {
@@ -110,7 +109,7 @@ func (l *Linter) checkLength(m *move, s stay) {
 		}
 		l.report(slowPhase, m, lost, seqs...).set(
 			[]any{"phase", s.phase, "ms", ms, "median_ms", limit.medianMS, "p99_ms", limit.p99MS, "limit_ms", uint64(math.Round(limit.ms)), "samples", limit.samples, "events_meanwhile", meanwhile},
-			"%s for %s; usually %s, 99%% of %d within %s. %s", s.phase, duration(uint64(ms)), duration(limit.medianMS), limit.samples, duration(limit.p99MS), recordedMeanwhile(meanwhile))
+			"%s for %s; usually %s, 99%% of %d within %s. %s", s.phase, story.Span(uint64(ms)), story.Span(limit.medianMS), limit.samples, story.Span(limit.p99MS), recordedMeanwhile(meanwhile))
 	}
 }
 
@@ -178,29 +177,10 @@ func limitOf(h *histogram.Histogram) *slowLimit {
 	return &slowLimit{ms: limit, medianMS: h.Quantile(0.5), p99MS: h.Quantile(0.99), samples: h.Count()}
 }
 
-// duration returns a time span for people, rounded to about three digits, such as 237ms, 2.01s or 3h2m.
-func duration(ms uint64) string {
-	const second, minute, hour = 1000, 60 * 1000, 3600 * 1000
-	rounded := func(unit uint64) uint64 { return ms/unit + ms%unit*2/unit }
-	switch {
-	case ms < second:
-		return fmt.Sprintf("%dms", ms)
-	case rounded(10) < 1000:
-		return fmt.Sprintf("%.2fs", float64(rounded(10))/100)
-	case rounded(100) < 600:
-		return fmt.Sprintf("%.1fs", float64(rounded(100))/10)
-	case rounded(second) < 3600:
-		return fmt.Sprintf("%dm%ds", rounded(second)/60, rounded(second)%60)
-	case rounded(minute) < 24*60:
-		return fmt.Sprintf("%dh%dm", rounded(minute)/60, rounded(minute)%60)
-	}
-	return fmt.Sprintf("%dd%dh", rounded(hour)/24, rounded(hour)%24)
-}
-
-// signed is duration for a difference.
+// signed is story.Span for a difference.
 func signed(ms int64) string {
 	if ms < 0 {
-		return "-" + duration(uint64(-ms))
+		return "-" + story.Span(uint64(-ms))
 	}
-	return duration(uint64(ms))
+	return story.Span(uint64(ms))
 }

@@ -4,6 +4,7 @@ import (
 	"github.com/google/uuid"
 
 	"migrationlog/checkpoint"
+	"migrationlog/replay/story"
 )
 
 // peer is a node in a group.
@@ -81,7 +82,7 @@ func (l *Linter) checkAddLearner(m *move, seq, atMS uint64, p checkpoint.AddLear
 func (l *Linter) checkHLC(m *move, seq, atMS uint64, hlc checkpoint.HLC) {
 	if hlc.Compare(l.highHLC) < 0 {
 		l.report(hlcBack, m, span{l.highHLCAt, seq}, l.highHLCAt, seq).set([]any{"started_at_hlc", hlc, "highest", l.highHLC},
-			"started_at_hlc is %s below that of an earlier move", duration((l.highHLC.WallNS-hlc.WallNS)/nsPerMS))
+			"started_at_hlc is %s below that of an earlier move", story.Span((l.highHLC.WallNS-hlc.WallNS)/nsPerMS))
 	} else {
 		l.highHLC, l.highHLCAt = hlc, seq
 	}

@@ -242,7 +242,7 @@ var rules = [ruleCount]Rule{
 		"Look at the target node, and at the move with 'replay-tool show'. If the move is in flight, 'replay-tool plan' shows the effect of a restart."},
 	slowPhase: {"slow-phase", Warning,
 		"A stay is not stalled, and is longer than 100 ms and than exp(m+4s)-1. With x = ln(1+ms) over the finished stays of the phase, m is the median of x and s is 1.4826 times the median distance from m, but at least ln 2. Silences do not count. The phase needs 20 finished stays.",
-		"The stay is far beyond those that are usual in this log.",
+		"The stay is far longer than usual in this log.",
 		"Look at the move with 'replay-tool show', and at the nodes and at the group at that time."},
 	flapping: {"flapping", Warning,
 		"Three aborts of one vShard follow one another with no Complete of it between. Each series is one finding.",
