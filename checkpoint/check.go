@@ -43,6 +43,12 @@ func isEvent(b []byte) bool {
 		c.readHead(b, kind)
 		epoch, ok := c.end()
 		return ok && epoch > 0
+	case KindDigest:
+		_, ok := c.readDigest(b)
+		return ok
+	case KindRestored:
+		var r restoredReader
+		return r.read(b) && isPayload(r.phase, r.payload)
 	}
 	return false
 }

@@ -173,7 +173,7 @@ func TestDecodeUpserted(t *testing.T) {
 			continue
 		}
 		require.ErrorIs(t, err, checkpoint.ErrNotUpserted, name)
-		require.ErrorContains(t, err, goldenID.String(), name)
+		require.ErrorContains(t, err, e.Migration().String(), name)
 		require.Zero(t, c)
 	}
 	_, err := checkpoint.DecodeUpserted([]byte{0xA0})
@@ -206,6 +206,20 @@ func TestCodec_Allocations(t *testing.T) {
 			}
 		case checkpoint.AbortBegun:
 			want += 2
+		case checkpoint.Restored:
+			want++ // its payload
+			if e.Facts.Targets != nil {
+				want++
+			}
+			if a := e.Facts.Abort; a != nil {
+				want++
+				if a.Reason != "" {
+					want++
+				}
+				if len(a.Compensations) > 0 {
+					want += 2 // with Done
+				}
+			}
 		}
 		require.Zero(t, allocations(func() error { _, err := checkpoint.AppendEvent(dst, e); return err }), name)
 		b, err := checkpoint.EncodeEvent(e)
@@ -354,8 +368,11 @@ func requireSameDecoding(t *testing.T, b []byte) {
 	if ok {
 		again, err := checkpoint.ReferenceEncodeEvent(e)
 		require.NoError(t, err)
+		index, term, ok := checkpoint.PeekPosition(b)
+		require.True(t, ok)
+		again = checkpoint.AppendPosition(again, index, term)
 		require.Equal(t, again, b)
-		_, _, ok := checkpoint.Peek(b)
+		_, _, ok = checkpoint.Peek(b)
 		require.True(t, ok)
 	}
 	if kind, id, ok := checkpoint.Peek(b); ok && wantErr == nil {
@@ -395,6 +412,7 @@ func exampleEvents(t testing.TB) map[string]checkpoint.Event {
 		events["Upserted "+p.Phase().String()+" of the largest size"] = checkpoint.Upserted{Checkpoint: c}
 	}
 	maps.Copy(events, abortEvents(t))
+	maps.Copy(events, replicaEvents(t))
 	return events
 }
 

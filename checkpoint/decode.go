@@ -13,7 +13,8 @@ import (
 // DecodeEvent decodes an event that EncodeEvent encoded. It ignores unknown keys. It returns an
 // *UnknownKindError for an event of a kind that this version does not know, and a
 // *CRCMismatchError if the payload does not have the event's checksum. Its other errors are
-// ErrMalformed, ErrNilMigrationID, ErrUnknownPhase, ErrUnknownCompensation and ErrTooLarge.
+// ErrMalformed, ErrNilMigrationID, ErrUnknownPhase, ErrUnknownCompensation, ErrInvalidFacts and
+// ErrTooLarge.
 func DecodeEvent(b []byte) (Event, error) {
 	if e, ok := readEvent(b); ok {
 		return e, nil
@@ -86,6 +87,14 @@ func readEvent(b []byte) (Event, bool) {
 		if epoch, ok := h.end(); ok && epoch > 0 {
 			return EpochRaised{MigrationID: h.id, TimestampMS: h.timeMS, Epoch: epoch}, true
 		}
+	case KindDigest:
+		if e, ok := h.readDigest(b); ok {
+			return e, true
+		}
+	case KindRestored:
+		if e, ok := readRestored(b); ok {
+			return e, true
+		}
 	}
 	return nil, false
 }
@@ -96,10 +105,8 @@ func readUpserted(b []byte) (Upserted, bool) {
 	if !h.read(b) {
 		return Upserted{}, false
 	}
-	p, ok := readPayload(h.phase, h.payload)
-	return Upserted{
-		Checkpoint{MigrationID: h.id, Attempt: h.attempt, Payload: p, CRC32C: h.crc32c, TimestampMS: h.timeMS}, h.epoch,
-	}, ok
+	c, ok := h.checkpoint()
+	return Upserted{c, h.epoch}, ok
 }
 
 // upsertedHead has the fields of an upserted event. The payload is not decoded, but its checksum
@@ -114,14 +121,27 @@ type upsertedHead struct {
 
 // read decodes an upserted event up to its payload. It reports whether this was possible.
 func (h *upsertedHead) read(b []byte) (ok bool) {
-	h.readHead(b, KindUpserted)
+	ok = h.readCheckpoint(b, KindUpserted)
+	h.epoch = h.readAdded()
+	return ok && h.Done()
+}
+
+// readCheckpoint decodes the keys of an event of this kind up to the checksum of its payload. It
+// reports whether they are those of a checkpoint. The cursor may have failed nevertheless.
+func (h *upsertedHead) readCheckpoint(b []byte, kind Kind) bool {
+	h.readHead(b, kind)
 	h.attempt = h.Uint32(keyAttempt)
 	phase := h.Uint(keyPhase)
 	h.payload = h.String(keyPayload, detcbor.MajorBytes)
 	h.crc32c = h.Uint32(keyCRC32C)
-	h.epoch, ok = h.end()
 	h.phase = Phase(phase)
-	return ok && phase <= uint64(PhaseComplete) && h.crc32c == crc32.Checksum(h.payload, castagnoli)
+	return phase <= uint64(PhaseComplete) && h.crc32c == crc32.Checksum(h.payload, castagnoli)
+}
+
+// checkpoint returns the checkpoint. It returns false if the payload is not one of the phase.
+func (h *upsertedHead) checkpoint() (Checkpoint, bool) {
+	p, ok := readPayload(h.phase, h.payload)
+	return Checkpoint{MigrationID: h.id, Attempt: h.attempt, Payload: p, CRC32C: h.crc32c, TimestampMS: h.timeMS}, ok
 }
 
 // readAborted decodes an aborted event, or an event of another kind that has the same keys.
@@ -145,9 +165,9 @@ func readAborted(b []byte, kind Kind) (Aborted, bool) {
 // eventCursor reads an event after the keys that every event has.
 type eventCursor struct {
 	detcbor.Cursor
-	id       MigrationID
-	timeMS   uint64
-	hasEpoch bool
+	id     MigrationID
+	timeMS uint64
+	added  uint64 // number of the keys that a store has added: the epoch and the position
 }
 
 // readHead reads the head of an event's map and the keys that every event has. The cursor fails if
@@ -159,8 +179,8 @@ func (c *eventCursor) readHead(b []byte, kind Kind) {
 		return
 	}
 	keys := c.Head(detcbor.MajorMap)
-	c.hasEpoch = keys == contentKeys[kind]+1
-	if !c.hasEpoch && keys != contentKeys[kind] || c.Uint(keyKind) != uint64(kind) {
+	c.added = keys - contentKeys[kind]
+	if c.added > maxAddedKeys || c.Uint(keyKind) != uint64(kind) {
 		c.Fail()
 	}
 	if s := c.String(keyID, detcbor.MajorBytes); len(s) == len(c.id) {
@@ -184,8 +204,8 @@ func (c *eventCursor) readUsualHead(b []byte, kind Kind) bool {
 		return false
 	}
 	keys, id, timeMS := uint64(b[0]-detcbor.MajorMap), MigrationID(b[idAt:]), binary.BigEndian.Uint64(b[timeAt:])
-	c.hasEpoch = keys == contentKeys[kind]+1
-	if !c.hasEpoch && keys != contentKeys[kind] || b[1] != keyKind || b[2] != byte(kind) ||
+	c.added = keys - contentKeys[kind]
+	if c.added > maxAddedKeys || b[1] != keyKind || b[2] != byte(kind) ||
 		b[3] != keyID || b[4] != detcbor.MajorBytes|byte(len(id)) || id == (MigrationID{}) ||
 		b[timeAt-2] != keyTimeMS || b[timeAt-1] != detcbor.HeadOfUint64 || timeMS <= math.MaxUint32 {
 		return false
@@ -216,12 +236,27 @@ func (c *eventCursor) readCompensation() Compensation {
 	return Compensation{Kind: CompensationKind(kind), GroupID: group, PeerID: peer, VShardID: c.Fits32(shard)}
 }
 
-// end reads the epoch, which is the last key. It reports whether the whole event was read.
+// end reads the keys that a store has added, which are the last ones of most kinds. It reports
+// whether the whole event was read.
 func (c *eventCursor) end() (epoch uint64, ok bool) {
-	if c.hasEpoch {
-		epoch = c.Uint(keyEpoch)
+	epoch = c.readAdded()
+	return epoch, c.Done()
+}
+
+// readAdded reads the keys that a store has added. It skips the position.
+func (c *eventCursor) readAdded() (epoch uint64) {
+	last := uint64(keyEpoch) - 1
+	for ; c.added > 0; c.added-- {
+		key, value := c.Head(detcbor.MajorUint), c.Head(detcbor.MajorUint)
+		if key <= last || key > uint64(keyTerm) || value == 0 {
+			c.Fail()
+			return 0
+		}
+		if last = key; key == uint64(keyEpoch) {
+			epoch = value
+		}
 	}
-	return epoch, c.Done() && c.hasEpoch == (epoch > 0)
+	return epoch
 }
 
 // readPayload decodes a payload of the phase.

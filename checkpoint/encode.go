@@ -31,12 +31,22 @@ const (
 	keyCompensations byte = 9  // aborted, abort_begun: each [kind, group id, peer id, vShard id]
 	keyStep          byte = 10 // compensated
 	keyEpoch         byte = 11 // epoch_raised, and every other event that was written with an epoch
+	keyIndex         byte = 12 // see AppendPosition
+	keyTerm          byte = 13
+	keyStateDigest   byte = 14 // digest: 32 bytes
+	keyChainDigest   byte = 15 // digest: 32 bytes
+	keyFacts         byte = 16 // restored: a map, see factsWire
 )
 
-// contentKeys is the number of keys of an event of each kind, without the epoch.
+// contentKeys is the number of keys of an event of each kind, without the epoch and the position.
 var contentKeys = [...]uint64{
 	KindUpserted: 7, KindAborted: 5, KindRemoved: 3, KindAbortBegun: 5, KindCompensated: 4, KindEpochRaised: 3,
+	KindDigest: 5, KindRestored: 8,
 }
+
+// maxAddedKeys is the number of keys that a store may add to an event: the epoch, and the index and
+// the term of its position.
+const maxAddedKeys = 3
 
 // compensationElements is the number of elements of an encoded compensation.
 const compensationElements = 4
@@ -51,7 +61,8 @@ const (
 
 // EncodeEvent checks an event and returns its CBOR in Core Deterministic Encoding. For an event
 // that must not be written it returns ErrNilMigrationID, ErrNilPayload, ErrUnknownPayload, a
-// *CRCMismatchError, ErrInvalidUTF8, ErrUnknownCompensation, ErrNoEpoch or ErrTooLarge.
+// *CRCMismatchError, ErrInvalidUTF8, ErrUnknownCompensation, ErrNoEpoch, ErrInvalidFacts or
+// ErrTooLarge.
 func EncodeEvent(e Event) ([]byte, error) { return AppendEvent(nil, e) }
 
 // AppendEvent appends the bytes that EncodeEvent returns to dst. If there is an error, it
@@ -81,19 +92,6 @@ func CheckContentSize(e Event, sizeBytes int) error {
 	return fmt.Errorf("%w: migration %s: %d bytes encoded, at most %d", ErrTooLarge, e.Migration(), sizeBytes, MaxContentBytes)
 }
 
-// AppendEpoch adds an epoch to an encoded event that has none, as AppendEvent encodes an event with
-// that epoch. If the epoch is 0, it returns the event unchanged.
-func AppendEpoch(event []byte, epoch uint64) []byte { return appendEpoch(event, 0, epoch) }
-
-// appendEpoch adds an epoch to the event that begins at b[start] and is the end of b.
-func appendEpoch(b []byte, start int, epoch uint64) []byte {
-	if epoch == 0 {
-		return b
-	}
-	b[start]++ // the number of pairs in the head of the map
-	return detcbor.AppendUint(b, keyEpoch, epoch)
-}
-
 // appendContent appends an event without its epoch.
 func appendContent(dst []byte, e Event) ([]byte, error) {
 	kind := KindOf(e)
@@ -107,6 +105,10 @@ func appendContent(dst []byte, e Event) ([]byte, error) {
 	switch e := e.(type) {
 	case Upserted:
 		return AppendUpserted(dst, &e.Checkpoint)
+	case Restored:
+		return AppendRestored(dst, &e.Checkpoint, &e.Facts, 0)
+	case Digest:
+		return appendDigest(dst, &e), nil
 	case Aborted:
 		return appendAborted(dst, kind, &e)
 	case AbortBegun:
@@ -127,6 +129,11 @@ func appendContent(dst []byte, e Event) ([]byte, error) {
 // AppendUpserted appends the upserted event of a checkpoint, without an epoch, as AppendEvent does.
 // It allocates only if dst is too small. It never returns ErrTooLarge.
 func AppendUpserted(dst []byte, c *Checkpoint) ([]byte, error) {
+	return appendCheckpoint(dst, KindUpserted, c)
+}
+
+// appendCheckpoint appends the keys of an event of this kind up to the checksum of its payload.
+func appendCheckpoint(dst []byte, kind Kind, c *Checkpoint) ([]byte, error) {
 	if c.MigrationID == (MigrationID{}) {
 		return dst, ErrNilMigrationID
 	}
@@ -135,7 +142,7 @@ func AppendUpserted(dst []byte, c *Checkpoint) ([]byte, error) {
 	if err != nil {
 		return dst, fmt.Errorf("migration %s: %w", c.MigrationID, err)
 	}
-	b := appendHead(slices.Grow(dst, maxUpsertedBytes), KindUpserted, &c.MigrationID, c.TimestampMS)
+	b := appendHead(slices.Grow(dst, maxUpsertedBytes), kind, &c.MigrationID, c.TimestampMS)
 	b = detcbor.AppendUint(b, keyAttempt, uint64(c.Attempt))
 	b = detcbor.AppendUint(b, keyPhase, uint64(c.Payload.Phase()))
 	b = detcbor.AppendBytes(b, keyPayload, payload)
@@ -144,6 +151,14 @@ func AppendUpserted(dst []byte, c *Checkpoint) ([]byte, error) {
 		return dst, &CRCMismatchError{MigrationID: c.MigrationID, Got: c.CRC32C, Want: crc}
 	}
 	return detcbor.AppendUint(b, keyCRC32C, uint64(c.CRC32C)), nil
+}
+
+// appendDigest appends a digest without its epoch and its position.
+func appendDigest(dst []byte, e *Digest) []byte {
+	id := StoreID
+	b := appendHead(dst, KindDigest, &id, e.TimestampMS)
+	b = detcbor.AppendBytes(b, keyStateDigest, e.State[:])
+	return detcbor.AppendBytes(b, keyChainDigest, e.Chain[:])
 }
 
 // appendAborted appends an aborted event, or an event of another kind that has the same keys.
@@ -218,8 +233,8 @@ func appendPayload(b []byte, p Payload) ([]byte, error) {
 
 // EventCRC32C returns the CRC32C of an event's content, as in the key crc32c of a line of NDJSON.
 // For an upserted event it is the CRC32C of the payload. For all other events it is the CRC32C of
-// the event's deterministic CBOR without the epoch (keys 1 to 3 and 8 to 10). EventCRC32C returns
-// the errors of EncodeEvent, but it does not compare the CRC32C of a checkpoint.
+// the event's deterministic CBOR without the epoch and the position (keys 11 to 13). EventCRC32C
+// returns the errors of EncodeEvent, but it does not compare the CRC32C of an upserted checkpoint.
 func EventCRC32C(e Event) (uint32, error) {
 	if u, ok := e.(Upserted); ok {
 		return PayloadCRC32C(u.Checkpoint.Payload)

@@ -26,6 +26,10 @@ var (
 	ErrUnknownCompensation = errors.New("unknown compensation kind")
 	// ErrNoEpoch is returned for an EpochRaised without an epoch.
 	ErrNoEpoch = errors.New("epoch is 0")
+	// ErrReservedID is returned if a caller's event has the migration id StoreID.
+	ErrReservedID = errors.New("migration id is reserved for the store's own events")
+	// ErrInvalidFacts is returned if the facts of a Restored contradict each other or its checkpoint.
+	ErrInvalidFacts = errors.New("facts contradict each other")
 	// ErrTooLarge is returned if an encoded event is longer than MaxEventBytes.
 	ErrTooLarge = errors.New("event too large")
 	// ErrNotUpserted is returned by DecodeUpserted for an event of another kind.

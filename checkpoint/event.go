@@ -1,8 +1,9 @@
 package checkpoint
 
 // Event is one entry of the history: exactly one of Upserted, Aborted, Removed, AbortBegun,
-// Compensated and EpochRaised, passed as a value. The field Epoch of each of them is the term of
-// the coordinator that wrote the event. It is 0 if the event was written without an epoch.
+// Compensated, EpochRaised, Digest and Restored, passed as a value. The field Epoch of each of them
+// is the term of the coordinator that wrote the event. It is 0 if the event was written without an
+// epoch.
 type Event interface {
 	Migration() MigrationID // the migration that it happened to
 	WallMS() uint64         // wall clock at proposal, Unix milliseconds; orders nothing
@@ -59,6 +60,23 @@ type EpochRaised struct {
 	Epoch       uint64 // at least 1
 }
 
+// Digest records the digests of a replicated state. The index at which the state has them is the
+// event's position, see AppendPosition. Its migration is StoreID.
+type Digest struct {
+	State       [32]byte // of the rows with their facts, and of the highest epoch
+	Chain       [32]byte // of the events up to the index, in order
+	TimestampMS uint64   // of the last event before it
+	Epoch       uint64   // the highest of the events before it
+}
+
+// Restored makes a checkpoint the latest row of its migration, with the facts of its incarnation. It
+// stands for all earlier events of the incarnation, which the log does not have.
+type Restored struct {
+	Checkpoint Checkpoint
+	Facts      RestoredFacts
+	Epoch      uint64
+}
+
 // EpochOf returns the epoch of an event, or 0 if it has none.
 func EpochOf(e Event) uint64 {
 	switch e := e.(type) {
@@ -74,6 +92,10 @@ func EpochOf(e Event) uint64 {
 		return e.Epoch
 	case EpochRaised:
 		return e.Epoch
+	case Digest:
+		return e.Epoch
+	case Restored:
+		return e.Epoch
 	}
 	return 0
 }
@@ -84,6 +106,8 @@ func (e Removed) Migration() MigrationID     { return e.MigrationID }
 func (e AbortBegun) Migration() MigrationID  { return e.MigrationID }
 func (e Compensated) Migration() MigrationID { return e.MigrationID }
 func (e EpochRaised) Migration() MigrationID { return e.MigrationID }
+func (e Digest) Migration() MigrationID      { return StoreID }
+func (e Restored) Migration() MigrationID    { return e.Checkpoint.MigrationID }
 
 func (e Upserted) WallMS() uint64    { return e.Checkpoint.TimestampMS }
 func (e Aborted) WallMS() uint64     { return e.TimestampMS }
@@ -91,6 +115,8 @@ func (e Removed) WallMS() uint64     { return e.TimestampMS }
 func (e AbortBegun) WallMS() uint64  { return e.TimestampMS }
 func (e Compensated) WallMS() uint64 { return e.TimestampMS }
 func (e EpochRaised) WallMS() uint64 { return e.TimestampMS }
+func (e Digest) WallMS() uint64      { return e.TimestampMS }
+func (e Restored) WallMS() uint64    { return e.Checkpoint.TimestampMS }
 
 func (Upserted) sealedEvent()    {}
 func (Aborted) sealedEvent()     {}
@@ -98,3 +124,5 @@ func (Removed) sealedEvent()     {}
 func (AbortBegun) sealedEvent()  {}
 func (Compensated) sealedEvent() {}
 func (EpochRaised) sealedEvent() {}
+func (Digest) sealedEvent()      {}
+func (Restored) sealedEvent()    {}

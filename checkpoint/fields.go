@@ -24,6 +24,7 @@ type Field struct {
 var keyNames = [...]string{
 	keyKind: "kind", keyID: "migration_id", keyTimeMS: "ts_ms", keyAttempt: "attempt", keyPhase: "phase", keyPayload: "payload",
 	keyCRC32C: "crc32c", keyReason: "reason", keyCompensations: "compensations", keyStep: "step", keyEpoch: "epoch",
+	keyIndex: "raft_index", keyTerm: "raft_term", keyStateDigest: "state_digest", keyChainDigest: "chain_digest", keyFacts: "facts",
 }
 
 // Fields returns the parts of an encoded event in the order of their bytes. Together they are all of
@@ -94,7 +95,11 @@ func (r *fieldReader) readPair() {
 			r.c = c.Cursor
 			r.add(fmt.Sprintf("compensations.%d", i), compensationText(compensation))
 		}
-	case keyKind, keyTimeMS, keyAttempt, keyPhase, keyCRC32C, keyStep, keyEpoch:
+	case keyStateDigest, keyChainDigest:
+		r.add(name, fmt.Sprintf("%x", r.c.Span(detcbor.MajorBytes)))
+	case keyFacts:
+		r.readMap(name, reflect.TypeFor[factsWire]())
+	case keyKind, keyTimeMS, keyAttempt, keyPhase, keyCRC32C, keyStep, keyEpoch, keyIndex, keyTerm:
 		n := r.c.Head(detcbor.MajorUint)
 		value, fault := r.numberText(byte(key), n)
 		r.add(name, value)
@@ -166,6 +171,13 @@ func (r *fieldReader) readMap(name string, t reflect.Type) {
 			r.add(full, strconv.FormatUint(r.c.Head(detcbor.MajorUint), 10))
 		case detcbor.MajorOf(left[0]) == detcbor.MajorMap && ok:
 			r.readMap(full, field.Type)
+		case detcbor.MajorOf(left[0]) == detcbor.MajorArray && ok:
+			n := r.c
+			items := n.Head(detcbor.MajorArray)
+			r.c.Skip()
+			r.add(full, fmt.Sprintf("list of %d", items))
+		case detcbor.MajorOf(left[0]) == detcbor.MajorBytes && ok:
+			r.add(full, fmt.Sprintf("%d bytes", len(r.c.Span(detcbor.MajorBytes))))
 		default:
 			r.c.Skip()
 			r.add(full, itemText(left[0]))
@@ -175,6 +187,9 @@ func (r *fieldReader) readMap(name string, t reflect.Type) {
 
 // fieldOf returns the field of a struct with that CBOR key.
 func fieldOf(t reflect.Type, key uint64) (reflect.StructField, bool) {
+	if t != nil && t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
 	if t == nil || t.Kind() != reflect.Struct {
 		return reflect.StructField{}, false
 	}

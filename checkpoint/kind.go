@@ -21,6 +21,8 @@ const (
 	KindAbortBegun  Kind = 4
 	KindCompensated Kind = 5
 	KindEpochRaised Kind = 6
+	KindDigest      Kind = 7
+	KindRestored    Kind = 8
 )
 
 // Effect is the effect of an event of a kind on the row of its migration.
@@ -57,6 +59,8 @@ var kinds = [...]struct {
 	KindAbortBegun:  {"abort_begun", EffectAbort},
 	KindCompensated: {"compensated", EffectAbort},
 	KindEpochRaised: {"epoch_raised", EffectNone},
+	KindDigest:      {"digest", EffectNone},
+	KindRestored:    {"restored", EffectRow},
 }
 
 // Kinds returns all kinds that this version writes, in ascending order.
@@ -86,6 +90,10 @@ func KindOf(e Event) Kind {
 		return KindCompensated
 	case EpochRaised:
 		return KindEpochRaised
+	case Digest:
+		return KindDigest
+	case Restored:
+		return KindRestored
 	}
 	return 0
 }
@@ -128,27 +136,4 @@ func Peek(b []byte) (kind Kind, id MigrationID, ok bool) {
 		return 0, MigrationID{}, false
 	}
 	return kind, MigrationID(b[idAt:]), true
-}
-
-// PeekEpoch returns the epoch of an encoded event without decoding the rest, even if this version
-// does not know the kind. The epoch is 0 if the event has none. PeekEpoch returns false if the keys
-// are not in the deterministic encoding.
-func PeekEpoch(b []byte) (epoch uint64, ok bool) {
-	c := detcbor.NewCursor(b)
-	pairs := c.Head(detcbor.MajorMap)
-	if kind, known := PeekKind(b); known && pairs == contentKeys[kind] {
-		return 0, true // the common case: an event of this size has no further key
-	}
-	for last := uint64(0); pairs > 0 && !c.Failed(); pairs-- {
-		key := c.Head(detcbor.MajorUint)
-		if key <= last {
-			return 0, false
-		}
-		if last = key; key == uint64(keyEpoch) {
-			epoch = c.Head(detcbor.MajorUint)
-		} else {
-			c.Skip()
-		}
-	}
-	return epoch, c.Done()
 }

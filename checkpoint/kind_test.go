@@ -72,11 +72,13 @@ func TestKinds_Effects(t *testing.T) {
 	require.Equal(t, checkpoint.EffectAbort, checkpoint.KindAbortBegun.Effect())
 	require.Equal(t, checkpoint.EffectAbort, checkpoint.KindCompensated.Effect())
 	require.Equal(t, checkpoint.EffectNone, checkpoint.KindEpochRaised.Effect())
+	require.Equal(t, checkpoint.EffectNone, checkpoint.KindDigest.Effect())
+	require.Equal(t, checkpoint.EffectRow, checkpoint.KindRestored.Effect())
 	var names []string
-	for k := checkpoint.Kind(1); k <= 6; k++ {
+	for k := checkpoint.Kind(1); k <= 8; k++ {
 		names = append(names, k.String())
 	}
-	require.Equal(t, "upserted, aborted, removed, abort_begun, compensated, epoch_raised", strings.Join(names, ", "))
+	require.Equal(t, "upserted, aborted, removed, abort_begun, compensated, epoch_raised, digest, restored", strings.Join(names, ", "))
 	for _, k := range []checkpoint.Kind{0, 200, 255} {
 		require.Equal(t, checkpoint.EffectUnknown, k.Effect())
 		require.NotContains(t, checkpoint.Kinds(), k)

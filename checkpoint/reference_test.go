@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/fxamacker/cbor/v2"
@@ -29,6 +30,20 @@ type abortedWire struct {
 	Reason        string             `cbor:"8,keyasint"`
 	Compensations []compensationWire `cbor:"9,keyasint"`
 	Epoch         uint64             `cbor:"11,keyasint,omitempty"`
+}
+
+type digestWire struct {
+	Kind   uint64      `cbor:"1,keyasint"`
+	ID     MigrationID `cbor:"2,keyasint"`
+	TimeMS uint64      `cbor:"3,keyasint"`
+	Epoch  uint64      `cbor:"11,keyasint,omitempty"`
+	State  []byte      `cbor:"14,keyasint"`
+	Chain  []byte      `cbor:"15,keyasint"`
+}
+
+type restoredWire struct {
+	upsertedWire
+	Facts map[uint64]any `cbor:"16,keyasint"`
 }
 
 type stepWire struct {
@@ -129,8 +144,78 @@ func toWire(e Event) (any, error) {
 			return nil, fmt.Errorf("migration %s: %w", e.MigrationID, ErrNoEpoch)
 		}
 		return emptyWire{uint64(KindEpochRaised), e.MigrationID, e.TimestampMS, e.Epoch}, nil
+	case Digest:
+		return digestWire{uint64(KindDigest), StoreID, e.TimestampMS, e.Epoch, e.State[:], e.Chain[:]}, nil
+	case Restored:
+		upserted, err := toWire(Upserted{e.Checkpoint, e.Epoch})
+		if err != nil {
+			return nil, err
+		}
+		facts, err := factsToWire(&e)
+		u := upserted.(upsertedWire)
+		u.Kind = uint64(KindRestored)
+		return restoredWire{u, facts}, err
 	}
 	return nil, fmt.Errorf("unknown event type %T: pass an event of package checkpoint as a value", e)
+}
+
+// factsToWire encodes the facts of a restored event as maps.
+func factsToWire(e *Restored) (map[uint64]any, error) {
+	id, f := e.Checkpoint.MigrationID, &e.Facts
+	if err := f.check(e.Checkpoint.Phase(), e.Checkpoint.Attempt, len(f.Targets)); err != nil {
+		return nil, fmt.Errorf("migration %s: %w", id, err)
+	}
+	wire, flags := map[uint64]any{}, uint64(0)
+	if f.HasTarget {
+		flags++
+	}
+	if f.HasSource {
+		flags += 2
+	}
+	for key, n := range map[uint64]uint64{
+		1: flags, 2: f.SourceNode, 3: f.TargetNode, 4: f.SourceGroup, 5: f.WritePauseBudgetUS, 6: f.StartedAtHLC.WallNS,
+		7: uint64(f.StartedAtHLC.Logical), 8: uint64(f.FurthestPhase), 9: uint64(f.RecordedPhases),
+	} {
+		if n > 0 {
+			wire[key] = n
+		}
+	}
+	if slices.Max(f.HighestAttempt[:]) > 0 {
+		wire[12] = f.HighestAttempt[:]
+	}
+	var targets [][]uint64
+	for _, t := range f.Targets {
+		targets = append(targets, []uint64{t.GroupID, t.PeerID})
+	}
+	if targets != nil {
+		wire[13] = targets
+	}
+	if f.Abort == nil {
+		return wire, nil
+	}
+	a := f.Abort
+	if len(a.Done) != len(a.Compensations) {
+		return nil, fmt.Errorf("%w: migration %s: the abort has %d compensations, and Done has %d", ErrInvalidFacts, id, len(a.Compensations), len(a.Done))
+	}
+	begun, err := abortedToWire(KindAbortBegun, Aborted{MigrationID: id, Reason: a.Reason, Compensations: a.Compensations, TimestampMS: a.TimestampMS})
+	if err != nil {
+		return nil, err
+	}
+	abort := map[uint64]any{2: uncheckedBytes(begun)}
+	if a.BeforeCheckpoint {
+		abort[4] = 1
+	}
+	if slices.Contains(a.Done, true) {
+		done := make([]byte, (len(a.Done)+7)/8)
+		for i, yes := range a.Done {
+			if yes {
+				done[i/8] |= 1 << (i % 8)
+			}
+		}
+		abort[5] = done
+	}
+	wire[14] = abort
+	return wire, nil
 }
 
 func abortedToWire(kind Kind, e Aborted) (any, error) {

@@ -6,10 +6,11 @@ import "migrationlog/checkpoint"
 // the view later, so that this work can overlap the device's write. The zero Batch is ready for
 // Begin. A Batch is not safe for concurrent use.
 type Batch struct {
-	view   *View
-	epoch  uint64 // the highest of the view and of the added events
-	added  []addition
-	filter [1 << 10]uint64 // Bloom filter of the migrations in added, with one hash
+	view    *View
+	epoch   uint64 // the highest of the view and of the added events
+	added   []addition
+	observe func(before, after Slot) // nil: nobody
+	filter  [1 << 10]uint64          // Bloom filter of the migrations in added, with one hash
 }
 
 // addition is an event that is not applied yet.
@@ -21,6 +22,14 @@ type addition struct {
 
 // Begin starts a batch on top of v. The caller must not change v afterwards.
 func (b *Batch) Begin(v *View) { b.view, b.epoch = v.nextVersion(), v.epoch }
+
+// Observe makes the batch call f for each event that it applies, in the order of the events. The
+// arguments are the slot of the event's migration before and after the event. They are valid only
+// during the call. The function stays set for later batches.
+func (b *Batch) Observe(f func(before, after Slot)) { b.observe = f }
+
+// ApplyAdded applies the added events now. All of them have been observed afterwards.
+func (b *Batch) ApplyAdded() { b.fold() }
 
 // Epoch returns the highest epoch of all events, with those added.
 func (b *Batch) Epoch() uint64 { return b.epoch }
@@ -71,7 +80,10 @@ func (b *Batch) Fold() *View {
 
 func (b *Batch) fold() {
 	for _, a := range b.added {
-		a.slot.apply(a.seq, a.slot.LastSeq(), a.change)
+		after := a.slot.apply(a.seq, a.slot.LastSeq(), a.change)
+		if b.observe != nil {
+			b.observe(a.slot, after)
+		}
 		word, _ := b.filterBit(a.slot.id)
 		*word = 0
 	}

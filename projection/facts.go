@@ -26,9 +26,9 @@ type Facts struct {
 	FurthestPhase  checkpoint.Phase                 // the highest phase of a checkpoint of the incarnation
 	RecordedPhases uint8                            // bit phase-1 is set if a checkpoint has the phase
 	HighestAttempt [checkpoint.PhaseComplete]uint32 // of the checkpoints with a phase, at index phase-1
-	// BeganSeq is the seq of the incarnation's first event. It is 0 if that event may be lost. If a
-	// later event of the migration may be lost, BeganSeq is a lower bound, because the lost event may
-	// have ended the incarnation.
+	// BeganSeq is the seq of the incarnation's first event. It is 0 if that event may be lost, or if
+	// the row was restored. If a later event of the migration may be lost, BeganSeq is a lower bound,
+	// because the lost event may have ended the incarnation.
 	BeganSeq uint64
 	// Targets has the values of SourceGroup and TargetNode, in the order in which they were first
 	// recorded, but at most the first MaxTargets. It is nil if the incarnation has recorded at most
@@ -38,16 +38,18 @@ type Facts struct {
 	Abort      *AbortProgress // the abort that was begun and is not finished; nil: none
 }
 
-// MaxTargets limits the number of targets that are kept. The targets of a migration do not change
-// normally. The limit bounds the memory if a caller changes them with each checkpoint.
-const MaxTargets = 16
+// MaxTargets is the number of targets that are kept.
+const MaxTargets = checkpoint.MaxTargets
 
 // Target is a peer that a migration adds to a group.
-type Target struct{ GroupID, PeerID uint64 }
+type Target = checkpoint.Target
 
 // AbortProgress is an abort that was begun and is not finished. It never changes.
 type AbortProgress struct {
-	Seq           uint64 // of the event that began the abort
+	// Seq is the seq of the event that began the abort. If a restored event has the abort, Seq is the
+	// seq of that event, or 0 if the row was recorded during the abort. Seq is therefore always below
+	// the row's Seq if the row was recorded during the abort, and not below it otherwise.
+	Seq           uint64
 	Reason        string
 	Compensations []checkpoint.Compensation
 	Done          []bool // for each compensation: an event has recorded that it was carried out
@@ -67,9 +69,10 @@ type facts struct {
 	targetNode         uint64
 	sourceGroup        uint64
 	writePauseBudgetUS uint64
-	startedAtHLC       checkpoint.HLC
 	beganSeq           uint64
 	rare               *rareFacts // nil: they are all zero
+	startedWallNS      uint64     // both parts of Facts.StartedAtHLC; a struct of them would be larger
+	startedLogical     uint32
 	hasTarget          bool
 	hasSource          bool
 	furthestPhase      checkpoint.Phase
@@ -85,6 +88,14 @@ type rareFacts struct {
 }
 
 var noRareFacts rareFacts
+
+func (f *facts) startedAtHLC() checkpoint.HLC {
+	return checkpoint.HLC{WallNS: f.startedWallNS, Logical: f.startedLogical}
+}
+
+func (f *facts) setStartedAtHLC(t checkpoint.HLC) {
+	f.startedWallNS, f.startedLogical = t.WallNS, t.Logical
+}
 
 // getRare returns the rare facts for reading.
 func (f *facts) getRare() *rareFacts {
@@ -107,7 +118,7 @@ func (s *state) exportedFacts() Facts {
 	f, rare := &s.facts, s.facts.getRare()
 	out := Facts{
 		SourceNode: f.sourceNode, TargetNode: f.targetNode, SourceGroup: f.sourceGroup, WritePauseBudgetUS: f.writePauseBudgetUS,
-		StartedAtHLC: f.startedAtHLC, HasTarget: f.hasTarget, HasSource: f.hasSource,
+		StartedAtHLC: f.startedAtHLC(), HasTarget: f.hasTarget, HasSource: f.hasSource,
 		FurthestPhase: f.furthestPhase, RecordedPhases: f.recordedPhases, HighestAttempt: rare.highestAttempt, BeganSeq: f.beganSeq,
 		Targets: rare.targets, UnknownSeq: rare.unknownSeq, Abort: rare.abort,
 	}
@@ -158,7 +169,7 @@ func (f *facts) recordPhase(phase checkpoint.Phase) {
 }
 
 func (f *facts) recordTarget(node, group uint64) {
-	before, now := Target{f.sourceGroup, f.targetNode}, Target{group, node}
+	before, now := Target{GroupID: f.sourceGroup, PeerID: f.targetNode}, Target{GroupID: group, PeerID: node}
 	if f.hasTarget && now != before {
 		f.addTarget(before, now)
 	}

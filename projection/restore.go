@@ -193,6 +193,8 @@ func (s *state) decode(b []byte) (rest []byte, ok bool) {
 			flags = c.Head(detcbor.MajorUint)
 		case 7:
 			intact = intact && s.status != hasRow && s.setID(c.Span(detcbor.MajorBytes)) == nil
+		case 8:
+			s.LastIndex = c.Head(detcbor.MajorUint)
 		default:
 			intact = false
 		}
@@ -251,7 +253,7 @@ func (s *state) decodeAnyForm(b []byte) (rest []byte, err error) {
 	if rest, err = cbor.UnmarshalFirst(b, &w); err != nil {
 		return b, err
 	}
-	s.Seq, s.PrevSeq, s.LastSeq, s.status = w.Seq, w.PrevSeq, w.Last, noCheckpoint
+	s.Seq, s.PrevSeq, s.LastSeq, s.LastIndex, s.status = w.Seq, w.PrevSeq, w.Last, w.Index, noCheckpoint
 	if w.Event != nil {
 		err = s.decodeEvent(w.Event)
 	} else {
@@ -289,7 +291,7 @@ func (s *state) setFacts(w *factsWire) error {
 	}
 	s.facts = facts{
 		sourceNode: w.SourceNode, targetNode: w.TargetNode, sourceGroup: w.SourceGroup, writePauseBudgetUS: w.WritePauseBudgetUS,
-		startedAtHLC: checkpoint.HLC{WallNS: w.WallNS, Logical: w.Logical}, beganSeq: w.BeganSeq,
+		startedWallNS: w.WallNS, startedLogical: w.Logical, beganSeq: w.BeganSeq,
 		hasTarget: w.Flags&hasTarget != 0, hasSource: w.Flags&hasSource != 0,
 		furthestPhase: checkpoint.Phase(w.FurthestPhase), recordedPhases: uint8(w.RecordedPhases),
 	}
@@ -301,7 +303,7 @@ func (s *state) setFacts(w *factsWire) error {
 	rare.unknownSeq = w.UnknownSeq
 	copy(rare.highestAttempt[:], w.HighestAttempt)
 	for _, t := range w.Targets {
-		rare.targets = append(rare.targets, Target{t.GroupID, t.PeerID})
+		rare.targets = append(rare.targets, Target{GroupID: t.GroupID, PeerID: t.PeerID})
 	}
 	var err error
 	if w.Abort != nil {

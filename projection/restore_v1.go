@@ -51,7 +51,7 @@ func RestoreV1(lastSeq uint64, b []byte) (*View, error) {
 		f := w.Facts
 		s.facts = facts{
 			sourceNode: f.SourceNode, targetNode: f.TargetNode, sourceGroup: f.SourceGroup, writePauseBudgetUS: f.WritePauseBudgetUS,
-			startedAtHLC: checkpoint.HLC{WallNS: f.WallNS, Logical: f.Logical}, hasTarget: f.HasTarget, hasSource: f.HasSource,
+			startedWallNS: f.WallNS, startedLogical: f.Logical, hasTarget: f.HasTarget, hasSource: f.HasSource,
 		}
 		s.gapSince[partTarget], s.gapSince[partSource] = f.TargetUncertain, f.SourceUncertain
 		states = append(states, s)

@@ -12,6 +12,7 @@ type Row struct {
 	Seq        uint64 // seq of the event with this checkpoint
 	PrevSeq    uint64 // seq of the migration's previous event; 0 if there is none in this incarnation
 	LastSeq    uint64 // seq of the migration's last event of any kind; at least Seq
+	LastIndex  uint64 // index of that event in the log of a consensus engine; 0 if it has none
 	Facts      Facts
 	Doubt      Doubt // the effect of lost events at the time of the read
 }
@@ -22,6 +23,7 @@ type Latest struct {
 	Seq        uint64 // as in Row
 	PrevSeq    uint64
 	LastSeq    uint64
+	LastIndex  uint64
 }
 
 // state is everything that a view knows about one migration. A state in a view never changes. A new
@@ -91,6 +93,8 @@ type Change struct {
 	effect checkpoint.Effect
 	abort  checkpoint.Event // the event, if its effect is EffectAbort
 	epoch  uint64
+	index  uint64
+	facts  *checkpoint.RestoredFacts // of a restored event, otherwise nil
 }
 
 // UpsertChange returns the change after which c is the latest checkpoint of its migration.
@@ -122,6 +126,11 @@ func ChangeOf(e checkpoint.Event) Change {
 func changeOf(e checkpoint.Event) Change {
 	switch effect := checkpoint.KindOf(e).Effect(); effect {
 	case checkpoint.EffectRow:
+		if r, ok := e.(checkpoint.Restored); ok {
+			c := UpsertChange(r.Checkpoint)
+			c.facts = &r.Facts
+			return c
+		}
 		return UpsertChange(e.(checkpoint.Upserted).Checkpoint)
 	case checkpoint.EffectEnd:
 		return EndChange(e.Migration())
@@ -141,11 +150,14 @@ func (c Change) Migration() checkpoint.MigrationID { return c.state.Checkpoint.M
 // RaiseEpoch records that the event has the epoch.
 func (c *Change) RaiseEpoch(epoch uint64) { c.epoch = max(c.epoch, epoch) }
 
+// SetIndex sets the index of the event in the log of a consensus engine.
+func (c *Change) SetIndex(index uint64) { c.index = index }
+
 // Effect returns the effect of the event on the row.
 func (c Change) Effect() checkpoint.Effect { return c.effect }
 
-// Checkpoint returns the new latest checkpoint. It returns nil if the event is not an upsert. The
-// caller must not change the checkpoint.
+// Checkpoint returns the new latest checkpoint. It returns nil if the event has none. The caller
+// must not change the checkpoint.
 func (c Change) Checkpoint() *checkpoint.Checkpoint {
 	if c.effect != checkpoint.EffectRow {
 		return nil
@@ -178,11 +190,15 @@ func (c Change) follow(before *state, seq, prevSeq uint64, prevLost bool) *state
 	if prevLost || prevSeq > lastKnown { //mutant:link-broken
 		s.gapSince = [partCount]bool{true, true, true, true}
 	}
-	s.LastSeq = seq
+	s.LastSeq, s.LastIndex = seq, c.index
 	switch c.effect {
 	case checkpoint.EffectRow:
 		s.Seq, s.PrevSeq, s.gapSince[partRow] = seq, prevSeq, false
-		s.record(seq)
+		if c.facts != nil {
+			s.restore(seq, c.facts)
+		} else {
+			s.record(seq)
+		}
 	case checkpoint.EffectEnd:
 		s.facts = facts{}
 	case checkpoint.EffectAbort:
@@ -216,7 +232,8 @@ func (s *state) record(seq uint64) {
 	f := &s.facts
 	f.recordPhase(s.Checkpoint.Phase())
 	if p, ok := s.Checkpoint.Payload.(checkpoint.AddLearner); ok {
-		f.sourceNode, f.writePauseBudgetUS, f.startedAtHLC, f.hasSource = p.SourceNode, p.WritePauseBudgetUS, p.StartedAtHLC, true
+		f.sourceNode, f.writePauseBudgetUS, f.hasSource = p.SourceNode, p.WritePauseBudgetUS, true
+		f.setStartedAtHLC(p.StartedAtHLC)
 		s.recordedSeq[partSource], s.gapSince[partSource] = seq, false
 	}
 	if node, group, ok := checkpoint.TargetOf(s.Checkpoint.Payload); ok {

@@ -27,6 +27,7 @@ type rowWire struct {
 	Facts   factsWire `cbor:"5,keyasint"`
 	Flags   uint64    `cbor:"6,keyasint"`
 	ID      []byte    `cbor:"7,keyasint"`
+	Index   uint64    `cbor:"8,keyasint"`
 }
 
 // factsWire holds the facts. Version 2 has the keys up to 7.
@@ -103,14 +104,14 @@ func (v *View) Snapshot() ([]byte, error) {
 		}
 		store.Runs = append(store.Runs, len(rows)-begin)
 	}
-	b, head := beginMap(nil)
+	b, head := detcbor.BeginMap(nil)
 	b[head] += 2
 	b = detcbor.AppendUint(b, 1, uint64(store.Rows))
 	b = detcbor.AppendHead(append(b, 2), detcbor.MajorArray, uint64(len(store.Runs)))
 	for _, n := range store.Runs {
 		b = detcbor.AppendHead(b, detcbor.MajorUint, uint64(n))
 	}
-	return append(appendPair(b, head, 3, v.epoch), rows...), nil
+	return append(detcbor.AppendNonzero(b, head, 3, v.epoch), rows...), nil
 }
 
 // states returns all states in the order of their migration ids.
@@ -130,10 +131,10 @@ func (v *View) states() []*state {
 // append appends the state's rowWire in Core Deterministic Encoding. event is a buffer for the
 // encoded event. append reuses its memory and returns it.
 func (s *state) append(dst, event []byte) ([]byte, []byte, error) {
-	dst, head := beginMap(dst)
-	dst = appendPair(dst, head, 1, s.Seq)
-	dst = appendPair(dst, head, 2, s.PrevSeq)
-	dst = appendPair(dst, head, 3, s.LastSeq)
+	dst, head := detcbor.BeginMap(dst)
+	dst = detcbor.AppendNonzero(dst, head, 1, s.Seq)
+	dst = detcbor.AppendNonzero(dst, head, 2, s.PrevSeq)
+	dst = detcbor.AppendNonzero(dst, head, 3, s.LastSeq)
 	if s.status == hasRow {
 		var err error
 		if event, err = checkpoint.AppendUpserted(event[:0], &s.Checkpoint); err != nil {
@@ -146,12 +147,12 @@ func (s *state) append(dst, event []byte) ([]byte, []byte, error) {
 	if err != nil {
 		return dst, event, err
 	}
-	dst = appendPair(dst, head, 6, flag(s.gapSince[partIncarnation], gapSinceIncarnation)|flag(s.gapSince[partRow], gapSinceRow))
+	dst = detcbor.AppendNonzero(dst, head, 6, flag(s.gapSince[partIncarnation], gapSinceIncarnation)|flag(s.gapSince[partRow], gapSinceRow))
 	if s.status != hasRow {
 		dst[head]++
 		dst = detcbor.AppendBytes(dst, 7, s.Checkpoint.MigrationID[:])
 	}
-	return dst, event, nil
+	return detcbor.AppendNonzero(dst, head, 8, s.LastIndex), event, nil
 }
 
 // appendFacts appends the state's factsWire to the row whose map head is at rowHead. It appends
@@ -161,16 +162,16 @@ func (s *state) appendFacts(dst, event []byte, rowHead int) (_, _ []byte, err er
 	values := [numberKeys]uint64{
 		flag(f.hasTarget, hasTarget) | flag(f.hasSource, hasSource) |
 			flag(s.gapSince[partTarget], gapSinceTarget) | flag(s.gapSince[partSource], gapSinceSource),
-		f.sourceNode, f.targetNode, f.sourceGroup, f.writePauseBudgetUS, f.startedAtHLC.WallNS, uint64(f.startedAtHLC.Logical),
+		f.sourceNode, f.targetNode, f.sourceGroup, f.writePauseBudgetUS, f.startedWallNS, uint64(f.startedLogical),
 		uint64(f.furthestPhase), uint64(f.recordedPhases), f.beganSeq, rare.unknownSeq,
 	}
 	if values == [numberKeys]uint64{} && rare.equal(&noRareFacts) {
 		return dst, event, nil
 	}
 	dst[rowHead]++
-	dst, head := beginMap(append(dst, 5))
+	dst, head := detcbor.BeginMap(append(dst, 5))
 	for i, v := range values {
-		dst = appendPair(dst, head, byte(i+1), v)
+		dst = detcbor.AppendNonzero(dst, head, byte(i+1), v)
 	}
 	if rare.highestAttempt != noRareFacts.highestAttempt {
 		dst[head]++
@@ -203,9 +204,9 @@ func (a *AbortProgress) append(dst, event []byte, id checkpoint.MigrationID) (_,
 	if err != nil {
 		return dst, event, err
 	}
-	dst, head := beginMap(dst)
-	dst[head] += 2
-	dst = detcbor.AppendUint(dst, 1, a.Seq)
+	dst, head := detcbor.BeginMap(dst)
+	dst = detcbor.AppendNonzero(dst, head, 1, a.Seq)
+	dst[head]++
 	dst = detcbor.AppendBytes(dst, 2, event)
 	var done []byte
 	steps := uint64(0)
@@ -220,19 +221,6 @@ func (a *AbortProgress) append(dst, event []byte, id checkpoint.MigrationID) (_,
 		dst = append(detcbor.AppendHead(append(dst, 3), detcbor.MajorArray, steps), done...)
 	}
 	return dst, event, nil
-}
-
-// beginMap appends the head of an empty map. A caller that appends a pair must increment the byte
-// at head. The map can have up to 23 pairs.
-func beginMap(dst []byte) (_ []byte, head int) { return append(dst, detcbor.MajorMap), len(dst) }
-
-// appendPair appends a key below 24 and a number to a map. It omits the pair if the number is zero.
-func appendPair(dst []byte, head int, key byte, n uint64) []byte {
-	if n == 0 {
-		return dst
-	}
-	dst[head]++
-	return detcbor.AppendUint(dst, key, n)
 }
 
 func flag(set bool, bits uint64) uint64 {

@@ -107,26 +107,43 @@ func (s Slot) Abort() *AbortProgress {
 // none.
 func (s Slot) LastSeq() uint64 { return s.state.lastSeq() }
 
+// LastIndex returns the index of the event with seq LastSeq in the log of a consensus engine. It
+// returns 0 if the event has none, or if the migration has no row.
+func (s Slot) LastIndex() uint64 {
+	if row := s.Latest(); row != nil {
+		return row.LastIndex
+	}
+	return 0
+}
+
 // Apply applies the event to the view. seq and prevSeq are those of the event's frame. Events must
 // be applied in the order of their seq.
 func (v *View) Apply(seq, prevSeq uint64, e checkpoint.Event) {
-	v.Slot(e.Migration()).apply(seq, prevSeq, ChangeOf(e))
+	v.ApplyChange(seq, prevSeq, ChangeOf(e))
+}
+
+// ApplyChange is like Apply, for the change of an event.
+func (v *View) ApplyChange(seq, prevSeq uint64, c Change) {
+	v.Slot(c.Migration()).apply(seq, prevSeq, c)
 }
 
 // ApplyUnknown applies an event of an unknown kind. The migration keeps its row. If the event has
 // an epoch, the caller must also call RaiseEpoch.
 func (v *View) ApplyUnknown(seq, prevSeq uint64, id checkpoint.MigrationID) {
-	v.Slot(id).apply(seq, prevSeq, UnknownChange(id))
+	v.ApplyChange(seq, prevSeq, UnknownChange(id))
 }
 
 // InDoubt reports whether the migration is in doubt.
 func (s Slot) InDoubt() bool { return s.view.losses.doubt(s.id, s.state) == InDoubt }
 
-func (s Slot) apply(seq, prevSeq uint64, c Change) {
+// apply applies an event of the migration in the slot. It returns the slot after the event.
+func (s Slot) apply(seq, prevSeq uint64, c Change) Slot {
 	v := s.view
 	v.lastSeq = seq
 	v.RaiseEpoch(c.epoch)
-	v.put(s.state, c.follow(s.state, seq, prevSeq, v.losses.attribute(prevSeq)))
+	next := c.follow(s.state, seq, prevSeq, v.losses.attribute(prevSeq))
+	v.put(s.state, next)
+	return Slot{v, s.id, next}
 }
 
 // MarkLost records that the events from first to last are lost.
@@ -180,6 +197,18 @@ func (v *View) Rows() iter.Seq[Row] {
 	}
 }
 
+// RowSlots yields the slots of the rows in the order of their migration ids. The view must not be
+// changed meanwhile.
+func (v *View) RowSlots() iter.Seq[Slot] {
+	return func(yield func(Slot) bool) {
+		for _, e := range v.sortedRows() {
+			if !yield(Slot{v, checkpoint.MigrationID(e.key), e.value}) {
+				return
+			}
+		}
+	}
+}
+
 func (v *View) sortedRows() []entry[idKey, *state] {
 	all := make([]entry[idKey, *state], 0, v.Len())
 	for id, row := range v.rows.all() {
@@ -221,7 +250,7 @@ func sortByID(rows []Row) []Row {
 // withLosses returns the row of a state with the effect of the lost events.
 func (v *View) withLosses(s *state) Row {
 	row := Row{
-		Checkpoint: s.Checkpoint, Seq: s.Seq, PrevSeq: s.PrevSeq, LastSeq: s.LastSeq,
+		Checkpoint: s.Checkpoint, Seq: s.Seq, PrevSeq: s.PrevSeq, LastSeq: s.LastSeq, LastIndex: s.LastIndex,
 		Facts: s.exportedFacts(), Doubt: v.losses.doubt(s.Checkpoint.MigrationID, s),
 	}
 	f, inDoubt := &row.Facts, row.Doubt == InDoubt // the lost event may have changed the facts

@@ -70,6 +70,20 @@ func AppendBytes(b []byte, key byte, v []byte) []byte {
 	return append(AppendHead(append(b, key), MajorBytes, uint64(len(v))), v...)
 }
 
+// BeginMap appends the head of an empty map. A caller that appends a pair must increment the byte
+// at head. The map can have up to 23 pairs.
+func BeginMap(b []byte) (_ []byte, head int) { return append(b, MajorMap), len(b) }
+
+// AppendNonzero appends a pair of a key below 24 and a number to the map that begins at head. It
+// omits the pair if the number is zero.
+func AppendNonzero(b []byte, head int, key byte, n uint64) []byte {
+	if n == 0 {
+		return b
+	}
+	b[head]++
+	return AppendUint(b, key, n)
+}
+
 // Cursor reads items in the deterministic form. If it meets any other form, it fails. A failed
 // cursor stays failed and returns zero values. The caller therefore needs to check only once, with
 // Done.
