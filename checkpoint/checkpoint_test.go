@@ -258,7 +258,7 @@ func TestNewMigrationID_SortsByCreation(t *testing.T) {
 // Decoding any bytes returns an event or an error. If it returns an event, that event can be encoded
 // and decoded again.
 func FuzzEvent(f *testing.F) {
-	for _, e := range goldenEvents(f) {
+	for _, e := range exampleEvents(f) {
 		b, err := checkpoint.EncodeEvent(e)
 		if err != nil {
 			f.Fatal(err)

@@ -55,6 +55,12 @@ func TestCodec_EncodesAsTheReference(t *testing.T) {
 			requireSameEncoding(t, checkpoint.AbortBegun{MigrationID: goldenID, Reason: "r", TimestampMS: n, Epoch: epoch})
 			requireSameEncoding(t, checkpoint.Compensated{MigrationID: goldenID, Step: uint32(n), TimestampMS: n, Epoch: epoch})
 			requireSameEncoding(t, checkpoint.EpochRaised{MigrationID: goldenID, TimestampMS: n, Epoch: epoch})
+			requireSameEncoding(t, checkpoint.Digest{State: [32]byte{byte(n)}, Chain: [32]byte{31: byte(n)}, TimestampMS: n, Epoch: epoch})
+			requireSameEncoding(t, checkpoint.Restored{Checkpoint: c, Epoch: epoch, Facts: checkpoint.RestoredFacts{
+				SourceNode: n, TargetNode: n, SourceGroup: n, WritePauseBudgetUS: n, StartedAtHLC: checkpoint.HLC{WallNS: n, Logical: uint32(n)},
+				HasTarget: true, HasSource: n%2 == 0, FurthestPhase: checkpoint.Phase(n % 8), RecordedPhases: uint8(n), HighestAttempt: [6]uint32{1: uint32(n)},
+				Targets: slices.Repeat([]checkpoint.Target{{GroupID: n, PeerID: ^n}}, int(n%20)),
+			}})
 		}
 		requireSameEncoding(t, checkpoint.Removed{TimestampMS: n})
 		requireSameEncoding(t, checkpoint.Compensated{TimestampMS: n})
@@ -76,6 +82,9 @@ func TestCodec_DecodesMutatedEventsAsTheReference(t *testing.T) {
 		b, err := checkpoint.EncodeEvent(e)
 		require.NoError(t, err)
 		eachMutation(b, func(mutated []byte) { requireSameDecoding(t, mutated) })
+		if len(b) < 100 { // the position is read in the same way in all events
+			eachMutation(checkpoint.AppendPosition(b, 300, 1), func(mutated []byte) { requireSameDecoding(t, mutated) })
+		}
 	}
 }
 
@@ -255,10 +264,13 @@ func TestCodec_LargestEncodings(t *testing.T) {
 // event made from these bytes, changed by one mutation.
 func FuzzCodecEqualsReference(f *testing.F) {
 	names := slices.Sorted(maps.Keys(mutations))
-	for _, e := range goldenEvents(f) {
+	for _, e := range exampleEvents(f) {
 		b, err := checkpoint.EncodeEvent(e)
 		require.NoError(f, err)
 		f.Add(b, uint8(0), uint8(0), uint64(0))
+	}
+	for i := range uint8(20) {
+		f.Add(append([]byte{1, 16 + 32*(i%8)}, bytes.Repeat([]byte{1, 2 + i}, 40)...), i, i, boundaries[i%16])
 	}
 	for i := range names {
 		f.Add([]byte(goldenID.String()), uint8(i), uint8(i), boundaries[i%len(boundaries)])
@@ -462,6 +474,9 @@ func eventFrom(b []byte) checkpoint.Event {
 		id = uuid.Nil
 	}
 	epoch := choice >> 9
+	if choice%32 == 16 {
+		return digestOrRestored(choice>>5%8, id, timeMS, epoch, take)
+	}
 	switch choice % 8 {
 	case 0:
 		switch choice >> 6 % 4 {
@@ -495,15 +510,40 @@ func eventFrom(b []byte) checkpoint.Event {
 	}, Epoch: epoch}
 }
 
-// The checksum of an event without a checkpoint is the CRC32C of its keys 1 to 3 and 8 to 10, as
-// docs/FORMAT.md describes their bytes. The checksum of a checkpoint is that of its payload. The
+// digestOrRestored returns an event with the numbers that take returns.
+func digestOrRestored(choice uint64, id checkpoint.MigrationID, timeMS, epoch uint64, take func() uint64) checkpoint.Event {
+	if choice == 0 {
+		return checkpoint.Digest{State: [32]byte{byte(take())}, Chain: [32]byte{31: byte(take())}, TimestampMS: timeMS, Epoch: epoch}
+	}
+	c, _ := checkpoint.New(id, uint32(take()), checkpoint.CatchUp{LearnerLogIndexAtAdd: take()}, timeMS)
+	c.MigrationID = id
+	f := checkpoint.RestoredFacts{
+		SourceNode: take(), TargetNode: take(), SourceGroup: take(), StartedAtHLC: checkpoint.HLC{Logical: uint32(take())},
+		HasTarget: choice&2 != 0, HasSource: choice&4 != 0, FurthestPhase: checkpoint.Phase(take()), RecordedPhases: uint8(take()),
+		HighestAttempt: [6]uint32{1: uint32(take()), 5: uint32(take())},
+	}
+	for range take() % 20 {
+		f.Targets = append(f.Targets, checkpoint.Target{GroupID: take(), PeerID: take()})
+	}
+	if n := take() % 20; n > 0 {
+		f.Abort = &checkpoint.RestoredAbort{Reason: "r", TimestampMS: take(), BeforeCheckpoint: n%2 == 0}
+		for range n / 2 {
+			f.Abort.Compensations = append(f.Abort.Compensations, checkpoint.Compensation{Kind: checkpoint.CompensationKind(1 + take()%5)})
+			f.Abort.Done = append(f.Abort.Done, take()%2 == 1)
+		}
+	}
+	return checkpoint.Restored{Checkpoint: c, Facts: f, Epoch: epoch}
+}
+
+// The checksum of an event that is not upserted is the CRC32C of its bytes without the keys 11 to 13,
+// as docs/FORMAT.md describes them. The checksum of an upserted event is that of its payload. The
 // epoch changes neither.
 func TestEventCRC32C(t *testing.T) {
 	id := checkpoint.MigrationID{15: 7}
 	idBytes := "\x02\x50\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x07"
 	c, err := checkpoint.New(id, 3, checkpoint.CatchUp{VShardID: 22, LearnerLogIndexAtAdd: 23}, 9)
 	require.NoError(t, err)
-	for bytes, e := range map[string]checkpoint.Event{
+	for encoded, e := range map[string]checkpoint.Event{
 		"\xa3\x01\x03" + idBytes + "\x03\x09": checkpoint.Removed{MigrationID: id, TimestampMS: 9},
 		"\xa5\x01\x02" + idBytes + "\x03\x09\x08\x61x\x09\x81\x84\x01\x18\x64\x1b\x00\x20\x00\x00\x00\x00\x00\x01\x00": checkpoint.Aborted{
 			MigrationID: id, Reason: "x", TimestampMS: 9,
@@ -513,10 +553,16 @@ func TestEventCRC32C(t *testing.T) {
 		"\xa4\x01\x05" + idBytes + "\x03\x09\x0a\x19\x01\x00":  checkpoint.Compensated{MigrationID: id, Step: 256, TimestampMS: 9, Epoch: 3},
 		"\xa3\x01\x06" + idBytes + "\x03\x09":                  checkpoint.EpochRaised{MigrationID: id, TimestampMS: 9, Epoch: 3},
 		"\xa2\x01\x16\x02\x17":                                 checkpoint.Upserted{Checkpoint: c, Epoch: 3},
+		"\xa5\x01\x07\x02\x50" + strings.Repeat("\xff", 16) + "\x03\x09\x0e\x58\x20" + strings.Repeat("\x05", 32) + "\x0f\x58\x20" + strings.Repeat("\x06", 32): checkpoint.Digest{
+			State: [32]byte(bytes.Repeat([]byte{5}, 32)), Chain: [32]byte(bytes.Repeat([]byte{6}, 32)), TimestampMS: 9, Epoch: 3,
+		},
+		"\xa8\x01\x08" + idBytes + "\x03\x09\x04\x03\x05\x02\x06\x45\xa2\x01\x16\x02\x17\x07\x1a\xdf\xdd\x7b\x29\x10\xa3\x08\x02\x09\x02\x0c\x86\x00\x03\x00\x00\x00\x00": checkpoint.Restored{
+			Checkpoint: c, Facts: checkpoint.RestoredFacts{FurthestPhase: 2, RecordedPhases: 2, HighestAttempt: [6]uint32{1: 3}}, Epoch: 3,
+		},
 	} {
 		got, err := checkpoint.EventCRC32C(e)
 		require.NoError(t, err)
-		require.Equal(t, crc32.Checksum([]byte(bytes), crc32.MakeTable(crc32.Castagnoli)), got, "%T", e)
+		require.Equal(t, crc32.Checksum([]byte(encoded), crc32.MakeTable(crc32.Castagnoli)), got, "%T", e)
 	}
 	_, err = checkpoint.EventCRC32C(checkpoint.Removed{})
 	require.ErrorIs(t, err, checkpoint.ErrNilMigrationID)

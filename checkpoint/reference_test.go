@@ -159,12 +159,33 @@ func toWire(e Event) (any, error) {
 	return nil, fmt.Errorf("unknown event type %T: pass an event of package checkpoint as a value", e)
 }
 
+// UncheckedRestored returns the deterministic CBOR of a restored event with facts that EncodeEvent may
+// refuse.
+func UncheckedRestored(e Restored) []byte {
+	upserted, err := toWire(Upserted{e.Checkpoint, e.Epoch})
+	if err != nil {
+		panic(err)
+	}
+	facts, err := uncheckedFacts(&e)
+	if err != nil {
+		panic(err)
+	}
+	u := upserted.(upsertedWire)
+	u.Kind = uint64(KindRestored)
+	return uncheckedBytes(restoredWire{u, facts})
+}
+
 // factsToWire encodes the facts of a restored event as maps.
 func factsToWire(e *Restored) (map[uint64]any, error) {
-	id, f := e.Checkpoint.MigrationID, &e.Facts
+	f := &e.Facts
 	if err := f.check(e.Checkpoint.Phase(), e.Checkpoint.Attempt, len(f.Targets)); err != nil {
-		return nil, fmt.Errorf("migration %s: %w", id, err)
+		return nil, fmt.Errorf("migration %s: %w", e.Checkpoint.MigrationID, err)
 	}
+	return uncheckedFacts(e)
+}
+
+func uncheckedFacts(e *Restored) (map[uint64]any, error) {
+	id, f := e.Checkpoint.MigrationID, &e.Facts
 	wire, flags := map[uint64]any{}, uint64(0)
 	if f.HasTarget {
 		flags++

@@ -29,8 +29,8 @@ type eventWire struct {
 	Epoch         uint64             `cbor:"11,keyasint"`
 	Index         uint64             `cbor:"12,keyasint"`
 	Term          uint64             `cbor:"13,keyasint"`
-	State         []byte             `cbor:"14,keyasint"`
-	Chain         []byte             `cbor:"15,keyasint"`
+	State         cbor.ByteString    `cbor:"14,keyasint"`
+	Chain         cbor.ByteString    `cbor:"15,keyasint"`
 	Facts         cbor.RawMessage    `cbor:"16,keyasint"`
 }
 
@@ -92,7 +92,19 @@ type positionWire struct {
 var decMode = newDecMode()
 
 func newDecMode() cbor.DecMode {
+	// A simple value, such as simple(8), would be decoded as a number.
+	var rejected []func(*cbor.SimpleValueRegistry) error
+	for n := range 1 << 8 {
+		if v := cbor.SimpleValue(n); n < 20 || n > 31 {
+			rejected = append(rejected, cbor.WithRejectedSimpleValue(v))
+		}
+	}
+	simple, err := cbor.NewSimpleValueRegistryFromDefaults(rejected...)
+	if err != nil {
+		panic(err) // the options are constants
+	}
 	dec, err := cbor.DecOptions{
+		SimpleValues:     simple,
 		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
 		IndefLength:      cbor.IndefLengthForbidden,
 		TagsMd:           cbor.TagsForbidden,
@@ -201,7 +213,7 @@ func (w *eventWire) digest() (Event, error) {
 		return nil, fmt.Errorf("%w: a digest has migration id %s, a state digest of %d bytes and a chained digest of %d bytes",
 			ErrMalformed, w.ID, len(w.State), len(w.Chain))
 	}
-	e.State, e.Chain = [32]byte(w.State), [32]byte(w.Chain)
+	e.State, e.Chain = [32]byte(w.State.Bytes()), [32]byte(w.Chain.Bytes())
 	return e, nil
 }
 
