@@ -22,7 +22,12 @@ func (d Doubt) String() string { return [...]string{"none", "superseded", "in do
 // doubt returns the effect of the losses on a migration with this state. The state is nil if the
 // view does not know the migration. Only an event of a known kind supersedes a lost event. An event
 // of an unknown kind may leave the row as the lost event made it.
+//
+// The store's own events change no row, so a lost one puts nothing in doubt.
 func (l *losses) doubt(id checkpoint.MigrationID, s *state) Doubt {
+	if id == checkpoint.StoreID {
+		return None
+	}
 	newest := l.newestOf(id)
 	switch {
 	case s == nil && newest == 0:

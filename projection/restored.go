@@ -11,9 +11,6 @@ func (s *state) restore(seq uint64, f *checkpoint.RestoredFacts) {
 	}
 	s.recordedSeq, s.gapSince = [partRow]uint64{seq, seq, seq}, [partCount]bool{}
 	rare := rareFacts{highestAttempt: f.HighestAttempt, targets: f.Targets}
-	if highest := &rare.highestAttempt[s.Checkpoint.Phase()-1]; *highest == s.Checkpoint.Attempt {
-		*highest = 0 // the attempt of the latest checkpoint is not kept, see keepAttempt
-	}
 	if a := f.Abort; a != nil {
 		rare.abort = &AbortProgress{
 			Seq: seq, Reason: a.Reason, Compensations: a.Compensations, Done: make([]bool, len(a.Compensations)), TimestampMS: a.TimestampMS,

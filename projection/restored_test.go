@@ -260,3 +260,21 @@ func TestBatch_Observe(t *testing.T) {
 		require.Equal(t, (&replicated{View: v}).bodies(t), rows)
 	}
 }
+
+// A lost digest changes no row. The link of the next digest shows that the lost event is one, so no
+// migration is in doubt, and the store's own id is not listed as one.
+func TestDoubt_LostDigest(t *testing.T) {
+	h := newHistory(t)
+	h.upsert(0, addLearner)
+	h.Apply(2, 0, checkpoint.Digest{})
+	h.lose(1)
+	require.Equal(t, projection.InDoubt, h.Doubt(checkpoint.MigrationID{9}), "not known yet")
+	require.Equal(t, projection.None, h.Doubt(checkpoint.StoreID))
+	h.Apply(4, 3, checkpoint.Digest{})
+	require.Equal(t, projection.None, h.Doubt(checkpoint.MigrationID{9}))
+	require.Equal(t, projection.None, h.Doubt(migration))
+	require.Empty(t, h.InDoubtWithoutRow())
+	h.lose(1)
+	h.Attribute(5, checkpoint.StoreID)
+	require.Empty(t, h.InDoubtWithoutRow())
+}

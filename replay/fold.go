@@ -57,11 +57,8 @@ func (f *Fold) Add(r Record) {
 	f.addLink(r)
 	if r.Unknown != nil {
 		f.report.UnknownKinds++
-		f.View.ApplyUnknown(r.Seq, r.PrevSeq, r.Unknown.MigrationID)
-		f.View.RaiseEpoch(r.Unknown.Epoch)
-	} else {
-		f.View.Apply(r.Seq, r.PrevSeq, r.Event)
 	}
+	f.View.ApplyChange(r.Seq, r.PrevSeq, r.change())
 	if s := f.snapshotAt(r.Seq); s.Last == f.last { //mutant:snapshot-met
 		f.adoptSnapshot(s)
 	}

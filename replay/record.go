@@ -5,6 +5,7 @@ import (
 
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
+	"migrationlog/projection"
 )
 
 // Damage is a range of a file whose records are missing or not intact.
@@ -17,6 +18,9 @@ type Record struct {
 	Event   checkpoint.Event
 	Unknown *checkpoint.UnknownKindError // an event of a kind that a newer version wrote
 	Damage  *Damage
+
+	// RaftIndex and RaftTerm are the position of the event in the log of a consensus engine, or 0.
+	RaftIndex, RaftTerm uint64
 
 	Segment        string // file name
 	Offset, Length int64  // of the frame in the segment
@@ -41,12 +45,13 @@ func Decode(item segment.Item) Record {
 		Segment: f.Segment, Offset: f.Offset, Length: f.Length(), HeaderCRC32C: f.ID().HeaderCRC32C,
 	}
 	event, err := checkpoint.DecodeEvent(f.Body)
+	r.RaftIndex, r.RaftTerm = checkpoint.PositionOf(f.Body)
 	switch {
 	case err == nil:
 		r.Event = event
 	case errors.As(err, &r.Unknown):
 	default:
-		r.Seq, r.PrevSeq = 0, 0
+		r.Seq, r.PrevSeq, r.RaftIndex, r.RaftTerm = 0, 0, 0, 0
 		r.Damage = &Damage{
 			Segment: f.Segment, Offset: f.Offset, Length: f.Length(),
 			FirstSeq: f.Seq, LastSeq: f.Seq, Reason: "not an event: " + err.Error(), Severity: segment.LosesEvents,
@@ -65,11 +70,12 @@ func (r Record) place() segment.Place {
 	return segment.Place{Segment: r.Segment, Offset: r.Offset, Length: r.Length, Seq: r.Seq, HeaderCRC32C: r.HeaderCRC32C}
 }
 
-// Migration returns the migration of the record, if it is known.
+// Migration returns the migration of the record, if it is known. A digest belongs to no migration.
 func (r Record) Migration() (checkpoint.MigrationID, bool) {
 	switch {
 	case r.Event != nil:
-		return r.Event.Migration(), true
+		id := r.Event.Migration()
+		return id, id != checkpoint.StoreID
 	case r.Unknown != nil:
 		return r.Unknown.MigrationID, true
 	}
@@ -82,6 +88,19 @@ func (r Record) Epoch() uint64 {
 		return r.Unknown.Epoch
 	}
 	return checkpoint.EpochOf(r.Event)
+}
+
+// change returns the change of an intact record.
+func (r Record) change() projection.Change {
+	var c projection.Change
+	if r.Unknown != nil {
+		c = projection.UnknownChange(r.Unknown.MigrationID)
+		c.RaiseEpoch(r.Unknown.Epoch)
+	} else {
+		c = projection.ChangeOf(r.Event)
+	}
+	c.SetIndex(r.RaftIndex)
+	return c
 }
 
 // WallMS returns the record's wall clock in Unix milliseconds, or 0 for damage.

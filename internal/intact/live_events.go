@@ -147,17 +147,30 @@ func (in *incarnation) decode(apply func(seq, prevSeq uint64, c projection.Chang
 	for b := in.events; len(b) > 0; {
 		seq, prevSeq := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
 		end := packedHeadBytes + int(binary.LittleEndian.Uint32(b[16:]))
-		event, err := checkpoint.DecodeEvent(b[packedHeadBytes:end])
-		var unknown *checkpoint.UnknownKindError
-		switch {
-		case errors.As(err, &unknown):
-			apply(seq, prevSeq, projection.UnknownChange(unknown.MigrationID))
-		case err != nil:
+		c, err := changeOf(b[packedHeadBytes:end])
+		if err != nil {
 			return fmt.Errorf("seq %d: %w", seq, err)
-		default:
-			apply(seq, prevSeq, projection.ChangeOf(event))
 		}
+		apply(seq, prevSeq, c)
 		b = b[end:]
 	}
 	return nil
+}
+
+// changeOf decodes an event and returns its change.
+func changeOf(body []byte) (c projection.Change, err error) {
+	event, err := checkpoint.DecodeEvent(body)
+	var unknown *checkpoint.UnknownKindError
+	switch {
+	case errors.As(err, &unknown):
+		c = projection.UnknownChange(unknown.MigrationID)
+	case err != nil:
+		return c, err
+	default:
+		c = projection.ChangeOf(event)
+	}
+	if index, _ := checkpoint.PositionOf(body); index > 0 { //mutant:index-of-rebuilt-row
+		c.SetIndex(index)
+	}
+	return c, nil
 }

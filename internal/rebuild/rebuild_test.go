@@ -60,6 +60,27 @@ func epoch(e checkpoint.Event, n uint64) []byte {
 	return checkpoint.AppendEpoch(b, n)
 }
 
+// at returns the body of an event with a position.
+func at(event any, index uint64) []byte {
+	b, ok := event.([]byte)
+	if !ok {
+		var err error
+		if b, err = checkpoint.EncodeEvent(event.(checkpoint.Event)); err != nil {
+			panic(err)
+		}
+	}
+	return checkpoint.AppendPosition(b, index, 2)
+}
+
+// restored returns a restored row at CatchUp with an abort under way.
+func restored(id checkpoint.MigrationID) checkpoint.Event {
+	return checkpoint.Restored{Checkpoint: upsert(id, checkpoint.CatchUp{VShardID: 8}).(checkpoint.Upserted).Checkpoint, Facts: checkpoint.RestoredFacts{
+		SourceNode: 5, TargetNode: 3, SourceGroup: 1, HasTarget: true, HasSource: true, FurthestPhase: checkpoint.PhasePromoteLearner, RecordedPhases: 0b111,
+		HighestAttempt: [6]uint32{0, 7}, Targets: []checkpoint.Target{{GroupID: 1, PeerID: 2}, {GroupID: 1, PeerID: 3}},
+		Abort: &checkpoint.RestoredAbort{Reason: "stale", Compensations: begun(id).(checkpoint.AbortBegun).Compensations, Done: []bool{false, true}},
+	}}
+}
+
 func begun(id checkpoint.MigrationID) checkpoint.Event {
 	return checkpoint.AbortBegun{MigrationID: id, Reason: "stale", Compensations: []checkpoint.Compensation{
 		{Kind: checkpoint.RemoveVoter, GroupID: 1, PeerID: 3}, {Kind: checkpoint.RestoreLeaderHint, GroupID: 1, PeerID: 2},
@@ -151,6 +172,18 @@ func TestD8_FoldEqualsFoldAll(t *testing.T) {
 		"a body whose keys are not in order": {full: true, segments: [][]frame{
 			{{0, upsert(x, checkpoint.AddLearner{})}, {0, append(unknownIn(y, 6), 4, 4)}},
 		}},
+		"a log that was restored": {segments: [][]frame{
+			{{0, at(restored(x), 40)}, {0, at(restored(y), 41)}, {0, at(epoch(checkpoint.Digest{}, 9), 44)}},
+			{{1, at(checkpoint.Compensated{MigrationID: x}, 45)}, {2, at(checkpoint.Aborted{MigrationID: y}, 46)}, {0, at(upsert(y, checkpoint.CatchUp{}), 47)}, {4, at(checkpoint.EpochRaised{MigrationID: x, Epoch: 11}, 48)}},
+			{{3, at(checkpoint.Digest{TimestampMS: 5}, 48)}, {6, at(unknownIn(y, 12), 49)}, {7, at(upsert(x, checkpoint.CatchUp{VShardID: 9}), 51)}, {8, at(checkpoint.Digest{}, 51)}},
+		}},
+		"a restored event after others": {segments: [][]frame{
+			{{0, upsert(x, checkpoint.AddLearner{TargetNode: 9})}, {1, restored(x)}, {0, unknown(y)}, {3, restored(y)}},
+			{{2, upsert(x, checkpoint.CatchUp{})}, {4, checkpoint.Removed{MigrationID: y}}},
+		}},
+		"the index of a position in an unusual encoding": {full: true, segments: [][]frame{
+			{{0, upsert(x, checkpoint.AddLearner{})}, {1, append([]byte{0xa4, 0x0c, 0x18, 0x0f, 1, 20}, unknown(x)[3:]...)}},
+		}},
 		"an abort by a writer that could not read the row": {full: true, segments: [][]frame{
 			{{0, upsert(x, checkpoint.AddLearner{})}, {1, upsert(x, checkpoint.CatchUp{})}},
 			{{1, checkpoint.Aborted{MigrationID: x}}},
@@ -186,7 +219,13 @@ func requireEqual(t testing.TB, want, got *replay.Fold) {
 	require.Equal(t, want.View.LastSeq(), got.View.LastSeq())
 	require.Equal(t, want.View.Epoch(), got.View.Epoch())
 	require.Equal(t, want.Last(), got.Last())
-	for _, id := range []checkpoint.MigrationID{x, y, {99}} {
+	for _, id := range []checkpoint.MigrationID{x, y, {99}, checkpoint.StoreID} {
+		require.Equal(t, want.View.Slot(id).LastIndex(), got.View.Slot(id).LastIndex())
+		wantRow, err := want.View.AppendRestored(nil, id)
+		require.NoError(t, err)
+		gotRow, err := got.View.AppendRestored(nil, id)
+		require.NoError(t, err)
+		require.Equal(t, wantRow, gotRow)
 		require.Equal(t, want.View.Doubt(id), got.View.Doubt(id))
 		require.Equal(t, want.View.Slot(id).LastSeq(), got.View.Slot(id).LastSeq())
 		require.Equal(t, want.View.Slot(id).Facts(), got.View.Slot(id).Facts())
@@ -236,6 +275,29 @@ func TestD8_FoldFromASnapshot(t *testing.T) {
 			requireEqual(t, all, fold)
 		})
 	}
+}
+
+// Fold from a snapshot returns the same view as FoldAll, if the log begins with restored rows and
+// the later events have positions.
+func TestFold_FromASnapshotOfARestoredLog(t *testing.T) {
+	fsys := fstest.MapFS{}
+	last := write(t, fsys, 1, []frame{{0, at(restored(x), 40)}, {0, at(restored(y), 41)}, {0, at(checkpoint.Digest{}, 44)}, {2, at(checkpoint.EpochRaised{MigrationID: y, Epoch: 3}, 46)}})
+	log, _ := source(fsys)
+	before, err := log.FoldAll()
+	require.NoError(t, err)
+	snapshot := snapshotOf(t, before.View, last)
+	write(t, fsys, 5, []frame{{1, at(checkpoint.Compensated{MigrationID: x}, 47)}, {3, at(checkpoint.Digest{}, 47)}})
+	log, scans := source(fsys, snapshot)
+	fold, err := log.Fold()
+	require.NoError(t, err)
+	require.Zero(t, *scans)
+	require.EqualValues(t, last.Seq, fold.Report().SnapshotSeq)
+	all, err := log.FoldAll()
+	require.NoError(t, err)
+	require.Empty(t, all.Report().Damage)
+	requireEqual(t, all, fold)
+	require.EqualValues(t, 47, fold.View.Slot(x).LastIndex())
+	require.EqualValues(t, 46, fold.View.Slot(y).LastIndex())
 }
 
 // D8: the epoch of a snapshot without rows counts.

@@ -134,6 +134,9 @@ func (b *Builder) migrationOf(h segment.Header, id checkpoint.MigrationID) uint3
 		}
 		h.PrevSeq = 0
 	}
+	if id == checkpoint.StoreID { // the digests need no facts of earlier ones
+		h.PrevSeq = 0
+	}
 	m := incarnation{prevSeq: h.PrevSeq}
 	m.ID, m.Began, m.Partial = id, h.PrevSeq == 0, h.PrevSeq != 0
 	b.migrations = append(b.migrations, m)
@@ -158,6 +161,9 @@ func (b *Builder) addOther(h segment.Header, body []byte, f *frame) bool {
 		o := outlineOf(e.Checkpoint)
 		f.code |= byte(o.Phase) | bit(o.Attempt > 0, codeRetried)
 		b.addCheckpoint(f.migration, &o)
+	case checkpoint.Restored:
+		f.code |= byte(e.Checkpoint.Phase())
+		b.addRestored(f.migration, e)
 	case checkpoint.Aborted:
 		b.endStay(m, checkpoint.KindAborted, 0, f.wallMS)
 		b.aborts = append(b.aborts, abort{f.migration, shortReason(e.Reason)})
@@ -205,6 +211,22 @@ func (b *Builder) addCheckpoint(migration uint32, o *checkpoint.Outline) {
 	m.Phase, m.Furthest = o.Phase, max(m.Furthest, o.Phase)
 	m.CheckpointMS, m.StayMS, m.InPhase = o.TimestampMS, 0, true
 	b.addPlaces(m, o)
+}
+
+// addRestored adds a restored row. The tries before it do not count. Package story has the same rules.
+func (b *Builder) addRestored(migration uint32, e checkpoint.Restored) {
+	o := outlineOf(e.Checkpoint)
+	if !checkpoint.RestoresFacts(o.Phase, o.Attempt) {
+		o.Attempt = 0
+	}
+	b.addCheckpoint(migration, &o)
+	m, f := &b.migrations[migration], e.Facts
+	m.HasSource, m.SourceNode = f.HasSource, f.SourceNode
+	m.HasTarget, m.TargetNode, m.SourceGroup = f.HasTarget, f.TargetNode, f.SourceGroup
+	m.Furthest, m.Several = f.FurthestPhase, m.Several || len(f.Targets) > 0
+	if f.Abort != nil && !f.Abort.BeforeCheckpoint && m.InPhase {
+		m.closeStay(f.Abort.TimestampMS)
+	}
 }
 
 // addPlaces records the vShard and the nodes that a checkpoint names.

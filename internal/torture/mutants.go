@@ -191,6 +191,8 @@ var mutants = []mutant{
 		Marked{"earlier-version-passed-over", condition(false)}, "./internal/rebuild", "TestD1_"},
 	{"the epoch of an incarnation that has ended counts",
 		Marked{"epoch-of-ended", remove}, "./internal/rebuild", "TestD8_FoldEqualsFoldAll"},
+	{"a rebuilt row has the index of its last event",
+		Marked{"index-of-rebuilt-row", condition(false)}, "./internal/rebuild", "TestD8_FoldEqualsFoldAll"},
 	{"a snapshot is evidence of durable events",
 		Marked{"snapshot-is-evidence", call(0, "0, error(nil)")}, "./internal/oracle", "TestD5_"},
 	{"a log that has lost events gets no snapshot",
