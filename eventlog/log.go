@@ -104,8 +104,8 @@ func (l *Log) Write(entries []Entry) error {
 	return nil
 }
 
-// Sync makes all written entries durable. With Options.NoSync it does nothing. Its error is an
-// ErrFailed.
+// Sync makes all written entries durable. With Options.NoSync it does nothing: see MakeDurable. Its
+// error is an ErrFailed.
 func (l *Log) Sync() error {
 	if l.failed != nil {
 		return l.failed
@@ -127,6 +127,40 @@ func (l *Log) Sync() error {
 		l.fail(err) // the entries of this sync are durable, so only later writes fail
 	}
 	return nil
+}
+
+// MakeDurable makes all written entries and the watermark durable, also with Options.NoSync. The
+// next opening has these entries, even after a power cut and with Options.DropUnsynced. Its error is
+// an ErrFailed.
+func (l *Log) MakeDurable() error {
+	if l.failed != nil {
+		return l.failed
+	}
+	if err := l.makeDurable(); err != nil {
+		return l.fail(err)
+	}
+	if err := l.advanceBackground(); err != nil {
+		l.fail(err) // the entries are durable, so only later writes fail
+	}
+	return nil
+}
+
+func (l *Log) makeDurable() error {
+	if err := l.checkLockHeld(); err != nil {
+		return err
+	}
+	if err := l.callHook(fault.BeforeSync); err != nil {
+		return err
+	}
+	if l.durableThrough < l.nextSeq-1 { //mutant:made-durable
+		if err := l.sync(); err != nil {
+			return err
+		}
+	}
+	if err := l.watermark.sync(); err != nil { //mutant:made-durable-watermark
+		return err
+	}
+	return l.callHook(fault.AfterSync)
 }
 
 // callHook calls the hook, if there is one.

@@ -29,8 +29,15 @@ type Options struct {
 	MustExist   bool          // return fs.ErrNotExist if the directory has no log
 	LockTimeout time.Duration // how long to wait for another writer; 0 means no wait
 	SegmentSize int           // bytes; 0 means DefaultSegmentBytes
-	NoSync      bool          // Sync does nothing; Close makes everything durable
+	NoSync      bool          // Sync does nothing; MakeDurable and Close make everything durable
 	Now         func() time.Time
+
+	// DropUnsynced makes Begin drop every event above the watermark: see dropUnsynced. It is for
+	// programs that get these events again, and with NoSync.
+	DropUnsynced bool
+	// History goes into the manifest of the log that Begin creates. If the directory already has a
+	// log, Begin returns fs.ErrExist.
+	History *segment.History
 }
 
 // Recovery opens a log in three steps. Begin locks the directory, Scan reads the log, and Finish
@@ -47,14 +54,15 @@ type Recovery struct {
 	lastName      string           // the highest segment name; tidwall/wal appends to that segment
 	scan          *segment.Scan
 	scanned       bool
+	created       bool                        // by this Begin
 	damage        map[string][]segment.Damage // by segment name; without torn writes, and without damage of length 0
 	quarantined   []string
 }
 
 // Begin locks the directory and inspects it. If there is no log, Begin creates one. It resolves a
 // relative dir once: see segment.AbsoluteDir. Begin returns a *LockedError, fs.ErrNotExist (with
-// MustExist), segment.ErrIsWALDir, segment.ErrManifestLost, segment.ErrNewerFormat, ErrNeedsRepair,
-// or an I/O error.
+// MustExist), fs.ErrExist (with History), segment.ErrIsWALDir, segment.ErrManifestLost,
+// segment.ErrNewerFormat, ErrNeedsRepair, or an I/O error.
 func Begin(dir string, opts Options) (*Recovery, error) {
 	if opts.SegmentSize <= 0 {
 		opts.SegmentSize = DefaultSegmentBytes
@@ -76,6 +84,9 @@ func Begin(dir string, opts Options) (*Recovery, error) {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	if isNew {
+		if err := checkNotSwapping(dir); err != nil {
+			return nil, err
+		}
 		if err := makeDir(dir); err != nil {
 			return nil, err
 		}
@@ -92,31 +103,24 @@ func Begin(dir string, opts Options) (*Recovery, error) {
 }
 
 // inspect reads the manifest, the watermark, the snapshots, and the names in the directory. If
-// there is no log, it creates one. The lock must be held.
-func (r *Recovery) inspect(fsys fs.FS) (err error) {
-	r.found, err = segment.ReadDirectory(fsys)
-	if errors.Is(err, segment.ErrNotALog) {
-		if err = r.create(); err == nil {
-			r.found, err = segment.ReadDirectory(fsys)
-		}
-	}
+// there is no log, it creates one. With DropUnsynced it drops the events above the watermark. The
+// lock must be held.
+func (r *Recovery) inspect(fsys fs.FS) error {
+	names, err := r.readDirectory(fsys)
 	if err != nil {
 		return err
 	}
-	names, err := segment.Names(fsys)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if r.opts.History != nil && !r.created { //mutant:history-of-new-log
+		return fmt.Errorf("%w: the directory already has a log, and the beginning of its history cannot change", fs.ErrExist)
 	}
-	for _, d := range r.found.Strays {
-		if _, ok := segment.ParseName(filepath.Base(d.Segment)); ok { //mutant:segment-name-taken
-			return fmt.Errorf("%w: %s %s", ErrNeedsRepair, d.Segment, d.Reason)
+	if r.opts.DropUnsynced {
+		dropped, err := r.dropUnsynced(names)
+		if err == nil && dropped {
+			names, err = r.readDirectory(fsys)
 		}
-		if d.Severity != segment.Harmless { // a harmless file belongs to somebody else
-			r.toMove = append(r.toMove, d)
+		if err != nil {
+			return fmt.Errorf("drop the events after the last sync: %w", err)
 		}
-	}
-	if len(names) == 0 { //mutant:segments-gone
-		return fmt.Errorf("%w: the manifest exists, but %s/ has no segments: is a volume not mounted, or a copy incomplete? (if the segments cannot be recovered, keep this directory and start a new log in another one)", ErrNeedsRepair, segment.WALDir)
 	}
 	r.lastName = names[len(names)-1]
 	var damaged []segment.Damage
@@ -126,6 +130,38 @@ func (r *Recovery) inspect(fsys fs.FS) (err error) {
 	r.toMove = append(r.toMove, damaged...)
 	r.movesSnapshot = len(damaged) > 0
 	return nil
+}
+
+// readDirectory reads the directory without its snapshots. If there is no log, it creates one. It
+// returns the names of the segments, of which there is at least one.
+func (r *Recovery) readDirectory(fsys fs.FS) (names []string, err error) {
+	r.found, err = segment.ReadDirectory(fsys)
+	if errors.Is(err, segment.ErrNotALog) {
+		r.created = true
+		if err = r.create(); err == nil {
+			r.found, err = segment.ReadDirectory(fsys)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	names, err = segment.Names(fsys)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	r.toMove = nil
+	for _, d := range r.found.Strays {
+		if _, ok := segment.ParseName(filepath.Base(d.Segment)); ok { //mutant:segment-name-taken
+			return nil, fmt.Errorf("%w: %s %s", ErrNeedsRepair, d.Segment, d.Reason)
+		}
+		if d.Severity != segment.Harmless { // a harmless file belongs to somebody else
+			r.toMove = append(r.toMove, d)
+		}
+	}
+	if len(names) == 0 { //mutant:segments-gone
+		return nil, fmt.Errorf("%w: the manifest exists, but %s/ has no segments: is a volume not mounted, or a copy incomplete? (if the segments cannot be recovered, keep this directory and start a new log in another one)", ErrNeedsRepair, segment.WALDir)
+	}
+	return names, nil
 }
 
 // create makes a log in a directory that has none. It creates the watermark files before the first
@@ -155,7 +191,7 @@ func (r *Recovery) create() error {
 	if err := syncDir(wal); err != nil { //mutant:segment-name-synced
 		return err
 	}
-	return r.writeManifest(segment.Manifest{UUID: id, Created: r.now().Truncate(time.Second), Revision: 1})
+	return r.writeManifest(segment.Manifest{UUID: id, Created: r.now().Truncate(time.Second), Revision: 1, History: r.opts.History})
 }
 
 // now returns the wall clock's time in UTC, or 1970-01-01 if the year does not fit into the four
@@ -283,6 +319,6 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 	return log, nil
 }
 
-// Quarantined returns the files that Finish put into quarantine/, as paths relative to the log's
-// directory.
+// Quarantined returns the files that Begin and Finish put into quarantine/, as paths relative to the
+// log's directory.
 func (r *Recovery) Quarantined() []string { return r.quarantined }

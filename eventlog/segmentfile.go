@@ -31,3 +31,6 @@ func statID(path string) (id fileID, sizeBytes int64, err error) {
 
 // lockHolder returns listed = false, because this system does not list its locks.
 func lockHolder(string, int) (pid int, listed bool) { return 0, false }
+
+// isMountPoint returns false, because this system does not show it.
+func isMountPoint(string) bool { return false }

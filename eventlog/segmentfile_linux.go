@@ -5,6 +5,7 @@ package eventlog
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -90,4 +91,19 @@ func statIDFallback(path string) (id fileID, sizeBytes int64, err error) {
 		return id, 0, &os.PathError{Op: "stat", Path: path, Err: err}
 	}
 	return fileID{uint64(s.Dev), s.Ino}, s.Size, nil
+}
+
+// isMountPoint reports whether a file system is mounted on the directory. Before Linux 5.8 this is
+// not known. The result is then false.
+func isMountPoint(dir string) bool {
+	id, ok := mountID(dir)
+	above, okAbove := mountID(filepath.Dir(dir))
+	return ok && okAbove && id != above
+}
+
+// mountID returns the number of the mount that has the directory.
+func mountID(dir string) (id uint64, ok bool) {
+	var s unix.Statx_t
+	err := retryEINTR(func() error { return unix.Statx(unix.AT_FDCWD, dir, 0, unix.STATX_MNT_ID, &s) })
+	return s.Mnt_id, err == nil && s.Mask&unix.STATX_MNT_ID != 0
 }

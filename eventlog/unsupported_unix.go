@@ -16,3 +16,6 @@ func isUnsupported(err error) bool {
 
 // isFull reports whether a call failed because the file system or a quota is full.
 func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+// isBusy reports whether a directory cannot be renamed because it is a mount point.
+func isBusy(err error) bool { return errors.Is(err, syscall.EBUSY) }

@@ -51,10 +51,26 @@ type Manifest struct {
 	Created time.Time // in seconds; for information only
 	// Revision is higher in the newer of two copies. If it is at least 1, the log has a watermark.
 	Revision uint64
+	// History is the beginning of the log's history. It is nil if the log has the whole history.
+	History *History
 	// Skipped lists the numbers of lost frames of which it is unknown whether they had been
 	// durable. Open skipped these numbers. The ranges are ascending and at most MaxSeq.
 	Skipped []SeqRange
 }
+
+// History is the beginning of the history of a log that replaced another one. Its first events
+// restored the state at this point. Earlier events are not in the log.
+type History struct {
+	Index  uint64 // of the last entry of the consensus engine that the restored state includes
+	Term   uint64 // of that entry
+	Origin string // of the restored state: OriginRestored, OriginAcceptedLoss, or a word of a later version
+}
+
+// The origins of a restored state.
+const (
+	OriginRestored     = "restored"      // another member, or a backup
+	OriginAcceptedLoss = "accepted-loss" // the rows that were left after a loss, because an operator accepted the loss
+)
 
 // Encode returns the text of the manifest file.
 func (m Manifest) Encode() []byte {
@@ -62,6 +78,9 @@ func (m Manifest) Encode() []byte {
 		FormatVersion, m.UUID, m.Created.UTC().Format(manifestTimeLayout))
 	if m.Revision > 0 {
 		text = fmt.Appendf(text, "revision %d\n", m.Revision)
+	}
+	if h := m.History; h != nil {
+		text = fmt.Appendf(text, "history %d %d %s\n", h.Index, h.Term, h.Origin)
 	}
 	for _, r := range m.Skipped {
 		text = fmt.Appendf(text, "skipped %d to %d\n", r.First, r.Last)
@@ -121,6 +140,9 @@ func decodeManifestLines(text string) (m Manifest, err error) {
 			m.Created, err = time.Parse(manifestTimeLayout, value)
 		case "revision":
 			m.Revision, err = strconv.ParseUint(value, 10, 64)
+		case "history":
+			m.History = &History{}
+			_, err = fmt.Sscanf(value, "%d %d %s", &m.History.Index, &m.History.Term, &m.History.Origin)
 		case "skipped":
 			var r SeqRange
 			_, err = fmt.Sscanf(value, "%d to %d", &r.First, &r.Last)

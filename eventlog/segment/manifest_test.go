@@ -200,3 +200,21 @@ func TestScan_OnlySegmentIsASymlink(t *testing.T) {
 	}
 	require.Equal(t, []string{"has a segment's name but is not a regular file: replace it with the segment itself", "no segment is a regular file"}, reasons)
 }
+
+// The beginning of the history is a line of the manifest. A manifest without the line has the whole
+// history, and an origin of a later version is kept.
+func TestManifest_History(t *testing.T) {
+	m := segment.Manifest{UUID: uuid.New(), Created: time.Unix(1795399697, 0).UTC(), Revision: 1, Skipped: []segment.SeqRange{{3, 4}}}
+	for _, h := range []*segment.History{nil, {1, 1, segment.OriginRestored}, {1 << 63, 1<<64 - 1, segment.OriginAcceptedLoss}, {5, 0, "moon"}} {
+		m.History = h
+		got, err := segment.DecodeManifest(m.Encode())
+		require.NoError(t, err)
+		require.Equal(t, m, got)
+		require.Equal(t, h, got.Skip([]segment.SeqRange{{7, 7}}).History)
+	}
+	for _, line := range []string{"history", "history 1", "history 1 2", "history x 2 restored", "history -1 2 restored"} {
+		text := fmt.Appendf(nil, "migrationlog format 1\nuuid %s\n%s\n", m.UUID, line)
+		_, err := segment.DecodeManifest(fmt.Appendf(text, "crc32c %08x\n", crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli))))
+		require.Error(t, err, line)
+	}
+}

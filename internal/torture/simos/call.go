@@ -220,3 +220,6 @@ func Chmod(path string, mode FileMode) error { return os.Chmod(path, mode) }
 
 // Chown is like os.Chown. Owners are not recorded.
 func Chown(path string, uid, gid int) error { return os.Chown(path, uid, gid) }
+
+// Readlink is like os.Readlink.
+func Readlink(path string) (string, error) { return os.Readlink(path) }
