@@ -36,6 +36,14 @@ var eventKinds = map[checkpoint.Kind]Kind{
 	checkpoint.KindEpochRaised: KindEpochRaised,
 }
 
+// kindOf returns the kind of the records of an event.
+func kindOf(k checkpoint.Kind) Kind {
+	if kind, ok := eventKinds[k]; ok {
+		return kind
+	}
+	return KindUnknown
+}
+
 // Kind returns the record's kind.
 func (r Record) Kind() Kind {
 	switch {
@@ -65,6 +73,9 @@ type Query struct {
 type Matcher struct {
 	q    Query
 	view *projection.View
+
+	partial bool // some records of other migrations are left out
+	lost    []SeqRange
 }
 
 // NewMatcher returns a matcher at the start of a history.
@@ -90,11 +101,8 @@ func (q Query) isNarrow() bool {
 	return narrow && !slices.Contains(q.Kinds, KindDamage)
 }
 
-// choose returns the numbers of the frames that the query needs of a segment: the selected frames,
-// and the frames that set the rows of the selected ones. It returns false if the summary is not enough.
-//
-// The vShard and the nodes of a migration in a summary come from all its events up to the segment's
-// end. If they changed, or if not all of its events are known, the migration may have any.
+// choose returns the numbers of the frames of a segment that the query may select, if it needs no rows.
+// It returns false if the summary is not enough.
 func (q Query) choose(s *summary.Summary) (seqs []uint64, ok bool) {
 	if !q.mayMatch(s, s.Totals()) {
 		return nil, true
@@ -106,7 +114,7 @@ func (q Query) choose(s *summary.Summary) (seqs []uint64, ok bool) {
 	}
 	chosen, found := make([]bool, migrations.Len()), false
 	for i := range chosen {
-		chosen[i] = allows(q.Migrations, migrations.ID(i)) && (!q.needsRows() || q.mayHaveRow(migrations.At(i)))
+		chosen[i] = allows(q.Migrations, migrations.ID(i))
 		found = found || chosen[i]
 	}
 	if !found {
@@ -117,7 +125,7 @@ func (q Query) choose(s *summary.Summary) (seqs []uint64, ok bool) {
 		if m := frames.MigrationAt(seq); m < len(chosen) && !chosen[m] {
 			continue
 		}
-		if f, ok := frames.At(seq); !ok || q.needsRows() || q.mayMatchFrame(seq, f) {
+		if f, ok := frames.At(seq); !ok || q.mayMatchFrame(seq, f) {
 			seqs = append(seqs, seq)
 		}
 	}
@@ -128,25 +136,26 @@ func (q Query) choose(s *summary.Summary) (seqs []uint64, ok bool) {
 // takes about the same time.
 const maxPickedFraction = 4
 
-// mayMatch reports whether a segment may have a record that the query needs.
+// mayMatch reports whether a segment may have a record that the query selects.
 func (q Query) mayMatch(s *summary.Summary, t summary.Totals) bool {
+	if s.LastSeq < q.FromSeq || q.ToSeq != 0 && s.FirstSeq > q.ToSeq || t.LatestMS < q.SinceMS || q.UntilMS != 0 && t.EarliestMS > q.UntilMS {
+		return false
+	}
 	if q.needsRows() && !t.AnyVShard && !t.AnyNode && !intersects(q.VShards, t.VShards) && !intersects(q.Nodes, t.Nodes) {
 		return false
 	}
 	if len(q.Migrations) > 0 && !slices.ContainsFunc(q.Migrations, s.MayContain) {
 		return false
 	}
-	if q.ToSeq != 0 && s.FirstSeq > q.ToSeq {
-		return false
-	}
-	if q.needsRows() { // the record that sets the row may have another time, kind or phase
-		return true
-	}
 	hasPhase := len(q.Phases) == 0
 	for phase, n := range t.Phases {
 		hasPhase = hasPhase || n > 0 && slices.Contains(q.Phases, checkpoint.Phase(phase))
 	}
-	return hasPhase && t.LatestMS >= q.SinceMS && (q.UntilMS == 0 || t.EarliestMS <= q.UntilMS) && s.LastSeq >= q.FromSeq
+	hasKind := len(q.Kinds) == 0 || t.Kinds[0] > 0 // this version may know the kind
+	for kind, n := range t.Kinds {
+		hasKind = hasKind || n > 0 && slices.Contains(q.Kinds, kindOf(checkpoint.Kind(kind)))
+	}
+	return hasPhase && hasKind
 }
 
 // mayHaveRow reports whether a row of the migration may have a selected vShard or a selected node. If
@@ -158,9 +167,8 @@ func (q Query) mayHaveRow(m summary.Migration) bool {
 
 // mayMatchFrame reports whether the query may select the frame.
 func (q Query) mayMatchFrame(seq uint64, f summary.Frame) bool {
-	kind, known := eventKinds[f.Kind] // another version may know other kinds
 	return seq >= q.FromSeq && (q.ToSeq == 0 || seq <= q.ToSeq) && f.WallMS >= q.SinceMS && (q.UntilMS == 0 || f.WallMS <= q.UntilMS) &&
-		(!known || allows(q.Kinds, kind)) && (len(q.Phases) == 0 || slices.Contains(q.Phases, f.Phase))
+		(f.Kind == 0 || allows(q.Kinds, kindOf(f.Kind))) && (len(q.Phases) == 0 || slices.Contains(q.Phases, f.Phase))
 }
 
 // intersects reports whether the list has one of the wanted values.
@@ -177,24 +185,43 @@ func (q Query) firstSeq() uint64 {
 }
 
 // Match reports whether the query selects the record, which must be the next one of the history.
-func (m *Matcher) Match(r Record) bool {
-	if r.Damage != nil {
-		return m.matchDamage(r)
-	}
-	if !m.q.needsRows() {
-		return m.matchSelf(r)
+func (m *Matcher) Match(r Record) bool { return m.find(r, false).Selected }
+
+// find returns the record, with the row of its migration if that is wanted.
+func (m *Matcher) find(r Record, rows bool) Found {
+	found := Found{Record: r}
+	switch d := r.Damage; {
+	case d != nil:
+		if found.Selected = m.matchDamage(r); rows && d.Lost() > 0 {
+			m.view.MarkLost(d.FirstSeq, d.LastSeq)
+		}
+		if d.Lost() > 0 {
+			m.lost = append(m.lost, SeqRange{First: d.FirstSeq, Last: d.LastSeq})
+		}
+		return found
+	case !rows && !m.q.needsRows():
+		found.Selected = m.matchSelf(r)
+		return found
 	}
 	id, _ := r.Migration()
-	row, had := m.view.Get(id)
+	if last := m.view.Slot(id).LastSeq(); m.partial && last != 0 && last != r.PrevSeq && !m.isLost(r.PrevSeq) {
+		m.view.Apply(r.Seq, last, checkpoint.Removed{MigrationID: id}) // its end was left out
+	}
+	found.Row, found.HasRow = m.view.Get(id)
 	if r.Unknown != nil {
 		m.view.ApplyUnknown(r.Seq, r.PrevSeq, id)
 	} else {
 		m.view.Apply(r.Seq, r.PrevSeq, r.Event)
 	}
 	if now, has := m.view.Get(id); has {
-		row, had = now, true
+		found.Row, found.HasRow = now, true
 	}
-	return had && m.matchSelf(r) && m.matchRow(row)
+	found.Selected = m.matchSelf(r) && (!m.q.needsRows() || found.HasRow && m.matchRow(found.Row))
+	return found
+}
+
+func (m *Matcher) isLost(seq uint64) bool {
+	return slices.ContainsFunc(m.lost, func(r SeqRange) bool { return r.First <= seq && seq <= r.Last })
 }
 
 func (m *Matcher) matchDamage(r Record) bool {

@@ -85,40 +85,9 @@ func (r *Reader) NewPartialFold() *Fold {
 // yielded at its position, and damage outside the segments first. If reading fails or ctx is
 // canceled, the error is yielded last.
 func (r *Reader) Records(ctx context.Context, q Query) iter.Seq2[Record, error] {
-	return r.records(ctx, q, segment.ScanOptions{From: q.firstSeq()}, nil)
-}
-
-// Find yields the same records as Records, but only the damage of the segments that it reads
-// completely. Of a segment with a summary it reads only the selected records. If covered is not nil,
-// Find sets it when the sequence ends.
-//
-// If an event of a migration is lost, the two may disagree about later events of the same id, if the
-// query selects by vShard or node: Records compares those of the row before the loss, and Find those of
-// the segment. Use Records if the log is damaged and no event may be left out.
-func (r *Reader) Find(ctx context.Context, q Query, covered *Coverage) iter.Seq2[Record, error] {
-	opts := segment.ScanOptions{From: q.firstSeq(), CheckEnds: true}
-	switch {
-	case q.isNarrow():
-		opts.Only = r.index.only(q.choose)
-	case len(q.Kinds) == 0 && q.FromSeq+q.ToSeq > 0:
-		opts.Only = r.index.onlyRange(q.FromSeq, q.ToSeq)
-	}
-	return r.records(ctx, q, opts, covered)
-}
-
-// History yields the records of one migration, as Find does.
-func (r *Reader) History(ctx context.Context, id checkpoint.MigrationID, covered *Coverage) iter.Seq2[Record, error] {
-	return r.Find(ctx, Query{Migrations: []checkpoint.MigrationID{id}}, covered)
-}
-
-func (r *Reader) records(ctx context.Context, q Query, opts segment.ScanOptions, covered *Coverage) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		scan := segment.NewScan(r.fsys, r.dir, opts)
-		if covered != nil {
-			defer func() { *covered = coverageOf(scan) }()
-		}
 		m := NewMatcher(q)
-		for rec, err := range decoded(ctx, scan, q.excludes) {
+		for rec, err := range decoded(ctx, segment.NewScan(r.fsys, r.dir, segment.ScanOptions{From: q.firstSeq()}), q.excludes) {
 			if err != nil {
 				yield(Record{}, err)
 				return
@@ -131,6 +100,28 @@ func (r *Reader) records(ctx context.Context, q Query, opts segment.ScanOptions,
 			}
 		}
 	}
+}
+
+// Find yields the same records as Records, but only the damage of the segments that it reads
+// completely. Of a segment with a summary it reads only the selected records. If covered is not nil,
+// Find sets it when the sequence ends.
+//
+// If an event of a migration is lost, the two may disagree about later events of the same id, if the
+// query selects by vShard or node: Records compares those of the row before the loss, and Find those of
+// the segment. Use Records if the log is damaged and no event may be left out.
+func (r *Reader) Find(ctx context.Context, q Query, covered *Coverage) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		for found, err := range r.Search(ctx, q, SearchOptions{Covered: covered}) {
+			if (err != nil || found.Selected) && !yield(found.Record, err) {
+				return
+			}
+		}
+	}
+}
+
+// History yields the records of one migration, as Find does.
+func (r *Reader) History(ctx context.Context, id checkpoint.MigrationID, covered *Coverage) iter.Seq2[Record, error] {
+	return r.Find(ctx, Query{Migrations: []checkpoint.MigrationID{id}}, covered)
 }
 
 // all yields the records of a scan.
