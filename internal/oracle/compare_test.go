@@ -41,8 +41,8 @@ func pictureOf(l *oracle.Log, s *oracle.State, ids []uuid.UUID) picture {
 	p := picture{}
 	for id, row := range s.Rows() {
 		e := row.Event
-		p["row "+label(id)] = fmt.Sprintf("seq %d prev %d last %d attempt %d phase %d time %d payload %x crc %x",
-			row.Seq, row.Prev, row.Last, e.Attempt, e.Phase, e.TimeMS, e.Payload, e.PayloadCRC)
+		p["row "+label(id)] = fmt.Sprintf("seq %d prev %d last %d index %d attempt %d phase %d time %d payload %x crc %x",
+			row.Seq, row.Prev, row.Last, row.Index, e.Attempt, e.Phase, e.TimeMS, e.Payload, e.PayloadCRC)
 		p["facts "+label(id)] = factsText(row.Facts)
 		p["uncertain "+label(id)] = fmt.Sprintf("target %t source %t", row.TargetUncertain, row.SourceUncertain)
 		p["rowdoubt "+label(id)] = fmt.Sprint(uint8(row.Doubt))
@@ -74,8 +74,8 @@ func (v reading) picture(ids []uuid.UUID) picture {
 		if err != nil {
 			payload = []byte(err.Error())
 		}
-		p["row "+label(id)] = fmt.Sprintf("seq %d prev %d last %d attempt %d phase %d time %d payload %x crc %x",
-			row.Seq, row.PrevSeq, row.LastSeq, c.Attempt, c.Phase(), c.TimestampMS, payload, c.CRC32C)
+		p["row "+label(id)] = fmt.Sprintf("seq %d prev %d last %d index %d attempt %d phase %d time %d payload %x crc %x",
+			row.Seq, row.PrevSeq, row.LastSeq, row.LastIndex, c.Attempt, c.Phase(), c.TimestampMS, payload, c.CRC32C)
 		p["facts "+label(id)] = factsText(oracleFacts(f))
 		p["uncertain "+label(id)] = fmt.Sprintf("target %t source %t", f.TargetUncertain, f.SourceUncertain)
 		p["rowdoubt "+label(id)] = fmt.Sprint(uint8(row.Doubt))
@@ -109,7 +109,7 @@ func oracleFacts(f projection.Facts) oracle.Facts {
 	}
 	out.Targets = strings.Join(targets, " ")
 	if a := f.Abort; a != nil {
-		out.Abort = oracle.Abort{Seq: a.Seq, TimeMS: a.TimestampMS, Reason: a.Reason}
+		out.Abort = oracle.Abort{Exists: true, Seq: a.Seq, TimeMS: a.TimestampMS, Reason: a.Reason}
 		var steps []any
 		for i, c := range a.Compensations {
 			steps = append(steps, []any{uint64(c.Kind), c.GroupID, c.PeerID, uint64(c.VShardID)})

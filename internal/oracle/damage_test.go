@@ -332,8 +332,8 @@ func (h *history) tearTail() error {
 	return os.WriteFile(filepath.Join(h.dir, name), append(b[:l.TailEnd], entry...), 0o600)
 }
 
-// appendForeign appends an event that this version of the store would not write. The event has an
-// unknown kind, as from a newer version, or an unusual previous number.
+// appendForeign appends an event that this store would not write. The event has an unknown kind, as
+// from a newer version, or an unusual previous number, or a position, as from a replicated store.
 func (h *history) appendForeign() error {
 	l, err := oracle.Read(h.dir)
 	if err != nil {
@@ -359,7 +359,9 @@ func (h *history) appendForeign() error {
 			return err
 		}
 	}
-	h.note("append #%d of %s, %s, previous %d", seq, label(id), kind, prev)
+	index := h.r.Uint64N(2) * seq * 1000
+	body = checkpoint.AppendPosition(body, index, index/2000)
+	h.note("append #%d of %s, %s, previous %d, index %d", seq, label(id), kind, prev, index)
 	h.acknowledged[seq] = eventKey{id, e.WallMS()}
 	return appendFrame(h.dir, l, prev, body, h.chance(2))
 }

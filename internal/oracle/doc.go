@@ -22,6 +22,9 @@
 //     broken, although both events are intact. The writer of the event could not read the end.
 //   - The kinds abort_begun, compensated and epoch_raised leave the row as it is, like an unknown
 //     kind. They do not supersede a lost event.
+//   - A restored event has everything that earlier events of its migration can have set, so nothing
+//     before it matters, whatever its previous number is.
+//   - The store's own id, of digests, is never in doubt. It has no row.
 //   - If a state begins with an event that leaves the row as it is, its row mark has the number 0.
 //     An unattributed lost number before that event may have been the migration's row, even if the
 //     event has no predecessor, because its writer may not have been able to read the row.

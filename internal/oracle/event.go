@@ -19,6 +19,8 @@ const (
 	KindAbortBegun  = 4
 	KindCompensated = 5
 	KindEpochRaised = 6
+	KindDigest      = 7
+	KindRestored    = 8
 )
 
 // The phases with payloads that change the facts of a migration.
@@ -62,16 +64,22 @@ type Event struct {
 	Steps      []any // the compensations, each a list of four numbers
 	Step       uint64
 	Epoch      uint64
+	Index      uint64
+
+	facts       Facts // of a restored event
+	abortBefore bool  // of a restored event: the checkpoint is newer than the abort under way
 }
 
 // known reports whether the event is of a kind that version 1 of the format knows.
-func (e Event) known() bool { return e.Kind >= KindUpserted && e.Kind <= KindEpochRaised }
+func (e Event) known() bool { return e.Kind >= KindUpserted && e.Kind <= KindRestored }
 
 // changesRow reports whether the event gives its migration a row, or ends the row.
-func (e Event) changesRow() bool { return e.Kind >= KindUpserted && e.Kind <= KindRemoved }
+func (e Event) changesRow() bool {
+	return e.Kind >= KindUpserted && e.Kind <= KindRemoved || e.Kind == KindRestored
+}
 
-// sameCheckpoint reports whether two upserted events have the same content except for the epoch,
-// which a snapshot does not keep.
+// sameCheckpoint reports whether two upserted or restored events have the same checkpoint. A snapshot
+// keeps no more of an event.
 func (e Event) sameCheckpoint(other Event) bool {
 	return e.Migration == other.Migration && e.TimeMS == other.TimeMS && e.Attempt == other.Attempt && e.Phase == other.Phase &&
 		string(e.Payload) == string(other.Payload) && e.PayloadCRC == other.PayloadCRC
@@ -91,6 +99,7 @@ func (e *Event) decodeBody() bool {
 	}
 	e.Kind, e.Migration, e.TimeMS = kind, uuid.UUID(id), timeMS
 	e.Epoch, _ = m[11].(uint64)
+	e.Index, _ = m[12].(uint64)
 	var ok [4]bool
 	switch kind {
 	case KindAborted, KindAbortBegun:
@@ -102,7 +111,9 @@ func (e *Event) decodeBody() bool {
 		return ok[0]
 	case KindEpochRaised:
 		return e.Epoch > 0
-	case KindUpserted:
+	case KindDigest:
+		return e.decodeDigest(m)
+	case KindUpserted, KindRestored:
 	default:
 		return true
 	}
@@ -111,7 +122,7 @@ func (e *Event) decodeBody() bool {
 	e.Payload, ok[2] = m[6].([]byte)
 	e.PayloadCRC, ok[3] = m[7].(uint64)
 	return ok == [4]bool{true, true, true, true} && e.Phase >= 1 && e.Phase <= 6 &&
-		uint64(crc32.Checksum(e.Payload, castagnoli)) == e.PayloadCRC
+		uint64(crc32.Checksum(e.Payload, castagnoli)) == e.PayloadCRC && (kind == KindUpserted || e.decodeRestored())
 }
 
 // header is a valid header of a frame.
@@ -185,6 +196,7 @@ type Facts struct {
 
 // Abort is an abort that was begun and is not finished. It is zero if there is none.
 type Abort struct {
+	Exists      bool
 	Seq, TimeMS uint64
 	Reason      string
 	Steps       string // the compensations
@@ -237,8 +249,8 @@ func (f Facts) withTarget(group, node uint64) Facts {
 // same compensations keeps the finished steps.
 func (f Facts) afterAbortEvent(e Event) Facts {
 	if e.Kind == KindAbortBegun {
-		next := Abort{Seq: e.Seq, TimeMS: e.TimeMS, Reason: e.Reason, Steps: fmt.Sprint(e.Steps), Done: strings.Repeat("0", len(e.Steps))}
-		if f.Abort.Seq > 0 && f.Abort.Steps == next.Steps {
+		next := Abort{Exists: true, Seq: e.Seq, TimeMS: e.TimeMS, Reason: e.Reason, Steps: fmt.Sprint(e.Steps), Done: strings.Repeat("0", len(e.Steps))}
+		if f.Abort.Exists && f.Abort.Steps == next.Steps {
 			next.Done = f.Abort.Done
 		}
 		f.Abort = next

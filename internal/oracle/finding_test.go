@@ -91,7 +91,7 @@ func (f *fixture) event(seq uint64) oracle.Event {
 // unknown appends an event of an unknown kind.
 func (f *fixture) unknown(id uuid.UUID, prev uint64) {
 	f.clock++
-	f.foreign(prev, oracle.UnknownBody(7, id, f.clock))
+	f.foreign(prev, oracle.UnknownBody(20, id, f.clock))
 }
 
 func (f *fixture) foreign(prev uint64, body []byte) {
@@ -438,7 +438,7 @@ func TestD5_HeaderOfATornTailIsEvidence(t *testing.T) {
 	path := filepath.Join(f.dir, segmentName(1))
 	b, err := os.ReadFile(path)
 	require.NoError(t, err)
-	torn := oracle.AppendEntry(nil, l.UUID, 4, 0, 3, oracle.UnknownBody(7, x, 9))
+	torn := oracle.AppendEntry(nil, l.UUID, 4, 0, 3, oracle.UnknownBody(20, x, 9))
 	require.NoError(t, os.WriteFile(path, append(b[:l.TailEnd], torn[:len(torn)-1]...), 0o600))
 	for _, name := range []string{"WATERMARK", "wal/WATERMARK"} {
 		require.NoError(t, os.WriteFile(filepath.Join(f.dir, name), oracle.AppendWatermark(nil, l.UUID, 1), 0o600))

@@ -29,6 +29,7 @@ type migration struct {
 	row                              *Event // nil for none
 	rowSeq, rowPrev                  uint64
 	last                             uint64
+	index                            uint64 // of the last event
 	facts                            Facts
 	begin, rowSource, target, source mark // rowSource is the mark of the row
 	ended                            bool
@@ -37,7 +38,7 @@ type migration struct {
 // Row is the latest checkpoint of a migration.
 type Row struct {
 	Event                            Event // only the fields from the body are meaningful
-	Seq, Prev, Last                  uint64
+	Seq, Prev, Last, Index           uint64
 	Facts                            Facts
 	TargetUncertain, SourceUncertain bool
 	Doubt                            Doubt
@@ -100,7 +101,7 @@ func (s *State) Snapshot(last Event) Snapshot {
 func (s *State) equals(snapshot Snapshot) bool {
 	return s.epoch == snapshot.epoch && maps.EqualFunc(s.migrations, snapshot.states, func(a, b *migration) bool {
 		sameRow := (a.row == nil) == (b.row == nil) && (a.row == nil || a.row.sameCheckpoint(*b.row))
-		return sameRow && a.rowSeq == b.rowSeq && a.rowPrev == b.rowPrev && a.last == b.last && a.facts == b.facts &&
+		return sameRow && a.rowSeq == b.rowSeq && a.rowPrev == b.rowPrev && a.last == b.last && a.index == b.index && a.facts == b.facts &&
 			a.begin.broken == b.begin.broken && a.rowSource.broken == b.rowSource.broken &&
 			a.target.broken == b.target.broken && a.source.broken == b.source.broken
 	})
@@ -152,6 +153,8 @@ func (s *State) apply(e Event) {
 	switch {
 	case e.Kind == KindUpserted:
 		s.upsert(m, e, known, isNew)
+	case e.Kind == KindRestored:
+		m.restore(e)
 	case e.changesRow():
 		m.row, m.ended = nil, true
 		if e.Prev == 0 {
@@ -162,7 +165,7 @@ func (s *State) apply(e Event) {
 	case !e.known():
 		m.facts.Unknown = e.Seq
 	}
-	m.last = e.Seq
+	m.last, m.index = e.Seq, e.Index
 	if m.ended && !Overlap(s.lost, s.resolved, e.Seq) {
 		delete(s.migrations, e.Migration)
 	}
@@ -194,6 +197,9 @@ func (s *State) uncertain(m *migration, told mark) bool {
 // Doubt returns the effect of the lost numbers on a migration. The log need not have an event of
 // it.
 func (s *State) Doubt(id uuid.UUID) Doubt {
+	if id == storeID {
+		return None
+	}
 	m := s.migrations[id]
 	if m == nil {
 		m = &migration{ended: true}
@@ -231,7 +237,7 @@ func (s *State) Rows() map[uuid.UUID]Row {
 			facts.Targets = ""
 		}
 		rows[id] = Row{
-			Event: *m.row, Seq: m.rowSeq, Prev: m.rowPrev, Last: m.last, Facts: facts, Doubt: doubt,
+			Event: *m.row, Seq: m.rowSeq, Prev: m.rowPrev, Last: m.last, Index: m.index, Facts: facts, Doubt: doubt,
 			TargetUncertain: m.facts.HasTarget && (doubt == InDoubt || s.uncertain(m, m.target)),
 			SourceUncertain: m.facts.HasSource && (doubt == InDoubt || s.uncertain(m, m.source)),
 		}

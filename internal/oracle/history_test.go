@@ -237,7 +237,7 @@ func (h *history) event() checkpoint.Event {
 	if h.chance(6) {
 		epoch = 1 + h.r.Uint64N(9)
 	}
-	switch h.r.IntN(14) {
+	switch h.r.IntN(16) {
 	case 0, 1:
 		return checkpoint.Aborted{MigrationID: id, Reason: "no", TimestampMS: h.clock, Epoch: epoch}
 	case 2:
@@ -251,6 +251,10 @@ func (h *history) event() checkpoint.Event {
 		return checkpoint.Compensated{MigrationID: id, Step: h.r.Uint32N(3), TimestampMS: h.clock, Epoch: epoch}
 	case 6:
 		return checkpoint.EpochRaised{MigrationID: id, TimestampMS: h.clock, Epoch: max(epoch, 1)}
+	case 14:
+		return checkpoint.Digest{State: [32]byte{byte(h.clock)}, Chain: [32]byte{byte(h.clock)}, TimestampMS: h.clock, Epoch: epoch}
+	case 15:
+		return h.restored(id, epoch)
 	}
 	n := 1 + h.r.Uint64N(3)
 	payload := []checkpoint.Payload{
@@ -269,6 +273,37 @@ func (h *history) event() checkpoint.Event {
 		panic(err) // cannot happen: the payload is valid
 	}
 	return checkpoint.Upserted{Checkpoint: c, Epoch: epoch}
+}
+
+// restored returns a restored event at CatchUp with random facts.
+func (h *history) restored(id uuid.UUID, epoch uint64) checkpoint.Event {
+	n := h.r.Uint64N(3)
+	c, err := checkpoint.New(id, h.r.Uint32N(3), checkpoint.CatchUp{VShardID: uint32(n), LearnerLogIndexAtAdd: n}, h.clock)
+	if err != nil {
+		panic(err) // cannot happen: the payload is valid
+	}
+	f := checkpoint.RestoredFacts{
+		FurthestPhase: checkpoint.PhaseCatchUp, RecordedPhases: 0b10, HighestAttempt: [6]uint32{1: c.Attempt + h.r.Uint32N(2)},
+	}
+	if h.chance(2) {
+		f.FurthestPhase, f.RecordedPhases, f.HighestAttempt[3] = checkpoint.PhaseLeadershipTransfer, 0b1011, h.r.Uint32N(2)
+	}
+	if h.chance(2) {
+		f.HasSource, f.SourceNode, f.WritePauseBudgetUS, f.StartedAtHLC = true, n, n, checkpoint.HLC{WallNS: n, Logical: uint32(n)}
+	}
+	if h.chance(2) {
+		f.HasTarget, f.TargetNode, f.SourceGroup = true, n+60, n+70
+		if h.chance(2) {
+			f.Targets = []checkpoint.Target{{GroupID: n + 70, PeerID: 1}, {GroupID: n + 70, PeerID: n + 60}}
+		}
+	}
+	if h.chance(3) {
+		steps := []checkpoint.Compensation{{Kind: checkpoint.RemoveVoter, GroupID: 7, PeerID: 1 + h.r.Uint64N(2)}, {Kind: checkpoint.RestoreLeaderHint, GroupID: 7, PeerID: 5}}
+		f.Abort = &checkpoint.RestoredAbort{
+			Reason: "stale", Compensations: steps, Done: []bool{h.chance(2), h.chance(2)}, TimestampMS: n, BeforeCheckpoint: h.chance(2),
+		}
+	}
+	return checkpoint.Restored{Checkpoint: c, Facts: f, Epoch: epoch}
 }
 
 // write writes one event, or several in one call.
@@ -560,7 +595,7 @@ func checkMismatched(source string, report replay.Report, l *oracle.Log, s *orac
 func (h *history) checkLatest(source string, v reading, l *oracle.Log, s *oracle.State) (lines []string) {
 	for id, e := range l.LatestEvents() {
 		row, has := v.row(id)
-		want := e.Kind == oracle.KindUpserted
+		want := e.Kind == oracle.KindUpserted || e.Kind == oracle.KindRestored
 		if e.Seq > s.SnapshotSeq && (has != want || has && row.Seq != e.Seq) {
 			lines = append(lines, fmt.Sprintf("%s: missing: %s has a row %t with seq %d; its last intact event is seq %d of kind %d",
 				source, label(id), has, row.Seq, e.Seq, e.Kind))

@@ -154,7 +154,7 @@ func (s *Snapshot) decodeRows() bool {
 			return false
 		}
 		number := func(key uint64) uint64 { n, _ := row[key].(uint64); return n }
-		m := &migration{rowSeq: number(1), rowPrev: number(2), last: number(3)}
+		m := &migration{rowSeq: number(1), rowPrev: number(2), last: number(3), index: number(8)}
 		id, _ := row[7].([]byte)
 		if frame, ok := row[4].([]byte); ok {
 			m.row = &Event{Body: frame}
@@ -228,8 +228,8 @@ func decodeFacts(m map[any]any) (f Facts, flags uint64, ok bool) {
 	return f, flags, true
 }
 
-// EncodeV2 returns a snapshot of version 3 as a file of version 2 of the format, without the facts
-// and the epoch that version 2 does not have. It returns false for another version.
+// EncodeV2 returns a snapshot of version 3 as a file of version 2 of the format, without the facts,
+// the epoch and the indexes that version 2 does not have. It returns false for another version.
 func (s Snapshot) EncodeV2(log uuid.UUID) ([]byte, bool) {
 	if s.Version != 3 {
 		return nil, false
@@ -253,6 +253,7 @@ func (s Snapshot) EncodeV2(log uuid.UUID) ([]byte, bool) {
 		if left, err = cbor.UnmarshalFirst(left, &row); err != nil {
 			break
 		}
+		delete(row, 8)
 		if facts, ok := row[5].(map[any]any); ok {
 			maps.DeleteFunc(facts, func(key, _ any) bool { return asNumber(key) > 7 })
 			if len(facts) == 0 {
