@@ -396,3 +396,64 @@ func TestSummary_Filter(t *testing.T) {
 		require.Less(t, wrong, 15)
 	}
 }
+
+// A restored row counts like a checkpoint. Its migration has the facts of the event, and later events
+// continue them. The digests of a segment name no node and need no earlier segment.
+func TestSummary_RestoredRow(t *testing.T) {
+	id := checkpoint.MigrationID{7}
+	row := upserted(t, 7, 3, 1000, checkpoint.CatchUp{VShardID: 5}).(checkpoint.Upserted).Checkpoint
+	restored := checkpoint.Restored{Checkpoint: row, Facts: checkpoint.RestoredFacts{
+		SourceNode: 1, TargetNode: 3, SourceGroup: 4, HasSource: true, HasTarget: true, HighestAttempt: [6]uint32{1: 3},
+		FurthestPhase: checkpoint.PhasePromoteLearner, RecordedPhases: 0b111,
+	}}
+	undone := restored
+	undone.Checkpoint.MigrationID = checkpoint.MigrationID{8}
+	undone.Facts.Abort = &checkpoint.RestoredAbort{Reason: "stuck", TimestampMS: 1007}
+	dir := events(t,
+		restored,
+		checkpoint.Digest{TimestampMS: 1000},
+		upserted(t, 7, 0, 1020, checkpoint.LeadershipTransfer{VShardID: 5, NewLeaderNodeID: 3, SourceGroup: 4}),
+		checkpoint.Digest{TimestampMS: 1020},
+		undone,
+		checkpoint.Aborted{MigrationID: undone.Checkpoint.MigrationID, Reason: "stuck", TimestampMS: 1030},
+	)
+	all := build(t, dir)
+	want := summary.Migration{
+		ID: id, Began: true, HasVShard: true, HasSource: true, HasTarget: true, VShardID: 5, SourceNode: 1, TargetNode: 3, SourceGroup: 4,
+		Phase: checkpoint.PhaseCatchUp, Furthest: checkpoint.PhasePromoteLearner, InPhase: true, CheckpointMS: 1000,
+	}
+	require.Equal(t, want, migrationIn(t, all[0]))
+	totals := all[0].Totals()
+	require.Equal(t, []uint64{1, 3}, totals.Nodes)
+	require.Equal(t, []uint32{5}, totals.VShards)
+	require.EqualValues(t, 1, totals.Kinds[checkpoint.KindRestored])
+	require.EqualValues(t, 1, totals.Phases[checkpoint.PhaseCatchUp])
+	require.EqualValues(t, 1, totals.Begun)
+	require.Zero(t, totals.Retries, "the tries before the row are not in the log")
+	frames, ok := all[0].Frames()
+	require.True(t, ok)
+	f, ok := frames.At(1)
+	require.True(t, ok)
+	require.Equal(t, checkpoint.KindRestored, f.Kind)
+	require.Equal(t, checkpoint.PhaseCatchUp, f.Phase)
+	require.True(t, all[0].MayContain(id))
+
+	want.Began, want.Phase, want.Furthest, want.CheckpointMS = false, checkpoint.PhaseLeadershipTransfer, checkpoint.PhaseLeadershipTransfer, 1020
+	require.Equal(t, want, migrationIn(t, all[2]))
+	stays, ok := all[2].Stays()
+	require.True(t, ok)
+	stay, _, err := histogram.Decode(stays[checkpoint.PhaseAddLearner])
+	require.NoError(t, err)
+	require.Zero(t, stay.Count())
+
+	for _, digest := range []*summary.Summary{all[1], all[3]} {
+		require.Equal(t, summary.Migration{ID: checkpoint.StoreID, Began: true}, migrationIn(t, digest))
+		require.False(t, digest.Totals().AnyNode || digest.Totals().AnyVShard)
+	}
+	m := migrationIn(t, all[4])
+	require.False(t, m.InPhase, "the abort has ended the stay")
+	require.EqualValues(t, 7, m.StayMS)
+	require.Equal(t, []summary.AbortGroup{{
+		Reason: "stuck", Phase: checkpoint.PhaseCatchUp, HasTarget: true, TargetNode: 3, Count: 1, MinMS: 7, MaxMS: 7,
+	}}, all[5].Totals().Aborts)
+}
