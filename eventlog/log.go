@@ -157,7 +157,7 @@ func (l *Log) makeDurable() error {
 			return err
 		}
 	}
-	if err := l.watermark.sync(); err != nil { //mutant:made-durable-watermark
+	if err := l.markDurable(); err != nil {
 		return err
 	}
 	return l.callHook(fault.AfterSync)
@@ -324,10 +324,14 @@ func (l *Log) rotate() error {
 }
 
 // markDurable raises the watermark to the last written frame and syncs it. All frames must be
-// durable.
+// durable. It writes the watermark even if it has the same content, because a sync after one that
+// has failed may skip it otherwise.
 func (l *Log) markDurable() error {
 	l.durableThrough = l.nextSeq - 1
-	return errors.Join(l.watermark.set(l.durableThrough), l.watermark.sync())
+	if err := l.watermark.set(l.durableThrough); err != nil { //mutant:watermark-set-again
+		return err
+	}
+	return l.watermark.sync() //mutant:marked-durable
 }
 
 // Close makes everything durable and releases the lock. If it returns an ErrFailed, entries written

@@ -309,6 +309,9 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 	if err == nil {
 		err = log.awaitName()
 	}
+	if err == nil && r.opts.DropUnsynced { //mutant:opened-watermark-synced
+		err = log.markDurable() // otherwise the opening after a power cut could drop frames of this one
+	}
 	if err != nil && log.tail != nil {
 		err = errors.Join(err, log.tail.abandon())
 	}
