@@ -113,12 +113,12 @@ func SwapDir(dir string) (replaced string, err error) {
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, next.Abandon()) }()
+	defer func() { _ = next.Abandon() }() // the locks' files have moved, and their content is only informative
 	old, err := lock(s.dir, 0)
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, unlock(old)) }()
+	defer func() { _ = unlock(old) }()
 	if replaced, err = s.freeName(); err != nil {
 		return "", err
 	}

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"migrationlog/eventlog"
 	"migrationlog/eventlog/segment"
 	"migrationlog/internal/torture/simos"
@@ -46,11 +48,12 @@ func TestD11_PowerCut(t *testing.T) {
 
 // member is the writer of a log of a replicated store.
 type member struct {
-	dir  string
-	disk *simos.Disk
-	rng  *rand.Rand
-	opts eventlog.Options
-	log  *eventlog.Log // nil: closed
+	dir   string
+	disk  *simos.Disk
+	rng   *rand.Rand
+	opts  eventlog.Options
+	log   *eventlog.Log // nil: closed
+	fired int           // number of faults before the last opening
 	memberState
 }
 
@@ -67,6 +70,7 @@ func (m *member) open() (err error) {
 			err = endless
 		}
 	}()
+	m.fired, _ = m.disk.Fired()
 	r, err := eventlog.Begin(m.dir, m.opts)
 	if err != nil {
 		return err
@@ -93,6 +97,9 @@ func (m *member) check(r *eventlog.Recovery) (last segment.FrameID, err error) {
 		case err != nil:
 			return last, err
 		case item.Damage != nil:
+			if fired, _ := m.disk.Fired(); fired > m.fired { // by a fault, for example in reading snapshots/
+				return last, fmt.Errorf("%v", item.Damage)
+			}
 			return last, broken("D11: %v", item.Damage)
 		case item.Frame.Seq != last.Seq+1:
 			return last, broken("D11: event %d follows event %d", item.Frame.Seq, last.Seq)
@@ -295,4 +302,141 @@ func (c *memberCase) cut(s memberSession, depth int) error {
 		return c.cut(next, depth+1)
 	}
 	return nil
+}
+
+// D11, D4: a fault, a kill or a power cut interrupts an opening that drops unsynced events, at any of
+// its calls. The next opening has the same durable events, and every unsynced event is still on the
+// disk, also after a power cut that loses all unsynced bytes.
+func TestD11_FaultInDrop(t *testing.T) {
+	image, known := unsyncedLog(t)
+	dir := filepath.Join(memDir(t), "disk")
+	m, err := memberOn(dir, image, known)
+	require.NoError(t, err)
+	require.NoError(t, m.open())
+	calls, ops := m.disk.Calls(), m.disk.Ops()
+	require.NoError(t, m.close())
+	m.disk.Stop()
+
+	tried := newTally()
+	ways := waysToFail(calls)
+	const draws = 6
+	eachCase(t, len(ways)+calls+len(ops)*draws, func(n int, dir string) error {
+		m, err := memberOn(filepath.Join(dir, "disk"), image, known)
+		if err != nil {
+			return err
+		}
+		defer m.disk.Stop()
+		how := ""
+		switch cut := n - len(ways) - calls; {
+		case n < len(ways):
+			how = ways[n].String()
+			m.disk.FailAt(ways[n].call, ways[n].err, ways[n].sticky)
+		case cut < 0:
+			how = fmt.Sprintf("killed at call %d", n-len(ways)+1)
+			m.disk.KillAt(n - len(ways) + 1)
+		default:
+			if err := m.open(); err != nil {
+				return err
+			}
+			rng := draw(n)
+			luck := []simos.Luck{{}, simos.FullLuck(), simos.DrawLuck(rng), simos.DrawLuck(rng), simos.DrawLuck(rng), simos.DrawLuck(rng)}[cut%draws]
+			how = fmt.Sprintf("a power cut after operation %d (%v)", cut/draws+1, m.disk.Ops()[cut/draws])
+			after := m.disk.Cut(cut/draws+1, luck)
+			m.stopWatching()
+			if m, err = memberOn(filepath.Join(dir, "cut"), after, known); err != nil {
+				return err
+			}
+			defer m.disk.Stop()
+		}
+		if m.log == nil && n < len(ways)+calls {
+			if err := m.open(); err != nil && isBug(err) {
+				return fmt.Errorf("%s: %w", how, err)
+			}
+			m.disk.Heal()
+			m.stopWriting()
+		}
+		if !tried.see("states", m.disk.Hash()) {
+			return nil
+		}
+		if err := m.reopenAndCheck(known, tried); err != nil {
+			return fmt.Errorf("%s: %w", how, err)
+		}
+		return nil
+	})
+	t.Logf("%d calls, %d operations:\n%s", calls, len(ops), tried)
+}
+
+// unsyncedLog returns a disk with a log after a power cut. The watermark is in the third of six
+// segments, and there are snapshots and summaries of later events.
+func unsyncedLog(t *testing.T) (*simos.Image, memberState) {
+	dir := filepath.Join(memDir(t), "disk")
+	require.NoError(t, os.Mkdir(dir, 0o750))
+	log := filepath.Join(dir, logPath)
+	m := &member{dir: log, disk: simos.Watch(dir), opts: eventlog.Options{SegmentSize: 400, NoSync: true, DropUnsynced: true}}
+	require.NoError(t, m.open())
+	for i := range 12 {
+		body := bytes.Repeat([]byte{byte('a' + i)}, 150)
+		m.events = append(m.events, string(body))
+		require.NoError(t, m.log.Write([]eventlog.Entry{{Body: segment.NewBody(body)}}))
+		if i%2 == 0 {
+			require.NoError(t, m.log.SaveSnapshot(segment.Snapshot{Version: segment.SnapshotVersion, Last: m.log.Last(), Synced: true, Body: []byte("rows")}))
+		}
+	}
+	require.NoError(t, m.close())
+	m.disk.Stop()
+	manifest, _, err := segment.ReadManifest(os.DirFS(log))
+	require.NoError(t, err)
+	const durable = 5
+	for _, name := range segment.WatermarkNames {
+		require.NoError(t, os.WriteFile(filepath.Join(log, name), segment.AppendWatermark(nil, manifest.UUID, durable), 0o640))
+	}
+	names, err := segment.Names(os.DirFS(log))
+	require.NoError(t, err)
+	require.NoError(t, os.Mkdir(filepath.Join(log, segment.SummaryDir), 0o750))
+	for _, name := range names {
+		require.NoError(t, os.WriteFile(filepath.Join(log, segment.SummaryDir, name), []byte("a summary"), 0o640))
+	}
+	return simos.ReadImage(dir), memberState{events: m.events, durable: durable}
+}
+
+// memberOn returns a member whose log is on that disk.
+func memberOn(dir string, image *simos.Image, known memberState) (*member, error) {
+	if err := image.Write(dir); err != nil {
+		return nil, err
+	}
+	known.events = known.events[:len(known.events):len(known.events)]
+	opts := eventlog.Options{SegmentSize: 400, NoSync: true, DropUnsynced: true}
+	return &member{dir: filepath.Join(dir, logPath), disk: simos.WatchImage(dir, image), opts: opts, memberState: known}, nil
+}
+
+// reopenAndCheck opens the log after an interrupted opening. Every event must still be on the disk.
+func (m *member) reopenAndCheck(known memberState, tried *tally) error {
+	m.memberState = known
+	if err := m.open(); err != nil {
+		return err
+	}
+	if m.durable != known.durable {
+		return broken("D11: the log has %d events, and %d were durable", m.durable, known.durable)
+	}
+	after := m.disk.Cut(len(m.disk.Ops()), simos.Luck{})
+	m.stopWriting()
+	for i, body := range known.events {
+		if !contains(after, []byte(body)) {
+			return broken("D4: event %d is not on the disk any more", i+1)
+		}
+	}
+	return nil
+}
+
+// stopWriting closes the log, as the system does for a dead process.
+func (m *member) stopWriting() {
+	if m.log != nil {
+		m.log.Close()
+		m.log = nil
+	}
+}
+
+func (m *member) stopWatching() {
+	m.stopWriting()
+	m.disk.Stop()
 }
