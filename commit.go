@@ -33,6 +33,7 @@ type write struct {
 	change  projection.Change
 	body    segment.Body
 	options writeOptions
+	entry   *entryWrite // nil unless the write is from a Replica
 
 	receipt Receipt
 	err     error
@@ -63,6 +64,9 @@ func newChain(events []checkpoint.Event, opts []WriteOption) (first *write, refu
 		w := newWrite(opts)
 		w.options.reproduces = !w.options.guarded()
 		w.setEvent(e)
+		if w.err == nil {
+			w.err = w.checkOwner()
+		}
 		if w.err != nil {
 			refused = w.err
 			w.release()
@@ -99,13 +103,34 @@ func (w *write) setEvent(e checkpoint.Event) {
 	w.setBody(body, err, epoch)
 }
 
-// setBody takes an encoded event and adds the epoch to it, unless the epoch is 0.
+// checkOwner returns ErrInvalid for an event that only the store itself writes, and for a row with the
+// id of the store's own events. A write that reproduces a history may have them.
+func (w *write) checkOwner() error {
+	if w.options.reproduces {
+		return nil
+	}
+	switch e := w.event.(type) {
+	case checkpoint.Digest, checkpoint.Restored:
+		return fmt.Errorf("%w: only the store writes events of the kind %s", ErrInvalid, checkpoint.KindOf(e))
+	}
+	if c := w.change.Checkpoint(); c != nil && c.MigrationID == checkpoint.StoreID { //mutant:id-reserved
+		return fmt.Errorf("%w: %w", ErrInvalid, checkpoint.CheckMigrationID(c.MigrationID))
+	}
+	return nil
+}
+
+// setBody takes an encoded event. It adds the epoch to it, unless the epoch is 0, and the position of
+// an entry of Replica.Apply.
 func (w *write) setBody(body []byte, err error, epoch uint64) {
 	w.bytes = body
 	switch {
 	case err == nil:
 		w.bytes = checkpoint.AppendEpoch(body, epoch)
 		w.change.RaiseEpoch(epoch)
+		if w.entry != nil {
+			w.bytes = checkpoint.AppendPosition(w.bytes, w.entry.index, w.entry.term)
+			w.change.SetIndex(w.entry.index)
+		}
 		w.body = segment.NewBody(w.bytes)
 	case errors.Is(err, ErrTooLarge):
 		w.err = err
@@ -146,13 +171,19 @@ func (s *Store) commit(w *write) {
 func (s *Store) commitBatch(batch []*write) (after func()) {
 	s.watchCommit()
 	entries := s.checkBatch(batch)
-	err := s.append(entries)
-	failure := s.recordOutcome(batch, len(entries), err)
+	appended, err := len(entries), s.append(entries)
+	if s.member != nil {
+		appended, err = appended-s.member.digests, s.finishEntries(batch, err)
+	}
+	failure := s.recordOutcome(batch, appended, err)
 	// If the batch failed, the refused writes get its error too. They were checked against events
 	// of this batch that may not be in the log.
 	if err != nil {
 		for w := range allWrites(batch) {
 			w.receipt, w.err = Receipt{}, err
+			if w.entry != nil {
+				w.entry.failure = err
+			}
 		}
 	}
 	if failure == nil {
@@ -163,43 +194,57 @@ func (s *Store) commitBatch(batch []*write) (after func()) {
 
 // checkBatch decides, in order, which of the writes are appended, and adds them to the next view.
 // Each write is checked against a view that already has the earlier writes of the batch. If a write
-// is refused, the later writes of the same call are skipped.
+// is refused, the later writes of the same call are skipped. The entries of a Replica do not depend
+// on each other, so all of them are checked.
 func (s *Store) checkBatch(batch []*write) []eventlog.Entry {
 	s.next.Begin(s.view.Load())
-	entries := s.entries[:0]
-	seq := s.log.NextSeq()
+	s.entries = s.entries[:0]
+	if s.member != nil {
+		s.checkEntries(batch)
+		return s.entries
+	}
 	for _, w := range batch {
 		for ; w != nil; w = w.next {
-			at := s.next.Lookup(w.change.Migration())
-			var proceed bool
-			w.receipt, proceed, w.err = w.check(at, s.next.Epoch())
-			if proceed && w.options.ifFree {
-				w.err = s.checkVShardFree(w.change)
-			}
-			raises := w.err == nil && !proceed && w.options.epoch > s.next.Epoch() //mutant:epoch-raised
-			if raises {
-				w.setEpochRaised()
-			}
-			if (proceed || raises) && w.err == nil {
-				w.err = eventlog.CheckSeq(seq) //mutant:number-left
-			}
+			s.checkWrite(w)
 			if w.err != nil { //mutant:refused-write-ends-call
-				w.receipt = Receipt{}
 				break
 			}
-			if !proceed && !raises {
-				continue
-			}
-			entries = append(entries, eventlog.Entry{PrevSeq: s.next.Add(at, seq, w.change), Body: w.body})
-			if proceed { // otherwise the event is not the one of the receipt
-				w.receipt.Seq = seq
-			}
-			seq++
 		}
 	}
-	s.entries = entries
-	return entries
+	return s.entries
 }
+
+// checkWrite decides whether a write is appended, and adds it to the next view. The write then has a
+// receipt or an error.
+func (s *Store) checkWrite(w *write) {
+	at, seq := s.next.Lookup(w.change.Migration()), s.nextSeq()
+	var proceed bool
+	w.receipt, proceed, w.err = w.check(at, s.next.Epoch())
+	if proceed && w.options.ifFree {
+		w.err = s.checkVShardFree(w)
+	}
+	raises := w.err == nil && !proceed && w.options.epoch > s.next.Epoch() //mutant:epoch-raised
+	if raises {
+		w.setEpochRaised()
+	}
+	if (proceed || raises) && w.err == nil {
+		w.err = eventlog.CheckSeq(seq) //mutant:number-left
+	}
+	if w.err != nil {
+		w.receipt = Receipt{}
+		return
+	}
+	if !proceed && !raises {
+		return
+	}
+	s.entries = append(s.entries, eventlog.Entry{PrevSeq: s.next.Add(at, seq, w.change), Body: w.body})
+	if proceed { // otherwise the event is not the one of the receipt
+		w.receipt.Seq = seq
+	}
+}
+
+// nextSeq returns the seq of the next event of the batch that is being checked.
+func (s *Store) nextSeq() uint64 { return s.log.NextSeq() + uint64(len(s.entries)) }
 
 // append writes the entries, builds the next view while the device flushes them, and publishes the
 // view after the sync.

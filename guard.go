@@ -33,7 +33,7 @@ func (w *write) check(at projection.Slot, highest uint64) (r Receipt, proceed bo
 		proceed = true
 	}
 	if proceed && err == nil {
-		err = w.checkSeq(at)
+		err = w.checkLastEvent(at)
 	}
 	if proceed && err == nil && w.options.inOrder {
 		err = w.checkOrder(at)
@@ -54,14 +54,14 @@ func (w *write) abortOf(at projection.Slot) *projection.AbortProgress {
 func (w *write) checkUpsert(at projection.Slot) (r Receipt, proceed bool, err error) {
 	c, row, abort := w.change.Checkpoint(), at.Latest(), w.abortOf(at)
 	if abort != nil && !w.options.confirm { //mutant:abort-refuses-upsert
-		return r, false, abortingError(c.MigrationID, abort)
+		return r, false, w.abortingError(abort)
 	}
 	//mutant:duplicate-found
 	if row != nil && row.Checkpoint.Phase() == c.Phase() && row.Checkpoint.Attempt == c.Attempt {
 		duplicate := Receipt{Seq: row.Seq, Duplicate: true, Differs: row.Checkpoint.Payload != c.Payload}
 		if duplicate.Differs && w.options.strict {
-			return r, false, fmt.Errorf("%w: migration %s has %s, attempt %d, with another payload at seq %d",
-				ErrConflict, c.MigrationID, c.Phase(), c.Attempt, row.Seq)
+			return r, false, fmt.Errorf("%w: migration %s has %s, attempt %d, with another payload%s",
+				ErrConflict, c.MigrationID, c.Phase(), c.Attempt, w.atSeq(row.Seq))
 		}
 		// A row from before the abort was not confirmed during the abort.
 		isRetry := w.isRetry(at) && !duplicate.Differs && (abort == nil || row.Seq > abort.Seq) //mutant:confirmed-since
@@ -77,12 +77,12 @@ func (w *write) checkEnd(at projection.Slot) (proceed bool, err error) {
 	if abort := w.abortOf(at); abort != nil {
 		e, aborts := w.event.(checkpoint.Aborted)
 		if !aborts { //mutant:abort-refuses-removal
-			return false, abortingError(w.change.Migration(), abort)
+			return false, w.abortingError(abort)
 		}
 		return true, w.setAbortList(e, abort)
 	}
 	exists := at.Latest() != nil
-	if !exists && w.options.ifSeq == 0 && !w.options.confirm {
+	if !exists && w.options.expects == 0 && !w.options.confirm {
 		return false, nil // there is nothing to abort or remove
 	}
 	if !exists && w.isRetry(at) { //mutant:end-retried
@@ -100,7 +100,7 @@ func (w *write) setAbortList(e checkpoint.Aborted, abort *projection.AbortProgre
 		w.setEvent(e)
 		return w.err
 	case !slices.Equal(e.Compensations, abort.Compensations): //mutant:abort-list-compared
-		return otherListError(e.MigrationID, abort)
+		return w.otherListError(abort)
 	}
 	return nil
 }
@@ -121,7 +121,7 @@ func (w *write) checkProgress(at projection.Slot) (r Receipt, proceed bool, err 
 		case abort == nil:
 			return r, true, nil
 		case !slices.Equal(e.Compensations, abort.Compensations): //mutant:begun-list-compared
-			return r, false, otherListError(id, abort)
+			return r, false, w.otherListError(abort)
 		}
 		duplicate.Differs = e.Reason != abort.Reason
 	case checkpoint.Compensated:
@@ -129,8 +129,8 @@ func (w *write) checkProgress(at projection.Slot) (r Receipt, proceed bool, err 
 		case abort == nil:
 			return r, false, fmt.Errorf("%w: migration %s has no abort under way, so it has no step %d: begin the abort first", ErrInvalid, id, e.Step)
 		case uint64(e.Step) >= uint64(len(abort.Compensations)): //mutant:step-in-list
-			return r, false, fmt.Errorf("%w: migration %s: the abort that was begun at seq %d has %d compensations, and no step %d",
-				ErrInvalid, id, abort.Seq, len(abort.Compensations), e.Step)
+			return r, false, fmt.Errorf("%w: migration %s: the abort that was begun%s has %d compensations, and no step %d",
+				ErrInvalid, id, w.atSeq(abort.Seq), len(abort.Compensations), e.Step)
 		case !abort.IsDone(e.Step): //mutant:step-recorded-once
 			return r, true, nil
 		}
@@ -142,59 +142,76 @@ func (w *write) checkProgress(at projection.Slot) (r Receipt, proceed bool, err 
 	return r, true, nil
 }
 
-func abortingError(id checkpoint.MigrationID, abort *projection.AbortProgress) error {
-	return fmt.Errorf("%w: the abort of migration %s was begun at seq %d: finish it with Compensated and Abort", ErrAborting, id, abort.Seq)
+func (w *write) abortingError(abort *projection.AbortProgress) error {
+	return fmt.Errorf("%w: the abort of migration %s was begun%s: finish it with Compensated and Abort", ErrAborting, w.change.Migration(), w.atSeq(abort.Seq))
 }
 
-func otherListError(id checkpoint.MigrationID, abort *projection.AbortProgress) error {
-	return fmt.Errorf("%w: the abort of migration %s was begun at seq %d with another list of %d compensations: finish it with that list",
-		ErrConflict, id, abort.Seq, len(abort.Compensations))
+func (w *write) otherListError(abort *projection.AbortProgress) error {
+	return fmt.Errorf("%w: the abort of migration %s was begun%s with another list of %d compensations: finish it with that list",
+		ErrConflict, w.change.Migration(), w.atSeq(abort.Seq), len(abort.Compensations))
 }
 
-// seqOf returns the number with which IfSeq is compared: that of the last event of a migration that
-// has a row, or 0.
-func seqOf(at projection.Slot) uint64 {
-	if at.Latest() == nil {
+// atSeq returns " at seq N" for an error message. It returns "" for an entry of Replica.Apply, because
+// all members refuse the entry with the same message.
+func (w *write) atSeq(seq uint64) string {
+	if w.options.replicated {
+		return ""
+	}
+	return fmt.Sprintf(" at seq %d", seq)
+}
+
+// lastEvent returns the number with which IfSeq or IfIndex is compared: that of the last event of a
+// migration that has a row, or 0.
+func (w *write) lastEvent(at projection.Slot) uint64 {
+	switch {
+	case at.Latest() == nil:
 		return 0
+	case w.options.hasIfIndex:
+		return at.LastIndex()
 	}
 	return at.LastSeq() //mutant:last-event-of-any-kind
 }
 
-// checkSeq returns ErrConflict if the guard IfSeq does not hold.
-func (w *write) checkSeq(at projection.Slot) error {
-	want, seq := w.options.ifSeq, seqOf(at)
-	if !w.options.hasIfSeq || want == seq { //mutant:if-seq
+// checkLastEvent returns ErrConflict if the guard IfSeq or IfIndex does not hold.
+func (w *write) checkLastEvent(at projection.Slot) error {
+	want, last := w.options.expects, w.lastEvent(at)
+	if !w.options.expectsLast() || want == last { //mutant:if-seq
 		return nil
+	}
+	number := "seq"
+	if w.options.hasIfIndex {
+		number = "index"
 	}
 	id, row := w.change.Migration(), at.Latest()
 	if row == nil {
-		return fmt.Errorf("%w: migration %s has no row, the write expects seq %d", ErrConflict, id, want)
+		return fmt.Errorf("%w: migration %s has no row, the write expects %s %d", ErrConflict, id, number, want)
 	}
-	return fmt.Errorf("%w: migration %s is at seq %d (%s, attempt %d), the write expects seq %d",
-		ErrConflict, id, seq, row.Checkpoint.Phase(), row.Checkpoint.Attempt, want)
+	return fmt.Errorf("%w: migration %s is at %s %d (%s, attempt %d), the write expects %s %d",
+		ErrConflict, id, number, last, row.Checkpoint.Phase(), row.Checkpoint.Attempt, number, want)
 }
 
-// isRetry reports whether a write with IfSeq, whose effect the view already has, is the retry of a
-// call that succeeded. The first call changed the number of the migration's last event, and no event
-// was lost after it. If the migration is in doubt, the event that the caller expects may be lost, so
-// the write is not a retry.
+// isRetry reports whether a write with IfSeq or IfIndex, whose effect the view already has, is the
+// retry of a call that succeeded. The first call changed the number of the migration's last event,
+// and no event was lost after it. If the migration is in doubt, the event that the caller expects may
+// be lost, so the write is not a retry.
 func (w *write) isRetry(at projection.Slot) bool {
-	return w.options.hasIfSeq && w.options.ifSeq != seqOf(at) && !at.InDoubt()
+	return w.options.expectsLast() && w.options.expects != w.lastEvent(at) && !at.InDoubt()
 }
 
 // checkVShardFree returns ErrMigrationInProgress if another migration of an upsert's vShard is in
 // flight.
-func (s *Store) checkVShardFree(c projection.Change) error {
-	if c.Checkpoint() == nil {
+func (s *Store) checkVShardFree(w *write) error {
+	c := w.change.Checkpoint()
+	if c == nil {
 		return nil
 	}
-	vshardID := c.Checkpoint().Payload.Shard()
-	other, found := s.next.OtherInFlight(vshardID, c.Migration())
+	vshardID := c.Payload.Shard()
+	other, found := s.next.OtherInFlight(vshardID, c.MigrationID)
 	if !found {
 		return nil
 	}
-	return fmt.Errorf("%w: vShard %d is moved by migration %s, which is at seq %d (%s, attempt %d)",
-		ErrMigrationInProgress, vshardID, other.Checkpoint.MigrationID, other.Seq, other.Checkpoint.Phase(), other.Checkpoint.Attempt)
+	return fmt.Errorf("%w: vShard %d is moved by migration %s, which is%s (%s, attempt %d)",
+		ErrMigrationInProgress, vshardID, other.Checkpoint.MigrationID, w.atSeq(other.Seq), other.Checkpoint.Phase(), other.Checkpoint.Attempt)
 }
 
 // checkOrder returns ErrOutOfOrder if the write does not follow the protocol.

@@ -86,6 +86,13 @@ func (o *Options) withDefaults() Options {
 	return opts
 }
 
+// logOptions returns the options of the log.
+func (o *Options) logOptions() eventlog.Options {
+	return eventlog.Options{
+		MustExist: o.MustExist, LockTimeout: o.LockTimeout, SegmentSize: o.SegmentSize, NoSync: o.NoSync, Now: o.Now,
+	}
+}
+
 // WriteOption changes one write. A nil WriteOption changes nothing. If an option does not apply to
 // a call, the call returns ErrInvalid and appends nothing. The exception is Strict in WriteAll,
 // which applies to the upserts only.
@@ -98,7 +105,8 @@ type WriteOption func(*writeOptions)
 
 type writeOptions struct {
 	hasIfSeq    bool
-	ifSeq       uint64 // 0 if hasIfSeq is false
+	hasIfIndex  bool
+	expects     uint64 // the argument of IfSeq or IfIndex; otherwise 0
 	ifFree      bool
 	strict      bool
 	inOrder     bool
@@ -107,12 +115,16 @@ type writeOptions struct {
 	confirm     bool
 	timestampMS *uint64
 	reproduces  bool // a write of WriteAll without guards, which reproduces a history
+	replicated  bool // an entry of Replica.Apply
 }
 
 // guarded reports whether the options have a guard.
 func (o *writeOptions) guarded() bool {
-	return o.hasIfSeq || o.ifFree || o.strict || o.inOrder || o.hasEpoch
+	return o.hasIfSeq || o.hasIfIndex || o.ifFree || o.strict || o.inOrder || o.hasEpoch
 }
+
+// expectsLast reports whether the options have a guard on the migration's last event.
+func (o *writeOptions) expectsLast() bool { return o.hasIfSeq || o.hasIfIndex }
 
 // IfSeq makes the write conditional. The write fails with ErrConflict unless the migration's last
 // event, of any kind, has this Seq. It is Row.LastSeq, or the Seq of the receipt of the write that
@@ -141,7 +153,16 @@ func (o *writeOptions) guarded() bool {
 // apply to a migration in doubt, because the expected row may be lost: a seq that is not 0 is then a
 // conflict.
 func IfSeq(seq uint64) WriteOption {
-	return func(o *writeOptions) { o.ifSeq, o.hasIfSeq = seq, true }
+	return func(o *writeOptions) { o.expects, o.hasIfSeq = seq, true }
+}
+
+// IfIndex makes an entry of Replica.Apply conditional, as IfSeq does for a write on a Store that is
+// not replicated. index is the consensus engine's index of the migration's last event, of any kind.
+// It is Row.LastIndex, or Applied.Index of the entry that appended this event. It is 0 if the
+// migration has no row. The table of IfSeq applies. Every other call returns ErrInvalid for this
+// option, because its events have no index.
+func IfIndex(index uint64) WriteOption {
+	return func(o *writeOptions) { o.expects, o.hasIfIndex = index, true }
 }
 
 // IfVShardFree makes an upsert fail with ErrMigrationInProgress if another migration of the same
@@ -277,17 +298,25 @@ func checkTimestamp(timestampMS uint64) error {
 	return fmt.Errorf("%w: timestamp %d lies after the year 9999: pass Unix milliseconds (the value may be in %s)", ErrInvalid, timestampMS, unit)
 }
 
-// checkEpochOption returns ErrInvalid for Epoch(0), which would fence no writer.
-func (o *writeOptions) checkEpochOption() error {
-	if o.hasEpoch && o.epoch == 0 {
+// checkCommon returns ErrInvalid for options that no call may have, or only an entry of Replica.Apply,
+// or every call except that one.
+func (o *writeOptions) checkCommon() error {
+	switch {
+	case o.hasEpoch && o.epoch == 0: // it would fence no writer
 		return fmt.Errorf("%w: option Epoch has epoch 0, which means that an event has no epoch: begin with 1", ErrInvalid)
+	case !o.replicated && o.hasIfIndex:
+		return fmt.Errorf("%w: option IfIndex applies only to an entry of Replica.Apply: use IfSeq", ErrInvalid)
+	case o.replicated && o.hasIfSeq: //mutant:no-local-number
+		return fmt.Errorf("%w: option IfSeq does not apply to an entry of Replica.Apply, because each member has its own sequence numbers: use IfIndex", ErrInvalid)
+	case o.replicated && o.timestampMS != nil:
+		return fmt.Errorf("%w: option WithTimestamp does not apply to an entry of Replica.Apply: set the timestamp of the event", ErrInvalid)
 	}
 	return nil
 }
 
 // checkUpsert returns ErrInvalid if Upsert would ignore one of the options.
 func (o *writeOptions) checkUpsert() error {
-	if err := o.checkEpochOption(); err != nil {
+	if err := o.checkCommon(); err != nil {
 		return err
 	}
 	if o.timestampMS != nil {
@@ -299,7 +328,7 @@ func (o *writeOptions) checkUpsert() error {
 // checkEventOptions returns ErrInvalid if a call other than Upsert and WriteAll would ignore one of
 // the options.
 func (o *writeOptions) checkEventOptions(call string) error {
-	if err := o.checkEpochOption(); err != nil {
+	if err := o.checkCommon(); err != nil {
 		return err
 	}
 	switch {
@@ -318,7 +347,7 @@ func (o *writeOptions) checkEventOptions(call string) error {
 func checkAll(events []checkpoint.Event, opts []WriteOption) error {
 	var o writeOptions
 	o.apply(opts)
-	if err := o.checkEpochOption(); err != nil {
+	if err := o.checkCommon(); err != nil {
 		return err
 	}
 	if o.timestampMS != nil {

@@ -124,6 +124,9 @@ type Recovered struct {
 // that also ends if everything stops. A step that was carried out is recorded even if ctx has ended.
 // Do not call Recover twice at the same time with one epoch.
 func (s *Store) Recover(ctx context.Context, p recovery.Policy, h Handlers) ([]Recovered, error) {
+	if s.member != nil { //mutant:replica-refuses-recover
+		return nil, fmt.Errorf("recover: %w", s.errReplicated())
+	}
 	if h.Compensate == nil {
 		return nil, fmt.Errorf("recover: %w: Handlers.Compensate is nil: set the function that carries out a compensation", ErrInvalid)
 	}
@@ -148,22 +151,19 @@ func (s *Store) Recover(ctx context.Context, p recovery.Policy, h Handlers) ([]R
 	return results, nil
 }
 
-// epochHolder is the id of the event that raises the epoch. It belongs to no migration, so that
-// the event changes no row.
-var epochHolder = checkpoint.MigrationID(uuid.Max)
-
 // claimEpoch raises the log's epoch. It returns ErrFenced if the log's epoch is higher. A
-// coordinator without an epoch is refused on a log that has one, because nothing would fence it.
+// coordinator without an epoch is refused on a log that has one, because nothing would fence it. The
+// event belongs to no migration, so that it changes no row.
 func (s *Store) claimEpoch(epoch uint64) error {
 	if epoch == 0 {
 		return s.checkEpoch(epoch) //mutant:recover-needs-epoch
 	}
-	for id := epochHolder; ; id = uuid.New() {
+	for id := checkpoint.StoreID; ; id = uuid.New() {
 		_, err := s.Remove(id, Epoch(epoch), IfSeq(0)) //mutant:recover-claims-epoch
 		if !errors.Is(err, ErrConflict) && !errors.Is(err, ErrAborting) {
 			return err
 		}
-		// There is a row with this id, which must stay.
+		// An earlier version accepted a row with this id, which must stay.
 	}
 }
 

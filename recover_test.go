@@ -1,7 +1,6 @@
 package migrationlog_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -542,14 +541,20 @@ func TestRecover_VShardOfAFailedAbort(t *testing.T) {
 	require.Equal(t, []string{"compensate 1 stale 0: RemoveLearner 3 of group 10, epoch 2", "resume 2 fresh, epoch 2"}, c.list)
 }
 
-// The event that raises the epoch has an id of its own. If a migration has this id, its row stays.
+// The event that raises the epoch has an id of its own, with which no row can be written any more. If
+// an old log has such a row, it stays until it is ended.
 func TestRecover_MigrationWithTheIDOfTheEpoch(t *testing.T) {
 	s := openRecovery(t)
-	id := checkpoint.MigrationID(bytes.Repeat([]byte{0xff}, 16))
+	id := checkpoint.StoreID
 	m := clustermodel.Move{MigrationID: id, VShardID: 1, Group: 10, Source: 1, Target: 3}
 	c, err := checkpoint.New(id, 0, m.Payload(checkpoint.PhaseAddLearner), uint64(present.UnixMilli()))
 	require.NoError(t, err)
 	_, err = s.Upsert(c)
+	require.ErrorIs(t, err, checkpoint.ErrReservedID)
+	require.ErrorIs(t, err, migrationlog.ErrInvalid)
+	_, err = s.WriteAll([]checkpoint.Event{checkpoint.Upserted{Checkpoint: c}}, migrationlog.Strict())
+	require.ErrorIs(t, err, checkpoint.ErrReservedID)
+	_, err = s.WriteAll([]checkpoint.Event{checkpoint.Upserted{Checkpoint: c}})
 	require.NoError(t, err)
 	results, err := s.Recover(t.Context(), fromSource, (&calls{}).handlers(1))
 	require.NoError(t, err)

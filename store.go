@@ -37,6 +37,8 @@ type Store struct {
 	entries []eventlog.Entry
 	next    projection.Batch
 
+	member *member // nil unless the store belongs to a Replica
+
 	snapshots snapshots
 	index     *replay.Index // the summaries that History has read
 	summaries summaries
@@ -95,16 +97,24 @@ type Stats struct {
 //   - ErrIsWALDir if dir is the wal/ directory of a log
 func Open(dir string, opts *Options) (*Store, error) {
 	if dir == "" {
-		return nil, fmt.Errorf("%w: the directory is an empty string: give the path of the log's directory", ErrInvalid)
+		return nil, errNoDir()
 	}
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
 	o := opts.withDefaults()
+	return openStore(dir, o, o.logOptions(), nil)
+}
+
+func errNoDir() error {
+	return fmt.Errorf("%w: the directory is an empty string: give the path of the log's directory", ErrInvalid)
+}
+
+// openStore opens the log in dir. For the store of a Replica, inspect returns its position. If inspect
+// returns an error, openStore returns that error and leaves the log as it was.
+func openStore(dir string, o Options, logOptions eventlog.Options, inspect func(*eventlog.Recovery, *replay.Fold) (*member, error)) (*Store, error) {
 	defer o.watchOpen(dir)()
-	recovery, err := eventlog.Begin(dir, eventlog.Options{
-		MustExist: o.MustExist, LockTimeout: o.LockTimeout, SegmentSize: o.SegmentSize, NoSync: o.NoSync, Now: o.Now,
-	})
+	recovery, err := eventlog.Begin(dir, logOptions)
 	if err != nil {
 		return nil, err
 	}
@@ -124,12 +134,21 @@ func Open(dir string, opts *Options) (*Store, error) {
 	if o.OnDamage == RefuseDamage && report.Damaged() {
 		return nil, errors.Join(&DamagedError{Report: report}, recovery.Abandon())
 	}
+	var member *member
+	if inspect != nil {
+		if member, err = inspect(recovery, fold); err != nil {
+			return nil, errors.Join(err, recovery.Abandon())
+		}
+	}
 	log, err := recovery.Finish(fold.Last())
 	if err != nil {
 		return nil, err
 	}
 	report.Quarantined = recovery.Quarantined()
-	s := &Store{dir: recovery.Dir(), uuid: recovery.Directory().Manifest.UUID, opts: o, report: report, log: log}
+	s := &Store{dir: recovery.Dir(), uuid: recovery.Directory().Manifest.UUID, opts: o, report: report, log: log, member: member}
+	if member != nil {
+		s.next.Observe(member.changeRow)
+	}
 	s.index = replay.NewIndex(recovery.FS(), s.uuid)
 	s.queue = groupcommit.New(s.commitBatch)
 	s.slow.init(s.checkSlowCommit)
@@ -297,6 +316,12 @@ func (s *Store) timestampMS(w *write) uint64 {
 // write commits w, unless w already has an error. It always returns w to the pool.
 func (s *Store) write(w *write) (Receipt, error) {
 	defer w.release()
+	if s.member != nil { //mutant:replica-refuses-writes
+		return Receipt{}, s.errReplicated()
+	}
+	if w.err == nil {
+		w.err = w.checkOwner()
+	}
 	if w.err == nil {
 		s.commit(w)
 	}
@@ -322,6 +347,9 @@ func (s *Store) write(w *write) (Receipt, error) {
 // Readers may see only a prefix of the events, and a crash may keep only a prefix. After ErrFailed
 // the outcome of the events without a receipt is unknown.
 func (s *Store) WriteAll(events []checkpoint.Event, opts ...WriteOption) ([]Receipt, error) {
+	if s.member != nil { //mutant:replica-refuses-write-all
+		return nil, s.errReplicated()
+	}
 	if err := checkAll(events, opts); err != nil { //mutant:options-of-all
 		return nil, err
 	}
@@ -529,6 +557,13 @@ func (s *Store) Stats() Stats {
 // release the lock earlier, because the kernel may still carry out a write. To stop without
 // waiting, end the process.
 func (s *Store) Close() error {
+	if s.member != nil { //mutant:replica-refuses-close
+		return fmt.Errorf("%w: close the Replica of %s", ErrReplicated, s.dir)
+	}
+	return s.close()
+}
+
+func (s *Store) close() error {
 	var snapshot, failure error
 	s.closeOnce.Do(func() {
 		s.queue.Close()

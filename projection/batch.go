@@ -1,6 +1,10 @@
 package projection
 
-import "migrationlog/checkpoint"
+import (
+	"bytes"
+
+	"migrationlog/checkpoint"
+)
 
 // Batch collects new events. A lookup sees the events added before it. Fold applies the events to
 // the view later, so that this work can overlap the device's write. The zero Batch is ready for
@@ -54,19 +58,27 @@ func (b *Batch) Add(slot Slot, seq uint64, c Change) (prevSeq uint64) {
 }
 
 // OtherInFlight returns the row of another migration of the vShard that is in flight, if there is
-// one. A row at Complete is not in flight.
+// one. If there are several, it returns the one with the lowest id, so that it does not depend on the
+// order of the events. A row at Complete is not in flight.
 func (b *Batch) OtherInFlight(vshardID uint32, than checkpoint.MigrationID) (Row, bool) {
 	b.fold() //mutant:vshard-in-batch
+	var other *state
 	for at := range b.view.shards.withHashPrefix(shardHash(vshardID), shardBits) {
 		if at.vshardID != vshardID || at.id == idKey(than) {
 			continue
 		}
 		row, _ := b.view.rows.get(at.id)
-		if row.Checkpoint.Phase() < checkpoint.PhaseComplete { //mutant:complete-is-free
-			return b.view.withLosses(row), true
+		if row.Checkpoint.Phase() >= checkpoint.PhaseComplete { //mutant:complete-is-free
+			continue
+		}
+		if other == nil || bytes.Compare(at.id[:], other.Checkpoint.MigrationID[:]) < 0 {
+			other = row
 		}
 	}
-	return Row{}, false
+	if other == nil {
+		return Row{}, false
+	}
+	return b.view.withLosses(other), true
 }
 
 // Fold applies the added events and returns the new view. Call Begin before the batch is used

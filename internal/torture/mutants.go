@@ -284,7 +284,7 @@ var mutants = []mutant{
 	{"a retried abort or removal with IfSeq succeeds",
 		Marked{"end-retried", condition(false)}, "./", "TestGuards_Retry"},
 	{"a migration at Complete does not block its vShard",
-		Marked{"complete-is-free", condition(true)}, "./", "TestGuards_VShard"},
+		Marked{"complete-is-free", condition(false)}, "./", "TestGuards_VShard"},
 	{"a refused write ends its call",
 		Marked{"refused-write-ends-call", condition(false)}, "./", "TestD3_WriteAllEndsWhereItIsRefused|TestGuards"},
 	{"an option that WriteAll would ignore is refused",

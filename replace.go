@@ -1,0 +1,121 @@
+package migrationlog
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"migrationlog/checkpoint"
+	"migrationlog/eventlog"
+	"migrationlog/eventlog/segment"
+)
+
+// Replace replaces the state and the history by a state of another member, or of an earlier time.
+// The new log has one restored event per row, and its manifest has the index at which its history
+// begins. The old directory is renamed to DIR.replaced-1 (or a higher number) and never deleted.
+// After a crash at any point the replica has the old or the new state. Replace must not run
+// concurrently with Apply. If it returns an error other than ErrFailed, the old state is in use.
+func (r *Replica) Replace(s *State) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failed != nil {
+		return r.failed
+	}
+	if r.closed {
+		return ErrClosed
+	}
+	old := r.store.Load()
+	err := r.opts.writeReplacement(old.dir, s, segment.OriginRestored)
+	if err != nil {
+		return fmt.Errorf("replace the state of %s: %w", old.dir, err)
+	}
+	// The old events are durable or come again, so the old log needs no record of the applied index.
+	closing := old.close()
+	_, err = eventlog.SwapDir(old.dir)
+	if err != nil {
+		err = fmt.Errorf("replace the state of %s: %w", old.dir, errors.Join(err, closing))
+	}
+	if !errors.Is(err, ErrFailed) {
+		next, openErr := r.open(old.dir)
+		if openErr == nil {
+			r.store.Store(next)
+			return err
+		}
+		err = fmt.Errorf("%w: open %s after the replacement of its state: %w", ErrFailed, old.dir, errors.Join(openErr, err))
+	}
+	r.failed = err
+	return err
+}
+
+// replacementBatchBytes is the maximum size of a write of a new log. A row has at most
+// checkpoint.MaxEventBytes.
+const replacementBatchBytes = 1 << 20
+
+// writeReplacement writes a complete new log next to the one in dir, for SwapDir. The log in dir must
+// be open.
+func (o *ReplicaOptions) writeReplacement(dir string, s *State, origin string) error {
+	restoring, err := eventlog.BeginSwap(dir)
+	if err != nil {
+		return err
+	}
+	if err := o.writeLog(restoring, s, origin); err != nil {
+		return errors.Join(err, os.RemoveAll(restoring))
+	}
+	return nil
+}
+
+// writeLog writes a new log with a state into an empty directory.
+func (o *ReplicaOptions) writeLog(dir string, s *State, origin string) error {
+	d := s.Digest()
+	logOptions := o.Store.logOptions()
+	logOptions.MustExist, logOptions.NoSync = false, true // Close makes everything durable
+	logOptions.History = &segment.History{Index: d.Index, Term: d.Term, Origin: origin}
+	recovery, err := eventlog.Begin(dir, logOptions)
+	if err != nil {
+		return err
+	}
+	for _, err := range recovery.Scan(segment.ScanAll) {
+		if err != nil {
+			return errors.Join(err, recovery.Abandon())
+		}
+	}
+	log, err := recovery.Finish(segment.FrameID{})
+	if err != nil {
+		return err
+	}
+	return errors.Join(writeRestored(log, s), log.Close())
+}
+
+// writeRestored writes the rows of a state, and then its digests.
+func writeRestored(log *eventlog.Log, s *State) error {
+	var entries []eventlog.Entry
+	memory := make([]byte, 0, replacementBatchBytes)
+	flush := func() error {
+		if len(entries) == 0 {
+			return nil
+		}
+		err := log.Write(entries)
+		entries, memory = entries[:0], memory[:0]
+		return err
+	}
+	for restored := range restoredRows(s.at.view) {
+		if len(memory)+len(restored) > cap(memory) {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+		memory = append(memory, restored...) // within its capacity, so earlier bodies stay where they are
+		entries = append(entries, eventlog.Entry{Body: segment.NewBody(memory[len(memory)-len(restored):])})
+	}
+	d := s.Digest()
+	if d.Index == 0 { // nothing was applied
+		return flush()
+	}
+	event := checkpoint.Digest{State: d.State, Chain: d.Chain, TimestampMS: s.at.timestampMS, Epoch: s.at.view.Epoch()}
+	body, err := encodeAt(event, d.Index, d.Term)
+	if err != nil {
+		return err
+	}
+	entries = append(entries, eventlog.Entry{Body: segment.NewBody(body)})
+	return flush()
+}

@@ -1,0 +1,324 @@
+package migrationlog
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"migrationlog/checkpoint"
+	"migrationlog/eventlog"
+	"migrationlog/eventlog/segment"
+	"migrationlog/replay"
+)
+
+// A Replica is one member's copy of a store whose writes are ordered by a consensus engine, such as
+// Raft. The engine calls Apply with the committed entries, on one goroutine at a time. Every other
+// method may be called concurrently with Apply, except Replace.
+//
+// All members that have applied the same entries have the same rows and the same digests, whatever
+// their clocks and options are. Sequence numbers are local to a member.
+type Replica struct {
+	opts ReplicaOptions
+
+	mu     sync.RWMutex // held for reading by a call that uses the store, and for writing while the store changes
+	store  atomic.Pointer[Store]
+	failed error // of a Replace after which no store is open
+	closed bool
+
+	stopSync chan struct{}
+	syncing  sync.WaitGroup
+}
+
+// ReplicaOptions configures OpenReplica. A nil pointer or the zero value selects the defaults.
+type ReplicaOptions struct {
+	Store Options // NoSync and OnDamage must be zero
+
+	// RelaxedSync syncs at intervals and in Record, instead of with each Apply. The engine must be
+	// able to deliver all entries after AppliedIndex again. After a crash the member has the events
+	// up to the last sync.
+	RelaxedSync  bool
+	SyncInterval time.Duration // with RelaxedSync; 0: 1 s
+
+	// AcceptLoss continues with the rows that are left if the log has lost events. It starts a new
+	// log with these rows, and sets the damaged one aside. The manifest of the new log has the word
+	// accepted-loss. Set it on one member only, and restore the others from that one.
+	AcceptLoss bool
+}
+
+// check returns ErrInvalid if an option has a value without a meaning.
+func (o *ReplicaOptions) check() error {
+	switch {
+	case o.Store.NoSync:
+		return fmt.Errorf("%w: Options.NoSync does not apply to a replica: use ReplicaOptions.RelaxedSync", ErrInvalid)
+	case o.Store.OnDamage != SkipDamage:
+		return fmt.Errorf("%w: Options.OnDamage does not apply to a replica, which never opens with lost events: leave it out", ErrInvalid)
+	case o.SyncInterval < 0:
+		return fmt.Errorf("%w: ReplicaOptions.SyncInterval is %v, which is negative: use 0 for the default", ErrInvalid, o.SyncInterval)
+	case o.SyncInterval > 0 && !o.RelaxedSync:
+		return fmt.Errorf("%w: ReplicaOptions.SyncInterval applies only with RelaxedSync, because each Apply syncs otherwise", ErrInvalid)
+	}
+	return o.Store.check()
+}
+
+func (o *ReplicaOptions) withDefaults() ReplicaOptions {
+	var opts ReplicaOptions
+	if o != nil {
+		opts = *o
+	}
+	opts.Store = opts.Store.withDefaults()
+	if opts.SyncInterval == 0 {
+		opts.SyncInterval = time.Second
+	}
+	return opts
+}
+
+// ErrReplicated is returned for a write on the Store of a Replica, and for its Recover and Close. Its
+// events come from a consensus engine: propose the event there. Nothing was appended.
+var ErrReplicated = errors.New("the store is replicated")
+
+// errReplicated is the ErrReplicated of a call.
+func (s *Store) errReplicated() error {
+	return fmt.Errorf("%w: the events of %s come from a consensus engine: propose the event there", ErrReplicated, s.dir)
+}
+
+// ErrUnfit is returned, as an *UnfitError, if a member's log has lost events. The member must not
+// decide about entries with an incomplete state.
+var ErrUnfit = errors.New("member is unfit")
+
+// UnfitError is the error of OpenReplica for a log that has lost events. errors.Is finds ErrUnfit in
+// it. The log was not changed, except that unsynced events were moved to quarantine/.
+type UnfitError struct {
+	Dir    string
+	Report replay.Report
+	Reason string
+}
+
+func (e *UnfitError) Error() string {
+	return fmt.Sprintf("%v: %s: %s. The member must not decide about entries with an incomplete state. "+
+		"Rename the directory and keep it, and start the member again: the consensus engine restores it from a snapshot or delivers its entries again. "+
+		"If no member is fit, choose the one that has lost the least, and open it with AcceptLoss", ErrUnfit, e.Dir, e.Reason)
+}
+
+// Unwrap returns ErrUnfit.
+func (e *UnfitError) Unwrap() error { return ErrUnfit }
+
+// newUnfitError returns the error for a log with these findings.
+func newUnfitError(dir string, report replay.Report, reason string) *UnfitError {
+	for _, d := range report.Damage {
+		if d.Severity == segment.LosesEvents {
+			reason = fmt.Sprintf("%s. The first finding: %s", reason, d)
+			break
+		}
+	}
+	return &UnfitError{Dir: dir, Report: report, Reason: reason}
+}
+
+// OpenReplica opens or creates the log in dir. Events that were written and not synced before a
+// crash are moved to quarantine/, because the engine delivers their entries again. If an earlier
+// Replace was interrupted, OpenReplica finishes or discards it.
+//
+// In addition to the errors of Open it returns ErrUnfit, as an *UnfitError, if the log has lost
+// events, and ErrInvalid if the log has events that do not come from a consensus engine.
+func OpenReplica(dir string, opts *ReplicaOptions) (*Replica, error) {
+	if dir == "" {
+		return nil, errNoDir()
+	}
+	if opts != nil {
+		if err := opts.check(); err != nil {
+			return nil, err
+		}
+	}
+	r := &Replica{opts: opts.withDefaults(), stopSync: make(chan struct{})}
+	s, err := r.open(dir)
+	if err != nil {
+		return nil, err
+	}
+	r.store.Store(s)
+	if r.opts.RelaxedSync {
+		r.syncing.Go(r.syncAtIntervals)
+	}
+	return r, nil
+}
+
+// open opens the log in dir.
+func (r *Replica) open(dir string) (*Store, error) {
+	if err := eventlog.FinishSwap(dir, r.opts.Store.LockTimeout); err != nil {
+		return nil, err
+	}
+	o := r.opts.Store
+	o.NoSync = r.opts.RelaxedSync
+	log := o.logOptions()
+	log.DropUnsynced = true //mutant:unsynced-dropped
+	return openStore(dir, o, log, func(recovery *eventlog.Recovery, fold *replay.Fold) (*member, error) {
+		at, err := readApplied(recovery, fold)
+		if err != nil {
+			return nil, err
+		}
+		return newMember(at, r.opts.RelaxedSync), nil
+	})
+}
+
+// Entry is one committed entry of the consensus engine's log.
+type Entry struct {
+	Index, Term uint64 // at least 1
+	// Event is the event to append. If it is nil, the entry has no effect on the rows, for example a
+	// change of the configuration: only the applied index rises. If the event has an epoch, the entry
+	// is fenced as with the option Epoch.
+	Event checkpoint.Event
+	// Opaque is an encoded event of a kind that this version does not know, and that has no effect
+	// on the rows. It is recorded as it is, with the entry's position. Event must be nil. If the
+	// option Epoch is set, the encoded event must have this epoch.
+	Opaque []byte
+	// Options are the guards of the entry: IfIndex, IfVShardFree, Strict, InOrder, Epoch and Confirm.
+	// IfSeq and WithTimestamp are not allowed.
+	Options []WriteOption
+}
+
+// Applied is the result of one entry.
+type Applied struct {
+	Receipt Receipt
+	Index   uint64 // of the appended event; of the migration's last event for a duplicate; otherwise 0
+	Skipped bool   // the entry had been applied before: the other fields are zero
+	Err     error  // the entry was refused: a guard did not hold, or it is invalid. The same on every member
+}
+
+// Apply applies entries in the order of their indexes, as one group commit. It skips entries at or
+// below the applied index. It returns one result per entry. A refused entry does not affect the
+// others. Every digestInterval indexes, Apply also appends an event with the digests.
+//
+// Apply returns ErrFailed or ErrClosed if the store has failed. The outcome of all entries is then
+// unknown, and the member must stop. It returns ErrInvalid, and applies nothing, if the indexes do
+// not ascend, or if an index or a term is 0.
+func (r *Replica) Apply(entries []Entry) ([]Applied, error) {
+	if err := checkIndexes(entries); err != nil {
+		return nil, err
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.failed != nil {
+		return nil, r.failed
+	}
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	first := newEntryChain(entries)
+	r.store.Load().commit(first)
+	results, err := make([]Applied, 0, len(entries)), first.commitError()
+	for w, next := first, (*write)(nil); w != nil; w = next {
+		if w.entry.skipped {
+			results = append(results, Applied{Skipped: true})
+		} else {
+			results = append(results, Applied{Receipt: w.receipt, Index: w.entry.lastIndex, Err: w.err})
+		}
+		next = w.next
+		w.release()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return results, nil
+}
+
+// checkIndexes returns ErrInvalid if the indexes do not ascend, or if an index or a term is 0.
+func checkIndexes(entries []Entry) error {
+	last := uint64(0)
+	for i, e := range entries {
+		if e.Index <= last || e.Term == 0 {
+			return fmt.Errorf("%w: entries[%d] of Apply has index %d and term %d after index %d: both begin with 1, and the indexes ascend",
+				ErrInvalid, i, e.Index, e.Term, last)
+		}
+		last = e.Index
+	}
+	return nil
+}
+
+// AppliedIndex returns the index up to which all entries are applied and durable. If the process
+// ends, the replica still has at least this index. After a power cut it can be lower, but it is not
+// lower than at the end of the last Record.
+func (r *Replica) AppliedIndex() uint64 { return r.store.Load().member.durable.Load() }
+
+// Digest returns the digest at the last applied index, which may be above AppliedIndex.
+func (r *Replica) Digest() Digest { return r.State().Digest() }
+
+// State returns the state at the last applied index. It takes no lock and copies nothing.
+func (r *Replica) State() *State {
+	return &State{at: *r.store.Load().member.published.Load()}
+}
+
+// Store returns the store for reads. Every write on it returns ErrReplicated. After Replace it is
+// another Store, and the old one keeps its old rows.
+func (r *Replica) Store() *Store { return r.store.Load() }
+
+// Record makes all applied entries durable, together with the applied index, even if the last
+// entries appended no event. It may run concurrently with Apply. A member must call it before the
+// engine discards the entries from its log.
+func (r *Replica) Record() error {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.run(recordNow)
+}
+
+// run commits a write that has no entry. The caller must hold mu.
+func (r *Replica) run(task entryTask) error {
+	if r.failed != nil {
+		return r.failed
+	}
+	w := newWrite(nil)
+	defer w.release()
+	w.entry = &entryWrite{task: task}
+	r.store.Load().commit(w)
+	return w.commitError()
+}
+
+// syncAtIntervals makes the events durable at intervals, until the replica is closed.
+func (r *Replica) syncAtIntervals() {
+	ticker := time.NewTicker(r.opts.SyncInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-r.stopSync:
+			return
+		case <-ticker.C:
+			r.mu.RLock()
+			if m := r.store.Load().member; m.published.Load().eventIndex > m.durable.Load() {
+				_ = r.run(makeDurable) // a failed store also fails the next Apply, and Health has the error
+			}
+			r.mu.RUnlock()
+		}
+	}
+}
+
+// Health returns the error after which the replica applies nothing more, or nil. See Store.Health.
+func (r *Replica) Health() error {
+	r.mu.RLock()
+	failed := r.failed
+	r.mu.RUnlock()
+	s := r.store.Load()
+	if err := s.Health(); failed == nil && err != nil {
+		return err
+	}
+	if err := s.member.published.Load().rows.base.peek(); failed == nil && err != nil {
+		return fmt.Errorf("%w: %w", ErrFailed, err)
+	}
+	return failed
+}
+
+// Close makes all applied entries durable and closes the log. A second call returns nil.
+func (r *Replica) Close() error {
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return nil
+	}
+	r.closed = true
+	err := r.failed
+	if err == nil {
+		err = errors.Join(r.run(recordNow), r.store.Load().close())
+	}
+	r.mu.Unlock()
+	close(r.stopSync)
+	r.syncing.Wait()
+	return err
+}
