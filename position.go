@@ -35,6 +35,9 @@ func readApplied(recovery *eventlog.Recovery, fold *replay.Fold) (applied, error
 		if item.Frame.Seq > r.next {
 			break
 		}
+		if index, _ := checkpoint.PositionOf(item.Frame.Body); index == 0 {
+			return applied{}, noIndexError(dir, item.Frame.Seq)
+		}
 		if err := r.add(item.Frame.Body); err != nil {
 			return applied{}, fmt.Errorf("%s: event %d: %w", dir, item.Frame.Seq, err)
 		}
@@ -47,6 +50,39 @@ func readApplied(recovery *eventlog.Recovery, fold *replay.Fold) (applied, error
 	}
 	r.at.view, r.at.rows = view, newRowSum(view, r.recorded)
 	return r.at, nil
+}
+
+// noIndexError is the error for an event that does not come from a consensus engine.
+func noIndexError(dir string, seq uint64) error {
+	return fmt.Errorf("%w: %s: event %d has no index of a consensus engine, so a Store that is not replicated has written it: open the directory with Open, or use another one", ErrInvalid, dir, seq)
+}
+
+// readRemaining returns the position of a log that has lost events, with the rows that are left. Its
+// index is the highest one of an intact event. The chained digest begins again.
+func readRemaining(recovery *eventlog.Recovery, fold *replay.Fold) (applied, error) {
+	at := applied{view: fold.View, rows: newRowSum(fold.View, nil)}
+	if h := recovery.Directory().Manifest.History; h != nil {
+		at.index, at.term = h.Index, h.Term
+	}
+	for item, err := range recovery.Scan(segment.ScanAll) {
+		if err != nil {
+			return applied{}, fmt.Errorf("read %s: %w", recovery.Dir(), err)
+		}
+		if item.Damage != nil {
+			continue
+		}
+		record := replay.Decode(item)
+		if record.Damage == nil && record.RaftIndex == 0 {
+			return applied{}, noIndexError(recovery.Dir(), record.Seq)
+		}
+		if record.RaftTerm > 0 { // not a restored row, which belongs to the beginning of the history
+			at.timestampMS = record.WallMS()
+			if record.RaftIndex > at.index {
+				at.index, at.term = record.RaftIndex, record.RaftTerm
+			}
+		}
+	}
+	return at, nil
 }
 
 // positionReader reads the last events of a log, from the last digest event on. All members write a
@@ -62,9 +98,6 @@ type positionReader struct {
 func (r *positionReader) add(body []byte) error {
 	r.next++
 	index, term := checkpoint.PositionOf(body)
-	if index == 0 {
-		return fmt.Errorf("%w: the event has no index of a consensus engine, so a Store that is not replicated has written it: open the directory with Open, or use another one", ErrInvalid)
-	}
 	event, err := checkpoint.DecodeEvent(body)
 	var unknown *checkpoint.UnknownKindError
 	switch e := event.(type) {

@@ -142,17 +142,44 @@ func OpenReplica(dir string, opts *ReplicaOptions) (*Replica, error) {
 	return r, nil
 }
 
-// open opens the log in dir.
+// open opens the log in dir. With AcceptLoss it first replaces a log that has lost events.
 func (r *Replica) open(dir string) (*Store, error) {
 	if err := eventlog.FinishSwap(dir, r.opts.Store.LockTimeout); err != nil {
 		return nil, err
 	}
+	s, err := r.openLog(dir, r.opts.AcceptLoss)
+	if !errors.Is(err, errLossAccepted) {
+		return s, err
+	}
+	replaced, err := eventlog.SwapDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("accept the loss of %s: %w", dir, err)
+	}
+	r.opts.Store.Logger.Warn("migrationlog continues with the rows that are left after a loss: restore the other members from this one", "dir", dir, "damaged_log", replaced)
+	return r.openLog(dir, false)
+}
+
+// errLossAccepted is returned by openLog if a new log with the remaining rows is complete.
+var errLossAccepted = errors.New("the loss is accepted")
+
+// openLog opens the log in dir. If the log has lost events and acceptLoss is set, it writes a new log
+// next to it, for SwapDir, and returns errLossAccepted.
+func (r *Replica) openLog(dir string, acceptLoss bool) (*Store, error) {
 	o := r.opts.Store
 	o.NoSync = r.opts.RelaxedSync
 	log := o.logOptions()
 	log.DropUnsynced = true //mutant:unsynced-dropped
 	return openStore(dir, o, log, func(recovery *eventlog.Recovery, fold *replay.Fold) (*member, error) {
 		at, err := readApplied(recovery, fold)
+		if errors.Is(err, ErrUnfit) && acceptLoss {
+			at, err = readRemaining(recovery, fold)
+			if err == nil {
+				err = r.opts.writeReplacement(recovery.Dir(), &State{at: at}, segment.OriginAcceptedLoss)
+			}
+			if err == nil {
+				err = errLossAccepted
+			}
+		}
 		if err != nil {
 			return nil, err
 		}
