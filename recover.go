@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -68,22 +70,46 @@ func (s *Store) Recover(ctx context.Context, p recovery.Policy, h Handlers) ([]R
 	if s.member != nil { //mutant:replica-refuses-recover
 		return nil, fmt.Errorf("recover: %w", s.errReplicated())
 	}
+	missing := len(s.view.Load().InDoubtWithoutRow()) > 0
+	p.UnnamedInDoubt = p.UnnamedInDoubt || s.report.UnnamedInDoubt || missing //mutant:recover-unnamed
+	return RecoverOn(ctx, recoveredStore{s}, p, h)
+}
+
+// A RecoveryLog is a log on which RecoverOn carries out a plan. A position identifies an event. It is
+// the sequence number in a Store, and the index in the log of a consensus engine.
+type RecoveryLog interface {
+	Rows() iter.Seq[projection.Row] // as Store.Rows
+	Row(id checkpoint.MigrationID) (row projection.Row, ok bool)
+	Epoch() uint64  // the highest epoch of the log
+	Now() time.Time // the clock of the plan and of the events
+	// Position returns the position of a row's last event of any kind, and 0 for the zero Row.
+	Position(row projection.Row) uint64
+	// Check returns an error if this process must write no more, for example because the log has
+	// failed, or because another process now leads. RecoverOn then stops before the next step.
+	Check(ctx context.Context) error
+	// Write writes an event, and returns its position. The write fails with ErrConflict unless the
+	// migration's last event has the position last, which is 0 for no row. If epoch is above 0, the
+	// write fails with ErrFenced if the log has a higher one.
+	Write(ctx context.Context, e checkpoint.Event, last, epoch uint64) (position uint64, err error)
+}
+
+// RecoverOn carries out a plan on any kind of log, as Store.Recover does on a Store. Embedders of a
+// consensus engine call it on the leader, after the leader has applied all committed entries.
+func RecoverOn(ctx context.Context, log RecoveryLog, p recovery.Policy, h Handlers) ([]Recovered, error) {
 	if h.Compensate == nil {
 		return nil, fmt.Errorf("recover: %w: Handlers.Compensate is nil: set the function that carries out a compensation", ErrInvalid)
 	}
 	if h.Concurrency < 0 {
 		return nil, fmt.Errorf("recover: %w: Handlers.Concurrency is %d, which is negative: use 0 for the default", ErrInvalid, h.Concurrency)
 	}
-	if err := s.claimEpoch(h.Epoch); err != nil {
+	if err := claimEpoch(ctx, log, h.Epoch); err != nil {
 		return nil, fmt.Errorf("recover: %w", err)
 	}
-	missing := len(s.view.Load().InDoubtWithoutRow()) > 0
-	p.UnnamedInDoubt = p.UnnamedInDoubt || s.report.UnnamedInDoubt || missing //mutant:recover-unnamed
-	decisions := recovery.Plan(slices.Collect(s.Rows()), p, uint64(max(0, s.opts.Now().UnixMilli())))
+	decisions := recovery.Plan(slices.Collect(log.Rows()), p, nowMS(log))
 
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	r := &recoverer{store: s, handlers: h, ctx: ctx, stop: stop, inQuestion: inQuestion(decisions)}
+	r := &recoverer{log: log, handlers: h, ctx: ctx, stop: stop, inQuestion: inQuestion(decisions)}
 	results := r.carryOutAll(decisions)
 	failed := slices.ContainsFunc(results, func(result Recovered) bool { return result.Err != nil })
 	if failed && ctx.Err() != nil {
@@ -92,15 +118,43 @@ func (s *Store) Recover(ctx context.Context, p recovery.Policy, h Handlers) ([]R
 	return results, nil
 }
 
+// nowMS returns the time of the log's clock, in Unix milliseconds.
+func nowMS(log RecoveryLog) uint64 { return uint64(max(0, log.Now().UnixMilli())) }
+
+// recoveredStore is a Store as a RecoveryLog.
+type recoveredStore struct{ *Store }
+
+func (s recoveredStore) Now() time.Time { return s.opts.Now() }
+
+func (s recoveredStore) Position(row projection.Row) uint64 { return row.LastSeq }
+
+func (s recoveredStore) Check(context.Context) error {
+	if err := s.Health(); errors.Is(err, ErrFailed) || errors.Is(err, ErrClosed) { //mutant:recover-health-checked
+		return err
+	}
+	return nil
+}
+
+func (s recoveredStore) Write(_ context.Context, e checkpoint.Event, last, epoch uint64) (position uint64, err error) {
+	guards := []WriteOption{IfSeq(last)} //mutant:recover-if-seq
+	if epoch > 0 {                       //mutant:recover-epoch-written
+		guards = append(guards, Epoch(epoch))
+	}
+	w := newWrite(guards)
+	w.setEvent(e)
+	receipt, err := s.write(w)
+	return receipt.Seq, err
+}
+
 // claimEpoch raises the log's epoch. It returns ErrFenced if the log's epoch is higher. A
 // coordinator without an epoch is refused on a log that has one, because nothing would fence it. The
 // event belongs to no migration, so that it changes no row.
-func (s *Store) claimEpoch(epoch uint64) error {
+func claimEpoch(ctx context.Context, log RecoveryLog, epoch uint64) error {
 	if epoch == 0 {
-		return s.checkEpoch(epoch) //mutant:recover-needs-epoch
+		return checkEpoch(log, epoch) //mutant:recover-needs-epoch
 	}
 	for id := checkpoint.StoreID; ; id = uuid.New() {
-		_, err := s.Remove(id, Epoch(epoch), IfSeq(0)) //mutant:recover-claims-epoch
+		_, err := log.Write(ctx, checkpoint.Removed{MigrationID: id, TimestampMS: nowMS(log)}, 0, epoch) //mutant:recover-claims-epoch
 		if !errors.Is(err, ErrConflict) && !errors.Is(err, ErrAborting) {
 			return err
 		}
@@ -109,8 +163,8 @@ func (s *Store) claimEpoch(epoch uint64) error {
 }
 
 // checkEpoch returns ErrFenced if the log has an epoch above this one.
-func (s *Store) checkEpoch(epoch uint64) error {
-	if current := s.Epoch(); current > epoch {
+func checkEpoch(log RecoveryLog, epoch uint64) error {
+	if current := log.Epoch(); current > epoch {
 		return fmt.Errorf("%w: the log has epoch %d and this coordinator has epoch %d: end this coordinator, or start it with a higher epoch", ErrFenced, current, epoch)
 	}
 	return nil
@@ -118,7 +172,7 @@ func (s *Store) checkEpoch(epoch uint64) error {
 
 // recoverer carries out the decisions of one plan.
 type recoverer struct {
-	store    *Store
+	log      RecoveryLog
 	handlers Handlers
 	ctx      context.Context
 	stop     context.CancelCauseFunc // ends everything before the next step
@@ -224,39 +278,37 @@ func (r *recoverer) carryOut(d recovery.Decision) Recovered {
 	}
 	if err := result.Err; err != nil {
 		result.Done, result.Err = false, fmt.Errorf("migration %s (%s, %s): %w", d.MigrationID(), d.Action, d.Reason, err)
-		if errors.Is(err, ErrFenced) || errors.Is(err, ErrFailed) || errors.Is(err, ErrClosed) { //mutant:recover-stops-all
+		if errors.Is(err, ErrFenced) || r.log.Check(r.ctx) != nil { //mutant:recover-stops-all
 			r.stop(result.Err)
 		}
 	}
 	return result
 }
 
-// checkStep returns an error if the next step of a migration must not be carried out. lastSeq is
-// the migration's last event that the coordinator knows. A later one was written by somebody else,
-// and the decision may be wrong since then.
-func (r *recoverer) checkStep(d *recovery.Decision, lastSeq uint64) error {
+// checkStep returns an error if the next step of a migration must not be carried out. last is the
+// position of the migration's last event that the coordinator knows. A later one was written by
+// somebody else, and the decision may be wrong since then.
+func (r *recoverer) checkStep(d *recovery.Decision, last uint64) error {
 	if r.ctx.Err() != nil { //mutant:recover-ctx-checked
 		return fmt.Errorf("not carried out: %w", context.Cause(r.ctx))
 	}
-	if err := r.store.checkEpoch(r.handlers.Epoch); err != nil { //mutant:recover-epoch-checked
+	if err := checkEpoch(r.log, r.handlers.Epoch); err != nil { //mutant:recover-epoch-checked
 		return err
 	}
-	if err := r.store.Health(); errors.Is(err, ErrFailed) || errors.Is(err, ErrClosed) { //mutant:recover-health-checked
+	if err := r.log.Check(r.ctx); err != nil { //mutant:recover-log-checked
 		return err
 	}
-	if row, _ := r.store.Row(d.MigrationID()); row.LastSeq != lastSeq { //mutant:recover-row-checked
-		return fmt.Errorf("%w: another writer has changed the migration: its last event is seq %d (0: it has ended), Recover expects seq %d. Call Recover again", ErrConflict, row.LastSeq, lastSeq)
+	row, _ := r.log.Row(d.MigrationID())
+	if found := r.log.Position(row); found != last { //mutant:recover-row-checked
+		return fmt.Errorf("%w: another writer has changed the migration: its last event is %d (0: it has ended), Recover expects %d. Call Recover again", ErrConflict, found, last)
 	}
 	return nil
 }
 
-// guards returns the options of a write that follows event lastSeq of its migration.
-func (r *recoverer) guards(lastSeq uint64) []WriteOption {
-	guards := []WriteOption{IfSeq(lastSeq)} //mutant:recover-if-seq
-	if r.handlers.Epoch > 0 {               //mutant:recover-epoch-written
-		guards = append(guards, Epoch(r.handlers.Epoch))
-	}
-	return guards
+// write writes an event that follows the event at position last. A step that was carried out is
+// recorded even if ctx has ended.
+func (r *recoverer) write(e checkpoint.Event, last uint64) (position uint64, err error) {
+	return r.log.Write(context.WithoutCancel(r.ctx), e, last, r.handlers.Epoch)
 }
 
 // pass passes a decision to a handler. It reports whether there is a handler.
@@ -264,7 +316,7 @@ func (r *recoverer) pass(d *recovery.Decision, handle func(context.Context, reco
 	if handle == nil {
 		return false, nil
 	}
-	if err := r.checkStep(d, d.Row.LastSeq); err != nil {
+	if err := r.checkStep(d, r.log.Position(d.Row)); err != nil {
 		return false, err
 	}
 	return true, handle(r.ctx, *d, r.handlers.Epoch)
@@ -275,8 +327,8 @@ func (r *recoverer) cleanUp(d *recovery.Decision) (done bool, err error) {
 	if r.inQuestion[d.MigrationID()] { //mutant:recover-in-question
 		return false, nil
 	}
-	lastSeq := d.Row.LastSeq
-	if err := r.checkStep(d, lastSeq); err != nil {
+	last := r.log.Position(d.Row)
+	if err := r.checkStep(d, last); err != nil {
 		return false, err
 	}
 	if r.handlers.CleanUp != nil { //mutant:recover-clean-up-first
@@ -284,46 +336,46 @@ func (r *recoverer) cleanUp(d *recovery.Decision) (done bool, err error) {
 			return false, err
 		}
 	}
-	_, err = r.store.Remove(d.MigrationID(), r.guards(lastSeq)...)
+	_, err = r.write(checkpoint.Removed{MigrationID: d.MigrationID(), TimestampMS: nowMS(r.log)}, last)
 	return err == nil, err
 }
 
 // abort carries out an abort from its first step that is not recorded. If it stops at a
 // compensation, it returns the step.
 func (r *recoverer) abort(d *recovery.Decision) (failedStep *uint32, err error) {
-	id, abort, lastSeq := d.MigrationID(), d.Row.Facts.Abort, d.Row.LastSeq
+	id, abort, last := d.MigrationID(), d.Row.Facts.Abort, r.log.Position(d.Row)
 	if abort == nil {
-		if err := r.checkStep(d, lastSeq); err != nil {
+		if err := r.checkStep(d, last); err != nil {
 			return nil, err
 		}
 		abort = &projection.AbortProgress{Reason: string(d.Reason), Compensations: d.Compensations, Done: make([]bool, len(d.Compensations))}
-		begun, err := r.store.BeginAbort(id, abort.Reason, abort.Compensations, r.guards(lastSeq)...) //mutant:recover-abort-begun
-		if err != nil {
+		begun := checkpoint.AbortBegun{MigrationID: id, Reason: abort.Reason, Compensations: abort.Compensations, TimestampMS: nowMS(r.log)}
+		if last, err = r.write(begun, last); err != nil { //mutant:recover-abort-begun
 			return nil, err
 		}
-		lastSeq = begun.Seq
 	}
 	for i, c := range abort.Compensations {
 		if abort.Done[i] { //mutant:recover-recorded-step
 			continue
 		}
 		step := Step{MigrationID: id, Step: uint32(i), Compensation: c, Reason: abort.Reason, Epoch: r.handlers.Epoch, Decision: *d}
-		if lastSeq, err = r.compensate(step, lastSeq); err != nil { //mutant:recover-step-failed
+		if last, err = r.compensate(step, last); err != nil { //mutant:recover-step-failed
 			return &step.Step, fmt.Errorf("compensation %d (%s, group %d, peer %d): %w", i, c.Kind, c.GroupID, c.PeerID, err)
 		}
 	}
-	_, err = r.store.Abort(id, abort.Reason, abort.Compensations, r.guards(lastSeq)...)
+	ended := checkpoint.Aborted{MigrationID: id, Reason: abort.Reason, Compensations: abort.Compensations, TimestampMS: nowMS(r.log)}
+	_, err = r.write(ended, last)
 	return nil, err
 }
 
-// compensate carries out one compensation and records it. It returns the seq of the record.
-func (r *recoverer) compensate(step Step, lastSeq uint64) (uint64, error) {
-	if err := r.checkStep(&step.Decision, lastSeq); err != nil {
+// compensate carries out one compensation and records it. It returns the position of the record.
+func (r *recoverer) compensate(step Step, last uint64) (position uint64, err error) {
+	if err := r.checkStep(&step.Decision, last); err != nil {
 		return 0, err
 	}
 	if err := r.handlers.Compensate(r.ctx, step); err != nil { //mutant:recover-step-first
 		return 0, err
 	}
-	receipt, err := r.store.Compensated(step.MigrationID, step.Step, r.guards(lastSeq)...) //mutant:recover-step-recorded
-	return receipt.Seq, err
+	position, err = r.write(checkpoint.Compensated{MigrationID: step.MigrationID, Step: step.Step, TimestampMS: nowMS(r.log)}, last) //mutant:recover-step-recorded
+	return position, err
 }
