@@ -91,6 +91,16 @@ func (x *Index) summaryOf(name string) *summary.Summary {
 	return nil
 }
 
+// Summarized reports whether all segments but the last one have a summary that matches them. Search then
+// reads few segments.
+func (r *Reader) Summarized() bool {
+	names, err := segment.Names(r.fsys)
+	if err != nil || len(names) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(names[:len(names)-1], func(name string) bool { return r.index.entryOf(name) == nil })
+}
+
 // onlyRange returns the function for segment.ScanOptions.Only that leaves out the segments without a
 // frame from one number to another one. If to is 0, there is no upper limit.
 func (x *Index) onlyRange(from, to uint64) func(name string) (seqs []uint64, lastSeq uint64, ok bool) {

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
 	"migrationlog/internal/summary"
 	"migrationlog/projection"
 )
@@ -136,9 +137,14 @@ func (q Query) choose(s *summary.Summary) (seqs []uint64, ok bool) {
 // takes about the same time.
 const maxPickedFraction = 4
 
+// includesAny reports whether FromSeq and ToSeq include a number of a segment.
+func (q Query) includesAny(head segment.SummaryHead) bool {
+	return head.LastSeq >= q.FromSeq && (q.ToSeq == 0 || head.FirstSeq <= q.ToSeq)
+}
+
 // mayMatch reports whether a segment may have a record that the query selects.
 func (q Query) mayMatch(s *summary.Summary, t summary.Totals) bool {
-	if s.LastSeq < q.FromSeq || q.ToSeq != 0 && s.FirstSeq > q.ToSeq || t.LatestMS < q.SinceMS || q.UntilMS != 0 && t.EarliestMS > q.UntilMS {
+	if !q.includesAny(s.SummaryHead) || t.LatestMS < q.SinceMS || q.UntilMS != 0 && t.EarliestMS > q.UntilMS {
 		return false
 	}
 	if q.needsRows() && !t.AnyVShard && !t.AnyNode && !intersects(q.VShards, t.VShards) && !intersects(q.Nodes, t.Nodes) {

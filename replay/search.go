@@ -187,6 +187,10 @@ func (p *picker) pickAll() {
 	for i := last; i >= summarized; i-- {
 		var s *summary.Summary
 		if i < last { // the last one may be growing
+			if lastSeq, outside := p.outside(names[i]); outside {
+				p.picked[names[i]] = pick{nil, lastSeq}
+				continue
+			}
 			s = p.reader.index.summaryOf(names[i])
 		}
 		if s != nil {
@@ -208,6 +212,16 @@ func (p *picker) pickAll() {
 			p.lastSeq = max(first-1, lastSeq)
 		}
 	}
+}
+
+// outside reports whether the numbers of a summarized segment are outside the query and no later segment
+// needs one of its events. It returns the number of its last event.
+func (p *picker) outside(name string) (lastSeq uint64, outside bool) {
+	e := p.reader.index.entryOf(name)
+	if e == nil || len(p.needed) > 0 || p.query.includesAny(e.file.SummaryHead) {
+		return 0, false
+	}
+	return e.file.LastSeq, true
 }
 
 // visitRuns finds the migrations that need earlier events in a segment without a summary, which the scan

@@ -86,7 +86,11 @@ func (s selection) resolve(ctx context.Context, reader *replay.Reader) (checkpoi
 		return checkpoint.MigrationID{}, err
 	}
 	var q replay.Query
-	if !search.isVShard {
+	if search.isVShard {
+		if id, ok, err := reader.NewestMigration(ctx, search.vshard); ok || err != nil {
+			return id, err
+		}
+	} else {
 		ids := search.whole()
 		if len(ids) == 0 {
 			ids, err = reader.FindIDs(ctx, search.matches, nil)

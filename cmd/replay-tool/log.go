@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"slices"
@@ -29,6 +30,7 @@ type logCommand struct {
 	cursorFile string
 
 	dir       string
+	query     replay.Query
 	matcher   *replay.Matcher
 	stopper   *replay.Matcher // selects the record of --until-first, or nil
 	stopped   bool            // that record was printed
@@ -114,7 +116,7 @@ func (l *logCommand) run(ctx context.Context, dir string) error {
 	if l.cursor, err = openCursor(l.cursorFile, reader.Manifest().UUID); err != nil {
 		return err
 	}
-	l.dir, l.matcher, l.printer = dir, replay.NewMatcher(q), l.newRecordPrinter(dir)
+	l.dir, l.query, l.matcher, l.printer = dir, q, replay.NewMatcher(q), l.newRecordPrinter(dir)
 	l.rangeEnd = rangeEnd{toSeq: q.ToSeq, untilMS: q.UntilMS}
 	if l.reverse {
 		l.endFacts = factsByID{}
@@ -186,7 +188,12 @@ func firstQuery(ctx context.Context, times timeReader, conditions string) (repla
 
 // list prints the matching records that are in the log now.
 func (l *logCommand) list(ctx context.Context, reader *replay.Reader) error {
-	if l.last > 0 {
+	switch searches, err := l.searches(); {
+	case err != nil:
+		return err
+	case searches:
+		return l.search(ctx, reader)
+	case l.last > 0:
 		return l.listLast(ctx, reader)
 	}
 	l.beginFold(reader.NewFold())
@@ -219,6 +226,62 @@ func (l *logCommand) list(ctx context.Context, reader *replay.Reader) error {
 		return nil
 	}
 	return l.cursor.checkEnd(l.nextSeq-min(l.nextSeq, 1), l.lastEvent.Seq)
+}
+
+// searches reports whether the summaries of the segments find the records. Options that need the state
+// after the last event, or each event, read the whole log.
+func (l *logCommand) searches() (bool, error) {
+	needsAll := l.follow || l.stopper != nil || l.cursorFile != "" || l.reverse && l.last == 0 || slices.Contains(l.query.Kinds, replay.KindDamage)
+	if needsAll || !l.filters.anySet() {
+		return false, nil
+	}
+	names, err := segment.Names(os.DirFS(l.dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return len(names) > maxWholeSegments, err
+}
+
+// search prints the matching records of a large log, and reads few of its segments.
+func (l *logCommand) search(ctx context.Context, reader *replay.Reader) error {
+	l.beginFold(reader.NewPartialFold())
+	var covered replay.Coverage
+	defer func() { l.unread = covered.Unchecked }()
+	o := replay.SearchOptions{Rows: l.output == outputTable, Covered: &covered}
+	if l.last == 0 {
+		for f, err := range reader.Search(ctx, l.query, o) {
+			if err != nil {
+				return err
+			}
+			if err := l.printFound(f); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	found, err := reader.SearchLast(ctx, l.query, l.last, o)
+	if l.reverse {
+		slices.Reverse(found)
+	}
+	for _, f := range found {
+		err = cmp.Or(err, l.printFound(f))
+	}
+	return err
+}
+
+// printFound prints a record if it is selected. Damage is in the report in any case.
+func (l *logCommand) printFound(f replay.Found) error {
+	if f.Damage != nil {
+		l.fold.AddDamage(*f.Damage)
+	}
+	if !f.Selected {
+		return nil
+	}
+	var m moveFacts
+	if f.HasRow {
+		m = moveFactsOf(f.Row)
+	}
+	return l.printer.print(f.Record, m)
 }
 
 // beginFold sets the fold of the records that will be read.
@@ -290,7 +353,7 @@ func (l *logCommand) factsAfter(r replay.Record, p *progress) (m moveFacts) {
 	return m
 }
 
-// listLast prints the last records. With a filter, it reads the whole log to find them.
+// listLast prints the last records. It reads the whole log if there is a filter.
 func (l *logCommand) listLast(ctx context.Context, reader *replay.Reader) error {
 	var records []recordWithFacts
 	ok := false
@@ -326,11 +389,11 @@ type recordWithFacts struct {
 // their migrations.
 const recordsForFacts = 4096
 
-// newest returns the last records, and reads only the segments that have them. If the beginning of a
-// migration is in an earlier segment, some of its facts are not known.
+// newest returns the last records, and reads only the segments that have them. If the log has no
+// summaries and the beginning of a migration is in an earlier segment, some of its facts are not known.
 func (l *logCommand) newest(ctx context.Context, reader *replay.Reader) (last []recordWithFacts, ok bool, err error) {
-	n := l.last
-	if l.output == outputTable && n < math.MaxInt-recordsForFacts {
+	n, summarized := l.last, reader.Summarized()
+	if l.output == outputTable && !summarized && n < math.MaxInt-recordsForFacts {
 		n += recordsForFacts
 	}
 	records, unread, ok, err := reader.Newest(ctx, n)
@@ -348,7 +411,33 @@ func (l *logCommand) newest(ctx context.Context, reader *replay.Reader) (last []
 		}
 		last = append(last, recordWithFacts{r, m})
 	}
-	return last[max(0, len(last)-l.last):], true, nil
+	last = last[max(0, len(last)-l.last):]
+	if l.output == outputTable && summarized {
+		err = addFacts(ctx, reader, last)
+	}
+	return last, true, err
+}
+
+// addFacts sets the facts of records that follow each other. It finds the beginnings of their migrations
+// with the summaries.
+func addFacts(ctx context.Context, reader *replay.Reader, records []recordWithFacts) error {
+	var q replay.Query
+	bySeq := map[uint64]int{}
+	for i, r := range records {
+		if r.Damage == nil {
+			bySeq[r.Seq] = i
+			q.FromSeq, q.ToSeq = cmp.Or(q.FromSeq, r.Seq), r.Seq
+		}
+	}
+	for f, err := range reader.Search(ctx, q, replay.SearchOptions{Rows: true}) {
+		if err != nil {
+			return err
+		}
+		if i, ok := bySeq[f.Seq]; ok && f.Damage == nil && f.HasRow {
+			records[i].facts = moveFactsOf(f.Row)
+		}
+	}
+	return nil
 }
 
 // apply applies an event that is not folded, because events before it were not read.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -141,7 +142,7 @@ func TestOutput_OrderOfDataAndMessages(t *testing.T) {
 }
 
 // log -n prints the last records of the whole log, although it reads only the last segments. It prints
-// how many segments it did not check. It reads the whole log if it is damaged, or with a filter.
+// how many segments it did not check. It reads the whole log if it is damaged.
 func TestLog_LastOfManySegments(t *testing.T) {
 	dir := segmentedLog(t, 40)
 	all := strings.SplitAfter(output(t, exitClean, "log", "-q", dir, "-o", "ndjson"), "\n")
@@ -153,8 +154,10 @@ func TestLog_LastOfManySegments(t *testing.T) {
 	require.Regexp(t, `^\d+ segments not checked. To check the whole log, run: replay-tool verify .*\n$`, errs.String())
 
 	errs.Reset()
-	require.Zero(t, run(t.Context(), append(args, "--kind", "checkpoint"), nil, io.Discard, &errs))
-	require.Empty(t, errs.String())
+	out.Reset()
+	require.Zero(t, run(t.Context(), append(args, "--kind", "checkpoint"), nil, &out, &errs))
+	require.Equal(t, last, out.String())
+	require.Regexp(t, `^\d+ segments not checked`, errs.String())
 	errs.Reset()
 	require.Zero(t, run(t.Context(), []string{"log", dir, "-n", "1000", "-o", "ndjson"}, nil, io.Discard, &errs))
 	require.Empty(t, errs.String(), "every segment was read")
@@ -186,7 +189,8 @@ func segmentedLog(t *testing.T, events int) (dir string) {
 }
 
 // log --reverse prints the same records as log, in reverse order, also with a filter that depends on
-// earlier events, and also for a damaged log.
+// earlier events, and also for a damaged log. With a filter, log reads few segments, so it may find the
+// same loss at another place.
 func TestLog_Reverse(t *testing.T) {
 	dir := segmentedLog(t, 40)
 	events := oneEvent + `{"kind":"abort","migration_id":"01a20629-44f1-75f5-8bf1-d9e9fef8b7aa","reason":"r","compensations":[],"ts_ms":1800000000002}` + "\n"
@@ -194,9 +198,10 @@ func TestLog_Reverse(t *testing.T) {
 	for _, code := range []int{exitClean, exitDamage} {
 		for _, filter := range [][]string{{}, {"--vshard", "7"}, {"--from", "20", "--to", "30"}, {"--phase", "CatchUp"}} {
 			args := append([]string{"log", "-q", dir, "-o", "ndjson"}, filter...)
-			lines := strings.SplitAfter(output(t, code, args...), "\n")
+			place := regexp.MustCompile(`"segment":"\d+","offset":.*"severity"`)
+			lines := strings.SplitAfter(place.ReplaceAllString(output(t, code, args...), ""), "\n")
 			slices.Reverse(lines)
-			require.Equal(t, strings.Join(lines, ""), output(t, code, append(args, "--reverse")...), "%v", filter)
+			require.Equal(t, strings.Join(lines, ""), place.ReplaceAllString(output(t, code, append(args, "--reverse")...), ""), "%v", filter)
 		}
 		names, err := segment.Names(os.DirFS(dir))
 		require.NoError(t, err)

@@ -119,7 +119,7 @@ func (s *showCommand) read(ctx context.Context, reader *replay.Reader, dir strin
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return shownHistory{}, err
 	}
-	if len(names) > maxWholeSegments && s.chosen.vshard == "" {
+	if len(names) > maxWholeSegments {
 		r, ok, err := s.readParts(ctx, reader)
 		if ok || err != nil {
 			return r, err
@@ -136,7 +136,13 @@ func (s *showCommand) readParts(ctx context.Context, reader *replay.Reader) (r s
 		return r, false, err
 	}
 	ids := search.whole() // the filters of the summaries find its history
-	if len(ids) == 0 {
+	switch {
+	case search.isVShard:
+		var id checkpoint.MigrationID
+		if id, ok, err = reader.NewestMigration(ctx, search.vshard); ok {
+			ids = []checkpoint.MigrationID{id}
+		}
+	case len(ids) == 0:
 		ids, err = reader.FindIDs(ctx, search.matches, nil)
 	}
 	if err != nil || len(ids) != 1 {
