@@ -32,7 +32,13 @@ func (p picture) differences(source string, expected picture) (lines []string) {
 	return lines
 }
 
-func label(id uuid.UUID) string { return fmt.Sprintf("m%d", id[0]) }
+// label returns a short name of an id that has only its first byte, and otherwise the id.
+func label(id uuid.UUID) string {
+	if id != (uuid.UUID{id[0]}) {
+		return id.String()
+	}
+	return fmt.Sprintf("m%d", id[0])
+}
 
 func factsText(f oracle.Facts) string { return fmt.Sprintf("%+v", f) }
 
