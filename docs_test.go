@@ -96,21 +96,8 @@ func TestEmbedding_CodeIsOfTheExamples(t *testing.T) {
 // the code reads.
 func TestFormat_HexDump(t *testing.T) {
 	blocks := fenced(t, "docs/FORMAT.md", "hexdump")
-	require.Len(t, blocks, 1)
-	var dump []byte
-	notes := map[string]string{} // first word of a note, the rest
-	for line := range strings.Lines(blocks[0]) {
-		m := regexp.MustCompile(`^([0-9a-f]{4})  ((?:[0-9a-f]{2} )+) +(.*)\n$`).FindStringSubmatch(line)
-		require.NotNil(t, m, line)
-		offset, err := strconv.ParseUint(m[1], 16, 32)
-		require.NoError(t, err)
-		require.EqualValues(t, len(dump), offset, line)
-		b, err := hex.DecodeString(strings.ReplaceAll(m[2], " ", ""))
-		require.NoError(t, err)
-		dump = append(dump, b...)
-		i := strings.LastIndexAny(m[3], " ")
-		notes[strings.TrimSuffix(m[3][:i], ":")] = m[3][i+1:]
-	}
+	require.Len(t, blocks, 2)
+	dump, notes := parseDump(t, blocks[0])
 	golden, err := os.ReadFile("testdata/golden/v1/clean/log/wal/" + firstSegment)
 	require.NoError(t, err)
 	require.Equal(t, golden[114:114+len(dump)], dump)
@@ -147,6 +134,56 @@ func TestFormat_HexDump(t *testing.T) {
 	}
 	require.Equal(t, checkpoint.CatchUp{VShardID: 22, LearnerLogIndexAtAdd: 23}, c.Payload)
 	require.EqualValues(t, 115, second.Offset, "the offset after the length prefix")
+}
+
+// The second hex dump in docs/FORMAT.md is a restored event of a golden log, with the values of that
+// event.
+func TestFormat_HexDumpOfARestoredEvent(t *testing.T) {
+	dump, notes := parseDump(t, fenced(t, "docs/FORMAT.md", "hexdump")[1])
+	dir := "testdata/golden/v1-replicated/restored/log"
+	golden, err := os.ReadFile(filepath.Join(dir, "wal", firstSegment))
+	require.NoError(t, err)
+	reader, err := replay.Open(dir)
+	require.NoError(t, err)
+	var second replay.Record
+	for r, err := range reader.Records(t.Context(), replay.Query{FromSeq: 2, ToSeq: 2}) {
+		require.NoError(t, err)
+		second = r
+	}
+	require.Equal(t, golden[second.Offset+segment.HeaderBytes:][:second.Length-segment.HeaderBytes], dump)
+	e := second.Event.(checkpoint.Restored)
+	f := e.Facts
+	for note, want := range map[string]string{
+		"migration id": e.Checkpoint.MigrationID.String(),
+		"timestamp " + strconv.FormatUint(e.Checkpoint.TimestampMS, 10): "ms",
+		"phase":          e.Checkpoint.Phase().String(),
+		"index":          strconv.FormatUint(second.RaftIndex, 10),
+		"source node":    strconv.FormatUint(f.SourceNode, 10),
+		"target node":    strconv.FormatUint(f.TargetNode, 10),
+		"source group":   strconv.FormatUint(f.SourceGroup, 10),
+		"started at, ns": strconv.FormatUint(f.StartedAtHLC.WallNS, 10),
+	} {
+		require.Equal(t, want, notes[note], note)
+	}
+}
+
+// parseDump returns the bytes of a hex dump, and its notes: the last word of each by the words before
+// it.
+func parseDump(t *testing.T, block string) (dump []byte, notes map[string]string) {
+	notes = map[string]string{}
+	for line := range strings.Lines(block) {
+		m := regexp.MustCompile(`^([0-9a-f]{4})  ((?:[0-9a-f]{2} )+) +(.*)\n$`).FindStringSubmatch(line)
+		require.NotNil(t, m, line)
+		offset, err := strconv.ParseUint(m[1], 16, 32)
+		require.NoError(t, err)
+		require.EqualValues(t, len(dump), offset, line)
+		b, err := hex.DecodeString(strings.ReplaceAll(m[2], " ", ""))
+		require.NoError(t, err)
+		dump = append(dump, b...)
+		i := strings.LastIndexAny(m[3], " ")
+		notes[strings.TrimSuffix(m[3][:i], ":")] = m[3][i+1:]
+	}
+	return dump, notes
 }
 
 // Logs of format version 1 read as on the day when they were written: the same events, damage, and
