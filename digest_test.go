@@ -106,7 +106,7 @@ func kindsAt(t testing.TB, dir string) (kinds []string, indexes []uint64) {
 }
 
 func removedAt(index uint64) migrationlog.Entry {
-	e := migrationlog.Entry{Index: index, Term: 1, Event: checkpoint.Removed{MigrationID: numberedID(1), TimestampMS: index}}
+	e := migrationlog.Entry{Index: index, Term: 1, Event: checkpoint.Removed{MigrationID: numberedID(99), TimestampMS: index}}
 	e.Options = []migrationlog.WriteOption{migrationlog.Confirm()}
 	return e
 }

@@ -27,7 +27,7 @@ func (r *Replica) Replace(s *State) error {
 	old := r.store.Load()
 	err := r.opts.writeReplacement(old.dir, s, segment.OriginRestored)
 	if err != nil {
-		return fmt.Errorf("replace the state of %s: %w", old.dir, err)
+		return fmt.Errorf("replace the state of %s: %w", old.dir, newLogError{err})
 	}
 	// The old events are durable or come again, so the old log needs no record of the applied index.
 	closing := old.close()
@@ -46,6 +46,13 @@ func (r *Replica) Replace(s *State) error {
 	r.failed = err
 	return err
 }
+
+// newLogError is the error of a new log that could not be written. The log that is in use has not
+// failed, so errors.Is does not find ErrFailed.
+type newLogError struct{ err error }
+
+func (e newLogError) Error() string        { return "write the new log: " + e.err.Error() }
+func (e newLogError) Is(target error) bool { return target != ErrFailed && errors.Is(e.err, target) }
 
 // replacementBatchBytes is the maximum size of a write of a new log. A row has at most
 // checkpoint.MaxEventBytes.
@@ -83,7 +90,11 @@ func (o *ReplicaOptions) writeLog(dir string, s *State, origin string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(writeRestored(log, s), log.Close())
+	if err := writeRestored(log, s); err != nil {
+		_ = log.Close() // the same error again
+		return err
+	}
+	return log.Close()
 }
 
 // writeRestored writes the rows of a state, and then its digests.

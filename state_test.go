@@ -65,12 +65,11 @@ func TestReadState_Damage(t *testing.T) {
 		require.ErrorContains(t, err, "cut short", cut)
 	}
 	for at := range len(b) {
-		for _, flip := range []byte{1, 0x20, 0x80} {
-			b[at] ^= flip
-			_, err := migrationlog.ReadState(bytes.NewReader(b))
-			require.Error(t, err, at)
-			b[at] ^= flip
-		}
+		flip := []byte{1, 0x20, 0x80}[at%3]
+		b[at] ^= flip
+		_, err := migrationlog.ReadState(bytes.NewReader(b))
+		require.Error(t, err, at)
+		b[at] ^= flip
 	}
 	_, err = migrationlog.ReadState(bytes.NewReader(append(b, 0)))
 	require.ErrorIs(t, err, migrationlog.ErrInvalid)
