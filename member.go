@@ -188,7 +188,7 @@ func (m *member) changeRow(before, after projection.Slot) {
 // requires it. err is the error of the batch so far. finishEntries returns the error of the batch.
 func (s *Store) finishEntries(batch []*write, err error) error {
 	m := s.member
-	if m.failure != nil { //mutant:replica-failure-sticky
+	if m.failure != nil {
 		return fmt.Errorf("%w: %w", ErrFailed, m.failure)
 	}
 	if err != nil {

@@ -67,7 +67,7 @@ type (
 // that also ends if everything stops. A step that was carried out is recorded even if ctx has ended.
 // Do not call Recover twice at the same time with one epoch.
 func (s *Store) Recover(ctx context.Context, p recovery.Policy, h Handlers) ([]Recovered, error) {
-	if s.member != nil { //mutant:replica-refuses-recover
+	if s.member != nil {
 		return nil, fmt.Errorf("recover: %w", s.errReplicated())
 	}
 	missing := len(s.view.Load().InDoubtWithoutRow()) > 0

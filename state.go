@@ -102,132 +102,98 @@ func (w *stateWriter) write(b []byte) {
 // version wrote them, or the reader's error.
 func ReadState(r io.Reader) (*State, error) {
 	in := stateReader{from: bufio.NewReaderSize(r, 64<<10), sum: sha256.New()}
-	s, err := in.read()
+	s := in.read()
 	switch {
-	case in.err != nil && in.err != io.EOF:
-		return nil, fmt.Errorf("read a state: %w", in.err)
-	case in.err != nil:
+	case errors.Is(in.err, io.EOF) || errors.Is(in.err, io.ErrUnexpectedEOF):
 		return nil, fmt.Errorf("%w: the state is cut short after %d bytes", ErrInvalid, in.bytes)
-	case errors.Is(err, ErrNewerFormat):
-		return nil, err
-	case err != nil:
-		return nil, fmt.Errorf("%w: the state is damaged before byte %d: %w", ErrInvalid, in.bytes, err)
+	case in.err != nil:
+		return nil, fmt.Errorf("read a state up to byte %d: %w", in.bytes, in.err)
 	}
 	return s, nil
 }
 
-// stateReader reads an encoded state.
+// stateReader reads an encoded state. After the first error its methods do nothing.
 type stateReader struct {
 	from  *bufio.Reader
-	sum   hash.Hash
+	sum   hash.Hash // of the bytes read so far
 	bytes int64
-	err   error // of the reader
+	err   error // of the reader, or ErrInvalid or ErrNewerFormat
 }
 
-var (
-	errNotDeterministic = errors.New("an item is not in the deterministic encoding")
-	errStateSum         = errors.New("the bytes do not have the SHA-256 at the end")
-)
-
-func (r *stateReader) read() (*State, error) {
-	s, want, rows, err := r.readHead()
-	if err != nil {
-		return nil, err
+// fail records that the content is invalid, unless there is an error already.
+func (r *stateReader) fail(format string, args ...any) {
+	if r.err == nil {
+		r.err = fmt.Errorf("%w: "+format, append([]any{ErrInvalid}, args...)...)
 	}
+}
+
+func (r *stateReader) read() *State {
+	s, want, rows := r.readHead()
 	var sum sum256
-	var memory []byte
-	last := checkpoint.MigrationID{}
-	for n := uint64(1); n <= rows; n++ {
-		body, err := r.byteString(memory[:0], checkpoint.MaxEventBytes)
-		if err != nil {
-			return nil, err
-		}
-		memory = body
-		id, err := s.addRow(n, body)
+	var last checkpoint.MigrationID
+	for n := uint64(1); n <= rows && r.err == nil; n++ {
+		body := r.byteString(checkpoint.MaxEventBytes)
+		id, err := r.addRow(s, n, body)
 		if err == nil && bytes.Compare(last[:], id[:]) >= 0 {
-			err = errors.New("it is not above the row before it")
+			err = fmt.Errorf("it follows migration %s", last)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("row %d, migration %s: %w", n, id, err)
+			r.fail("row %d, migration %s: %w", n, id, err)
 		}
-		last = id
 		sum.add(sha256.Sum256(body))
+		last = id
 	}
 	s.at.rows = rowSum{base: knownSum(sum), count: s.Len()}
 	wantSum := r.sum.Sum(nil)
-	end, err := r.byteString(nil, sha256.Size)
-	if err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(end, wantSum) {
-		return nil, errStateSum
+	if end := r.byteString(sha256.Size); !bytes.Equal(end, wantSum) {
+		r.fail("the bytes do not have the SHA-256 at the end")
 	}
 	if got := s.Digest().State; got != want {
-		return nil, fmt.Errorf("the rows have the digest %x, and not %x", got, want)
+		r.fail("the rows have the digest %x, and not %x", got, want)
 	}
-	if _, err := r.from.ReadByte(); err != io.EOF {
-		r.err = err
-		return nil, errors.New("more bytes follow")
+	if r.err == nil {
+		if _, err := r.from.ReadByte(); err == nil {
+			r.fail("more bytes follow")
+		} else if err != io.EOF {
+			r.err = err
+		}
 	}
-	return s, nil
+	return s
 }
 
 // readHead reads the head of the state. It returns a state without rows, the digest that the state
 // must have, and the number of its rows.
-func (r *stateReader) readHead() (s *State, digest [32]byte, rows uint64, err error) {
-	pairs, err := r.head(detcbor.MajorMap)
-	if err != nil {
-		return nil, digest, 0, err
-	}
+func (r *stateReader) readHead() (s *State, digest [32]byte, rows uint64) {
 	s = &State{at: applied{view: projection.New()}}
-	for key := byte(1); uint64(key) <= pairs && err == nil; key++ {
-		var got, n uint64
-		if got, err = r.head(detcbor.MajorUint); err == nil && got != uint64(key) {
-			return nil, digest, 0, fmt.Errorf("key %d follows key %d in the head", got, key-1)
-		}
-		switch {
-		case err != nil:
-		case key == stateKeyChain:
-			err = r.digest(&s.at.chain)
-		case key == stateKeyState:
-			err = r.digest(&digest)
-		default:
-			n, err = r.head(detcbor.MajorUint)
-		}
-		switch key {
-		case stateKeyVersion:
-			if err == nil && n > stateVersion {
-				return nil, digest, 0, fmt.Errorf("%w: the state has version %d, and this version reads at most %d", ErrNewerFormat, n, stateVersion)
-			}
-		case stateKeyIndex:
-			s.at.index = n
-		case stateKeyTerm:
-			s.at.term = n
-		case stateKeyEpoch:
-			s.at.view.RaiseEpoch(n)
-		case stateKeyRows:
-			rows = n
-		case stateKeyTimeMS:
-			s.at.timestampMS = n
-		}
+	pairs := r.head(detcbor.MajorMap)
+	version := r.number(stateKeyVersion)
+	if r.err == nil && version > stateVersion {
+		r.err = fmt.Errorf("%w: the state has version %d, and this version reads at most %d", ErrNewerFormat, version, stateVersion)
 	}
-	if err == nil && (pairs != stateKeys || s.at.index == 0 && (rows > 0 || s.at.term > 0) || s.at.index > 0 && s.at.term == 0) {
-		err = fmt.Errorf("the head has %d keys, index %d, term %d and %d rows", pairs, s.at.index, s.at.term, rows)
+	s.at.index, s.at.term = r.number(stateKeyIndex), r.number(stateKeyTerm)
+	s.at.view.RaiseEpoch(r.number(stateKeyEpoch))
+	s.at.chain, digest = r.digest(stateKeyChain), r.digest(stateKeyState)
+	rows, s.at.timestampMS = r.number(stateKeyRows), r.number(stateKeyTimeMS)
+	if pairs != stateKeys || version != stateVersion || (s.at.index > 0) != (s.at.term > 0) || s.at.index == 0 && rows > 0 {
+		r.fail("the head has %d keys, version %d, index %d, term %d and %d rows", pairs, version, s.at.index, s.at.term, rows)
 	}
-	return s, digest, rows, err
+	return s, digest, rows
 }
 
-// addRow adds row n from its restored event.
-func (s *State) addRow(n uint64, body []byte) (id checkpoint.MigrationID, err error) {
+// addRow adds row n of a state from its restored event.
+func (r *stateReader) addRow(s *State, n uint64, body []byte) (id checkpoint.MigrationID, err error) {
+	if r.err != nil {
+		return id, nil
+	}
 	event, err := checkpoint.DecodeEvent(body)
 	if err != nil {
 		return id, err
 	}
+	id = event.Migration()
 	restored, ok := event.(checkpoint.Restored)
 	if !ok {
-		return event.Migration(), fmt.Errorf("it is an event of the kind %s", checkpoint.KindOf(event))
+		return id, fmt.Errorf("it is an event of the kind %s", checkpoint.KindOf(event))
 	}
-	id = restored.Checkpoint.MigrationID
 	index, _ := checkpoint.PositionOf(body)
 	if index == 0 || index > s.at.index {
 		return id, fmt.Errorf("its last event has index %d, and the state has index %d", index, s.at.index)
@@ -237,61 +203,72 @@ func (s *State) addRow(n uint64, body []byte) (id checkpoint.MigrationID, err er
 	s.at.view.ApplyChange(n, 0, change)
 	// A row of a newer version may have facts that this version would drop.
 	if own, err := s.at.view.AppendRestored(nil, id); err != nil || !bytes.Equal(own, body) { //mutant:row-encoded-again
-		return id, errors.Join(errNotDeterministic, err)
+		return id, errors.Join(errors.New("it is not in the encoding of this version"), err)
 	}
 	return id, nil
 }
 
 // readFull reads the next bytes into b.
-func (r *stateReader) readFull(b []byte) error {
-	n, err := io.ReadFull(r.from, b)
-	r.sum.Write(b[:n])
-	r.bytes += int64(n)
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = io.EOF
+func (r *stateReader) readFull(b []byte) {
+	if r.err == nil {
+		var n int
+		n, r.err = io.ReadFull(r.from, b)
+		r.sum.Write(b[:n])
+		r.bytes += int64(n)
 	}
-	r.err = err
-	return err
 }
 
 // head reads the head of an item of this major type, and returns its argument.
-func (r *stateReader) head(major byte) (n uint64, err error) {
+func (r *stateReader) head(major byte) (n uint64) {
 	var b [9]byte
-	if err := r.readFull(b[:1]); err != nil {
-		return 0, err
-	}
+	r.readFull(b[:1])
 	more := 0
 	if arg := b[0] &^ detcbor.MajorOf(b[0]); arg > detcbor.MaxDirect && arg <= detcbor.MaxDirect+4 {
 		more = 1 << (arg - detcbor.MaxDirect - 1)
 	}
-	if err := r.readFull(b[1 : 1+more]); err != nil {
-		return 0, err
-	}
+	r.readFull(b[1 : 1+more])
 	c := detcbor.NewCursor(b[:1+more])
 	if n = c.Head(major); !c.Done() {
-		return 0, errNotDeterministic
+		r.fail("an item is not in the deterministic encoding")
+		return 0
 	}
-	return n, nil
+	return n
 }
 
-// byteString appends a byte string of at most maxBytes to dst.
-func (r *stateReader) byteString(dst []byte, maxBytes uint64) ([]byte, error) {
-	n, err := r.head(detcbor.MajorBytes)
-	if err != nil {
-		return dst, err
+// key reads a key of the head, which must be this one.
+func (r *stateReader) key(key byte) {
+	if got := r.head(detcbor.MajorUint); got != uint64(key) {
+		r.fail("the head has key %d in place of %d", got, key)
 	}
-	if n > maxBytes {
-		return dst, fmt.Errorf("a byte string has %d bytes, at most %d", n, maxBytes)
-	}
-	b := append(dst, make([]byte, n)...)
-	return b, r.readFull(b[len(dst):])
 }
 
-func (r *stateReader) digest(d *[32]byte) error {
-	b, err := r.byteString(nil, sha256.Size)
-	if err == nil && len(b) != len(d) {
-		err = fmt.Errorf("a digest has %d bytes", len(b))
+// number reads a key and its number.
+func (r *stateReader) number(key byte) uint64 {
+	r.key(key)
+	return r.head(detcbor.MajorUint)
+}
+
+// digest reads a key and its digest.
+func (r *stateReader) digest(key byte) (d [32]byte) {
+	r.key(key)
+	b := r.byteString(uint64(len(d)))
+	if len(b) != len(d) {
+		r.fail("a digest has %d bytes", len(b))
 	}
 	copy(d[:], b)
-	return err
+	return d
+}
+
+// byteString reads a byte string of at most maxBytes.
+func (r *stateReader) byteString(maxBytes uint64) []byte {
+	n := r.head(detcbor.MajorBytes)
+	if n > maxBytes {
+		r.fail("a byte string has %d bytes, at most %d", n, maxBytes)
+	}
+	if r.err != nil {
+		return nil
+	}
+	b := make([]byte, n)
+	r.readFull(b)
+	return b
 }
