@@ -131,7 +131,7 @@ var mutants = []mutant{
 
 	// Members of a replicated store.
 	{"MakeDurable syncs the entries",
-		Marked{"made-durable", condition(false)}, "./eventlog", "TestMakeDurable"},
+		Marked{"made-durable", condition(false)}, "", "TestD11_PowerCut"},
 	{"MakeDurable syncs the watermark",
 		Marked{"marked-durable", call(0, "nil")}, "", "TestD11_PowerCut"},
 	{"the watermark is written before it is synced",
@@ -155,11 +155,11 @@ var mutants = []mutant{
 	{"a new log is complete before the old one is set aside",
 		Marked{"restored-name-synced", call(0, "nil")}, "", "TestD12_PowerCut"},
 	{"the names of both logs are durable after a replacement",
-		Marked{"swapped-names-synced", condition(false)}, "", "TestD12_PowerCut"},
+		Marked{"swapped-names-synced", call(0, "error(nil)")}, "", "TestD12_PowerCut"},
 	{"an interrupted replacement is finished if the old log is set aside",
 		Marked{"swap-finished", condition(true)}, "./eventlog", "TestD12_InterruptedSwap"},
 	{"a new log that is being removed does not look complete",
-		Marked{"discarded-name-synced", condition(false)}, "", "TestD12_PowerCut"},
+		Marked{"discarded-name-synced", call(0, "error(nil)")}, "", "TestD12_PowerCut"},
 	{"no log is created in place of a complete new one",
 		Marked{"no-log-beside-restored", condition(false)}, "./eventlog", "TestD12_SwapNeedsTheLocks"},
 
