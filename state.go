@@ -21,6 +21,10 @@ type State struct{ at applied }
 // Digest returns the digest of the state, with its index and term.
 func (s *State) Digest() Digest { return s.at.digest(s.at.view.Epoch()) }
 
+// Position returns the index and the term of the last applied entry. After a start, Digest may have to
+// wait until all rows were read, and Position never waits.
+func (s *State) Position() (index, term uint64) { return s.at.index, s.at.term }
+
 // Len returns the number of rows.
 func (s *State) Len() int { return s.at.view.Len() }
 
