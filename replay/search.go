@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"iter"
+	"maps"
 	"path"
 
 	"migrationlog/checkpoint"
@@ -136,6 +137,8 @@ func (r *Reader) searchBack(ctx context.Context, q Query, o SearchOptions, visit
 type picker struct {
 	reader *Reader
 	query  Query
+	// The events of these migrations are also needed: before FromSeq and after ToSeq.
+	before, after map[checkpoint.MigrationID]bool
 
 	done    bool
 	picked  map[string]pick // by segment; the others must be read
@@ -175,16 +178,17 @@ func (p *picker) pickAll() {
 	if err != nil {
 		return
 	}
-	p.picked = make(map[string]pick)
-	if p.needed == nil {
-		p.needed = make(map[checkpoint.MigrationID]bool)
-	}
+	p.picked, p.needed = make(map[string]pick), make(map[checkpoint.MigrationID]bool)
 	last := len(names) - 1
 	summarized := 0 // before this segment, no segment has a summary, and all of them are read
 	for summarized < last && p.reader.index.entryOf(names[summarized]) == nil {
 		summarized++
 	}
 	for i := last; i >= summarized; i-- {
+		if first, _ := segment.ParseName(names[i]); first <= p.query.FromSeq {
+			maps.Copy(p.needed, p.before)
+			p.before = nil
+		}
 		var s *summary.Summary
 		if i < last { // the last one may be growing
 			if lastSeq, outside := p.outside(names[i]); outside {
@@ -203,6 +207,10 @@ func (p *picker) pickAll() {
 			}
 		}
 		first, _ := segment.ParseName(names[i])
+		if q := p.query; i == last && q.ToSeq != 0 && q.ToSeq < first && len(p.after) == 0 {
+			p.lastSeq = q.ToSeq
+			continue
+		}
 		lastSeq, err := p.visitRuns(names[i])
 		if err != nil {
 			p.picked = nil
@@ -218,7 +226,7 @@ func (p *picker) pickAll() {
 // needs one of its events. It returns the number of its last event.
 func (p *picker) outside(name string) (lastSeq uint64, outside bool) {
 	e := p.reader.index.entryOf(name)
-	if e == nil || len(p.needed) > 0 || p.query.includesAny(e.file.SummaryHead) {
+	if e == nil || len(p.needed)+len(p.after) > 0 || p.query.includesAny(e.file.SummaryHead) {
 		return 0, false
 	}
 	return e.file.LastSeq, true
@@ -252,9 +260,9 @@ func (p *picker) visitRuns(name string) (lastSeq uint64, err error) {
 // is read instead. ok is false if a part of the summary is damaged.
 func (p *picker) pick(s *summary.Summary) (seqs []uint64, few, ok bool) {
 	q := p.query
-	mayMatch, mayBeNeeded := q.mayMatch(s, s.Totals()), false
-	for id := range p.needed {
-		mayBeNeeded = mayBeNeeded || s.MayContain(id)
+	mayMatch, mayBeNeeded := q.mayMatch(s, s.Totals()), mayContainAny(s, p.needed)
+	if q.ToSeq != 0 && s.LastSeq > q.ToSeq {
+		mayBeNeeded = mayBeNeeded || mayContainAny(s, p.after)
 	}
 	if !mayMatch && !mayBeNeeded {
 		return nil, true, true
@@ -269,6 +277,11 @@ func (p *picker) pick(s *summary.Summary) (seqs []uint64, few, ok bool) {
 		matched = q.matched(s, frames, migrations)
 	}
 	chosen := p.addNeeded(migrations, matched)
+	if q.ToSeq != 0 && s.LastSeq > q.ToSeq {
+		for i := range chosen {
+			chosen[i] = chosen[i] || p.after[migrations.ID(i)]
+		}
+	}
 	for i := range frames.Len() {
 		seq := s.FirstSeq + uint64(i)
 		if m := frames.MigrationAt(seq); m >= len(chosen) || chosen[m] {
@@ -276,6 +289,15 @@ func (p *picker) pick(s *summary.Summary) (seqs []uint64, few, ok bool) {
 		}
 	}
 	return seqs, len(seqs) <= frames.Len()/maxPickedFraction, true
+}
+
+func mayContainAny(s *summary.Summary, ids map[checkpoint.MigrationID]bool) bool {
+	for id := range ids {
+		if s.MayContain(id) {
+			return true
+		}
+	}
+	return false
 }
 
 // matched returns, for each migration of a segment, whether the query may select one of its frames.

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"migrationlog/checkpoint"
+	"migrationlog/eventlog/segment"
 	"migrationlog/replay"
 )
 
@@ -43,6 +47,51 @@ func (t *tool) fold(ctx context.Context, dir string, visit func(*replay.Fold, re
 		p.update(n)
 	}
 	return fold, nil
+}
+
+// foldPeriod calls visit with the records of a period and with those that explain it, see
+// replay.Reader.Period. The fold has only the damage among them. If the period is the whole log, or the
+// log has few segments, it reads all of them.
+func (t *tool) foldPeriod(ctx context.Context, reader *replay.Reader, dir string, o replay.PeriodOptions, visit func(replay.Record) error) (*replay.Fold, replay.Coverage, error) {
+	if hasMany, err := hasManySegments(dir); !hasMany || o.SinceMS == 0 && o.UntilMS == 0 {
+		if err != nil {
+			return nil, replay.Coverage{}, err
+		}
+		fold, err := t.fold(ctx, dir, func(_ *replay.Fold, r replay.Record) error { return visit(r) })
+		return fold, replay.Coverage{}, err
+	}
+	fold := reader.NewPartialFold()
+	p := t.progress("events read:")
+	defer p.end()
+	var covered replay.Coverage
+	o.Covered = &covered
+	var n uint64
+	for r, err := range readAhead(reader.Period(ctx, o)) {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return nil, covered, err
+		}
+		if r.Damage != nil {
+			fold.AddDamage(*r.Damage)
+		}
+		if err := visit(r); err != nil {
+			return nil, covered, err
+		}
+		n++
+		p.update(n)
+	}
+	return fold, covered, nil
+}
+
+// hasManySegments reports whether a log is so large that a query should not read all of it.
+func hasManySegments(dir string) (bool, error) {
+	names, err := segment.Names(os.DirFS(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return len(names) > maxWholeSegments, err
 }
 
 // reportCoverage prints how many segments were not checked, if there are any.

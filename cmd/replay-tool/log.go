@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"os"
 	"slices"
@@ -235,11 +234,7 @@ func (l *logCommand) searches() (bool, error) {
 	if needsAll || !l.filters.anySet() {
 		return false, nil
 	}
-	names, err := segment.Names(os.DirFS(l.dir))
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	return len(names) > maxWholeSegments, err
+	return hasManySegments(l.dir)
 }
 
 // search prints the matching records of a large log, and reads few of its segments.

@@ -3,15 +3,11 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"io/fs"
-	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	"migrationlog/checkpoint"
-	"migrationlog/eventlog/segment"
 	"migrationlog/projection"
 	"migrationlog/recovery"
 	"migrationlog/replay"
@@ -115,11 +111,11 @@ func (s *showCommand) run(ctx context.Context, dir string, policy recovery.Polic
 
 // read reads the log, or the parts of a large log that have the migration.
 func (s *showCommand) read(ctx context.Context, reader *replay.Reader, dir string) (shownHistory, error) {
-	names, err := segment.Names(os.DirFS(dir))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	hasMany, err := hasManySegments(dir)
+	if err != nil {
 		return shownHistory{}, err
 	}
-	if len(names) > maxWholeSegments {
+	if hasMany {
 		r, ok, err := s.readParts(ctx, reader)
 		if ok || err != nil {
 			return r, err

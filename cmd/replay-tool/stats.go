@@ -104,7 +104,7 @@ func (s *statsCommand) run(c *cobra.Command, dir string) error {
 	}
 	keepHeapSmall()
 	counted := stats.New(o)
-	fold, err := s.fold(c.Context(), dir, func(_ *replay.Fold, r replay.Record) error {
+	fold, covered, err := s.foldPeriod(c.Context(), reader, dir, replay.PeriodOptions{SinceMS: o.SinceMS, UntilMS: o.UntilMS}, func(r replay.Record) error {
 		counted.Add(r)
 		return nil
 	})
@@ -116,6 +116,7 @@ func (s *statsCommand) run(c *cobra.Command, dir string) error {
 		return err
 	}
 	report := fold.Report()
+	s.reportCoverage(covered, dir)
 	s.reportFindings(report)
 	s.suggestLongest(result, dir)
 	if err := reportExit(report); err != nil {

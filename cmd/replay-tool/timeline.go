@@ -96,8 +96,12 @@ func (l *timelineCommand) run(ctx context.Context, dir string) error {
 			return err
 		}
 	}
+	part, err := l.period(ctx, dir, &options)
+	if err != nil {
+		return err
+	}
 	builder := timeline.NewBuilder(options)
-	fold, err := l.fold(ctx, dir, func(_ *replay.Fold, r replay.Record) error {
+	fold, covered, err := l.foldPeriod(ctx, l.reader, dir, part, func(r replay.Record) error {
 		l.endMS = max(l.endMS, r.WallMS())
 		if l.linter != nil {
 			l.linter.Measure(r)
@@ -116,7 +120,7 @@ func (l *timelineCommand) run(ctx context.Context, dir string) error {
 		return l.explain(err)
 	}
 	report := fold.Report()
-	noMatch := line.Moves == 0 && (l.filters.anySet() || options.SinceMS > 0 || options.UntilMS > 0)
+	noMatch := line.Moves == 0 && (l.filters.anySet() || l.since != "" || l.until != "")
 	switch {
 	case noMatch:
 		l.statusf("no move matches")
@@ -127,6 +131,7 @@ func (l *timelineCommand) run(ctx context.Context, dir string) error {
 			return err
 		}
 	}
+	l.reportCoverage(covered, dir)
 	l.reportFindings(report)
 	if err := reportExit(report); err != nil || !noMatch {
 		return err
@@ -207,6 +212,27 @@ func (l *timelineCommand) options(ctx context.Context) (o timeline.Options, err 
 		o.MaxMoves = timeline.MaxPageMoves
 	}
 	return o, nil
+}
+
+// period returns the part of the history that the picture needs. It sets EndMS, and replaces LastMS by the
+// same SinceMS. A picture with findings needs the whole log, because the rules do.
+func (l *timelineCommand) period(ctx context.Context, dir string, o *timeline.Options) (p replay.PeriodOptions, err error) {
+	hasMany, err := hasManySegments(dir)
+	if err != nil || !hasMany || l.needsFindings() || o.SinceMS+o.UntilMS+o.LastMS == 0 {
+		return p, err
+	}
+	if o.LastMS > 0 || o.UntilMS > 0 {
+		totals, err := l.reader.Totals(ctx)
+		if err != nil || totals.EarliestMS+o.LastMS >= totals.LatestMS {
+			return p, err
+		}
+		o.EndMS = totals.LatestMS
+	}
+	if o.LastMS > 0 {
+		o.SinceMS, o.LastMS = o.EndMS-o.LastMS, 0
+	}
+	l.endMS = o.EndMS
+	return replay.PeriodOptions{SinceMS: o.SinceMS, UntilMS: o.UntilMS, Later: true}, nil
 }
 
 // traits returns the values of a move that the filters compare.

@@ -16,6 +16,7 @@ type Options struct {
 	By               By
 	SinceMS, UntilMS uint64 // the range, Unix milliseconds; 0: from the first record, to the last one
 	LastMS           uint64 // length of a range that ends at the last record, cut to the history; excludes SinceMS and UntilMS
+	EndMS            uint64 // the log's highest clock, if the records with it are not added
 	// Select selects moves by their final state. Nil selects all.
 	Select func(*story.Incarnation) bool
 	// MaxMoves limits the moves in the range. Add returns ErrTooManyMoves if there are more. 0 is
@@ -139,7 +140,7 @@ func (b *Builder) end(m *Move) {
 // Timeline returns the timeline of the records so far, with the findings at their places. The
 // builder must not be used afterwards. Timeline returns ErrTooManyMoves as Add does.
 func (b *Builder) Timeline(findings []Finding) (*Timeline, error) {
-	t := &Timeline{By: b.options.By, EndMS: b.tracker.EndMS(), Lost: append([]Loss{}, b.lost...), Lanes: []Lane{}, Marks: []Mark{}}
+	t := &Timeline{By: b.options.By, EndMS: b.endMS(), Lost: append([]Loss{}, b.lost...), Lanes: []Lane{}, Marks: []Mark{}}
 	t.FromMS, t.ToMS = b.rangeMS()
 	moves := b.ended
 	for _, m := range b.live {
@@ -175,9 +176,12 @@ func (b *Builder) Timeline(findings []Finding) (*Timeline, error) {
 	return t, nil
 }
 
+// endMS returns the highest clock of the log.
+func (b *Builder) endMS() uint64 { return max(b.tracker.EndMS(), b.options.EndMS) }
+
 // rangeMS returns the range of the picture.
 func (b *Builder) rangeMS() (fromMS, toMS uint64) {
-	fromMS, toMS = b.startMS, b.tracker.EndMS()
+	fromMS, toMS = b.startMS, b.endMS()
 	if last := b.options.LastMS; last > 0 {
 		return max(fromMS, toMS-min(last, toMS)), toMS
 	}
