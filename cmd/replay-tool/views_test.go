@@ -323,11 +323,9 @@ func TestTriage_JSON(t *testing.T) {
 	}
 }
 
-// Of a large log, triage reads only the summaries, a snapshot and the end. Its values are those of the
-// whole log, except for the findings of earlier events and the nodes that stand out.
-func TestViews_LargeLog(t *testing.T) {
-	setClock(t, recordingEndMS+86_400_000)
-	dir := filepath.Join(t.TempDir(), "log")
+// largeRecordingLog returns a log of the recording with many segments and all summaries.
+func largeRecordingLog(t *testing.T) (dir string) {
+	dir = filepath.Join(t.TempDir(), "log")
 	store, err := migrationlog.Open(dir, &migrationlog.Options{NoSync: true, SegmentSize: 64 << 10})
 	require.NoError(t, err)
 	lines, err := os.ReadFile(recordingFile)
@@ -344,6 +342,14 @@ func TestViews_LargeLog(t *testing.T) {
 	}
 	require.NoError(t, store.Close())
 	writeSummaries(t, dir)
+	return dir
+}
+
+// Of a large log, triage reads only the summaries, a snapshot and the end. Its values are those of the
+// whole log, except for the findings of earlier events and the nodes that stand out.
+func TestViews_LargeLog(t *testing.T) {
+	setClock(t, recordingEndMS+86_400_000)
+	dir := largeRecordingLog(t)
 	type screen struct {
 		Seq         [2]uint64
 		Events      uint64
