@@ -1,6 +1,7 @@
 package replay_test
 
 import (
+	"encoding/binary"
 	"io/fs"
 	"maps"
 	"math"
@@ -140,7 +141,7 @@ func TestSearch_DamagedLog(t *testing.T) {
 func TestSearch_WhileLogGrows(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	for number := range uint64(8) {
+	for number := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, number))
 		later := randomLog(t, rng)
 		addSummaries(t, later)
@@ -150,8 +151,10 @@ func TestSearch_WhileLogGrows(t *testing.T) {
 		now := maps.Clone(later)
 		maps.DeleteFunc(now, func(name string, _ *fstest.MapFile) bool {
 			_, ok := segment.ParseName(path.Base(name))
-			return ok && path.Base(name) >= from
+			return ok && (path.Base(name) > from || path.Base(name) == from && path.Dir(name) != segment.WALDir)
 		})
+		growing := path.Join(segment.WALDir, from)
+		now[growing] = &fstest.MapFile{Data: firstEntries(now[growing].Data, rng)}
 		q := randomQuery(rng)
 		least, most := len(rowsOf(t, now, q)), rowsOf(t, later, q)
 		for opens := range 40 {
@@ -170,6 +173,47 @@ func TestSearch_WhileLogGrows(t *testing.T) {
 			require.GreaterOrEqual(t, n, least, "case %d, after %d, %+v", number, opens, q)
 		}
 	}
+}
+
+// firstEntries returns some entries from the beginning of a segment, at least one.
+func firstEntries(data []byte, rng *rand.Rand) []byte {
+	for end := 0; ; {
+		length, k := binary.Uvarint(data[end:])
+		if end += k + int(length); end == len(data) || rng.IntN(3) == 0 {
+			return data[:end]
+		}
+	}
+}
+
+// An event that a writer appends after the frames were picked is not yielded without its row.
+func TestSearch_EventAppendedMeanwhile(t *testing.T) {
+	noise := func(n int) (events []any) {
+		for k := range 20 {
+			events = append(events, upserted(t, checkpoint.MigrationID{2, byte(n), byte(k)}, checkpoint.CatchUp{VShardID: 9}, 100))
+		}
+		return events
+	}
+	last := noise(3)
+	later := logOf(t,
+		append(noise(1), upserted(t, idA, checkpoint.AddLearner{VShardID: 1, SourceNode: 10, TargetNode: 11}, 100)), noise(2),
+		append(last, checkpoint.Aborted{MigrationID: idA, TimestampMS: 200}))
+	now := logOf(t, append(noise(1), upserted(t, idA, checkpoint.AddLearner{VShardID: 1, SourceNode: 10, TargetNode: 11}, 100)), noise(2), last)
+	addSummaries(t, later)
+	addSummaries(t, now)
+	found := 0
+	for opens := range 40 {
+		grows := &growingFS{now: now, later: later, opens: math.MaxInt}
+		reader, err := replay.OpenFS(grows)
+		require.NoError(t, err)
+		grows.opens = opens
+		for f, err := range reader.Search(t.Context(), replay.Query{Kinds: []replay.Kind{replay.KindAbort}}, replay.SearchOptions{Rows: true}) {
+			require.NoError(t, err)
+			require.True(t, f.HasRow, "after %d", opens)
+			found++
+		}
+	}
+	require.Positive(t, found)
+	require.Less(t, found, 40)
 }
 
 // openCounter counts how often each segment is opened.
