@@ -70,7 +70,9 @@ func (f *Fold) addLink(r Record) {
 	if f.links == nil {
 		f.links = make(map[uint64]checkpoint.MigrationID)
 	}
-	f.links[r.PrevSeq], _ = r.Migration()
+	if f.links[r.PrevSeq], _ = r.Migration(); r.Kind() == KindDigest {
+		f.links[r.PrevSeq] = checkpoint.StoreID
+	}
 }
 
 // linksContradict reports whether an intact event is linked to a lost event that the summary gives to

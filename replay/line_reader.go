@@ -143,6 +143,8 @@ func textForm(v reflect.Value) string {
 		return "a kind of compensation: the kinds are " + strings.Join(names, ", ")
 	case segment.Severity:
 		return "a text in quotes"
+	case hexText:
+		return "64 hexadecimal digits in quotes"
 	}
 	return `a UUID, such as "01a20629-44f1-75f5-8bf1-d9e9fef8b7a5"`
 }

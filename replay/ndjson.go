@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,8 +14,13 @@ import (
 
 // These types are the lines of NDJSON, one record each. docs/TOOL.md describes them.
 type (
+	numbers struct {
+		Seq       uint64 `json:"seq,omitempty"`
+		RaftIndex uint64 `json:"raft_index,omitempty"`
+		RaftTerm  uint64 `json:"raft_term,omitempty"`
+	}
 	checkpointLine struct {
-		Seq         uint64                  `json:"seq,omitempty"`
+		numbers
 		Kind        Kind                    `json:"kind"`
 		MigrationID *checkpoint.MigrationID `json:"migration_id"`
 		Attempt     *uint32                 `json:"attempt"`
@@ -32,7 +38,7 @@ type (
 		SetBy   json.RawMessage `json:"set_by,omitempty"`
 	}
 	abortLine struct { // also of an abort that was begun
-		Seq           uint64                  `json:"seq,omitempty"`
+		numbers
 		Kind          Kind                    `json:"kind"`
 		MigrationID   *checkpoint.MigrationID `json:"migration_id"`
 		Reason        *string                 `json:"reason"`
@@ -48,7 +54,7 @@ type (
 		VShardID uint32                       `json:"vshard_id,omitempty"`
 	}
 	removeLine struct {
-		Seq         uint64                  `json:"seq,omitempty"`
+		numbers
 		Kind        Kind                    `json:"kind"`
 		MigrationID *checkpoint.MigrationID `json:"migration_id"`
 		CRC32C      *uint32                 `json:"crc32c,omitempty"`
@@ -56,7 +62,7 @@ type (
 		Epoch       uint64                  `json:"epoch,omitempty"`
 	}
 	compensatedLine struct {
-		Seq         uint64                  `json:"seq,omitempty"`
+		numbers
 		Kind        Kind                    `json:"kind"`
 		MigrationID *checkpoint.MigrationID `json:"migration_id"`
 		Step        *uint32                 `json:"step"`
@@ -65,7 +71,7 @@ type (
 		Epoch       uint64                  `json:"epoch,omitempty"`
 	}
 	epochRaisedLine struct {
-		Seq         uint64                  `json:"seq,omitempty"`
+		numbers
 		Kind        Kind                    `json:"kind"`
 		MigrationID *checkpoint.MigrationID `json:"migration_id"`
 		CRC32C      *uint32                 `json:"crc32c,omitempty"`
@@ -73,12 +79,21 @@ type (
 		Epoch       *uint64                 `json:"epoch"`
 	}
 	unknownLine struct {
-		Seq         uint64                 `json:"seq,omitempty"`
+		numbers
 		Kind        Kind                   `json:"kind"`
 		KindCode    uint64                 `json:"kind_code"`
 		MigrationID checkpoint.MigrationID `json:"migration_id"`
 		TSMS        uint64                 `json:"ts_ms"`
 		Epoch       uint64                 `json:"epoch,omitempty"`
+	}
+	digestLine struct {
+		numbers
+		Kind   Kind     `json:"kind"`
+		State  *hexText `json:"state"`
+		Chain  *hexText `json:"chain"`
+		CRC32C *uint32  `json:"crc32c,omitempty"`
+		TSMS   *uint64  `json:"ts_ms"`
+		Epoch  uint64   `json:"epoch,omitempty"`
 	}
 	damageLine struct {
 		Kind Kind `json:"kind"`
@@ -97,7 +112,7 @@ func (r Record) MarshalJSON() ([]byte, error) {
 		}
 	case r.Unknown != nil:
 		u := r.Unknown
-		line = unknownLine{r.Seq, KindUnknown, u.Kind, u.MigrationID, u.TimestampMS, u.Epoch}
+		line = unknownLine{r.numbers(), KindUnknown, u.Kind, u.MigrationID, u.TimestampMS, u.Epoch}
 	case r.Damage != nil:
 		line = damageLine{KindDamage, *r.Damage}
 	default:
@@ -113,7 +128,7 @@ func (r Record) eventLine() (any, error) {
 		payload, err := json.Marshal(c.Payload)
 		phase := c.Phase()
 		return checkpointLine{
-			Seq: r.Seq, Kind: KindCheckpoint, MigrationID: &c.MigrationID, Attempt: &c.Attempt, Phase: &phase,
+			numbers: r.numbers(), Kind: KindCheckpoint, MigrationID: &c.MigrationID, Attempt: &c.Attempt, Phase: &phase,
 			Payload: payload, CRC32C: &c.CRC32C, TSMS: &c.TimestampMS, Epoch: u.Epoch,
 		}, err
 	}
@@ -124,15 +139,19 @@ func (r Record) eventLine() (any, error) {
 	kind, id, timeMS := r.Kind(), r.Event.Migration(), r.Event.WallMS()
 	switch e := r.Event.(type) {
 	case checkpoint.Aborted:
-		return abortLine{r.Seq, kind, &id, &e.Reason, compensationLines(e.Compensations), &crc, &timeMS, e.Epoch}, nil
+		return abortLine{r.numbers(), kind, &id, &e.Reason, compensationLines(e.Compensations), &crc, &timeMS, e.Epoch}, nil
 	case checkpoint.AbortBegun:
-		return abortLine{r.Seq, kind, &id, &e.Reason, compensationLines(e.Compensations), &crc, &timeMS, e.Epoch}, nil
+		return abortLine{r.numbers(), kind, &id, &e.Reason, compensationLines(e.Compensations), &crc, &timeMS, e.Epoch}, nil
 	case checkpoint.Removed:
-		return removeLine{r.Seq, kind, &id, &crc, &timeMS, e.Epoch}, nil
+		return removeLine{r.numbers(), kind, &id, &crc, &timeMS, e.Epoch}, nil
 	case checkpoint.Compensated:
-		return compensatedLine{r.Seq, kind, &id, &e.Step, &crc, &timeMS, e.Epoch}, nil
+		return compensatedLine{r.numbers(), kind, &id, &e.Step, &crc, &timeMS, e.Epoch}, nil
+	case checkpoint.Restored:
+		return r.restoredLine(e, crc)
+	case checkpoint.Digest:
+		return digestLine{r.numbers(), kind, (*hexText)(&e.State), (*hexText)(&e.Chain), &crc, &timeMS, e.Epoch}, nil
 	case checkpoint.EpochRaised:
-		return epochRaisedLine{r.Seq, kind, &id, &crc, &timeMS, &e.Epoch}, nil
+		return epochRaisedLine{r.numbers(), kind, &id, &crc, &timeMS, &e.Epoch}, nil
 	}
 	return nil, fmt.Errorf("event type %T has no JSON", r.Event)
 }
@@ -178,14 +197,14 @@ func (r *Record) UnmarshalJSON(line []byte) error {
 		if err := l.read(line, &v); err != nil {
 			return err
 		}
-		return r.setEvent(&l, v.Seq, checkpoint.Removed{MigrationID: *v.MigrationID, TimestampMS: *v.TSMS, Epoch: v.Epoch}, v.CRC32C)
+		return r.setEvent(&l, v.numbers, checkpoint.Removed{MigrationID: *v.MigrationID, TimestampMS: *v.TSMS, Epoch: v.Epoch}, v.CRC32C)
 	case KindCompensated:
 		var v compensatedLine
 		if err := l.read(line, &v); err != nil {
 			return err
 		}
 		e := checkpoint.Compensated{MigrationID: *v.MigrationID, Step: *v.Step, TimestampMS: *v.TSMS, Epoch: v.Epoch}
-		return r.setEvent(&l, v.Seq, e, v.CRC32C)
+		return r.setEvent(&l, v.numbers, e, v.CRC32C)
 	case KindEpochRaised:
 		var v epochRaisedLine
 		if err := l.read(line, &v); err != nil {
@@ -194,13 +213,22 @@ func (r *Record) UnmarshalJSON(line []byte) error {
 		if *v.Epoch == 0 {
 			return wrongForm("epoch", []byte("0"), "a whole number of at least 1")
 		}
-		return r.setEvent(&l, v.Seq, checkpoint.EpochRaised{MigrationID: *v.MigrationID, TimestampMS: *v.TSMS, Epoch: *v.Epoch}, v.CRC32C)
+		return r.setEvent(&l, v.numbers, checkpoint.EpochRaised{MigrationID: *v.MigrationID, TimestampMS: *v.TSMS, Epoch: *v.Epoch}, v.CRC32C)
+	case KindRestored:
+		return r.readRestored(&l, line)
+	case KindDigest:
+		var v digestLine
+		if err := l.read(line, &v); err != nil {
+			return err
+		}
+		e := checkpoint.Digest{State: *v.State, Chain: *v.Chain, TimestampMS: *v.TSMS, Epoch: v.Epoch}
+		return r.setEvent(&l, v.numbers, e, v.CRC32C)
 	case KindUnknown:
 		var v unknownLine
 		if err := l.read(line, &v); err != nil {
 			return err
 		}
-		r.Seq = v.Seq
+		r.setNumbers(v.numbers)
 		r.Unknown = &checkpoint.UnknownKindError{Kind: v.KindCode, MigrationID: v.MigrationID, TimestampMS: v.TSMS, Epoch: v.Epoch}
 		return nil
 	case KindDamage:
@@ -218,11 +246,33 @@ func (r *Record) UnmarshalJSON(line []byte) error {
 	return wrongKind(head.Kind)
 }
 
-// setEvent sets the seq and the event that were read from a line. crc is the crc32c of the line, or
-// nil.
-func (r *Record) setEvent(l *lineReader, seq uint64, e checkpoint.Event, crc *uint32) error {
-	r.Seq, r.Event, r.Rounded = seq, e, l.uncheckedRounding(crc)
+// setEvent sets the numbers and the event that were read from a line. crc is the crc32c of the line,
+// or nil.
+func (r *Record) setEvent(l *lineReader, n numbers, e checkpoint.Event, crc *uint32) error {
+	r.setNumbers(n)
+	r.Event, r.Rounded = e, l.uncheckedRounding(crc)
 	return l.checkCRC(e, crc)
+}
+
+func (r *Record) setNumbers(n numbers) {
+	r.Seq, r.RaftIndex, r.RaftTerm = n.Seq, n.RaftIndex, n.RaftTerm
+}
+
+func (r Record) numbers() numbers { return numbers{r.Seq, r.RaftIndex, r.RaftTerm} }
+
+// hexText is a digest of 32 bytes in hexadecimal digits.
+type hexText [32]byte
+
+// MarshalText returns the digits.
+func (h hexText) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h[:]), nil }
+
+// UnmarshalText reads the digits.
+func (h *hexText) UnmarshalText(text []byte) error {
+	if hex.DecodedLen(len(text)) != len(h) || len(text)%2 != 0 {
+		return errors.New("not 64 hexadecimal digits")
+	}
+	_, err := hex.Decode(h[:], text)
+	return err
 }
 
 func wrongKind(raw json.RawMessage) error {
@@ -253,9 +303,9 @@ func (r *Record) readAbort(l *lineReader, kind Kind, line []byte) error {
 	}
 	e := checkpoint.Aborted{MigrationID: *v.MigrationID, Reason: *v.Reason, Compensations: comps, TimestampMS: *v.TSMS, Epoch: v.Epoch}
 	if kind == KindAbortBegun {
-		return r.setEvent(l, v.Seq, checkpoint.AbortBegun(e), v.CRC32C)
+		return r.setEvent(l, v.numbers, checkpoint.AbortBegun(e), v.CRC32C)
 	}
-	return r.setEvent(l, v.Seq, e, v.CRC32C)
+	return r.setEvent(l, v.numbers, e, v.CRC32C)
 }
 
 var surrogates = regexp.MustCompile(`(?i)\\\\|\\u(d[89ab]..\\ud[c-f]..|d[89a-f]..)`)
@@ -276,23 +326,32 @@ func (r *Record) readCheckpoint(l *lineReader, line []byte) error {
 	if err := l.object("", line, &v); err != nil {
 		return err
 	}
-	if v.Phase == nil || v.Payload == nil {
-		return l.keyError()
+	c, err := l.checkpoint(v.MigrationID, v.Attempt, v.Phase, v.Payload, v.TSMS)
+	if err != nil {
+		return err
+	}
+	return r.setEvent(l, v.numbers, checkpoint.Upserted{Checkpoint: c, Epoch: v.Epoch}, v.CRC32C)
+}
+
+// checkpoint returns the checkpoint of a line whose other keys were read. It returns an error for all
+// missing and unknown keys of the line.
+func (l *lineReader) checkpoint(id *checkpoint.MigrationID, attempt *uint32, phase *checkpoint.Phase, payload json.RawMessage, timeMS *uint64) (c checkpoint.Checkpoint, err error) {
+	if phase == nil || payload == nil {
+		return c, l.keyError()
 	}
 	l.rounded = "" // only the payload has a checksum
-	p, err := checkpoint.ReadPayload(*v.Phase, func(into any) error {
-		return l.object("payload.", v.Payload, into)
+	p, err := checkpoint.ReadPayload(*phase, func(into any) error {
+		return l.object("payload.", payload, into)
 	})
 	if err == nil {
 		err = l.keyError()
 	}
 	if err != nil {
-		return fmt.Errorf("phase %s: %w", *v.Phase, err)
+		return c, fmt.Errorf("phase %s: %w", *phase, err)
 	}
 	crc, err := checkpoint.PayloadCRC32C(p)
 	if err != nil {
-		return err
+		return c, err
 	}
-	c := checkpoint.Checkpoint{MigrationID: *v.MigrationID, Attempt: *v.Attempt, Payload: p, CRC32C: crc, TimestampMS: *v.TSMS}
-	return r.setEvent(l, v.Seq, checkpoint.Upserted{Checkpoint: c, Epoch: v.Epoch}, v.CRC32C)
+	return checkpoint.Checkpoint{MigrationID: *id, Attempt: *attempt, Payload: p, CRC32C: crc, TimestampMS: *timeMS}, nil
 }

@@ -32,6 +32,10 @@ func records(t testing.TB) map[string]replay.Record {
 		"unknown in an epoch": {Seq: 5, Unknown: &checkpoint.UnknownKindError{Kind: 9, MigrationID: idC, Epoch: 6}},
 		"unknown":             {Seq: 5, Unknown: unknown(idC, most)},
 		"unknown, and zeros":  {Unknown: &checkpoint.UnknownKindError{}},
+		"digest":              {Seq: 5, RaftIndex: most, RaftTerm: most, Event: checkpoint.Digest{State: [32]byte{1, 31: 2}, Chain: [32]byte{31: 0xff}, TimestampMS: 8, Epoch: 9}},
+		"digest, zeros":       {Event: checkpoint.Digest{}},
+		"with a position":     {Seq: 5, RaftIndex: 7, RaftTerm: 2, Event: checkpoint.Removed{MigrationID: idA}},
+		"unknown, position":   {Seq: 5, RaftIndex: 7, RaftTerm: 2, Unknown: unknown(idC, 3)},
 		"damage":              {Damage: &replay.Damage{FirstSeq: 1, LastSeq: most, Segment: "00000000000000000001", Offset: 9, Length: math.MaxInt64, Reason: "overwritten with zeros", AfterMS: 1, BeforeMS: most}},
 		"damage, no seq lost": {Damage: &replay.Damage{Segment: "wal/\"odd\" name", Reason: "not a file of this log", Severity: segment.Harmless}},
 		"a torn tail":         {Damage: &replay.Damage{FirstSeq: 4, LastSeq: 4, Segment: "s", Offset: 1, Length: 2, Torn: true, Reason: "the last write is not whole"}},
@@ -53,6 +57,9 @@ func records(t testing.TB) map[string]replay.Record {
 		require.NoError(t, err)
 		all[fmt.Sprintf("checkpoint %+v", p)] = replay.Record{Seq: 6, Event: checkpoint.Upserted{Checkpoint: c, Epoch: uint64(p.Phase()) - 1}}
 	}
+	for name, e := range restoredRows(t) {
+		all["restored, "+name] = replay.Record{Seq: 7, RaftIndex: 5, Event: e}
+	}
 	for name, reason := range map[string]string{
 		"plain": "target node unreachable", "quoted": `"\u0041" \ud800`, "markup": "<&>\u2028\x00\t", "beyond the BMP": "😀", "a replacement character": "a\ufffdb",
 	} {
@@ -67,6 +74,24 @@ func records(t testing.TB) map[string]replay.Record {
 		}}
 	}
 	return all
+}
+
+// restoredRows has rows with all facts, and with few.
+func restoredRows(t testing.TB) map[string]checkpoint.Restored {
+	c, err := checkpoint.New(idA, 2, checkpoint.CatchUp{VShardID: 1, LearnerLogIndexAtAdd: 2}, 9)
+	require.NoError(t, err)
+	return map[string]checkpoint.Restored{
+		"few facts": {Checkpoint: c, Facts: checkpoint.RestoredFacts{FurthestPhase: checkpoint.PhaseCatchUp, RecordedPhases: 0b10, HighestAttempt: [6]uint32{1: 2}}},
+		"all facts": {Checkpoint: c, Epoch: 4, Facts: checkpoint.RestoredFacts{
+			SourceNode: math.MaxUint64, TargetNode: 2, SourceGroup: 3, WritePauseBudgetUS: 4, StartedAtHLC: checkpoint.HLC{WallNS: 5, Logical: 6},
+			HasTarget: true, HasSource: true, FurthestPhase: checkpoint.PhaseCutover, RecordedPhases: 0b10111, HighestAttempt: [6]uint32{0, 3, 0, 0, 1},
+			Targets: []checkpoint.Target{{GroupID: 3, PeerID: 2}, {GroupID: 4}},
+			Abort: &checkpoint.RestoredAbort{
+				Reason: `"gone"`, TimestampMS: 10, BeforeCheckpoint: true, Done: []bool{false, true},
+				Compensations: []checkpoint.Compensation{{Kind: checkpoint.RemoveVoter, GroupID: 3, PeerID: 2}, {Kind: checkpoint.RemoveGhostStub, VShardID: 1}},
+			},
+		}},
+	}
 }
 
 // A record of any kind comes back from its line unchanged, except for its place in the log.
@@ -209,6 +234,27 @@ func lines() map[string]object {
 			{"seq", "1", true}, {"kind", `"epoch_raised"`, false}, {"migration_id", idText, false},
 			{"crc32c", "1097854155", true}, {"ts_ms", "0", false}, {"epoch", "5", false},
 		},
+		"digest": {
+			{"seq", "1", true}, {"raft_index", "2", true}, {"raft_term", "3", true}, {"kind", `"digest"`, false},
+			{"state", `"` + strings.Repeat("a1", 32) + `"`, false}, {"chain", `"` + strings.Repeat("00", 32) + `"`, false}, {"ts_ms", "0", false}, {"epoch", "5", true},
+		},
+		"restored": {
+			{"seq", "1", true}, {"raft_index", "2", true}, {"kind", `"restored"`, false}, {"migration_id", idText, false}, {"attempt", "2", false}, {"phase", `"CatchUp"`, false},
+			{"payload", object{{"vshard_id", "1", false}, {"learner_log_index_at_add", "2", false}}, false},
+			{"facts", object{
+				{"source_node", "1", true}, {"target_node", "2", true}, {"source_group", "3", true}, {"write_pause_budget_us", "4", true},
+				{"started_at_hlc", object{{"wall_ns", "6", false}, {"logical", "7", false}}, true},
+				{"recorded_phases", `["AddLearner","CatchUp"]`, false},
+				{"highest_attempts", []object{{{"phase", `"CatchUp"`, false}, {"attempt", "2", false}}}, true},
+				{"targets", []object{{{"group_id", "3", false}, {"peer_id", "2", false}}, {{"group_id", "3", false}, {"peer_id", "4", false}}}, true},
+				{"abort", object{
+					{"reason", `""`, false},
+					{"compensations", []object{{{"kind", `"RemoveGhostStub"`, false}, {"group_id", "1", false}, {"peer_id", "0", false}, {"vshard_id", "3", true}, {"done", "true", false}}}, false},
+					{"ts_ms", "4", false}, {"before_checkpoint", "true", true},
+				}, true},
+			}, false},
+			{"ts_ms", "4", false}, {"epoch", "5", true},
+		},
 		"unknown": {
 			{"seq", "1", true}, {"kind", `"unknown"`, false}, {"kind_code", "9", false}, {"migration_id", idText, false}, {"ts_ms", "0", false}, {"epoch", "5", true},
 		},
@@ -316,7 +362,13 @@ func TestNDJSON_Values(t *testing.T) {
 		"migration_id":   append([]string{`""`, `"0a"`, `"0a000000-0000-0000-0000-00000000000g"`, `"0a000000-0000-0000-0000-0000000000000"`, `"0a000000000-0000-0000-0000-00000000000"`}, texts...),
 		"payload":        objects,
 		"started_at_hlc": objects,
-		"compensations":  {"{}", `"x"`, "7", "true", "[7]", "[null]", "[[]]", `["RemoveLearner"]`, "[{}]"},
+		"raft_index":     numbers, "raft_term": numbers, "learner_log_index_at_add": numbers, "done": flags, "before_checkpoint": flags, "facts": objects, "abort": objects,
+		"state":            {`""`, `"a1"`, `"` + strings.Repeat("a1", 33) + `"`, `"` + strings.Repeat("a", 63) + `"`, `"` + strings.Repeat("x1", 32) + `"`, "7", "[]"},
+		"chain":            {`""`, "7"},
+		"recorded_phases":  {"{}", `"CatchUp"`, "[7]", `["Catch"]`},
+		"highest_attempts": {"{}", "7", "[7]"},
+		"targets":          {"{}", "7", "[7]"},
+		"compensations":    {"{}", `"x"`, "7", "true", "[7]", "[null]", "[[]]", `["RemoveLearner"]`, "[{}]"},
 	}
 	used := map[string]bool{}
 	for kind, whole := range lines() {
@@ -558,9 +610,9 @@ func TestNDJSON_Errors(t *testing.T) {
 		{whole, `7`, `7 is not a JSON object`},
 		{`"started_at_hlc":{"wall_ns":6,"logical":7}`, `"started_at_hlc":7`, `phase AddLearner: "payload.started_at_hlc": 7 is not a JSON object`},
 		{`"payload":{`, `"payload":[],"facts":{`, `phase AddLearner: "payload": [] is not a JSON object`},
-		{`"kind":"checkpoint"`, `"kind":"upsert"`, `"kind": "upsert" is not a kind of event: the kinds are checkpoint, abort, remove, abort_begun, compensated and epoch_raised`},
-		{`"kind":"checkpoint"`, `"kind":7`, `"kind": 7 is not a kind of event: the kinds are checkpoint, abort, remove, abort_begun, compensated and epoch_raised`},
-		{`"kind":"checkpoint",`, ``, `the key "kind" is missing: the kinds of events are checkpoint, abort, remove, abort_begun, compensated and epoch_raised`},
+		{`"kind":"checkpoint"`, `"kind":"upsert"`, `"kind": "upsert" is not a kind of event: the kinds are checkpoint, abort, remove, abort_begun, compensated, epoch_raised, digest and restored`},
+		{`"kind":"checkpoint"`, `"kind":7`, `"kind": 7 is not a kind of event: the kinds are checkpoint, abort, remove, abort_begun, compensated, epoch_raised, digest and restored`},
+		{`"kind":"checkpoint",`, ``, `the key "kind" is missing: the kinds of events are checkpoint, abort, remove, abort_begun, compensated, epoch_raised, digest and restored`},
 		{`"phase":"AddLearner"`, `"phase":"Learn"`, `"phase": "Learn" is not a phase: the phases are AddLearner, CatchUp, PromoteLearner, LeadershipTransfer, Cutover, Complete`},
 		{idText, `"0123456789"`, `"migration_id": "0123456789" is not a UUID, such as "01a20629-44f1-75f5-8bf1-d9e9fef8b7a5"`},
 		{idText, `"\u001b[31m\u202e` + "\u009b" + strings.Repeat("x", 200) + `"`, `"migration_id": "\u001b[31m\u202e\u009b` + strings.Repeat("x", 45) + `… is not a UUID, such as "01a20629-44f1-75f5-8bf1-d9e9fef8b7a5"`},

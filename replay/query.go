@@ -20,12 +20,14 @@ const (
 	KindAbortBegun  Kind = "abort_begun"
 	KindCompensated Kind = "compensated"
 	KindEpochRaised Kind = "epoch_raised"
+	KindDigest      Kind = "digest"
+	KindRestored    Kind = "restored"
 	KindUnknown     Kind = "unknown"
 	KindDamage      Kind = "damage"
 )
 
 // Kinds lists all kinds of record.
-var Kinds = []Kind{KindCheckpoint, KindAbort, KindRemove, KindAbortBegun, KindCompensated, KindEpochRaised, KindUnknown, KindDamage}
+var Kinds = []Kind{KindCheckpoint, KindAbort, KindRemove, KindAbortBegun, KindCompensated, KindEpochRaised, KindDigest, KindRestored, KindUnknown, KindDamage}
 
 // eventKinds maps the kinds of events to the kinds of their records.
 var eventKinds = map[checkpoint.Kind]Kind{
@@ -35,6 +37,8 @@ var eventKinds = map[checkpoint.Kind]Kind{
 	checkpoint.KindAbortBegun:  KindAbortBegun,
 	checkpoint.KindCompensated: KindCompensated,
 	checkpoint.KindEpochRaised: KindEpochRaised,
+	checkpoint.KindDigest:      KindDigest,
+	checkpoint.KindRestored:    KindRestored,
 }
 
 // kindOf returns the kind of the records of an event.
@@ -56,6 +60,18 @@ func (r Record) Kind() Kind {
 	return KindDamage
 }
 
+// Checkpoint returns the checkpoint of an event that sets the row of its migration: an upserted event
+// or a restored row.
+func (r Record) Checkpoint() (checkpoint.Checkpoint, bool) {
+	switch e := r.Event.(type) {
+	case checkpoint.Upserted:
+		return e.Checkpoint, true
+	case checkpoint.Restored:
+		return e.Checkpoint, true
+	}
+	return checkpoint.Checkpoint{}, false
+}
+
 // Query selects records. A record must meet every condition that is set; the zero value selects all
 // records. Damage may have hit any migration. It is therefore selected unless Kinds excludes it or
 // its numbers are outside FromSeq and ToSeq.
@@ -64,7 +80,7 @@ type Query struct {
 	SinceMS, UntilMS uint64 // the record's wall clock, Unix ms, inclusive; UntilMS 0 is no bound
 	Migrations       []checkpoint.MigrationID
 	Kinds            []Kind
-	Phases           []checkpoint.Phase // checkpoints of these phases
+	Phases           []checkpoint.Phase // checkpoints and restored rows of these phases
 	VShards          []uint32           // of the migration
 	Nodes            []uint64           // the migration's source or target
 }
@@ -247,8 +263,8 @@ func (m *Matcher) matchSelf(r Record) bool {
 	if !allows(m.q.Migrations, id) || !allows(m.q.Kinds, r.Kind()) {
 		return false
 	}
-	upserted, isUpsert := r.Event.(checkpoint.Upserted)
-	return len(m.q.Phases) == 0 || isUpsert && slices.Contains(m.q.Phases, upserted.Checkpoint.Phase())
+	row, hasRow := r.Checkpoint()
+	return len(m.q.Phases) == 0 || hasRow && slices.Contains(m.q.Phases, row.Phase())
 }
 
 func (m *Matcher) matchRow(row projection.Row) bool {

@@ -74,8 +74,9 @@ func (r Record) place() segment.Place {
 func (r Record) Migration() (checkpoint.MigrationID, bool) {
 	switch {
 	case r.Event != nil:
-		id := r.Event.Migration()
-		return id, id != checkpoint.StoreID
+		if id := r.Event.Migration(); id != checkpoint.StoreID {
+			return id, true
+		}
 	case r.Unknown != nil:
 		return r.Unknown.MigrationID, true
 	}

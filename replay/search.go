@@ -93,7 +93,7 @@ func (r *Reader) SearchLast(ctx context.Context, q Query, n int, o SearchOptions
 // NewestMigration returns the migration that began last on a vShard. If the beginnings of all migrations
 // of the vShard are lost, it returns the first one. It returns false if there is none.
 func (r *Reader) NewestMigration(ctx context.Context, vShardID uint32) (id checkpoint.MigrationID, ok bool, err error) {
-	q := Query{VShards: []uint32{vShardID}, Kinds: []Kind{KindCheckpoint}}
+	q := Query{VShards: []uint32{vShardID}, Kinds: []Kind{KindCheckpoint, KindRestored}}
 	err = r.searchBack(ctx, q, SearchOptions{}, func(found []Found, fromSeq uint64) (enough bool) {
 		for _, f := range found {
 			if f.Damage == nil && (f.PrevSeq == 0 || !ok && fromSeq <= 1) {

@@ -59,7 +59,7 @@ func (r *Reader) FindIDs(ctx context.Context, matches func(checkpoint.MigrationI
 	for _, part := range r.summaries(ctx, migrations, covered, &err) {
 		migrations := part.(summary.Migrations)
 		for i := range migrations.Len() {
-			if id := migrations.ID(i); matches(id) {
+			if id := migrations.ID(i); id != checkpoint.StoreID && matches(id) {
 				found = append(found, id)
 			}
 		}
