@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
 	"migrationlog/internal/intact"
 	"migrationlog/internal/summary"
@@ -17,6 +18,9 @@ type Point struct {
 	// Sequence numbers order the history, and clocks do not: every record after that one is later,
 	// even if its clock shows an earlier time.
 	TimeMS uint64
+	// Index is the moment after the last record with this raft index or a lower one. The restored rows
+	// with which a log may begin are before it.
+	Index uint64
 }
 
 // Before reports whether the record is later than the point.
@@ -25,11 +29,12 @@ func (p Point) Before(r Record) bool {
 	if r.Damage != nil {
 		seq = r.Damage.FirstSeq
 	}
-	return p.Seq != 0 && seq > p.Seq || p.TimeMS != 0 && r.WallMS() > p.TimeMS
+	_, isRestored := r.Event.(checkpoint.Restored)
+	return p.Seq != 0 && seq > p.Seq || p.TimeMS != 0 && r.WallMS() > p.TimeMS || p.Index != 0 && r.RaftIndex > p.Index && !isRestored
 }
 
 // StateAt returns the view at a point in the history. The view accounts for damage. StateAt returns
-// an I/O error or ctx's error.
+// an I/O error, ctx's error, or the errors of Resolve for a point that the log does not have.
 func (r *Reader) StateAt(ctx context.Context, p Point) (*projection.View, error) {
 	fold, err := r.FoldTo(ctx, p)
 	if err != nil {
@@ -41,6 +46,10 @@ func (r *Reader) StateAt(ctx context.Context, p Point) (*projection.View, error)
 // FoldAllTo returns the fold at a point in the history: the view, and the report of the records
 // before the point. It reads all of them, and every snapshot. It returns the same errors as StateAt.
 func (r *Reader) FoldAllTo(ctx context.Context, p Point) (*Fold, error) {
+	p, err := r.Resolve(ctx, p)
+	if err != nil {
+		return nil, err
+	}
 	fold := r.NewFold()
 	scan := segment.NewScan(r.fsys, r.dir, segment.ScanOptions{})
 	for rec, err := range all(ctx, scan) {
@@ -66,9 +75,16 @@ func (r *Reader) FoldAllTo(ctx context.Context, p Point) (*Fold, error) {
 // the log does not have the last event of the newest two snapshots, it returns the result of
 // FoldAllTo.
 func (r *Reader) FoldTo(ctx context.Context, p Point) (*Fold, error) {
+	p, err := r.Resolve(ctx, p)
+	if err != nil {
+		return nil, err
+	}
 	// These snapshots are not after the events that firstLater reads, although a writer may append more.
 	snapshots, damaged := segment.ReadSnapshots(r.fsys, r.dir.Manifest.UUID, false)
 	to := p
+	if p.Index != 0 { // no event has this index or a lower one
+		return r.FoldAllTo(ctx, p)
+	}
 	if p.TimeMS != 0 {
 		later, err := r.firstLater(ctx, p)
 		if err != nil {

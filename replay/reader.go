@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"sync"
 
 	"migrationlog/checkpoint"
 	"migrationlog/eventlog/segment"
@@ -19,7 +20,8 @@ type Reader struct {
 	fsys fs.FS
 	dir  segment.Directory // as it was when the reader was opened
 
-	index *Index // the summaries that were read so far
+	index     *Index // the summaries that were read so far
+	beginning func() (Beginning, error)
 }
 
 // Open returns a reader of the log in dir. It takes no lock and writes nothing. A relative dir is
@@ -52,7 +54,9 @@ func OpenFS(fsys fs.FS) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Reader{fsys: fsys, dir: dir, index: NewIndex(fsys, dir.Manifest.UUID)}, nil
+	r := &Reader{fsys: fsys, dir: dir, index: NewIndex(fsys, dir.Manifest.UUID)}
+	r.beginning = sync.OnceValues(r.readBeginning)
+	return r, nil
 }
 
 // SetIndex makes the reader use an index that has summaries in memory already. The index must be of
