@@ -1,6 +1,7 @@
 package export
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -123,7 +124,7 @@ func (e *Exporter) Add(r replay.Record) error {
 		}
 	}
 	if selected {
-		if state != nil && r.Kind() == replay.KindCheckpoint {
+		if _, isRow := r.Checkpoint(); state != nil && isRow {
 			state.stayFrom = r.Seq
 		}
 		if err := e.addEvent(r, c.Incarnation); err != nil {
@@ -170,7 +171,7 @@ func (e *Exporter) addEvent(r replay.Record, i *story.Incarnation) error {
 	if e.options.Format == NDJSON {
 		return e.writeRecord(r)
 	}
-	id, _ := r.Migration()
+	id, hasID := r.Migration()
 	incarnation, attempt, phase, vshard, crc := cell{}, cell{}, cell{}, cell{}, cell{}
 	if i != nil {
 		incarnation = numberCell(uint64(i.Number))
@@ -183,8 +184,10 @@ func (e *Exporter) addEvent(r replay.Record, i *story.Incarnation) error {
 		}
 		crc = numberCell(uint64(sum))
 	}
+	if c, ok := r.Checkpoint(); ok {
+		attempt, phase = numberCell(uint64(c.Attempt)), textCell(c.Phase().String())
+	}
 	if u, ok := r.Event.(checkpoint.Upserted); ok {
-		attempt, phase = numberCell(uint64(u.Checkpoint.Attempt)), textCell(u.Checkpoint.Phase().String())
 		crc = numberCell(uint64(u.Checkpoint.CRC32C))
 	}
 	payload, err := payloadOf(r)
@@ -192,8 +195,9 @@ func (e *Exporter) addEvent(r replay.Record, i *story.Incarnation) error {
 		return err
 	}
 	return e.write(Event,
-		numberCell(r.Seq), textCell(string(r.Kind())), textCell(id.String()), incarnation, attempt, phase,
-		vshard, numberCell(r.WallMS()), payload, crc, known(r.Epoch() != 0, numberCell(r.Epoch())))
+		numberCell(r.Seq), textCell(string(r.Kind())), known(hasID, textCell(id.String())), incarnation, attempt, phase,
+		vshard, numberCell(r.WallMS()), payload, crc, known(r.Epoch() != 0, numberCell(r.Epoch())),
+		known(r.RaftIndex != 0, numberCell(r.RaftIndex)), known(r.RaftTerm != 0, numberCell(r.RaftTerm)))
 }
 
 // payloadOf returns the part of an event that depends on its kind, in the form of NDJSON.
@@ -219,6 +223,13 @@ func payloadOf(r replay.Record) (cell, error) {
 	switch e := r.Event.(type) {
 	case checkpoint.Upserted:
 		v = e.Checkpoint.Payload
+	case checkpoint.Restored:
+		v = e.Checkpoint.Payload
+	case checkpoint.Digest:
+		v = struct {
+			State string `json:"state"`
+			Chain string `json:"chain"`
+		}{hex.EncodeToString(e.State[:]), hex.EncodeToString(e.Chain[:])}
 	case checkpoint.Aborted:
 		v = abortOf(e.Reason, e.Compensations)
 	case checkpoint.AbortBegun:
@@ -263,7 +274,7 @@ func (e *Exporter) addMove(i *story.Incarnation, isEndLost bool) error {
 	return e.write(Move,
 		textCell(i.ID.String()), numberCell(uint64(i.Number)), known(i.Phase != 0, numberCell(uint64(i.VShardID))),
 		known(i.HasSource, nameCell(i.SourceNode)), known(i.HasTarget, nameCell(i.TargetNode)), known(i.HasTarget, nameCell(i.SourceGroup)),
-		known(!i.BeginningLost, numberCell(i.StartedMS)), ended, textCell(outcome), known(i.Outcome == story.Aborted, textCell(i.Reason)),
+		known(i.HasBeginning(), numberCell(i.StartedMS)), ended, textCell(outcome), known(i.Outcome == story.Aborted, textCell(i.Reason)),
 		known(i.Phase != 0, textCell(i.Phase.String())), numberCell(uint64(i.Retries)), numberCell(i.FirstSeq), numberCell(i.LastSeq))
 }
 

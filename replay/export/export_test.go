@@ -90,7 +90,7 @@ func TestCSV(t *testing.T) {
 	rows, err := csv.NewReader(strings.NewReader(out)).ReadAll()
 	require.NoError(t, err)
 	require.Len(t, rows, 9)
-	require.Equal(t, []string{"4", "remove", id(1).String(), "1", "", "", "1", "1030", "", rows[4][9], "9"}, rows[4])
+	require.Equal(t, []string{"4", "remove", id(1).String(), "1", "", "", "1", "1030", "", rows[4][9], "9", "", ""}, rows[4])
 	var abort struct{ Reason string }
 	require.NoError(t, json.Unmarshal([]byte(rows[5][8]), &abort))
 	require.Equal(t, reason, abort.Reason)

@@ -36,6 +36,7 @@ var columns = map[Table][]column{
 	Event: {
 		{"seq", integer}, {"kind", text}, {"migration_id", text}, {"incarnation", integer}, {"attempt", integer}, {"phase", text},
 		{"vshard_id", integer}, {"ts_ms", integer}, {"payload", jsonText}, {"crc32c", integer}, {"epoch", integer},
+		{"raft_index", integer}, {"raft_term", integer},
 	},
 	Stay: {
 		{"migration_id", text}, {"incarnation", integer}, {"phase", text}, {"attempt", integer}, {"seq", integer}, {"ms", integer}, {"next", text},

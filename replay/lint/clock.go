@@ -42,7 +42,8 @@ func (l *Linter) checkStay(m *move, s story.Stay) {
 	if s.From.Phase == checkpoint.PhaseComplete && s.To.Kind != replay.KindRemove {
 		return
 	}
-	l.checkLength(m, stay{from: mark{s.From.AtMS, s.From.Seq}, to: s.To, phase: s.From.Phase, ms: s.MS})
+	from := l.sinceBegin(m, mark{s.From.AtMS, s.From.Seq})
+	l.checkLength(m, stay{from: from, to: s.To, phase: s.From.Phase, ms: int64(s.To.AtMS - from.value)})
 }
 
 // stay is the time from a record to the next one of its incarnation, or to the end of the history.
@@ -57,6 +58,7 @@ type stay struct {
 // checkAbortStep checks the time between the steps of an abort that was begun.
 func (l *Linter) checkAbortStep(m *move, r replay.Record) {
 	if from := m.abortStep; from.seq != 0 && r.PrevSeq == from.seq && r.Kind() != replay.KindEpochRaised && r.Unknown == nil {
+		from = l.sinceBegin(m, from)
 		to := story.Step{Seq: r.Seq, AtMS: r.WallMS(), Kind: r.Kind()}
 		l.checkLength(m, stay{from: from, to: to, phase: m.latest.phase, ms: int64(to.AtMS - from.value), abort: true})
 	}
@@ -71,9 +73,11 @@ func (l *Linter) checkAtEnd(m *move) {
 	endMS := l.tracker.EndMS()
 	switch open, ok := m.inc.OpenStay(endMS); {
 	case m.abortStep.seq != 0:
-		l.checkLength(m, stay{from: m.abortStep, phase: m.latest.phase, ms: int64(endMS - m.abortStep.value), abort: true})
+		from := l.sinceBegin(m, m.abortStep)
+		l.checkLength(m, stay{from: from, phase: m.latest.phase, ms: int64(endMS - from.value), abort: true})
 	case ok && m.latest.phase != checkpoint.PhaseComplete:
-		l.checkLength(m, stay{from: mark{open.From.AtMS, open.From.Seq}, phase: m.latest.phase, ms: open.MS})
+		from := l.sinceBegin(m, mark{open.From.AtMS, open.From.Seq})
+		l.checkLength(m, stay{from: from, phase: m.latest.phase, ms: int64(endMS - from.value)})
 	}
 	if row := m.latest; row.phase == checkpoint.PhaseComplete && endMS-min(endMS, m.latestMS) > notRemovedMS {
 		l.report(notRemoved, m, span{row.seq, l.last.seq}, row.seq).set([]any{"ms", endMS - m.latestMS}, "complete for %s, and not removed", story.Span(endMS-m.latestMS))

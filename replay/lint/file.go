@@ -33,13 +33,13 @@ func (f fileRows) next(r *replay.Record) fileEffect {
 	row, has := f[id]
 	r.PrevSeq = row.last
 	row.last = r.Seq
-	switch e := r.Event.(type) {
-	case checkpoint.Upserted:
-		phase := e.Checkpoint.Phase()
-		if has && row.phase == phase && row.attempt == e.Checkpoint.Attempt {
+	switch r.Event.(type) {
+	case checkpoint.Upserted, checkpoint.Restored:
+		c, _ := r.Checkpoint()
+		if has && row.phase == c.Phase() && row.attempt == c.Attempt {
 			return fileDuplicate
 		}
-		row.phase, row.attempt = phase, e.Checkpoint.Attempt
+		row.phase, row.attempt = c.Phase(), c.Attempt
 	case checkpoint.Aborted, checkpoint.Removed:
 		delete(f, id)
 		if !has {

@@ -63,6 +63,7 @@ type Linter struct {
 	highHLC   checkpoint.HLC
 	highHLCAt uint64 // seq of the event with highHLC
 	silenceMS uint64 // sum of all silences so far
+	beganMS   uint64 // clock of the first event that is not a restored row
 }
 
 // mark is a value and the event that has it.
@@ -190,12 +191,23 @@ func (l *Linter) Add(r replay.Record) []Finding {
 			return nil
 		case fileDuplicate:
 			l.last.value = r.WallMS()
-			c := r.Event.(checkpoint.Upserted).Checkpoint
+			c, _ := r.Checkpoint()
 			l.checkSame(l.moves[c.MigrationID], r.Seq, c)
 			return l.found
 		}
 	}
 	c := l.tracker.Add(r)
+	kind := r.Kind()
+	if kind == replay.KindRestored {
+		l.restore(c, r)
+		return l.found
+	}
+	if l.beganMS == 0 {
+		l.beganMS = r.WallMS()
+	}
+	if kind == replay.KindDigest { // it belongs to no move, and has the clock of an earlier event
+		return l.found
+	}
 	if isConfirmation(c) && l.last.seq != 0 {
 		l.last.seq = r.Seq // its clock may be that of the row in doubt
 	} else {

@@ -90,9 +90,9 @@ func (l *Linter) addToMove(c story.Change, r replay.Record) {
 }
 
 // reach returns the lowest seq of an event that may be missing from the incarnation. If the
-// incarnation begins with AddLearner, nothing before that can be missing.
+// incarnation begins with AddLearner or with a restored row, nothing before that can be missing.
 func (m *move) reach() uint64 {
-	if m.firstPhase == checkpoint.PhaseAddLearner {
+	if m.firstPhase == checkpoint.PhaseAddLearner || m.inc.Restored {
 		return m.inc.FirstSeq
 	}
 	return 1
@@ -195,10 +195,16 @@ func (l *Linter) begin(m *move, seq uint64, first checkpoint.Phase) {
 			"migration %s of the same vShard is in flight, at %s", other.inc.ID, other.latest.phase)
 	}
 	if first != checkpoint.PhaseComplete {
-		v.flights = append(v.flights, m)
-		m.inFlight = true
-		l.flying++
+		l.fly(m)
 	}
+}
+
+// fly begins the flight of a move. It does not check the other flights of the vShard.
+func (l *Linter) fly(m *move) {
+	v := l.vshardOf(m)
+	v.flights = append(v.flights, m)
+	m.inFlight = true
+	l.flying++
 }
 
 // vshard is the state of a vShard that the rules need.

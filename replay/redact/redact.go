@@ -54,6 +54,9 @@ func (r *Redactor) Learn(e checkpoint.Event) {
 	switch e := e.(type) {
 	case checkpoint.Upserted:
 		r.learnPayload(e.Checkpoint.Payload)
+	case checkpoint.Restored:
+		r.learnPayload(e.Checkpoint.Payload)
+		r.learnFacts(e.Facts)
 	case checkpoint.Aborted:
 		r.learnAbort(e.Reason, e.Compensations)
 	case checkpoint.AbortBegun:
@@ -69,6 +72,23 @@ func (r *Redactor) learnPayload(p checkpoint.Payload) {
 	}
 	if add, ok := p.(checkpoint.AddLearner); ok {
 		r.nodes.learn(add.SourceNode)
+	}
+}
+
+func (r *Redactor) learnFacts(f checkpoint.RestoredFacts) {
+	if f.HasSource {
+		r.nodes.learn(f.SourceNode)
+	}
+	if f.HasTarget {
+		r.nodes.learn(f.TargetNode)
+		r.groups.learn(f.SourceGroup)
+	}
+	for _, t := range f.Targets {
+		r.nodes.learn(t.PeerID)
+		r.groups.learn(t.GroupID)
+	}
+	if f.Abort != nil {
+		r.learnAbort(f.Abort.Reason, f.Abort.Compensations)
 	}
 }
 
@@ -148,6 +168,10 @@ func (r *Redactor) Event(e checkpoint.Event) (checkpoint.Event, error) {
 		c := e.Checkpoint
 		redacted, err := checkpoint.New(r.ids[c.MigrationID], c.Attempt, r.payload(c.Payload), r.MS(c.TimestampMS))
 		return checkpoint.Upserted{Checkpoint: redacted, Epoch: e.Epoch}, err
+	case checkpoint.Restored:
+		c := e.Checkpoint
+		redacted, err := checkpoint.New(r.ids[c.MigrationID], c.Attempt, r.payload(c.Payload), r.MS(c.TimestampMS))
+		return checkpoint.Restored{Checkpoint: redacted, Facts: r.facts(e.Facts), Epoch: e.Epoch}, err
 	case checkpoint.Aborted:
 		e.MigrationID, e.TimestampMS = r.ids[e.MigrationID], r.MS(e.TimestampMS)
 		e.Reason, e.Compensations = r.reasons[e.Reason], r.compensations(e.Compensations)
@@ -192,6 +216,25 @@ func (r *Redactor) payload(p checkpoint.Payload) checkpoint.Payload {
 		return p
 	}
 	return p
+}
+
+func (r *Redactor) facts(f checkpoint.RestoredFacts) checkpoint.RestoredFacts {
+	if f.HasSource {
+		f.SourceNode, f.StartedAtHLC.WallNS = r.nodes[f.SourceNode], r.ns(f.StartedAtHLC.WallNS)
+	}
+	if f.HasTarget {
+		f.TargetNode, f.SourceGroup = r.nodes[f.TargetNode], r.groups[f.SourceGroup]
+	}
+	f.Targets = slices.Clone(f.Targets)
+	for i, t := range f.Targets {
+		f.Targets[i] = checkpoint.Target{GroupID: r.groups[t.GroupID], PeerID: r.nodes[t.PeerID]}
+	}
+	if f.Abort != nil {
+		a := *f.Abort
+		a.Reason, a.Compensations, a.TimestampMS = r.reasons[a.Reason], r.compensations(a.Compensations), r.MS(a.TimestampMS)
+		f.Abort = &a
+	}
+	return f
 }
 
 // ns is like MS for nanoseconds.

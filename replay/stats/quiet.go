@@ -66,6 +66,10 @@ func (q *Quiet) Add(f *replay.Fold, r replay.Record) (ended *Interval) {
 		q.addDamage(f, r.Damage)
 		return nil
 	}
+	if row, ok := r.Event.(checkpoint.Restored); ok { // the state between two restored rows never existed
+		q.set(row.Checkpoint.MigrationID, isBusy(rowOf(f, row)))
+		return nil
+	}
 	atMS := r.WallMS()
 	if q.maxMS == 0 {
 		q.minMS = atMS
@@ -84,6 +88,11 @@ func (q *Quiet) Add(f *replay.Fold, r replay.Record) (ended *Interval) {
 	}
 	q.addPoint(f.View, r.Seq, atMS)
 	return nil
+}
+
+func rowOf(f *replay.Fold, e checkpoint.Restored) projection.Row {
+	row, _ := f.View.Get(e.Checkpoint.MigrationID)
+	return row
 }
 
 // isBusy reports whether a row is between LeadershipTransfer and Complete.

@@ -87,7 +87,7 @@ func (s *Stats) Add(r replay.Record) {
 		return
 	}
 	if s.inPeriod(r.WallMS()) {
-		s.addEvent(r.Seq, r.WallMS())
+		s.addEvent(r)
 	}
 	if c.Incarnation != nil {
 		s.addChange(r, c)
@@ -105,12 +105,20 @@ func (s *Stats) selects(i *story.Incarnation) bool {
 		(len(o.Nodes) == 0 || i.HasSource && slices.Contains(o.Nodes, i.SourceNode) || i.HasTarget && slices.Contains(o.Nodes, i.TargetNode))
 }
 
-func (s *Stats) addEvent(seq, ms uint64) {
-	r := &s.result
+// addEvent counts an event. A restored row has the clock of an event before the history, which the
+// period does not include.
+func (s *Stats) addEvent(record replay.Record) {
+	r, ms := &s.result, record.WallMS()
 	if r.Events++; r.Events == 1 {
-		r.FirstSeq, r.FromMS = seq, ms
+		r.FirstSeq = record.Seq
 	}
-	r.LastSeq, r.FromMS, r.ToMS = seq, min(r.FromMS, ms), max(r.ToMS, ms)
+	if r.LastSeq = record.Seq; record.Kind() == replay.KindRestored {
+		return
+	}
+	if r.FromMS == 0 || ms < r.FromMS {
+		r.FromMS = ms
+	}
+	r.ToMS = max(r.ToMS, ms)
 	s.minuteOf(ms).Events++
 }
 
@@ -136,9 +144,15 @@ func (s *Stats) addChange(r replay.Record, c story.Change) {
 	if !counts {
 		return
 	}
+	if r.Kind() == replay.KindRestored { // its pause and its times are those of events before the history
+		if !wasDecided && !i.InFlight() {
+			s.addOutcome(i, outcomeOf(i))
+		}
+		return
+	}
 	minute := s.minuteOf(atMS)
 	minute.MaxInFlight = max(minute.MaxInFlight, uint64(len(s.flying)))
-	if c.Began && !i.BeginningLost {
+	if c.Began && i.HasBeginning() {
 		minute.Started++
 	}
 	if i.Last.IsRetry() {
@@ -165,7 +179,7 @@ func (s *Stats) addDecided(i *story.Incarnation, r replay.Record, minute *Minute
 	switch i.Outcome {
 	case story.Done:
 		minute.Done++
-		if !i.BeginningLost {
+		if i.HasBeginning() {
 			s.addDuration(&s.done, tookMS)
 			v := s.vShards.of(i.VShardID)
 			v.DoneMS, v.MaxDoneMS = v.DoneMS+uint64(max(tookMS, 0)), max(v.MaxDoneMS, uint64(max(tookMS, 0)))
@@ -177,7 +191,7 @@ func (s *Stats) addDecided(i *story.Incarnation, r replay.Record, minute *Minute
 		}
 	case story.Aborted:
 		minute.Aborted++
-		if !i.BeginningLost {
+		if i.HasBeginning() {
 			s.addDuration(&s.aborted, tookMS)
 		}
 	}

@@ -40,7 +40,8 @@ type Chapter struct {
 	Entries []Entry
 	Phases  []PhaseStay // in the order in which they were first recorded
 	// TookMS is the time from the first record to Complete, or to the abort or the removal that came
-	// before. It is negative if the clock went back. HasTook is false if the incarnation is in flight.
+	// before. It is negative if the clock went back. HasTook is false if the incarnation is in flight, or
+	// begins with a restored row.
 	TookMS  int64
 	HasTook bool
 	// EndLost is true if a later incarnation follows, and the event that ended this one is lost.
@@ -134,7 +135,7 @@ func (c *Collector) Add(r replay.Record, view *projection.View, wanted bool) {
 	if change.Stay != nil {
 		c.Baseline.Add(*change.Stay)
 	}
-	if wanted {
+	if _, ok := r.Migration(); wanted && ok {
 		if change.Began && !c.found && i.Phase != 0 {
 			c.found = true
 			c.history.Before = *c.earlier(i.VShardID)
@@ -158,7 +159,8 @@ func (c *Collector) Add(r replay.Record, view *projection.View, wanted bool) {
 // log are not read. The view needs only this migration. The caller sets Baseline, and History.Before
 // stays empty.
 func (c *Collector) Collect(r replay.Record, view *projection.View) {
-	if change := c.tracker.Add(r); r.Damage == nil {
+	change := c.tracker.Add(r)
+	if _, ok := r.Migration(); ok {
 		c.addWanted(r, view, change.Incarnation)
 	}
 }
@@ -304,23 +306,36 @@ func (c *Chapter) setStays() {
 		} else if before != nil && ends {
 			before.StayedMS = new(int64(e.WallMS() - before.WallMS()))
 		}
-		before = e
+		if before = e; e.setRestoredStay() {
+			before = nil
+		}
 	}
+}
+
+// setRestoredStay sets the stay of a restored row, if the beginning of an abort has ended it. It reports
+// whether it has.
+func (e *Entry) setRestoredStay() bool {
+	row, ok := e.Event.(checkpoint.Restored)
+	if !ok || row.Facts.Abort == nil || row.Facts.Abort.BeforeCheckpoint {
+		return false
+	}
+	e.StayedMS = new(int64(row.Facts.Abort.TimestampMS - row.Checkpoint.TimestampMS))
+	return true
 }
 
 // addTry adds the checkpoint of an entry to its phase.
 func (c *Chapter) addTry(e *Entry, toMS uint64, open bool) {
-	u, ok := e.Event.(checkpoint.Upserted)
+	row, ok := e.Checkpoint()
 	if !ok || e.Confirmation == RestoresFacts {
 		return
 	}
-	phase := u.Checkpoint.Phase()
+	phase := row.Phase()
 	n := slices.IndexFunc(c.Phases, func(p PhaseStay) bool { return p.Phase == phase })
 	if n < 0 {
 		n = len(c.Phases)
 		c.Phases = append(c.Phases, PhaseStay{Phase: phase})
 	}
-	p, t := &c.Phases[n], Try{Attempt: u.Checkpoint.Attempt}
+	p, t := &c.Phases[n], Try{Attempt: row.Attempt}
 	switch since, isOpen := c.OpenStay(toMS); {
 	case e.StayedMS != nil:
 		t.StayedMS = *e.StayedMS
@@ -336,9 +351,11 @@ func (c *Chapter) addTry(e *Entry, toMS uint64, open bool) {
 }
 
 // Took returns the time from the first record to Complete, or to the abort or the removal that came
-// before. It is negative if the clock went back. It returns false if the incarnation is in flight.
+// before. It is negative if the clock went back. It returns false if the incarnation is in flight, or
+// if its first event is not in the log because the row was restored.
 func (i *Incarnation) Took() (ms int64, ok bool) {
 	switch {
+	case i.Restored:
 	case i.completedMS != 0:
 		return int64(i.completedMS - i.StartedMS), true
 	case i.Ended():

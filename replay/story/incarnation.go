@@ -22,8 +22,8 @@ type Step struct {
 	Seq, PrevSeq uint64
 	AtMS         uint64 // wall clock
 	Kind         replay.Kind
-	Phase        checkpoint.Phase // of a checkpoint, otherwise 0
-	Attempt      uint32           // of a checkpoint
+	Phase        checkpoint.Phase // of a checkpoint or a restored row, otherwise 0
+	Attempt      uint32           // of a checkpoint or a restored row
 	Event        checkpoint.Event // nil for an event of an unknown kind
 	Confirmation Confirmation     // of a checkpoint
 }
@@ -42,13 +42,15 @@ const (
 )
 
 // IsRetry reports whether the step is a checkpoint with which a phase was tried again.
-func (s Step) IsRetry() bool { return s.Attempt > 0 && s.Confirmation == NoConfirmation }
+func (s Step) IsRetry() bool {
+	return s.Attempt > 0 && s.Confirmation == NoConfirmation && s.Kind == replay.KindCheckpoint
+}
 
 // stepOf returns the step of a record that is not damage.
 func stepOf(r replay.Record) Step {
 	s := Step{Seq: r.Seq, PrevSeq: r.PrevSeq, AtMS: r.WallMS(), Kind: r.Kind(), Event: r.Event}
-	if u, ok := r.Event.(checkpoint.Upserted); ok {
-		s.Phase, s.Attempt = u.Checkpoint.Phase(), u.Checkpoint.Attempt
+	if c, ok := r.Checkpoint(); ok {
+		s.Phase, s.Attempt = c.Phase(), c.Attempt
 		if checkpoint.RestoresFacts(s.Phase, s.Attempt) {
 			s.Confirmation = RestoresFacts
 		}
@@ -77,6 +79,10 @@ type Incarnation struct {
 	Retries           int    // checkpoints with an attempt above 0, except confirmations
 	// BeginningLost is true if the first record links to an earlier one that the history does not have.
 	BeginningLost bool
+	// Restored is true if the first record is a restored row. The events before it are in the logs of
+	// other members of the consensus group. StartedMS is then the time of the row, and Retries does not
+	// count the tries before it.
+	Restored bool
 
 	Outcome       Outcome
 	Reason        string                    // of the abort, also of one that is under way
@@ -88,6 +94,9 @@ type Incarnation struct {
 	since       Step   // the checkpoint whose stay is open, or zero
 	completedMS uint64 // wall clock of the checkpoint at Complete; 0 if the latest phase is another one
 }
+
+// HasBeginning reports whether the history has the first event of the incarnation.
+func (i *Incarnation) HasBeginning() bool { return !i.BeginningLost && !i.Restored }
 
 // InFlight reports whether the incarnation is neither at Complete nor ended.
 func (i *Incarnation) InFlight() bool { return i.Outcome == InFlight }
@@ -115,6 +124,8 @@ func (i *Incarnation) add(s Step, keep bool) (ended *Stay) {
 	switch e := s.Event.(type) {
 	case checkpoint.Upserted:
 		i.addCheckpoint(s, e.Checkpoint)
+	case checkpoint.Restored:
+		i.addRestored(s, e)
 	case checkpoint.AbortBegun:
 		i.Reason, i.Compensations = e.Reason, e.Compensations
 	case checkpoint.Aborted:
@@ -165,6 +176,21 @@ func (i *Incarnation) addCheckpoint(s Step, c checkpoint.Checkpoint) {
 		i.Outcome, i.completedMS = InFlight, 0
 	case i.Outcome != Done:
 		i.Outcome, i.completedMS = Done, c.TimestampMS
+	}
+}
+
+// addRestored applies a restored row.
+func (i *Incarnation) addRestored(s Step, e checkpoint.Restored) {
+	i.addCheckpoint(s, e.Checkpoint)
+	f := e.Facts
+	i.HasSource, i.SourceNode, i.PauseBudgetUS = f.HasSource, f.SourceNode, f.WritePauseBudgetUS
+	i.HasTarget, i.TargetNode, i.SourceGroup = f.HasTarget, f.TargetNode, f.SourceGroup
+	i.Furthest = f.FurthestPhase
+	if a := f.Abort; a != nil {
+		i.Reason, i.Compensations = a.Reason, a.Compensations
+		if !a.BeforeCheckpoint { // the beginning of the abort ended the stay
+			i.since = Step{}
+		}
 	}
 }
 

@@ -34,8 +34,8 @@ func NewTracker(o Options) *Tracker {
 
 // Change is the effect of one record.
 type Change struct {
-	// Incarnation is the incarnation of the record. It is nil for damage, and for an event that needs
-	// a row and has none. The tracker continues to change it until it ends.
+	// Incarnation is the incarnation of the record. It is nil for damage, for a digest, and for an event
+	// that needs a row and has none. The tracker continues to change it until it ends.
 	Incarnation *Incarnation
 	Began       bool  // the record is the first one of the incarnation
 	Ended       bool  // the record is the abort or the removal of the incarnation
@@ -53,8 +53,11 @@ func (t *Tracker) Add(r replay.Record) Change {
 		}
 		return Change{}
 	}
+	t.endMS = max(t.endMS, r.WallMS())
+	if r.Kind() == replay.KindDigest {
+		return Change{}
+	}
 	s := stepOf(r)
-	t.endMS = max(t.endMS, s.AtMS)
 	id, _ := r.Migration()
 	i, isLive := t.live[id]
 	var endLost *Incarnation
@@ -83,13 +86,14 @@ func (t *Tracker) Add(r replay.Record) Change {
 func (t *Tracker) begin(id checkpoint.MigrationID, s Step) *Incarnation {
 	before, hasRecords := t.noRow[id]
 	known := s.PrevSeq == 0 || hasRecords && s.PrevSeq == before
-	if s.Kind == replay.KindEpochRaised || known && s.Kind != replay.KindCheckpoint {
+	isRow := s.Kind == replay.KindCheckpoint || s.Kind == replay.KindRestored
+	if s.Kind == replay.KindEpochRaised || known && !isRow {
 		t.noRow[id] = s.Seq
 		return nil
 	}
 	delete(t.noRow, id)
 	number, after := t.ended.next(id)
-	i := &Incarnation{ID: id, Number: number, After: after, Outcome: InFlight, BeginningLost: !known}
+	i := &Incarnation{ID: id, Number: number, After: after, Outcome: InFlight, BeginningLost: !known, Restored: s.Kind == replay.KindRestored}
 	t.live[id] = i
 	return i
 }

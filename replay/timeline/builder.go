@@ -40,6 +40,8 @@ type Builder struct {
 	startMS uint64 // lowest clock
 	lastMS  uint64 // clock of the last event
 	events  int
+
+	restoredMS uint64 // highest clock of a restored row
 }
 
 // NewBuilder returns a builder at the beginning of a history.
@@ -64,7 +66,11 @@ func (b *Builder) Add(r replay.Record) error {
 		}
 		return nil
 	}
-	b.addTime(r.WallMS())
+	if r.Kind() == replay.KindRestored { // its clock is that of an event before the history
+		b.restoredMS = max(b.restoredMS, r.WallMS())
+	} else {
+		b.addTime(r.WallMS())
+	}
 	if lost := change.EndLost; lost != nil {
 		m := b.live[lost.ID]
 		m.EndLost = true
@@ -182,6 +188,9 @@ func (b *Builder) endMS() uint64 { return max(b.tracker.EndMS(), b.options.EndMS
 // rangeMS returns the range of the picture.
 func (b *Builder) rangeMS() (fromMS, toMS uint64) {
 	fromMS, toMS = b.startMS, b.endMS()
+	if b.events == 0 {
+		fromMS = b.restoredMS
+	}
 	if last := b.options.LastMS; last > 0 {
 		return max(fromMS, toMS-min(last, toMS)), toMS
 	}
@@ -216,7 +225,7 @@ func (m *Move) draw(endMS uint64) {
 		m.clockBack = m.clockBack || s.AtMS < nowMS
 		nowMS = max(nowMS, s.AtMS)
 		switch s.Kind {
-		case replay.KindCheckpoint:
+		case replay.KindCheckpoint, replay.KindRestored:
 			end(s.Seq)
 			if s.Phase != checkpoint.PhaseComplete {
 				m.Bars = append(m.Bars, Bar{Phase: s.Phase, Attempt: s.Attempt, FromMS: nowMS})

@@ -86,7 +86,7 @@ var (
 	outcomes  = []story.Outcome{story.InFlight, story.Done, story.Aborted, story.Removed, story.RemovedUnfinished}
 	stepKinds = []replay.Kind{
 		replay.KindCheckpoint, replay.KindAbort, replay.KindRemove, replay.KindAbortBegun, replay.KindCompensated,
-		replay.KindEpochRaised, replay.KindUnknown,
+		replay.KindEpochRaised, replay.KindUnknown, replay.KindRestored,
 	}
 )
 
@@ -226,6 +226,8 @@ func detailOf(s story.Step, m *Move) any {
 		return number(uint64(e.Step))
 	case checkpoint.EpochRaised:
 		return number(e.Epoch)
+	case checkpoint.Restored:
+		return "row at " + e.Checkpoint.Phase().String()
 	case checkpoint.Upserted:
 		switch p := e.Checkpoint.Payload.(type) {
 		case checkpoint.CatchUp:

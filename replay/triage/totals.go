@@ -109,6 +109,10 @@ func (t *Totals) Add(r replay.Record) {
 			delete(t.inPhase, c.Incarnation)
 		}
 	}
+	if row, ok := r.Event.(checkpoint.Restored); ok && row.Facts.Abort != nil && !row.Facts.Abort.BeforeCheckpoint {
+		ms := int64(row.Facts.Abort.TimestampMS - row.Checkpoint.TimestampMS)
+		t.inPhase[c.Incarnation] = story.Stay{Incarnation: c.Incarnation, From: c.Incarnation.Last, MS: ms}
+	}
 	if !c.Ended {
 		return
 	}
