@@ -35,7 +35,9 @@ func (t *tool) diff() *cobra.Command {
 
 With one --at, the log is compared at that point and at its end. With two, it is
 compared at both. With DIR2, the ends of two logs are compared, and the command
-prints up to which event both are copies of one log.
+prints up to which event both are copies of one log. If they are the logs of two
+members of a consensus group, the command finds the first raft index at which their
+histories differ, with few look-ups. --all or a filter compares their rows instead.
 
 A line begins with > if the row has changed, with - if it is gone, with + if it is
 new, and with * for a move that began and ended in between (--all). If DIR2 has
@@ -44,7 +46,8 @@ select lines, and do not change the numbers above them. The exit code is 7 if
 there are differences.`,
 		Example: `  replay-tool diff log --at -5m
   replay-tool diff log --at '#4000' --at '#6000' --all
-  replay-tool diff log /backup/log --vshard 11`,
+  replay-tool diff log /backup/log --vshard 11
+  replay-tool diff member-1 member-2`,
 		Args: argCount(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			d.dirs = args
@@ -106,6 +109,9 @@ func (d *diffCommand) runLogs(ctx context.Context, o diff.Options) error {
 			return err
 		}
 	}
+	if isDone, err := d.runHistories(ctx, readers); isDone || err != nil {
+		return err
+	}
 	p := d.progress("events read:")
 	defer p.end()
 	result, folds, err := diff.Logs(ctx, readers[0], readers[1], o, p.update)
@@ -125,8 +131,13 @@ func (d *diffCommand) finish(r diff.Result, folds []*replay.Fold) error {
 	if err := d.write(r); err != nil {
 		return err
 	}
+	return d.verdict(r.Equal(), folds)
+}
+
+// verdict prints the findings about the logs, and returns the error with the exit code.
+func (d *diffCommand) verdict(isEqual bool, folds []*replay.Fold) error {
 	differences := 0
-	if !r.Equal() {
+	if !isEqual {
 		differences = 1
 	}
 	var worst error

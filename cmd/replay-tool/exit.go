@@ -102,7 +102,7 @@ func exitCode(err error) int {
 		errors.Is(err, migrationlog.ErrNeedsRepair), errors.Is(err, segment.ErrUnidentified),
 		errors.Is(err, replay.ErrSnapshotsDamaged):
 		return exitDamage
-	case errors.Is(err, errNoMatch):
+	case errors.Is(err, errNoMatch), errors.Is(err, replay.ErrNotKept):
 		return exitNoMatch
 	}
 	return exitIO

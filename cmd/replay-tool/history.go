@@ -283,8 +283,8 @@ func (s *idSearch) add(r replay.Record) (matches bool) {
 
 // addOfVShard makes the id the result if the record begins an incarnation on the vShard.
 func (s *idSearch) addOfVShard(id checkpoint.MigrationID, r replay.Record) bool {
-	u, ok := r.Event.(checkpoint.Upserted)
-	if ok && u.Checkpoint.Payload.Shard() == s.vshard && (r.PrevSeq == 0 || s.found == (checkpoint.MigrationID{})) {
+	c, ok := r.Checkpoint()
+	if ok && c.Payload.Shard() == s.vshard && (r.PrevSeq == 0 || s.found == (checkpoint.MigrationID{})) {
 		s.found = id
 	}
 	return id == s.found
@@ -303,8 +303,8 @@ func (s *idSearch) addCandidate(id checkpoint.MigrationID, r replay.Record) {
 	}
 	c := &s.seen[i]
 	c.step, c.ms = stepOf(r), r.WallMS()
-	if u, ok := r.Event.(checkpoint.Upserted); ok {
-		c.vshard = u.Checkpoint.Payload.Shard()
+	if row, ok := r.Checkpoint(); ok {
+		c.vshard = row.Payload.Shard()
 	}
 }
 

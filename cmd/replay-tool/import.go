@@ -99,6 +99,8 @@ type importer struct {
 	DiffersByKey map[string]uint64 `json:"differs_by_key"`
 	Absent       uint64            `json:"absent"` // aborts and removals without a row, which append nothing
 	Damage       uint64            `json:"damage"` // damage lines, except torn tails and harmless findings
+	// Digests counts the digest events, which are not imported: they are about the source log.
+	Digests uint64 `json:"digests"`
 	// HistoryErrors is the number of errors that lint finds in the history of a new log.
 	HistoryErrors *uint64 `json:"history_errors,omitempty"`
 
@@ -383,6 +385,10 @@ func (m *importer) read(number uint64, line []byte) (checkpoint.Event, error) {
 		m.lint(number, r)
 		return nil, nil
 	}
+	if r.Kind() == replay.KindDigest {
+		m.Digests++
+		return nil, nil
+	}
 	if r.Unknown != nil {
 		return nil, usageErrorf("the event has kind %d, which a newer version wrote: import it with that version", r.Unknown.Kind)
 	}
@@ -451,7 +457,8 @@ func (m *importer) countSkipped(e numberedEvent, o outcome, receipt migrationlog
 	if m.store != nil {
 		o.row.Seq, o.line = receipt.Seq, 0
 	}
-	s, report := skipped(e.line, o, e.event.(checkpoint.Upserted).Checkpoint)
+	c, _ := checkpointOf(e.event)
+	s, report := skipped(e.line, o, c)
 	if !report {
 		return
 	}
@@ -522,6 +529,9 @@ func (m *importer) summaryText() {
 	}
 	fmt.Fprintf(m.stdout, "%s: %s %s, skipped: %s (%s), %s\n",
 		count(m.Lines, "line"), count(m.Appended, "event"), appended, count(m.Duplicates, "duplicate"), differs, absent)
+	if m.Digests > 0 {
+		m.statusf("%s of the input not imported: they describe the log from which they come", count(m.Digests, "digest event"))
+	}
 	if m.HistoryErrors != nil && *m.HistoryErrors > 0 {
 		command := "lint " + quoted(m.dir)
 		if m.Check && m.file != "-" {

@@ -43,6 +43,8 @@ type infoScreen struct {
 	Created     string                 `json:"created"`
 	Segments    int                    `json:"segments"`
 	SizeBytes   int64                  `json:"size_bytes"`
+	Begins      *beginningJSON         `json:"history_begins,omitempty"`
+	LastIndex   uint64                 `json:"last_raft_index,omitempty"`
 	Events      map[replay.Kind]uint64 `json:"events"`
 	EarliestMS  uint64                 `json:"earliest_ms"`
 	LatestMS    uint64                 `json:"latest_ms"`
@@ -63,6 +65,7 @@ type infoScreen struct {
 	Report        replay.Report `json:"report"`
 	SuggestedNext string        `json:"suggested_next"`
 
+	begin    replay.Beginning
 	holder   eventlog.Holder // zero if LOCK names no process
 	lockText string          // the beginning of LOCK
 }
@@ -84,6 +87,10 @@ func (t *tool) runInfo(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	if s.begin, err = reader.Beginning(); err != nil {
+		return err
+	}
+	s.Begins = beginningOf(s.begin)
 	s.Report = fold.Report()
 	for r := range fold.View.Rows() {
 		s.Rows++
@@ -106,6 +113,7 @@ func (t *tool) runInfo(ctx context.Context, dir string) error {
 
 func (s *infoScreen) count(r replay.Record) {
 	s.Events[r.Kind()]++
+	s.LastIndex = max(s.LastIndex, r.RaftIndex)
 	if ms := r.WallMS(); ms != 0 {
 		if s.EarliestMS == 0 || ms < s.EarliestMS {
 			s.EarliestMS = ms
@@ -203,12 +211,18 @@ func (t *tool) infoEvents(s infoScreen) {
 	}
 	text := fmt.Sprintf("%d, seq %d to %d: %s, %s, %s", r.FramesOK, r.FirstSeq, r.LastSeq, count(s.Events[replay.KindCheckpoint], "checkpoint"),
 		count(s.Events[replay.KindAbort], "abort"), count(s.Events[replay.KindRemove], "removal"))
-	for _, kind := range []replay.Kind{replay.KindAbortBegun, replay.KindCompensated, replay.KindEpochRaised} {
+	for _, kind := range []replay.Kind{replay.KindAbortBegun, replay.KindCompensated, replay.KindEpochRaised, replay.KindDigest, replay.KindRestored} {
 		if n := s.Events[kind]; n > 0 {
 			text += fmt.Sprintf(", %d %s", n, kind)
 		}
 	}
 	t.infoLine(stylePlain, "events", "%s", text)
+	if s.LastIndex > 0 {
+		t.infoLine(stylePlain, "raft index", "%d at the last event", s.LastIndex)
+	}
+	if text := t.beginningText(s.begin); text != "" {
+		t.infoLine(stylePlain, "history", "%s", text)
+	}
 	clock := t.clock()
 	age := "the last event is later than the clock of this machine"
 	if s.AgeMS >= 0 {

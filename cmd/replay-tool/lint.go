@@ -231,8 +231,8 @@ type findingIDs struct {
 const maxShortIDs = 50_000
 
 func (f *findingIDs) addRecord(r replay.Record) {
-	if u, ok := r.Event.(checkpoint.Upserted); ok && f.count <= maxShortIDs && (r.PrevSeq == 0 || u.Checkpoint.Phase() == checkpoint.PhaseAddLearner) {
-		f.short.add(u.Checkpoint.MigrationID)
+	if c, ok := r.Checkpoint(); ok && f.count <= maxShortIDs && (r.PrevSeq == 0 || c.Phase() == checkpoint.PhaseAddLearner) {
+		f.short.add(c.MigrationID)
 		f.count++
 	}
 }

@@ -141,6 +141,7 @@ func (l *logCommand) verdict() error {
 	case l.printer.printed == 0 && l.output != outputJSON:
 		l.statusf("no event matches")
 	}
+	l.statusBeginning(l.dir)
 	if l.unread > 0 {
 		l.statusf("%s not checked. To check the whole log, run: replay-tool verify %s", count(l.unread, "segment"), quoted(l.dir))
 	}

@@ -189,7 +189,8 @@ type stateRow struct {
 	CRC32C      uint32                 `json:"crc32c"`
 	TSMS        uint64                 `json:"ts_ms"`
 	Seq         uint64                 `json:"seq"`
-	Doubt       string                 `json:"doubt,omitempty"` // "superseded" or "in doubt"
+	RaftIndex   uint64                 `json:"raft_index,omitempty"` // of the migration's last event, if the log is replicated
+	Doubt       string                 `json:"doubt,omitempty"`      // "superseded" or "in doubt"
 	Facts       factsJSON              `json:"facts"`
 	LastSeq     uint64                 `json:"last_seq,omitempty"` // of the migration's last event, if the row has another Seq
 	ForMS       *uint64                `json:"for_ms,omitempty"`   // time in the phase; nil: not measured
@@ -208,7 +209,7 @@ func stateRowOf(r projection.Row) stateRow {
 	}
 	return stateRow{
 		Kind: replay.KindCheckpoint, MigrationID: c.MigrationID, Attempt: c.Attempt, Phase: c.Phase(), Payload: c.Payload, CRC32C: c.CRC32C,
-		TSMS: c.TimestampMS, Seq: r.Seq, Doubt: doubt, Facts: factsOf(r.Facts, c.Phase()), LastSeq: lastSeq,
+		TSMS: c.TimestampMS, Seq: r.Seq, RaftIndex: r.LastIndex, Doubt: doubt, Facts: factsOf(r.Facts, c.Phase()), LastSeq: lastSeq,
 	}
 }
 
@@ -232,6 +233,10 @@ func eventDetail(r replay.Record) string {
 	switch e := r.Event.(type) {
 	case checkpoint.Upserted:
 		return payloadDetail(e.Checkpoint.Payload)
+	case checkpoint.Restored:
+		return restoredDetail(e)
+	case checkpoint.Digest:
+		return fmt.Sprintf("state %x, chain %x", e.State[:shownDigestBytes], e.Chain[:shownDigestBytes])
 	case checkpoint.Aborted:
 		return abortDetail(e.Reason, e.Compensations)
 	case checkpoint.AbortBegun:
@@ -242,6 +247,25 @@ func eventDetail(r replay.Record) string {
 		return ""
 	}
 	return fmt.Sprintf("event kind %d, written by a newer version", r.Unknown.Kind)
+}
+
+// shownDigestBytes is the part of a digest that tables have. JSON has all of it.
+const shownDigestBytes = 8
+
+// restoredDetail describes a restored row, such as "CatchUp, try 2, learner added at log index 7".
+func restoredDetail(e checkpoint.Restored) string {
+	c := e.Checkpoint
+	parts := []string{c.Phase().String()}
+	if c.Attempt > 0 {
+		parts = append(parts, tryText(c.Phase(), c.Attempt))
+	}
+	if text := payloadDetail(c.Payload); text != "" {
+		parts = append(parts, text)
+	}
+	if a := e.Facts.Abort; a != nil {
+		parts = append(parts, abortProgress(&projection.AbortProgress{Compensations: a.Compensations, Done: a.Done}))
+	}
+	return strings.Join(parts, ", ")
 }
 
 func abortDetail(reason string, comps []checkpoint.Compensation) string {

@@ -7,6 +7,7 @@ import (
 	"migrationlog"
 	"migrationlog/checkpoint"
 	"migrationlog/projection"
+	"migrationlog/replay"
 )
 
 // effect is the effect of one event of an import.
@@ -26,8 +27,13 @@ type outcome struct {
 }
 
 func (o outcome) differs(e checkpoint.Event) bool {
-	u, ok := e.(checkpoint.Upserted)
-	return ok && o.effect == effectDuplicate && o.row.Checkpoint.Payload != u.Checkpoint.Payload
+	c, ok := checkpointOf(e)
+	return ok && o.effect == effectDuplicate && o.row.Checkpoint.Payload != c.Payload
+}
+
+// checkpointOf returns the checkpoint of an event that sets a row.
+func checkpointOf(e checkpoint.Event) (checkpoint.Checkpoint, bool) {
+	return replay.Record{Event: e}.Checkpoint()
 }
 
 // receipt returns the receipt that the store would return. For an event that would be appended, its
@@ -78,23 +84,23 @@ func (p *prediction) next(line uint64, e checkpoint.Event) (outcome, []byte, err
 	}
 	id := e.Migration()
 	latest := p.latest(id)
-	u, isUpsert := e.(checkpoint.Upserted)
+	c, isRow := checkpointOf(e)
 	ends := checkpoint.KindOf(e).Effect() == checkpoint.EffectEnd
 	switch {
 	case ends && !latest.exists && !p.confirm:
 		return outcome{effect: effectAbsent}, p.body, nil
-	case isUpsert && latest.exists && latest.row.Checkpoint.Phase() == u.Checkpoint.Phase() && latest.row.Checkpoint.Attempt == u.Checkpoint.Attempt:
+	case isRow && latest.exists && latest.row.Checkpoint.Phase() == c.Phase() && latest.row.Checkpoint.Attempt == c.Attempt:
 		o := outcome{effectDuplicate, latest.row, latest.line}
 		if !p.confirm {
 			return o, p.body, nil
 		}
 		if o.differs(e) {
 			return outcome{}, nil, fmt.Errorf("%w: migration %s has %s, attempt %d, with another payload at %s",
-				migrationlog.ErrConflict, id, u.Checkpoint.Phase(), u.Checkpoint.Attempt, o.place())
+				migrationlog.ErrConflict, id, c.Phase(), c.Attempt, o.place())
 		}
 	}
-	if isUpsert || ends {
-		p.changed[id] = predictedRow{exists: isUpsert, row: projection.Row{Checkpoint: u.Checkpoint}, line: line}
+	if isRow || ends {
+		p.changed[id] = predictedRow{exists: isRow, row: projection.Row{Checkpoint: c}, line: line}
 	}
 	return outcome{}, p.body, nil
 }

@@ -27,8 +27,17 @@ type recordPrinter struct {
 // newRecordPrinter returns a printer for the records of the log in dir.
 func (t *tool) newRecordPrinter(dir string) *recordPrinter {
 	p := &recordPrinter{tool: t, clock: t.clock(), ids: shortestIDs(nil)}
-	p.screen = newRecordScreen(t.width(), seqDigits(dir), p.clock.title())
+	p.screen = newRecordScreen(t.width(), seqDigits(dir), hasPositions(dir), p.clock.title())
 	return p
+}
+
+// hasPositions reports whether the events of a log have raft indexes.
+func hasPositions(dir string) bool {
+	reader, err := replay.Open(dir)
+	if err == nil {
+		_, err = reader.Positions()
+	}
+	return err == nil // an error is returned when the log is read
 }
 
 // print prints the next record. The facts are those of its incarnation.
@@ -78,6 +87,7 @@ func (p *recordPrinter) end() error {
 // The columns of the table of records, in their order.
 const (
 	recordSeq = iota
+	recordIndex
 	recordTime
 	recordVShard
 	recordMove
@@ -113,25 +123,29 @@ const (
 	wideDetail     = 20 // the whole id is shown if the details still have this width
 )
 
-func newRecordScreen(width, seqDigits int, timeTitle string) recordScreen {
+// newRecordScreen returns the layout for lines of that width. The column INDEX is for logs whose events
+// have a raft index.
+func newRecordScreen(width, seqDigits int, hasIndex bool, timeTitle string) recordScreen {
 	s := recordScreen{width: width, cells: [recordColumns]recordColumn{
 		recordSeq:       {"SEQ", max(seqDigits, len("SEQ")), true, 0},
+		recordIndex:     {"INDEX", max(seqDigits+1, len("INDEX")), true, 6},
 		recordTime:      {timeTitle, max(shortTimeWidth, len(timeTitle)), false, 3},
 		recordVShard:    {"VSHARD", len("VSHARD"), true, 1},
 		recordMove:      {"MOVE", len("10 -> 12"), false, 4},
 		recordStep:      {"STEP", stepWidth, false, 0},
 		recordID:        {"ID", minShortDigits, false, 2},
-		recordMigration: {"MIGRATION", idDigits, false, 6},
+		recordMigration: {"MIGRATION", idDigits, false, 7},
 		recordDetail:    {"DETAIL", 0, false, 5},
 	}}
 	length := minDetailWidth + wideDetail - columnGap
 	for i, c := range s.cells {
-		s.shown[i] = true
-		length += c.width + columnGap
+		if s.shown[i] = i != recordIndex || hasIndex; s.shown[i] {
+			length += c.width + columnGap
+		}
 	}
-	for rank := 6; rank > 0 && width > 0 && length > width; rank-- {
+	for rank := 7; rank > 0 && width > 0 && length > width; rank-- {
 		for i, c := range s.cells {
-			if c.rank == rank {
+			if c.rank == rank && s.shown[i] {
 				s.shown[i] = false
 				length -= c.width + columnGap
 			}
@@ -203,8 +217,11 @@ func (p *recordPrinter) appendRow(r replay.Record, m moveFacts) {
 		p.appendCells([recordColumns]string{recordTime: day}, [recordColumns]style{recordTime: styleDim})
 		p.line = append(p.line, '\n')
 	}
-	id, _ := r.Migration()
-	p.ids.add(id)
+	idCell, migrationCell, vshardCell, moveNodes := "", "", "", ""
+	if id, ok := r.Migration(); ok {
+		p.ids.add(id)
+		idCell, migrationCell, vshardCell, moveNodes = p.ids.of(id), id.String(), m.vshardCell(), moveCell(m.facts)
+	}
 	detail, warns := recordDetailOf(r, m)
 	styles := [recordColumns]style{recordTime: styleDim, recordID: styleDim, recordMigration: styleDim}
 	switch {
@@ -214,9 +231,17 @@ func (p *recordPrinter) appendRow(r replay.Record, m moveFacts) {
 		styles[recordStep], styles[recordDetail] = styleWarning, styleWarning
 	}
 	p.appendCells([recordColumns]string{
-		recordSeq: strconv.FormatUint(r.Seq, 10), recordTime: p.clock.short(r.WallMS()), recordVShard: m.vshardCell(), recordMove: moveCell(m.facts),
-		recordStep: stepOf(r), recordID: p.ids.of(id), recordMigration: id.String(), recordDetail: printable(detail),
+		recordSeq: strconv.FormatUint(r.Seq, 10), recordIndex: indexCell(r.RaftIndex), recordTime: p.clock.short(r.WallMS()), recordVShard: vshardCell, recordMove: moveNodes,
+		recordStep: stepOf(r), recordID: idCell, recordMigration: migrationCell, recordDetail: printable(detail),
 	}, styles)
+}
+
+// indexCell returns a raft index, or "" if there is none.
+func indexCell(index uint64) string {
+	if index == 0 {
+		return ""
+	}
+	return strconv.FormatUint(index, 10)
 }
 
 // recordDetailOf returns the details of a record that its other columns do not have. warns is true

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -77,7 +79,14 @@ func (s *showCommand) run(ctx context.Context, dir string, policy recovery.Polic
 	if err != nil {
 		return err
 	}
+	begin, err := reader.Beginning()
+	if err != nil {
+		return err
+	}
 	r, err := s.read(ctx, reader, dir)
+	if errors.Is(err, errNoMatch) && !begin.IsWhole() {
+		return fmt.Errorf("%w; %s", err, notKept(begin))
+	}
 	if err != nil {
 		return err
 	}
@@ -92,7 +101,7 @@ func (s *showCommand) run(ctx context.Context, dir string, policy recovery.Polic
 		nowMS = to.ms
 	}
 	h := r.collector.History(story.Inputs{View: r.fold.View, ToMS: to.ms, NowMS: nowMS, Policy: policy})
-	screen := showScreen{History: h, nowMS: nowMS, to: to, unchecked: r.unchecked, partial: r.partial}
+	screen := showScreen{History: h, begin: begin, nowMS: nowMS, to: to, unchecked: r.unchecked, partial: r.partial}
 	if r.linter != nil {
 		if screen.findings, err = s.findings(ctx, reader, r.linter, replay.Query{ToSeq: r.fold.View.LastSeq()}, isAbout(h)); err != nil {
 			return err
@@ -251,6 +260,7 @@ func (t *tool) findings(ctx context.Context, reader *replay.Reader, linter *lint
 // showScreen is the output of show.
 type showScreen struct {
 	story.History
+	begin    replay.Beginning
 	findings []lint.Finding
 	nowMS    uint64
 	to       measuredTo
@@ -277,9 +287,10 @@ type incarnationJSON struct {
 	Number        int                 `json:"number"`
 	FromSeq       uint64              `json:"from_seq"`
 	ToSeq         uint64              `json:"to_seq"`
-	Outcome       *story.Outcome      `json:"outcome"` // null if the event that ended it is lost
-	TookMS        *int64              `json:"took_ms"` // null if it is in flight, or its end is lost
-	Reason        *string             `json:"reason"`  // of the abort, otherwise null
+	Restored      bool                `json:"restored,omitempty"` // the first event is a restored row: the events before it are not in the log
+	Outcome       *story.Outcome      `json:"outcome"`            // null if the event that ended it is lost
+	TookMS        *int64              `json:"took_ms"`            // null if it is in flight, or its end is lost
+	Reason        *string             `json:"reason"`             // of the abort, otherwise null
 	Compensations []*compensationJSON `json:"compensations"`
 	Demanded      []*compensationJSON `json:"demanded_compensations"`
 	Phases        []phaseJSON         `json:"phases"`
@@ -333,12 +344,13 @@ func (s showScreen) MarshalJSON() ([]byte, error) {
 		Before       *earlierJSON       `json:"before"` // null if not all segments were read
 		Unchecked    int                `json:"unchecked_segments"`
 		Partial      int                `json:"partial_segments"`
+		Begins       *beginningJSON     `json:"history_begins,omitempty"`
 		Lost         []uint64           `json:"lost"`
 		Records      []story.Entry      `json:"records"`
 	}{
 		MigrationID: s.MigrationID, VShardID: s.VShardID, factsJSON: factsOf(s.Facts, phase), InDoubt: s.InDoubt,
 		NowMS: s.nowMS, ForToMS: s.to.ms, OnRestart: s.OnRestart, Incarnations: []incarnationJSON{}, Findings: append([]lint.Finding{}, s.findings...),
-		Unchecked: s.unchecked, Partial: s.partial, Lost: append([]uint64{}, s.Lost...), Records: []story.Entry{},
+		Unchecked: s.unchecked, Partial: s.partial, Begins: beginningOf(s.begin), Lost: append([]uint64{}, s.Lost...), Records: []story.Entry{},
 	}
 	if s.Outcome != "" {
 		out.Outcome = &s.Outcome
@@ -371,7 +383,7 @@ func earlierOf(b story.EarlierMoves) *earlierJSON {
 
 func incarnationOf(c story.Chapter) incarnationJSON {
 	out := incarnationJSON{
-		Number: c.Number, FromSeq: c.FirstSeq, ToSeq: c.LastSeq, Compensations: compensationsOf(c.Compensations),
+		Number: c.Number, FromSeq: c.FirstSeq, ToSeq: c.LastSeq, Restored: c.Restored, Compensations: compensationsOf(c.Compensations),
 		Demanded: compensationsOf(c.Demanded), Phases: []phaseJSON{},
 	}
 	if !c.EndLost {

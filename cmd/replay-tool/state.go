@@ -238,7 +238,7 @@ func (s *stateCommand) table(rows, all []projection.Row) {
 	clock := s.clock()
 	g := s.newGrid(
 		column{title: "VSHARD", right: true}, column{title: "MOVE"}, column{title: "PHASE"}, column{title: "FOR", right: true},
-		column{title: "TRY", right: true, rank: 2}, column{title: "SEQ", right: true, rank: 3}, column{title: clock.title(), rank: 4, style: styleDim},
+		column{title: "TRY", right: true, rank: 2}, column{title: "SEQ", right: true, rank: 3}, column{title: "INDEX", right: true, rank: 8}, column{title: clock.title(), rank: 4, style: styleDim},
 		column{title: "ID", rank: 1, style: styleDim}, column{title: "GROUP", right: true, rank: 6}, column{title: "MIGRATION", rank: 7, style: styleDim},
 		column{title: "BEGAN", right: true}, column{title: "SOURCE", right: true}, column{title: "TARGET", right: true}, column{title: "NOTE", free: true, rank: 5})
 	for _, r := range rows {
@@ -278,7 +278,7 @@ func (s *stateCommand) addRow(g *grid, clock *clock, ids shortIDs, r projection.
 	_, _, group := factCells(r.Facts)
 	by := s.setBys[c.MigrationID]
 	g.add(look, strconv.FormatUint(uint64(c.Payload.Shard()), 10), moveCell(r.Facts), c.Phase().String(), s.timeInPhase(c.TimestampMS), try,
-		strconv.FormatUint(r.Seq, 10), clock.short(c.TimestampMS), ids.of(c.MigrationID), group, c.MigrationID.String(), seqCell(by.Began), seqCell(by.Source), seqCell(by.Target), strings.Join(notes, ", "))
+		strconv.FormatUint(r.Seq, 10), indexCell(r.LastIndex), clock.short(c.TimestampMS), ids.of(c.MigrationID), group, c.MigrationID.String(), seqCell(by.Began), seqCell(by.Source), seqCell(by.Target), strings.Join(notes, ", "))
 }
 
 // timeInPhase returns the FOR column of a row that was written at a time.
@@ -324,7 +324,7 @@ type setBy struct {
 	Source uint64 `json:"source_node"` // also of the pause budget
 	Target uint64 `json:"target_node"` // also of the group
 	Phase  uint64 `json:"phase"`
-	Began  uint64 `json:"began"` // the first event of the incarnation
+	Began  uint64 `json:"began"` // the first event of the incarnation; 0 if the row was restored
 }
 
 // seqCell returns a seq, or "" if there is none.
@@ -357,11 +357,21 @@ func setBysOf(ctx context.Context, reader *replay.Reader, last uint64) (map[chec
 				by.Target = r.Seq
 			}
 			all[id] = by
+		case checkpoint.Restored:
+			all[id] = setBy{Source: knownSeq(e.Facts.HasSource, r.Seq), Target: knownSeq(e.Facts.HasTarget, r.Seq), Phase: r.Seq}
 		case checkpoint.Aborted, checkpoint.Removed:
 			delete(all, id)
 		}
 	}
 	return all, nil
+}
+
+// knownSeq returns the seq of the event that set a fact, or 0 if the fact is not known.
+func knownSeq(known bool, seq uint64) uint64 {
+	if !known {
+		return 0
+	}
+	return seq
 }
 
 // explainTime prints to stderr the last event that the state at a time includes. Clocks may go

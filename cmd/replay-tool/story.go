@@ -44,6 +44,9 @@ func (s *showCommand) print(h showScreen, ids shortIDs) {
 		if s.bars && s.printBars(h, c) {
 			fmt.Fprintln(w)
 		}
+		if c.Incarnation != nil && c.Restored {
+			s.sentence(stylePlain, 2, notKept(h.begin))
+		}
 		s.printSteps(h, c, n == len(h.Chapters)-1)
 	}
 	if text := earlierText(h.Before, h.VShardID, ids); text != "" {
@@ -238,22 +241,22 @@ func incarnationTitle(c story.Chapter) string {
 func (s *showCommand) printSteps(h showScreen, c story.Chapter, isLast bool) {
 	clock := s.clock()
 	g := s.newGrid(
-		column{title: "SEQ", right: true}, column{title: clock.title(), rank: 2}, column{title: "STEP"},
+		column{title: "SEQ", right: true}, column{title: "INDEX", right: true, rank: 3}, column{title: clock.title(), rank: 2}, column{title: "STEP"},
 		column{title: "STAYED", right: true, rank: 1}, column{title: "", free: true},
 	)
 	marks := marksOf(h)
 	for n, e := range c.Entries {
 		if e.LostBefore != 0 {
-			g.add(styleWarning, "?", "-", fmt.Sprintf("LOST #%d", e.LostBefore), "", fmt.Sprintf("#%d links to it", e.Seq))
+			g.add(styleWarning, "?", "", "-", fmt.Sprintf("LOST #%d", e.LostBefore), "", fmt.Sprintf("#%d links to it", e.Seq))
 		}
 		g.addDay(clock, e.WallMS())
-		g.add(stepStyle(e), strconv.FormatUint(e.Seq, 10), clock.short(e.WallMS()), stepTitle(e), stayedCell(h, c, e), stepDetail(c, n))
+		g.add(stepStyle(e), strconv.FormatUint(e.Seq, 10), indexCell(e.RaftIndex), clock.short(e.WallMS()), stepTitle(e), stayedCell(h, c, e), stepDetail(c, n))
 		for _, mark := range marks[e.Seq] {
-			g.add(styleWarning, "", "", "", "", mark)
+			g.add(styleWarning, "", "", "", "", "", mark)
 		}
 	}
 	if isLast && isOfSnapshot(h) {
-		g.add(styleWarning, "?", "-", fmt.Sprintf("LOST #%d", h.Row.Seq), "", "a snapshot has its row")
+		g.add(styleWarning, "?", "", "-", fmt.Sprintf("LOST #%d", h.Row.Seq), "", "a snapshot has its row")
 	}
 	g.print()
 }
@@ -371,6 +374,8 @@ func stepDetail(c story.Chapter, n int) string {
 	switch event := e.Event.(type) {
 	case checkpoint.Upserted:
 		parts = append(parts, checkpointDetail(c, n, event.Checkpoint.Payload))
+	case checkpoint.Restored:
+		parts = append(parts, "at "+restoredDetail(event))
 	case checkpoint.AbortBegun:
 		parts = append(parts, quotedReason(event.Reason), compensationsText(event.Compensations))
 	case checkpoint.Compensated:

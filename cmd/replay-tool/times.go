@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -242,10 +244,48 @@ func parseSpan(text string) (ms uint64, ok bool) {
 	return uint64((days + rest).Milliseconds()), err == nil && days+rest >= 0
 }
 
-const pointFormats = "#SEQ, a time, or ID@PHASE (just before that event)"
+const pointFormats = "#SEQ, index:RAFT_INDEX, a time, or ID@PHASE (just before that event)"
 
-// point reads a point in a history.
+// point reads a point in a history. It returns replay.ErrNotKept if the log does not have it.
 func (r timeReader) point(ctx context.Context, text string) (replay.Point, error) {
+	p, err := r.parsePoint(ctx, text)
+	if err != nil {
+		return p, err
+	}
+	resolved, err := r.reader.Resolve(ctx, p)
+	switch {
+	case errors.Is(err, replay.ErrNoPositions):
+		return p, usageErrorf("%s: %w. Give #SEQ or a time", text, err)
+	case err == nil && p.Index > 0 && resolved.Seq == 0:
+		return p, fmt.Errorf("%w: the first event of the log has a raft index above %d", errNoMatch, p.Index)
+	}
+	return resolved, err
+}
+
+// indexPoint reads the raft index of a point.
+func (r timeReader) indexPoint(text string) (replay.Point, error) {
+	index, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || index == 0 {
+		return replay.Point{}, usageErrorf("%q is not a raft index: give index: and a number of at least 1", "index:"+text)
+	}
+	positions, err := r.reader.Positions()
+	if errors.Is(err, replay.ErrNoPositions) {
+		return replay.Point{Index: index}, nil // Resolve returns the error
+	}
+	if err != nil {
+		return replay.Point{}, err
+	}
+	last, err := positions.LastIndex()
+	if err == nil && index > last {
+		err = usageErrorf("index:%d: the log ends with raft index %d, give that or an earlier one", index, last)
+	}
+	return replay.Point{Index: index}, err
+}
+
+func (r timeReader) parsePoint(ctx context.Context, text string) (replay.Point, error) {
+	if number, ok := strings.CutPrefix(text, "index:"); ok {
+		return r.indexPoint(number)
+	}
 	if number, ok := strings.CutPrefix(text, "#"); ok {
 		seq, err := strconv.ParseUint(number, 10, 64)
 		if err != nil || seq == 0 {
@@ -279,7 +319,9 @@ func pointAfterEnd(seq, last uint64) error {
 // incarnation of a migration that has one.
 func beforeStep(ctx context.Context, reader *replay.Reader, idPart, step string) (replay.Point, error) {
 	isStep := func(r replay.Record) bool { return strings.EqualFold(string(r.Kind()), step) }
-	if phase, err := parsePhase(step); err == nil {
+	phase, err := parsePhase(step)
+	hasPhase := err == nil
+	if hasPhase {
 		isStep = func(r replay.Record) bool {
 			u, ok := r.Event.(checkpoint.Upserted)
 			return ok && u.Checkpoint.Phase() == phase
@@ -290,7 +332,8 @@ func beforeStep(ctx context.Context, reader *replay.Reader, idPart, step string)
 		return replay.Point{}, err
 	}
 	var seq uint64
-	found := false // in the present incarnation
+	found := false    // in the present incarnation
+	isBefore := false // the log has only a restored row that is later than the event
 	for r, err := range reader.History(ctx, id, nil) {
 		if err != nil {
 			return replay.Point{}, err
@@ -298,14 +341,20 @@ func beforeStep(ctx context.Context, reader *replay.Reader, idPart, step string)
 		if isStep(r) && r.Damage == nil && !found {
 			seq, found = r.Seq, true
 		}
+		if row, ok := r.Event.(checkpoint.Restored); ok && hasPhase && row.Facts.RecordedPhases>>(phase-1)&1 == 1 {
+			isBefore = true
+		}
 		if kind := r.Kind(); kind == replay.KindAbort || kind == replay.KindRemove {
 			found = false
 		}
 	}
-	switch seq {
-	case 0:
+	switch {
+	case seq == 0 && isBefore:
+		begin, err := reader.Beginning()
+		return replay.Point{}, cmp.Or(err, error(&replay.NotKeptError{Beginning: begin}))
+	case seq == 0:
 		return replay.Point{}, fmt.Errorf("%w: migration %s has no event %s. To see its history, run 'replay-tool show'", errNoMatch, id, step)
-	case 1:
+	case seq == 1:
 		return replay.Point{}, usageErrorf("%s of migration %s is the first event of the log, so no state is before it", step, id)
 	}
 	return replay.Point{Seq: seq - 1}, nil

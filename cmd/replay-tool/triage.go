@@ -104,7 +104,11 @@ func (m *triageCommand) run(ctx context.Context, dir string, policy recovery.Pol
 	}
 	in.Log, in.Writer, in.UnprovenSnapshot = reader.Manifest().UUID, writerOf(dir), unprovenSnapshot(reader, in.Report)
 	s := triage.New(in.counts, in.Inputs)
-	screen := triageScreen{Summary: s, Next: nextCommands(s, dir, in.idText), dir: dir, to: to}
+	begin, err := reader.Beginning()
+	if err != nil {
+		return err
+	}
+	screen := triageScreen{Summary: s, Begins: beginningOf(begin), Next: nextCommands(s, dir, in.idText), dir: dir, to: to, begin: begin}
 	if err := m.writeValue(screen, func() { m.print(screen, in.ids) }); err != nil {
 		return err
 	}
@@ -249,10 +253,12 @@ func (m *triageCommand) since(times timeReader) (uint64, error) {
 // triageScreen is the output of triage.
 type triageScreen struct {
 	triage.Summary
-	Next []string `json:"next"` // commands
+	Begins *beginningJSON `json:"history_begins,omitempty"`
+	Next   []string       `json:"next"` // commands
 
-	dir string
-	to  measuredTo
+	dir   string
+	to    measuredTo
+	begin replay.Beginning
 }
 
 // writerOf returns the state of the lock of a log.

@@ -63,6 +63,9 @@ func (m *triageCommand) printTrust(s triageScreen) {
 	if times := m.timesText(s); times != "" {
 		m.sentence(stylePlain, 0, times)
 	}
+	if text := m.beginningText(s.begin); text != "" {
+		m.sentence(stylePlain, 0, text)
+	}
 }
 
 // trustText returns the verdict on the bytes.
