@@ -1,0 +1,132 @@
+package coordinator
+
+import (
+	"context"
+	"fmt"
+
+	"migrationlog/checkpoint"
+	"migrationlog/examples/shardmover/node"
+	"migrationlog/examples/shardmover/shard"
+	raftlog "migrationlog/examples/shardmover/standin"
+	"migrationlog/projection"
+	"migrationlog/recovery"
+)
+
+// fenceAndReadLeader makes a group refuse the effects of all earlier coordinators, and returns the node
+// that leads it after that.
+func (m *mover) fenceAndReadLeader(ctx context.Context, group uint64) (nodeID uint64, ok bool) {
+	view, err := m.groups.fence(ctx, group, m.epoch)
+	return view.Leader.Node, err == nil
+}
+
+// abort begins to undo a move. The list of the compensations is durable before the first one.
+func (m *mover) abort(ctx context.Context, row projection.Row, reason string) error {
+	move, furthest := moveOf(row), row.Facts.FurthestPhase
+	leader, ok := m.fenceAndReadLeader(ctx, move.Group)
+	if !ok {
+		return fmt.Errorf("the leader of group %d is not known, so the move cannot be undone yet", move.Group)
+	}
+	if furthest >= checkpoint.PhaseLeadershipTransfer && leader == move.Target {
+		return nil // the transfer has committed after all: the next step goes forward
+	}
+	steps := recovery.Compensations(furthest, move.Group, move.Target, &move.Source)
+	_, err := m.proposer.BeginAbort(ctx, move.ID, reason, steps, raftlog.IfIndex(lastIndex(row)), raftlog.Term(m.epoch), raftlog.InOrder())
+	if err != nil {
+		return err
+	}
+	m.report(Progress{Step: StepAbortBegun, ID: move.ID, Group: move.Group, Detail: reason})
+	return nil // the next step of the move finishes the abort
+}
+
+// finishAbort carries out and records the compensations that are not recorded, and ends the migration.
+func (m *mover) finishAbort(ctx context.Context, row projection.Row) error {
+	id, abort, last := row.Checkpoint.MigrationID, row.Facts.Abort, lastIndex(row)
+	for i, c := range abort.Compensations {
+		if abort.Done[i] {
+			continue
+		}
+		step := recovery.Step{MigrationID: id, Step: uint32(i), Compensation: c, Reason: abort.Reason, Epoch: m.epoch}
+		if err := m.compensate(ctx, step); err != nil {
+			return err
+		}
+		receipt, err := m.proposer.Compensated(ctx, id, step.Step, raftlog.IfIndex(last), raftlog.Term(m.epoch))
+		if err != nil {
+			return err
+		}
+		last = receipt.Index
+		m.report(Progress{Step: StepCompensated, ID: id, Group: c.GroupID, Detail: c.Kind.String()})
+	}
+	if _, err := m.proposer.Abort(ctx, id, abort.Reason, abort.Compensations, raftlog.IfIndex(last), raftlog.Term(m.epoch)); err != nil {
+		return err
+	}
+	m.report(Progress{Step: StepAborted, ID: id, Group: row.Facts.SourceGroup})
+	return nil
+}
+
+// compensate carries out one step of an abort. It can be repeated. After it has returned nil, no
+// earlier step of the move can take effect.
+func (m *mover) compensate(ctx context.Context, s recovery.Step) error {
+	undoes := &node.Compensation{MigrationID: s.MigrationID, Step: s.Step, Epoch: m.epoch, KnownIndex: m.fsm.Store().Stats().LastSeq}
+	c := s.Compensation
+	switch c.Kind {
+	case checkpoint.RemoveLearner, checkpoint.RemoveVoter:
+		return m.removeTarget(ctx, shard.ReplicaID{Node: c.PeerID, Group: c.GroupID, Tag: s.MigrationID.String()}, undoes)
+	case checkpoint.RestoreLeaderHint:
+		return m.restoreLeader(ctx, c.GroupID, c.PeerID, undoes)
+	}
+	return fmt.Errorf("this coordinator never begins an abort with %s", c.Kind)
+}
+
+// removeTarget removes the replica that a move has added, whether it is a learner, a voter or neither.
+//
+// An AddNonvoter of a dead coordinator can still be under way. The fence commits an entry first, so
+// every proposal of an earlier leader has then committed or never will. A request that reaches the
+// present leader later has the prevIndex of an older configuration. raft appends a configuration even
+// if the removed server is not a member, so each older prevIndex is refused from then on.
+func (m *mover) removeTarget(ctx context.Context, target shard.ReplicaID, undoes *node.Compensation) error {
+	for {
+		view, err := m.groups.fence(ctx, target.Group, m.epoch)
+		if err != nil {
+			return err
+		}
+		if view.Leader == target { // a transfer has committed late: the others must lead before it leaves
+			for _, other := range view.Voters {
+				if other != target {
+					if err := m.groups.transfer(ctx, other, m.epoch, undoes); err != nil {
+						return err
+					}
+					break
+				}
+			}
+			continue
+		}
+		_, err = m.groups.change(ctx, node.Change{
+			Change: shard.Change{Kind: shard.Remove, Replica: target, PrevIndex: view.ConfigIndex}, Epoch: m.epoch, Undoes: undoes,
+		})
+		if isChanged(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return m.groups.drop(ctx, target)
+	}
+}
+
+// restoreLeader makes the source lead again. The compensation is a hint, so it gives up after a while.
+func (m *mover) restoreLeader(ctx context.Context, group, source uint64, undoes *node.Compensation) error {
+	view, err := m.groups.fence(ctx, group, m.epoch)
+	if err != nil || view.Leader.Node == source {
+		return err
+	}
+	replica := voterAt(view, source)
+	if replica == (shard.ReplicaID{}) {
+		return nil
+	}
+	waiting, cancel := context.WithTimeout(ctx, transferTimeout)
+	defer cancel()
+	if err := m.groups.transfer(waiting, replica, m.epoch, undoes); err != nil && waiting.Err() == nil {
+		return err
+	}
+	return context.Cause(ctx)
+}
