@@ -114,6 +114,10 @@ func (g *groups) ensure(ctx context.Context, epoch uint64, kind shard.ChangeKind
 
 // transfer makes a replica the leader of its group. It asks the group who leads after each try, because
 // raft's answer to a transfer does not decide it. It fails if ctx ends.
+//
+// Before each try, it waits until an entry that was committed just now has reached the replica. A
+// transfer to a replica that cannot be reached would stop the writes of the group: raft refuses them
+// until it has tried to reach the replica again, which can take ten seconds.
 func (g *groups) transfer(ctx context.Context, to shard.ReplicaID, epoch uint64, undoes *node.Compensation) error {
 	for {
 		view, err := g.fence(ctx, to.Group, epoch)
@@ -122,6 +126,9 @@ func (g *groups) transfer(ctx context.Context, to shard.ReplicaID, epoch uint64,
 		}
 		if view.Leader == to {
 			return nil
+		}
+		if err := g.waitForEntry(ctx, to, view.CommitIndex); err != nil {
+			return err
 		}
 		call, cancel := context.WithTimeout(ctx, callTimeout)
 		_, err = wire.Call[node.None](call, g.network, wire.NodeName(view.Leader.Node), node.MethodTransfer, node.Transfer{To: to, Epoch: epoch, Undoes: undoes})
@@ -132,6 +139,19 @@ func (g *groups) transfer(ctx context.Context, to shard.ReplicaID, epoch uint64,
 		g.mu.Lock()
 		g.leader[to.Group] = wire.NodeName(to.Node)
 		g.mu.Unlock()
+		if stopped := sleep(ctx, searchPause); stopped != nil {
+			return errors.Join(stopped, err)
+		}
+	}
+}
+
+// waitForEntry waits until the log of a replica has an entry. It fails if ctx ends.
+func (g *groups) waitForEntry(ctx context.Context, id shard.ReplicaID, index uint64) error {
+	for {
+		progress, err := g.progress(ctx, id.Node, id.Group)
+		if err == nil && progress.LastIndex >= index {
+			return nil
+		}
 		if stopped := sleep(ctx, searchPause); stopped != nil {
 			return errors.Join(stopped, err)
 		}

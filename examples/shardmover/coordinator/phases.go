@@ -43,20 +43,19 @@ func (m *mover) catchUp(ctx context.Context, row projection.Row) error {
 func (m *mover) waitForLearner(ctx context.Context, move Move) error {
 	waiting, cancel := context.WithTimeout(ctx, catchUpTimeout)
 	defer cancel()
-	var leader, learner shard.Progress
+	var committed uint64
+	var learner shard.Progress
 	for {
 		view, err := m.groups.fence(waiting, move.Group, m.epoch)
 		if err == nil {
-			leader, err = m.groups.progress(waiting, view.Leader.Node, move.Group)
-		}
-		if err == nil {
+			committed = view.CommitIndex
 			learner, err = m.groups.progress(waiting, move.Target, move.Group)
 		}
-		if err == nil && learner.AppliedIndex+maxLag >= leader.CommitIndex {
+		if err == nil && learner.AppliedIndex+maxLag >= committed {
 			return nil
 		}
 		if sleep(waiting, retryPause) != nil {
-			return m.hopeless(waiting, "the learner has applied index %d of %d after %v", learner.AppliedIndex, leader.CommitIndex, catchUpTimeout)
+			return m.hopeless(waiting, "the learner has applied index %d of %d after %v", learner.AppliedIndex, committed, catchUpTimeout)
 		}
 	}
 }

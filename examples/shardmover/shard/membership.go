@@ -19,18 +19,19 @@ type View struct {
 	Voters      []ReplicaID `json:"voters"`
 	Learners    []ReplicaID `json:"learners"`
 	ConfigIndex uint64      `json:"config_index"` // of the membership; it is the prevIndex of a change
+	CommitIndex uint64      `json:"commit_index"`
 }
 
 // Progress shows how far a replica has applied the log.
 type Progress struct {
-	CommitIndex  uint64 `json:"commit_index"`  // that this replica knows
+	LastIndex    uint64 `json:"last_index"`    // of its log
 	AppliedIndex uint64 `json:"applied_index"` // of its machine
 }
 
 // Progress returns the replica's progress.
 func (r *Replica) Progress() Progress {
 	applied, _ := r.machine.indexes()
-	return Progress{CommitIndex: r.raft.CommitIndex(), AppliedIndex: applied}
+	return Progress{LastIndex: r.raft.LastIndex(), AppliedIndex: applied}
 }
 
 // ChangeKind is the kind of a membership change.
@@ -87,7 +88,7 @@ func (r *Replica) view() (View, error) {
 		return View{}, r.failure(err)
 	}
 	_, configIndex := r.machine.indexes()
-	view := View{Leader: r.Leader(), ConfigIndex: configIndex}
+	view := View{Leader: r.Leader(), ConfigIndex: configIndex, CommitIndex: r.raft.CommitIndex()}
 	for _, server := range configuration.Configuration().Servers {
 		id, err := ParseReplicaID(string(server.ID))
 		if err != nil {
