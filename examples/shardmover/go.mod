@@ -2,7 +2,10 @@ module migrationlog/examples/shardmover
 
 go 1.26.0
 
-replace migrationlog => ../..
+replace (
+	migrationlog => ../..
+	migrationlog/raftlog => ../../raftlog
+)
 
 require (
 	github.com/google/uuid v1.6.0
@@ -11,6 +14,7 @@ require (
 	github.com/hashicorp/raft-boltdb/v2 v2.3.1
 	golang.org/x/term v0.47.0
 	migrationlog v0.0.0
+	migrationlog/raftlog v0.0.0
 )
 
 require (

@@ -89,7 +89,7 @@ func (h *history) add(r replay.Record) {
 			h.violate("seq %d: step %d of the abort of %s is recorded for the second time", r.Seq, e.Step, id)
 			return
 		}
-		m.recorded[e.Step] = recorded{epoch: r.Epoch(), index: indexOf(r)}
+		m.recorded[e.Step] = recorded{epoch: r.Epoch(), index: r.RaftIndex}
 	case checkpoint.Aborted:
 		if m.abort == nil || len(m.recorded) != len(m.abort.Compensations) {
 			h.violate("seq %d: migration %s is aborted with %d recorded steps", r.Seq, id, len(m.recorded))
@@ -102,9 +102,6 @@ func (h *history) add(r replay.Record) {
 		m.outcome = coordinator.Complete
 	}
 }
-
-// indexOf returns the raft index of an event.
-func indexOf(r replay.Record) uint64 { return r.Seq }
 
 // compensationsTwice counts the compensations that were carried out although the event of an earlier
 // time was durable. This is certain if the coordinator had seen the event, or has a higher epoch: its

@@ -7,8 +7,8 @@ import (
 	"migrationlog/checkpoint"
 	"migrationlog/examples/shardmover/node"
 	"migrationlog/examples/shardmover/shard"
-	raftlog "migrationlog/examples/shardmover/standin"
 	"migrationlog/projection"
+	"migrationlog/raftlog"
 	"migrationlog/recovery"
 )
 
@@ -66,7 +66,7 @@ func (m *mover) finishAbort(ctx context.Context, row projection.Row) error {
 // compensate carries out one step of an abort. It can be repeated. After it has returned nil, no
 // earlier step of the move can take effect.
 func (m *mover) compensate(ctx context.Context, s recovery.Step) error {
-	undoes := &node.Compensation{MigrationID: s.MigrationID, Step: s.Step, Epoch: m.epoch, KnownIndex: m.fsm.Store().Stats().LastSeq}
+	undoes := &node.Compensation{MigrationID: s.MigrationID, Step: s.Step, Epoch: m.epoch, KnownIndex: m.fsm.AppliedIndex()}
 	c := s.Compensation
 	switch c.Kind {
 	case checkpoint.RemoveLearner, checkpoint.RemoveVoter:

@@ -15,8 +15,8 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
-	raftlog "migrationlog/examples/shardmover/standin"
 	"migrationlog/examples/shardmover/wire"
+	"migrationlog/raftlog"
 )
 
 // metaService is the service of the metadata group's raft.

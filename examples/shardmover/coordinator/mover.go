@@ -11,8 +11,8 @@ import (
 	"migrationlog"
 	"migrationlog/checkpoint"
 	"migrationlog/examples/shardmover/shard"
-	raftlog "migrationlog/examples/shardmover/standin"
 	"migrationlog/projection"
+	"migrationlog/raftlog"
 )
 
 const (
@@ -85,7 +85,7 @@ func (m *mover) record(ctx context.Context, row projection.Row, p checkpoint.Pay
 }
 
 // lastIndex returns the raft index of the migration's last event.
-func lastIndex(row projection.Row) uint64 { return row.LastSeq }
+func lastIndex(row projection.Row) uint64 { return row.LastIndex }
 
 // start starts the goroutine that carries out a move, if there is none.
 func (m *mover) start(id checkpoint.MigrationID) {

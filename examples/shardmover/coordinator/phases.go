@@ -6,8 +6,8 @@ import (
 
 	"migrationlog/checkpoint"
 	"migrationlog/examples/shardmover/shard"
-	raftlog "migrationlog/examples/shardmover/standin"
 	"migrationlog/projection"
+	"migrationlog/raftlog"
 )
 
 // addLearner adds the target's replica as a learner. The row was written before, so a coordinator that
