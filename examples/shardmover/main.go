@@ -23,8 +23,8 @@ import (
 // The exit codes.
 const (
 	exitPassed = 0
-	exitFailed = 1 // a check has failed, or there is no result
-	exitUsage  = 2
+	exitFailed = 1 // a check has failed
+	exitUsage  = 2 // the run has not begun
 )
 
 func main() {
@@ -61,8 +61,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fmt.Fprintln(stderr, "to repeat the decisions of this run:", reproduce(o))
 	result, err := driver.Run(ctx, o)
 	if err != nil {
-		fmt.Fprintf(stderr, "the run has failed: %v\nits files are in %s\n", err, o.Dir)
-		return exitFailed
+		fmt.Fprintln(stderr, "the run has not begun:", err)
+		return exitUsage
 	}
 	if *output == "json" {
 		err = json.NewEncoder(stdout).Encode(result.Report)

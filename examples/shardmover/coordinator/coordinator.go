@@ -83,7 +83,7 @@ func (c *Coordinator) Run(ctx context.Context) {
 func (c *Coordinator) lead(ctx context.Context, epoch uint64) {
 	m := &mover{
 		ctx: ctx, epoch: epoch, proposer: c.member.proposer, fsm: c.member.fsm, groups: c.groups, log: c.opts.Logger,
-		report: c.report, driven: map[checkpoint.MigrationID]bool{},
+		report: c.report, driven: map[checkpoint.MigrationID]bool{}, pauses: map[checkpoint.MigrationID]time.Duration{},
 	}
 	resume, err := c.recover(ctx, m)
 	if err != nil {

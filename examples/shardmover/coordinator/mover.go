@@ -37,6 +37,7 @@ type mover struct {
 	drivers sync.WaitGroup
 	mu      sync.Mutex
 	driven  map[checkpoint.MigrationID]bool
+	pauses  map[checkpoint.MigrationID]time.Duration // of the transfers that this leadership has seen
 }
 
 // moveOf returns the move of a row.

@@ -71,7 +71,7 @@ func (m *mover) announceTransfer(ctx context.Context, row projection.Row) error 
 
 // transfer makes the target the leader.
 func (m *mover) transfer(ctx context.Context, row projection.Row) error {
-	move := moveOf(row)
+	move, began := moveOf(row), time.Now()
 	waiting, cancel := context.WithTimeout(ctx, transferTimeout)
 	defer cancel()
 	if err := m.groups.transfer(waiting, move.replica(), m.epoch, nil); err != nil {
@@ -80,22 +80,36 @@ func (m *mover) transfer(ctx context.Context, row projection.Row) error {
 		}
 		return err
 	}
+	m.setPause(move.ID, time.Since(began))
 	return m.record(ctx, row, checkpoint.Cutover{VShardID: row.Checkpoint.Payload.Shard(), NewLeaderNodeID: move.Target, SourceGroup: move.Group})
+}
+
+// setPause notes the time in which a transfer may have stopped the writes.
+func (m *mover) setPause(id checkpoint.MigrationID, d time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pauses[id] = d
+}
+
+// pause returns the noted time, or 0 if an earlier coordinator has transferred the leadership.
+func (m *mover) pause(id checkpoint.MigrationID) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.pauses[id]
 }
 
 // cutOver sends the clients of the source to the target, and removes the source's replica. From here
 // the move only goes forward.
 func (m *mover) cutOver(ctx context.Context, row projection.Row) error {
-	move, began := moveOf(row), time.Now()
+	move := moveOf(row)
 	if err := m.groups.stub(ctx, move.Source, move.Group, move.Target, m.epoch); err != nil {
 		return err
 	}
-	pause := time.Since(began)
 	if err := m.removeSource(ctx, move); err != nil {
 		return err
 	}
 	return m.record(ctx, row, checkpoint.Complete{
-		VShardID: row.Checkpoint.Payload.Shard(), ActualPauseUS: uint64(pause.Microseconds()), GhostStubInstalled: true,
+		VShardID: row.Checkpoint.Payload.Shard(), ActualPauseUS: uint64(m.pause(move.ID).Microseconds()), GhostStubInstalled: true,
 	})
 }
 

@@ -86,7 +86,8 @@ type run struct {
 	leader atomic.Uint64 // site of the coordinator that led last
 }
 
-// Run runs the cluster, and checks it. An error means that there is no result.
+// Run runs the cluster, and checks it. If the run ends early, the reason is a violation of the result. An
+// error means that the run did not begin.
 func Run(ctx context.Context, o Options) (Result, error) {
 	if err := o.check(); err != nil {
 		return Result{}, err
@@ -111,10 +112,25 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if err := r.start(); err != nil {
 		return Result{}, err
 	}
-	if err := r.moveAll(); err != nil {
-		return Result{}, err
+	result := Result{}
+	if err = r.moveAll(); err == nil {
+		result, err = r.finish()
 	}
-	return r.finish()
+	if err != nil {
+		r.violate("the run has ended early: %v", err)
+		result.Report = r.partialReport()
+	}
+	return result, nil
+}
+
+// partialReport returns the report of a run that cannot be checked.
+func (r *run) partialReport() check.Report {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return check.Report{
+		Moves: r.opts.Moves, InFlight: r.opts.Moves - len(r.moves), Kills: r.killed,
+		ClientWritesAcknowledged: r.acknowledged(), Violations: r.violations,
+	}
 }
 
 // start starts the proxy, the processes and the clients.

@@ -110,6 +110,9 @@ func (r *Replica) Change(epoch uint64, c Change) (index uint64, err error) {
 	if _, err := r.fence(epoch); err != nil {
 		return 0, err
 	}
+	if c.PrevIndex == 0 { // raft would not compare it
+		return 0, fmt.Errorf("the change of %s has no PrevIndex", c.Replica)
+	}
 	id, address := raft.ServerID(c.Replica.String()), raft.ServerAddress(c.Replica.String())
 	var future raft.IndexFuture
 	switch c.Kind {
