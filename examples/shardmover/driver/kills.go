@@ -63,7 +63,7 @@ func (r *run) nextKill(p coordinator.Progress) (kill dueKill, due bool) {
 	defer r.mu.Unlock()
 	r.steps++
 	for i, planned := range r.pending {
-		isAbort := p.Step == coordinator.StepAbortBegun && p.ID == planned.abort
+		isAbort := !planned.isStep() && p.ID == planned.abort && p.Step == planned.after
 		isStep := planned.isStep() && planned.steps <= r.steps
 		if isAbort || isStep {
 			r.pending = append(r.pending[:i:i], r.pending[i+1:]...)

@@ -18,24 +18,25 @@ import (
 const (
 	callTimeout  = 5 * time.Second
 	pollInterval = 30 * time.Millisecond
-	moveTimeout  = 2 * time.Minute // after which a move that does not end is a violation
+	moveTimeout  = time.Minute // after which a move that does not end is a violation
 )
 
 // moveAll asks for all moves. The groups are independent, and the moves of one group follow each other.
+// If a move does not end, it is a violation, and the rest of the group's moves do not begin.
 func (r *run) moveAll() error {
 	var groups sync.WaitGroup
 	for i, moves := range r.plan.moves {
 		groups.Go(func() {
 			for _, planned := range moves {
 				if err := r.move(uint64(i+1), planned); err != nil {
-					r.fail(err)
+					r.violate("%v", err)
 					return
 				}
 			}
 		})
 	}
 	groups.Wait()
-	return context.Cause(r.ctx)
+	return context.Cause(r.ctx) // of a run that has ended early
 }
 
 // move asks for one move, and waits for its end.
@@ -53,13 +54,13 @@ func (r *run) move(group uint64, planned plannedMove) error {
 		}
 	}
 	outcome, err := r.await(ctx, move)
-	if err != nil {
-		return fmt.Errorf("migration %s of group %d does not end: %w", move.ID, group, err)
-	}
 	r.mu.Lock()
 	r.moves = append(r.moves, check.Move{ID: move.ID, Outcome: outcome})
 	r.mu.Unlock()
 	r.releaseKill(planned)
+	if err != nil {
+		return fmt.Errorf("migration %s of group %d does not end: %w", move.ID, group, err)
+	}
 	r.screen.ended(outcome)
 	return nil
 }
@@ -96,7 +97,7 @@ func (r *run) await(ctx context.Context, move coordinator.Move) (coordinator.Out
 			_, err = callCoordinator[coordinator.None](ctx, r, coordinator.MethodBegin, move)
 		}
 		if stopped := sleep(ctx, pollInterval); stopped != nil {
-			return "", errors.Join(stopped, err)
+			return outcome, errors.Join(stopped, err)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"migrationlog/checkpoint"
+	"migrationlog/examples/shardmover/coordinator"
 	"migrationlog/examples/shardmover/shard"
 )
 
@@ -36,8 +37,9 @@ const (
 
 // plannedKill is one kill of the leading coordinator.
 type plannedKill struct {
-	steps int                    // after so many steps of all coordinators; or
-	abort checkpoint.MigrationID // in the abort of this migration, if it is not zero
+	steps int                    // after so many steps of all coordinators; or,
+	abort checkpoint.MigrationID // if it is not zero, in the abort of this migration,
+	after string                 // after this step
 	delay time.Duration
 }
 
@@ -73,8 +75,9 @@ func newPlan(o Options) plan {
 // planKills distributes the kills over the run. One in five hits an abort.
 func planKills(o Options, random *rand.Rand, aborts []checkpoint.MigrationID) (kills []plannedKill) {
 	inAborts := min((o.Kills+4)/5, len(aborts))
-	for _, id := range aborts[:inAborts] {
-		kills = append(kills, plannedKill{abort: id, delay: time.Duration(random.IntN(6)) * time.Millisecond})
+	for i, id := range aborts[:inAborts] {
+		after := []string{coordinator.StepAbortBegun, coordinator.StepCompensated}[i%2]
+		kills = append(kills, plannedKill{abort: id, after: after, delay: time.Duration(random.IntN(6)) * time.Millisecond})
 	}
 	// A move takes seven steps, and an aborted one fewer. The last kill must not come after the end.
 	last := o.Moves * 6
