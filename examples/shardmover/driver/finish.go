@@ -92,37 +92,36 @@ func (r *run) leading() (coordinator.Status, uint64, error) {
 
 // collect collects the evidence of the running processes.
 func (r *run) collect() (check.Evidence, error) {
-	ctx, cancel := context.WithTimeout(r.ctx, settleTimeout)
-	defer cancel()
+	until := time.Now().Add(settleTimeout)
 	e := check.Evidence{Kills: r.killed, Moves: r.moves}
 	for _, c := range r.clients {
 		e.Clients = append(e.Clients, check.Client{Name: c.Name, Group: c.Group, Acknowledged: c.Acknowledged()})
 	}
 	for _, group := range numbers(r.opts.Groups) {
-		g, err := r.collectGroup(ctx, group)
+		g, err := r.collectGroup(until, group)
 		if err != nil {
 			return e, fmt.Errorf("group %d: %w", group, err)
 		}
 		e.Groups = append(e.Groups, g)
 	}
 	var err error
-	e.Members, err = r.collectMembers(ctx)
+	e.Members, err = r.collectMembers(until)
 	e.Violations = r.violations
 	return e, err
 }
 
 // collectGroup returns the end of a group. It waits until all hosted replicas have applied the entries
-// that the leader has applied, but not longer than ctx.
-func (r *run) collectGroup(ctx context.Context, group uint64) (g check.Group, err error) {
-	for {
+// that the leader has applied, but not after until.
+func (r *run) collectGroup(until time.Time, group uint64) (g check.Group, err error) {
+	for ; ; time.Sleep(pollInterval) {
 		g = check.Group{ID: group, Replicas: replicas}
-		g.View, err = r.view(ctx, group)
+		g.View, err = r.view(r.ctx, group)
 		if err == nil {
-			g.State, err = callReplicas[shard.State](ctx, r, node.MethodState, group)
+			g.State, err = callReplicas[shard.State](r.ctx, r, node.MethodState, group)
 		}
 		behind := err != nil
 		for _, n := range numbers(r.opts.Nodes) {
-			local, callErr := wire.Call[node.Local](ctx, r.network, wire.NodeName(n), node.MethodLocal, node.Group{Group: group})
+			local, callErr := wire.Call[node.Local](r.ctx, r.network, wire.NodeName(n), node.MethodLocal, node.Group{Group: group})
 			if wire.CodeOf(callErr) == wire.NotHosted {
 				continue
 			}
@@ -130,31 +129,25 @@ func (r *run) collectGroup(ctx context.Context, group uint64) (g check.Group, er
 			err = errors.Join(err, callErr)
 			g.Local = append(g.Local, local)
 		}
-		if !behind {
-			return g, nil
-		}
-		if sleep(ctx, pollInterval) != nil {
+		if !behind || time.Now().After(until) || r.ctx.Err() != nil {
 			return g, err
 		}
 	}
 }
 
 // collectMembers returns the status of all coordinators. It waits until they have applied the same
-// entries, but not longer than ctx.
-func (r *run) collectMembers(ctx context.Context) (all []coordinator.Status, err error) {
-	for {
+// entries, but not after until.
+func (r *run) collectMembers(until time.Time) (all []coordinator.Status, err error) {
+	for ; ; time.Sleep(pollInterval) {
 		all, err = nil, nil
 		equal := true
 		for _, site := range numbers(members) {
-			status, callErr := wire.Call[coordinator.Status](ctx, r.network, wire.CoordinatorName(site), coordinator.MethodStatus, coordinator.None{})
+			status, callErr := wire.Call[coordinator.Status](r.ctx, r.network, wire.CoordinatorName(site), coordinator.MethodStatus, coordinator.None{})
 			err = errors.Join(err, callErr)
 			all = append(all, status)
 			equal = equal && status.DigestIndex == all[0].DigestIndex
 		}
-		if err == nil && equal {
-			return all, nil
-		}
-		if sleep(ctx, pollInterval) != nil {
+		if err == nil && equal || time.Now().After(until) || r.ctx.Err() != nil {
 			return all, err
 		}
 	}
