@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	o.Screen = stderr
 	if file, ok := stderr.(*os.File); ok {
-		o.Live = term.IsTerminal(int(file.Fd()))
+		o.Width, _, _ = term.GetSize(int(file.Fd())) // 0 if it is not a terminal
 	}
 	fmt.Fprintln(stderr, "to repeat the decisions of this run:", reproduce(o))
 	result, err := driver.Run(ctx, o)

@@ -27,8 +27,8 @@ type Options struct {
 	Kills  int
 	Seed   int64
 	Faults bool
-	Screen io.Writer // of the live view
-	Live   bool      // Screen is a terminal
+	Screen io.Writer // of the progress
+	Width  int       // columns, if Screen is a terminal; otherwise 0
 }
 
 // members is the number of coordinators, and so of members of the metadata group.

@@ -19,8 +19,6 @@ const (
 
 // screen shows the progress of a run: a live view on a terminal, and otherwise a line now and then.
 type screen struct {
-	out   io.Writer
-	live  bool
 	opts  Options
 	began time.Time
 	stop  func()
@@ -37,9 +35,9 @@ type screen struct {
 
 // newScreen returns a screen that shows the progress until it is closed.
 func newScreen(ctx context.Context, o Options, acknowledged func() uint64) *screen {
-	s := &screen{out: o.Screen, live: o.Live, opts: o, began: time.Now(), acknowledged: acknowledged, groups: make([]string, o.Groups)}
+	s := &screen{opts: o, began: time.Now(), acknowledged: acknowledged, groups: make([]string, o.Groups)}
 	interval, show := plainInterval, s.printLine
-	if s.live {
+	if o.Width > 0 {
 		interval, show = liveInterval, s.draw
 	}
 	s.stop = goUntil(ctx, func(ctx context.Context) {
@@ -108,7 +106,7 @@ func (s *screen) summary() string {
 func (s *screen) printLine() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fmt.Fprintln(s.out, s.summary())
+	fmt.Fprintln(s.opts.Screen, s.summary())
 }
 
 // draw replaces the last drawing.
@@ -127,10 +125,10 @@ func (s *screen) draw() {
 		lines = append(lines, fmt.Sprintf("group %2d  %s", i+1, text))
 	}
 	if s.drawn > 0 {
-		fmt.Fprintf(s.out, "\x1b[%dA", s.drawn) // up
+		fmt.Fprintf(s.opts.Screen, "\x1b[%dA", s.drawn) // up
 	}
 	for _, line := range lines {
-		fmt.Fprintf(s.out, "\x1b[2K%.110s\n", line) // erase the old line
+		fmt.Fprintf(s.opts.Screen, "\x1b[2K%.*s\n", s.opts.Width-1, line) // erase the old line
 	}
 	s.drawn = len(lines)
 }
