@@ -85,7 +85,7 @@ func (c *Coordinator) lead(ctx context.Context, epoch uint64) {
 		ctx: ctx, epoch: epoch, proposer: c.member.proposer, fsm: c.member.fsm, groups: c.groups, log: c.opts.Logger,
 		report: c.report, driven: map[checkpoint.MigrationID]bool{}, pauses: map[checkpoint.MigrationID]time.Duration{},
 	}
-	resume, err := c.recover(ctx, m)
+	resume, err := c.takeOver(ctx, m)
 	if err != nil {
 		return // the coordinator does not lead any more
 	}
@@ -99,9 +99,9 @@ func (c *Coordinator) lead(ctx context.Context, epoch uint64) {
 	m.wait()
 }
 
-// recover repeats Recover until all decisions are carried out, and returns the moves to be resumed.
+// takeOver repeats Recover until all decisions are carried out, and returns the moves to be resumed.
 // None of them is resumed before that, because the next Recover would plan them again.
-func (c *Coordinator) recover(ctx context.Context, m *mover) (resume []checkpoint.MigrationID, err error) {
+func (c *Coordinator) takeOver(ctx context.Context, m *mover) (resume []checkpoint.MigrationID, err error) {
 	for ctx.Err() == nil {
 		var mu sync.Mutex
 		resume = nil

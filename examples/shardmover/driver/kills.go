@@ -90,17 +90,18 @@ func (r *run) killWhenDue() {
 func (r *run) kill(site uint64) {
 	r.mu.Lock()
 	c := r.coordinators[site]
-	alive := c != nil && !c.asked.Load()
-	if alive {
-		c.asked.Store(true)
-		r.killed++
-	} else {
-		r.pending = append(r.pending, plannedKill{}) // it was killed meanwhile: the next step has another one
-	}
-	r.mu.Unlock()
-	if !alive {
+	if r.ended || r.killed == r.opts.Kills {
+		r.mu.Unlock()
 		return
 	}
+	if c.asked.Load() {
+		r.pending = append(r.pending, plannedKill{}) // it was killed meanwhile: kill after the next step
+		r.mu.Unlock()
+		return
+	}
+	c.asked.Store(true)
+	r.killed++
+	r.mu.Unlock()
 	c.kill()
 	r.screen.kill(site)
 	time.AfterFunc(restartPause, func() {
