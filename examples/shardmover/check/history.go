@@ -119,7 +119,7 @@ func (h *history) compensationsTwice(all []node.Compensation) (twice int) {
 	return twice
 }
 
-// wrongOutcomes compares the outcomes that the driver was told with the history.
+// wrongOutcomes compares the outcomes that the coordinators have returned with the history.
 func (h *history) wrongOutcomes(moves []Move) (violations []string) {
 	asked := map[checkpoint.MigrationID]bool{}
 	for _, move := range moves {

@@ -34,7 +34,7 @@ func linkOf(a, b string) link {
 // state is the state of a link. The zero state forwards everything at once.
 type state struct {
 	cut   bool          // no connection can be made, and the open ones have ended
-	mute  bool          // bytes are dropped, and nobody is told
+	mute  bool          // bytes are dropped silently
 	delay time.Duration // before bytes are forwarded
 }
 
