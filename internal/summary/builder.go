@@ -215,14 +215,14 @@ func (b *Builder) addCheckpoint(migration uint32, o *checkpoint.Outline) {
 
 // addRestored adds a restored row. The tries before it do not count. Package story has the same rules.
 func (b *Builder) addRestored(migration uint32, e checkpoint.Restored) {
-	o := outlineOf(e.Checkpoint)
+	o, f := outlineOf(e.Checkpoint), e.Facts
+	o.HasSource, o.SourceNode = f.HasSource, f.SourceNode
+	o.HasTarget, o.TargetNode, o.SourceGroup = f.HasTarget, f.TargetNode, f.SourceGroup
 	if !checkpoint.RestoresFacts(o.Phase, o.Attempt) {
 		o.Attempt = 0
 	}
 	b.addCheckpoint(migration, &o)
-	m, f := &b.migrations[migration], e.Facts
-	m.HasSource, m.SourceNode = f.HasSource, f.SourceNode
-	m.HasTarget, m.TargetNode, m.SourceGroup = f.HasTarget, f.TargetNode, f.SourceGroup
+	m := &b.migrations[migration]
 	m.Furthest, m.Several = f.FurthestPhase, m.Several || len(f.Targets) > 0
 	if f.Abort != nil && !f.Abort.BeforeCheckpoint && m.InPhase {
 		m.closeStay(f.Abort.TimestampMS)
