@@ -84,6 +84,10 @@ func describe(e checkpoint.Event) string {
 		return fmt.Sprintf("%s removed", id)
 	case checkpoint.EpochRaised:
 		return fmt.Sprintf("epoch %d", e.Epoch)
+	case checkpoint.Restored:
+		return fmt.Sprintf("%s restored at %s", id, e.Checkpoint.Phase())
+	case checkpoint.Digest:
+		return "digest"
 	}
 	return fmt.Sprintf("%s %T", id, e)
 }
