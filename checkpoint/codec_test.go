@@ -82,7 +82,8 @@ func TestCodec_DecodesMutatedEventsAsTheReference(t *testing.T) {
 		b, err := checkpoint.EncodeEvent(e)
 		require.NoError(t, err)
 		eachMutation(b, func(mutated []byte) { requireSameDecoding(t, mutated) })
-		if len(b) < 100 { // the position is read in the same way in all events
+		switch e.(type) { // the position is read in the same way in all other events
+		case checkpoint.Removed, checkpoint.Digest:
 			eachMutation(checkpoint.AppendPosition(b, 300, 1), func(mutated []byte) { requireSameDecoding(t, mutated) })
 		}
 	}
