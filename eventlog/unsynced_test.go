@@ -2,7 +2,9 @@ package eventlog
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -210,6 +212,28 @@ func TestD11_NothingDurableIsDropped(t *testing.T) {
 			require.Equal(t, before, contents(t, dir))
 		})
 	}
+}
+
+// D11: a frame of a newer version above the watermark is not dropped. The log is refused, and nothing
+// changes.
+func TestD11_NewerVersionIsNotDropped(t *testing.T) {
+	dir := killedLog(t, 3, 5, 1<<20)
+	m, _, err := segment.ReadManifest(os.DirFS(dir))
+	require.NoError(t, err)
+	data := read(t, segmentPath(dir, 1))
+	header := data[4*entryBytes+2:][:segment.HeaderBytes]
+	require.EqualValues(t, segment.FormatVersion, header[3])
+	header[3]++
+	checksum := crc32.Checksum(append(bytes.Clone(header[:36]), m.UUID[:]...), crc32.MakeTable(crc32.Castagnoli))
+	binary.LittleEndian.PutUint32(header[36:], checksum)
+	put(t, data, segmentPath(dir, 1))
+	before := contents(t, dir)
+	r := begin(t, dir, relaxed)
+	for _, err = range r.Scan(segment.ScanAll) {
+	}
+	require.ErrorIs(t, err, segment.ErrNewerFormat)
+	require.NoError(t, r.Abandon())
+	require.Equal(t, before, contents(t, dir))
 }
 
 // D11: one of the two watermarks is enough, and the lower one is used.

@@ -34,7 +34,7 @@ func EndOf(data []byte, log uuid.UUID, seq uint64) (end int, ok bool) {
 // newer version.
 func HasOnlyAfter(b []byte, log uuid.UUID, seq uint64) bool {
 	for at := range magicOffsets(b) {
-		if newerVersion(b[at:], &log) != 0 {
+		if newerVersion(b[at:], &log) != 0 { //mutant:newer-not-dropped
 			return false
 		}
 		if h, _, ok := parseHeader(b[at:], &log); ok && h.Seq <= seq {

@@ -33,7 +33,7 @@ func TestD11_Redelivery(t *testing.T) {
 	begin := time.Now()
 	tried := newTally()
 	var cuts, openings atomic.Int64
-	eachCase(t, (memberRuns()+cutsPerSession-1)/cutsPerSession, func(n int, dir string) error {
+	eachCase(t, memberSessions(), func(n int, dir string) error {
 		c := &engineCase{dir: dir, rng: draw(n), tried: tried}
 		err := c.try()
 		cuts.Add(c.cuts)

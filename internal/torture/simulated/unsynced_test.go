@@ -24,9 +24,9 @@ import (
 // cutsPerSession is the number of power cuts of one session of a member, at depth 1.
 const cutsPerSession = 5
 
-// memberRuns returns the number of power cuts for members of a replicated store. They are a tenth of
-// all power cuts.
-func memberRuns() int { return *cutsFlag / 10 }
+// memberSessions returns the number of sessions of members of a replicated store. The cuts of the
+// sessions are about a tenth of all power cuts. The cuts at depth 2 and 3 are about half of them.
+func memberSessions() int { return max(1, *cutsFlag/10/(2*cutsPerSession)) }
 
 // D11: a member of a replicated store writes with or without syncs, makes its events durable at
 // random moments, and the power is cut at any operation, also during an opening that drops unsynced
@@ -36,7 +36,7 @@ func TestD11_PowerCut(t *testing.T) {
 	begin := time.Now()
 	tried := newTally()
 	var cuts, openings atomic.Int64
-	eachCase(t, (memberRuns()+cutsPerSession-1)/cutsPerSession, func(n int, dir string) error {
+	eachCase(t, memberSessions(), func(n int, dir string) error {
 		c := &memberCase{dir: dir, rng: draw(n), tried: tried}
 		err := c.try()
 		cuts.Add(c.cuts)
@@ -309,61 +309,53 @@ func (c *memberCase) cut(s memberSession, depth int) error {
 // disk, also after a power cut that loses all unsynced bytes.
 func TestD11_FaultInDrop(t *testing.T) {
 	image, known := unsyncedLog(t)
-	dir := filepath.Join(memDir(t), "disk")
-	m, err := memberOn(dir, image, known)
+	recorded, err := memberOn(filepath.Join(memDir(t), "disk"), image, known)
 	require.NoError(t, err)
-	require.NoError(t, m.open())
-	calls, ops := m.disk.Calls(), m.disk.Ops()
-	require.NoError(t, m.close())
-	m.disk.Stop()
+	require.NoError(t, recorded.open())
+	calls, ops := recorded.disk.Calls(), recorded.disk.Ops()
+	recorded.stopWriting()
+	recorded.disk.Stop()
 
 	tried := newTally()
 	ways := waysToFail(calls)
 	const draws = 6
 	eachCase(t, len(ways)+calls+len(ops)*draws, func(n int, dir string) error {
-		m, err := memberOn(filepath.Join(dir, "disk"), image, known)
+		dir = filepath.Join(dir, "disk")
+		if cut := n - len(ways) - calls; cut >= 0 {
+			at, rng := cut/draws, draw(n)
+			luck := []simos.Luck{{}, simos.FullLuck(), simos.DrawLuck(rng), simos.DrawLuck(rng), simos.DrawLuck(rng), simos.DrawLuck(rng)}[cut%draws]
+			m, err := memberOn(dir, recorded.disk.Cut(at+1, luck), known)
+			if err == nil {
+				err = m.reopenAndCheck(known, tried)
+			}
+			return located(err, fmt.Sprintf("a power cut after operation %d (%v)", at+1, ops[at]))
+		}
+		m, err := memberOn(dir, image, known)
 		if err != nil {
 			return err
 		}
-		defer m.disk.Stop()
-		how := ""
-		switch cut := n - len(ways) - calls; {
-		case n < len(ways):
+		how := fmt.Sprintf("killed at call %d", n-len(ways)+1)
+		if n < len(ways) {
 			how = ways[n].String()
 			m.disk.FailAt(ways[n].call, ways[n].err, ways[n].sticky)
-		case cut < 0:
-			how = fmt.Sprintf("killed at call %d", n-len(ways)+1)
+		} else {
 			m.disk.KillAt(n - len(ways) + 1)
-		default:
-			if err := m.open(); err != nil {
-				return err
-			}
-			rng := draw(n)
-			luck := []simos.Luck{{}, simos.FullLuck(), simos.DrawLuck(rng), simos.DrawLuck(rng), simos.DrawLuck(rng), simos.DrawLuck(rng)}[cut%draws]
-			how = fmt.Sprintf("a power cut after operation %d (%v)", cut/draws+1, m.disk.Ops()[cut/draws])
-			after := m.disk.Cut(cut/draws+1, luck)
-			m.stopWatching()
-			if m, err = memberOn(filepath.Join(dir, "cut"), after, known); err != nil {
-				return err
-			}
-			defer m.disk.Stop()
 		}
-		if m.log == nil && n < len(ways)+calls {
-			if err := m.open(); err != nil && isBug(err) {
-				return fmt.Errorf("%s: %w", how, err)
-			}
-			m.disk.Heal()
-			m.stopWriting()
+		if err := m.open(); err != nil && isBug(err) {
+			return located(err, how)
 		}
-		if !tried.see("states", m.disk.Hash()) {
-			return nil
-		}
-		if err := m.reopenAndCheck(known, tried); err != nil {
-			return fmt.Errorf("%s: %w", how, err)
-		}
-		return nil
+		m.disk.Heal()
+		m.stopWriting()
+		return located(m.reopenAndCheck(known, tried), how)
 	})
 	t.Logf("%d calls, %d operations:\n%s", calls, len(ops), tried)
+}
+
+func located(err error, how string) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", how, err)
 }
 
 // unsyncedLog returns a disk with a log after a power cut. The watermark is in the third of six
@@ -411,6 +403,10 @@ func memberOn(dir string, image *simos.Image, known memberState) (*member, error
 
 // reopenAndCheck opens the log after an interrupted opening. Every event must still be on the disk.
 func (m *member) reopenAndCheck(known memberState, tried *tally) error {
+	defer m.disk.Stop()
+	if !tried.see("states", m.disk.Hash()) {
+		return nil
+	}
 	m.memberState = known
 	if err := m.open(); err != nil {
 		return err
@@ -434,9 +430,4 @@ func (m *member) stopWriting() {
 		m.log.Close()
 		m.log = nil
 	}
-}
-
-func (m *member) stopWatching() {
-	m.stopWriting()
-	m.disk.Stop()
 }
