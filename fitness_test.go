@@ -159,9 +159,14 @@ func TestOpenReplica_LossBeforeSnapshot(t *testing.T) {
 		require.NoError(t, fit.Close())
 	}
 
+	removeSnapshots(t, dir)
+	_, err := migrationlog.OpenReplica(dir, nil)
+	require.ErrorIs(t, err, migrationlog.ErrUnfit)
+	require.ErrorContains(t, err, "its log has lost 1 events")
+
 	dir = copyDir(t, closed)
 	changeEvent(t, dir, events-5)
-	_, err := migrationlog.OpenReplica(dir, &migrationlog.ReplicaOptions{Store: migrationlog.Options{VerifyAll: true}})
+	_, err = migrationlog.OpenReplica(dir, &migrationlog.ReplicaOptions{Store: migrationlog.Options{VerifyAll: true}})
 	require.ErrorIs(t, err, migrationlog.ErrUnfit)
 	require.ErrorContains(t, err, "which is needed for the digest of the history")
 	accepted := openReplica(t, dir, &migrationlog.ReplicaOptions{Store: migrationlog.Options{VerifyAll: true}, AcceptLoss: true})
