@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
+	"migrationlog"
 	"migrationlog/checkpoint"
 	"migrationlog/raftlog"
 	"migrationlog/recovery"
@@ -49,6 +50,20 @@ func (m *member) lead(ctx context.Context, policy recovery.Policy, h recovery.Ha
 // stop stops the member: first raft, then the store.
 func (m *member) stop() error {
 	return errors.Join(m.raft.Shutdown().Error(), m.fsm.Close())
+}
+
+// exportState writes the rows of a store that no member has open, for raft.Restore. If the store has
+// lost events, it writes the rows that are left.
+func exportState(dir string, w io.Writer) (*raft.SnapshotMeta, error) {
+	replica, err := migrationlog.OpenReplica(dir, &migrationlog.ReplicaOptions{AcceptLoss: true})
+	if err != nil {
+		return nil, err
+	}
+	state := replica.State()
+	sizeBytes, err := state.WriteTo(w)
+	index, term := state.Position()
+	meta := &raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Index: index, Term: term, Size: sizeBytes}
+	return meta, errors.Join(err, replica.Close())
 }
 
 // Three servers run a group over TCP. The leader records the first step of a move and ends. The next

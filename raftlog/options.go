@@ -30,7 +30,8 @@ type Options struct {
 	// batch. Raft delivers the entries after the last sync again.
 	RelaxedSync bool
 
-	// AcceptLoss continues with the rows that are left if the store has lost events. Set it on one
-	// member only, once, if all members are unfit. The new log's manifest records it.
+	// AcceptLoss continues with the rows that are left if the store has lost events, and no raft
+	// snapshot is left that could restore it. The other members must be restored from this one: see
+	// docs/REPLICATION.md. The new log's manifest records it.
 	AcceptLoss bool
 }
