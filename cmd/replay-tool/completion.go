@@ -66,56 +66,71 @@ func completeDirThenID(c *cobra.Command, args []string, part string) ([]string, 
 }
 
 // completeIDs returns the ids of the log in the first argument that begin with part. It offers the
-// short forms, or whole ids if only those begin with part. If the log cannot be read in
-// completionTime, it returns the rows that it has read, or none.
+// short forms, or whole ids if only those begin with part. The migrations with a row come first. If the
+// log cannot be read in completionTime, it returns the ids that it has found.
 func completeIDs(args []string, part string) ([]string, cobra.ShellCompDirective) {
 	if len(args) == 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	view, endMS := viewForCompletion(args[0])
-	if view == nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	rows := slices.Collect(view.Rows())
-	slices.SortStableFunc(rows, func(a, b projection.Row) int { return compareRows(a, b) })
-	ids := shortestIDs(nil)
-	for _, r := range rows {
-		ids.add(r.Checkpoint.MigrationID)
-	}
-	part = strings.ToLower(part)
-	var found []string
-	for _, r := range rows {
-		c := r.Checkpoint
-		text := ids.of(c.MigrationID)
-		if !strings.HasPrefix(text, part) {
-			if text = c.MigrationID.String(); !strings.HasPrefix(text, part) {
-				continue
-			}
-		}
-		found = append(found, text+"\t"+rowDescription(r, endMS))
-		if len(found) == maxCompletions {
-			break
-		}
-	}
-	return found, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
-}
-
-// viewForCompletion returns the rows of a log and its highest clock. It returns nil if the log cannot
-// be read.
-func viewForCompletion(dir string) (*projection.View, uint64) {
 	ctx, cancel := context.WithTimeout(context.Background(), completionTime)
 	defer cancel()
-	reader, err := replay.Open(dir)
+	reader, err := replay.Open(args[0])
 	if err != nil {
-		return nil, 0
+		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	fold, endMS := reader.NewFold(), uint64(0)
-	for r, err := range reader.Records(ctx, replay.Query{}) {
-		if err != nil {
-			break
+	c := completion{part: strings.ToLower(part), ids: shortestIDs(nil)}
+	if fold, err := reader.FoldTo(ctx, replay.Point{}); err == nil {
+		c.rows = fold.View.All()
+	}
+	slices.SortStableFunc(c.rows, compareRows)
+	for _, r := range c.rows {
+		c.ids.add(r.Checkpoint.MigrationID)
+		c.endMS = max(c.endMS, r.Checkpoint.TimestampMS)
+	}
+	if ms, err := lastEventMS(ctx, reader); err == nil {
+		c.endMS = max(c.endMS, ms)
+	}
+	if part != "" { // without it, there are too many
+		c.ended, _ = reader.FindIDs(ctx, func(id checkpoint.MigrationID) bool { return c.textOf(id) != "" }, nil)
+	}
+	return c.list(), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+}
+
+// completion has the migrations of a log whose ids may be completed.
+type completion struct {
+	part  string
+	ids   shortIDs // of the rows
+	rows  []projection.Row
+	endMS uint64
+	ended []checkpoint.MigrationID // and those with a row
+}
+
+// textOf returns the form of an id that begins with part, or "".
+func (c *completion) textOf(id checkpoint.MigrationID) string {
+	for _, text := range []string{c.ids.of(id), id.String()} {
+		if strings.HasPrefix(text, c.part) {
+			return text
 		}
-		fold.Add(r)
-		endMS = max(endMS, r.WallMS())
 	}
-	return fold.View, endMS
+	return ""
+}
+
+func (c *completion) list() (found []string) {
+	listed := map[checkpoint.MigrationID]bool{}
+	add := func(id checkpoint.MigrationID, description string) {
+		if text := c.textOf(id); text != "" && len(found) < maxCompletions && !listed[id] {
+			found = append(found, text+"\t"+description)
+		}
+		listed[id] = true
+	}
+	for _, id := range c.ended {
+		c.ids.add(id)
+	}
+	for _, r := range c.rows {
+		add(r.Checkpoint.MigrationID, rowDescription(r, c.endMS))
+	}
+	for _, id := range c.ended {
+		add(id, "ended")
+	}
+	return found
 }

@@ -46,6 +46,7 @@ func addHelp(root *cobra.Command) {
 	for _, c := range root.Commands() {
 		commands[c.Name()] = c
 	}
+	commands["help"].Run, commands["help"].RunE = nil, printHelpOf
 	for _, group := range commandGroups {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
 		for _, name := range group.commands {
@@ -58,6 +59,17 @@ func addHelp(root *cobra.Command) {
 			root.AddCommand(c)
 		}
 	}
+}
+
+// printHelpOf is the command help. Unlike that of cobra, it returns an error for an unknown topic.
+func printHelpOf(c *cobra.Command, args []string) error {
+	root := c.Root()
+	about, _, err := root.Find(args)
+	if err != nil || about == root && len(args) > 0 {
+		return unknownCommand(root, args[0])
+	}
+	about.InitDefaultHelpFlag()
+	return about.Help()
 }
 
 // helpWidth is the longest line of --help.
@@ -123,7 +135,13 @@ func printShort(w io.Writer, c *cobra.Command) {
 
 // unknownCommand returns the error for a command that does not exist, with the most similar one.
 func unknownCommand(root *cobra.Command, name string) error {
-	if similar := root.SuggestionsFor(name); len(similar) > 0 {
+	similar := root.SuggestionsFor(name)
+	for _, c := range root.Commands() { // cobra suggests no topics
+		if c.IsAdditionalHelpTopicCommand() && strings.HasPrefix(c.Name(), name) {
+			similar = append(similar, c.Name())
+		}
+	}
+	if len(similar) > 0 {
 		return usageErrorf("unknown command %q. Did you mean %q? To list all commands, run 'replay-tool --help'", name, similar[0])
 	}
 	return usageErrorf("unknown command %q: choose one from 'replay-tool --help'", name)

@@ -80,6 +80,7 @@ type importer struct {
 	dir, file  string
 	isNew      bool         // there was no log
 	linter     *lint.Linter // of a new log, whose history is that of the input; otherwise nil
+	before     uint64       // the last event of a log that existed
 	openFailed bool
 	logger     *slog.Logger
 	prediction prediction
@@ -101,7 +102,8 @@ type importer struct {
 	Damage       uint64            `json:"damage"` // damage lines, except torn tails and harmless findings
 	// Digests counts the digest events, which are not imported: they are about the source log.
 	Digests uint64 `json:"digests"`
-	// HistoryErrors is the number of errors that lint finds in the history of a new log.
+	// HistoryErrors is the number of errors that lint finds in the history of a new log or, in a log that
+	// existed, of those that the appended events complete. It is nil if they were not counted.
 	HistoryErrors *uint64 `json:"history_errors,omitempty"`
 
 	// Skipped has the duplicates with another payload, and those of rows in doubt. Without JSON it
@@ -152,6 +154,9 @@ func (m *importer) run(ctx context.Context, file string) error {
 		m.printStopped(err)
 		return err
 	}
+	if err := m.lintAppended(ctx); err != nil {
+		return err
+	}
 	if err := m.summary(); err != nil {
 		return err
 	}
@@ -194,7 +199,7 @@ func (m *importer) open() error {
 		m.openFailed = true
 		return errors.Join(fmt.Errorf("%s: another process created the log after this import began: run the import again", m.dir), store.Close())
 	}
-	m.store, m.prediction.row = store, store.Row
+	m.store, m.prediction.row, m.before = store, store.Row, store.Stats().LastSeq
 	if m.isNew {
 		m.statusf("created a new log in %s", quoted(m.dir))
 	}
@@ -452,6 +457,28 @@ func (m *importer) lint(line uint64, r replay.Record) {
 	m.linter.Add(r)
 }
 
+// lintAppended counts the errors in a log that existed before the import. It reads the log, unless that
+// is large.
+func (m *importer) lintAppended(ctx context.Context) error {
+	hasMany, err := hasManySegments(m.dir)
+	if err != nil || hasMany || m.isNew || m.Check || m.Appended == 0 {
+		return err
+	}
+	reader, err := replay.Open(m.dir)
+	if err != nil {
+		return err
+	}
+	linter, err := lint.New(lint.Options{Severity: lint.Error})
+	if err != nil {
+		return err
+	}
+	found, err := m.findings(ctx, reader, linter, replay.Query{}, func(f lint.Finding) bool {
+		return len(f.Seqs) > 0 && f.Seqs[len(f.Seqs)-1] > m.before // they are ascending
+	})
+	m.HistoryErrors = new(uint64(len(found)))
+	return err
+}
+
 // countSkipped records a duplicate if it must be reported.
 func (m *importer) countSkipped(e numberedEvent, o outcome, receipt migrationlog.Receipt) {
 	if m.store != nil {
@@ -538,6 +565,9 @@ func (m *importer) summaryText() {
 			command = "lint --ndjson " + quoted(m.file)
 		}
 		m.statusf("the history breaks the rules: %s. To list them, run 'replay-tool %s'", count(*m.HistoryErrors, "error"), command)
+	}
+	if m.HistoryErrors == nil && m.Appended > 0 && !m.Check {
+		m.statusf("the rules were not checked. To check them, run: replay-tool lint %s", quoted(m.dir))
 	}
 	switch {
 	case m.Check && m.isNew:

@@ -338,7 +338,7 @@ func (t *tool) reportFindings(r replay.Report) {
 	shown := map[segment.Severity]int{}
 	for _, d := range r.Damage {
 		if shown[d.Severity]++; shown[d.Severity] <= maxShownFindings {
-			t.printerOf(d.Severity)("%s", findingText(d))
+			t.printerOf(d.Severity)("%s", t.messageLines(findingText(d)))
 		}
 	}
 	for _, severity := range []segment.Severity{segment.LosesEvents, segment.EndangersEvents, segment.Harmless} {
@@ -352,6 +352,17 @@ func (t *tool) reportFindings(r replay.Report) {
 	if len(r.InDoubt) > 0 {
 		t.alertf("in doubt: %s whose last event may be lost. To list them, run: replay-tool verify %s --all", count(len(r.InDoubt), "migration"), quoted(t.dir))
 	}
+}
+
+// messageLines returns a message in lines of the width of the terminal. message indents the lines after the
+// first one.
+func (t *tool) messageLines(text string) string {
+	const indent = 2 // of message
+	width := t.width()
+	if width > 0 {
+		width = max(width-indent, minMessageWidth)
+	}
+	return strings.Join(linesOf(text, width, 0), "\n")
 }
 
 // printerOf returns the function that prints a finding of a severity.

@@ -433,7 +433,14 @@ func wholePercent(share float64) string {
 
 // sentence prints a text that may be longer than a line. The lines after the first begin with blanks.
 func (t *tool) sentence(st style, indent int, text string) {
-	width := t.width()
+	for _, line := range linesOf(text, t.width(), indent) {
+		fmt.Fprintln(t.stdout, t.paint(st, line))
+	}
+}
+
+// linesOf breaks a text at blanks, into lines of that width if it is not 0. The lines after the first
+// begin with blanks. A longer word has a longer line.
+func linesOf(text string, width, indent int) (lines []string) {
 	for line := text; line != ""; line = text {
 		text = ""
 		if width > 0 && textWidth(line) > width {
@@ -441,6 +448,7 @@ func (t *tool) sentence(st style, indent int, text string) {
 				line, text = line[:end], strings.Repeat(" ", indent)+strings.TrimLeft(line[end:], " ")
 			}
 		}
-		fmt.Fprintln(t.stdout, t.paint(st, strings.TrimRight(line, " ")))
+		lines = append(lines, strings.TrimRight(line, " "))
 	}
+	return lines
 }
