@@ -3,7 +3,6 @@ package summary
 import (
 	"cmp"
 	"encoding/binary"
-	"maps"
 	"slices"
 
 	"migrationlog/checkpoint"
@@ -33,16 +32,14 @@ type Totals struct {
 
 // Sum adds up the totals of segments. The zero value is ready for use.
 type Sum struct {
-	Totals  // VShards and Nodes are set by Finish
-	groups  map[AbortGroup]int
-	vShards map[uint32]struct{}
-	nodes   map[uint64]struct{}
+	Totals
+	groups map[AbortGroup]int
 }
 
 // Add adds the counts of a segment.
 func (t *Sum) Add(other Totals) {
 	if t.groups == nil {
-		t.groups, t.vShards, t.nodes = map[AbortGroup]int{}, map[uint32]struct{}{}, map[uint64]struct{}{}
+		t.groups = map[AbortGroup]int{}
 	}
 	if t.Events == 0 || other.Events > 0 && other.EarliestMS < t.EarliestMS {
 		t.EarliestMS = other.EarliestMS
@@ -56,12 +53,7 @@ func (t *Sum) Add(other Totals) {
 		t.Phases[i] += n
 	}
 	t.AnyVShard, t.AnyNode = t.AnyVShard || other.AnyVShard, t.AnyNode || other.AnyNode
-	for _, v := range other.VShards {
-		t.vShards[v] = struct{}{}
-	}
-	for _, n := range other.Nodes {
-		t.nodes[n] = struct{}{}
-	}
+	t.VShards, t.Nodes = union(t.VShards, other.VShards), union(t.Nodes, other.Nodes)
 	t.Begun, t.RemovedDone, t.Aborted, t.Retries = t.Begun+other.Begun, t.RemovedDone+other.RemovedDone, t.Aborted+other.Aborted, t.Retries+other.Retries
 	for _, g := range other.Aborts {
 		t.addAborts(g)
@@ -83,13 +75,30 @@ func (t *Sum) addAborts(g AbortGroup) {
 
 // Finish returns the totals of all segments.
 func (t *Sum) Finish() Totals {
-	if !t.AnyVShard {
-		t.VShards = slices.Sorted(maps.Keys(t.vShards))
+	if t.AnyVShard {
+		t.VShards = nil
 	}
-	if !t.AnyNode {
-		t.Nodes = slices.Sorted(maps.Keys(t.nodes))
+	if t.AnyNode {
+		t.Nodes = nil
 	}
 	return t.Totals
+}
+
+// union returns the values of two ascending lists, ascending and without repetitions. It returns the
+// first list if that has all values, as it usually has after some segments.
+func union[T cmp.Ordered](list, more []T) []T {
+	i := 0
+	for k, v := range more {
+		for i < len(list) && list[i] < v {
+			i++
+		}
+		if i == len(list) || list[i] != v {
+			all := slices.Concat(list, more[k:])
+			slices.Sort(all)
+			return slices.Compact(all)
+		}
+	}
+	return list
 }
 
 // AbortGroup has the aborts of migrations with a row that have the same reason, phase and target.
@@ -195,6 +204,7 @@ func decodeList[T uint32 | uint64](c *cursor) (list []T, any bool) {
 	if n == 0 {
 		return nil, true
 	}
+	list = make([]T, 0, n-1)
 	before := T(0)
 	for range n - 1 {
 		before += T(c.uvarint())
