@@ -58,9 +58,10 @@ func TestProxy_Faults(t *testing.T) {
 	require.NoError(t, err) // the proxy itself is there
 	requireEnds(t, refused)
 
-	proxy.set(linkOf("1", "3"), state{cut: true}) // another link
 	proxy.set(l, state{})
-	require.Equal(t, "x", send(dial()))
+	open = dial()
+	proxy.set(linkOf("1", "3"), state{cut: true}) // another link
+	require.Equal(t, "x", send(open))
 }
 
 // requireEnds requires that the other side has ended a connection.
