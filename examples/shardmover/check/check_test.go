@@ -12,6 +12,7 @@ import (
 	"migrationlog/examples/shardmover/node"
 	"migrationlog/examples/shardmover/shard"
 	"migrationlog/replay"
+	"migrationlog/replay/diff"
 )
 
 var (
@@ -38,8 +39,9 @@ func good() Evidence {
 			{MigrationID: undone, Step: 1, Epoch: 2, KnownIndex: 107}, // the coordinator died before its record
 			{MigrationID: undone, Step: 1, Epoch: 3, KnownIndex: 108},
 		},
-		Clients: []Client{{Name: "a", Group: 1, Acknowledged: 3}},
-		Members: []coordinator.Status{{DigestIndex: 9, Digest: "d"}, {DigestIndex: 9, Digest: "d"}, {DigestIndex: 9, Digest: "d"}},
+		Clients:   []Client{{Name: "a", Group: 1, Acknowledged: 3}},
+		Histories: []diff.Histories{{Agreement: diff.Same}, {Agreement: diff.Same}},
+		Members:   []coordinator.Status{{DigestIndex: 9, Digest: "d"}, {DigestIndex: 9, Digest: "d"}, {DigestIndex: 9, Digest: "d"}},
 	}
 	state := shard.State{Writes: map[string][]uint64{"a": {1, 2, 3, 4}}} // the answer to the last write was lost
 	g := Group{ID: 1, Replicas: 3, State: state}
@@ -139,6 +141,11 @@ func TestRun_FindsEachFault(t *testing.T) {
 		"a violation during the run": {
 			func(e *Evidence) { e.Violations = []string{"x"} },
 			"x"},
+		"another history that leads to the same state": {
+			func(e *Evidence) {
+				e.Histories[1] = diff.Histories{Agreement: diff.Differs, Index: 105, SameThrough: 104}
+			},
+			"the histories of members 1 and 3: differs, the same through raft index 104"},
 		"a replica that is no member is hosted": {
 			func(e *Evidence) { e.Groups[0].Local = append(e.Groups[0].Local, node.Local{Hosted: replica(4)}) },
 			"node-4/group-1/first is hosted and is no member of its group"},

@@ -6,6 +6,7 @@ import (
 	"migrationlog/examples/shardmover/node"
 	"migrationlog/examples/shardmover/shard"
 	"migrationlog/replay"
+	"migrationlog/replay/diff"
 )
 
 // Evidence is everything that a run has left behind.
@@ -16,6 +17,7 @@ type Evidence struct {
 	Clients       []Client
 	Members       []coordinator.Status // of the metadata group, after the last event
 	History       []replay.Record      // of the metadata group
+	Histories     []diff.Histories     // the first member compared with each of the others
 	Compensations []node.Compensation  // that the nodes have carried out
 	Violations    []string             // that were seen during the run
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"migrationlog/examples/shardmover/coordinator"
+	"migrationlog/replay/diff"
 )
 
 // Report is the result of a run, as -o json prints it.
@@ -50,7 +51,7 @@ func Run(e Evidence) Report {
 			r.Aborted++
 		}
 	}
-	r.Violations = append(r.Violations, slices.Concat(e.Violations, h.violations, h.wrongOutcomes(e.Moves), replicaViolations(e))...)
+	r.Violations = append(r.Violations, slices.Concat(e.Violations, h.violations, h.wrongOutcomes(e.Moves), differences(e), replicaViolations(e))...)
 	return r
 }
 
@@ -109,6 +110,17 @@ func replicaViolations(e Evidence) (violations []string) {
 		}
 		if members := len(g.View.Voters) + len(g.View.Learners); hosted != members {
 			violations = append(violations, fmt.Sprintf("group %d has %d members, of which %d are hosted", g.ID, members, hosted))
+		}
+	}
+	return violations
+}
+
+// differences returns the members of the metadata group that have another history than the first one.
+// Equal digests of the states are not enough, because two histories can lead to the same state.
+func differences(e Evidence) (violations []string) {
+	for i, h := range e.Histories {
+		if h.Agreement != diff.Same {
+			violations = append(violations, fmt.Sprintf("the histories of members 1 and %d: %s, the same through raft index %d", i+2, h.Agreement, h.SameThrough))
 		}
 	}
 	return violations

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"migrationlog/examples/shardmover/check"
@@ -13,6 +12,7 @@ import (
 	"migrationlog/examples/shardmover/shard"
 	"migrationlog/examples/shardmover/wire"
 	"migrationlog/replay"
+	"migrationlog/replay/diff"
 )
 
 // settleTimeout is the time in which all replicas and members must have the same state, once nothing is
@@ -34,15 +34,8 @@ func (r *run) finish() (Result, error) {
 		return Result{}, err
 	}
 	result := Result{}
-	for _, site := range numbers(members) {
-		store := coordinator.StoreDir(processDir(r.opts.Dir, wire.CoordinatorName(site)))
-		records, err := readAll(store)
-		if err != nil {
-			return Result{}, err
-		}
-		if len(records) > len(e.History) { // a member that was restored from a snapshot has a part of the history
-			e.History, result.Store = records, store
-		}
+	if result.Store, err = r.readStores(&e); err != nil {
+		return Result{}, err
 	}
 	for _, n := range numbers(r.opts.Nodes) {
 		c, err := node.Compensations(processDir(r.opts.Dir, wire.NodeName(n)))
@@ -171,15 +164,42 @@ func (r *run) stopAll() (err error) {
 	return err
 }
 
-// readAll reads the history of a store.
-func readAll(dir string) (records []replay.Record, err error) {
-	reader, err := replay.Open(dir)
-	if err != nil {
-		return nil, err
+// readStores reads the histories of all members of the metadata group, and compares them. It returns
+// the directory of the store with the longest one: a member that was restored from a snapshot has only a
+// part of the history.
+func (r *run) readStores(e *check.Evidence) (longest string, err error) {
+	var first *replay.Reader
+	for _, site := range numbers(members) {
+		store := coordinator.StoreDir(processDir(r.opts.Dir, wire.CoordinatorName(site)))
+		reader, err := replay.Open(store)
+		if err != nil {
+			return "", err
+		}
+		records, err := readAll(reader)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", store, err)
+		}
+		if len(records) > len(e.History) {
+			e.History, longest = records, store
+		}
+		if first == nil {
+			first = reader
+			continue
+		}
+		histories, _, err := diff.CompareHistories(context.Background(), first, reader)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", store, err)
+		}
+		e.Histories = append(e.Histories, histories)
 	}
+	return longest, nil
+}
+
+// readAll reads the history of a store.
+func readAll(reader *replay.Reader) (records []replay.Record, err error) {
 	for record, err := range reader.Records(context.Background(), replay.Query{}) {
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", filepath.Base(filepath.Dir(dir)), err)
+			return nil, err
 		}
 		records = append(records, record)
 	}
