@@ -71,12 +71,14 @@ func openMember(opts Options) (*member, error) {
 	return m, nil
 }
 
-// metaConfig has short timeouts, so that a successor leads soon.
+// metaConfig has short timeouts, so that a successor leads soon, and frequent snapshots. raft's log keeps
+// more entries than a run has, so no member is restored from a snapshot. Each has the whole history,
+// which mover.outcome needs.
 func metaConfig(node uint64, logger hclog.Logger) *raft.Config {
 	conf := raft.DefaultConfig()
 	conf.LocalID = raft.ServerID(wire.CoordinatorName(node))
 	conf.HeartbeatTimeout, conf.ElectionTimeout, conf.LeaderLeaseTimeout = 300*time.Millisecond, 300*time.Millisecond, 200*time.Millisecond
-	conf.SnapshotInterval, conf.SnapshotThreshold = 2*time.Second, 512
+	conf.SnapshotInterval, conf.SnapshotThreshold = time.Second, 128
 	conf.Logger = logger
 	return conf
 }
