@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -47,7 +48,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.Int64Var(&o.Seed, "seed", 1, "seed of all random decisions")
 	flags.BoolVar(&o.Faults, "faults", false, "delay, drop and partition between the nodes")
 	output := flags.String("o", "text", "output: text or json")
-	if err := flags.Parse(args); err != nil {
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return exitPassed
+	} else if err != nil {
 		return exitUsage
 	}
 	if o.Dir == "" || flags.NArg() > 0 || *output != "text" && *output != "json" {

@@ -121,8 +121,8 @@ func (m *mover) drive(id checkpoint.MigrationID) {
 		if errors.As(err, &hopeless) {
 			err = m.abort(m.ctx, row, hopeless.reason)
 		}
-		if errors.Is(err, migrationlog.ErrFenced) {
-			return
+		if errors.Is(err, migrationlog.ErrFenced) || m.ctx.Err() != nil {
+			return // another coordinator continues with the move
 		}
 		if err != nil {
 			m.log.Info("a step is repeated", "migration", id, "phase", row.Checkpoint.Phase().String(), "error", err)
