@@ -30,7 +30,7 @@ func (m *mover) abort(ctx context.Context, row projection.Row, reason string) er
 		return nil // the transfer has committed after all: the next step goes forward
 	}
 	steps := recovery.Compensations(furthest, move.Group, move.Target, &move.Source)
-	_, err := m.proposer.BeginAbort(ctx, move.ID, reason, steps, raftlog.IfIndex(lastIndex(row)), raftlog.Term(m.epoch), raftlog.InOrder())
+	_, err := m.proposer.BeginAbort(ctx, move.ID, reason, steps, raftlog.IfIndex(row.LastIndex), raftlog.Term(m.epoch), raftlog.InOrder())
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func (m *mover) abort(ctx context.Context, row projection.Row, reason string) er
 
 // finishAbort carries out and records the compensations that are not recorded, and ends the migration.
 func (m *mover) finishAbort(ctx context.Context, row projection.Row) error {
-	id, abort, last := row.Checkpoint.MigrationID, row.Facts.Abort, lastIndex(row)
+	id, abort, last := row.Checkpoint.MigrationID, row.Facts.Abort, row.LastIndex
 	for i, c := range abort.Compensations {
 		if abort.Done[i] {
 			continue

@@ -78,15 +78,12 @@ func (m *mover) upsert(ctx context.Context, id checkpoint.MigrationID, lastIndex
 
 // record writes the checkpoint that follows the row.
 func (m *mover) record(ctx context.Context, row projection.Row, p checkpoint.Payload) error {
-	if _, err := m.upsert(ctx, row.Checkpoint.MigrationID, lastIndex(row), p); err != nil {
+	if _, err := m.upsert(ctx, row.Checkpoint.MigrationID, row.LastIndex, p); err != nil {
 		return err
 	}
 	m.report(Progress{Step: p.Phase().String(), ID: row.Checkpoint.MigrationID, Group: row.Facts.SourceGroup})
 	return nil
 }
-
-// lastIndex returns the raft index of the migration's last event.
-func lastIndex(row projection.Row) uint64 { return row.LastIndex }
 
 // start starts the goroutine that carries out a move, if there is none.
 func (m *mover) start(id checkpoint.MigrationID) {

@@ -140,7 +140,7 @@ func (m *mover) removeSource(ctx context.Context, move Move) error {
 // remove removes the row of a completed move.
 func (m *mover) remove(ctx context.Context, row projection.Row) error {
 	id := row.Checkpoint.MigrationID
-	if _, err := m.proposer.Remove(ctx, id, raftlog.IfIndex(lastIndex(row)), raftlog.Term(m.epoch), raftlog.InOrder()); err != nil {
+	if _, err := m.proposer.Remove(ctx, id, raftlog.IfIndex(row.LastIndex), raftlog.Term(m.epoch), raftlog.InOrder()); err != nil {
 		return err
 	}
 	m.report(Progress{Step: StepRemoved, ID: id, Group: row.Facts.SourceGroup})
