@@ -89,14 +89,9 @@ func (m *mover) removeTarget(ctx context.Context, target shard.ReplicaID, undoes
 		if err != nil {
 			return err
 		}
-		if view.Leader == target { // a transfer has committed late: the others must lead before it leaves
-			for _, other := range view.Voters {
-				if other != target {
-					if err := m.groups.transfer(ctx, other, m.epoch, undoes); err != nil {
-						return err
-					}
-					break
-				}
+		if view.Leader == target { // a transfer has committed late: another voter must lead first
+			if err := m.groups.transfer(ctx, otherVoter(view, target), m.epoch, undoes); err != nil {
+				return err
 			}
 			continue
 		}

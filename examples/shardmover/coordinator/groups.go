@@ -199,6 +199,11 @@ func voterAt(v shard.View, at uint64) shard.ReplicaID {
 	return shard.ReplicaID{}
 }
 
+// otherVoter returns a voter other than id. A group always has one, because id is added to three others.
+func otherVoter(v shard.View, id shard.ReplicaID) shard.ReplicaID {
+	return v.Voters[slices.IndexFunc(v.Voters, func(other shard.ReplicaID) bool { return other != id })]
+}
+
 // isMember reports whether a replica is a learner or a voter.
 func isMember(v shard.View, id shard.ReplicaID) bool {
 	return slices.Contains(v.Learners, id) || slices.Contains(v.Voters, id)
