@@ -15,13 +15,25 @@ import (
 	"migrationlog/replay"
 )
 
-// log, show and info handle every kind of event, and --kind filters by it.
+// log, show and info handle every kind of event, and --kind filters by it. The kinds that only a
+// replicated store writes are in a golden log.
 func TestKinds_AreShown(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	require.Zero(t, run(t.Context(), []string{"import", "-q", dir, "testdata/kinds.ndjson"}, nil, io.Discard, io.Discard))
+	shown := map[checkpoint.Kind]bool{}
+	requireShown(t, dir, shown)
+	requireShown(t, "../../testdata/golden/v1-replicated/restored/log", shown)
+	for _, kind := range checkpoint.Kinds() {
+		require.True(t, shown[kind], "testdata/kinds.ndjson has no line of kind %s", kind)
+	}
+}
+
+// requireShown requires that log, show and info have each event of a log. It adds the kinds of the
+// events to shown.
+func requireShown(t *testing.T, dir string, shown map[checkpoint.Kind]bool) {
+	t.Helper()
 	reader, err := replay.Open(dir)
 	require.NoError(t, err)
-	shown := map[checkpoint.Kind]bool{}
 	for r, err := range reader.Records(t.Context(), replay.Query{}) {
 		require.NoError(t, err)
 		shown[checkpoint.KindOf(r.Event)] = true
@@ -29,17 +41,15 @@ func TestKinds_AreShown(t *testing.T) {
 		require.Zero(t, run(t.Context(), []string{"log", dir, "-q", "--kind", string(r.Kind())}, nil, &out, io.Discard), r.Kind())
 		require.Contains(t, out.String(), stepOf(r))
 		require.NotContains(t, out.String(), "newer version")
-		id, _ := r.Migration()
-		out.Reset()
-		require.Zero(t, run(t.Context(), []string{"show", dir, id.String()}, nil, &out, io.Discard))
-		require.Contains(t, out.String(), stepOf(r))
-		require.NotContains(t, out.String(), "newer version")
+		if id, ok := r.Migration(); ok {
+			out.Reset()
+			require.Zero(t, run(t.Context(), []string{"show", dir, id.String()}, nil, &out, io.Discard))
+			require.Contains(t, out.String(), stepOf(r))
+			require.NotContains(t, out.String(), "newer version")
+		}
 		out.Reset()
 		require.Zero(t, run(t.Context(), []string{"info", dir, "-o", "json"}, nil, &out, io.Discard))
 		require.Contains(t, out.String(), `"`+string(r.Kind())+`"`)
-	}
-	for _, kind := range checkpoint.Kinds() {
-		require.True(t, shown[kind], "testdata/kinds.ndjson has no line of kind %s", kind)
 	}
 }
 
