@@ -18,7 +18,7 @@ func (w *write) check(at projection.Slot, highest uint64) (r Receipt, proceed bo
 		return r, false, fmt.Errorf("%w: the write has epoch %d, and the log has epoch %d: another coordinator has taken over. Stop writing",
 			ErrFenced, n, highest)
 	}
-	if w.options.inOrder && !w.options.confirm && at.Latest() != nil && at.InDoubt() { //mutant:order-in-doubt
+	if w.options.inOrder && !w.options.confirm && at.Latest() != nil && w.inDoubt(at) { //mutant:order-in-doubt
 		return r, false, fmt.Errorf("%w: migration %s is in doubt: find out its state from the cluster, and write it with Confirm",
 			ErrOutOfOrder, w.change.Migration())
 	}
@@ -195,8 +195,12 @@ func (w *write) checkLastEvent(at projection.Slot) error {
 // and no event was lost after it. If the migration is in doubt, the event that the caller expects may
 // be lost, so the write is not a retry.
 func (w *write) isRetry(at projection.Slot) bool {
-	return w.options.expectsLast() && w.options.expects != w.lastEvent(at) && !at.InDoubt()
+	return w.options.expectsLast() && w.options.expects != w.lastEvent(at) && !w.inDoubt(at)
 }
+
+// inDoubt reports whether the migration is in doubt. An entry of Replica.Apply never consults doubt,
+// which differs between members. A member with lost events does not open.
+func (w *write) inDoubt(at projection.Slot) bool { return !w.options.replicated && at.InDoubt() }
 
 // checkVShardFree returns ErrMigrationInProgress if another migration of an upsert's vShard is in
 // flight.

@@ -18,8 +18,8 @@ import (
 func (r *Replica) Replace(s *State) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.failed != nil {
-		return r.failed
+	if err := r.failure(); err != nil {
+		return err
 	}
 	if r.closed {
 		return ErrClosed
@@ -29,6 +29,8 @@ func (r *Replica) Replace(s *State) error {
 	if err != nil {
 		return fmt.Errorf("replace the state of %s: %w", old.dir, newLogError{err})
 	}
+	r.replacing.Store(true)
+	defer r.replacing.Store(false)
 	// The old events are durable or come again, so the old log needs no record of the applied index.
 	closing := old.close()
 	_, err = eventlog.SwapDir(old.dir)
@@ -43,7 +45,7 @@ func (r *Replica) Replace(s *State) error {
 		}
 		err = fmt.Errorf("%w: open %s after the replacement of its state: %w", ErrFailed, old.dir, errors.Join(openErr, err))
 	}
-	r.failed = err
+	r.failed.Store(&err)
 	return err
 }
 

@@ -22,10 +22,11 @@ import (
 type Replica struct {
 	opts ReplicaOptions
 
-	mu     sync.RWMutex // held for reading by a call that uses the store, and for writing while the store changes
-	store  atomic.Pointer[Store]
-	failed error // of a Replace after which no store is open
-	closed bool
+	mu        sync.RWMutex // held for reading by a call that writes to the store, and for writing by Replace and Close
+	closed    bool
+	store     atomic.Pointer[Store]
+	replacing atomic.Bool           // a Replace is under way: the store may be closed
+	failed    atomic.Pointer[error] // of a Replace after which no store is open
 
 	stopSync chan struct{}
 	syncing  sync.WaitGroup
@@ -224,8 +225,8 @@ func (r *Replica) Apply(entries []Entry) ([]Applied, error) {
 	}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if r.failed != nil {
-		return nil, r.failed
+	if err := r.failure(); err != nil {
+		return nil, err
 	}
 	if len(entries) == 0 {
 		return nil, nil
@@ -261,9 +262,10 @@ func checkIndexes(entries []Entry) error {
 	return nil
 }
 
-// AppliedIndex returns the index up to which all entries are applied and durable. If the process
-// ends, the replica still has at least this index. After a power cut it can be lower, but it is not
-// lower than at the end of the last Record.
+// AppliedIndex returns the index up to which all entries are applied and durable. If the process is
+// killed, the replica still has at least this index. After a power cut it can be lower, because the
+// watermark files are not synced with each Apply. It is not lower than at the end of the last Record.
+// The engine must therefore keep all entries after that one.
 func (r *Replica) AppliedIndex() uint64 { return r.store.Load().member.durable.Load() }
 
 // Digest returns the digest at the last applied index, which may be above AppliedIndex.
@@ -289,8 +291,8 @@ func (r *Replica) Record() error {
 
 // run commits a write that has no entry. The caller must hold mu.
 func (r *Replica) run(task entryTask) error {
-	if r.failed != nil {
-		return r.failed
+	if err := r.failure(); err != nil {
+		return err
 	}
 	w := newWrite(nil)
 	defer w.release()
@@ -317,19 +319,31 @@ func (r *Replica) syncAtIntervals() {
 	}
 }
 
-// Health returns the error after which the replica applies nothing more, or nil. See Store.Health.
+// failure returns the error of a Replace after which no store is open, or nil.
+func (r *Replica) failure() error {
+	if failed := r.failed.Load(); failed != nil {
+		return *failed
+	}
+	return nil
+}
+
+// Health returns the error after which the replica applies nothing more, or nil. It never waits for the
+// disk, and returns nil during a Replace. See Store.Health.
 func (r *Replica) Health() error {
-	r.mu.RLock()
-	failed := r.failed
-	r.mu.RUnlock()
-	s := r.store.Load()
-	if err := s.Health(); failed == nil && err != nil {
+	if err := r.failure(); err != nil {
 		return err
 	}
-	if err := s.member.published.Load().rows.base.peek(); failed == nil && err != nil {
-		return fmt.Errorf("%w: %w", ErrFailed, err)
+	s := r.store.Load()
+	err := s.Health()
+	if err == nil {
+		if err = s.member.published.Load().rows.base.peek(); err != nil {
+			err = fmt.Errorf("%w: %w", ErrFailed, err)
+		}
 	}
-	return failed
+	if r.replacing.Load() || r.store.Load() != s { // another store follows
+		return nil
+	}
+	return err
 }
 
 // Close makes all applied entries durable and closes the log. A second call returns nil.
@@ -340,7 +354,7 @@ func (r *Replica) Close() error {
 		return nil
 	}
 	r.closed = true
-	err := r.failed
+	err := r.failure()
 	if err == nil {
 		err = errors.Join(r.run(recordNow), r.store.Load().close())
 	}
