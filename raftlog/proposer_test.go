@@ -178,17 +178,20 @@ func TestProposer_UnknownOutcome(t *testing.T) {
 
 	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	_, err = proposerOf(old, nil).Upsert(short, learnerOf(t, 2), IfIndex(99))
-	require.EqualValues(t, 99, errorIndex(t, err))
-	require.ErrorIs(t, err, ErrUnknownOutcome)
-	require.ErrorIs(t, err, context.DeadlineExceeded)
-
+	ended := make(chan error, 1)
+	go func() {
+		_, err := proposerOf(old, nil).Upsert(short, learnerOf(t, 2), IfIndex(99))
+		ended <- err
+	}()
 	_, err = proposerOf(old, nil).Upsert(t.Context(), catchUpOf(t, 1))
 	var unknown *UnknownOutcomeError
 	require.ErrorAs(t, err, &unknown)
 	require.ErrorIs(t, err, ErrUnknownOutcome)
 	require.ErrorIs(t, err, raft.ErrLeadershipLost)
 	require.Equal(t, learner.Index, unknown.Index)
+	err = <-ended
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.EqualValues(t, 99, errorIndex(t, err))
 
 	p := proposerOf(group.Leader(), nil)
 	receipt, err := p.Upsert(t.Context(), catchUpOf(t, 1), IfIndex(unknown.Index))
