@@ -41,6 +41,7 @@ type Walk struct {
 	peers     map[projection.Target]idSet // the moving rows that use a peer
 	completed map[projection.Target][]seqID
 	batch     projection.Batch
+	restored  []checkpoint.MigrationID // the moving rows that were restored since the last cut
 	// Cuts and Scenarios count the cuts and the executions of decisions so far.
 	Cuts, Scenarios uint64
 }
@@ -86,15 +87,38 @@ type Event struct {
 	View        *projection.View
 }
 
-// Add cuts the history after an event, and returns the findings about this cut.
+// Add cuts the history after an event, and returns the findings about this cut. The state between two
+// restored rows never existed, so the first cut after them is about all of them. A digest changes no
+// row.
 func (w *Walk) Add(e Event) []Finding {
-	w.Cuts++
+	switch e.Event.(type) {
+	case checkpoint.Restored:
+		if row, ok := e.View.Get(e.MigrationID); ok {
+			w.observeRow(row)
+			if w.index(e.View, e.MigrationID); w.rows[e.MigrationID].moving {
+				w.restored = append(w.restored, e.MigrationID)
+			}
+		}
+		return nil
+	case checkpoint.Digest:
+		if len(w.restored) == 0 {
+			return nil
+		}
+		return w.cut(e, nil)
+	}
 	if e.Event != nil {
 		w.cluster.Observe(e.Event)
 	}
 	affected := w.related(e.MigrationID)
 	w.index(e.View, e.MigrationID)
-	affected = append(affected, e.MigrationID)
+	return w.cut(e, append(affected, e.MigrationID))
+}
+
+// cut checks the affected migrations, and those that were restored since the last cut.
+func (w *Walk) cut(e Event, affected []checkpoint.MigrationID) []Finding {
+	w.Cuts++
+	affected = append(affected, w.restored...)
+	w.restored = nil
 	return w.check(e, w.closure(affected))
 }
 
@@ -128,6 +152,14 @@ func (w *Walk) observeRow(row projection.Row) {
 		}})
 	}
 	w.cluster.Observe(checkpoint.Upserted{Checkpoint: row.Checkpoint})
+	if a := row.Facts.Abort; a != nil {
+		w.cluster.Observe(checkpoint.AbortBegun{MigrationID: row.Checkpoint.MigrationID, Compensations: a.Compensations})
+		for i, done := range a.Done {
+			if done {
+				w.cluster.Observe(checkpoint.Compensated{MigrationID: row.Checkpoint.MigrationID, Step: uint32(i)})
+			}
+		}
+	}
 }
 
 // index replaces the row of a migration in the index.
