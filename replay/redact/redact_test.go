@@ -136,3 +136,31 @@ func TestRedact_RemovesEveryName(t *testing.T) {
 	_, err = r.Event(nil)
 	require.Error(t, err)
 }
+
+// The facts of a restored row are replaced like the values of the events that they stand for.
+func TestRedactor_Restored(t *testing.T) {
+	c, err := checkpoint.New(uuid.MustParse("01a20629-44f1-75f5-8bf1-d9e9fef8b7a5"), 0, checkpoint.CatchUp{VShardID: 70, LearnerLogIndexAtAdd: 5}, 1_795_399_697_649)
+	require.NoError(t, err)
+	steps := []checkpoint.Compensation{{Kind: checkpoint.RemoveLearner, GroupID: 90, PeerID: 61}}
+	_, list := redacted(t, []checkpoint.Event{checkpoint.Restored{Checkpoint: c, Facts: checkpoint.RestoredFacts{
+		SourceNode: 60, TargetNode: 61, SourceGroup: 90, WritePauseBudgetUS: 8, HasTarget: true, HasSource: true,
+		StartedAtHLC: checkpoint.HLC{WallNS: 1_795_399_697_649_000_001}, FurthestPhase: checkpoint.PhaseCatchUp, RecordedPhases: 3,
+		Targets: []checkpoint.Target{{GroupID: 90, PeerID: 61}, {GroupID: 91, PeerID: 62}},
+		Abort:   &checkpoint.RestoredAbort{Reason: "rack 7", Compensations: steps, Done: []bool{true}, TimestampMS: 1_795_399_697_650},
+	}}})
+	e := list[0].(checkpoint.Restored)
+	const start = 1_577_836_800_000 // 2020-01-01
+	require.EqualValues(t, start, e.Checkpoint.TimestampMS)
+	require.Equal(t, checkpoint.CatchUp{VShardID: 1, LearnerLogIndexAtAdd: 5}, e.Checkpoint.Payload)
+	require.Equal(t, checkpoint.RestoredFacts{
+		SourceNode: 1, TargetNode: 2, SourceGroup: 1, WritePauseBudgetUS: 8, HasTarget: true, HasSource: true,
+		StartedAtHLC: checkpoint.HLC{WallNS: start*1_000_000 + 1}, FurthestPhase: checkpoint.PhaseCatchUp, RecordedPhases: 3,
+		Targets: []checkpoint.Target{{GroupID: 1, PeerID: 2}, {GroupID: 2, PeerID: 3}},
+		Abort: &checkpoint.RestoredAbort{
+			Reason: "reason-1", Compensations: []checkpoint.Compensation{{Kind: checkpoint.RemoveLearner, GroupID: 1, PeerID: 2}}, Done: []bool{true}, TimestampMS: start + 1,
+		},
+	}, e.Facts)
+	_, err = checkpoint.EncodeEvent(e)
+	require.NoError(t, err)
+	require.EqualValues(t, 90, steps[0].GroupID, "the original is unchanged")
+}
