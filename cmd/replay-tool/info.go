@@ -221,7 +221,7 @@ func (t *tool) infoEvents(s infoScreen) {
 		t.infoLine(stylePlain, "raft index", "%d at the last event", s.LastIndex)
 	}
 	if text := t.beginningText(s.begin); text != "" {
-		t.infoLine(stylePlain, "history", "%s", text)
+		t.infoLine(stylePlain, "history", "%s", strings.TrimPrefix(text, "history "))
 	}
 	clock := t.clock()
 	age := "the last event is later than the clock of this machine"

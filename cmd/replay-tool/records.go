@@ -120,7 +120,7 @@ const (
 	stepWidth      = len("LeadershipTransfer")
 	idDigits       = 36
 	minDetailWidth = 8
-	wideDetail     = 20 // the whole id is shown if the details still have this width
+	wideDetail     = 20 // the whole id and the raft index are shown if the details still have this width
 )
 
 // newRecordScreen returns the layout for lines of that width. The column INDEX is for logs whose events
@@ -151,7 +151,7 @@ func newRecordScreen(width, seqDigits int, hasIndex bool, timeTitle string) reco
 			}
 		}
 		switch rank {
-		case s.cells[recordMigration].rank:
+		case s.cells[recordIndex].rank:
 			length -= wideDetail
 		case s.cells[recordDetail].rank:
 			length -= minDetailWidth
