@@ -133,7 +133,7 @@ func (s *Store) checkEntryEvent(w *write) {
 		m.next.eventIndex, m.next.timestampMS = e.index, e.timestampMS
 	}
 	switch {
-	case w.receipt.Seq == 0: // refused, or nothing to end
+	case w.receipt.Seq == 0 && !w.receipt.Duplicate: // refused, or nothing to end
 	case appended:
 		e.lastIndex = e.index
 	default:
