@@ -82,7 +82,7 @@ func TestEmbedding_CodeIsOfTheExamples(t *testing.T) {
 	blocks := fenced(t, "docs/EMBEDDING.md", "go")
 	require.NotEmpty(t, blocks)
 	var source string
-	for _, file := range []string{"example_embedding_test.go", "example_recover_test.go", "storetest/coordinator_test.go"} {
+	for _, file := range []string{"example_embedding_test.go", "example_recover_test.go", "example_replica_test.go", "storetest/coordinator_test.go"} {
 		b, err := os.ReadFile(file)
 		require.NoError(t, err)
 		source += string(b)
