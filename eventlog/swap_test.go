@@ -199,29 +199,32 @@ func TestD12_SwapNeedsTheLocks(t *testing.T) {
 	require.Equal(t, newEvents, eventsIn(t, dir))
 }
 
-// D10, D12: a writer that waits for the old log's lock gets the new log.
+// D10, D12: a writer that waits for the old log's lock gets the new log, and holds its lock.
 func TestD12_WaitingWriterGetsTheNewLog(t *testing.T) {
 	dir := swapReady(t)
 	old, err := lock(dir, 0)
 	require.NoError(t, err)
-	opened := make(chan int)
+	type opening struct {
+		recovery *Recovery
+		err      error
+	}
+	opened := make(chan opening)
 	go func() {
 		r, err := Begin(dir, Options{MustExist: true, LockTimeout: time.Minute})
-		if err != nil {
-			t.Error(err)
-			opened <- -1
-			return
-		}
-		frames, _ := items(t, r)
-		r.Abandon()
-		opened <- len(frames)
+		opened <- opening{r, err}
 	}()
 	time.Sleep(30 * time.Millisecond)
 	require.NoError(t, os.Rename(dir+".restoring", dir+".restored"))
 	require.NoError(t, os.Rename(dir, dir+".replaced-1"))
 	require.NoError(t, os.Rename(dir+".restored", dir))
 	require.NoError(t, unlock(old))
-	require.Equal(t, newEvents, <-opened)
+	waiting := <-opened
+	require.NoError(t, waiting.err)
+	frames, _ := items(t, waiting.recovery)
+	require.Len(t, frames, newEvents)
+	_, err = lock(dir, 0)
+	require.ErrorIs(t, err, ErrLocked)
+	require.NoError(t, waiting.recovery.Abandon())
 }
 
 // D12: a directory without a log, or a missing one, replaces nothing.
