@@ -199,9 +199,15 @@ func TestReplica_Opaque(t *testing.T) {
 	want = append(want[:len(want)-2], 12, 2, 13, 7, 22, 5)
 	require.Equal(t, want, body)
 
+	// A key of the position with the value 0 would be there twice after the position was added.
+	withKey := func(key byte) []byte {
+		b := opaqueEvent(id, 1<<40)
+		b[0]++
+		return append(b[:len(b)-2], key, 0, 22, 5)
+	}
 	event, err := checkpoint.EncodeEvent(checkpoint.Removed{MigrationID: id})
 	require.NoError(t, err)
-	for i, bad := range [][]byte{nil, {}, {0xA0}, event, body, append([]byte{0xB6}, opaqueEvent(id, 1<<40)[1:]...)} {
+	for i, bad := range [][]byte{nil, {}, {0xA0}, event, body, append([]byte{0xB6}, opaqueEvent(id, 1<<40)[1:]...), withKey(11), withKey(12), withKey(13)} {
 		got := applyOne(t, r, migrationlog.Entry{Index: uint64(10 + i), Term: 7, Opaque: bad})
 		if bad == nil {
 			require.NoError(t, got.Err)

@@ -88,7 +88,7 @@ func higherKeysBytes(event []byte, above byte) int {
 
 // PeekEpoch returns the epoch of an encoded event without decoding the rest, even if this version
 // does not know the kind. The epoch is 0 if the event has none. PeekEpoch returns false if the keys
-// are not in the deterministic encoding.
+// are not in the deterministic encoding, or if one of the keys that a store adds has the value 0.
 func PeekEpoch(b []byte) (epoch uint64, ok bool) {
 	added, ok := peekAdded(b)
 	return added[0], ok
@@ -113,11 +113,16 @@ func peekAdded(b []byte) (added [maxAddedKeys]uint64, ok bool) {
 		if key <= last {
 			return added, false
 		}
-		if last = key; key >= uint64(keyEpoch) && key <= uint64(keyTerm) {
-			added[key-uint64(keyEpoch)] = c.Head(detcbor.MajorUint)
-		} else {
+		last = key
+		if key < uint64(keyEpoch) || key > uint64(keyTerm) {
 			c.Skip()
+			continue
 		}
+		value := c.Head(detcbor.MajorUint)
+		if value == 0 {
+			return added, false
+		}
+		added[key-uint64(keyEpoch)] = value
 	}
 	return added, c.Done()
 }
