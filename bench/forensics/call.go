@@ -37,6 +37,16 @@ var calls = map[string]func(context.Context, *replay.Reader, subject) (found int
 		}
 		return n, nil
 	},
+	"Reader.Search": func(ctx context.Context, r *replay.Reader, s subject) (n int, err error) {
+		q := replay.Query{VShards: []uint32{s.VShard}}
+		for _, err := range r.Search(ctx, q, replay.SearchOptions{Rows: true}) {
+			if err != nil {
+				return n, err
+			}
+			n++
+		}
+		return n, nil
+	},
 	"Reader.Newest": func(ctx context.Context, r *replay.Reader, _ subject) (int, error) {
 		records, _, _, err := r.Newest(ctx, 50)
 		return len(records), err

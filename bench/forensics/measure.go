@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"migrationlog/checkpoint"
 	"migrationlog/replay"
 )
 
@@ -121,8 +122,11 @@ func chooseSubjects(ctx context.Context, f files, rounds int, seed uint64) (list
 			if err != nil {
 				return nil, 0, err
 			}
-			if id, ok := r.Migration(); ok {
+			if id, ok := r.Migration(); ok && s.Migration == (checkpoint.MigrationID{}) {
 				s.Migration = id
+			}
+			if u, ok := r.Event.(checkpoint.Upserted); ok && s.Migration != (checkpoint.MigrationID{}) {
+				s.VShard = u.Checkpoint.Payload.Shard()
 				break
 			}
 		}

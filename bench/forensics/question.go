@@ -12,7 +12,7 @@ type question struct {
 	name  string
 	tool  func(dir string, s subject) []string // arguments of replay-tool
 	calls []string                             // calls of package replay that answer it, see runCall
-	sql   func(s subject) string               // "" if SQL has no such question
+	sql   func(s subject) string               // nil: not compared with SQL
 	bare  bool                                 // also measure it on the log without summaries
 	exit  int                                  // exit code of replay-tool
 	goals []goal
@@ -21,6 +21,7 @@ type question struct {
 // subject is what a question is about. Each round has another one.
 type subject struct {
 	Migration checkpoint.MigrationID `json:"migration"`
+	VShard    uint32                 `json:"vshard"` // of a migration with a checkpoint after Seq
 	Seq       uint64                 `json:"seq"`
 }
 
@@ -67,6 +68,26 @@ var questions = []question{
 		calls: []string{"Reader.Newest"},
 		sql:   func(subject) string { return "SELECT * FROM event ORDER BY seq DESC LIMIT 50" },
 		bare:  true, goals: queryGoals(byTool, 20),
+	},
+	{
+		name: "log --vshard",
+		tool: func(dir string, s subject) []string {
+			return []string{"log", dir, "--vshard", fmt.Sprint(s.VShard)}
+		},
+		calls: []string{"Reader.Search"},
+		bare:  true,
+	},
+	{
+		name: "log --vshard -n 50",
+		tool: func(dir string, s subject) []string {
+			return []string{"log", dir, "--vshard", fmt.Sprint(s.VShard), "-n", "50"}
+		},
+	},
+	{
+		name: "log --from --kind",
+		tool: func(dir string, s subject) []string {
+			return []string{"log", dir, "--from", fmt.Sprint(s.Seq), "--to", fmt.Sprint(s.Seq + 10_000), "--kind", "abort"}
+		},
 	},
 	{
 		name:  "triage",
