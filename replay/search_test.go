@@ -103,9 +103,9 @@ func requireNewestOfEachVShard(t testing.TB, fsys fstest.MapFS) {
 	for vShard := range uint32(5) {
 		var want checkpoint.MigrationID
 		for _, r := range recordsOf(t, openFS(t, fsys), replay.Query{}) {
-			u, ok := r.Event.(checkpoint.Upserted)
-			if ok && u.Checkpoint.Payload.Shard() == vShard && (r.PrevSeq == 0 || want == checkpoint.MigrationID{}) {
-				want = u.Checkpoint.MigrationID
+			c, ok := r.Checkpoint()
+			if ok && c.Payload.Shard() == vShard && (r.PrevSeq == 0 || want == checkpoint.MigrationID{}) {
+				want = c.MigrationID
 			}
 		}
 		got, ok, err := openFS(t, fsys).NewestMigration(t.Context(), vShard)
