@@ -173,9 +173,10 @@ func TestOpenReplica_LossBeforeSnapshot(t *testing.T) {
 	require.Equal(t, r.Digest().State, accepted.Digest().State, "no row was lost")
 }
 
-// writeLog writes a log with these events, at the indexes from 1 on.
+// writeLog writes a replica's log with these events, at the indexes from 1 on. An EpochRaised gets no
+// position.
 func writeLog(t testing.TB, dir string, events ...checkpoint.Event) {
-	recovery, err := eventlog.Begin(dir, eventlog.Options{})
+	recovery, err := eventlog.Begin(dir, eventlog.Options{Replicated: true})
 	require.NoError(t, err)
 	for _, err := range recovery.Scan(segment.ScanAll) {
 		require.NoError(t, err)
@@ -185,10 +186,22 @@ func writeLog(t testing.TB, dir string, events ...checkpoint.Event) {
 	for i, e := range events {
 		b, err := checkpoint.EncodeEvent(e)
 		require.NoError(t, err)
-		b = checkpoint.AppendPosition(b, uint64(i+1), 1)
+		if checkpoint.KindOf(e) != checkpoint.KindEpochRaised {
+			b = checkpoint.AppendPosition(b, uint64(i+1), 1)
+		}
 		require.NoError(t, log.Write([]eventlog.Entry{{Body: segment.NewBody(b)}}))
 	}
 	require.NoError(t, log.Close())
+}
+
+// A replica's log with an event that no entry has made is refused.
+func TestOpenReplica_NoPosition(t *testing.T) {
+	dir := filepath.Join(memDir(t), "log")
+	c := row(t, numberedID(0), 0, addLearner)
+	writeLog(t, dir, checkpoint.Upserted{Checkpoint: c}, checkpoint.EpochRaised{MigrationID: c.MigrationID, Epoch: 3})
+	_, err := migrationlog.OpenReplica(dir, nil)
+	require.ErrorIs(t, err, migrationlog.ErrInvalid)
+	require.ErrorContains(t, err, "event 2 has no index")
 }
 
 // If the rows at the opening do not have the digest that the log has recorded, nothing is applied.

@@ -54,7 +54,7 @@ func readApplied(recovery *eventlog.Recovery, fold *replay.Fold) (applied, error
 
 // noIndexError is the error for an event that does not come from a consensus engine.
 func noIndexError(dir string, seq uint64) error {
-	return fmt.Errorf("%w: %s: event %d has no index of a consensus engine, so a Store that is not replicated has written it: open the directory with Open, or use another one", ErrInvalid, dir, seq)
+	return fmt.Errorf("%w: %s: event %d has no index of a consensus engine, so another program has written it: restore the member from the group in another directory", ErrInvalid, dir, seq)
 }
 
 // readRemaining returns the position of a log that has lost events, with the rows that are left. Its

@@ -77,7 +77,7 @@ func (o *ReplicaOptions) writeReplacement(dir string, s *State, origin string) e
 func (o *ReplicaOptions) writeLog(dir string, s *State, origin string) error {
 	d := s.Digest()
 	logOptions := o.Store.logOptions()
-	logOptions.MustExist, logOptions.NoSync = false, true // Close makes everything durable
+	logOptions.MustExist, logOptions.NoSync, logOptions.Replicated = false, true, true // Close makes everything durable
 	logOptions.History = &segment.History{Index: d.Index, Term: d.Term, Origin: origin}
 	recovery, err := eventlog.Begin(dir, logOptions)
 	if err != nil {

@@ -76,8 +76,9 @@ func (o *ReplicaOptions) withDefaults() ReplicaOptions {
 }
 
 // ErrReplicated is returned for a write on the Store of a Replica, and for its Recover and Close. Its
-// events come from a consensus engine: propose the event there. Nothing was appended.
-var ErrReplicated = errors.New("the store is replicated")
+// events come from a consensus engine: propose the event there. Nothing was appended. Open returns
+// ErrReplicated for the log of a Replica.
+var ErrReplicated = eventlog.ErrReplicated
 
 // errReplicated is the ErrReplicated of a call.
 func (s *Store) errReplicated() error {
@@ -121,7 +122,7 @@ func newUnfitError(dir string, report replay.Report, reason string) *UnfitError 
 // Replace was interrupted, OpenReplica finishes or discards it.
 //
 // In addition to the errors of Open it returns ErrUnfit, as an *UnfitError, if the log has lost
-// events, and ErrInvalid if the log has events that do not come from a consensus engine.
+// events, and ErrInvalid if a Store that is not replicated has written the log.
 func OpenReplica(dir string, opts *ReplicaOptions) (*Replica, error) {
 	if dir == "" {
 		return nil, errNoDir()
@@ -149,7 +150,10 @@ func (r *Replica) open(dir string) (*Store, error) {
 		return nil, err
 	}
 	s, err := r.openLog(dir, r.opts.AcceptLoss)
-	if !errors.Is(err, errLossAccepted) {
+	switch {
+	case errors.Is(err, eventlog.ErrNotReplicated):
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	case !errors.Is(err, errLossAccepted):
 		return s, err
 	}
 	replaced, err := eventlog.SwapDir(dir)
@@ -169,7 +173,7 @@ func (r *Replica) openLog(dir string, acceptLoss bool) (*Store, error) {
 	o := r.opts.Store
 	o.NoSync = r.opts.RelaxedSync
 	log := o.logOptions()
-	log.DropUnsynced = true //mutant:unsynced-dropped
+	log.Replicated = true //mutant:unsynced-dropped
 	return openStore(dir, o, log, func(recovery *eventlog.Recovery, fold *replay.Fold) (*member, error) {
 		at, err := readApplied(recovery, fold)
 		if errors.Is(err, ErrUnfit) && acceptLoss {

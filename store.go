@@ -95,6 +95,7 @@ type Stats struct {
 //   - ErrManifestLost if neither copy of the manifest can be used
 //   - ErrNewerFormat if a newer version wrote the manifest or a frame that Open reads
 //   - ErrIsWALDir if dir is the wal/ directory of a log
+//   - ErrReplicated if the log belongs to a Replica
 func Open(dir string, opts *Options) (*Store, error) {
 	if dir == "" {
 		return nil, errNoDir()

@@ -8,13 +8,13 @@
 // To open a log, a [Recovery] goes through three steps: [Begin] locks and inspects the directory,
 // [Recovery.Scan] reads the log, and [Recovery.Finish] repairs it and returns the [Log]. If the
 // directory already has a log, only the lock file is written before Finish, except with
-// Options.DropUnsynced.
+// Options.Replicated.
 //
 // A repair never changes a frame. It copies a torn write at the end of the log to quarantine/ and
 // cuts it off. It leaves damage in place. If the last segment is damaged, the log continues in a
 // new segment. Every later scan therefore finds the same damage from the same evidence.
 //
 // A member of a replicated store can get its events again. It may write with Options.NoSync and
-// [Log.MakeDurable], and it opens its log with Options.DropUnsynced. [BeginSwap] and [SwapDir]
+// [Log.MakeDurable], and it opens its log with Options.Replicated. [BeginSwap] and [SwapDir]
 // replace its whole log by another one.
 package eventlog

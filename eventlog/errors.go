@@ -18,6 +18,11 @@ var (
 	// the log's next number, a segment's name belongs to a non-regular file, or no number is left.
 	// A person has to fix it.
 	ErrNeedsRepair = errors.New("log needs repair by hand")
+	// ErrReplicated is returned by Begin without Options.Replicated for a log that was created with it.
+	ErrReplicated = errors.New("the log is replicated")
+	// ErrNotReplicated is returned by Begin with Options.Replicated for a log that was created without
+	// it.
+	ErrNotReplicated = errors.New("the log is not replicated")
 )
 
 // CheckSeq returns ErrNeedsRepair if seq is higher than segment.MaxSeq.

@@ -130,7 +130,7 @@ func (l *Log) Sync() error {
 }
 
 // MakeDurable makes all written entries and the watermark durable, also with Options.NoSync. The
-// next opening has these entries, even after a power cut and with Options.DropUnsynced. Its error is
+// next opening has these entries, even after a power cut and with Options.Replicated. Its error is
 // an ErrFailed.
 func (l *Log) MakeDurable() error {
 	if l.failed != nil {

@@ -32,9 +32,10 @@ type Options struct {
 	NoSync      bool          // Sync does nothing; MakeDurable and Close make everything durable
 	Now         func() time.Time
 
-	// DropUnsynced makes Begin drop every event above the watermark: see dropUnsynced. It is for
-	// programs that get these events again, and with NoSync.
-	DropUnsynced bool
+	// Replicated is for the log of a member of a consensus group, whose engine delivers the events
+	// above the watermark again: Begin drops them, see dropUnsynced. A log is created with or without
+	// Replicated, and Begin refuses the other value later.
+	Replicated bool
 	// History goes into the manifest of the log that Begin creates. If the directory already has a
 	// log, Begin returns fs.ErrExist.
 	History *segment.History
@@ -62,7 +63,7 @@ type Recovery struct {
 // Begin locks the directory and inspects it. If there is no log, Begin creates one. It resolves a
 // relative dir once: see segment.AbsoluteDir. Begin returns a *LockedError, fs.ErrNotExist (with
 // MustExist), fs.ErrExist (with History), segment.ErrIsWALDir, segment.ErrManifestLost,
-// segment.ErrNewerFormat, ErrNeedsRepair, or an I/O error.
+// segment.ErrNewerFormat, ErrNeedsRepair, ErrReplicated, ErrNotReplicated, or an I/O error.
 func Begin(dir string, opts Options) (*Recovery, error) {
 	if opts.SegmentSize <= 0 {
 		opts.SegmentSize = DefaultSegmentBytes
@@ -103,7 +104,7 @@ func Begin(dir string, opts Options) (*Recovery, error) {
 }
 
 // inspect reads the manifest, the watermark, the snapshots, and the names in the directory. If
-// there is no log, it creates one. With DropUnsynced it drops the events above the watermark. The
+// there is no log, it creates one. With Replicated it drops the events above the watermark. The
 // lock must be held.
 func (r *Recovery) inspect(fsys fs.FS) error {
 	names, err := r.readDirectory(fsys)
@@ -113,7 +114,13 @@ func (r *Recovery) inspect(fsys fs.FS) error {
 	if r.opts.History != nil && !r.created { //mutant:history-of-new-log
 		return fmt.Errorf("%w: the directory already has a log, and the beginning of its history cannot change", fs.ErrExist)
 	}
-	if r.opts.DropUnsynced {
+	switch isReplicated := r.found.Manifest.Replicated; {
+	case isReplicated && !r.opts.Replicated: //mutant:replicated-log-refused
+		return fmt.Errorf("%w: its events come from a consensus engine: open it with OpenReplica, or read it with package replay", ErrReplicated)
+	case !isReplicated && r.opts.Replicated: //mutant:plain-log-refused
+		return fmt.Errorf("%w: a Store has written it: open it with Open, or give the member another directory", ErrNotReplicated)
+	}
+	if r.opts.Replicated {
 		dropped, err := r.dropUnsynced(names)
 		if err == nil && dropped {
 			names, err = r.readDirectory(fsys)
@@ -191,7 +198,7 @@ func (r *Recovery) create() error {
 	if err := syncDir(wal); err != nil { //mutant:segment-name-synced
 		return err
 	}
-	return r.writeManifest(segment.Manifest{UUID: id, Created: r.now().Truncate(time.Second), Revision: 1, History: r.opts.History})
+	return r.writeManifest(segment.Manifest{UUID: id, Created: r.now().Truncate(time.Second), Revision: 1, Replicated: r.opts.Replicated, History: r.opts.History})
 }
 
 // now returns the wall clock's time in UTC, or 1970-01-01 if the year does not fit into the four
@@ -309,7 +316,7 @@ func (r *Recovery) finish(last segment.FrameID) (*Log, error) {
 	if err == nil {
 		err = log.awaitName()
 	}
-	if err == nil && r.opts.DropUnsynced { //mutant:opened-watermark-synced
+	if err == nil && r.opts.Replicated { //mutant:opened-watermark-synced
 		err = log.markDurable() // otherwise the opening after a power cut could drop frames of this one
 	}
 	if err != nil && log.tail != nil {

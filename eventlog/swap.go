@@ -109,7 +109,7 @@ func SwapDir(dir string) (replaced string, err error) {
 	if err != nil {
 		return "", err
 	}
-	next, err := Begin(s.restoring, Options{MustExist: true}) // locks the new log
+	next, err := Begin(s.restoring, Options{MustExist: true, Replicated: true}) // locks the new log
 	if err != nil {
 		return "", err
 	}

@@ -19,7 +19,7 @@ const oldEvents, newEvents = 3, 5
 
 // makeLog makes a closed log with that many events.
 func makeLog(t testing.TB, dir string, events int) {
-	log := openLog(t, dir, Options{})
+	log := openLog(t, dir, Options{Replicated: true})
 	for seq := 1; seq <= events; seq++ {
 		require.NoError(t, write(log, eventBody(seq)))
 	}
@@ -39,7 +39,7 @@ func swapReady(t testing.TB) (dir string) {
 // eventsIn opens a log, checks that it is intact, and returns the number of its events.
 func eventsIn(t testing.TB, dir string) int {
 	t.Helper()
-	r := begin(t, dir, Options{MustExist: true})
+	r := begin(t, dir, Options{MustExist: true, Replicated: true})
 	frames, damage := items(t, r)
 	require.Empty(t, damage)
 	for i, f := range frames {
@@ -165,7 +165,7 @@ func TestD12_SwapAfterLeftovers(t *testing.T) {
 func TestD12_SwapNeedsTheLocks(t *testing.T) {
 	for _, open := range []string{"", ".restoring"} {
 		dir := swapReady(t)
-		other := begin(t, dir+open, Options{})
+		other := begin(t, dir+open, Options{Replicated: true})
 		before := names(t, filepath.Dir(dir))
 		_, err := SwapDir(dir)
 		require.ErrorIs(t, err, ErrLocked)
@@ -183,11 +183,11 @@ func TestD12_SwapNeedsTheLocks(t *testing.T) {
 	require.NoError(t, os.Rename(dir+".restoring", dir+".restored"))
 	require.NoError(t, os.Rename(dir, dir+".replaced-1"))
 	before := names(t, filepath.Dir(dir))
-	_, err := Begin(dir, Options{})
+	_, err := Begin(dir, Options{Replicated: true})
 	require.ErrorIs(t, err, ErrNeedsRepair)
 	require.ErrorContains(t, err, "the replacement of the log "+dir+" was interrupted, and the new log is still in "+dir+".restored: open the log as a replica")
 	require.Equal(t, before, names(t, filepath.Dir(dir)))
-	next := begin(t, dir+".restored", Options{}) // as SwapDir does
+	next := begin(t, dir+".restored", Options{Replicated: true}) // as SwapDir does
 	require.ErrorIs(t, FinishSwap(dir, 0), ErrLocked)
 	require.Equal(t, before, names(t, filepath.Dir(dir)))
 	go func() {
@@ -210,7 +210,7 @@ func TestD12_WaitingWriterGetsTheNewLog(t *testing.T) {
 	}
 	opened := make(chan opening)
 	go func() {
-		r, err := Begin(dir, Options{MustExist: true, LockTimeout: time.Minute})
+		r, err := Begin(dir, Options{MustExist: true, Replicated: true, LockTimeout: time.Minute})
 		opened <- opening{r, err}
 	}()
 	time.Sleep(30 * time.Millisecond)
@@ -264,7 +264,7 @@ func TestD12_SymbolicLink(t *testing.T) {
 		if interrupted {
 			require.NoError(t, os.Rename(restoring, target+".restored"))
 			require.NoError(t, os.Rename(target, target+".replaced-1"))
-			_, err := Begin(second, Options{})
+			_, err := Begin(second, Options{Replicated: true})
 			require.ErrorIs(t, err, ErrNeedsRepair)
 			require.NoError(t, FinishSwap(second, 0))
 		} else {
@@ -346,7 +346,7 @@ func TestD12_FullDisk(t *testing.T) {
 	require.Error(t, os.WriteFile(ballast, make([]byte, 1<<20), 0o600))
 	restoring, err := BeginSwap(dir)
 	require.NoError(t, err)
-	_, err = Begin(restoring, Options{})
+	_, err = Begin(restoring, Options{Replicated: true})
 	require.Error(t, err)
 	_, err = SwapDir(dir)
 	require.Error(t, err)

@@ -16,7 +16,7 @@ import (
 )
 
 // relaxed are the options of a member of a replicated store.
-var relaxed = Options{NoSync: true, DropUnsynced: true}
+var relaxed = Options{NoSync: true, Replicated: true}
 
 // killedLog returns the directory of a log whose writer was killed. Its first durable events were
 // made durable, the others were not. Each event has another content.
@@ -68,8 +68,8 @@ func requireKept(t testing.TB, dir string, want []byte, msg ...any) {
 	require.Fail(t, "the bytes are gone", msg...)
 }
 
-// D11: DropUnsynced keeps the events up to the last MakeDurable, and moves all later ones to
-// quarantine/, in one segment or in several. An opening without it keeps them.
+// D11: the opening of a replicated log keeps the events up to the last MakeDurable, and moves all
+// later ones to quarantine/, in one segment or in several.
 func TestD11_DropUnsynced(t *testing.T) {
 	for name, tc := range map[string]struct{ durable, events, segmentBytes, last int }{
 		"nothing unsynced":       {3, 3, 1 << 20, 3},
@@ -80,8 +80,6 @@ func TestD11_DropUnsynced(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := killedLog(t, tc.durable, tc.events, tc.segmentBytes)
-			copied := filepath.Join(memDir(t), "copy")
-			require.NoError(t, os.CopyFS(copied, os.DirFS(dir)))
 			requireEvents(t, dir, tc.last, relaxed)
 			for seq := tc.last + 1; seq <= tc.events; seq++ {
 				requireKept(t, dir, eventBody(seq))
@@ -89,12 +87,11 @@ func TestD11_DropUnsynced(t *testing.T) {
 			if tc.last == tc.events {
 				require.NotContains(t, names(t, dir), QuarantineDir)
 			}
-			requireEvents(t, copied, tc.events, Options{}, "without DropUnsynced")
 		})
 	}
 }
 
-// D11: the watermark is lower than the names of the segments, as after a power cut. DropUnsynced
+// D11: the watermark is lower than the names of the segments, as after a power cut. The opening
 // moves the later segments, all snapshots above the watermark, and their summaries.
 func TestD11_SeveralSegments(t *testing.T) {
 	whole := killedLog(t, 9, 9, 2*bodyBytes)
@@ -369,4 +366,26 @@ func TestBegin_History(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrExist)
 	require.ErrorContains(t, err, "already has a log")
 	require.Equal(t, before, tree(t, dir))
+}
+
+// D11: a replicated log is opened only as such, so that no Store appends an event without a position.
+// A log that is not replicated is never opened as one, because its events would be dropped.
+func TestD11_KindOfLogStays(t *testing.T) {
+	replicated := killedLog(t, 3, 5, 1000)
+	_, err := Begin(replicated, Options{})
+	require.ErrorIs(t, err, ErrReplicated)
+	requireEvents(t, replicated, 3, relaxed)
+
+	plain := filepath.Join(memDir(t), "log")
+	log := openLog(t, plain, Options{NoSync: true}) // its watermark stays 0
+	for seq := 1; seq <= 5; seq++ {
+		require.NoError(t, write(log, eventBody(seq)))
+	}
+	require.NoError(t, log.abandonSegments())
+	require.NoError(t, log.lock.Close())
+	before := names(t, plain)
+	_, err = Begin(plain, relaxed)
+	require.ErrorIs(t, err, ErrNotReplicated)
+	require.Equal(t, before, names(t, plain))
+	requireEvents(t, plain, 5, Options{})
 }

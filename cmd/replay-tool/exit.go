@@ -92,7 +92,7 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case errors.As(err, new(usageError)):
 		return exitUsage
-	case errors.Is(err, migrationlog.ErrInvalid), errors.Is(err, migrationlog.ErrTooLarge), errors.Is(err, migrationlog.ErrConflict), errors.Is(err, migrationlog.ErrIsWALDir):
+	case errors.Is(err, migrationlog.ErrInvalid), errors.Is(err, migrationlog.ErrTooLarge), errors.Is(err, migrationlog.ErrConflict), errors.Is(err, migrationlog.ErrReplicated), errors.Is(err, migrationlog.ErrIsWALDir):
 		return exitUsage
 	case errors.Is(err, migrationlog.ErrLocked):
 		return exitLocked

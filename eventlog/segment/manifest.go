@@ -51,6 +51,9 @@ type Manifest struct {
 	Created time.Time // in seconds; for information only
 	// Revision is higher in the newer of two copies. If it is at least 1, the log has a watermark.
 	Revision uint64
+	// Replicated is true if the log belongs to a member of a consensus group. Its events come from the
+	// group's engine, which delivers them again after a crash.
+	Replicated bool
 	// History is the beginning of the log's history. It is nil if the log has the whole history.
 	History *History
 	// Skipped lists the numbers of lost frames of which it is unknown whether they had been
@@ -78,6 +81,9 @@ func (m Manifest) Encode() []byte {
 		FormatVersion, m.UUID, m.Created.UTC().Format(manifestTimeLayout))
 	if m.Revision > 0 {
 		text = fmt.Appendf(text, "revision %d\n", m.Revision)
+	}
+	if m.Replicated {
+		text = append(text, "replicated\n"...)
 	}
 	if h := m.History; h != nil {
 		text = fmt.Appendf(text, "history %d %d %s\n", h.Index, h.Term, h.Origin)
@@ -140,6 +146,8 @@ func decodeManifestLines(text string) (m Manifest, err error) {
 			m.Created, err = time.Parse(manifestTimeLayout, value)
 		case "revision":
 			m.Revision, err = strconv.ParseUint(value, 10, 64)
+		case "replicated":
+			m.Replicated = true
 		case "history":
 			m.History = &History{}
 			_, err = fmt.Sscanf(value, "%d %d %s", &m.History.Index, &m.History.Term, &m.History.Origin)

@@ -44,7 +44,7 @@ func newReplacement(dir string, disk *simos.Disk) replacement {
 
 // makeOld makes the log that will be replaced.
 func (r replacement) makeOld() error {
-	return errors.Join(writeLog(r.dir, "old", eventlog.Options{}), syncAll(filepath.Dir(r.dir)))
+	return errors.Join(writeLog(r.dir, "old", eventlog.Options{Replicated: true}), syncAll(filepath.Dir(r.dir)))
 }
 
 // run replaces the log as a member of a replicated store does.
@@ -54,7 +54,7 @@ func (r replacement) run() error {
 	if err != nil {
 		return err
 	}
-	opts := eventlog.Options{NoSync: true, History: &segment.History{Index: 5, Term: 1, Origin: segment.OriginRestored}}
+	opts := eventlog.Options{NoSync: true, Replicated: true, History: &segment.History{Index: 5, Term: 1, Origin: segment.OriginRestored}}
 	if err := writeLog(restoring, "new", opts); err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func writeLog(dir, prefix string, opts eventlog.Options) error {
 
 // contentOf returns "old" or "new", if the directory has the whole log of this name.
 func contentOf(dir string) (prefix string, err error) {
-	r, err := eventlog.Begin(dir, eventlog.Options{MustExist: true, DropUnsynced: true})
+	r, err := eventlog.Begin(dir, eventlog.Options{MustExist: true, Replicated: true})
 	if err != nil {
 		return "", err
 	}

@@ -111,7 +111,7 @@ func (m *member) check(r *eventlog.Recovery) (last segment.FrameID, err error) {
 	if last.Seq < m.durable {
 		return last, broken("D11: the log ends with event %d, but %d were durable", last.Seq, m.durable)
 	}
-	if w := r.Directory().Watermark; m.opts.DropUnsynced && last.Seq != w {
+	if w := r.Directory().Watermark; m.opts.Replicated && last.Seq != w {
 		return last, broken("D11: the log ends with event %d, and its watermark is %d", last.Seq, w)
 	}
 	for _, s := range r.Snapshots() {
@@ -225,7 +225,7 @@ type memberSession struct {
 }
 
 func (c *memberCase) try() error {
-	opts := eventlog.Options{SegmentSize: 1 + c.rng.IntN(1500), NoSync: c.rng.IntN(4) > 0, DropUnsynced: true}
+	opts := eventlog.Options{SegmentSize: 1 + c.rng.IntN(1500), NoSync: c.rng.IntN(4) > 0, Replicated: true}
 	empty := &simos.Image{Entries: map[string]*simos.Image{}}
 	first, err := c.runSession(empty, opts, memberState{}, 10+c.rng.IntN(20))
 	if err != nil {
@@ -364,7 +364,7 @@ func unsyncedLog(t *testing.T) (*simos.Image, memberState) {
 	dir := filepath.Join(memDir(t), "disk")
 	require.NoError(t, os.Mkdir(dir, 0o750))
 	log := filepath.Join(dir, logPath)
-	m := &member{dir: log, disk: simos.Watch(dir), opts: eventlog.Options{SegmentSize: 400, NoSync: true, DropUnsynced: true}}
+	m := &member{dir: log, disk: simos.Watch(dir), opts: eventlog.Options{SegmentSize: 400, NoSync: true, Replicated: true}}
 	require.NoError(t, m.open())
 	for i := range 12 {
 		body := bytes.Repeat([]byte{byte('a' + i)}, 150)
@@ -397,7 +397,7 @@ func memberOn(dir string, image *simos.Image, known memberState) (*member, error
 		return nil, err
 	}
 	known.events = known.events[:len(known.events):len(known.events)]
-	opts := eventlog.Options{SegmentSize: 400, NoSync: true, DropUnsynced: true}
+	opts := eventlog.Options{SegmentSize: 400, NoSync: true, Replicated: true}
 	return &member{dir: filepath.Join(dir, logPath), disk: simos.WatchImage(dir, image), opts: opts, memberState: known}, nil
 }
 
