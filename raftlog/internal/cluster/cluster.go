@@ -187,9 +187,13 @@ func (c *Cluster) Follower() *Member {
 	return nil
 }
 
-// Settle waits until all running members have applied the same entries, and returns the index of
-// the last one.
+// Settle waits until all running members have committed the same entries, and their state machines
+// have applied the same ones (see Config.Applied). It returns the index of the last entry.
 func (c *Cluster) Settle() (index uint64) {
+	applied := c.Config.Applied
+	if applied == nil {
+		applied = func(*Member) uint64 { return 0 }
+	}
 	c.Leader()
 	c.Wait("equal applied indexes", func() bool {
 		leader := c.leader()
@@ -198,7 +202,7 @@ func (c *Cluster) Settle() (index uint64) {
 		}
 		index = leader.Raft.LastIndex()
 		for _, m := range c.Members {
-			if m.Running() && (m.Raft.AppliedIndex() != index || m.Raft.LastIndex() != index) {
+			if m.Running() && (m.Raft.AppliedIndex() != index || m.Raft.LastIndex() != index || applied(m) != applied(leader)) {
 				return false
 			}
 		}

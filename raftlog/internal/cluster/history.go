@@ -26,13 +26,13 @@ type History struct {
 }
 
 type outcome struct {
-	issued  bool
+	pending bool   // a try has no outcome yet
 	index   uint64 // of the acknowledged entry; 0: not acknowledged
-	unknown bool   // some try of the proposal has an unknown outcome
+	unknown bool   // some try has an unknown outcome
 }
 
-// Issue records that a client is going to propose. A proposal without an outcome is unknown.
-func (h *History) Issue(key string) { h.edit(key, func(o *outcome) { o.issued = true }) }
+// Issue records that a client is going to propose. A try without an outcome counts as unknown.
+func (h *History) Issue(key string) { h.edit(key, func(o *outcome) { o.pending = true }) }
 
 // Ack records that the proposal was acknowledged with this index. Two acknowledgements with
 // different indexes are an error, because the second should have been a duplicate of the first.
@@ -41,16 +41,18 @@ func (h *History) Ack(key string, index uint64) (err error) {
 		if o.index != 0 && o.index != index {
 			err = fmt.Errorf("%s was acknowledged twice, with index %d and %d", key, o.index, index)
 		}
-		o.index = index
+		o.index, o.pending = index, false
 	})
 	return err
 }
 
 // Unknown records that the outcome of a try is unknown.
-func (h *History) Unknown(key string) { h.edit(key, func(o *outcome) { o.unknown = true }) }
+func (h *History) Unknown(key string) {
+	h.edit(key, func(o *outcome) { o.unknown, o.pending = true, false })
+}
 
 // Refused records that a try was refused, and thus is not in the log.
-func (h *History) Refused(key string) { h.edit(key, func(*outcome) {}) }
+func (h *History) Refused(key string) { h.edit(key, func(o *outcome) { o.pending = false }) }
 
 func (h *History) edit(key string, change func(*outcome)) {
 	h.mu.Lock()
@@ -73,7 +75,7 @@ func (h *History) Counts() (acknowledged, unknown int) {
 	for _, o := range h.outcomes {
 		if o.index != 0 {
 			acknowledged++
-		} else if o.unknown || o.issued {
+		} else if o.unknown || o.pending {
 			unknown++
 		}
 	}
@@ -104,7 +106,7 @@ func (h *History) Check(log Log) (violations []string) {
 		switch {
 		case o == nil:
 			report("%s at %v was never proposed", key, found)
-		case !o.issued && !o.unknown && o.index == 0:
+		case !o.pending && !o.unknown && o.index == 0:
 			report("%s at %v was refused", key, found)
 		case len(found) > 1:
 			report("%s was applied %d times, at %v", key, len(found), found)

@@ -16,6 +16,7 @@ func TestHistory_Check(t *testing.T) {
 	require.Error(t, h.Ack("twice", 7), "two indexes for one proposal")
 	h.Issue("unknown")
 	h.Unknown("unknown")
+	h.Issue("refused")
 	h.Refused("refused")
 
 	good := []Entry{{5, "acked"}, {7, "twice"}}

@@ -28,6 +28,10 @@ type Config struct {
 	Configure func(conf *raft.Config, snaps raft.SnapshotStore, fsm FSM) error
 	// Tune changes raft's configuration. Nil: nothing.
 	Tune func(conf *raft.Config)
+	// Applied returns the index that a state machine has applied. It may be lower than raft's, because
+	// raft keeps some entries for itself. Nil: Cluster.Settle waits only until raft has passed the
+	// entries on.
+	Applied func(m *Member) uint64
 	// Logs wraps raft's own log. Nil: it is used as it is.
 	Logs func(logs raft.LogStore) raft.LogStore
 }
@@ -51,8 +55,9 @@ type Member struct {
 	logFile *os.File
 }
 
-// StoreDir is the directory for the files of the state machine.
-func (m *Member) StoreDir() string { return filepath.Join(m.Dir, "store") }
+// StoreDir is the directory for the files of the state machine. Its parent has nothing else, so it
+// can be a disk of its own.
+func (m *Member) StoreDir() string { return filepath.Join(m.Dir, "disk", "store") }
 
 // Start opens the member's files and starts raft. At its first start the member gets the servers as
 // its configuration.
@@ -63,7 +68,7 @@ func (m *Member) Start(c Config, trans raft.Transport, servers []raft.Server) (e
 			err = errors.Join(fmt.Errorf("start of member %s: %w", m.ID, err), m.Stop())
 		}
 	}()
-	if err := m.openFiles(c); err != nil {
+	if err := m.OpenFiles(c); err != nil {
 		return err
 	}
 	conf := m.newConfig(c)
@@ -90,8 +95,9 @@ func (m *Member) Start(c Config, trans raft.Transport, servers []raft.Server) (e
 	return err
 }
 
-func (m *Member) openFiles(c Config) (err error) {
-	if err := os.MkdirAll(m.Dir, 0o700); err != nil {
+// OpenFiles opens the member's files and state machine without raft. Stop closes them.
+func (m *Member) OpenFiles(c Config) (err error) {
+	if err := os.MkdirAll(filepath.Dir(m.StoreDir()), 0o700); err != nil {
 		return err
 	}
 	if m.logFile, err = os.OpenFile(m.LogPath(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
