@@ -25,7 +25,7 @@ func (m *stateMachine) apply(committed []committed, decode func([]byte) migratio
 	entries := make([]migrationlog.Entry, len(committed))
 	for i, c := range committed {
 		if c.data != nil {
-			entries[i] = decode(c.data) // on every member the same, also for data that is no proposal
+			entries[i] = decode(c.data) // must give the same result on every member, also for malformed data
 		}
 		entries[i].Index, entries[i].Term = c.index, c.term
 	}
@@ -45,7 +45,8 @@ func (m *stateMachine) snapshot() (index uint64, write func(io.Writer) error, er
 	}, nil
 }
 
-// restore replaces the state by that of another member. If it fails, the old state is in use.
+// restore replaces the state by that of another member. After an error other than ErrFailed, the
+// old state is in use.
 func (m *stateMachine) restore(r io.Reader) error {
 	state, err := migrationlog.ReadState(r)
 	if err != nil {
