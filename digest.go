@@ -78,13 +78,13 @@ type rowSum struct {
 	count  int
 }
 
-// newRowSum returns the sum for all rows of a view. If recorded is not nil, it is the state digest of
-// the view as the log has it.
+// newRowSum returns the sum for all rows of a view. recorded is the state digest in the last event
+// of the log, or nil if that event is not a digest event.
 func newRowSum(view *projection.View, recorded *[32]byte) rowSum {
 	return rowSum{base: newBaseSum(view, recorded), count: view.Len()}
 }
 
-// add adds a row, of which restored is the restored event.
+// add adds a row. restored is the encoded restored event of the row.
 func (r *rowSum) add(restored []byte) {
 	r.change.add(sha256.Sum256(restored))
 	r.count++
@@ -95,20 +95,20 @@ func (r *rowSum) remove(restored []byte) {
 	r.count--
 }
 
-// digest returns the digest of the state that has these rows and the highest epoch. If the sum of base
-// is not known yet, it waits.
+// digest returns the digest of the state that has these rows and the highest epoch. It waits until
+// the sum of base is known.
 func (r *rowSum) digest(epoch uint64) [32]byte {
 	sum := r.base.wait()
 	sum.addSum(r.change)
 	return stateDigest(epoch, r.count, sum)
 }
 
-// baseSum is the sum of the row hashes of a view. It is computed once, in a goroutine of its own, so
-// that the start of a member with many rows does not wait for it.
+// baseSum is the sum of the row hashes of a view. It is computed once, in a goroutine of its own,
+// so that the start of a member with many rows does not wait for it.
 type baseSum struct {
 	done chan struct{}
 	sum  sum256
-	err  error // the state is not that of the digest event
+	err  error // the rows do not have the state digest of the log's last event
 }
 
 func newBaseSum(view *projection.View, recorded *[32]byte) *baseSum {
@@ -121,7 +121,7 @@ func newBaseSum(view *projection.View, recorded *[32]byte) *baseSum {
 		computed := stateDigest(view.Epoch(), view.Len(), b.sum)
 		if recorded != nil && computed != *recorded { //mutant:state-compared
 			b.err = fmt.Errorf("the rows have the state digest %x, but the last event of the log has %x: "+
-				"close the replica, keep its directory, and start the member with an empty one", computed, *recorded)
+				"close the replica, rename its directory, keep it, and start the member again", computed, *recorded)
 		}
 	}()
 	return b
@@ -150,8 +150,8 @@ func (b *baseSum) peek() error {
 	}
 }
 
-// restoredRows yields the restored event of each row, in the order of their ids. The bytes are valid
-// until the next iteration.
+// restoredRows yields the restored event of each row, in the order of their ids. The bytes are
+// valid until the next iteration.
 func restoredRows(view *projection.View) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		var memory []byte
@@ -164,8 +164,8 @@ func restoredRows(view *projection.View) iter.Seq[[]byte] {
 	}
 }
 
-// appendRestored appends the restored event of a row. It returns nil if there is no row. Each row that
-// an event can make has a restored event.
+// appendRestored appends the restored event of a row. It returns nil if there is no row. Each row
+// that an event can make has a restored event.
 func appendRestored(dst []byte, at projection.Slot) []byte {
 	b, err := at.AppendRestored(dst)
 	if err != nil {

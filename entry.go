@@ -9,8 +9,8 @@ import (
 	"migrationlog/projection"
 )
 
-// This file turns the entries of Replica.Apply into writes. An entry that is refused here is refused
-// by every member, because the reasons are in the entry alone.
+// This file turns the entries of Replica.Apply into writes. If an entry is refused here, every
+// member refuses it, because the reasons depend only on the entry.
 
 // maxOpaqueKeys is the maximum number of keys of an opaque event. The store adds two.
 const maxOpaqueKeys = 21
@@ -32,7 +32,7 @@ func newEntryWrite(e *Entry, own *entryWrite) *write {
 	w.entry, w.options.replicated = own, true
 	switch {
 	case e.Event != nil && e.Opaque != nil:
-		w.err = fmt.Errorf("%w: the entry has an Event and an Opaque one: set one of them", ErrInvalid)
+		w.err = fmt.Errorf("%w: the entry has both Event and Opaque: set only one of them", ErrInvalid)
 	case e.Event != nil:
 		w.setEntryEvent(e.Event)
 	case e.Opaque != nil:
@@ -56,7 +56,7 @@ func (w *write) setEntryEvent(e checkpoint.Event) {
 		w.err = w.checkOwner()
 	}
 	if kind == checkpoint.KindAbortBegun && w.err == nil && len(w.bytes) > maxAbortBytes { //mutant:abort-fits-a-row
-		w.err = fmt.Errorf("%w: migration %s: %d bytes encoded, and a replicated abort_begun may have at most %d, because the row keeps it",
+		w.err = fmt.Errorf("%w: migration %s: the encoded abort_begun has %d bytes, and in a replicated store at most %d are allowed: shorten the reason or the compensations",
 			ErrTooLarge, e.Migration(), len(w.bytes), maxAbortBytes)
 	}
 }
@@ -90,8 +90,8 @@ func (w *write) setOpaque(b []byte) {
 	}
 }
 
-// checkEntry returns ErrInvalid if an option does not apply to the event, or if the event may not be
-// in an entry. If the event has an epoch, it makes the write fenced.
+// checkEntry returns ErrInvalid if an option does not apply to the event, or if the event may not
+// be in an entry. If the event has an epoch, it makes the write fenced.
 func (w *write) checkEntry(kind, timestampMS, epoch uint64) error {
 	o := &w.options
 	if epoch > 0 {

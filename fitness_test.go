@@ -109,7 +109,7 @@ func TestOpenReplica_Unfit(t *testing.T) {
 		var unfit *migrationlog.UnfitError
 		require.ErrorAs(t, err, &unfit)
 		require.Positive(t, unfit.Report.LostCount(), name)
-		for _, part := range []string{dir, "has lost", "The first finding", "Rename the directory and keep it", "AcceptLoss"} {
+		for _, part := range []string{dir, "has lost", "The first finding", "Rename the directory, keep it", "AcceptLoss"} {
 			require.ErrorContains(t, err, part)
 		}
 		after := hashes(t, dir)
@@ -212,10 +212,10 @@ func TestOpenReplica_OtherState(t *testing.T) {
 	r := openReplica(t, dir, nil)
 	_ = r.Digest() // waits for the sum
 	require.ErrorIs(t, r.Health(), migrationlog.ErrFailed)
-	require.ErrorContains(t, r.Health(), "start the member with an empty one")
+	require.ErrorContains(t, r.Health(), "rename its directory, keep it, and start the member again")
 	_, err := r.Apply([]migrationlog.Entry{removedAt(3)})
 	require.ErrorIs(t, err, migrationlog.ErrFailed)
-	require.ErrorContains(t, err, "start the member with an empty one")
+	require.ErrorContains(t, err, "rename its directory, keep it, and start the member again")
 	require.ErrorIs(t, r.Record(), migrationlog.ErrFailed)
 	require.EqualValues(t, 2, r.Store().Stats().LastSeq)
 

@@ -31,11 +31,12 @@ type member struct {
 	// Only the leader of the queue uses these.
 	next    applied // with the entries of the batch that is being committed
 	digests int     // digest events in that batch
-	failure error   // after which no entry is applied, in addition to a failure of the log
+	failure error   // no entry is applied after it; the log can also fail
 	memory  []byte  // for the encoded rows
 }
 
-// applied is the position after an entry, with the digests. After it was published it never changes.
+// applied is the position after an entry, with the digests. It does not change after its
+// publication.
 type applied struct {
 	view        *projection.View
 	index, term uint64 // of the last applied entry
@@ -46,7 +47,7 @@ type applied struct {
 	rows        rowSum
 }
 
-// entryTask is what the commit path does with a write of a Replica.
+// entryTask selects the work of the commit path for a write of a Replica.
 type entryTask uint8
 
 const (
@@ -75,7 +76,7 @@ func newMember(at applied, relaxedSync bool) *member {
 	return m
 }
 
-// checkEntries decides about the entries of a batch, in the order of their indexes.
+// checkEntries decides which entries of a batch append an event, in the order of their indexes.
 func (s *Store) checkEntries(batch []*write) {
 	m := s.member
 	m.next, m.digests = *m.published.Load(), 0
@@ -94,6 +95,7 @@ func (s *Store) checkEntries(batch []*write) {
 	}
 }
 
+// checkEntry carries out the task of a write, up to the events that it appends.
 func (s *Store) checkEntry(w *write) {
 	m, e := s.member, w.entry
 	switch e.task {
@@ -120,20 +122,20 @@ func (s *Store) checkEntry(w *write) {
 	m.next.index, m.next.term = e.index, e.term
 }
 
-// checkEntryEvent decides about the event of an entry.
+// checkEntryEvent appends the event of an entry, unless a check refuses it.
 func (s *Store) checkEntryEvent(w *write) {
 	m, e, before := s.member, w.entry, len(s.entries)
 	s.checkWrite(w)
 	appended := len(s.entries) > before
 	switch {
-	case errors.Is(w.err, ErrNeedsRepair): // no number is left on this member, so it cannot decide
+	case errors.Is(w.err, ErrNeedsRepair): // only this member has no number left, so it must stop
 		m.failure = w.err
 	case appended:
 		m.next.chain = nextChain(m.next.chain, w.bytes)
 		m.next.eventIndex, m.next.timestampMS = e.index, e.timestampMS
 	}
 	switch {
-	case w.receipt.Seq == 0 && !w.receipt.Duplicate: // refused, or nothing to end
+	case w.receipt.Seq == 0 && !w.receipt.Duplicate: // refused, or the end of a migration without a row
 	case appended:
 		e.lastIndex = e.index
 	default:
@@ -172,7 +174,7 @@ func encodeAt(e checkpoint.Event, index, term uint64) ([]byte, error) {
 	return checkpoint.AppendPosition(body, index, term), nil
 }
 
-// changeRow keeps the sum of the row hashes. The batch calls it for each event that it applies.
+// changeRow updates the sum of the row hashes. The batch calls it for each event that it applies.
 func (m *member) changeRow(before, after projection.Slot) {
 	if b := appendRestored(m.memory[:0], before); b != nil {
 		m.memory = b

@@ -57,8 +57,8 @@ func noIndexError(dir string, seq uint64) error {
 	return fmt.Errorf("%w: %s: event %d has no index of a consensus engine, so another program has written it: restore the member from the group in another directory", ErrInvalid, dir, seq)
 }
 
-// readRemaining returns the position of a log that has lost events, with the rows that are left. Its
-// index is the highest one of an intact event. The chained digest begins again.
+// readRemaining returns the position of a log that has lost events, with the rows that are left.
+// Its index is the highest one of an intact event. The chained digest begins again.
 func readRemaining(recovery *eventlog.Recovery, fold *replay.Fold) (applied, error) {
 	at := applied{view: fold.View, rows: newRowSum(fold.View, nil)}
 	if h := recovery.Directory().Manifest.History; h != nil {

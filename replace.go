@@ -10,9 +10,9 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// Replace replaces the state and the history by a state of another member, or of an earlier time.
-// The new log has one restored event per row, and its manifest has the index at which its history
-// begins. The old directory is renamed to DIR.replaced-1 (or a higher number) and never deleted.
+// Replace replaces the state and the history by the state of another member or of a backup. The new
+// log has one restored event per row, and its manifest has the index at which its history begins.
+// Replace renames the old directory to DIR.replaced-1 (or a higher number) and never deletes it.
 // After a crash at any point the replica has the old or the new state. Replace must not run
 // concurrently with Apply. If it returns an error other than ErrFailed, the old state is in use.
 func (r *Replica) Replace(s *State) error {
@@ -31,7 +31,8 @@ func (r *Replica) Replace(s *State) error {
 	}
 	r.replacing.Store(true)
 	defer r.replacing.Store(false)
-	// The old events are durable or come again, so the old log needs no record of the applied index.
+	// If the old log stays in use, the engine delivers the entries of its unsynced events again. The
+	// old log therefore needs no record of the applied index.
 	closing := old.close()
 	_, err = eventlog.SwapDir(old.dir)
 	if err != nil {
@@ -56,12 +57,12 @@ type newLogError struct{ err error }
 func (e newLogError) Error() string        { return "write the new log: " + e.err.Error() }
 func (e newLogError) Is(target error) bool { return target != ErrFailed && errors.Is(e.err, target) }
 
-// replacementBatchBytes is the maximum size of a write of a new log. A row has at most
-// checkpoint.MaxEventBytes.
+// replacementBatchBytes is the maximum size of one write to a new log. The event of a row has at
+// most checkpoint.MaxEventBytes.
 const replacementBatchBytes = 1 << 20
 
-// writeReplacement writes a complete new log next to the one in dir, for SwapDir. The log in dir must
-// be open.
+// writeReplacement writes a complete new log next to the one in dir, for SwapDir. The log in dir
+// must be open.
 func (o *ReplicaOptions) writeReplacement(dir string, s *State, origin string) error {
 	restoring, err := eventlog.BeginSwap(dir)
 	if err != nil {

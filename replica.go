@@ -26,7 +26,7 @@ type Replica struct {
 	closed    bool
 	store     atomic.Pointer[Store]
 	replacing atomic.Bool           // a Replace is under way: the store may be closed
-	failed    atomic.Pointer[error] // of a Replace after which no store is open
+	failed    atomic.Pointer[error] // the error of a Replace that left no store open
 
 	stopSync chan struct{}
 	syncing  sync.WaitGroup
@@ -48,7 +48,7 @@ type ReplicaOptions struct {
 	AcceptLoss bool
 }
 
-// check returns ErrInvalid if an option has a value without a meaning.
+// check returns ErrInvalid if an option does not apply to a replica, or is not valid.
 func (o *ReplicaOptions) check() error {
 	switch {
 	case o.Store.NoSync:
@@ -58,7 +58,7 @@ func (o *ReplicaOptions) check() error {
 	case o.SyncInterval < 0:
 		return fmt.Errorf("%w: ReplicaOptions.SyncInterval is %v, which is negative: use 0 for the default", ErrInvalid, o.SyncInterval)
 	case o.SyncInterval > 0 && !o.RelaxedSync:
-		return fmt.Errorf("%w: ReplicaOptions.SyncInterval applies only with RelaxedSync, because each Apply syncs otherwise", ErrInvalid)
+		return fmt.Errorf("%w: ReplicaOptions.SyncInterval applies only with RelaxedSync, because each Apply syncs otherwise: set RelaxedSync, or leave it out", ErrInvalid)
 	}
 	return o.Store.check()
 }
@@ -75,22 +75,23 @@ func (o *ReplicaOptions) withDefaults() ReplicaOptions {
 	return opts
 }
 
-// ErrReplicated is returned for a write on the Store of a Replica, and for its Recover and Close. Its
-// events come from a consensus engine: propose the event there. Nothing was appended. Open returns
-// ErrReplicated for the log of a Replica.
+// ErrReplicated is returned by the writes, and by Recover and Close, of the Store of a Replica. The
+// events of this Store come from a consensus engine: propose the event there. Nothing was appended.
+// Open returns ErrReplicated for the log of a Replica.
 var ErrReplicated = eventlog.ErrReplicated
 
-// errReplicated is the ErrReplicated of a call.
+// errReplicated returns ErrReplicated with the directory.
 func (s *Store) errReplicated() error {
 	return fmt.Errorf("%w: the events of %s come from a consensus engine: propose the event there", ErrReplicated, s.dir)
 }
 
 // ErrUnfit is returned, as an *UnfitError, if a member's log has lost events. The member must not
-// decide about entries with an incomplete state.
+// apply entries to an incomplete state, because its results could differ from those of other
+// members.
 var ErrUnfit = errors.New("member is unfit")
 
-// UnfitError is the error of OpenReplica for a log that has lost events. errors.Is finds ErrUnfit in
-// it. The log was not changed, except that unsynced events were moved to quarantine/.
+// UnfitError is the error of OpenReplica for a log that has lost events. errors.Is finds ErrUnfit
+// in it. The log was not changed, except that unsynced events were moved to quarantine/.
 type UnfitError struct {
 	Dir    string
 	Report replay.Report
@@ -98,9 +99,9 @@ type UnfitError struct {
 }
 
 func (e *UnfitError) Error() string {
-	return fmt.Sprintf("%v: %s: %s. The member must not decide about entries with an incomplete state. "+
-		"Rename the directory and keep it, and start the member again: the consensus engine restores it from a snapshot or delivers its entries again. "+
-		"If no member is fit, choose the one that has lost the least, and open it with AcceptLoss", ErrUnfit, e.Dir, e.Reason)
+	return fmt.Sprintf("%v: %s: %s. The member must not apply entries to an incomplete state. "+
+		"Rename the directory, keep it, and start the member again: the consensus engine then restores the member from a snapshot, or delivers all entries again. "+
+		"If every member is unfit, choose the one that has lost the fewest events, and open it with AcceptLoss", ErrUnfit, e.Dir, e.Reason)
 }
 
 // Unwrap returns ErrUnfit.
@@ -167,8 +168,8 @@ func (r *Replica) open(dir string) (*Store, error) {
 // errLossAccepted is returned by openLog if a new log with the remaining rows is complete.
 var errLossAccepted = errors.New("the loss is accepted")
 
-// openLog opens the log in dir. If the log has lost events and acceptLoss is set, it writes a new log
-// next to it, for SwapDir, and returns errLossAccepted.
+// openLog opens the log in dir. If the log has lost events and acceptLoss is set, it writes a new
+// log next to it, for SwapDir, and returns errLossAccepted.
 func (r *Replica) openLog(dir string, acceptLoss bool) (*Store, error) {
 	o := r.opts.Store
 	o.NoSync = r.opts.RelaxedSync
@@ -195,9 +196,9 @@ func (r *Replica) openLog(dir string, acceptLoss bool) (*Store, error) {
 // Entry is one committed entry of the consensus engine's log.
 type Entry struct {
 	Index, Term uint64 // at least 1
-	// Event is the event to append. If it is nil, the entry has no effect on the rows, for example a
-	// change of the configuration: only the applied index rises. If the event has an epoch, the entry
-	// is fenced as with the option Epoch.
+	// Event is the event to append. If Event and Opaque are nil, the entry appends no event, and only
+	// the applied index rises. An example is a change of the group's configuration. If the event has
+	// an epoch, the entry is fenced as with the option Epoch.
 	Event checkpoint.Event
 	// Opaque is an encoded event of a kind that this version does not know, and that has no effect
 	// on the rows. It is recorded as it is, with the entry's position. Event must be nil. If the
@@ -213,16 +214,16 @@ type Applied struct {
 	Receipt Receipt
 	Index   uint64 // of the appended event; of the migration's last event for a duplicate; otherwise 0
 	Skipped bool   // the entry had been applied before: the other fields are zero
-	Err     error  // the entry was refused: a guard did not hold, or it is invalid. The same on every member
+	Err     error  // the entry was refused, because a guard did not hold or it is invalid; the same on every member
 }
 
 // Apply applies entries in the order of their indexes, as one group commit. It skips entries at or
 // below the applied index. It returns one result per entry. A refused entry does not affect the
-// others. Every digestInterval indexes, Apply also appends an event with the digests.
+// others. Every 1,024 indexes, Apply also appends an event with the digests.
 //
-// Apply returns ErrFailed or ErrClosed if the store has failed. The outcome of all entries is then
-// unknown, and the member must stop. It returns ErrInvalid, and applies nothing, if the indexes do
-// not ascend, or if an index or a term is 0.
+// Apply returns ErrFailed if the store has failed, and ErrClosed if it is closed. The outcome of
+// all entries is then unknown, and the member must stop. If the indexes do not ascend, or if an
+// index or a term is 0, Apply returns ErrInvalid, and applies nothing.
 func (r *Replica) Apply(entries []Entry) ([]Applied, error) {
 	if err := checkIndexes(entries); err != nil {
 		return nil, err
@@ -266,10 +267,11 @@ func checkIndexes(entries []Entry) error {
 	return nil
 }
 
-// AppliedIndex returns the index up to which all entries are applied and durable. If the process is
-// killed, the replica still has at least this index. After a power cut it can be lower, because the
-// watermark files are not synced with each Apply. It is not lower than at the end of the last Record.
-// The engine must therefore keep all entries after that one.
+// AppliedIndex returns the index of the last durable event. All entries up to this index are
+// applied. If the last entries appended no event, AppliedIndex includes them only after Record.
+// After the process was killed, the index is not lower. After a power cut it can be lower, because
+// the watermark files are not synced with each Apply. It is never lower than at the end of the last
+// Record, so the engine must keep all entries after that index.
 func (r *Replica) AppliedIndex() uint64 { return r.store.Load().member.durable.Load() }
 
 // Digest returns the digest at the last applied index, which may be above AppliedIndex.
@@ -331,8 +333,8 @@ func (r *Replica) failure() error {
 	return nil
 }
 
-// Health returns the error after which the replica applies nothing more, or nil. It never waits for the
-// disk, and returns nil during a Replace. See Store.Health.
+// Health returns the error that stopped the replica, or nil. After it, the replica applies no
+// entry. Health never waits for the disk, and returns nil during a Replace. See Store.Health.
 func (r *Replica) Health() error {
 	if err := r.failure(); err != nil {
 		return err
@@ -344,7 +346,7 @@ func (r *Replica) Health() error {
 			err = fmt.Errorf("%w: %w", ErrFailed, err)
 		}
 	}
-	if r.replacing.Load() || r.store.Load() != s { // another store follows
+	if r.replacing.Load() || r.store.Load() != s { // Replace opens another store
 		return nil
 	}
 	return err

@@ -145,7 +145,7 @@ func TestReplica_Options(t *testing.T) {
 	refused("unknown event type", &removed)
 	index++
 	got := applyOne(t, r, migrationlog.Entry{Index: index, Term: 1, Event: removed, Opaque: opaqueEvent(numberedID(0), 1<<40)})
-	require.ErrorContains(t, got.Err, "set one of them")
+	require.ErrorContains(t, got.Err, "set only one of them")
 	require.Zero(t, r.AppliedIndex())
 	require.Zero(t, r.Store().Stats().LastSeq)
 

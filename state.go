@@ -21,8 +21,8 @@ type State struct{ at applied }
 // Digest returns the digest of the state, with its index and term.
 func (s *State) Digest() Digest { return s.at.digest(s.at.view.Epoch()) }
 
-// Position returns the index and the term of the last applied entry. After a start, Digest may have to
-// wait until all rows were read, and Position never waits.
+// Position returns the index and the term of the last applied entry. It never waits. After a start,
+// Digest can wait until all rows were read.
 func (s *State) Position() (index, term uint64) { return s.at.index, s.at.term }
 
 // Len returns the number of rows.
@@ -31,10 +31,10 @@ func (s *State) Len() int { return s.at.view.Len() }
 // Rows yields the rows in the order of their migration ids.
 func (s *State) Rows() iter.Seq[projection.Row] { return s.at.view.Rows() }
 
-// An encoded state is a CBOR sequence (RFC 8742) in Core Deterministic Encoding: the head, which is a
-// map with these integer keys, then the restored event of each row as a byte string, in the order of
-// their ids, and at the end the SHA-256 of all bytes before it, as a byte string. docs/FORMAT.md
-// describes it.
+// An encoded state is a CBOR sequence (RFC 8742) in Core Deterministic Encoding. It has three
+// parts: the head, which is a map with these integer keys; the restored event of each row as a byte
+// string, in the order of the migration ids; and the SHA-256 of all bytes before it as a byte
+// string. docs/FORMAT.md describes it.
 const (
 	stateKeyVersion byte = iota + 1
 	stateKeyIndex
@@ -49,8 +49,8 @@ const (
 	stateVersion = 1
 )
 
-// WriteTo writes the state in the format of docs/FORMAT.md. It is the content of a Raft snapshot. All
-// members write the same bytes for the same index.
+// WriteTo writes the state in the format of docs/FORMAT.md. It is the content of a Raft snapshot.
+// All members write the same bytes for the same index.
 func (s *State) WriteTo(w io.Writer) (int64, error) {
 	sum, buffered := sha256.New(), bufio.NewWriterSize(w, 64<<10)
 	out := stateWriter{to: io.MultiWriter(buffered, sum)}
@@ -139,7 +139,7 @@ func (r *stateReader) read() *State {
 		body := r.byteString(checkpoint.MaxEventBytes)
 		id, err := r.addRow(s, n, body)
 		if err == nil && bytes.Compare(last[:], id[:]) >= 0 {
-			err = fmt.Errorf("it follows migration %s", last)
+			err = fmt.Errorf("its id is not above that of the row before it, migration %s", last)
 		}
 		if err != nil {
 			r.fail("row %d, migration %s: %w", n, id, err)
@@ -196,7 +196,7 @@ func (r *stateReader) addRow(s *State, n uint64, body []byte) (id checkpoint.Mig
 	id = event.Migration()
 	restored, ok := event.(checkpoint.Restored)
 	if !ok {
-		return id, fmt.Errorf("it is an event of the kind %s", checkpoint.KindOf(event))
+		return id, fmt.Errorf("the event has the kind %s, and not restored", checkpoint.KindOf(event))
 	}
 	index, _ := checkpoint.PositionOf(body)
 	if index == 0 || index > s.at.index {
@@ -239,7 +239,7 @@ func (r *stateReader) head(major byte) (n uint64) {
 	return n
 }
 
-// key reads a key of the head, which must be this one.
+// key reads a key of the head. It fails if that is another key than the given one.
 func (r *stateReader) key(key byte) {
 	if got := r.head(detcbor.MajorUint); got != uint64(key) {
 		r.fail("the head has key %d in place of %d", got, key)

@@ -24,7 +24,7 @@ func TestExportState_IntoANewGroup(t *testing.T) {
 	loseOneEvent(t, dir)
 	_, err := raftlog.Open(dir, nil)
 	require.ErrorIs(t, err, migrationlog.ErrUnfit)
-	require.ErrorContains(t, err, "Rename the directory and keep it")
+	require.ErrorContains(t, err, "Rename the directory, keep it")
 
 	var content bytes.Buffer
 	meta, err := exportState(dir, &content)
