@@ -70,7 +70,7 @@ func TestReplace(t *testing.T) {
 	r = reopenReplica(t, r, dir)
 	require.Equal(t, d.Index+1, r.AppliedIndex())
 	require.DirExists(t, dir+".replaced-3")
-	require.NoDirExists(t, dir+".restoring")
+	require.NoDirExists(t, dir+".new-incomplete")
 
 	// A state without rows, and one before the first entry.
 	empty := openReplica(t, filepath.Join(memDir(t), "log"), nil)
@@ -257,7 +257,7 @@ func TestReplace_Killed(t *testing.T) {
 		require.Contains(t, want, r.Digest())
 		want[r.Digest()]++
 		require.NoError(t, r.Close())
-		for _, rest := range []string{".restoring", ".restored"} {
+		for _, rest := range []string{".new-incomplete", ".new-complete"} {
 			require.NoDirExists(t, dir+rest)
 		}
 	}

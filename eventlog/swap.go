@@ -15,9 +15,9 @@ import (
 
 // A log is replaced by another one in three steps. All names are in the directory above the log.
 //
-//  1. The new log is written in DIR.restoring and closed. Until then it is incomplete.
-//  2. DIR.restoring gets the name DIR.restored: it is complete and durable.
-//  3. DIR gets the name DIR.replaced-N, and DIR.restored the name DIR.
+//  1. The new log is written in DIR.new-incomplete and closed. Until then it is incomplete.
+//  2. DIR.new-incomplete gets the name DIR.new-complete: it is complete and durable.
+//  3. DIR gets the name DIR.replaced-N, and DIR.new-complete the name DIR.
 //
 // After a crash, FinishSwap uses the new log only if the old one was already set aside. Otherwise it
 // removes the new log, because the program still has its source. The names can reach the device in
@@ -29,8 +29,8 @@ import (
 // It cannot open the new log before SwapDir ends. While DIR does not exist, Begin does not create a
 // log there.
 const (
-	restoringSuffix = ".restoring"
-	restoredSuffix  = ".restored"
+	restoringSuffix = ".new-incomplete"
+	restoredSuffix  = ".new-complete"
 	replacedSuffix  = ".replaced-" // and N, from 1 on
 )
 
@@ -132,7 +132,7 @@ func SwapDir(dir string) (replaced string, err error) {
 	return replaced, nil
 }
 
-// markComplete makes the name DIR.restored durable.
+// markComplete makes the name DIR.new-complete durable.
 func (s swap) markComplete() error {
 	if err := os.Rename(s.restoring, s.restored); err != nil {
 		return err
@@ -215,6 +215,9 @@ func (s swap) finish(lockTimeout time.Duration) error {
 	if isPresent || !isRestored { //mutant:swap-finished
 		return errors.Join(s.discard(), unlock(l))
 	}
+	if err := checkReplaces(s.restored); err != nil {
+		return errors.Join(err, unlock(l))
+	}
 	if err := os.Remove(s.dir); err != nil && !errors.Is(err, fs.ErrNotExist) { // an empty directory
 		return errors.Join(err, unlock(l))
 	}
@@ -238,6 +241,11 @@ func (s swap) isPresent() (bool, error) {
 // discard removes a new log that does not replace the old one. If the removal is interrupted, the
 // rest must not look complete, so a complete log becomes an incomplete one first.
 func (s swap) discard() error {
+	for _, path := range []string{s.restoring, s.restored} {
+		if err := checkReplaces(path); err != nil {
+			return err
+		}
+	}
 	if err := removeAll(s.restoring); err != nil {
 		return err
 	}
@@ -252,6 +260,16 @@ func (s swap) discard() error {
 		return err
 	}
 	return removeAll(s.restoring)
+}
+
+// checkReplaces returns ErrNeedsRepair if path is a log that was not written to replace another one.
+// A person may have given it this name.
+func checkReplaces(path string) error {
+	m, _, err := segment.ReadManifest(os.DirFS(path))
+	if err == nil && m.History == nil { //mutant:other-log-not-removed
+		return fmt.Errorf("%w: %s has the name of a new log that replaces another one, but it is a log with its whole history: rename it", ErrNeedsRepair, path)
+	}
+	return nil
 }
 
 // removeAll is like os.RemoveAll. If the directory does not exist, it also succeeds on a read-only

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,7 +20,11 @@ const oldEvents, newEvents = 3, 5
 
 // makeLog makes a closed log with that many events.
 func makeLog(t testing.TB, dir string, events int) {
-	log := openLog(t, dir, Options{Replicated: true})
+	opts := Options{Replicated: true}
+	if strings.HasSuffix(dir, ".new-incomplete") {
+		opts.History = &segment.History{Index: 5, Term: 1, Origin: segment.OriginRestored}
+	}
+	log := openLog(t, dir, opts)
 	for seq := 1; seq <= events; seq++ {
 		require.NoError(t, write(log, eventBody(seq)))
 	}
@@ -90,34 +95,34 @@ func TestD12_InterruptedSwap(t *testing.T) {
 		want   int // events; -1: no log
 	}{
 		"the new log is empty": {func(t *testing.T, dir string) {
-			require.NoError(t, os.RemoveAll(dir+".restoring"))
-			require.NoError(t, os.Mkdir(dir+".restoring", 0o750))
+			require.NoError(t, os.RemoveAll(dir+".new-incomplete"))
+			require.NoError(t, os.Mkdir(dir+".new-incomplete", 0o750))
 		}, oldEvents},
-		"the new log is a part":    {func(t *testing.T, dir string) { part(t, dir+".restoring") }, oldEvents},
+		"the new log is a part":    {func(t *testing.T, dir string) { part(t, dir+".new-incomplete") }, oldEvents},
 		"the new log is not named": {func(t *testing.T, dir string) {}, oldEvents},
-		"the new log is complete":  {func(t *testing.T, dir string) { rename(t, dir+".restoring", dir+".restored") }, oldEvents},
+		"the new log is complete":  {func(t *testing.T, dir string) { rename(t, dir+".new-incomplete", dir+".new-complete") }, oldEvents},
 		"the old log is set aside": {func(t *testing.T, dir string) {
-			rename(t, dir+".restoring", dir+".restored")
+			rename(t, dir+".new-incomplete", dir+".new-complete")
 			rename(t, dir, dir+".replaced-1")
 		}, newEvents},
 		"a service manager has created the directory": {func(t *testing.T, dir string) {
-			rename(t, dir+".restoring", dir+".restored")
+			rename(t, dir+".new-incomplete", dir+".new-complete")
 			rename(t, dir, dir+".replaced-1")
 			require.NoError(t, os.Mkdir(dir, 0o750))
 		}, newEvents},
 		"both names": {func(t *testing.T, dir string) {
-			rename(t, dir+".restoring", dir+".restored")
+			rename(t, dir+".new-incomplete", dir+".new-complete")
 			rename(t, dir, dir+".replaced-1")
-			rename(t, dir+".restored", dir)
+			rename(t, dir+".new-complete", dir)
 		}, newEvents},
 		"the old log is removed, the new one is a part": {func(t *testing.T, dir string) {
-			part(t, dir+".restoring")
+			part(t, dir+".new-incomplete")
 			require.NoError(t, os.RemoveAll(dir))
 		}, -1},
 		"a later new log is a part": {func(t *testing.T, dir string) {
-			rename(t, dir+".restoring", dir+".restored")
-			require.NoError(t, os.CopyFS(dir+".restoring", os.DirFS(dir)))
-			part(t, dir+".restoring")
+			rename(t, dir+".new-incomplete", dir+".new-complete")
+			require.NoError(t, os.CopyFS(dir+".new-incomplete", os.DirFS(dir+".new-complete")))
+			part(t, dir+".new-incomplete")
 		}, oldEvents},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -144,15 +149,15 @@ func TestD12_InterruptedSwap(t *testing.T) {
 
 // D12: leftovers do not stop the next replacement.
 func TestD12_SwapAfterLeftovers(t *testing.T) {
-	for _, leftover := range []string{".restoring", ".restored"} {
+	for _, leftover := range []string{".new-incomplete", ".new-complete"} {
 		dir := swapReady(t)
-		if leftover != ".restoring" {
-			require.NoError(t, os.Rename(dir+".restoring", dir+leftover))
+		if leftover != ".new-incomplete" {
+			require.NoError(t, os.Rename(dir+".new-incomplete", dir+leftover))
 		}
 		restoring, err := BeginSwap(dir)
 		require.NoError(t, err)
 		require.Empty(t, names(t, restoring))
-		require.Equal(t, []string{"log", "log.restoring"}, names(t, filepath.Dir(dir)))
+		require.Equal(t, []string{"log", "log.new-incomplete"}, names(t, filepath.Dir(dir)))
 		makeLog(t, restoring, newEvents)
 		_, err = SwapDir(dir)
 		require.NoError(t, err)
@@ -163,7 +168,7 @@ func TestD12_SwapAfterLeftovers(t *testing.T) {
 // D10, D12: no other writer opens the old or the new log during a replacement, and none starts a log
 // in place of them. If another writer has either log open, nothing is replaced.
 func TestD12_SwapNeedsTheLocks(t *testing.T) {
-	for _, open := range []string{"", ".restoring"} {
+	for _, open := range []string{"", ".new-incomplete"} {
 		dir := swapReady(t)
 		other := begin(t, dir+open, Options{Replicated: true})
 		before := names(t, filepath.Dir(dir))
@@ -180,19 +185,19 @@ func TestD12_SwapNeedsTheLocks(t *testing.T) {
 	}
 
 	dir := swapReady(t)
-	require.NoError(t, os.Rename(dir+".restoring", dir+".restored"))
+	require.NoError(t, os.Rename(dir+".new-incomplete", dir+".new-complete"))
 	require.NoError(t, os.Rename(dir, dir+".replaced-1"))
 	before := names(t, filepath.Dir(dir))
 	_, err := Begin(dir, Options{Replicated: true})
 	require.ErrorIs(t, err, ErrNeedsRepair)
-	require.ErrorContains(t, err, "the replacement of the log "+dir+" was interrupted, and the new log is still in "+dir+".restored: open the log as a replica")
+	require.ErrorContains(t, err, "the replacement of the log "+dir+" was interrupted, and the new log is still in "+dir+".new-complete: open the log as a replica")
 	require.Equal(t, before, names(t, filepath.Dir(dir)))
-	next := begin(t, dir+".restored", Options{Replicated: true}) // as SwapDir does
+	next := begin(t, dir+".new-complete", Options{Replicated: true}) // as SwapDir does
 	require.ErrorIs(t, FinishSwap(dir, 0), ErrLocked)
 	require.Equal(t, before, names(t, filepath.Dir(dir)))
 	go func() {
 		time.Sleep(20 * time.Millisecond)
-		os.Rename(dir+".restored", dir)
+		os.Rename(dir+".new-complete", dir)
 		next.Abandon()
 	}()
 	require.NoError(t, FinishSwap(dir, time.Minute), "the other process finishes it")
@@ -214,9 +219,9 @@ func TestD12_WaitingWriterGetsTheNewLog(t *testing.T) {
 		opened <- opening{r, err}
 	}()
 	time.Sleep(30 * time.Millisecond)
-	require.NoError(t, os.Rename(dir+".restoring", dir+".restored"))
+	require.NoError(t, os.Rename(dir+".new-incomplete", dir+".new-complete"))
 	require.NoError(t, os.Rename(dir, dir+".replaced-1"))
-	require.NoError(t, os.Rename(dir+".restored", dir))
+	require.NoError(t, os.Rename(dir+".new-complete", dir))
 	require.NoError(t, unlock(old))
 	waiting := <-opened
 	require.NoError(t, waiting.err)
@@ -230,11 +235,11 @@ func TestD12_WaitingWriterGetsTheNewLog(t *testing.T) {
 // D12: a directory without a log, or a missing one, replaces nothing.
 func TestD12_NothingToSwap(t *testing.T) {
 	dir := swapReady(t)
-	require.NoError(t, os.Remove(filepath.Join(dir+".restoring", "MANIFEST")))
-	require.NoError(t, os.Remove(filepath.Join(dir+".restoring", "wal", "MANIFEST")))
+	require.NoError(t, os.Remove(filepath.Join(dir+".new-incomplete", "MANIFEST")))
+	require.NoError(t, os.Remove(filepath.Join(dir+".new-incomplete", "wal", "MANIFEST")))
 	_, err := SwapDir(dir)
 	require.ErrorIs(t, err, segment.ErrManifestLost)
-	require.NoError(t, os.RemoveAll(dir+".restoring"))
+	require.NoError(t, os.RemoveAll(dir+".new-incomplete"))
 	_, err = SwapDir(dir)
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	require.Equal(t, oldEvents, eventsIn(t, dir))
@@ -259,10 +264,10 @@ func TestD12_SymbolicLink(t *testing.T) {
 		require.NoError(t, os.Symlink(link, second))
 		restoring, err := BeginSwap(second)
 		require.NoError(t, err)
-		require.Equal(t, target+".restoring", restoring)
+		require.Equal(t, target+".new-incomplete", restoring)
 		makeLog(t, restoring, newEvents)
 		if interrupted {
-			require.NoError(t, os.Rename(restoring, target+".restored"))
+			require.NoError(t, os.Rename(restoring, target+".new-complete"))
 			require.NoError(t, os.Rename(target, target+".replaced-1"))
 			_, err := Begin(second, Options{Replicated: true})
 			require.ErrorIs(t, err, ErrNeedsRepair)
@@ -290,9 +295,9 @@ func TestD12_MountPoint(t *testing.T) {
 	if isMountPoint("/proc") {
 		_, err := BeginSwap(disk)
 		require.EqualError(t, err, want)
-		require.NoDirExists(t, disk+".restoring")
+		require.NoDirExists(t, disk+".new-incomplete")
 	}
-	makeLog(t, disk+".restoring", newEvents)
+	makeLog(t, disk+".new-incomplete", newEvents)
 	_, err := SwapDir(disk)
 	require.Error(t, err)
 	if isMountPoint("/proc") {
@@ -319,7 +324,7 @@ func TestD12_ReadOnlyParent(t *testing.T) {
 	require.NoError(t, os.CopyFS(copied, os.DirFS(filepath.Dir(dir))))
 	for _, leftover := range []bool{true, false} {
 		if !leftover {
-			require.NoError(t, os.RemoveAll(filepath.Join(copied, "log.restoring")))
+			require.NoError(t, os.RemoveAll(filepath.Join(copied, "log.new-incomplete")))
 		}
 		readOnly := smallDisk(t, 1<<20)
 		mounted := mountReadOnly(t, copied, readOnly)
@@ -380,4 +385,26 @@ func mountReadOnly(t *testing.T, dir, at string) string {
 	}
 	t.Cleanup(func() { exec.Command("umount", "-l", at).Run() })
 	return at
+}
+
+// D12: a log that has the name of a new log, but does not replace another one, is neither removed nor
+// used.
+func TestD12_OtherLogIsKept(t *testing.T) {
+	for _, suffix := range []string{".new-incomplete", ".new-complete"} {
+		for _, isPresent := range []bool{true, false} {
+			dir := filepath.Join(memDir(t), "log")
+			if isPresent {
+				makeLog(t, dir, oldEvents)
+			}
+			makeLog(t, dir+"-backup", newEvents)
+			require.NoError(t, os.Rename(dir+"-backup", dir+suffix))
+			require.ErrorIs(t, FinishSwap(dir, 0), ErrNeedsRepair)
+			require.Equal(t, newEvents, eventsIn(t, dir+suffix))
+			if isPresent {
+				_, err := BeginSwap(dir)
+				require.ErrorIs(t, err, ErrNeedsRepair)
+				require.Equal(t, oldEvents, eventsIn(t, dir))
+			}
+		}
+	}
 }

@@ -77,7 +77,7 @@ func (t *tool) runInfo(ctx context.Context, dir string) error {
 	}
 	m := reader.Manifest()
 	s := infoScreen{
-		Dir: dir, UUID: m.UUID.String(), Format: segment.FormatVersion, Created: m.Created.Format("2006-01-02T15:04:05Z"),
+		Dir: dir, UUID: m.UUID.String(), Format: m.Format(), Created: m.Created.Format("2006-01-02T15:04:05Z"),
 		Events: map[replay.Kind]uint64{}, RowsByPhase: map[string]int{},
 	}
 	fold, err := t.fold(ctx, dir, func(_ *replay.Fold, r replay.Record) error {

@@ -30,7 +30,7 @@ const (
 // never mistaken for a header.
 var magic = [3]byte{0xF7, 'M', 'L'}
 
-// FormatVersion is the version of the frames and of the manifest. The 40 bytes of a frame's
+// FormatVersion is the version of the frames, see Manifest.Format for that of the manifest. The 40 bytes of a frame's
 // header have the same layout in all versions.
 const FormatVersion = 1
 

@@ -75,15 +75,27 @@ const (
 	OriginAcceptedLoss = "accepted-loss" // the rows that were left after a loss, because an operator accepted the loss
 )
 
+// The formats of a manifest. A program that does not know replicated logs must not open one, because
+// it would skip the restored rows.
+const (
+	plainFormat      = 1
+	replicatedFormat = 2
+)
+
+// Format returns the format of the manifest.
+func (m Manifest) Format() int {
+	if m.Replicated {
+		return replicatedFormat
+	}
+	return plainFormat
+}
+
 // Encode returns the text of the manifest file.
 func (m Manifest) Encode() []byte {
 	text := fmt.Appendf(nil, "migrationlog format %d\nuuid %s\ncreated %s\n",
-		FormatVersion, m.UUID, m.Created.UTC().Format(manifestTimeLayout))
+		m.Format(), m.UUID, m.Created.UTC().Format(manifestTimeLayout))
 	if m.Revision > 0 {
 		text = fmt.Appendf(text, "revision %d\n", m.Revision)
-	}
-	if m.Replicated {
-		text = append(text, "replicated\n"...)
 	}
 	if h := m.History; h != nil {
 		text = fmt.Appendf(text, "history %d %d %s\n", h.Index, h.Term, h.Origin)
@@ -123,11 +135,12 @@ func DecodeManifest(b []byte) (Manifest, error) {
 	version, err := strconv.Atoi(strings.TrimPrefix(first, "migrationlog format "))
 	switch {
 	case err != nil || version < 1:
-		return Manifest{}, fmt.Errorf("manifest begins with %.60q, expected \"migrationlog format %d\"", first, FormatVersion)
-	case version > FormatVersion:
-		return Manifest{}, fmt.Errorf("%w: the manifest has version %d, but this program reads only version %d: use a newer program", ErrNewerFormat, version, FormatVersion)
+		return Manifest{}, fmt.Errorf("manifest begins with %.60q, expected \"migrationlog format %d\"", first, plainFormat)
+	case version > replicatedFormat:
+		return Manifest{}, fmt.Errorf("%w: the manifest has version %d, but this program reads at most version %d: use a newer program", ErrNewerFormat, version, replicatedFormat)
 	}
 	m, err := decodeManifestLines(rest)
+	m.Replicated = version == replicatedFormat
 	if err != nil {
 		return Manifest{}, fmt.Errorf("manifest: %w", err)
 	}
@@ -146,8 +159,6 @@ func decodeManifestLines(text string) (m Manifest, err error) {
 			m.Created, err = time.Parse(manifestTimeLayout, value)
 		case "revision":
 			m.Revision, err = strconv.ParseUint(value, 10, 64)
-		case "replicated":
-			m.Replicated = true
 		case "history":
 			m.History = &History{}
 			_, err = fmt.Sscanf(value, "%d %d %s", &m.History.Index, &m.History.Term, &m.History.Origin)

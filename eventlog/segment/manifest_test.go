@@ -79,14 +79,14 @@ func TestReadManifest_NotALogOrLost(t *testing.T) {
 
 // A newer format is refused with its version. It does not count as damage.
 func TestReadManifest_NewerFormat(t *testing.T) {
-	text := strings.Replace(string(segment.Manifest{UUID: testLog}.Encode()), "format 1", "format 2", 1)
+	text := strings.Replace(string(segment.Manifest{UUID: testLog}.Encode()), "format 1", "format 3", 1)
 	text, _, _ = strings.Cut(text, "crc32c ")
 	text = fmt.Sprintf("%scrc32c %08x\n", text, crc32.Checksum([]byte(text), crc32.MakeTable(crc32.Castagnoli)))
 	fsys := logOf(nil)
 	fsys[segment.ManifestName] = &fstest.MapFile{Data: []byte(text)}
 	_, _, err := segment.ReadManifest(fsys)
 	require.ErrorIs(t, err, segment.ErrNewerFormat)
-	require.ErrorContains(t, err, "version 2")
+	require.ErrorContains(t, err, "version 3")
 }
 
 // A stray file endangers events if tidwall/wal takes it for one of its own files, or if it has the

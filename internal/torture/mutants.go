@@ -154,6 +154,8 @@ var mutants = []mutant{
 		Marked{"unsynced-summaries-removed", remove}, "./eventlog", "TestD11_SeveralSegments"},
 	{"a recorded index is durable",
 		Marked{"record-durable", call(0, "error(nil)")}, "", "TestD11_Redelivery"},
+	{"a log that does not replace another one is kept",
+		Marked{"other-log-not-removed", condition(false)}, "./eventlog", "TestD12_OtherLogIsKept"},
 	{"a Store does not open the log of a replica",
 		Marked{"replicated-log-refused", condition(false)}, "./eventlog", "TestD11_KindOfLogStays"},
 	{"a replica does not open the log of a Store",
