@@ -21,6 +21,12 @@ const defaultTimeout = 10 * time.Second
 type ProposerOptions struct {
 	Timeout time.Duration    // the longest wait for a place in raft's queue, after which nothing was proposed; 0: 10 s
 	Now     func() time.Time // clock of the timestamps and of Recover; nil: time.Now; may be called concurrently
+
+	// EpochBase is added to raft's term to make the epoch of a coordinator, see Proposer.Epoch. In a
+	// new group, raft's terms begin again at 1. If its rows were restored from another group, set
+	// EpochBase on all members to the epoch of these rows, which is Store.Epoch after the restore. All
+	// epochs are then higher. Keep the value as long as the group exists.
+	EpochBase uint64
 }
 
 // A Proposer writes to the replicated log. It works on the leader. It is safe for concurrent use.
@@ -39,19 +45,25 @@ type Proposer struct {
 	fsm     *FSM
 	timeout time.Duration
 	now     func() time.Time
+	base    uint64 // see ProposerOptions.EpochBase
 }
 
 // NewProposer returns a Proposer of a member, for the FSM that was passed to raft.NewRaft.
 func NewProposer(r *raft.Raft, fsm *FSM, opts *ProposerOptions) *Proposer {
 	p := &Proposer{raft: r, fsm: fsm, timeout: defaultTimeout, now: time.Now}
 	if opts != nil {
-		p.timeout = cmp.Or(opts.Timeout, p.timeout)
+		p.timeout, p.base = cmp.Or(opts.Timeout, p.timeout), opts.EpochBase
 		if opts.Now != nil {
 			p.now = opts.Now
 		}
 	}
 	return p
 }
+
+// Epoch returns the epoch of a coordinator in the process of the leader: raft's term, and EpochBase.
+// Call it once, when this member has become the leader, and pass the number to Term for all writes of
+// this leadership. Recover uses it too.
+func (p *Proposer) Epoch() uint64 { return p.base + p.raft.CurrentTerm() }
 
 // Upsert makes c the latest row of its migration. If the row has the same phase and attempt, the
 // receipt is a Duplicate, and the row keeps its payload. With Strict, another payload is ErrConflict.

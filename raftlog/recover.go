@@ -19,7 +19,7 @@ import (
 // Call it on the leader at the start of a coordinator, before it begins new migrations.
 //
 // Recover first waits for a barrier, after which this member has applied everything that earlier
-// leaders have committed. It raises the log's epoch to h.Epoch. If that is 0, it uses raft's term. Then
+// leaders have committed. It raises the log's epoch to h.Epoch. If that is 0, it uses Proposer.Epoch. Then
 // no write of an earlier coordinator with Term can follow.
 //
 // If this member loses its leadership, Recover stops before the next step, and returns a
@@ -38,7 +38,7 @@ func (p *Proposer) Recover(ctx context.Context, policy recovery.Policy, h recove
 		return fmt.Errorf("recover: %w", err)
 	}
 	if h.Epoch == 0 {
-		h.Epoch = log.term
+		h.Epoch = p.base + log.term
 	}
 	results, err := migrationlog.RecoverOn(ctx, log, policy, h)
 	errs := []error{err}

@@ -207,3 +207,25 @@ func TestRecover_NotLeader(t *testing.T) {
 }
 
 var _ cluster.FSM = (*FSM)(nil)
+
+// The rows of another group can have an epoch above raft's term. EpochBase makes all later epochs
+// higher.
+func TestRecover_EpochBase(t *testing.T) {
+	m := newGroup(t, 1).Leader()
+	p, ctx := proposerOf(m, &ProposerOptions{Now: present}), t.Context()
+	_, err := p.Upsert(ctx, learnerOf(t, 1), Term(50))
+	require.NoError(t, err)
+	var s steps
+	require.ErrorIs(t, p.Recover(ctx, fresh, s.handlers()), migrationlog.ErrFenced)
+
+	p = proposerOf(m, &ProposerOptions{Now: present, EpochBase: 50})
+	require.Equal(t, 50+m.Raft.CurrentTerm(), p.Epoch())
+	for range 2 { // repeated in one leadership
+		require.NoError(t, p.Recover(ctx, fresh, s.handlers()))
+	}
+	require.Equal(t, p.Epoch(), m.FSM.(*FSM).Store().Epoch())
+	resume := fmt.Sprintf("resume 1, epoch %d", p.Epoch())
+	require.Equal(t, []string{resume, resume}, s.list)
+	_, err = p.Upsert(ctx, catchUpOf(t, 1), Term(p.Epoch()))
+	require.NoError(t, err)
+}
