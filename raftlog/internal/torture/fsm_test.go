@@ -419,11 +419,15 @@ func TestRaft06_WritesDuringPersist(t *testing.T) {
 			took = append(took, time.Since(begin))
 		}
 	}
-	var ratios []float64
-	for range 5 {
+	after := func(d time.Duration) <-chan struct{} {
 		done := make(chan struct{})
-		time.AfterFunc(3*time.Second, func() { close(done) })
-		without, n := writeUntil(done)
+		time.AfterFunc(d, func() { close(done) })
+		return done
+	}
+	writeUntil(after(10 * time.Second)) // the store and the disk still work on the million rows
+	var ratios []float64
+	for range 9 {
+		without, n := writeUntil(after(3 * time.Second))
 		snapshot, err := fsm.Snapshot()
 		require.NoError(t, err)
 		persisted := make(chan struct{})
