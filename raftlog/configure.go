@@ -10,14 +10,16 @@ import (
 )
 
 // Configure decides if raft restores its newest snapshot at the start, and sets
-// conf.NoSnapshotRestoreOnStart. Call it before raft.NewRaft, with the same configuration, snapshots
-// and FSM.
+// conf.NoSnapshotRestoreOnStart. Call it before raft.NewRaft, with the same configuration,
+// snapshots and FSM.
 //
-//   - The store is at or past the snapshot: raft does not restore it. The store keeps its history.
-//   - The store is behind it: raft restores it. Otherwise raft would adopt the index of the snapshot,
-//     and the entries up to it would be missing without a sign (raft #340, rqlite #2747).
-//   - The store is behind it, and the snapshot cannot be read: Configure returns an error. Raft would
-//     restore an older snapshot, and miss the entries between the two (raft #85).
+//   - If the store is at or past the snapshot, raft does not restore it. The store keeps its
+//     history.
+//   - If the store is behind the snapshot, raft restores it. Otherwise raft would adopt the index
+//     of the snapshot, and the entries up to it would be missing without an error (raft #340,
+//     rqlite #2747).
+//   - If the store is behind the snapshot, and the snapshot cannot be read, Configure returns an
+//     error. Raft would restore an older snapshot, and miss the entries between the two (raft #85).
 //
 // If the store is past a snapshot that cannot be read, Configure logs an error, because raft sends
 // this snapshot to members that are far behind.

@@ -10,9 +10,9 @@ import (
 	"migrationlog/internal/detcbor"
 )
 
-// This file has the wire form of raft entries, which docs/FORMAT.md describes. An entry has one valid
-// encoding. Everything else is malformed, on every member and in every version, so that all members
-// refuse the same entries.
+// This file encodes and decodes the entries of raft's log, which docs/FORMAT.md describes. An entry
+// has one valid encoding. Everything else is malformed, on every member and in every version, so
+// that all members refuse the same entries.
 
 // entryVersion is the version of the entries that this package proposes, and the highest that it
 // knows.
@@ -23,7 +23,7 @@ const (
 	keyVersion byte = 1
 	keyFlags   byte = 2 // left out if 0
 	keyEvent   byte = 3 // the event as it is stored in the log, without epoch, index and term
-	keyIfIndex byte = 4 // left out without the guard
+	keyIfIndex byte = 4 // left out if the guard is not set
 	keyGuards  byte = 5 // left out if 0
 	keyEpoch   byte = 6 // left out if 0
 )
@@ -41,38 +41,39 @@ const (
 	allGuards         = guardStrict | guardInOrder | guardIfVShardFree | guardConfirm
 )
 
-// An Option is a guard or a detail of a proposal. The guards are those of package migrationlog, and
-// each is valid with the same calls.
+// An Option is a guard of a proposal, or sets its timestamp. The guards are those of package
+// migrationlog, and each is valid with the same calls.
 type Option func(*entry)
 
 // IfIndex makes the proposal conditional. It fails with migrationlog.ErrConflict unless the
-// migration's last event, of any kind, has this raft index. It is Row.LastIndex, or the Index of a
+// migration's last event, of any kind, has this raft index. Pass Row.LastIndex, or the Index of a
 // Receipt. If the migration has no row, the index must be 0. See migrationlog.IfSeq for retries.
 func IfIndex(index uint64) Option { return func(e *entry) { e.index, e.hasIndex = index, true } }
 
-// Term gives the proposal the epoch of the coordinator. It fails with migrationlog.ErrFenced if the
-// log has a higher epoch. The term is at least 1. If the coordinator is part of the leader, it can be
-// raft's term; otherwise each start of a coordinator needs a number of its own. See
-// migrationlog.Epoch.
+// Term gives the proposal the epoch of the coordinator. The proposal fails with
+// migrationlog.ErrFenced if the log has a higher epoch. The term is at least 1. If the coordinator
+// runs in the process of the leader, pass raft's term. Otherwise each start of a coordinator needs
+// a higher number than all starts before it. See migrationlog.Epoch.
 func Term(term uint64) Option { return func(e *entry) { e.epoch, e.hasEpoch = term, true } }
 
-// IfVShardFree makes an upsert fail with migrationlog.ErrMigrationInProgress if another migration of
-// the same vShard is in flight. See migrationlog.IfVShardFree.
+// IfVShardFree makes an upsert fail with migrationlog.ErrMigrationInProgress if another migration
+// of the same vShard is in flight. See migrationlog.IfVShardFree.
 func IfVShardFree() Option { return func(e *entry) { e.guards |= guardIfVShardFree } }
 
-// Strict makes an upsert fail with migrationlog.ErrConflict if the row has the same phase and attempt
-// but another payload. See migrationlog.Strict.
+// Strict makes an upsert fail with migrationlog.ErrConflict if the row has the same phase and
+// attempt but another payload. See migrationlog.Strict.
 func Strict() Option { return func(e *entry) { e.guards |= guardStrict } }
 
-// InOrder makes the proposal fail with migrationlog.ErrOutOfOrder if it does not follow the protocol.
-// See migrationlog.InOrder.
+// InOrder makes the proposal fail with migrationlog.ErrOutOfOrder if it does not follow the
+// protocol. See migrationlog.InOrder.
 func InOrder() Option { return func(e *entry) { e.guards |= guardInOrder } }
 
 // Confirm appends the event even if it changes nothing. See migrationlog.Confirm.
 func Confirm() Option { return func(e *entry) { e.guards |= guardConfirm } }
 
 // WithTimestamp sets the wall clock of an event other than an upsert, in Unix milliseconds. The
-// default is ProposerOptions.Now. For an upsert, and in EncodeEntry, set the timestamp in the event.
+// default is ProposerOptions.Now. For an upsert, and in EncodeEntry, set the timestamp in the
+// event.
 func WithTimestamp(timestampMS uint64) Option {
 	return func(e *entry) { e.timestampMS, e.hasTimestamp = timestampMS, true }
 }
@@ -102,10 +103,10 @@ func newEntry(opts []Option) *entry {
 	return e
 }
 
-// EncodeEntry returns the entry that a Proposer proposes for an event and its guards, for a program
-// that sends its proposals to the leader by itself. Pass the bytes to raft.Apply. The response is a
-// Receipt or an error, see FSM.ApplyBatch. The event must not have an epoch: use Term. EncodeEntry
-// returns migrationlog.ErrInvalid or ErrTooLarge.
+// EncodeEntry returns the entry that a Proposer proposes for an event and its guards. It is for a
+// program that calls raft.Apply itself. The response of raft's future is a Receipt or an error, see
+// FSM.ApplyBatch. The event must not have an epoch: use Term. EncodeEntry returns
+// migrationlog.ErrInvalid or ErrTooLarge.
 func EncodeEntry(event checkpoint.Event, opts ...Option) ([]byte, error) {
 	e := newEntry(opts)
 	e.event = event
@@ -188,8 +189,8 @@ func (e *entry) check() error {
 	return nil
 }
 
-// decodeEntry decodes an entry of raft's log. It returns ErrMalformed, or a *NewerEntryError without
-// the index. The result refers to b.
+// decodeEntry decodes an entry of raft's log. It returns ErrMalformed, or a *NewerEntryError
+// without the index. The result refers to b.
 func decodeEntry(b []byte) (e entry, err error) {
 	version, flags, event, ok := decodePrefix(b)
 	if !ok || version == 0 {
@@ -211,7 +212,7 @@ func decodeEntry(b []byte) (e entry, err error) {
 		return e, fmt.Errorf("%w: the event: %w", ErrMalformed, err)
 	}
 	if e, ok = decodeGuards(b); !ok {
-		return e, fmt.Errorf("%w: version %d has no other keys or guards than those of the format, in the deterministic encoding", ErrMalformed, version)
+		return e, fmt.Errorf("%w: the entry of version %d has an unknown key or guard, or is not in the deterministic encoding", ErrMalformed, version)
 	}
 	e.event = known
 	return e, e.checkDecoded(event)
@@ -266,7 +267,7 @@ func decodeGuards(b []byte) (e entry, ok bool) {
 	return e, c.Done() && e.guards&^allGuards == 0
 }
 
-// checkDecoded returns ErrMalformed for an entry that no proposer writes. event is its encoded event.
+// checkDecoded returns ErrMalformed if no Proposer writes the entry. event is its encoded event.
 func (e *entry) checkDecoded(event []byte) error {
 	if err := e.check(); err != nil {
 		return fmt.Errorf("%w: %w", ErrMalformed, err)

@@ -10,8 +10,9 @@ import (
 )
 
 // Errors of this package. Find them with errors.Is. A Proposer returns the errors of the guards
-// unchanged: migrationlog.ErrConflict, ErrFenced, ErrOutOfOrder, ErrAborting, ErrMigrationInProgress,
-// ErrInvalid and ErrTooLarge. After each of these nothing was appended, on any member.
+// unchanged: migrationlog.ErrConflict, ErrFenced, ErrOutOfOrder, ErrAborting,
+// ErrMigrationInProgress, ErrInvalid and ErrTooLarge. After each of these nothing was appended, on
+// any member.
 var (
 	// ErrReplicated is returned for a write on the Store of an FSM: write with a Proposer.
 	ErrReplicated = migrationlog.ErrReplicated
@@ -20,18 +21,20 @@ var (
 	// leader. The result is then a Duplicate if the first call was applied. A retry without IfIndex
 	// can step a row back, if another writer has written the next phase meanwhile.
 	ErrUnknownOutcome = errors.New("outcome of the proposal is unknown")
-	// ErrNotProposed is returned if nothing was proposed, because this member does not lead, gives its
-	// leadership away, or has a full queue. The error also wraps raft's error. The call may be repeated
-	// as it is. If the member does not lead, the error is a *NotLeaderError.
+	// ErrNotProposed is returned if no entry of the call can be applied: this member does not lead, is
+	// transferring its leadership, has a full queue or was shut down, or a backup was restored. Read
+	// the row again, and repeat the call. If the member does not lead, the error is a *NotLeaderError.
+	// The error also wraps raft's error.
 	ErrNotProposed = errors.New("nothing was proposed")
 	// ErrMalformed is returned for an entry that is not in the form of docs/FORMAT.md. It was not
 	// appended. Another program may write to the same raft group.
 	ErrMalformed = errors.New("malformed entry")
-	// ErrNewerEntry is the reason, as a *NewerEntryError, for which a member stops at an entry that a
-	// newer version has proposed.
+	// ErrNewerEntry is passed to Options.OnFailure, as a *NewerEntryError, if a member stops because a
+	// newer version has proposed an entry.
 	ErrNewerEntry = errors.New("entry needs a newer version")
-	// ErrForeignLog is the reason for which a member stops if raft delivers entries that do not
-	// continue the store: one of the two was replaced, lost or restored without the other.
+	// ErrForeignLog is passed to Options.OnFailure if a member stops because raft delivers entries
+	// that do not continue the store. Raft's directory or the store was replaced, lost or restored
+	// without the other one, or Configure was not called.
 	ErrForeignLog = errors.New("raft's log does not belong to the store")
 )
 
@@ -45,7 +48,7 @@ func (e *NotLeaderError) Error() string {
 	if e.Leader == "" {
 		return fmt.Sprintf("%v: this member is not the leader, and it knows no leader at present: try again, or ask another member", ErrNotProposed)
 	}
-	return fmt.Sprintf("%v: this member is not the leader: propose at the leader, %s", ErrNotProposed, e.Leader)
+	return fmt.Sprintf("%v: this member is not the leader: propose on the leader, %s", ErrNotProposed, e.Leader)
 }
 
 // Unwrap returns ErrNotProposed and raft's error.
@@ -53,8 +56,8 @@ func (e *NotLeaderError) Unwrap() []error { return []error{ErrNotProposed, e.Err
 
 // UnknownOutcomeError is returned if a proposal may or may not be applied later.
 type UnknownOutcomeError struct {
-	// Index is the option IfIndex for the retry: that of the call, or the index of the migration's
-	// last event on this member before the proposal.
+	// Index is the argument of IfIndex for the retry. It is the argument of the first call or, without
+	// this option, the index of the migration's last event on this member before the proposal.
 	Index uint64
 	Err   error // of raft, or of the context
 }
@@ -66,11 +69,11 @@ func (e *UnknownOutcomeError) Error() string {
 // Unwrap returns ErrUnknownOutcome and the cause.
 func (e *UnknownOutcomeError) Unwrap() []error { return []error{ErrUnknownOutcome, e.Err} }
 
-// NewerEntryError is the reason for which a member stops at an entry of a newer version.
+// NewerEntryError is the error of a member that stops at an entry of a newer version.
 type NewerEntryError struct {
 	Index   uint64 // of the entry
 	Version uint64 // of the entry
-	Err     error  // the entry has this package's version, and an event of an unknown kind; otherwise nil
+	Err     error  // set if the version is known, but not the kind of the event
 }
 
 func (e *NewerEntryError) Error() string {

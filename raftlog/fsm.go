@@ -20,7 +20,7 @@ type FSM struct {
 	onFailure func(error) // nil: panic
 
 	// Raft calls the methods of its interfaces on one goroutine at a time, before NewRaft returns and
-	// after. Only these use the following fields.
+	// after. Only these methods use the following fields.
 	entries []migrationlog.Entry
 	last    position // of the last entry that the store has applied
 	start   start
@@ -37,18 +37,18 @@ type position struct{ index, term uint64 }
 
 // start describes how raft begins to deliver entries.
 type start struct {
-	// continues is true after Configure or Restore: there is no entry between the store and the
-	// first one that raft delivers, except those that raft keeps for itself.
+	// continues is true if no entry is missing between the store and the next entry that raft
+	// delivers. Raft does not deliver some entries of its own.
 	continues bool
 	// restored is the index of the last restored state. Raft delivers no entry up to it.
 	restored uint64
-	// snapshot is the state that raft restores first, if Configure has chosen that; otherwise nil.
+	// snapshot is the state that raft must restore first, or nil.
 	snapshot *migrationlog.Digest
 }
 
-// Open opens or creates the store in dir. Before raft.NewRaft, call Configure. A nil opts selects the
-// defaults. In addition to the errors of migrationlog.Open it returns migrationlog.ErrUnfit if the
-// store has lost events. The page docs/REPLICATION.md has the steps for such a member.
+// Open opens or creates the store in dir. Before raft.NewRaft, call Configure. A nil opts selects
+// the defaults. In addition to the errors of migrationlog.Open it returns migrationlog.ErrUnfit if
+// the store has lost events. The page docs/REPLICATION.md has the steps for such a member.
 func Open(dir string, opts *Options) (*FSM, error) {
 	var o Options
 	if opts != nil {
@@ -78,12 +78,12 @@ func positionOf(s *migrationlog.State) position {
 }
 
 // Store returns the store for reads. Every write on it returns ErrReplicated. After a Restore it is
-// another Store, so call this method again for each read. To read all that was committed, call
-// raft.Barrier on the leader first, also after an election (raft #146).
+// another Store, so call this method again for each read. If a read must have all committed events,
+// call raft.Barrier on the leader first, also after an election (raft #146).
 func (f *FSM) Store() *migrationlog.Store { return f.replica.Store() }
 
-// AppliedIndex returns the raft index up to which all entries are applied and durable. It falls only
-// if a backup from an earlier time is restored.
+// AppliedIndex returns the raft index up to which all entries are applied and durable. While the
+// member runs, it becomes lower only if an older backup is restored. See Replica.AppliedIndex.
 func (f *FSM) AppliedIndex() uint64 { return f.replica.AppliedIndex() }
 
 // Digest returns the digest of the state at the last applied index. Members at the same index have
@@ -93,7 +93,7 @@ func (f *FSM) Digest() (index uint64, sum [32]byte) {
 	return d.Index, d.State
 }
 
-// Health returns nil, or the error for which the member applies nothing more. It never waits for the
+// Health returns nil, or the error after which the member applies no entry. It never waits for the
 // disk.
 func (f *FSM) Health() error {
 	f.mu.Lock()
@@ -128,8 +128,8 @@ func (f *FSM) Close() error {
 	return f.replica.Close()
 }
 
-// stop makes this a member that applies nothing more, and reports the reason. It returns the first
-// reason.
+// stop makes the member apply no more entries, and reports the reason once. It returns the reason
+// of the first call.
 func (f *FSM) stop(reason error) error {
 	f.mu.Lock()
 	first := f.stopped == nil
@@ -171,9 +171,10 @@ type Receipt struct {
 // Apply applies one entry. Raft calls ApplyBatch instead, except in raft.RecoverCluster.
 func (f *FSM) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
-// StoreConfiguration raises the applied index. Raft calls it only for a state machine without
-// ApplyBatch, and passes configurations to ApplyBatch instead (raft's fsm.go). Without this method an
-// idle group could not take a snapshot after a change of its configuration (raft's snapshot.go).
+// StoreConfiguration raises the applied index. Raft calls it only if a state machine has no
+// ApplyBatch. For this FSM, raft passes configurations to ApplyBatch (raft's fsm.go). The method is
+// needed all the same: without it, an idle group could not take a snapshot after a change of its
+// configuration (raft's snapshot.go).
 func (f *FSM) StoreConfiguration(index uint64, _ raft.Configuration) {
 	f.Apply(&raft.Log{Index: index, Term: max(1, f.last.term), Type: raft.LogConfiguration})
 }
@@ -182,8 +183,8 @@ func (f *FSM) StoreConfiguration(index uint64, _ raft.Configuration) {
 // in order, because raft panics otherwise (raft's fsm.go). A response is
 //
 //   - a Receipt if the entry was applied
-//   - an error if it was refused: an error of the store's guards, or ErrMalformed. All members refuse
-//     the same entries. The future of raft.Apply returns it from Response, and nil from Error
+//   - an error if the entry was refused: an error of the store's guards, or ErrMalformed. All members
+//     refuse the same entries. The Response of raft's future is this error, and its Error is nil
 //   - nil for a configuration, and for an entry that the store had applied before
 //   - an error that wraps ErrUnknownOutcome if this member has stopped
 //
@@ -209,7 +210,7 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 		f.setDelivered(logs[n-1])
 	}
 	f.addStats(&stats)
-	if reason != nil { // the entries before that one are applied
+	if reason != nil { // the entries before the one that stops the member are applied
 		notApplied(responses[len(f.entries):], f.stop(reason))
 	}
 	return responses
@@ -223,8 +224,9 @@ func (f *FSM) setDelivered(l *raft.Log) {
 	}
 }
 
-// decode sets f.entries to the entries of a batch that this member applies: all, or those before the
-// one for which it must stop. It sets the responses of malformed entries.
+// decode sets f.entries to the entries of a batch that this member applies: all of them, or those
+// before the entry at which it must stop. It returns the reason for the stop, and sets the
+// responses to malformed entries.
 func (f *FSM) decode(logs []*raft.Log, responses []any, stats *Stats) (reason error) {
 	f.entries = f.entries[:0]
 	for i, l := range logs {
@@ -260,12 +262,12 @@ func (f *FSM) checkContinues(l *raft.Log) error {
 			"restore it again with its own raft.SnapshotMeta", ErrForeignLog, l.Index, f.start.restored)
 	case l.Index == last.index && l.Term != last.term, l.Index < last.index && l.Term > last.term:
 		return fmt.Errorf("%w: raft delivers entry %d of term %d again, and the store has applied entry %d of term %d. "+
-			"Move the store's directory away, so that raft restores it", ErrForeignLog, l.Index, l.Term, last.index, last.term)
+			"Rename the store's directory, and start the member again: raft then restores the store", ErrForeignLog, l.Index, l.Term, last.index, last.term)
 	case f.start.snapshot != nil:
 		return fmt.Errorf("%w: Configure found that raft must restore its newest snapshot, with the state at index %d, and raft delivers entry %d instead. "+
 			"Do not change raft.Config.NoSnapshotRestoreOnStart after Configure", ErrForeignLog, f.start.snapshot.Index, l.Index)
 	case !f.start.continues && l.Index > last.index+1:
-		// This is the worst trap: raft has adopted a snapshot that the store does not have (raft #340).
+		// Raft has adopted the index of a snapshot that the store does not have (raft #340).
 		return fmt.Errorf("%w: the store has applied entry %d, and raft continues with entry %d. "+
 			"Call Configure before raft.NewRaft. It finds out whether the store has the entries in between", ErrForeignLog, last.index, l.Index)
 	}

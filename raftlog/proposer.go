@@ -31,7 +31,8 @@ type ProposerOptions struct {
 
 // A Proposer writes to the replicated log. It works on the leader. It is safe for concurrent use.
 //
-// A call returns after the entry is committed and applied on this member. Its result is one of these:
+// A call returns after the entry is committed and applied on this member. Its result is one of
+// these:
 //
 //   - no error: the entry is applied on all members, now or later.
 //   - ErrNotProposed, or *NotLeaderError with the leader's address: nothing was proposed.
@@ -66,8 +67,8 @@ func NewProposer(r *raft.Raft, fsm *FSM, opts *ProposerOptions) *Proposer {
 func (p *Proposer) Epoch() uint64 { return p.base + p.raft.CurrentTerm() }
 
 // Upsert makes c the latest row of its migration. If the row has the same phase and attempt, the
-// receipt is a Duplicate, and the row keeps its payload. With Strict, another payload is ErrConflict.
-// See migrationlog.Store.Upsert.
+// receipt is a Duplicate, and the row keeps its payload. With Strict, another payload is
+// ErrConflict. See migrationlog.Store.Upsert.
 func (p *Proposer) Upsert(ctx context.Context, c checkpoint.Checkpoint, opts ...Option) (Receipt, error) {
 	e := newEntry(opts)
 	if e.hasTimestamp {
@@ -91,16 +92,16 @@ func (p *Proposer) Remove(ctx context.Context, id checkpoint.MigrationID, opts .
 	return p.propose(ctx, e)
 }
 
-// BeginAbort records that a migration will be undone with these compensations. Carry out the first one
-// after BeginAbort has returned without an error. See migrationlog.Store.BeginAbort.
+// BeginAbort records that a migration will be undone with these compensations. Carry out the first
+// one after BeginAbort has returned without an error. See migrationlog.Store.BeginAbort.
 func (p *Proposer) BeginAbort(ctx context.Context, id checkpoint.MigrationID, reason string, comps []checkpoint.Compensation, opts ...Option) (Receipt, error) {
 	e := newEntry(opts)
 	e.event = checkpoint.AbortBegun{MigrationID: id, Reason: reason, Compensations: comps, TimestampMS: p.timestampOf(e)}
 	return p.propose(ctx, e)
 }
 
-// Compensated records that one compensation of an abort under way was carried out. step is its index
-// in the list of BeginAbort. See migrationlog.Store.Compensated.
+// Compensated records that one compensation of an abort under way was carried out. step is its
+// index in the list of BeginAbort. See migrationlog.Store.Compensated.
 func (p *Proposer) Compensated(ctx context.Context, id checkpoint.MigrationID, step uint32, opts ...Option) (Receipt, error) {
 	e := newEntry(opts)
 	e.event = checkpoint.Compensated{MigrationID: id, Step: step, TimestampMS: p.timestampOf(e)}
@@ -150,10 +151,10 @@ func (p *Proposer) propose(ctx context.Context, e *entry) (Receipt, error) {
 	case nil:
 		return Receipt{}, &UnknownOutcomeError{Index: expected, Err: fmt.Errorf("%w: the store has skipped the new entry, because it had applied an entry with a higher index", ErrForeignLog)}
 	}
-	return Receipt{}, &UnknownOutcomeError{Index: expected, Err: fmt.Errorf("the state machine has responded with %T: pass the responses of FSM.ApplyBatch on unchanged", response)}
+	return Receipt{}, &UnknownOutcomeError{Index: expected, Err: fmt.Errorf("the state machine has responded with %T: it must return the responses of FSM.ApplyBatch unchanged", response)}
 }
 
-// result is the end of a proposal.
+// result is the response to a proposal, or raft's error.
 type result struct {
 	response any
 	err      error
@@ -174,11 +175,11 @@ func (p *Proposer) apply(ctx context.Context, data []byte) (response any, err er
 	return p.wait(ctx, done)
 }
 
-// shutdownInterval is the interval at which wait looks if raft was shut down.
+// shutdownInterval is the interval at which wait checks if raft was shut down.
 const shutdownInterval = time.Second
 
-// wait waits for a result. Raft does not complete the entries that are in its queue while it shuts
-// down, so wait looks for that as well.
+// wait waits for a result. If raft shuts down, it does not complete the entries in its queue. wait
+// therefore also ends if raft was shut down.
 func (p *Proposer) wait(ctx context.Context, done <-chan result) (response any, err error) {
 	ticker := time.NewTicker(shutdownInterval)
 	defer ticker.Stop()
@@ -197,14 +198,14 @@ func (p *Proposer) wait(ctx context.Context, done <-chan result) (response any, 
 	}
 }
 
-// outcome translates an error of raft (raft #561, weaviate #12486). expected is the option IfIndex of
-// a retry.
+// outcome translates an error of raft (raft #561, weaviate #12486). expected is the argument of
+// IfIndex for a retry.
 func (p *Proposer) outcome(err error, expected uint64) error {
 	switch {
 	case errors.Is(err, raft.ErrNotLeader):
 		return p.notLeader(err)
 	case errors.Is(err, raft.ErrLeadershipTransferInProgress):
-		return fmt.Errorf("%w: this member gives its leadership away: try again (%w)", ErrNotProposed, err)
+		return fmt.Errorf("%w: this member is transferring its leadership: try again (%w)", ErrNotProposed, err)
 	case errors.Is(err, raft.ErrEnqueueTimeout):
 		return fmt.Errorf("%w: raft's queue was full for %v: try again (%w)", ErrNotProposed, p.timeout, err)
 	case errors.Is(err, raft.ErrAbortedByRestore):

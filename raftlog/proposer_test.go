@@ -126,7 +126,7 @@ func TestProposer_NotProposed(t *testing.T) {
 	require.Equal(t, leader.Addr, notLeader.Leader)
 	require.ErrorIs(t, err, ErrNotProposed)
 	require.ErrorIs(t, err, raft.ErrNotLeader)
-	require.ErrorContains(t, err, "propose at the leader, "+string(leader.Addr))
+	require.ErrorContains(t, err, "propose on the leader, "+string(leader.Addr))
 
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -15,26 +15,26 @@ import (
 	"migrationlog/recovery"
 )
 
-// Recover plans with recovery.Plan and carries out each decision, as migrationlog.Store.Recover does.
-// Call it on the leader at the start of a coordinator, before it begins new migrations.
+// Recover plans with recovery.Plan and carries out each decision, as migrationlog.Store.Recover
+// does. Call it on the leader at the start of a coordinator, before it begins new migrations.
 //
 // Recover first waits for a barrier, after which this member has applied everything that earlier
-// leaders have committed. It raises the log's epoch to h.Epoch. If that is 0, it uses Proposer.Epoch. Then
-// no write of an earlier coordinator with Term can follow.
+// leaders have committed. It then raises the log's epoch to h.Epoch or, if that is 0, to
+// Proposer.Epoch. After that, the log refuses every write of an earlier coordinator that uses Term.
 //
 // If this member loses its leadership, Recover stops before the next step, and returns a
-// *NotLeaderError or ErrUnknownOutcome. The coordinator of the next leader continues. Before each step
-// Recover asks the other members if this member still leads.
+// *NotLeaderError or ErrUnknownOutcome. The coordinator of the next leader continues. Before each
+// step Recover asks the other members if this member still leads.
 //
-// Recover has no list of results. Set h.Resume and h.Ask, which receive the decisions that need the
-// program. The error joins the errors of all migrations that were not recovered. Call Recover again to
-// continue with them.
+// Recover returns no results. Set h.Resume and h.Ask to receive the decisions that the program must
+// carry out. The error joins the errors of all migrations that were not recovered. Call Recover
+// again to continue with them.
 func (p *Proposer) Recover(ctx context.Context, policy recovery.Policy, h recovery.Handlers) error {
 	if err := p.barrier(ctx); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
 	log := &recoveryLog{Proposer: p, term: p.raft.CurrentTerm()}
-	if err := log.Check(ctx); err != nil { // the term is that of this leadership only if it has lasted until now
+	if err := log.Check(ctx); err != nil { // another member may have been elected before the term was read
 		return fmt.Errorf("recover: %w", err)
 	}
 	if h.Epoch == 0 {
@@ -56,8 +56,8 @@ func (p *Proposer) barrier(ctx context.Context) error {
 	return p.asNotLeader(err)
 }
 
-// asNotLeader turns raft's errors about a lost leadership into a *NotLeaderError. It is for calls that
-// propose nothing.
+// asNotLeader turns raft's errors about a lost leadership into a *NotLeaderError. It is for calls
+// that propose nothing.
 func (p *Proposer) asNotLeader(err error) error {
 	if errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipLost) {
 		return p.notLeader(err)
@@ -65,7 +65,7 @@ func (p *Proposer) asNotLeader(err error) error {
 	return err
 }
 
-// recoveryLog is the replicated log during one leadership, as migrationlog.RecoverOn sees it.
+// recoveryLog implements migrationlog.RecoveryLog on the replicated log, during one leadership.
 type recoveryLog struct {
 	*Proposer
 	term uint64 // of raft
@@ -91,7 +91,7 @@ func (l *recoveryLog) Check(ctx context.Context) error {
 		return l.asNotLeader(err)
 	}
 	if term := l.raft.CurrentTerm(); term != l.term {
-		return l.notLeader(fmt.Errorf("%w: raft's term was %d, and is %d", raft.ErrLeadershipLost, l.term, term))
+		return l.notLeader(fmt.Errorf("%w: raft's term was %d, and is now %d", raft.ErrLeadershipLost, l.term, term))
 	}
 	return l.fsm.Health()
 }

@@ -10,13 +10,13 @@ import (
 	"migrationlog"
 )
 
-// Snapshot returns the state at the last applied index. The state never changes, because raft writes
-// it while it applies further entries (go-libp2p-raft #69).
+// Snapshot returns the state at the last applied index. The state never changes, because raft
+// writes it while it applies further entries (go-libp2p-raft #69).
 //
-// After a start, raft delivers entries again that the store has applied. Until it has delivered all of
-// them, Snapshot returns an error, and raft tries again later. Raft would otherwise give the snapshot a
-// lower index than that of the state. A member of another cluster that restores it would skip new
-// entries.
+// After a start, raft delivers entries again that the store has applied. Until it has delivered all
+// of them, Snapshot returns an error, and raft tries again later. Raft would otherwise give the
+// snapshot a lower index than that of the state. A member of another cluster that restores it would
+// skip new entries.
 func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
 	if err := f.stopReason(); err != nil {
 		return nil, err
@@ -28,16 +28,16 @@ func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
 	return &snapshot{fsm: f, state: state}, nil
 }
 
-// snapshot is a state that raft may write into a snapshot. Raft calls Persist at most once, while it
-// applies further entries, and Release always.
+// snapshot is a state that raft may write into a snapshot. Raft calls Persist at most once, while
+// it applies further entries. It calls Release in every case.
 type snapshot struct {
 	fsm   *FSM
 	state *migrationlog.State
 }
 
 // Persist writes the state. Raft deletes the entries of the snapshot from its log after Persist has
-// returned. Persist therefore makes them durable in the store first, together with the applied index,
-// which is otherwise behind if the last entries have appended no event.
+// returned. Persist therefore makes them durable in the store first, together with the applied
+// index, which is otherwise behind if the last entries have appended no event.
 func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 	if err := s.persist(sink); err != nil {
 		return errors.Join(err, sink.Cancel())
@@ -58,13 +58,13 @@ func (s *snapshot) persist(sink raft.SnapshotSink) error {
 // Release drops the state.
 func (s *snapshot) Release() { s.state = nil }
 
-// Restore replaces the state by that of a raft snapshot. Raft calls it at a start, if the leader sends
-// its snapshot, and if an operator restores a backup, which is older than the state. Raft does not say
-// which of these it is. Restore therefore never keeps the state because it is ahead. It keeps it only if
-// it is equal, with the same history.
+// Restore replaces the state by that of a raft snapshot. Raft calls it at a start, if the leader
+// sends its snapshot, and if an operator restores a backup. A backup is older than the state, and
+// Raft does not show which of these three cases it is. Restore therefore also replaces a newer
+// state. It keeps the state only if state and history are those of the snapshot.
 //
-// If Restore returns an error, the old state is in use. (Rqlite #2759: after a failed Restore the
-// leader panics and a follower continues.)
+// If Restore returns an error, the old state is in use, unless the member has stopped. (Rqlite
+// #2759: after a failed Restore the leader panics and a follower continues.)
 func (f *FSM) Restore(source io.ReadCloser) error {
 	if err := f.stopReason(); err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 )
 
 // Patience is the time after which a wait fails the test. It is long, because the machine may be
-// busy. No test depends on it if it succeeds.
+// busy. A test that succeeds does not wait for it.
 const Patience = 60 * time.Second
 
 // A Cluster is a Raft group in one process. Its methods must be called on one goroutine.
@@ -118,7 +118,7 @@ func (c *Cluster) Heal() {
 	c.connect()
 }
 
-// connect makes the links as they should be.
+// connect connects the running members, except over the links that are cut.
 func (c *Cluster) connect() {
 	for i, from := range c.links {
 		for j, to := range c.links {

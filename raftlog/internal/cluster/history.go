@@ -130,7 +130,7 @@ func Compare(a, b Log) string {
 	x, y := after(a.Entries, begins), after(b.Entries, begins)
 	for i := range min(len(x), len(y)) {
 		if x[i] != y[i] {
-			return fmt.Sprintf("member %s has %v where member %s has %v", a.Member, x[i], b.Member, y[i])
+			return fmt.Sprintf("member %s has %v, and member %s has %v instead", a.Member, x[i], b.Member, y[i])
 		}
 	}
 	return ""

@@ -51,6 +51,6 @@ func TestHistory_Compare(t *testing.T) {
 	a := Log{Member: "a", Entries: []Entry{{1, "x"}, {2, "y"}, {4, "z"}}}
 	require.Empty(t, Compare(a, Log{Member: "b", Entries: a.Entries[:2]}), "b is behind")
 	require.Empty(t, Compare(a, Log{Member: "b", Begins: 2, Entries: a.Entries[2:]}), "b keeps less")
-	require.Equal(t, "member a has {2 y} where member b has {3 y}", Compare(a, Log{Member: "b", Entries: []Entry{{1, "x"}, {3, "y"}}}))
-	require.Equal(t, "member a has {4 z} where member b has {5 z}", Compare(a, Log{Member: "b", Begins: 2, Entries: []Entry{{5, "z"}}}))
+	require.Equal(t, "member a has {2 y}, and member b has {3 y} instead", Compare(a, Log{Member: "b", Entries: []Entry{{1, "x"}, {3, "y"}}}))
+	require.Equal(t, "member a has {4 z}, and member b has {5 z} instead", Compare(a, Log{Member: "b", Begins: 2, Entries: []Entry{{5, "z"}}}))
 }

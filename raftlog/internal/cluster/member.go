@@ -20,7 +20,7 @@ type FSM interface {
 	Close() error
 }
 
-// Config says how to run a member.
+// Config configures a member.
 type Config struct {
 	// Open opens the state machine of a member. It may keep files below Member.StoreDir.
 	Open func(m *Member) (FSM, error)
@@ -119,7 +119,8 @@ func (m *Member) OpenFiles(c Config) (err error) {
 	return err
 }
 
-// newConfig returns a configuration with short timeouts, so that an election takes less than a second.
+// newConfig returns a configuration with short timeouts, so that an election takes less than a
+// second.
 func (m *Member) newConfig(c Config) *raft.Config {
 	conf := raft.DefaultConfig()
 	conf.LocalID = m.ID
