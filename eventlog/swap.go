@@ -19,13 +19,13 @@ import (
 //  2. DIR.new-incomplete gets the name DIR.new-complete: it is complete and durable.
 //  3. DIR gets the name DIR.replaced-N, and DIR.new-complete the name DIR.
 //
-// After a crash, FinishSwap uses the new log only if the old one was already set aside. Otherwise it
-// removes the new log, because the program still has its source. The names can reach the device in
+// After a crash, FinishSwap uses the new log only if the old one was already set aside. Otherwise
+// it removes the new log, because the program can write it again. The names can reach the device in
 // any order, so the directory is synced before step 3.
 //
-// SwapDir holds the locks of both logs, by their LOCK files, which move with their directories.
-// Another writer cannot open the old log before it is set aside. If it opened the file DIR/LOCK
-// earlier and waits for it, it finds afterwards that DIR/LOCK is another file, and locks that one.
+// SwapDir holds the locks of both logs. Their LOCK files move with their directories. Another
+// writer cannot open the old log before it is set aside. If a writer has opened DIR/LOCK earlier
+// and waits for the lock, it finds afterwards that DIR/LOCK is another file, and locks that file.
 // It cannot open the new log before SwapDir ends. While DIR does not exist, Begin does not create a
 // log there.
 const (
@@ -39,8 +39,8 @@ type swap struct {
 	dir, restoring, restored string
 }
 
-// newSwap resolves dir, which need not exist. If dir is a symbolic link, its target is replaced, and
-// the link stays.
+// newSwap resolves dir, which need not exist. If dir is a symbolic link, its target is replaced,
+// and the link stays.
 func newSwap(dir string) (swap, error) {
 	dir, err := segment.AbsoluteDir(dir)
 	if err != nil {
@@ -68,11 +68,11 @@ const maxLinks = 40 // as in Linux
 
 // BeginSwap prepares the replacement of the log in dir. It returns the empty directory into which
 // the caller writes the new log. The caller must have the old log open, so that no other process
-// prepares a replacement, and must not run it twice at the same time.
+// prepares a replacement. It must not call BeginSwap twice at the same time.
 //
 // The order of the calls is: BeginSwap, Begin of the new log, its Close, Close of the old log,
-// SwapDir, Begin of dir. After an error of any of them, the old log is still in dir, unless SwapDir
-// returned ErrFailed. FinishSwap or the next BeginSwap then removes the new log.
+// SwapDir, Begin of dir. If one of these calls returns an error, the old log is still in dir,
+// unless it is an ErrFailed of SwapDir. FinishSwap or the next BeginSwap then removes the new log.
 func BeginSwap(dir string) (restoring string, err error) {
 	s, err := newSwap(dir)
 	if err != nil {
@@ -93,7 +93,7 @@ func BeginSwap(dir string) (restoring string, err error) {
 		err = os.Chmod(s.restoring, info.Mode().Perm())
 	}
 	if err != nil {
-		return "", fmt.Errorf("the log %s can be replaced only if new directories can be created next to it: %w", s.dir, err)
+		return "", fmt.Errorf("cannot create a directory next to the log %s, so the log cannot be replaced (check the permissions of the parent directory): %w", s.dir, err)
 	}
 	return s.restoring, nil
 }
@@ -113,7 +113,7 @@ func SwapDir(dir string) (replaced string, err error) {
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = next.Abandon() }() // the locks' files have moved, and their content is only informative
+	defer func() { _ = next.Abandon() }() // an error is harmless: it can only be about the text in LOCK
 	old, err := lock(s.dir, 0)
 	if err != nil {
 		return "", err
@@ -128,7 +128,7 @@ func SwapDir(dir string) (replaced string, err error) {
 	if err := s.exchange(replaced); err != nil {
 		return "", err
 	}
-	_ = os.Truncate(filepath.Join(replaced, LockName), 0) // only informative: nobody has this log open
+	_ = os.Truncate(filepath.Join(replaced, LockName), 0) // LOCK then shows that no process has this log open
 	return replaced, nil
 }
 
@@ -162,10 +162,10 @@ func (s swap) exchange(replaced string) error {
 	return nil
 }
 
-// FinishSwap finishes or undoes a replacement of the log in dir that was interrupted. If the old log
-// was set aside, the new one gets its name. Otherwise FinishSwap removes the new one. Call it before
-// Begin. If another process has the log open for longer than lockTimeout, FinishSwap returns a
-// *LockedError. If no replacement was interrupted, it does nothing.
+// FinishSwap finishes or undoes an interrupted replacement of the log in dir. If the old log was
+// set aside, the new one gets its name. Otherwise FinishSwap removes the new one. If no replacement
+// was interrupted, it does nothing. Call it before Begin. If another process has the log open for
+// longer than lockTimeout, FinishSwap returns a *LockedError.
 func FinishSwap(dir string, lockTimeout time.Duration) error {
 	s, err := newSwap(dir)
 	if errors.Is(err, fs.ErrNotExist) { // the directory above it is missing
@@ -179,7 +179,7 @@ func FinishSwap(dir string, lockTimeout time.Duration) error {
 		err = nil
 	}
 	if err != nil && !errors.Is(err, ErrLocked) {
-		err = fmt.Errorf("finish the replacement of the log %s that was interrupted: %w", dir, err)
+		err = fmt.Errorf("finish the interrupted replacement of the log %s: %w", dir, err)
 	}
 	return err
 }
@@ -187,6 +187,7 @@ func FinishSwap(dir string, lockTimeout time.Duration) error {
 // errSwapped is returned if another process has changed the names meanwhile.
 var errSwapped = errors.New("another process has replaced the log")
 
+// finish is one try of FinishSwap. It returns errSwapped if it must be repeated.
 func (s swap) finish(lockTimeout time.Duration) error {
 	isRestored, err := exists(s.restored)
 	isRestoring, err2 := exists(s.restoring)
@@ -228,8 +229,8 @@ func (s swap) finish(lockTimeout time.Duration) error {
 	return errors.Join(err, unlock(l))
 }
 
-// isPresent reports whether dir exists. An empty directory does not count, because a service manager
-// may have created it in place of the one that was set aside.
+// isPresent reports whether dir exists. An empty directory does not count, because a service
+// manager may have created it in place of the one that was set aside.
 func (s swap) isPresent() (bool, error) {
 	entries, err := os.ReadDir(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -262,8 +263,8 @@ func (s swap) discard() error {
 	return removeAll(s.restoring)
 }
 
-// checkReplaces returns ErrNeedsRepair if path is a log that was not written to replace another one.
-// A person may have given it this name.
+// checkReplaces returns ErrNeedsRepair if path is a log that was not written to replace another
+// one. A person may have given it this name.
 func checkReplaces(path string) error {
 	m, _, err := segment.ReadManifest(os.DirFS(path))
 	if err == nil && m.History == nil { //mutant:other-log-not-removed
@@ -281,8 +282,8 @@ func removeAll(dir string) error {
 	return os.RemoveAll(dir)
 }
 
-// freeName returns the first unused name for the old log. Its number is higher than that of every
-// other log that was set aside, so the numbers are in the order of time.
+// freeName returns an unused name for the old log. The number in the name is higher than that of
+// every log that was set aside before, so the numbers are in the order of time.
 func (s swap) freeName() (string, error) {
 	entries, err := os.ReadDir(filepath.Dir(s.dir))
 	if err != nil {
@@ -299,8 +300,8 @@ func (s swap) freeName() (string, error) {
 	return fmt.Sprintf("%s%s%d", s.dir, replacedSuffix, highest+1), nil
 }
 
-// checkNotSwapping returns an error if a new log waits for the name dir. A log that is created there
-// would be used in place of it.
+// checkNotSwapping returns ErrNeedsRepair if a complete new log does not have the name dir yet. If
+// the caller created a log in dir, it would be used in place of the new one.
 func checkNotSwapping(dir string) error {
 	s, err := newSwap(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -327,5 +328,5 @@ func exists(path string) (bool, error) {
 
 // mountPointError returns the error for a directory that cannot be renamed.
 func mountPointError(dir string) error {
-	return fmt.Errorf("%s is a mount point, so it cannot be renamed, and its log cannot be replaced: put the log into a directory below it", dir)
+	return fmt.Errorf("%s is a mount point, so it cannot be renamed, and its log cannot be replaced: move the log into a directory below the mount point", dir)
 }

@@ -291,7 +291,7 @@ func TestD12_SymbolicLink(t *testing.T) {
 func TestD12_MountPoint(t *testing.T) {
 	disk := smallDisk(t, 1<<20)
 	makeLog(t, disk, oldEvents)
-	want := disk + " is a mount point, so it cannot be renamed, and its log cannot be replaced: put the log into a directory below it"
+	want := disk + " is a mount point, so it cannot be renamed, and its log cannot be replaced: move the log into a directory below the mount point"
 	if isMountPoint("/proc") {
 		_, err := BeginSwap(disk)
 		require.EqualError(t, err, want)
@@ -332,7 +332,7 @@ func TestD12_ReadOnlyParent(t *testing.T) {
 		_, err := BeginSwap(filepath.Join(mounted, "log"))
 		require.ErrorContains(t, err, "read-only file system")
 		if !leftover {
-			require.ErrorContains(t, err, "can be replaced only if new directories can be created next to it")
+			require.ErrorContains(t, err, "cannot create a directory next to the log")
 			require.NoError(t, FinishSwap(filepath.Join(mounted, "log"), 0), "nothing to do")
 		}
 		_, err = SwapDir(filepath.Join(mounted, "log"))

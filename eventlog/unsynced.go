@@ -24,13 +24,14 @@ type unsynced struct {
 // the watermark's number, the segments after that one, and the snapshots with a higher number. It
 // returns dropped = false if there is nothing.
 //
-// These events were not durable when the log was last made durable. After a power cut, any part of
-// them may be missing, and also a part in the middle. The program gets them again, so their loss is
-// no damage. A later opening finds the same watermark, so it continues an interrupted drop.
+// The log has no evidence that these events are durable. After a power cut, any part of them may be
+// missing, and also a part in the middle. The consensus engine delivers their entries again, so the
+// drop loses nothing. A later opening finds the same watermark, so it continues an interrupted
+// drop.
 //
-// dropUnsynced never drops a frame that may have been durable. If the watermark's frame is not
-// intact, or if a frame up to the watermark is in the way, it drops nothing. The scan then reports
-// the loss.
+// dropUnsynced never drops a frame up to the watermark. If the watermark's frame is not intact, or
+// if a frame with a lower number follows it, dropUnsynced drops nothing. The scan then reports the
+// loss.
 func (r *Recovery) dropUnsynced(names []string) (dropped bool, err error) {
 	u, err := r.findUnsynced(names)
 	if err != nil || u == nil {
@@ -57,8 +58,8 @@ func (r *Recovery) dropUnsynced(names []string) (dropped bool, err error) {
 	return true, nil
 }
 
-// findUnsynced returns the part of the log above the watermark, or nil if there is none, or if it
-// must stay.
+// findUnsynced returns the part of the log above the watermark. It returns nil if there is no such
+// part, or if it must stay.
 func (r *Recovery) findUnsynced(names []string) (*unsynced, error) {
 	if r.found.Manifest.Revision == 0 || r.isDamaged(segment.WatermarkName) && r.isDamaged(segment.WatermarkCopyName) { //mutant:no-watermark-no-drop
 		return nil, nil
@@ -135,10 +136,10 @@ func (r *Recovery) cutUnsynced(u *unsynced) error {
 	return overwrite(path, u.end, nil)
 }
 
-const reasonUnsynced = "written after the last sync: its events come again from the consensus engine"
+const reasonUnsynced = "above the watermark: the consensus engine delivers these events again"
 
 // removeSummaries removes the summaries of the watermark's segment and of later ones. The log will
-// write other frames there, and writes their summaries again.
+// write other frames there, and new summaries of them.
 func (r *Recovery) removeSummaries(u *unsynced) error {
 	names, err := segment.SummaryNames(r.FS())
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 )
 
 // EndOf returns the offset after the intact frame with that number in the content of a segment. For
-// number 0 it returns 0, the end of the log's beginning. ok is false if there is no such frame.
+// number 0 it returns 0, the beginning of the first segment. ok is false if there is no such frame.
 func EndOf(data []byte, log uuid.UUID, seq uint64) (end int, ok bool) {
 	if seq == 0 {
 		return 0, true
@@ -29,9 +29,9 @@ func EndOf(data []byte, log uuid.UUID, seq uint64) (end int, ok bool) {
 	return 0, false
 }
 
-// HasOnlyAfter reports whether a part of a segment may be removed by a program that keeps all frames
-// up to the number seq: it has no intact header with that number or a lower one, and no frame of a
-// newer version.
+// HasOnlyAfter reports whether b, a part of a segment, can be removed without losing a frame up to
+// the number seq. This is so if b has no intact header with that number or a lower one. b must also
+// have no frame of a newer version, because this version does not know the number of such a frame.
 func HasOnlyAfter(b []byte, log uuid.UUID, seq uint64) bool {
 	for at := range magicOffsets(b) {
 		if newerVersion(b[at:], &log) != 0 { //mutant:newer-not-dropped
@@ -44,8 +44,8 @@ func HasOnlyAfter(b []byte, log uuid.UUID, seq uint64) bool {
 	return true
 }
 
-// SnapshotsAfter returns the names of the snapshots whose name or header has a number above seq. It
-// returns an I/O error, because the header of a snapshot that cannot be read may have such a number.
+// SnapshotsAfter returns the names of the snapshots whose name or header has a number above seq. If
+// a header cannot be read, SnapshotsAfter returns the I/O error, because it may have such a number.
 func SnapshotsAfter(fsys fs.FS, log uuid.UUID, seq uint64) (after []string, err error) {
 	names, err := SnapshotNames(fsys)
 	if err != nil {
