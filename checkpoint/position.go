@@ -27,11 +27,12 @@ func CheckMigrationID(id MigrationID) error {
 	return nil
 }
 
-// AppendEpoch adds an epoch to an encoded event that has none, as AppendEvent encodes an event with
-// that epoch. If the epoch is 0, it returns the event unchanged. The event must not have a position.
+// AppendEpoch adds an epoch to an encoded event that has none. The result is the same as that of
+// AppendEvent for the event with this epoch. If the epoch is 0, AppendEpoch returns the event
+// unchanged. The event must not have a position.
 func AppendEpoch(event []byte, epoch uint64) []byte { return appendEpoch(event, 0, epoch) }
 
-// appendEpoch adds an epoch to the event that begins at b[start] and is the end of b.
+// appendEpoch adds an epoch to the event that begins at b[start] and ends with b.
 func appendEpoch(b []byte, start int, epoch uint64) []byte {
 	if epoch == 0 {
 		return b
@@ -39,9 +40,9 @@ func appendEpoch(b []byte, start int, epoch uint64) []byte {
 	return insertAdded(b, start, keyEpoch, epoch)
 }
 
-// AppendPosition adds a position to an encoded event that has none. A number that is 0 is not added.
-// If the kind is not one of this version, the event must be in the deterministic encoding, and must
-// have at most 21 keys.
+// AppendPosition adds a position to an encoded event that has none. It does not add a number that
+// is 0. If this version does not know the kind, the event must be in the deterministic encoding,
+// and must have at most 21 keys.
 func AppendPosition(event []byte, index, term uint64) []byte {
 	if index > 0 {
 		event = insertAdded(event, 0, keyIndex, index)
@@ -52,8 +53,8 @@ func AppendPosition(event []byte, index, term uint64) []byte {
 	return event
 }
 
-// insertAdded adds a key to the event that begins at b[start] and is the end of b, before the first
-// higher key.
+// insertAdded adds a key to the event that begins at b[start] and ends with b. It inserts the key
+// before the first higher one.
 func insertAdded(b []byte, start int, key byte, n uint64) []byte {
 	at := len(b) - higherKeysBytes(b[start:], key)
 	b[start]++ // the number of pairs in the head of the map
@@ -69,8 +70,8 @@ func insertAdded(b []byte, start int, key byte, n uint64) []byte {
 	return b
 }
 
-// higherKeysBytes returns the length of the pairs of an event whose keys are above the given one. The
-// event has no key above it if its kind has none.
+// higherKeysBytes returns the length of the pairs of an event whose keys are above the given key.
+// The kinds before KindDigest have no such keys.
 func higherKeysBytes(event []byte, above byte) int {
 	if kind, known := PeekKind(event); known && kind < KindDigest {
 		return 0
@@ -94,8 +95,8 @@ func PeekEpoch(b []byte) (epoch uint64, ok bool) {
 	return added[0], ok
 }
 
-// PeekPosition returns the position of an encoded event as PeekEpoch returns the epoch. A number is 0
-// if the event does not have it.
+// PeekPosition is like PeekEpoch, but returns the position. A number is 0 if the event does not
+// have it.
 func PeekPosition(b []byte) (index, term uint64, ok bool) {
 	added, ok := peekAdded(b)
 	return added[1], added[2], ok
@@ -127,13 +128,13 @@ func peekAdded(b []byte) (added [maxAddedKeys]uint64, ok bool) {
 	return added, c.Done()
 }
 
-// PositionOf returns the position of an event in any encoding that DecodeEvent accepts. A number is 0
-// if the event does not have it.
+// PositionOf returns the position of an event in any encoding that DecodeEvent accepts. A number is
+// 0 if the event does not have it.
 func PositionOf(b []byte) (index, term uint64) {
 	if index, term, ok := PeekPosition(b); ok {
 		return index, term
 	}
 	var w positionWire
-	_ = decMode.Unmarshal(b, &w) // not a number: the event has no position
+	_ = decMode.Unmarshal(b, &w) // if a key is not a number, the event has no position
 	return w.Index, w.Term
 }

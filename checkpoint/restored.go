@@ -9,8 +9,8 @@ import (
 	"migrationlog/internal/detcbor"
 )
 
-// RestoredFacts holds the values that the events of one incarnation of a migration have recorded. It
-// has no value that differs between the members of a consensus group, such as a seq.
+// RestoredFacts holds the values that the events of one incarnation of a migration have recorded.
+// It has no value that differs between the members of a consensus group, such as a seq.
 type RestoredFacts struct {
 	SourceNode         uint64
 	TargetNode         uint64
@@ -28,7 +28,8 @@ type RestoredFacts struct {
 }
 
 // MaxTargets limits the number of targets of a migration that are kept. The targets of a migration
-// do not change normally. The limit bounds the memory if a caller changes them with each checkpoint.
+// do not change normally. The limit bounds the memory if a caller changes them with each
+// checkpoint.
 const MaxTargets = 16
 
 // Target is a peer that a migration adds to a group.
@@ -44,7 +45,7 @@ type RestoredAbort struct {
 	BeforeCheckpoint bool
 }
 
-// check returns ErrInvalidFacts if the facts contradict each other, or the latest checkpoint of
+// check returns ErrInvalidFacts if the facts contradict each other or the latest checkpoint of
 // their migration. targets is the number of targets.
 func (f *RestoredFacts) check(phase Phase, attempt uint32, targets int) error {
 	if phase == 0 || f.RecordedPhases>>(phase-1)&1 == 0 || int(f.FurthestPhase) != bits.Len8(f.RecordedPhases) || !f.FurthestPhase.known() {
@@ -58,17 +59,17 @@ func (f *RestoredFacts) check(phase Phase, attempt uint32, targets int) error {
 	}
 	switch {
 	case !f.HasTarget && (f.TargetNode != 0 || f.SourceGroup != 0):
-		return fmt.Errorf("%w: the target is not known, and it is node %d in group %d", ErrInvalidFacts, f.TargetNode, f.SourceGroup)
+		return fmt.Errorf("%w: HasTarget is false, and the target is node %d in group %d", ErrInvalidFacts, f.TargetNode, f.SourceGroup)
 	case !f.HasSource && (f.SourceNode != 0 || f.WritePauseBudgetUS != 0 || f.StartedAtHLC != HLC{}):
-		return fmt.Errorf("%w: the source is not known, and it is node %d", ErrInvalidFacts, f.SourceNode)
+		return fmt.Errorf("%w: HasSource is false, and the source is node %d", ErrInvalidFacts, f.SourceNode)
 	case targets == 1 || targets > MaxTargets || targets > 0 && !f.HasTarget:
-		return fmt.Errorf("%w: %d targets", ErrInvalidFacts, targets)
+		return fmt.Errorf("%w: Targets has %d targets: it is empty, or has 2 to %d and HasTarget is true", ErrInvalidFacts, targets, MaxTargets)
 	}
 	return nil
 }
 
-// The keys of encoded facts are those of the facts of a row in a snapshot. A key whose value is zero
-// is left out.
+// The keys of encoded facts are those of the facts of a row in a snapshot. A key whose value is
+// zero is left out.
 const (
 	keyAttempts = 12
 	keyTargets  = 13
@@ -87,9 +88,9 @@ const (
 	stepsPerByte   = 8
 )
 
-// AppendRestored appends the restored event of a checkpoint, without an epoch, as AppendEvent does. A
-// position with this index is a part of it, unless the index is 0. Two events with the same content
-// have the same bytes. AppendRestored allocates only if dst is too small. It returns the errors of
+// AppendRestored appends the encoded restored event of a checkpoint, without an epoch. If index is
+// not 0, the event has it as the index of its position. Two events with the same content have the
+// same bytes. AppendRestored allocates only if dst is too small. It returns the errors of
 // EncodeEvent.
 func AppendRestored(dst []byte, c *Checkpoint, f *RestoredFacts, index uint64) ([]byte, error) {
 	b, err := appendCheckpoint(dst, KindRestored, c)
@@ -184,10 +185,10 @@ func (a *RestoredAbort) append(b []byte, id MigrationID) ([]byte, error) {
 	return b, nil
 }
 
-// doneBytes returns the length of the bits of that many steps.
+// doneBytes returns the number of bytes with one bit for each step.
 func doneBytes(steps int) int { return (steps + stepsPerByte - 1) / stepsPerByte }
 
-// areDoneBits reports whether b has the bits of that many steps, of which at least one is finished.
+// areDoneBits reports whether b has one bit for each step, and at least one step is finished.
 func areDoneBits(b []byte, steps int) bool {
 	if len(b) == 0 || len(b) != doneBytes(steps) {
 		return false
@@ -348,7 +349,8 @@ func (r *restoredReader) build() {
 	r.facts.Abort = restoredAbortOf(AbortBegun(begun), r.abort.BeforeCheckpoint, r.done)
 }
 
-// restoredAbortOf returns the abort that an event has begun. done has the bits of the finished steps.
+// restoredAbortOf returns the abort that an event has begun. done has the bits of the finished
+// steps.
 func restoredAbortOf(e AbortBegun, beforeCheckpoint bool, done []byte) *RestoredAbort {
 	a := &RestoredAbort{Reason: e.Reason, Compensations: e.Compensations, TimestampMS: e.TimestampMS, BeforeCheckpoint: beforeCheckpoint}
 	if n := len(e.Compensations); n > 0 {

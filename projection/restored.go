@@ -27,10 +27,12 @@ func (s *state) restore(seq uint64, f *checkpoint.RestoredFacts) {
 
 // AppendRestored appends the encoded restored event of the migration's row to dst. Its position has
 // the index LastIndex. The bytes depend only on the checkpoint, the facts and the index, and not on
-// seqs and lost events, so they are the same on all members of a consensus group. If the migration
-// has no row, AppendRestored returns nil: the state of such a migration is lost by a restore. It has
-// only seqs, unless an abort was begun without a row, which a replicated store refuses. AppendRestored
+// seqs and lost events, so they are the same on all members of a consensus group. AppendRestored
 // returns an error if the facts contradict each other.
+//
+// If the migration has no row, AppendRestored returns nil, and a restored member does not have the
+// state of such a migration. This state has only seqs, because a replicated store refuses to begin
+// an abort without a row.
 func (s Slot) AppendRestored(dst []byte) ([]byte, error) {
 	if s.Latest() == nil {
 		return nil, nil
