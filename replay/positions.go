@@ -52,13 +52,13 @@ type head struct {
 }
 
 // Positions returns a look-up of the log's events. It returns ErrNoPositions if the first intact
-// event has no raft index, or if there is no event.
+// event has no raft index, or if there is no event and the log is not that of a replica.
 func (r *Reader) Positions() (*Positions, error) {
 	p, err := r.newPositions()
 	if err != nil {
 		return nil, err
 	}
-	if first, err := p.first(); err != nil || first.hasPosition {
+	if first, err := p.first(); err != nil || first.hasPosition || !first.found && r.dir.Manifest.Replicated {
 		return p, err
 	}
 	return nil, ErrNoPositions
@@ -317,7 +317,8 @@ func (p *Positions) Range(ctx context.Context, after, through uint64) iter.Seq2[
 				if kind != checkpoint.KindRestored && index > through {
 					return
 				}
-				if item.Frame.Seq <= last || kind == checkpoint.KindRestored || kind == checkpoint.KindDigest {
+				// SeqOf does not find an event whose length prefix is damaged.
+				if item.Frame.Seq <= last || index > 0 && index <= after || kind == checkpoint.KindRestored || kind == checkpoint.KindDigest {
 					continue
 				}
 				e.Body = bytes.Clone(item.Frame.Body)

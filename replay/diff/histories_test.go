@@ -3,6 +3,8 @@ package diff_test
 import (
 	"encoding/binary"
 	"math"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -177,6 +179,32 @@ func TestHistories_NotKept(t *testing.T) {
 	short := newMember(t, smallSegment, nil)
 	fill(t, 2000, short)
 	require.Equal(t, diff.Apart, histories(t, short, c).Agreement)
+}
+
+// In the log of a, all events before the beginning of c are damaged, up to the length prefix of the
+// event at that index. A difference there could not be proved.
+func TestHistories_DamagedUpToTheBeginning(t *testing.T) {
+	for last := uint64(1); last <= 12; last++ {
+		a, b := newMember(t, smallSegment, nil), newMember(t, smallSegment, nil)
+		fill(t, 10, a, b)
+		c := newMember(t, smallSegment, &segment.History{Index: 10, Term: 1, Origin: segment.OriginRestored})
+		c.restoreFrom(b, base+10)
+		fill(t, 13, a, c)
+		file := filepath.Join(a.close(), segment.WALDir, segment.Name(1))
+		a.damaged = true
+		data, err := os.ReadFile(file)
+		require.NoError(t, err)
+		end := 0
+		segment.Walk(data, a.manifest.UUID, 1, func(h segment.Header, frame []byte) {
+			if h.Seq <= last {
+				end += segment.EntryBytes(len(frame))
+			}
+		})
+		clear(data[min(end, 60) : end+1])
+		require.NoError(t, os.WriteFile(file, data, 0o600))
+		require.NotEqual(t, diff.Differs, histories(t, a, c).Agreement, last)
+		require.NotEqual(t, diff.Differs, histories(t, c, a).Agreement, last)
+	}
 }
 
 // A lost event is no difference. If the first difference may be lost, the result says so.

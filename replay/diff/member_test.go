@@ -39,7 +39,7 @@ const digestEvery = 1024
 func newMember(t *testing.T, maxBytes int, history *segment.History) *member {
 	m := &member{
 		t: t, dir: filepath.Join(t.TempDir(), "member"), maxBytes: maxBytes, first: 1, term: 1, view: projection.New(),
-		manifest: segment.Manifest{UUID: uuid.New(), Created: time.Unix(base/1000, 0), History: history},
+		manifest: segment.Manifest{UUID: uuid.New(), Created: time.Unix(base/1000, 0), Replicated: true, History: history},
 	}
 	require.NoError(t, os.MkdirAll(filepath.Join(m.dir, segment.WALDir), 0o700))
 	for _, name := range []string{segment.ManifestName, segment.ManifestCopyName} {
