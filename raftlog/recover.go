@@ -30,11 +30,13 @@ import (
 // carry out. The error joins the errors of all migrations that were not recovered. Call Recover
 // again to continue with them.
 func (p *Proposer) Recover(ctx context.Context, policy recovery.Policy, h recovery.Handlers) error {
+	// The term is read first. If this member loses the leadership during the barrier and leads again, the
+	// barrier does not cover the entries of the leader in between, and Check returns an error.
+	log := &recoveryLog{Proposer: p, term: p.raft.CurrentTerm()}
 	if err := p.barrier(ctx); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
-	log := &recoveryLog{Proposer: p, term: p.raft.CurrentTerm()}
-	if err := log.Check(ctx); err != nil { // another member may have been elected before the term was read
+	if err := log.Check(ctx); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
 	if h.Epoch == 0 {
