@@ -206,14 +206,7 @@ func (r *Record) UnmarshalJSON(line []byte) error {
 		e := checkpoint.Compensated{MigrationID: *v.MigrationID, Step: *v.Step, TimestampMS: *v.TSMS, Epoch: v.Epoch}
 		return r.setEvent(&l, v.numbers, e, v.CRC32C)
 	case KindEpochRaised:
-		var v epochRaisedLine
-		if err := l.read(line, &v); err != nil {
-			return err
-		}
-		if *v.Epoch == 0 {
-			return wrongForm("epoch", []byte("0"), "a whole number of at least 1")
-		}
-		return r.setEvent(&l, v.numbers, checkpoint.EpochRaised{MigrationID: *v.MigrationID, TimestampMS: *v.TSMS, Epoch: *v.Epoch}, v.CRC32C)
+		return r.readEpochRaised(&l, line)
 	case KindRestored:
 		return r.readRestored(&l, line)
 	case KindDigest:
@@ -244,6 +237,17 @@ func (r *Record) UnmarshalJSON(line []byte) error {
 		return nil
 	}
 	return wrongKind(head.Kind)
+}
+
+func (r *Record) readEpochRaised(l *lineReader, line []byte) error {
+	var v epochRaisedLine
+	if err := l.read(line, &v); err != nil {
+		return err
+	}
+	if *v.Epoch == 0 {
+		return wrongForm("epoch", []byte("0"), "a whole number of at least 1")
+	}
+	return r.setEvent(l, v.numbers, checkpoint.EpochRaised{MigrationID: *v.MigrationID, TimestampMS: *v.TSMS, Epoch: *v.Epoch}, v.CRC32C)
 }
 
 // setEvent sets the numbers and the event that were read from a line. crc is the crc32c of the line,
