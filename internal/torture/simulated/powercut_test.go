@@ -123,16 +123,10 @@ func (c *cutCase) runSession(depth int, image *simos.Image, before history, step
 // cut cuts the power at a random moment of a session. The next session starts with the disk after
 // the cut.
 func (c *cutCase) cut(s session, depth int) error {
-	ops := s.disk.Ops()
-	at := c.rng.IntN(len(ops) + 1)
-	image := s.disk.Cut(at, simos.DrawLuck(c.rng))
+	done, kind, image := drawCut(s.disk, c.rng)
 	c.cuts++
-	kind := simos.OpKind("nothing")
-	if at > 0 {
-		kind = ops[at-1].Kind
-	}
 	c.tried.see(fmt.Sprintf("depth %d, after %s", depth, kind), image.Hash())
-	known, err := s.before.promisedAt(ops[:at])
+	known, err := s.before.promisedAt(done)
 	if err != nil {
 		return err
 	}
@@ -141,12 +135,24 @@ func (c *cutCase) cut(s session, depth int) error {
 	}
 	next, err := c.runSession(depth+1, image, known, c.rng.IntN(3))
 	if err != nil {
-		return fmt.Errorf("cut %d of depth %d, after operation %d (%s)%s:\n%w", c.cuts, depth, at, kind, keep(image), err)
+		return fmt.Errorf("cut %d of depth %d, after operation %d (%s)%s:\n%w", c.cuts, depth, len(done), kind, keep(image), err)
 	}
 	if depth < maxDepth && c.rng.IntN(3) > 0 {
 		return c.cut(next, depth+1)
 	}
 	return nil
+}
+
+// drawCut cuts the power at a random moment of a session. It returns the operations before the cut, the
+// kind of the last of them, and the disk after it.
+func drawCut(disk *simos.Disk, rng *rand.Rand) (done []simos.Op, kind simos.OpKind, image *simos.Image) {
+	ops := disk.Ops()
+	at := rng.IntN(len(ops) + 1)
+	image = disk.Cut(at, simos.DrawLuck(rng))
+	if at == 0 {
+		return nil, "nothing", image
+	}
+	return ops[:at], ops[at-1].Kind, image
 }
 
 // keep saves the disk after a power cut for a person, if only one case runs.

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -339,24 +338,8 @@ func (r *replica) stop() error {
 // fail kills the program or fails one of its calls at a random moment of its next steps, and starts it
 // again.
 func (r *replica) fail() error {
-	before, _ := r.disk.Fired()
-	at := r.disk.Calls() + 1 + r.rng.IntN(80)
-	switch r.rng.IntN(4) {
-	case 0:
-		r.disk.FailAt(at, syscall.EIO, r.rng.IntN(2) == 0)
-	case 1:
-		r.disk.FailAt(at, syscall.ENOSPC, r.rng.IntN(2) == 0)
-	default:
-		r.disk.KillAt(at)
-	}
-	for range 3 {
-		err := r.step()
-		if fired, _ := r.disk.Fired(); err != nil && fired == before || isBug(err) {
-			return err
-		}
-		if err != nil {
-			break
-		}
+	if err := failSoon(r.disk, r.rng, 80, r.step); err != nil {
+		return err
 	}
 	if r.open != nil {
 		r.open.Close() // releases the lock, as the system does for a dead process
@@ -482,24 +465,18 @@ func (c *engineCase) runSession(image *simos.Image, before engine, steps int) (s
 // cut cuts the power at a random moment of a session. The next session starts with the disk after the
 // cut.
 func (c *engineCase) cut(s engineSession, depth int) error {
-	ops := s.disk.Ops()
-	at := c.rng.IntN(len(ops) + 1)
-	image := s.disk.Cut(at, simos.DrawLuck(c.rng))
+	done, kind, image := drawCut(s.disk, c.rng)
 	c.cuts++
-	kind := simos.OpKind("nothing")
-	if at > 0 {
-		kind = ops[at-1].Kind
-	}
 	c.tried.see(fmt.Sprintf("depth %d, after %s", depth, kind), image.Hash())
 	known := s.before
-	for _, op := range ops[:at] {
+	for _, op := range done {
 		if mark, ok := op.Mark.(engine); ok {
 			known = mark
 		}
 	}
 	next, err := c.runSession(image, known, c.rng.IntN(6))
 	if err != nil {
-		return fmt.Errorf("cut %d of depth %d, after operation %d (%s)%s:\n%w", c.cuts, depth, at, kind, keep(image), err)
+		return fmt.Errorf("cut %d of depth %d, after operation %d (%s)%s:\n%w", c.cuts, depth, len(done), kind, keep(image), err)
 	}
 	if depth < maxDepth && c.rng.IntN(3) > 0 {
 		return c.cut(next, depth+1)

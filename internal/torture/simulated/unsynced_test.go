@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -181,24 +180,8 @@ func (m *member) close() error {
 // stop kills the program or fails one of its calls at a random moment of its next steps, and starts
 // it again.
 func (m *member) stop() error {
-	before, _ := m.disk.Fired()
-	at := m.disk.Calls() + 1 + m.rng.IntN(60)
-	switch m.rng.IntN(4) {
-	case 0:
-		m.disk.FailAt(at, syscall.EIO, m.rng.IntN(2) == 0)
-	case 1:
-		m.disk.FailAt(at, syscall.ENOSPC, m.rng.IntN(2) == 0)
-	default:
-		m.disk.KillAt(at)
-	}
-	for range 3 {
-		err := m.step()
-		if fired, _ := m.disk.Fired(); err != nil && fired == before || isBug(err) {
-			return err
-		}
-		if err != nil {
-			break
-		}
+	if err := failSoon(m.disk, m.rng, 60, m.step); err != nil {
+		return err
 	}
 	if m.log != nil {
 		m.log.Close() // releases the lock, as the system does for a dead process
@@ -278,17 +261,11 @@ func (c *memberCase) runSession(image *simos.Image, opts eventlog.Options, befor
 // cut cuts the power at a random moment of a session. The next session starts with the disk after
 // the cut.
 func (c *memberCase) cut(s memberSession, depth int) error {
-	ops := s.disk.Ops()
-	at := c.rng.IntN(len(ops) + 1)
-	image := s.disk.Cut(at, simos.DrawLuck(c.rng))
+	done, kind, image := drawCut(s.disk, c.rng)
 	c.cuts++
-	kind := simos.OpKind("nothing")
-	if at > 0 {
-		kind = ops[at-1].Kind
-	}
 	c.tried.see(fmt.Sprintf("depth %d, after %s", depth, kind), image.Hash())
 	known := s.before
-	for _, op := range ops[:at] {
+	for _, op := range done {
 		if state, ok := op.Mark.(memberState); ok {
 			known = state
 		}
@@ -296,7 +273,7 @@ func (c *memberCase) cut(s memberSession, depth int) error {
 	known.events = known.events[:len(known.events):len(known.events)]
 	next, err := c.runSession(image, s.opts, known, c.rng.IntN(8))
 	if err != nil {
-		return fmt.Errorf("cut %d of depth %d, after operation %d (%s)%s:\n%w", c.cuts, depth, at, kind, keep(image), err)
+		return fmt.Errorf("cut %d of depth %d, after operation %d (%s)%s:\n%w", c.cuts, depth, len(done), kind, keep(image), err)
 	}
 	if depth < maxDepth && c.rng.IntN(3) > 0 {
 		return c.cut(next, depth+1)

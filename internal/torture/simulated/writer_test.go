@@ -206,28 +206,37 @@ func (w *writer) step() error {
 // stop kills the program, or fails one of its calls, at a random moment of its next steps. Then it
 // starts the program again.
 func (w *writer) stop() error {
-	before, _ := w.disk.Fired()
-	at := w.disk.Calls() + 1 + w.rng.IntN(60)
-	switch w.rng.IntN(4) {
-	case 0:
-		w.disk.FailAt(at, syscall.EIO, w.rng.IntN(2) == 0)
-	case 1:
-		w.disk.FailAt(at, syscall.ENOSPC, w.rng.IntN(2) == 0)
-	default:
-		w.disk.KillAt(at)
-	}
-	for range 3 {
-		err := w.step()
-		if fired, _ := w.disk.Fired(); err != nil && fired == before || isBug(err) {
-			return err
-		}
-		if err != nil {
-			break
-		}
+	if err := failSoon(w.disk, w.rng, 60, w.step); err != nil {
+		return err
 	}
 	if w.store != nil {
 		w.close() // releases the lock, as the system does for a dead process
 	}
 	w.disk.Heal()
 	return w.open()
+}
+
+// failSoon kills the program or fails one of its calls, at a random one of its next calls. It calls
+// step until that has happened, at most three times. It returns the errors that have another cause.
+func failSoon(disk *simos.Disk, rng *rand.Rand, withinCalls int, step func() error) error {
+	before, _ := disk.Fired()
+	at := disk.Calls() + 1 + rng.IntN(withinCalls)
+	switch rng.IntN(4) {
+	case 0:
+		disk.FailAt(at, syscall.EIO, rng.IntN(2) == 0)
+	case 1:
+		disk.FailAt(at, syscall.ENOSPC, rng.IntN(2) == 0)
+	default:
+		disk.KillAt(at)
+	}
+	for range 3 {
+		err := step()
+		if fired, _ := disk.Fired(); err != nil && fired == before || isBug(err) {
+			return err
+		}
+		if err != nil {
+			break
+		}
+	}
+	return nil
 }
