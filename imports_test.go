@@ -179,6 +179,17 @@ func TestLayers_RecoveryHasNoClock(t *testing.T) {
 	require.Equal(t, map[string]bool{"Duration": true, "Hour": true}, used, "take the time as a parameter: a plan depends only on its arguments")
 }
 
+// The files that decide about the entries of a Replica have no clock. Otherwise the members of a group
+// could get different states from the same entries.
+func TestLayers_EntriesHaveNoClock(t *testing.T) {
+	for _, file := range []string{"commit.go", "digest.go", "entry.go", "guard.go", "member.go", "position.go", "state.go"} {
+		require.NotContains(t, importsOf(t, file), "time", "%s: take the time from the entry", file)
+		used := map[string]bool{}
+		selected(t, file, "opts", used)
+		require.NotContains(t, used, "Now", "%s: take the time from the entry", file)
+	}
+}
+
 // tidwall/wal is used to open, append and close. It is never used to read, to truncate, or to look
 // at files that may be damaged.
 func TestLayers_WALIsOnlyAppendedTo(t *testing.T) {
