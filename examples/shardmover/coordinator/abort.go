@@ -22,15 +22,15 @@ func (m *mover) fenceAndReadLeader(ctx context.Context, group uint64) (nodeID ui
 // abort begins to undo a move. The list of the compensations is durable before the first one.
 func (m *mover) abort(ctx context.Context, row projection.Row, reason string) error {
 	move, furthest := moveOf(row), row.Facts.FurthestPhase
-	leader, ok := m.fenceAndReadLeader(ctx, move.Group)
-	if !ok {
-		return fmt.Errorf("the leader of group %d is not known, so the move cannot be undone yet", move.Group)
+	view, err := m.groups.fence(ctx, move.Group, m.epoch)
+	if err != nil {
+		return err
 	}
-	if furthest >= checkpoint.PhaseLeadershipTransfer && leader == move.Target {
+	if furthest >= checkpoint.PhaseLeadershipTransfer && view.Leader.Node == move.Target {
 		return nil // the transfer has committed after all: the next step goes forward
 	}
 	steps := recovery.Compensations(furthest, move.Group, move.Target, &move.Source)
-	_, err := m.proposer.BeginAbort(ctx, move.ID, reason, steps, raftlog.IfIndex(row.LastIndex), raftlog.Term(m.epoch), raftlog.InOrder())
+	_, err = m.proposer.BeginAbort(ctx, move.ID, reason, steps, raftlog.IfIndex(row.LastIndex), raftlog.Term(m.epoch), raftlog.InOrder())
 	if err != nil {
 		return err
 	}
