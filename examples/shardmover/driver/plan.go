@@ -80,7 +80,7 @@ func planKills(o Options, random *rand.Rand, aborts []checkpoint.MigrationID) (k
 		kills = append(kills, plannedKill{abort: id, after: after, delay: time.Duration(random.IntN(6)) * time.Millisecond})
 	}
 	// A move takes seven steps, and an aborted one fewer. The last kill must not come after the end.
-	last := o.Moves * 6
+	last := max(1, o.Moves*6)
 	for range o.Kills - inAborts {
 		kills = append(kills, plannedKill{steps: random.IntN(last), delay: time.Duration(random.IntN(40)) * time.Millisecond})
 	}
