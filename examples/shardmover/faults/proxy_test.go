@@ -33,10 +33,10 @@ func TestProxy_Faults(t *testing.T) {
 		t.Cleanup(func() { p.from.Close(); p.to.Close() })
 		return p
 	}
-	send := func(p pair) (received string) {
+	send := func(p pair, within time.Duration) (received string) {
 		_, err := p.from.Write([]byte("x"))
 		require.NoError(t, err)
-		require.NoError(t, p.to.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
+		require.NoError(t, p.to.SetReadDeadline(time.Now().Add(within)))
 		buffer := make([]byte, 1)
 		n, _ := p.to.Read(buffer)
 		return string(buffer[:n])
@@ -44,14 +44,14 @@ func TestProxy_Faults(t *testing.T) {
 	l := linkOf("1", "2")
 
 	open := dial()
-	require.Equal(t, "x", send(open))
+	require.Equal(t, "x", send(open, 10*time.Second))
 	proxy.set(l, state{mute: true})
-	require.Equal(t, "", send(open), "the byte is dropped")
+	require.Equal(t, "", send(open, 50*time.Millisecond), "the byte is dropped")
 	proxy.set(l, state{})
 	requireEnds(t, open.from) // it has lost a byte
 
 	open = dial()
-	require.Equal(t, "x", send(open))
+	require.Equal(t, "x", send(open, 10*time.Second))
 	proxy.set(l, state{cut: true})
 	requireEnds(t, open.from)
 	refused, err := network.Dial(t.Context(), wire.NodeName(2), "s")
@@ -61,7 +61,7 @@ func TestProxy_Faults(t *testing.T) {
 	proxy.set(l, state{})
 	open = dial()
 	proxy.set(linkOf("1", "3"), state{cut: true}) // another link
-	require.Equal(t, "x", send(open))
+	require.Equal(t, "x", send(open, 10*time.Second))
 }
 
 // requireEnds requires that the other side has ended a connection.
