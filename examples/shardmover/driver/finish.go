@@ -51,7 +51,7 @@ func (r *run) finish() (Result, error) {
 // killRest carries out the kills for which the moves had too few steps.
 func (r *run) killRest() error {
 	for {
-		status, site, err := r.leading()
+		site, err := r.leading()
 		if err != nil {
 			return err
 		}
@@ -59,26 +59,26 @@ func (r *run) killRest() error {
 		rest := r.opts.Kills - r.killed
 		r.pending = nil
 		r.mu.Unlock()
-		if rest <= 0 && status.Leading {
+		if rest <= 0 {
 			return nil
 		}
 		r.kill(site)
 	}
 }
 
-// leading waits for a coordinator that leads and has recovered.
-func (r *run) leading() (coordinator.Status, uint64, error) {
+// leading waits for a coordinator that leads and has recovered, and returns its site.
+func (r *run) leading() (site uint64, err error) {
 	ctx, cancel := context.WithTimeout(r.ctx, settleTimeout)
 	defer cancel()
 	for {
 		for _, site := range numbers(members) {
 			status, err := wire.Call[coordinator.Status](ctx, r.network, wire.CoordinatorName(site), coordinator.MethodStatus, coordinator.None{})
 			if err == nil && status.Leading {
-				return status, site, nil
+				return site, nil
 			}
 		}
 		if err := sleep(ctx, pollInterval); err != nil {
-			return coordinator.Status{}, 0, fmt.Errorf("no coordinator leads after %v: %w", settleTimeout, err)
+			return 0, fmt.Errorf("no coordinator leads after %v: %w", settleTimeout, err)
 		}
 	}
 }

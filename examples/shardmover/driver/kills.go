@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"migrationlog/checkpoint"
 	"migrationlog/examples/shardmover/coordinator"
 	"migrationlog/examples/shardmover/wire"
 )
@@ -123,4 +124,4 @@ func (r *run) releaseKill(move plannedMove) {
 }
 
 // isStep reports whether the kill waits for a number of steps.
-func (k plannedKill) isStep() bool { return k.abort == [16]byte{} }
+func (k plannedKill) isStep() bool { return k.abort == checkpoint.MigrationID{} }

@@ -15,7 +15,7 @@ import (
 	"migrationlog/examples/shardmover/wire"
 )
 
-// Options configures Run.
+// Options configures Open.
 type Options struct {
 	Dir     string // of this node
 	Node    uint64
