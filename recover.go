@@ -286,8 +286,8 @@ func (r *recoverer) carryOut(d recovery.Decision) Recovered {
 }
 
 // checkStep returns an error if the next step of a migration must not be carried out. last is the
-// position of the migration's last event that the coordinator knows. A later one was written by
-// somebody else, and the decision may be wrong since then.
+// position of the migration's last event that the coordinator knows. If there is a later event,
+// another writer has changed the migration, and the decision may be wrong.
 func (r *recoverer) checkStep(d *recovery.Decision, last uint64) error {
 	if r.ctx.Err() != nil { //mutant:recover-ctx-checked
 		return fmt.Errorf("not carried out: %w", context.Cause(r.ctx))

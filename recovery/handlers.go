@@ -24,7 +24,7 @@ type Handlers struct {
 	// it. If the lock of the log separates the coordinators, that is Store.Epoch() + 1. If
 	// Report.EpochUncertain is true, the log may have lost a higher epoch, so also ask the cluster for
 	// the highest one that it has seen. In a Store the value 0 is allowed only if the log has no
-	// epochs. In a replicated log it selects the term of raft, of which each has one leader.
+	// epochs. In a replicated log, 0 selects raft's term, because each term has one leader.
 	Epoch uint64
 
 	// Concurrency is the maximum number of migrations that are handled at the same time. The value 0

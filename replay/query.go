@@ -60,8 +60,8 @@ func (r Record) Kind() Kind {
 	return KindDamage
 }
 
-// Checkpoint returns the checkpoint of an event that sets the row of its migration: an upserted event
-// or a restored row.
+// Checkpoint returns the checkpoint of an event that sets the row of its migration: an upserted
+// event or a restored row.
 func (r Record) Checkpoint() (checkpoint.Checkpoint, bool) {
 	switch e := r.Event.(type) {
 	case checkpoint.Upserted:
@@ -73,7 +73,7 @@ func (r Record) Checkpoint() (checkpoint.Checkpoint, bool) {
 }
 
 // Query selects records. A record must meet every condition that is set; the zero value selects all
-// records. Damage may have hit any migration. It is therefore selected unless Kinds excludes it or
+// records. Damage can concern any migration. It is therefore selected unless Kinds excludes it or
 // its numbers are outside FromSeq and ToSeq.
 type Query struct {
 	FromSeq, ToSeq   uint64 // inclusive; ToSeq 0 is no bound
@@ -118,8 +118,8 @@ func (q Query) isNarrow() bool {
 	return narrow && !slices.Contains(q.Kinds, KindDamage)
 }
 
-// choose returns the numbers of the frames of a segment that the query may select, if it needs no rows.
-// It returns false if the summary is not enough.
+// choose returns the numbers of the frames of a segment that the query may select, if it needs no
+// rows. It returns false if the summary is not enough.
 func (q Query) choose(s *summary.Summary) (seqs []uint64, ok bool) {
 	if !q.mayMatch(s, s.Totals()) {
 		return nil, true
@@ -180,8 +180,9 @@ func (q Query) mayMatch(s *summary.Summary, t summary.Totals) bool {
 	return hasPhase && hasKind
 }
 
-// mayHaveRow reports whether a row of the migration may have a selected vShard or a selected node. If
-// both are selected, one of them is enough: the migration may get the other one later.
+// mayHaveRow reports whether a row of the migration may have a selected vShard or a selected node.
+// If the query selects both, one of them is enough, because the migration may get the other one
+// later.
 func (q Query) mayHaveRow(m summary.Migration) bool {
 	return m.Partial || m.Several || m.HasVShard && slices.Contains(q.VShards, m.VShardID) ||
 		m.HasSource && slices.Contains(q.Nodes, m.SourceNode) || m.HasTarget && slices.Contains(q.Nodes, m.TargetNode)
@@ -209,7 +210,7 @@ func (q Query) firstSeq() uint64 {
 // Match reports whether the query selects the record, which must be the next one of the history.
 func (m *Matcher) Match(r Record) bool { return m.find(r, false).Selected }
 
-// find returns the record, with the row of its migration if that is wanted.
+// find returns the record, and the row of its migration if rows is true.
 func (m *Matcher) find(r Record, rows bool) Found {
 	found := Found{Record: r}
 	switch d := r.Damage; {

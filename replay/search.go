@@ -18,8 +18,8 @@ import (
 type Found struct {
 	Record
 	Selected bool // false for damage that the query does not select
-	// Row is the row of the record's migration: the one after the record or, if the record ended it, the
-	// one before. It is set only with SearchOptions.Rows, and if HasRow is true.
+	// Row is the row of the record's migration: the one after the record or, if the record ended it,
+	// the one before. It is set only with SearchOptions.Rows, and if HasRow is true.
 	Row    projection.Row
 	HasRow bool
 }
@@ -30,9 +30,9 @@ type SearchOptions struct {
 	Covered *Coverage // set when the sequence ends, unless it is nil
 }
 
-// Search yields the records that Find yields, and all damage that it finds on its way. With rows, it
-// also reads the earlier events of the selected migrations, and does not yield records that a writer has
-// appended since Search began.
+// Search yields the records that Find yields, and all damage that it finds on its way. With rows,
+// it also reads the earlier events of the selected migrations, and does not yield records that a
+// writer has appended since Search began.
 func (r *Reader) Search(ctx context.Context, q Query, o SearchOptions) iter.Seq2[Found, error] {
 	opts := segment.ScanOptions{From: q.firstSeq(), CheckEnds: true}
 	picks := &picker{reader: r, query: q}
@@ -70,9 +70,9 @@ func (r *Reader) Search(ctx context.Context, q Query, o SearchOptions) iter.Seq2
 	}
 }
 
-// SearchLast returns what Search yields from the first of the last n selected records on. If fewer
-// records are selected, it returns all of them. It begins with the last segment, and reads earlier ones
-// as long as records are missing.
+// SearchLast returns the last n selected records of Search, with the damage between them and after
+// them. If fewer records are selected, it returns all of them. It begins with the last segment, and
+// reads earlier segments until it has n records.
 func (r *Reader) SearchLast(ctx context.Context, q Query, n int, o SearchOptions) (last []Found, err error) {
 	selected := 0
 	err = r.searchBack(ctx, q, o, func(found []Found, fromSeq uint64) (enough bool) {
@@ -90,8 +90,8 @@ func (r *Reader) SearchLast(ctx context.Context, q Query, n int, o SearchOptions
 	return last, err
 }
 
-// NewestMigration returns the migration that began last on a vShard. If the beginnings of all migrations
-// of the vShard are lost, it returns the first one. It returns false if there is none.
+// NewestMigration returns the migration that began last on a vShard. If the beginnings of all
+// migrations of the vShard are lost, it returns the first one. It returns false if there is none.
 func (r *Reader) NewestMigration(ctx context.Context, vShardID uint32) (id checkpoint.MigrationID, ok bool, err error) {
 	q := Query{VShards: []uint32{vShardID}, Kinds: []Kind{KindCheckpoint, KindRestored}}
 	err = r.searchBack(ctx, q, SearchOptions{}, func(found []Found, fromSeq uint64) (enough bool) {
@@ -105,9 +105,9 @@ func (r *Reader) NewestMigration(ctx context.Context, vShardID uint32) (id check
 	return id, ok, err
 }
 
-// searchBack calls visit with the records of the last segment, of the last two, four and so on, until
-// visit reports that they are enough, or has seen all. The argument fromSeq of visit is the number from
-// which on these records were selected.
+// searchBack calls visit with the records of the last segment, then with those of the last two
+// segments, of the last four, and so on. It ends if visit returns true, or if visit got the records
+// of all segments. fromSeq is the lowest number that was searched for these records.
 func (r *Reader) searchBack(ctx context.Context, q Query, o SearchOptions, visit func(found []Found, fromSeq uint64) (enough bool)) error {
 	names, err := segment.Names(r.fsys)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -133,7 +133,8 @@ func (r *Reader) searchBack(ctx context.Context, q Query, o SearchOptions, visit
 }
 
 // picker picks the frames of a query that needs rows: the frames that the query may select, and the
-// earlier frames of their migrations. It goes through the segments from the last one to the first one.
+// earlier frames of their migrations. It goes through the segments from the last one to the first
+// one.
 type picker struct {
 	reader *Reader
 	query  Query
@@ -144,8 +145,8 @@ type picker struct {
 	picked  map[string]pick // by segment; the others must be read
 	lastSeq uint64          // the last event of the log when it was done
 
-	// needed has the migrations of which earlier segments may have needed events. The value is true if all
-	// of them are needed, and false if only those of a selected vShard or node are.
+	// needed has the migrations whose events in earlier segments may be needed. The value is true if
+	// all these events are needed. It is false if they are needed only with a selected vShard or node.
 	needed map[checkpoint.MigrationID]bool
 }
 
@@ -165,8 +166,8 @@ func (p *picker) only(name string) (seqs []uint64, lastSeq uint64, ok bool) {
 	return picked.seqs, picked.lastSeq, ok
 }
 
-// isLater reports whether a writer has appended the record after the frames were picked. The earlier
-// events of its migration may not be picked.
+// isLater reports whether a writer has appended the record after the frames were picked. The
+// earlier events of its migration may not be picked.
 func (p *picker) isLater(r Record) bool {
 	return p.lastSeq != 0 && r.Damage == nil && r.Seq > p.lastSeq
 }
@@ -222,8 +223,8 @@ func (p *picker) pickAll() {
 	}
 }
 
-// outside reports whether the numbers of a summarized segment are outside the query and no later segment
-// needs one of its events. It returns the number of its last event.
+// outside reports whether the numbers of a summarized segment are outside the query and no later
+// segment needs one of its events. It returns the number of its last event.
 func (p *picker) outside(name string) (lastSeq uint64, outside bool) {
 	e := p.reader.index.entryOf(name)
 	if e == nil || len(p.needed)+len(p.after) > 0 || p.query.includesAny(e.file.SummaryHead) {
@@ -232,8 +233,8 @@ func (p *picker) outside(name string) (lastSeq uint64, outside bool) {
 	return e.file.LastSeq, true
 }
 
-// visitRuns finds the migrations that need earlier events in a segment without a summary, which the scan
-// reads completely. It returns the number of the last intact frame.
+// visitRuns finds the migrations that need earlier events in a segment without a summary, which the
+// scan reads completely. It returns the number of the last intact frame.
 func (p *picker) visitRuns(name string) (lastSeq uint64, err error) {
 	data, err := fs.ReadFile(p.reader.fsys, path.Join(segment.WALDir, name))
 	if err != nil {
@@ -256,8 +257,8 @@ func (p *picker) visitRuns(name string) (lastSeq uint64, err error) {
 	return lastSeq, nil
 }
 
-// pick returns the numbers of the frames that are needed of a segment. few is false if the whole segment
-// is read instead. ok is false if a part of the summary is damaged.
+// pick returns the numbers of the frames of a segment that are needed. few is false if the scan
+// reads the whole segment instead. ok is false if a part of the summary is damaged.
 func (p *picker) pick(s *summary.Summary) (seqs []uint64, few, ok bool) {
 	q := p.query
 	mayMatch, mayBeNeeded := q.mayMatch(s, s.Totals()), mayContainAny(s, p.needed)
@@ -321,10 +322,11 @@ func (q Query) matched(s *summary.Summary, frames summary.Frames, migrations sum
 	return matched
 }
 
-// addNeeded returns the migrations whose frames are needed: all incarnations of an id that has a matched
-// one, and those that a later segment needs. It updates needed for the earlier segments.
+// addNeeded returns the incarnations whose frames are needed. These are all incarnations of an id
+// if one of them is matched or a later segment needs them. addNeeded updates needed for the earlier
+// segments.
 func (p *picker) addNeeded(migrations summary.Migrations, matched []bool) (chosen []bool) {
-	ids := make(map[checkpoint.MigrationID]bool) // the chosen ones; true: of which an earlier segment has events
+	ids := make(map[checkpoint.MigrationID]bool) // the chosen ones; true: an earlier segment has events of the id
 	sure := make(map[checkpoint.MigrationID]bool)
 	for i := range matched {
 		id := migrations.ID(i)

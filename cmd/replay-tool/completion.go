@@ -102,7 +102,7 @@ type completion struct {
 	ids   shortIDs // of the rows
 	rows  []projection.Row
 	endMS uint64
-	ended []checkpoint.MigrationID // and those with a row
+	ended []checkpoint.MigrationID // ended migrations, and also some with a row
 }
 
 // textOf returns the form of an id that begins with part, or "".

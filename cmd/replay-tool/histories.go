@@ -35,7 +35,7 @@ func (d *diffCommand) runHistories(ctx context.Context, readers [2]*replay.Reade
 type (
 	historiesJSON struct {
 		Agreement    diff.Agreement `json:"agreement"`
-		RaftIndex    *uint64        `json:"raft_index"`      // the first one at which the histories differ; null: none is known
+		RaftIndex    *uint64        `json:"raft_index"`      // the first index at which the histories differ; null: none is known
 		SameThrough  uint64         `json:"same_through"`    // raft index
 		DiffersAt    *uint64        `json:"differs_at"`      // raft index of the first digest that is known to differ, or null
 		Through      uint64         `json:"through"`         // raft index at the end of the shorter log
@@ -95,9 +95,9 @@ func (d *diffCommand) historiesText(h diff.Histories) {
 	case diff.Apart:
 		line("%s and %s have no part of the history in common", a, b)
 	case diff.NotKept:
-		line("%s and %s do not have the same digest at raft index %d, the beginning of a log. The first different event is not kept here: compare members that have it", a, b, h.DiffersAt)
+		line("%s and %s have different digests at raft index %d, where the history of a log begins. The first different event is before it, and is not kept here: compare members that have this history", a, b, h.DiffersAt)
 	case diff.Unknown:
-		line("%s and %s have the same history up to raft index %d, and another one at raft index %d. The first different event between them is lost", a, b, h.SameThrough, h.DiffersAt)
+		line("%s and %s have the same history up to raft index %d, and different digests at raft index %d. The first different event is between them, and is lost", a, b, h.SameThrough, h.DiffersAt)
 	case diff.Differs:
 		d.differenceText(h)
 	}
@@ -117,7 +117,7 @@ func (d *diffCommand) differenceText(h diff.Histories) {
 	if h.SameThrough == h.Index-1 {
 		text += ", and have the same history before it"
 	} else {
-		text += fmt.Sprintf(", and have the same history up to raft index %d. An event between them is lost, and may differ too", h.SameThrough)
+		text += fmt.Sprintf(", and have the same history up to raft index %d. An event between these two indexes is lost, so an earlier difference is possible", h.SameThrough)
 	}
 	d.sentence(styleError, 2, text)
 	clock := d.clock()

@@ -557,7 +557,7 @@ func (m *importer) summaryText() {
 	fmt.Fprintf(m.stdout, "%s: %s %s, skipped: %s (%s), %s\n",
 		count(m.Lines, "line"), count(m.Appended, "event"), appended, count(m.Duplicates, "duplicate"), differs, absent)
 	if m.Digests > 0 {
-		m.statusf("%s of the input not imported: they describe the log from which they come", count(m.Digests, "digest event"))
+		m.statusf("%s not imported, because a digest describes only the log that has it", count(m.Digests, "digest event"))
 	}
 	if m.HistoryErrors != nil && *m.HistoryErrors > 0 {
 		command := "lint " + quoted(m.dir)

@@ -228,8 +228,8 @@ func (l *logCommand) list(ctx context.Context, reader *replay.Reader) error {
 	return l.cursor.checkEnd(l.nextSeq-min(l.nextSeq, 1), l.lastEvent.Seq)
 }
 
-// searches reports whether the summaries of the segments find the records. Options that need the state
-// after the last event, or each event, read the whole log.
+// searches reports whether the summaries of the segments show where the records are. Options that need
+// the state after the last event, or each event, read the whole log.
 func (l *logCommand) searches() (bool, error) {
 	needsAll := l.follow || l.stopper != nil || l.cursorFile != "" || l.reverse && l.last == 0 || slices.Contains(l.query.Kinds, replay.KindDamage)
 	if needsAll || !l.filters.anySet() {
@@ -238,7 +238,7 @@ func (l *logCommand) searches() (bool, error) {
 	return hasManySegments(l.dir)
 }
 
-// search prints the matching records of a large log, and reads few of its segments.
+// search prints the matching records of a large log. It reads only a few segments.
 func (l *logCommand) search(ctx context.Context, reader *replay.Reader) error {
 	l.beginFold(reader.NewPartialFold())
 	var covered replay.Coverage

@@ -164,7 +164,7 @@ func TestMembers_Import(t *testing.T) {
 		}
 		require.Equal(t, rowsOf("M2"), rowsOf("NEW"))
 		_, _, errs = runTool(t, strings.NewReader(lines), "import", "OTHER", "-")
-		require.Contains(t, errs, "1 digest event of the input not imported")
+		require.Contains(t, errs, "1 digest event not imported")
 
 		code, _, errs = runTool(t, nil, "bundle", "M2", "--all", "--redact", "--out", "BUNDLE")
 		require.Zero(t, code, errs)

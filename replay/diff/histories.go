@@ -19,7 +19,7 @@ const (
 	// Differs: the members have different events at an index.
 	Differs Agreement = "differs"
 	// NotKept: the chained digests differ at the index at which the history of one member begins. The
-	// first different event is before it, and that member does not keep it.
+	// first different event is before this index, and that member does not have it.
 	NotKept Agreement = "not_kept"
 	// Apart: the history of one member begins after the end of the other one.
 	Apart Agreement = "apart"
@@ -47,21 +47,22 @@ type Histories struct {
 	Members   [2]Member
 	// Index is the first index at which the histories differ. It is set if Agreement is Differs.
 	Index uint64
-	// SameThrough is the highest index up to which the histories are the same, as far as the members
-	// have not lost events. The chained digests cover the history before the beginning of a log too.
+	// SameThrough is the highest index up to which no difference was found. This includes the history
+	// before the beginning of a log, because the chained digests cover it.
 	SameThrough uint64
 	// DiffersAt is the lowest index that was found at which the chained digests differ, or 0.
 	DiffersAt uint64
 	// Through is the end of the comparison: the lower one of the two members' last indexes.
 	Through uint64
 	// BeginUnknown is true if it is not known whether the histories are the same before the later one
-	// of the two beginnings, because a member has lost events there. An earlier difference is possible.
+	// of the two beginnings, because a member has lost events there. An earlier difference is
+	// possible.
 	BeginUnknown bool
-	// StatesAt is the last index at which both members have a digest of their states, or 0, and
-	// StatesEqual reports whether these are equal. Two histories that differ can lead to equal states.
+	// StatesAt is the last index at which both members have a state digest, or 0. StatesEqual reports
+	// whether these digests are equal. Two histories that differ can lead to equal states.
 	StatesAt    uint64
 	StatesEqual bool
-	// The costs: the number of digests that were looked up, and of the events that were compared.
+	// The costs of the comparison: the digests that were looked up, and the events that were compared.
 	DigestReads, Events int
 }
 
@@ -70,11 +71,11 @@ func (h Histories) Equal() bool { return h.Agreement == Same || h.Agreement == A
 
 // CompareHistories finds the first index at which the histories of two members differ. It compares
 // the chained digests that both logs contain, with a binary search, and then the events between the
-// last equal digest and the first different one. Equal states are no evidence: two states can differ
-// and become equal again.
+// last equal digest and the first different one. Equal states are no evidence: two states can
+// differ and become equal again.
 //
 // It returns replay.ErrNoPositions if a log has events without a raft index, an I/O error, or ctx's
-// error. The folds have the damage that was met, and nothing else.
+// error. The folds have only the damage that was found on the way.
 func CompareHistories(ctx context.Context, first, second *replay.Reader) (Histories, [2]*replay.Fold, error) {
 	c := comparison{folds: [2]*replay.Fold{first.NewPartialFold(), second.NewPartialFold()}}
 	for i, r := range []*replay.Reader{first, second} {
@@ -176,8 +177,9 @@ func (c *comparison) bisect(last [2]replay.Digest) error {
 	}
 }
 
-// commonDigest returns the digests of both members at one index above after and below before: the
-// highest index up to near or, if there is none, the lowest one from near on.
+// commonDigest returns the digests of both members at one index, which is above after and below
+// before. It chooses the highest such index up to near or, if there is none, the lowest one above
+// near.
 func (c *comparison) commonDigest(after, before, near uint64) (found [2]replay.Digest, ok bool, err error) {
 	for at := near; at > after; {
 		if found, ok, err = c.digests(at, (*replay.Positions).DigestBelow); err != nil || !ok {
