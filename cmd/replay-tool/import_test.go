@@ -268,6 +268,9 @@ func TestImport_Check(t *testing.T) {
 			w.Seq, g.RowLine = 0, 0
 		}
 		got.Check = false
+		if exists { // a check does not read the history of the log
+			want.HistoryErrors = nil
+		}
 		require.Equal(t, want, got, "%s", input)
 	}
 	require.Positive(t, byLine)
