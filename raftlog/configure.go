@@ -35,7 +35,7 @@ func Configure(conf *raft.Config, snaps raft.SnapshotStore, fsm *FSM) error {
 	}
 	newest, applied := all[0], fsm.AppliedIndex()
 	if applied >= newest.Index {
-		conf.NoSnapshotRestoreOnStart = true
+		fsm.keepState(conf, newest)
 		if _, source, err := snaps.Open(newest.ID); err != nil {
 			fsm.logger.Error("raft's newest snapshot cannot be opened: take another one, for members that are far behind",
 				"snapshot", newest.ID, "snapshot_index", newest.Index, "error", err)
@@ -51,7 +51,7 @@ func Configure(conf *raft.Config, snaps raft.SnapshotStore, fsm *FSM) error {
 	// The index of a snapshot is that of raft's last entry, and raft does not pass all of its own
 	// entries to the FSM. The store can therefore have the state of a snapshot with a higher index.
 	if fsm.hasState(digest) {
-		conf.NoSnapshotRestoreOnStart = true
+		fsm.keepState(conf, newest)
 		return nil
 	}
 	fsm.start.snapshot = &digest
@@ -81,4 +81,11 @@ func newestLostError(newest *raft.SnapshotMeta, applied uint64, err error) error
 	}
 	return fmt.Errorf("raft's newest snapshot %s has index %d and cannot be read (%w), and the store is at index %d. Raft would restore an older snapshot, and miss entries. %s",
 		newest.ID, newest.Index, err, applied, advice)
+}
+
+// keepState makes raft continue after its newest snapshot without restoring it. Raft does not deliver
+// the entries up to there again, and labels the next snapshot with a higher index.
+func (f *FSM) keepState(conf *raft.Config, newest *raft.SnapshotMeta) {
+	conf.NoSnapshotRestoreOnStart = true
+	f.delivered = newest.Index
 }

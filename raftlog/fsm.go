@@ -24,7 +24,8 @@ type FSM struct {
 	entries []migrationlog.Entry
 	last    position // of the last entry that the store has applied
 	start   start
-	// delivered is the index up to which raft has delivered entries since the start.
+	// delivered is the index up to which raft has delivered entries since the start, or that of the
+	// snapshot after which raft continues.
 	delivered uint64
 
 	mu      sync.Mutex // not held during I/O

@@ -49,3 +49,19 @@ func recoverCluster(t *testing.T, dir string, conf *raft.Config) {
 	require.Empty(t, fsm.reasons)
 	require.NoError(t, fsm.Close())
 }
+
+// After a restart without new entries, raft can take a snapshot, for a backup.
+func TestFSM_SnapshotAfterRestart(t *testing.T) {
+	group := newGroup(t, 1)
+	m := group.Leader()
+	for n := byte(1); n <= 5; n++ {
+		_, err := proposerOf(m, nil).Upsert(t.Context(), learnerOf(t, n))
+		require.NoError(t, err)
+	}
+	require.NoError(t, m.Raft.Snapshot().Error())
+	group.Stop(0)
+	group.Start(0)
+	m = group.Leader()
+	require.NoError(t, m.Raft.Barrier(0).Error())
+	require.NoError(t, m.Raft.Snapshot().Error())
+}
