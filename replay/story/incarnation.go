@@ -179,12 +179,17 @@ func (i *Incarnation) addCheckpoint(s Step, c checkpoint.Checkpoint) {
 	}
 }
 
-// addRestored applies a restored row.
+// addRestored applies a restored row. Its nodes are those of the facts, unless earlier events have named
+// others: package summary has the same rule.
 func (i *Incarnation) addRestored(s Step, e checkpoint.Restored) {
-	i.addCheckpoint(s, e.Checkpoint)
 	f := e.Facts
-	i.HasSource, i.SourceNode, i.PauseBudgetUS = f.HasSource, f.SourceNode, f.WritePauseBudgetUS
-	i.HasTarget, i.TargetNode, i.SourceGroup = f.HasTarget, f.TargetNode, f.SourceGroup
+	if f.HasSource && !i.HasSource {
+		i.HasSource, i.SourceNode, i.PauseBudgetUS = true, f.SourceNode, f.WritePauseBudgetUS
+	}
+	if f.HasTarget && !i.HasTarget {
+		i.HasTarget, i.TargetNode, i.SourceGroup = true, f.TargetNode, f.SourceGroup
+	}
+	i.addCheckpoint(s, e.Checkpoint)
 	i.Furthest = f.FurthestPhase
 	if a := f.Abort; a != nil {
 		i.Reason, i.Compensations = a.Reason, a.Compensations
