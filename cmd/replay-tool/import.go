@@ -170,7 +170,10 @@ func (m *importer) run(ctx context.Context, file string) error {
 // begin opens the log. A log that does not exist is created later. With --check, begin reads the
 // log without opening it for writing.
 func (m *importer) begin(ctx context.Context) error {
-	_, err := replay.Open(m.dir)
+	reader, err := replay.Open(m.dir)
+	if err == nil && reader.Manifest().Replicated {
+		return fmt.Errorf("%s: %w: only its consensus group appends events to it. Propose the events there, or import them into another log", m.dir, migrationlog.ErrReplicated)
+	}
 	info, statErr := os.Stat(m.dir)
 	m.isNew = errors.Is(statErr, fs.ErrNotExist) || errors.Is(err, segment.ErrNotALog) && statErr == nil && info.IsDir()
 	switch {

@@ -131,7 +131,7 @@ func (t *tool) runSalvage(ctx context.Context, dir, out string) error {
 	if err != nil {
 		return err
 	}
-	v, err := t.verifyLog(ctx, out)
+	v, isReplica, err := t.verifyLog(ctx, out)
 	if err != nil {
 		return fmt.Errorf("%s is complete, but cannot be verified: %w", out, err)
 	}
@@ -147,7 +147,7 @@ func (t *tool) runSalvage(ctx context.Context, dir, out string) error {
 	}
 	err = t.writeValue(result, func() {
 		t.salvageText(result)
-		t.verifyText(v, verifyOptions{})
+		t.verifyText(v, verifyOptions{isReplica: isReplica})
 		t.suggestSnapshot(out, result.Report)
 		t.paragraph(stylePlain, "list of the events left behind: "+quoted(result.List))
 		t.paragraph(stylePlain, fmt.Sprintf("%s left behind, %s affected%s", count(result.LeftBehind, "event"), count(result.RowsAffected, "row"), unnamedText(result.Report)))

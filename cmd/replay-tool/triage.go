@@ -108,7 +108,7 @@ func (m *triageCommand) run(ctx context.Context, dir string, policy recovery.Pol
 	if err != nil {
 		return err
 	}
-	screen := triageScreen{Summary: s, Begins: beginningOf(begin), Next: nextCommands(s, dir, in.idText), dir: dir, to: to, begin: begin}
+	screen := triageScreen{Summary: s, Begins: beginningOf(begin), Next: nextCommands(s, dir, in.idText), dir: dir, to: to, begin: begin, isReplica: reader.Manifest().Replicated}
 	if err := m.writeValue(screen, func() { m.print(screen, in.ids) }); err != nil {
 		return err
 	}
@@ -259,6 +259,8 @@ type triageScreen struct {
 	dir   string
 	to    measuredTo
 	begin replay.Beginning
+
+	isReplica bool // the log belongs to a member of a consensus group
 }
 
 // writerOf returns the state of the lock of a log.

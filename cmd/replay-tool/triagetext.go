@@ -28,6 +28,9 @@ const (
 func (m *triageCommand) print(s triageScreen, ids shortIDs) {
 	m.printTrust(s)
 	m.printDoubt(s)
+	if s.isReplica && s.Report.Damaged() {
+		m.sentence(styleWarning, 0, replicaAdvice(s.Report))
+	}
 	fmt.Fprintln(m.stdout)
 	m.printInFlight(s, ids)
 	fmt.Fprintln(m.stdout)

@@ -43,6 +43,8 @@ code, so that a log with old damage can be monitored.`,
 type verifyOptions struct {
 	baseline string // path of a file; "": none
 	all      bool
+
+	isReplica bool // the log belongs to a member of a consensus group
 }
 
 func (t *tool) runVerify(ctx context.Context, dir string, o verifyOptions) error {
@@ -50,10 +52,11 @@ func (t *tool) runVerify(ctx context.Context, dir string, o verifyOptions) error
 	if err != nil {
 		return err
 	}
-	v, err := t.verifyLog(ctx, dir)
+	v, isReplica, err := t.verifyLog(ctx, dir)
 	if err != nil {
 		return err
 	}
+	o.isReplica = isReplica
 	news := v.Report
 	if baseline != nil {
 		if err := t.checkBaseline(o.baseline, *baseline, v); err != nil {
@@ -72,15 +75,17 @@ func (t *tool) runVerify(ctx context.Context, dir string, o verifyOptions) error
 	return reportExit(news)
 }
 
-// verifyLog checks the whole log, and shows the progress on a terminal.
-func (t *tool) verifyLog(ctx context.Context, dir string) (replay.Verification, error) {
+// verifyLog checks the whole log, and shows the progress on a terminal. It also returns whether the
+// log belongs to a member of a consensus group.
+func (t *tool) verifyLog(ctx context.Context, dir string) (v replay.Verification, isReplica bool, err error) {
 	reader, err := replay.Open(dir)
 	if err != nil {
-		return replay.Verification{}, err
+		return v, false, err
 	}
 	p := t.progress("events read:")
 	defer p.end()
-	return reader.VerifyAll(ctx, p.update)
+	v, err = reader.VerifyAll(ctx, p.update)
+	return v, reader.Manifest().Replicated, err
 }
 
 // readBaseline reads the output of an earlier verify. It returns nil if no file is given.
@@ -121,7 +126,11 @@ func (t *tool) verifyText(v replay.Verification, o verifyOptions) {
 		head = styleError
 	}
 	t.paragraph(head, headline(r))
-	if text := advice(r); text != "" {
+	text := advice(r)
+	if o.isReplica && r.Damaged() {
+		text = replicaAdvice(r)
+	}
+	if text != "" {
 		t.paragraph(stylePlain, text)
 	}
 	if v.Baseline != nil {
@@ -298,6 +307,23 @@ func advice(r replay.Report) string {
 		return torn
 	}
 	return ""
+}
+
+// replicaAdvice returns the advice for a damaged log of a member of a consensus group. Only the group
+// can restore the rows of such a log.
+func replicaAdvice(r replay.Report) string {
+	const (
+		member = "The log belongs to a member of a consensus group"
+		steps  = "rename the member's directory, keep it, and start the member again: the group then restores it (docs/REPLICATION.md, \"A member is unfit\")"
+	)
+	isUncovered := func(l replay.SeqRange) bool { return l.Last > r.SnapshotSeq }
+	switch {
+	case slices.ContainsFunc(r.Lost, isUncovered):
+		return member + ", and the member does not start with it (ErrUnfit). Stop the member if it runs, " + steps
+	case r.CountFindings(segment.LosesEvents) > 0:
+		return "Events are missing from the history, but no row is lost and no migration is in doubt. " + member + ". If the member does not start with it (ErrUnfit), " + steps
+	}
+	return "The damage can hide a loss or lead to one. " + member + ". If the member does not start with it, " + steps
 }
 
 // suggestSnapshot prints how to show the newest snapshot if the log has lost the snapshot's last
