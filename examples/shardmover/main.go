@@ -1,6 +1,7 @@
-// Shardmover moves the replicas of shard groups between nodes, while clients write and while its
-// coordinator is killed again and again. It keeps the progress of the moves in a replicated
-// migrationlog store. At the end it checks that nothing was lost, leaked or done twice.
+// Shardmover moves the replicas of shard groups between nodes. Clients write during the moves, and
+// the coordinator is killed again and again. The progress of the moves is in a replicated
+// migrationlog store. At the end, shardmover checks that no acknowledged write was lost, that no
+// learner was left behind, and that no recorded compensation was carried out again.
 package main
 
 import (
@@ -25,7 +26,7 @@ import (
 const (
 	exitPassed = 0
 	exitFailed = 1 // a check has failed
-	exitUsage  = 2 // the run has not begun
+	exitUsage  = 2 // the run could not begin
 )
 
 func main() {
@@ -46,7 +47,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.IntVar(&o.Moves, "moves", 200, "moves of a replica")
 	flags.IntVar(&o.Kills, "kills", 30, "kills of the coordinator")
 	flags.Int64Var(&o.Seed, "seed", 1, "seed of all random decisions")
-	flags.BoolVar(&o.Faults, "faults", false, "delay, drop and partition between the nodes")
+	flags.BoolVar(&o.Faults, "faults", false, "delay and drop bytes between the nodes, and partition them")
 	output := flags.String("o", "text", "output: text or json")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return exitPassed

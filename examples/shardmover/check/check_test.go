@@ -178,15 +178,15 @@ func TestRun_FindsEachFault(t *testing.T) {
 		"a removal before Complete": {
 			func(e *Evidence) { e.remove(115) },
 			"seq 16: migration 00000000-0000-0000-0000-000000000001 is removed at Cutover"},
-		"a migration goes on after its end": {
+		"a migration has an event after its end": {
 			func(e *Evidence) { e.append(checkpoint.Removed{MigrationID: moved, Epoch: 3}) },
-			"seq 17: migration 00000000-0000-0000-0000-000000000001 goes on after its end"},
+			"seq 17: migration 00000000-0000-0000-0000-000000000001 has an event after its end"},
 		"a completed move is not in the history": {
 			func(e *Evidence) { e.remove(116) },
 			"migration 00000000-0000-0000-0000-000000000001 is in_flight in the history, and a coordinator has returned complete"},
-		"a move that nobody has asked for": {
+		"a move that the driver has not asked for": {
 			func(e *Evidence) { e.Moves = e.Moves[:1] },
-			"migration 00000000-0000-0000-0000-000000000002 is in the history, and nobody has asked for it"},
+			"migration 00000000-0000-0000-0000-000000000002 is in the history, and the driver has not asked for it"},
 		"a damaged history": {
 			func(e *Evidence) { e.History = append(e.History, replay.Record{Seq: 17}) },
 			"seq 17: the history has damage or an unknown event"},

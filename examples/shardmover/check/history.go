@@ -69,7 +69,7 @@ func (h *history) add(r replay.Record) {
 		m.epochs = append(m.epochs, r.Epoch())
 	}
 	if m.outcome == coordinator.Complete || m.outcome == coordinator.Aborted {
-		h.violate("seq %d: migration %s goes on after its end", r.Seq, id)
+		h.violate("seq %d: migration %s has an event after its end", r.Seq, id)
 		return
 	}
 	m.outcome = coordinator.InFlight
@@ -103,9 +103,10 @@ func (h *history) add(r replay.Record) {
 	}
 }
 
-// compensationsTwice counts the compensations that were carried out although the event of an earlier
-// time was durable. This is certain if the coordinator had seen the event, or has a higher epoch: its
-// recovery began with a barrier, and after that no event of a lower epoch is appended.
+// compensationsTwice counts the compensations that were carried out again although they were
+// recorded. This is certain in two cases: the coordinator had seen the record, or it has a higher
+// epoch than the record. Its recovery then began with a barrier, after which no event of a lower
+// epoch is appended.
 func (h *history) compensationsTwice(all []node.Compensation) (twice int) {
 	for _, c := range all {
 		m := h.migrations[c.MigrationID]
@@ -134,13 +135,14 @@ func (h *history) wrongOutcomes(moves []Move) (violations []string) {
 	}
 	for _, id := range h.order {
 		if !asked[id] {
-			violations = append(violations, fmt.Sprintf("migration %s is in the history, and nobody has asked for it", id))
+			violations = append(violations, fmt.Sprintf("migration %s is in the history, and the driver has not asked for it", id))
 		}
 	}
 	return violations
 }
 
-// takenOver returns the migrations with events of more than one epoch, in the order of their beginning.
+// takenOver returns the migrations with events of more than one epoch, in the order of their
+// beginning.
 func (h *history) takenOver() (ids []checkpoint.MigrationID) {
 	for _, id := range h.order {
 		if len(h.migrations[id].epochs) > 1 {
@@ -150,8 +152,8 @@ func (h *history) takenOver() (ids []checkpoint.MigrationID) {
 	return ids
 }
 
-// Interrupted returns a migration that a successor has continued, and one whose abort a successor has
-// continued. An id is zero if there is none.
+// Interrupted returns a migration that a successor has continued, and one whose abort a successor
+// has continued. An id is zero if there is none.
 func Interrupted(records []replay.Record) (move, abort checkpoint.MigrationID) {
 	h := readHistory(records)
 	for _, id := range h.takenOver() {

@@ -20,7 +20,7 @@ type Report struct {
 	LeakedLearners           int      `json:"leaked_learners"`
 	ReplicaCountWrong        int      `json:"replica_count_wrong"` // groups
 	InFlight                 int      `json:"in_flight"`
-	CompensationsTwice       int      `json:"compensations_twice"` // after the event of the first time was durable
+	CompensationsTwice       int      `json:"compensations_twice"` // carried out again although they were recorded
 	DigestsEqual             bool     `json:"digests_equal"`
 	Violations               []string `json:"violations"`
 }
@@ -93,8 +93,8 @@ func wrongReplicaCounts(e Evidence) (wrong int) {
 	return wrong
 }
 
-// replicaViolations compares the replicas that the nodes host with the members of the groups, and their
-// states with that of the leader.
+// replicaViolations compares the replicas that the nodes host with the members of the groups, and
+// their states with that of the leader.
 func replicaViolations(e Evidence) (violations []string) {
 	for _, g := range e.Groups {
 		hosted := 0
@@ -115,8 +115,9 @@ func replicaViolations(e Evidence) (violations []string) {
 	return violations
 }
 
-// differences returns the members of the metadata group that have another history than the first one.
-// Equal digests of the states are not enough, because two histories can lead to the same state.
+// differences returns the members of the metadata group that have another history than the first
+// one. Equal digests of the states are not enough, because two histories can lead to the same
+// state.
 func differences(e Evidence) (violations []string) {
 	for i, h := range e.Histories {
 		if h.Agreement != diff.Same {

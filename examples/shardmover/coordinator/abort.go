@@ -12,8 +12,8 @@ import (
 	"migrationlog/recovery"
 )
 
-// fenceAndReadLeader makes a group refuse the effects of all earlier coordinators, and returns the node
-// that leads it after that.
+// fenceAndReadLeader makes a group refuse the effects of all earlier coordinators, and returns the
+// node that leads it after that.
 func (m *mover) fenceAndReadLeader(ctx context.Context, group uint64) (nodeID uint64, ok bool) {
 	view, err := m.groups.fence(ctx, group, m.epoch)
 	return view.Leader.Node, err == nil
@@ -27,7 +27,7 @@ func (m *mover) abort(ctx context.Context, row projection.Row, reason string) er
 		return err
 	}
 	if furthest >= checkpoint.PhaseLeadershipTransfer && view.Leader.Node == move.Target {
-		return nil // the transfer has committed after all: the next step goes forward
+		return nil // the transfer has succeeded, so the next step continues the move
 	}
 	steps := recovery.Compensations(furthest, move.Group, move.Target, &move.Source)
 	_, err = m.proposer.BeginAbort(ctx, move.ID, reason, steps, raftlog.IfIndex(row.LastIndex), raftlog.Term(m.epoch), raftlog.InOrder())
@@ -35,10 +35,11 @@ func (m *mover) abort(ctx context.Context, row projection.Row, reason string) er
 		return err
 	}
 	m.report(Progress{Step: StepAbortBegun, ID: move.ID, Group: move.Group, Detail: reason})
-	return nil // the next step of the move finishes the abort
+	return nil // the next call of step finishes the abort
 }
 
-// finishAbort carries out and records the compensations that are not recorded, and ends the migration.
+// finishAbort carries out and records the compensations that are not recorded, and ends the
+// migration.
 func (m *mover) finishAbort(ctx context.Context, row projection.Row) error {
 	id, abort, last := row.Checkpoint.MigrationID, row.Facts.Abort, row.LastIndex
 	for i, c := range abort.Compensations {
@@ -77,12 +78,14 @@ func (m *mover) compensate(ctx context.Context, s recovery.Step) error {
 	return fmt.Errorf("this coordinator never begins an abort with %s", c.Kind)
 }
 
-// removeTarget removes the replica that a move has added, whether it is a learner, a voter or neither.
+// removeTarget removes the replica that a move has added. It succeeds also if the replica is not a
+// member of the group.
 //
-// An AddNonvoter of a dead coordinator can still be under way. The fence commits an entry first, so
-// every proposal of an earlier leader has then committed or never will. A request that reaches the
-// present leader later has the prevIndex of an older configuration. raft appends a configuration even
-// if the removed server is not a member, so each older prevIndex is refused from then on.
+// An AddNonvoter of a dead coordinator can still be under way. The fence commits an entry first.
+// After that, every proposal of an earlier leader is committed or will never be. A request that
+// reaches the present leader later has the prevIndex of an older configuration. Raft appends a
+// configuration even if the removed server is not a member, so it then refuses every older
+// prevIndex.
 func (m *mover) removeTarget(ctx context.Context, target shard.ReplicaID, undoes *node.Compensation) error {
 	for {
 		view, err := m.groups.fence(ctx, target.Group, m.epoch)
@@ -108,7 +111,8 @@ func (m *mover) removeTarget(ctx context.Context, target shard.ReplicaID, undoes
 	}
 }
 
-// restoreLeader makes the source lead again. The compensation is a hint, so it gives up after a while.
+// restoreLeader makes the source lead again. It gives up after transferTimeout, because the
+// compensation is only a hint.
 func (m *mover) restoreLeader(ctx context.Context, group, source uint64, undoes *node.Compensation) error {
 	view, err := m.groups.fence(ctx, group, m.epoch)
 	if err != nil || view.Leader.Node == source {

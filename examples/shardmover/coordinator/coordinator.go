@@ -55,10 +55,10 @@ func Open(opts Options) (*Coordinator, error) {
 // Close closes the coordinator's member of the metadata group.
 func (c *Coordinator) Close() error { return c.member.close() }
 
-// pollInterval is the time between two looks at the state of raft.
+// pollInterval is the time between two checks of raft's state.
 const pollInterval = 10 * time.Millisecond
 
-// Run carries out the moves each time that the coordinator leads, until ctx ends.
+// Run carries out the moves while the coordinator leads. It returns if ctx ends.
 func (c *Coordinator) Run(ctx context.Context) {
 	for sleep(ctx, pollInterval) == nil {
 		epoch := c.member.raft.CurrentTerm()
@@ -78,8 +78,8 @@ func (c *Coordinator) Run(ctx context.Context) {
 	}
 }
 
-// lead takes over the moves of the coordinators before this one, and then accepts new ones. The epoch
-// is the term of the metadata group, of which each has one leader.
+// lead takes over the moves of earlier coordinators, and then accepts new ones. The epoch is the
+// term of the metadata group, because each term has one leader.
 func (c *Coordinator) lead(ctx context.Context, epoch uint64) {
 	m := &mover{
 		ctx: ctx, epoch: epoch, proposer: c.member.proposer, fsm: c.member.fsm, groups: c.groups, log: c.opts.Logger,
@@ -99,8 +99,8 @@ func (c *Coordinator) lead(ctx context.Context, epoch uint64) {
 	m.wait()
 }
 
-// takeOver repeats Recover until all decisions are carried out, and returns the moves to be resumed.
-// None of them is resumed before that, because the next Recover would plan them again.
+// takeOver repeats Recover until all decisions are carried out, and returns the moves to be
+// resumed. None of them is resumed before that, because the next Recover would plan them again.
 func (c *Coordinator) takeOver(ctx context.Context, m *mover) (resume []checkpoint.MigrationID, err error) {
 	for ctx.Err() == nil {
 		var mu sync.Mutex
@@ -157,7 +157,7 @@ func (c *Coordinator) report(p Progress) {
 	}
 	c.output.Lock()
 	defer c.output.Unlock()
-	_, _ = c.opts.Output.Write(append(line, '\n')) // the driver has ended, and so will this process
+	_, _ = c.opts.Output.Write(append(line, '\n')) // it fails only if the driver has ended: this process then ends too
 }
 
 // API returns the methods of the coordinator.

@@ -17,8 +17,8 @@ import (
 // callTimeout is the time after which a call of a node is repeated.
 const callTimeout = 4 * time.Second
 
-// groups is the coordinator's access to the shard groups. Every effect can be repeated, and carries the
-// epoch of the coordinator.
+// groups is the coordinator's access to the shard groups. Every effect can be repeated, and carries
+// the epoch of the coordinator.
 type groups struct {
 	network *wire.Network
 	nodes   []uint64
@@ -46,8 +46,8 @@ func callNode[Response any](ctx context.Context, g *groups, to uint64, method st
 	}
 }
 
-// callLeader calls a method of the node that leads a group. It looks for the leader until ctx ends. It
-// returns only the errors after which a search would not help.
+// callLeader calls a method of the node that leads a group. It looks for the leader until ctx ends.
+// It returns an error at once only if another node would return the same error.
 func callLeader[Response any](ctx context.Context, g *groups, group uint64, method string, request any) (response Response, err error) {
 	g.mu.Lock()
 	next := g.leader[group]
@@ -87,14 +87,15 @@ func (g *groups) fence(ctx context.Context, group, epoch uint64) (shard.View, er
 	return callLeader[shard.View](ctx, g, group, node.MethodFence, node.Fence{Group: group, Epoch: epoch})
 }
 
-// change proposes one change of the membership. If the outcome of a first proposal was not known, the
-// group refuses the second one, because the configuration has changed.
+// change proposes one change of the membership. If the outcome of a first proposal was not known,
+// the group refuses the second one, because the configuration has changed.
 func (g *groups) change(ctx context.Context, c node.Change) (index uint64, err error) {
 	done, err := callLeader[node.Done](ctx, g, c.Change.Replica.Group, node.MethodChange, c)
 	return done.Index, err
 }
 
-// ensure changes the membership until done returns true for it. It returns the index of the membership.
+// ensure changes the membership until done returns true for it. It returns the index of the
+// membership.
 func (g *groups) ensure(ctx context.Context, epoch uint64, kind shard.ChangeKind, replica shard.ReplicaID, done func(shard.View) bool) (uint64, error) {
 	for {
 		view, err := g.fence(ctx, replica.Group, epoch)
@@ -112,12 +113,13 @@ func (g *groups) ensure(ctx context.Context, epoch uint64, kind shard.ChangeKind
 	}
 }
 
-// transfer makes a replica the leader of its group. It asks the group who leads after each try, because
-// raft's answer to a transfer does not decide it. It fails if ctx ends.
+// transfer makes a replica the leader of its group. After each try it asks the group which replica
+// leads, because raft can report an error although the transfer has succeeded. It fails if ctx
+// ends.
 //
 // Before each try, it waits until an entry that was committed just now has reached the replica. A
-// transfer to a replica that cannot be reached would stop the writes of the group: raft refuses them
-// until it has tried to reach the replica again, which can take ten seconds.
+// transfer to a replica that cannot be reached would stop the writes of the group: raft refuses
+// them until it has tried to reach the replica again, which can take ten seconds.
 func (g *groups) transfer(ctx context.Context, to shard.ReplicaID, epoch uint64, undoes *node.Compensation) error {
 	for {
 		view, err := g.fence(ctx, to.Group, epoch)
@@ -183,7 +185,7 @@ func (g *groups) drop(ctx context.Context, id shard.ReplicaID) error {
 	return err
 }
 
-// stub makes a node send the clients of a group to another node.
+// stub makes a node redirect the clients of a group to another node.
 func (g *groups) stub(ctx context.Context, at, group, target, epoch uint64) error {
 	_, err := callNode[node.None](ctx, g, at, node.MethodStub, node.Stub{Group: group, Epoch: epoch, Target: target})
 	return err
@@ -199,7 +201,8 @@ func voterAt(v shard.View, at uint64) shard.ReplicaID {
 	return shard.ReplicaID{}
 }
 
-// otherVoter returns a voter other than id. A group always has one, because id is added to three others.
+// otherVoter returns a voter other than id. A group always has one, because id is added to three
+// others.
 func otherVoter(v shard.View, id shard.ReplicaID) shard.ReplicaID {
 	return v.Voters[slices.IndexFunc(v.Voters, func(other shard.ReplicaID) bool { return other != id })]
 }

@@ -33,8 +33,8 @@ type member struct {
 	closers  []io.Closer
 }
 
-// openMember opens a member of the metadata group. This is everything that a raft application needs to
-// keep its checkpoints in a replicated store.
+// openMember opens a member of the metadata group. A raft application needs no other code to keep
+// its checkpoints in a replicated store.
 func openMember(opts Options) (*member, error) {
 	if err := os.MkdirAll(opts.Dir, 0o755); err != nil {
 		return nil, err
@@ -71,9 +71,9 @@ func openMember(opts Options) (*member, error) {
 	return m, nil
 }
 
-// metaConfig has short timeouts, so that a successor leads soon, and frequent snapshots. raft's log keeps
-// more entries than a run has, so no member is restored from a snapshot. Each has the whole history,
-// which mover.outcome needs.
+// metaConfig has short timeouts, so that a successor leads soon, and frequent snapshots. The log of
+// raft keeps more entries than a run has, so no member is restored from a snapshot. Each member
+// therefore has the whole history, which mover.outcome needs.
 func metaConfig(node uint64, logger hclog.Logger) *raft.Config {
 	conf := raft.DefaultConfig()
 	conf.LocalID = raft.ServerID(wire.CoordinatorName(node))

@@ -16,12 +16,12 @@ import (
 )
 
 const (
-	catchUpTimeout  = 2 * time.Second       // after it, a learner that is behind is given up
-	transferTimeout = 3 * time.Second       // the same for a voter that does not become the leader
+	catchUpTimeout  = 2 * time.Second       // after it, the move of a learner that is behind is aborted
+	transferTimeout = 3 * time.Second       // after it, the move of a voter that does not become the leader is aborted
 	maxLag          = 64                    // entries that a learner may be behind when it is promoted
 	abortTimeout    = 10 * time.Second      // after it, a successor aborts a move that it could resume
 	retryPause      = 20 * time.Millisecond // after a step that has failed
-	searchPause     = 5 * time.Millisecond  // between two questions for the leader
+	searchPause     = 5 * time.Millisecond  // between two requests in a search for the leader
 )
 
 // mover carries out the moves of one leadership.
@@ -51,7 +51,7 @@ func (m Move) replica() shard.ReplicaID {
 	return shard.ReplicaID{Node: m.Target, Group: m.Group, Tag: m.ID.String()}
 }
 
-// begin records a new move, and starts it. A repeated call does no harm, unless the move has ended.
+// begin records a new move, and starts it. It can be repeated until the move has ended.
 func (m *mover) begin(move Move) error {
 	started := checkpoint.HLC{WallNS: uint64(time.Now().UnixNano())}
 	receipt, err := m.upsert(m.ctx, move.ID, 0, checkpoint.AddLearner{
@@ -99,9 +99,9 @@ func (m *mover) start(id checkpoint.MigrationID) {
 // wait waits until no move is carried out. The context must have ended.
 func (m *mover) wait() { m.drivers.Wait() }
 
-// drive carries out a move, step by step, until it has ended or another coordinator leads. Each step
-// begins with the row, so a step that has failed is repeated, and a successor continues at the same
-// place.
+// drive carries out a move, step by step, until it has ended or another coordinator leads. Each
+// step begins with the row, so a step that has failed is repeated, and a successor continues at the
+// same place.
 func (m *mover) drive(id checkpoint.MigrationID) {
 	defer func() {
 		m.mu.Lock()

@@ -10,8 +10,8 @@ import (
 	"migrationlog/raftlog"
 )
 
-// addLearner adds the target's replica as a learner. The row was written before, so a coordinator that
-// dies here leaves a row for every learner.
+// addLearner adds the target's replica as a learner. The row was written before, so if the
+// coordinator dies here, its successor knows the learner.
 func (m *mover) addLearner(ctx context.Context, row projection.Row) error {
 	replica := moveOf(row).replica()
 	if err := m.groups.host(ctx, replica); err != nil {
@@ -39,7 +39,8 @@ func (m *mover) catchUp(ctx context.Context, row projection.Row) error {
 	return m.record(ctx, row, checkpoint.PromoteLearner{VShardID: row.Checkpoint.Payload.Shard(), TargetNode: move.Target, SourceGroup: move.Group})
 }
 
-// waitForLearner compares the index that the learner has applied with the commit index of the leader.
+// waitForLearner compares the index that the learner has applied with the commit index of the
+// leader.
 func (m *mover) waitForLearner(ctx context.Context, move Move) error {
 	waiting, cancel := context.WithTimeout(ctx, catchUpTimeout)
 	defer cancel()
@@ -60,8 +61,8 @@ func (m *mover) waitForLearner(ctx context.Context, move Move) error {
 	}
 }
 
-// announceTransfer records that the leadership will be transferred. From then on, a successor must ask
-// the group who leads before it undoes the move.
+// announceTransfer records that the leadership will be transferred. From then on, a successor must
+// ask the group who leads before it undoes the move.
 func (m *mover) announceTransfer(ctx context.Context, row projection.Row) error {
 	move := moveOf(row)
 	return m.record(ctx, row, checkpoint.LeadershipTransfer{
@@ -84,22 +85,22 @@ func (m *mover) transfer(ctx context.Context, row projection.Row) error {
 	return m.record(ctx, row, checkpoint.Cutover{VShardID: row.Checkpoint.Payload.Shard(), NewLeaderNodeID: move.Target, SourceGroup: move.Group})
 }
 
-// setPause notes the time in which a transfer may have stopped the writes.
+// setPause records for how long a transfer may have stopped the writes.
 func (m *mover) setPause(id checkpoint.MigrationID, d time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.pauses[id] = d
 }
 
-// pause returns the noted time, or 0 if an earlier coordinator has transferred the leadership.
+// pause returns the recorded time, or 0 if an earlier coordinator has transferred the leadership.
 func (m *mover) pause(id checkpoint.MigrationID) time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.pauses[id]
 }
 
-// cutOver sends the clients of the source to the target, and removes the source's replica. From here
-// the move only goes forward.
+// cutOver redirects the clients of the source to the target, and removes the source's replica. From
+// here on, the move is not aborted any more.
 func (m *mover) cutOver(ctx context.Context, row projection.Row) error {
 	move := moveOf(row)
 	if err := m.groups.stub(ctx, move.Source, move.Group, move.Target, m.epoch); err != nil {

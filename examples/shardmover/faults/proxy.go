@@ -10,8 +10,8 @@ import (
 	"migrationlog/examples/shardmover/wire"
 )
 
-// Proxy forwards the connections between two sites. Connections within a site, and those of clients,
-// do not go through it.
+// Proxy forwards the connections between two sites. Connections within a site, and those of
+// clients, do not go through it.
 type Proxy struct {
 	listener net.Listener
 	network  *wire.Network
@@ -74,8 +74,8 @@ func (p *Proxy) serve() {
 	}
 }
 
-// set changes the state of a link. If the link is cut, or if it was mute before, its connections end:
-// a stream with missing bytes must not go on.
+// set changes the state of a link. If the link is cut, or if it was mute before, its connections
+// end, because a stream with missing bytes must not continue.
 func (p *Proxy) set(l link, s state) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

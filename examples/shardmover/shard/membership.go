@@ -48,14 +48,14 @@ const (
 type Change struct {
 	Kind    ChangeKind `json:"kind"`
 	Replica ReplicaID  `json:"replica"`
-	// PrevIndex is View.ConfigIndex of the membership that the change was decided on. The group refuses
-	// the change if another one came first. A change that was proposed by a coordinator that is dead
-	// now can therefore not commit after a later one.
+	// PrevIndex is View.ConfigIndex of the membership for which the change was chosen. The group
+	// refuses the change if the membership has changed since then. A late change of a dead
+	// coordinator can therefore not follow a newer change.
 	PrevIndex uint64 `json:"prev_index"`
 }
 
-// Fence makes the group refuse all effects with a lower epoch, and returns the membership after that.
-// It commits an entry, so all changes that an earlier leader has committed are applied.
+// Fence makes the group refuse all effects with a lower epoch, and returns the membership after
+// that. It commits an entry, so all changes that an earlier leader has committed are applied.
 func (r *Replica) Fence(epoch uint64) (View, error) {
 	r.effects.Lock()
 	defer r.effects.Unlock()
@@ -73,8 +73,8 @@ func (r *Replica) fence(epoch uint64) (View, error) {
 	return r.view()
 }
 
-// View returns the membership after all changes that were committed before the call. Only the leader
-// can return it.
+// View returns the membership after all changes that were committed before the call. Only the
+// leader can return it.
 func (r *Replica) View() (View, error) {
 	if err := r.raft.Barrier(applyTimeout).Error(); err != nil {
 		return View{}, r.failure(err)
@@ -103,7 +103,8 @@ func (r *Replica) view() (View, error) {
 	return view, nil
 }
 
-// Change fences the group and changes its membership. It returns the index of the new configuration.
+// Change fences the group and changes its membership. It returns the index of the new
+// configuration.
 func (r *Replica) Change(epoch uint64, c Change) (index uint64, err error) {
 	r.effects.Lock()
 	defer r.effects.Unlock()
@@ -134,8 +135,8 @@ func (r *Replica) Change(epoch uint64, c Change) (index uint64, err error) {
 	return future.Index(), nil
 }
 
-// Transfer fences the group and asks raft to make another replica the leader. A nil error means
-// nothing, and neither does another one: ask the group who leads.
+// Transfer fences the group and asks raft to make another replica the leader. The error does not
+// show whether the transfer has succeeded: ask the group which replica leads.
 func (r *Replica) Transfer(epoch uint64, to ReplicaID) error {
 	r.effects.Lock()
 	defer r.effects.Unlock()
