@@ -52,8 +52,8 @@ func IfIndex(index uint64) Option { return func(e *entry) { e.index, e.hasIndex 
 
 // Term gives the proposal the epoch of the coordinator. The proposal fails with
 // migrationlog.ErrFenced if the log has a higher epoch. The term is at least 1. If the coordinator
-// runs in the process of the leader, pass raft's term. Otherwise each start of a coordinator needs
-// a higher number than all starts before it. See migrationlog.Epoch.
+// runs in the process of the leader, pass Proposer.Epoch. Otherwise each start of a coordinator
+// needs a higher number than all starts before it. See migrationlog.Epoch.
 func Term(term uint64) Option { return func(e *entry) { e.epoch, e.hasEpoch = term, true } }
 
 // IfVShardFree makes an upsert fail with migrationlog.ErrMigrationInProgress if another migration

@@ -22,10 +22,10 @@ type ProposerOptions struct {
 	Timeout time.Duration    // the longest wait for a place in raft's queue, after which nothing was proposed; 0: 10 s
 	Now     func() time.Time // clock of the timestamps and of Recover; nil: time.Now; may be called concurrently
 
-	// EpochBase is added to raft's term to make the epoch of a coordinator, see Proposer.Epoch. In a
-	// new group, raft's terms begin again at 1. If its rows were restored from another group, set
-	// EpochBase on all members to the epoch of these rows, which is Store.Epoch after the restore. All
-	// epochs are then higher. Keep the value as long as the group exists.
+	// EpochBase and raft's term together are the epoch of a coordinator, see Proposer.Epoch. In a new
+	// group, raft's terms begin again at 1. If a backup of another group was restored, the log has a
+	// higher epoch. Then set EpochBase on all members to Store.Epoch after the restore. Keep the value
+	// as long as the group exists.
 	EpochBase uint64
 }
 
@@ -61,9 +61,9 @@ func NewProposer(r *raft.Raft, fsm *FSM, opts *ProposerOptions) *Proposer {
 	return p
 }
 
-// Epoch returns the epoch of a coordinator in the process of the leader: raft's term, and EpochBase.
-// Call it once, when this member has become the leader, and pass the number to Term for all writes of
-// this leadership. Recover uses it too.
+// Epoch returns the epoch of a coordinator in the process of the leader. It is the sum of raft's term
+// and EpochBase. Call Epoch once after this member has become the leader, and pass the number to Term
+// for all writes of this leadership. Recover uses the same number.
 func (p *Proposer) Epoch() uint64 { return p.base + p.raft.CurrentTerm() }
 
 // Upsert makes c the latest row of its migration. If the row has the same phase and attempt, the
