@@ -174,7 +174,7 @@ func (f *FSM) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
 // StoreConfiguration raises the applied index. Raft calls it only if a state machine has no
 // ApplyBatch. For this FSM, raft passes configurations to ApplyBatch (raft's fsm.go). The method is
-// needed all the same: without it, an idle group could not take a snapshot after a change of its
+// needed nevertheless. Without it, an idle group could not take a snapshot after a change of its
 // configuration (raft's snapshot.go).
 func (f *FSM) StoreConfiguration(index uint64, _ raft.Configuration) {
 	f.Apply(&raft.Log{Index: index, Term: max(1, f.last.term), Type: raft.LogConfiguration})
