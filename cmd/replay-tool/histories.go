@@ -37,6 +37,7 @@ type (
 		Agreement    diff.Agreement `json:"agreement"`
 		RaftIndex    *uint64        `json:"raft_index"`      // the first index at which the histories differ; null: none is known
 		SameThrough  uint64         `json:"same_through"`    // raft index
+		ByDigests    uint64         `json:"same_by_digests"` // raft index up to which equal digests showed that; 0: none
 		DiffersAt    *uint64        `json:"differs_at"`      // raft index of the first digest that is known to differ, or null
 		Through      uint64         `json:"through"`         // raft index at the end of the shorter log
 		BeginUnknown bool           `json:"begin_unknown"`   // it is not known whether the histories differ before the later beginning
@@ -58,7 +59,7 @@ type (
 
 func (d *diffCommand) historiesJSON(h diff.Histories) historiesJSON {
 	out := historiesJSON{
-		Agreement: h.Agreement, RaftIndex: numberOrNull(h.Index), SameThrough: h.SameThrough, DiffersAt: numberOrNull(h.DiffersAt), Through: h.Through,
+		Agreement: h.Agreement, RaftIndex: numberOrNull(h.Index), SameThrough: h.SameThrough, ByDigests: h.DigestsThrough, DiffersAt: numberOrNull(h.DiffersAt), Through: h.Through,
 		BeginUnknown: h.BeginUnknown, StatesAt: numberOrNull(h.StatesAt), DigestReads: h.DigestReads, EventsRead: h.Events,
 	}
 	if h.StatesAt > 0 {
@@ -101,11 +102,17 @@ func (d *diffCommand) historiesText(h diff.Histories) {
 	case diff.Differs:
 		d.differenceText(h)
 	}
+	if h.DigestsThrough > 0 {
+		line("  up to raft index %d by their digests: these events were not compared one by one", h.DigestsThrough)
+	}
 	d.membersText(h)
 	if h.StatesAt > 0 && h.StatesAt >= h.Index && h.Agreement != diff.Same {
 		states := "are not equal"
 		if h.StatesEqual {
-			states = "are equal again"
+			states = "are equal"
+		}
+		if h.StatesEqual && h.StatesAt > max(h.Index, h.DiffersAt) {
+			states += " again"
 		}
 		line("at raft index %d, the last digest that both have, their states %s", h.StatesAt, states)
 	}

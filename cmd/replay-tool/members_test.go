@@ -14,6 +14,7 @@ import (
 	"migrationlog"
 	"migrationlog/checkpoint"
 	"migrationlog/replay"
+	"migrationlog/replay/diff"
 )
 
 const firstIndex = 1000 // a digest follows index 1023
@@ -112,6 +113,16 @@ func TestViews_Members(t *testing.T) {
 			})
 			checkView(t, "members "+name, out.String())
 		})
+	}
+}
+
+// States are equal again only if their last digests are after a difference.
+func TestDiff_StatesEqualAgain(t *testing.T) {
+	for statesAt, want := range map[uint64]string{10: "their states are equal\n", 11: "their states are equal again\n"} {
+		var out bytes.Buffer
+		d := diffCommand{tool: &tool{stdout: &out}, dirs: []string{"A", "B"}}
+		d.historiesText(diff.Histories{Agreement: diff.Unknown, DiffersAt: 10, StatesAt: statesAt, StatesEqual: true})
+		require.Contains(t, out.String(), want)
 	}
 }
 

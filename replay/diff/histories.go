@@ -50,6 +50,9 @@ type Histories struct {
 	// SameThrough is the highest index up to which no difference was found. This includes the history
 	// before the beginning of a log, because the chained digests cover it.
 	SameThrough uint64
+	// DigestsThrough is the highest index at which equal chained digests showed that the histories are
+	// the same. The events up to it were not compared one by one. It is 0 if no digests were equal.
+	DigestsThrough uint64
 	// DiffersAt is the lowest index that was found at which the chained digests differ, or 0.
 	DiffersAt uint64
 	// Through is the end of the comparison: the lower one of the two members' last indexes.
@@ -131,6 +134,9 @@ func (c *comparison) run(ctx context.Context) error {
 		if err := c.bisect(last); err != nil {
 			return err
 		}
+	}
+	if !r.BeginUnknown {
+		r.DigestsThrough = r.SameThrough
 	}
 	return c.compareEvents(ctx)
 }

@@ -66,6 +66,7 @@ func TestHistories_Same(t *testing.T) {
 		require.EqualValues(t, 5000, h.SameThrough)
 		require.EqualValues(t, 5000, h.Through)
 		require.EqualValues(t, 4095, h.StatesAt)
+		require.EqualValues(t, 4095, h.DigestsThrough)
 		require.True(t, h.StatesEqual)
 		require.Less(t, h.Events, 2000, "only the events after the last common digest are compared")
 	}
