@@ -24,11 +24,11 @@ func TestUsage_Hints(t *testing.T) {
 		{[]string{"log", dir, "--from", "#x"}, "give a whole number that is not negative"},
 		{[]string{"log", dir, "7a909"}, "to select a migration, use --migration ID, or replay-tool show DIR ID"},
 		{[]string{"show", "7a909"}, "7a909 is an id and not a directory: run replay-tool show DIR 7a909"},
-		{[]string{"state", dir, "--at", "7a909"}, "A point can also be #SEQ or ID@PHASE, such as '#9402' or 781d20@Cutover"},
-		{[]string{"state", dir, "--at", "end"}, "A point can also be #SEQ or ID@PHASE"},
+		{[]string{"state", dir, "--at", "7a909"}, "A point can also be #SEQ, index:RAFT_INDEX or ID@PHASE, such as '#9402', index:12840 or 781d20@Cutover"},
+		{[]string{"state", dir, "--at", "end"}, "A point can also be #SEQ, index:RAFT_INDEX or ID@PHASE"},
 		{[]string{"state", dir, "--wide", "--width", "40"}, "--wide and --width cannot be used together"},
 		{[]string{"state", dir, "--width", "0"}, "--width 0: give a number of at least 1"},
-		{[]string{"state", dir, "--at", "-30"}, "A point can also be #SEQ or ID@PHASE"},
+		{[]string{"state", dir, "--at", "-30"}, "A point can also be #SEQ, index:RAFT_INDEX or ID@PHASE"},
 	} {
 		code, _, errs := runTool(t, nil, test.args...)
 		require.Equal(t, exitUsage, code, test.args)

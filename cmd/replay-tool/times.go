@@ -298,7 +298,7 @@ func (r timeReader) parsePoint(ctx context.Context, text string) (replay.Point, 
 	}
 	ms, err := r.parse(text)
 	if err != nil {
-		err = fmt.Errorf("%w. A point can also be #SEQ or ID@PHASE, such as '#9402' or 781d20@Cutover", err)
+		err = fmt.Errorf("%w. A point can also be #SEQ, index:RAFT_INDEX or ID@PHASE, such as '#9402', index:12840 or 781d20@Cutover", err)
 	}
 	if seq, notASeq := strconv.ParseUint(text, 10, 64); err != nil && notASeq == nil {
 		err = usageErrorf("%w. If you meant a seq, give '#%d' with the quotes", err, seq)
