@@ -162,7 +162,7 @@ func TestOpenReplica_LossBeforeSnapshot(t *testing.T) {
 	removeSnapshots(t, dir)
 	_, err := migrationlog.OpenReplica(dir, nil)
 	require.ErrorIs(t, err, migrationlog.ErrUnfit)
-	require.ErrorContains(t, err, "its log has lost 1 events")
+	require.ErrorContains(t, err, "its log has lost 1 event. ")
 
 	dir = copyDir(t, closed)
 	changeEvent(t, dir, events-5)

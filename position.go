@@ -16,7 +16,7 @@ func readApplied(recovery *eventlog.Recovery, fold *replay.Fold) (applied, error
 	view, dir := fold.View, recovery.Dir()
 	if view.HasUnresolvedLosses() { //mutant:unfit-after-loss
 		report := fold.Report()
-		return applied{}, newUnfitError(dir, report, fmt.Sprintf("its log has lost %d events", report.LostCount()))
+		return applied{}, newUnfitError(dir, report, "its log has lost "+eventCount(report.LostCount()))
 	}
 	last := view.LastSeq()
 	r := positionReader{next: 1}
@@ -50,6 +50,14 @@ func readApplied(recovery *eventlog.Recovery, fold *replay.Fold) (applied, error
 	}
 	r.at.view, r.at.rows = view, newRowSum(view, r.recorded)
 	return r.at, nil
+}
+
+// eventCount returns a number of events for a message.
+func eventCount(n uint64) string {
+	if n == 1 {
+		return "1 event"
+	}
+	return fmt.Sprintf("%d events", n)
 }
 
 // noIndexError is the error for an event that does not come from a consensus engine.
