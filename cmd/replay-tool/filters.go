@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -16,7 +18,7 @@ import (
 // filters has the flags that select records.
 type filters struct {
 	since, until  string
-	from, to      uint64
+	from, to      boundary
 	migrations    []string
 	kinds, phases []string
 	vshards       []string
@@ -29,8 +31,8 @@ func (f *filters) register(c *cobra.Command) {
 	f.flags = flags
 	flags.StringVar(&f.since, "since", "", "only events at or after this `time` ("+timeFormats+")")
 	flags.StringVar(&f.until, "until", "", "only events at or before this `time`")
-	flags.Var((*seqValue)(&f.from), "from", "only events with this `seq` or a higher one")
-	flags.Var((*seqValue)(&f.to), "to", "only events with this `seq` or a lower one")
+	flags.Var(&f.from, "from", "only events with this `seq`, or index:RAFT_INDEX, or a higher one")
+	flags.Var(&f.to, "to", "only events with this `seq`, or index:RAFT_INDEX, or a lower one")
 	flags.StringSliceVar(&f.migrations, "migration", nil, "only events of the migration with this `id` (or a beginning or an end that only one id has)")
 	flags.StringSliceVar(&f.kinds, "kind", nil, "only events of this `kind`: "+joinKinds(replay.Kinds))
 	flags.StringSliceVar(&f.phases, "phase", nil, "only checkpoints of this `phase`, such as CatchUp")
@@ -38,22 +40,66 @@ func (f *filters) register(c *cobra.Command) {
 	flags.StringSliceVar(&f.nodes, "node", nil, "only events of migrations from or to the node with this `number`")
 }
 
-// seqValue is the value of a flag for a seq. It may begin with #, as in the output.
-type seqValue uint64
+// boundary is the value of --from and of --to: a seq, which may begin with # as in the output, or a
+// raft index.
+type boundary struct {
+	number  uint64
+	isIndex bool
+}
 
-func (v *seqValue) String() string { return strconv.FormatUint(uint64(*v), 10) }
-func (v *seqValue) Type() string   { return "uint64" }
+func (b *boundary) String() string { return strconv.FormatUint(b.number, 10) }
+func (b *boundary) Type() string   { return "uint64" }
 
 // Set reads the value.
-func (v *seqValue) Set(text string) error {
-	n, err := strconv.ParseUint(strings.TrimPrefix(text, "#"), 10, 64)
-	*v = seqValue(n)
+func (b *boundary) Set(text string) (err error) {
+	number, isIndex := strings.CutPrefix(text, "index:")
+	if b.isIndex = isIndex; !isIndex {
+		number = strings.TrimPrefix(text, "#")
+	}
+	b.number, err = strconv.ParseUint(number, 10, 64)
 	return err
+}
+
+// setSeqs sets the range of sequence numbers of --from and --to.
+func (f *filters) setSeqs(q *replay.Query, reader *replay.Reader) error {
+	q.FromSeq, q.ToSeq = f.from.number, f.to.number
+	if f.from.isIndex || f.to.isIndex {
+		positions, err := reader.Positions()
+		if errors.Is(err, replay.ErrNoPositions) {
+			return usageErrorf("--from and --to: %w. Give a seq", err)
+		}
+		if err != nil {
+			return err
+		}
+		if f.from.isIndex {
+			if q.FromSeq, err = positions.SeqOf(max(f.from.number, 1) - 1); err != nil {
+				return err
+			}
+			q.FromSeq++
+		}
+		if f.to.isIndex {
+			if q.ToSeq, err = positions.SeqOf(f.to.number); err != nil {
+				return err
+			}
+			if q.ToSeq == 0 {
+				return fmt.Errorf("%w: the first event of the log has a raft index above %d", errNoMatch, f.to.number)
+			}
+		}
+		if f.from.isIndex == f.to.isIndex && f.to.number >= f.from.number {
+			return nil // no event can have one of these indexes
+		}
+	}
+	if f.flags.Changed("to") && q.ToSeq < max(q.FromSeq, 1) {
+		return usageErrorf("--to %d: give a seq of at least %d", q.ToSeq, max(q.FromSeq, 1))
+	}
+	return nil
 }
 
 // query returns the query of the flags. It completes shortened migration ids from the log.
 func (f *filters) query(ctx context.Context, times timeReader) (q replay.Query, err error) {
-	q.FromSeq, q.ToSeq = f.from, f.to
+	if err := f.setSeqs(&q, times.reader); err != nil {
+		return q, err
+	}
 	for name, value := range map[string]string{"since": f.since, "until": f.until} {
 		if f.flags.Changed(name) && value == "" {
 			return q, usageErrorf("--%s needs a value", name)
@@ -63,9 +109,6 @@ func (f *filters) query(ctx context.Context, times timeReader) (q replay.Query, 
 		if f.flags.Changed(name) && len(values) == 0 {
 			return q, usageErrorf("--%s needs a value", name)
 		}
-	}
-	if f.flags.Changed("to") && f.to < max(f.from, 1) {
-		return q, usageErrorf("--to %d: give a seq of at least %d", f.to, max(f.from, 1))
 	}
 	if f.since != "" {
 		if q.SinceMS, err = times.parse(f.since); err != nil {

@@ -22,6 +22,7 @@ func TestUsage_Hints(t *testing.T) {
 		{[]string{"--version"}, "unknown flag: --version. Run 'replay-tool version'"},
 		{[]string{"log", dir, "--last", "20s"}, "For a time span, use --since, such as --since -20s"},
 		{[]string{"log", dir, "--from", "#x"}, "give a whole number that is not negative"},
+		{[]string{"log", dir, "--from", "index:9"}, "the events of the log have no raft index. Give a seq"},
 		{[]string{"log", dir, "7a909"}, "to select a migration, use --migration ID, or replay-tool show DIR ID"},
 		{[]string{"show", "7a909"}, "7a909 is an id and not a directory: run replay-tool show DIR 7a909"},
 		{[]string{"state", dir, "--at", "7a909"}, "A point can also be #SEQ, index:RAFT_INDEX or ID@PHASE, such as '#9402', index:12840 or 781d20@Cutover"},

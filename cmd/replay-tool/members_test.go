@@ -78,6 +78,8 @@ var memberCommands = map[string][]string{
 	"log": {
 		"log M2", "log M2 -n 4 --width 140", "log M1 --kind digest --width 140", "log M1 --migration 63fae --width 140",
 		"log M2 --kind restored -o ndjson", "log M2 --kind digest -o ndjson",
+		"log M1 --from index:1022 --to index:1024 --width 140", "log M2 --from index:1 --to index:1041 --width 140", "log M1 --to index:999", "log M1 --from index:2000 --to index:3000",
+		"log M1 --from index:9 --to index:8", "log M1 --from index:x",
 	},
 	"rows": {
 		"show M2 f627 --width 140", "show M2 f627", "show M2 63fae", "state M2 --width 140", "state M2 -v --width 140",
