@@ -106,10 +106,10 @@ func (f *FSM) replace(state *migrationlog.State, index uint64) error {
 	}
 	if err != nil {
 		f.last = positionOf(f.replica.State())
-		f.logger.Error("a raft snapshot was not restored: the store keeps its state", "snapshot_index", index, "index", present, "error", err)
+		f.logger.Error("a raft snapshot was not restored: the store keeps its state", "state_index", index, "index", present, "error", err)
 		return fmt.Errorf("restore the state at index %d: %w", index, err)
 	}
 	f.logger.Info("a raft snapshot was restored: the old log was set aside, and the history now begins at its index",
-		"snapshot_index", index, "rows", state.Len(), "old_index", present)
+		"state_index", index, "rows", state.Len(), "old_index", present)
 	return nil
 }
