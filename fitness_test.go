@@ -15,7 +15,8 @@ import (
 	"migrationlog/eventlog/segment"
 )
 
-// With RelaxedSync, a crash keeps the events up to the last Record, and the rest comes again.
+// With RelaxedSync, a crash keeps the events up to the last Record. The entries of the others are
+// applied again.
 func TestReplica_RelaxedSync(t *testing.T) {
 	opts := &migrationlog.ReplicaOptions{RelaxedSync: true, SyncInterval: time.Hour}
 	dir := filepath.Join(memDir(t), "log")

@@ -198,8 +198,8 @@ func (w *write) isRetry(at projection.Slot) bool {
 	return w.options.expectsLast() && w.options.expects != w.lastEvent(at) && !w.inDoubt(at)
 }
 
-// inDoubt reports whether the migration is in doubt. An entry of Replica.Apply never consults doubt,
-// which differs between members. A member with lost events does not open.
+// inDoubt reports whether the migration is in doubt. For an entry of Replica.Apply it returns
+// false, because doubt can differ between members. A member with lost events does not open.
 func (w *write) inDoubt(at projection.Slot) bool { return !w.options.replicated && at.InDoubt() }
 
 // checkVShardFree returns ErrMigrationInProgress if another migration of an upsert's vShard is in

@@ -298,8 +298,8 @@ func checkTimestamp(timestampMS uint64) error {
 	return fmt.Errorf("%w: timestamp %d lies after the year 9999: pass Unix milliseconds (the value may be in %s)", ErrInvalid, timestampMS, unit)
 }
 
-// checkCommon returns ErrInvalid for options that no call may have, or only an entry of Replica.Apply,
-// or every call except that one.
+// checkCommon returns ErrInvalid if an option is not valid or does not apply. Some options apply only
+// to an entry of Replica.Apply, and some to every call except that one.
 func (o *writeOptions) checkCommon() error {
 	switch {
 	case o.hasEpoch && o.epoch == 0: // it would fence no writer

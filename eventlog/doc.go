@@ -14,7 +14,7 @@
 // cuts it off. It leaves damage in place. If the last segment is damaged, the log continues in a
 // new segment. Every later scan therefore finds the same damage from the same evidence.
 //
-// A member of a replicated store can get its events again. It may write with Options.NoSync and
-// [Log.MakeDurable], and it opens its log with Options.Replicated. [BeginSwap] and [SwapDir]
+// A consensus engine can deliver the events of a replicated store again. Such a store may write with
+// Options.NoSync and [Log.MakeDurable], and it opens its log with Options.Replicated. [BeginSwap] and [SwapDir]
 // replace its whole log by another one.
 package eventlog

@@ -167,10 +167,11 @@ const sectorBytes = 512
 // entryBytes is the size of the entry of eventBody.
 var entryBytes = 2 + segment.NewBody(eventBody(1)).FrameBytes()
 
-// D11: nothing is dropped if that could drop a durable event: the watermark's frame is not intact or
-// not there, its number comes twice, a frame up to it is behind it, a newer version wrote behind it,
-// or there is no watermark. The scan reports the loss, or the log is refused.
-func TestD11_NothingDurableIsDropped(t *testing.T) {
+// D11: nothing is dropped if the drop could remove an event up to the watermark. This is so if the
+// watermark's frame is missing or not intact, if its number comes twice, if a frame with a lower
+// number follows it, if a newer version wrote after it, or if there is no watermark. The scan reports
+// the loss, or the log is refused.
+func TestD11_NothingUpToTheWatermarkIsDropped(t *testing.T) {
 	entry := func(t *testing.T, dir string, seq int) []byte {
 		return bytes.Clone(read(t, segmentPath(dir, 1))[(seq-1)*entryBytes : seq*entryBytes])
 	}

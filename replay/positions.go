@@ -157,7 +157,7 @@ func (p *Positions) visit(i int, data []byte, visit func(h segment.Header, body 
 	}
 }
 
-// walk is visit for the whole segment.
+// walk calls visit with the intact frames of a whole segment.
 func (p *Positions) walk(i int, visit func(h segment.Header, body []byte) bool) error {
 	data, err := fs.ReadFile(p.reader.fsys, path.Join(segment.WALDir, p.names[i]))
 	if err == nil {
