@@ -286,8 +286,8 @@ func TestD12_SymbolicLink(t *testing.T) {
 	require.ErrorContains(t, FinishSwap(loop, 0), "too many symbolic links")
 }
 
-// D12: a mount point cannot be renamed. BeginSwap says so before the new log is written. If the
-// system does not show mount points, SwapDir says so and leaves the old log in place.
+// D12: a mount point cannot be renamed. BeginSwap returns an error before the new log is written. If
+// the system does not show mount points, SwapDir returns it and leaves the old log in place.
 func TestD12_MountPoint(t *testing.T) {
 	disk := smallDisk(t, 1<<20)
 	makeLog(t, disk, oldEvents)
@@ -317,7 +317,8 @@ func TestD12_MountPoint(t *testing.T) {
 	require.Equal(t, newEvents, eventsIn(t, below))
 }
 
-// D12: if the directory above the log is read-only, nothing is replaced, and the error says why.
+// D12: if the directory above the log is read-only, nothing is replaced, and the error has the
+// reason.
 func TestD12_ReadOnlyParent(t *testing.T) {
 	dir := swapReady(t)
 	copied := filepath.Join(smallDisk(t, 1<<20), "member")

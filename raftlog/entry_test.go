@@ -102,7 +102,7 @@ func TestEntry_Golden(t *testing.T) {
 	require.Equal(t, goldenEntry, hex.EncodeToString(b))
 }
 
-// Bytes that no proposer writes are malformed, whoever wrote them.
+// Bytes that no Proposer writes are malformed.
 func TestEntry_Malformed(t *testing.T) {
 	removed := encodeEvent(t, checkpoint.Removed{MigrationID: testID, TimestampMS: 6})
 	late := encodeEvent(t, checkpoint.Removed{MigrationID: testID, TimestampMS: checkpoint.MaxTimestampMS + 1})
@@ -147,7 +147,7 @@ func TestEntry_Malformed(t *testing.T) {
 	}
 }
 
-// An entry of a later version is applied only if it says that it changes nothing.
+// An entry of a later version is recorded only if its flags mark it as having no effect.
 func TestEntry_LaterVersion(t *testing.T) {
 	removed := encodeEvent(t, checkpoint.Removed{MigrationID: testID, TimestampMS: 6})
 	for name, test := range map[string]struct {

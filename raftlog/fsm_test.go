@@ -87,7 +87,8 @@ func restore(m *machine, content []byte) error {
 	return m.Restore(io.NopCloser(bytes.NewReader(content)))
 }
 
-// requireStopped checks that a response says why the member has stopped, and that the next one does.
+// requireStopped checks that a response has the reason for the stop, and that the next response has
+// it too.
 func requireStopped(t testing.TB, m *machine, response any, want error) {
 	t.Helper()
 	for _, response := range []any{response, m.Apply(upsertAt(t, 1000, 9, 99))} {

@@ -206,7 +206,7 @@ func TestProposer_UnknownOutcome(t *testing.T) {
 	require.ErrorIs(t, err, migrationlog.ErrConflict)
 }
 
-// A member that has stopped does not know the outcome, because the others go on.
+// If a member has stopped, the outcome is unknown, because the other members continue.
 func TestProposer_StoppedMember(t *testing.T) {
 	m := newGroup(t, 1).Leader()
 	require.NoError(t, m.FSM.Close())
@@ -222,7 +222,7 @@ func errorIndex(t testing.TB, err error) uint64 {
 	return unknown.Index
 }
 
-// The result does not come from a state machine that skips the entry, or changes the response.
+// If the state machine skips the entry or changes the response, the outcome is unknown.
 func TestProposer_WrongResponse(t *testing.T) {
 	group := cluster.New(t, t.TempDir(), 1, cluster.Config{
 		Open: func(m *cluster.Member) (cluster.FSM, error) {

@@ -208,7 +208,7 @@ func TestHistories_DamagedUpToTheBeginning(t *testing.T) {
 	}
 }
 
-// A lost event is no difference. If the first difference may be lost, the result says so.
+// A lost event is no difference. If the only difference is lost, Agreement is Unknown.
 func TestHistories_Lost(t *testing.T) {
 	build := func() (a, b *member) {
 		a, b = newMember(t, smallSegment, nil), newMember(t, smallSegment, nil)
