@@ -52,8 +52,20 @@ func (m *member) stop() error {
 	return errors.Join(m.raft.Shutdown().Error(), m.fsm.Close())
 }
 
+// record records a step of a move, on the leader. The argument previous is the Index of the receipt of
+// the step before it, or 0 for the first step. The argument epoch is that of Proposer.Epoch when this
+// member became the leader.
+func (m *member) record(ctx context.Context, c checkpoint.Checkpoint, previous, epoch uint64) (raftlog.Receipt, error) {
+	guards := []raftlog.Option{raftlog.IfIndex(previous), raftlog.InOrder(), raftlog.Term(epoch)}
+	if previous == 0 {
+		guards = append(guards, raftlog.IfVShardFree())
+	}
+	return m.proposer.Upsert(ctx, c, guards...)
+}
+
 // exportState writes the rows of a store that no member has open, for raft.Restore. If the store has
-// lost events, it writes the rows that are left.
+// lost events, it writes the rows that are left. It does not use a snapshot of the log whose last
+// event is lost.
 func exportState(dir string, w io.Writer) (*raft.SnapshotMeta, error) {
 	replica, err := migrationlog.OpenReplica(dir, &migrationlog.ReplicaOptions{AcceptLoss: true})
 	if err != nil {
@@ -80,8 +92,7 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	receipt, err := first.proposer.Upsert(context.Background(), learner,
-		raftlog.IfIndex(0), raftlog.IfVShardFree(), raftlog.InOrder(), raftlog.Term(first.raft.CurrentTerm()))
+	receipt, err := first.record(context.Background(), learner, 0, first.proposer.Epoch())
 	if err != nil {
 		panic(err)
 	}
