@@ -126,12 +126,13 @@ func ChangeOf(e checkpoint.Event) Change {
 func changeOf(e checkpoint.Event) Change {
 	switch effect := checkpoint.KindOf(e).Effect(); effect {
 	case checkpoint.EffectRow:
-		if r, ok := e.(checkpoint.Restored); ok {
-			c := UpsertChange(r.Checkpoint)
-			c.facts = &r.Facts
-			return c
+		if u, ok := e.(checkpoint.Upserted); ok {
+			return UpsertChange(u.Checkpoint)
 		}
-		return UpsertChange(e.(checkpoint.Upserted).Checkpoint)
+		r := e.(checkpoint.Restored) // on the heap, so only if it is needed
+		c := UpsertChange(r.Checkpoint)
+		c.facts = &r.Facts
+		return c
 	case checkpoint.EffectEnd:
 		return EndChange(e.Migration())
 	case checkpoint.EffectAbort:
