@@ -34,6 +34,6 @@ func TestFormat_Entry(t *testing.T) {
 	require.Contains(t, string(page), "\n"+strings.Join(spaced, " ")+"\n")
 	b, err := hex.DecodeString(goldenEntry)
 	require.NoError(t, err)
-	_, err = decodeEntry(b)
+	_, err = decodeEntry(b, nil)
 	require.NoError(t, err)
 }

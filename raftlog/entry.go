@@ -78,6 +78,9 @@ func WithTimestamp(timestampMS uint64) Option {
 	return func(e *entry) { e.timestampMS, e.hasTimestamp = timestampMS, true }
 }
 
+// scratchBytes is enough for every encoded upsert.
+const scratchBytes = 192
+
 // entry is one entry of raft's log, decoded.
 type entry struct {
 	event    checkpoint.Event // nil for an opaque entry
@@ -121,7 +124,7 @@ func (e *entry) encode() ([]byte, error) {
 	if err := e.check(); err != nil {
 		return nil, err
 	}
-	var scratch [192]byte // enough for every upsert
+	var scratch [scratchBytes]byte
 	event, err := checkpoint.AppendEvent(scratch[:0], e.event)
 	if err == nil {
 		err = checkpoint.CheckContentSize(e.event, len(event))
@@ -190,8 +193,8 @@ func (e *entry) check() error {
 }
 
 // decodeEntry decodes an entry of raft's log. It returns ErrMalformed, or a *NewerEntryError
-// without the index. The result refers to b.
-func decodeEntry(b []byte) (e entry, err error) {
+// without the index. The result refers to b. scratch is only memory for decodeEntry.
+func decodeEntry(b, scratch []byte) (e entry, err error) {
 	version, flags, event, ok := decodePrefix(b)
 	if !ok || version == 0 {
 		return e, fmt.Errorf("%w: %d bytes that are not an entry of this package", ErrMalformed, len(b))
@@ -215,7 +218,7 @@ func decodeEntry(b []byte) (e entry, err error) {
 		return e, fmt.Errorf("%w: the entry of version %d has an unknown key or guard, or is not in the deterministic encoding", ErrMalformed, version)
 	}
 	e.event = known
-	return e, e.checkDecoded(event)
+	return e, e.checkDecoded(event, scratch)
 }
 
 // decodePrefix decodes the part of an entry that all versions share: a map with ascending unsigned
@@ -268,11 +271,10 @@ func decodeGuards(b []byte) (e entry, ok bool) {
 }
 
 // checkDecoded returns ErrMalformed if no Proposer writes the entry. event is its encoded event.
-func (e *entry) checkDecoded(event []byte) error {
+func (e *entry) checkDecoded(event, scratch []byte) error {
 	if err := e.check(); err != nil {
 		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	var scratch [192]byte
 	again, err := checkpoint.AppendEvent(scratch[:0], e.event)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrMalformed, err)

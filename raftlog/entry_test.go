@@ -79,7 +79,7 @@ func TestEntry_Form(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, encodeMap(t, want), b)
 
-			e, err := decodeEntry(b)
+			e, err := decodeEntry(b, nil)
 			require.NoError(t, err)
 			require.Equal(t, event, e.event)
 			require.Nil(t, e.opaque)
@@ -140,7 +140,7 @@ func TestEntry_Malformed(t *testing.T) {
 		"an event that is not an event": encodeMap(t, map[uint64]any{1: 1, 3: []byte("removed")}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := decodeEntry(b)
+			_, err := decodeEntry(b, nil)
 			require.ErrorIs(t, err, ErrMalformed)
 			require.NotErrorIs(t, err, ErrNewerEntry)
 		})
@@ -166,7 +166,7 @@ func TestEntry_LaterVersion(t *testing.T) {
 		"no effect in this version":               {map[uint64]any{1: 1, 2: 1, 3: unknownEvent(t)}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e, err := decodeEntry(encodeMap(t, test.entry))
+			e, err := decodeEntry(encodeMap(t, test.entry), nil)
 			if test.version == 0 {
 				require.NoError(t, err)
 				require.Equal(t, test.entry[3], e.opaque)
@@ -226,7 +226,7 @@ func FuzzDecodeEntry(f *testing.F) {
 	}
 	f.Add(encodeMap(f, map[uint64]any{1: 2, 2: 1, 3: unknownEvent(f)}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e, err := decodeEntry(b)
+		e, err := decodeEntry(b, nil)
 		switch {
 		case err != nil:
 			require.True(t, errors.Is(err, ErrMalformed) != errors.Is(err, ErrNewerEntry), err)

@@ -22,6 +22,7 @@ type FSM struct {
 	// Raft calls the methods of its interfaces on one goroutine at a time, before NewRaft returns and
 	// after. Only these methods use the following fields.
 	entries []migrationlog.Entry
+	scratch [scratchBytes]byte
 	last    position // of the last entry that the store has applied
 	start   start
 	// delivered is the index up to which raft has delivered entries since the start, or that of the
@@ -236,7 +237,7 @@ func (f *FSM) decode(logs []*raft.Log, responses []any, stats *Stats) (reason er
 		}
 		next := migrationlog.Entry{Index: l.Index, Term: l.Term}
 		if l.Type == raft.LogCommand && l.Index > f.last.index {
-			e, err := decodeEntry(l.Data)
+			e, err := decodeEntry(l.Data, f.scratch[:0])
 			if newer := (*NewerEntryError)(nil); errors.As(err, &newer) {
 				newer.Index = l.Index
 				return newer
