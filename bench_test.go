@@ -170,28 +170,3 @@ func TestAllocations(t *testing.T) {
 	require.Zero(t, testing.AllocsPerRun(500, func() { s.Get(id) }))
 	require.NoError(t, s.Close())
 }
-
-// A replica's batches of 64 entries. The 10,000 migrations take turns, each with the same phases.
-func BenchmarkReplica_Apply(b *testing.B) {
-	for _, relaxed := range []bool{false, true} {
-		b.Run(fmt.Sprintf("batch=64/relaxed=%t", relaxed), func(b *testing.B) {
-			const batch, migrations = 64, 10_000
-			r := openReplica(b, b.TempDir(), &migrationlog.ReplicaOptions{RelaxedSync: relaxed})
-			entries, index := make([]migrationlog.Entry, batch), 0
-			b.ReportAllocs()
-			for b.Loop() {
-				for i := range entries {
-					turn, n := index/migrations, index%migrations
-					phase := checkpoint.Phase(turn%int(checkpoint.PhaseComplete) + 1)
-					c := row(b, numberedID(n), uint32(turn/int(checkpoint.PhaseComplete)), payloadOf(phase, uint32(n), 2))
-					index++
-					entries[i] = migrationlog.Entry{Index: uint64(index), Term: 1, Event: checkpoint.Upserted{Checkpoint: c}}
-				}
-				applied, err := r.Apply(entries)
-				require.NoError(b, err)
-				require.NoError(b, applied[batch-1].Err)
-			}
-			b.ReportMetric(b.Elapsed().Seconds()*1e9/float64(index), "ns/entry")
-		})
-	}
-}
