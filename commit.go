@@ -33,7 +33,7 @@ type write struct {
 	change  projection.Change
 	body    segment.Body
 	options writeOptions
-	entry   *entryWrite // nil unless the write is from a Replica
+	entry   entryWrite
 
 	receipt Receipt
 	err     error
@@ -127,7 +127,7 @@ func (w *write) setBody(body []byte, err error, epoch uint64) {
 	case err == nil:
 		w.bytes = checkpoint.AppendEpoch(body, epoch)
 		w.change.RaiseEpoch(epoch)
-		if w.entry != nil {
+		if w.entry.task != noEntry {
 			w.bytes = checkpoint.AppendPosition(w.bytes, w.entry.index, w.entry.term)
 			w.change.SetIndex(w.entry.index)
 		}
@@ -181,9 +181,7 @@ func (s *Store) commitBatch(batch []*write) (after func()) {
 	if err != nil {
 		for w := range allWrites(batch) {
 			w.receipt, w.err = Receipt{}, err
-			if w.entry != nil {
-				w.entry.failure = err
-			}
+			w.entry.failure = err
 		}
 	}
 	if failure == nil {

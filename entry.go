@@ -17,19 +17,19 @@ const maxOpaqueKeys = 21
 
 // newEntryChain returns a list of writes, one for each entry.
 func newEntryChain(entries []Entry) (first *write) {
-	end, memory := &first, make([]entryWrite, len(entries))
+	end := &first
 	for i := range entries {
-		w := newEntryWrite(&entries[i], &memory[i])
+		w := newEntryWrite(&entries[i])
 		*end, end = w, &w.next
 	}
 	return first
 }
 
 // newEntryWrite returns the write of an entry. If the entry is invalid, the write has an error.
-func newEntryWrite(e *Entry, own *entryWrite) *write {
+func newEntryWrite(e *Entry) *write {
 	w := newWrite(e.Options)
-	own.index, own.term = e.Index, e.Term
-	w.entry, w.options.replicated = own, true
+	w.entry = entryWrite{task: appendEvent, index: e.Index, term: e.Term}
+	w.options.replicated = true
 	switch {
 	case e.Event != nil && e.Opaque != nil:
 		w.err = fmt.Errorf("%w: the entry has both Event and Opaque: set only one of them", ErrInvalid)
@@ -38,7 +38,7 @@ func newEntryWrite(e *Entry, own *entryWrite) *write {
 	case e.Opaque != nil:
 		w.setOpaque(e.Opaque)
 	default:
-		own.task = advance
+		w.entry.task = advance
 	}
 	return w
 }

@@ -51,13 +51,14 @@ type applied struct {
 type entryTask uint8
 
 const (
-	appendEvent entryTask = iota // append the event of an entry, unless a check refuses it
+	noEntry     entryTask = iota // the write is not from a Replica
+	appendEvent                  // append the event of an entry, unless a check refuses it
 	advance                      // the entry has no event
 	makeDurable                  // no entry: make all events durable
 	recordNow                    // no entry: the same, and append a digest event if the last event is older
 )
 
-// entryWrite is the part of a write that comes from a Replica.
+// entryWrite is the part of a write that comes from a Replica. It is zero in other writes.
 type entryWrite struct {
 	task        entryTask
 	index, term uint64 // of the entry
@@ -97,7 +98,7 @@ func (s *Store) checkEntries(batch []*write) {
 
 // checkEntry carries out the task of a write, up to the events that it appends.
 func (s *Store) checkEntry(w *write) {
-	m, e := s.member, w.entry
+	m, e := s.member, &w.entry
 	switch e.task {
 	case makeDurable:
 		return
@@ -124,7 +125,7 @@ func (s *Store) checkEntry(w *write) {
 
 // checkEntryEvent appends the event of an entry, unless a check refuses it.
 func (s *Store) checkEntryEvent(w *write) {
-	m, e, before := s.member, w.entry, len(s.entries)
+	m, e, before := s.member, &w.entry, len(s.entries)
 	s.checkWrite(w)
 	appended := len(s.entries) > before
 	switch {

@@ -302,7 +302,7 @@ func (r *Replica) run(task entryTask) error {
 	}
 	w := newWrite(nil)
 	defer w.release()
-	w.entry = &entryWrite{task: task}
+	w.entry.task = task
 	r.store.Load().commit(w)
 	return w.commitError()
 }
