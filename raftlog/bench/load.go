@@ -38,14 +38,25 @@ func checkpointOf(n uint64) checkpoint.Checkpoint {
 	return c
 }
 
-// config returns the configuration of a member: raft's defaults, with batches.
+// logCacheEntries is the number of entries that raft keeps in memory.
+const logCacheEntries = 512
+
+// config returns the configuration of a member: raft's defaults, with batches and a log cache.
 func (b backend) config() cluster.Config {
-	return cluster.Config{Open: b.open, Configure: b.configure, Tune: func(c *raft.Config) {
+	return cluster.Config{Open: b.open, Configure: b.configure, Logs: withCache, Tune: func(c *raft.Config) {
 		d := raft.DefaultConfig()
 		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout, c.CommitTimeout = d.HeartbeatTimeout, d.ElectionTimeout, d.LeaderLeaseTimeout, d.CommitTimeout
 		c.BatchApplyCh = true
 		c.SnapshotThreshold, c.SnapshotInterval = 1<<40, time.Hour
 	}}
+}
+
+func withCache(logs raft.LogStore) raft.LogStore {
+	cached, err := raft.NewLogCache(logCacheEntries, logs)
+	if err != nil {
+		panic(err) // cannot happen: the capacity is positive
+	}
+	return cached
 }
 
 // startGroup starts three members in this process, over TCP on loopback, and returns the leader.
