@@ -29,14 +29,6 @@ func stateDigest(epoch uint64, rows int, sum sum256) [32]byte {
 	return sha256.Sum256(sum.appendTo(input))
 }
 
-// nextChain returns the chained digest after an event with the body.
-func nextChain(chain [32]byte, body []byte) [32]byte {
-	h := sha256.New()
-	h.Write(chain[:])
-	h.Write(body)
-	return [32]byte(h.Sum(chain[:0]))
-}
-
 // sum256 is a sum of hashes, as big-endian numbers modulo 2^256. The order of the hashes does not
 // matter, and a hash can be taken out again. The least significant word is first.
 type sum256 [4]uint64

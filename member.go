@@ -132,7 +132,7 @@ func (s *Store) checkEntryEvent(w *write) {
 	case errors.Is(w.err, ErrNeedsRepair): // only this member has no number left, so it must stop
 		m.failure = w.err
 	case appended:
-		m.next.chain = nextChain(m.next.chain, w.bytes)
+		m.next.chain = checkpoint.NextChain(m.next.chain, w.bytes)
 		m.next.eventIndex, m.next.timestampMS = e.index, e.timestampMS
 	}
 	switch {

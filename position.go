@@ -130,5 +130,5 @@ func (r *positionReader) add(body []byte) error {
 }
 
 func (r *positionReader) addToChain(body []byte, timestampMS uint64) {
-	r.at.chain, r.at.timestampMS, r.recorded = nextChain(r.at.chain, body), timestampMS, nil
+	r.at.chain, r.at.timestampMS, r.recorded = checkpoint.NextChain(r.at.chain, body), timestampMS, nil
 }

@@ -1,5 +1,7 @@
 package checkpoint
 
+import "crypto/sha256"
+
 // Event is one entry of the history: exactly one of Upserted, Aborted, Removed, AbortBegun,
 // Compensated, EpochRaised, Digest and Restored, passed as a value. The field Epoch of each of them
 // is the term of the coordinator that wrote the event. It is 0 if the event was written without an
@@ -75,6 +77,15 @@ type Restored struct {
 	Checkpoint Checkpoint
 	Facts      RestoredFacts
 	Epoch      uint64
+}
+
+// NextChain returns the chained digest of a consensus group after an event, from the one before it.
+// body is the encoded event with its position.
+func NextChain(chain [sha256.Size]byte, body []byte) [sha256.Size]byte {
+	h := sha256.New()
+	h.Write(chain[:])
+	h.Write(body)
+	return [sha256.Size]byte(h.Sum(chain[:0]))
 }
 
 // EpochOf returns the epoch of an event, or 0 if it has none.

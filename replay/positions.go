@@ -347,7 +347,7 @@ func (p *Positions) ChainAt(ctx context.Context, index uint64) (chain [sha256.Si
 			return chain, false, err
 		}
 		if e.Damage == nil {
-			chain = sha256.Sum256(append(chain[:], e.Body...))
+			chain = checkpoint.NextChain(chain, e.Body)
 		}
 	}
 	return chain, true, nil
