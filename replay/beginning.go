@@ -59,7 +59,8 @@ func (r *Reader) readBeginning() (b Beginning, err error) {
 		return b, err
 	}
 	first, err := p.first()
-	if err != nil || h == nil && !first.restored {
+	// If the first event is lost, it is not known if the history begins with a restored row.
+	if err != nil || h == nil && !(first.restored && first.seq == 1) {
 		return b, err
 	}
 	var d Digest

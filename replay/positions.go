@@ -45,6 +45,7 @@ type Digest struct {
 // head is the first event of a segment.
 type head struct {
 	found    bool   // the beginning of the segment has an intact event
+	seq      uint64 // of the event
 	index    uint64 // of the event; 0 for a restored row, whose index is that of its migration's last event
 	restored bool   // the event is a restored row
 
@@ -112,8 +113,9 @@ func (p *Positions) head(i int) (head, error) {
 			return head{}, err
 		}
 		data = append(data, more...)
-		p.visit(i, data, func(_ segment.Header, body []byte) bool {
+		p.visit(i, data, func(header segment.Header, body []byte) bool {
 			h = headOf(body)
+			h.seq = header.Seq
 			return false
 		})
 		if h.found || int64(len(data)) < limit {
