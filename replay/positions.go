@@ -319,8 +319,7 @@ func (p *Positions) Range(ctx context.Context, after, through uint64) iter.Seq2[
 				if kind != checkpoint.KindRestored && index > through {
 					return
 				}
-				// SeqOf does not find an event whose length prefix is damaged.
-				if item.Frame.Seq <= last || index > 0 && index <= after || kind == checkpoint.KindRestored || kind == checkpoint.KindDigest {
+				if item.Frame.Seq <= last || kind == checkpoint.KindRestored || kind == checkpoint.KindDigest {
 					continue
 				}
 				e.Body = bytes.Clone(item.Frame.Body)

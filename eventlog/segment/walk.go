@@ -38,21 +38,25 @@ type Run struct {
 }
 
 // Runs yields the longest runs of intact entries in the content of a segment, in the order of the
-// file. A frame with a damaged length prefix is in none.
+// file. An intact frame whose length prefix is damaged is a run of its own, with the right prefix.
 func Runs(data []byte, log uuid.UUID) iter.Seq[Run] {
 	return func(yield func(Run) bool) {
 		for len(data) > 0 {
 			run := runAt(data, &log)
-			if len(run.Data) > 0 && !yield(run) {
+			read := len(run.Data)
+			if read == 0 {
+				run, read = frameAt(data, &log)
+			}
+			if read > 0 && !yield(run) {
 				return
 			}
-			data = data[max(len(run.Data), 1):]
+			data = data[max(read, 1):]
 			// The next entry begins at most maxPrefixBytes before the next magic.
 			next := bytes.Index(data, magic[:])
 			if next < 0 {
 				return
 			}
-			if len(run.Data) == 0 {
+			if read == 0 {
 				data = data[max(0, next-maxPrefixBytes):]
 			}
 		}
@@ -73,6 +77,18 @@ func runAt(b []byte, log *uuid.UUID) (run Run) {
 		}
 		end += EntryBytes(len(frame))
 	}
+}
+
+// frameAt returns a run with the intact frame at the start of b, which begins after a damaged length
+// prefix, and the length of the frame. It returns 0 if there is none.
+func frameAt(b []byte, log *uuid.UUID) (run Run, frameBytes int) {
+	h, bodyBytes, ok := parseHeader(b, log)
+	if !ok || !isBodyIntact(b, bodyBytes) {
+		return Run{}, 0
+	}
+	frameBytes = HeaderBytes + bodyBytes
+	entry := binary.AppendUvarint(make([]byte, 0, EntryBytes(frameBytes)), uint64(frameBytes))
+	return Run{h.Seq, append(entry, b[:frameBytes]...)}, frameBytes
 }
 
 // intactEntry returns the frame of the entry at the start of b, or nil if the entry is not intact.
