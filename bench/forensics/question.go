@@ -86,7 +86,8 @@ var questions = []question{
 	{
 		name: "log --from --kind",
 		tool: func(dir string, s subject) []string {
-			return []string{"log", dir, "--from", fmt.Sprint(s.Seq), "--to", fmt.Sprint(s.Seq + 10_000), "--kind", "abort"}
+			to := max(s.Seq, 10_001) // 10,001 events, also at both ends of the log
+			return []string{"log", dir, "--from", fmt.Sprint(to - 10_000), "--to", fmt.Sprint(to), "--kind", "abort"}
 		},
 	},
 	{
