@@ -287,7 +287,7 @@ func TestDurability_NamesItsTests(t *testing.T) {
 	for name := range exists {
 		require.True(t, named[name] || !ofPromise.MatchString(name), "docs/DURABILITY.md does not name %s", name)
 	}
-	for n := 1; n <= 10; n++ {
+	for n := 1; n <= 12; n++ {
 		require.Regexp(t, fmt.Sprintf("(?m)^\\| D%d \\| .+ \\| `Test", n), string(text))
 	}
 }
