@@ -28,8 +28,8 @@ func bodiesOf(t testing.TB, dir string) (bodies [][]byte) {
 	return bodies
 }
 
-// The digests that a replica keeps are those that a reader of the log computes. A state that is read
-// again is summed up from its rows.
+// A replica and a reader of its log compute the same digests. If a state is read again, its sum is
+// computed from its rows.
 func TestDigest_IsThatOfTheEvents(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		maker := newEntryMaker(rapid.Uint64().Draw(rt, "seed"))

@@ -52,7 +52,7 @@ type (
 		Begins    *beginningJSON    `json:"history_begins"` // null: the log has all of its history
 		LastIndex uint64            `json:"last_raft_index"`
 		Event     *replay.Record    `json:"event"` // at raft_index; null: none
-		Lost      []replay.SeqRange `json:"lost"`  // events among those that were compared
+		Lost      []replay.SeqRange `json:"lost"`  // in the part that was compared one by one
 		Unmatched uint64            `json:"unmatched"`
 	}
 )

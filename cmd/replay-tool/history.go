@@ -49,7 +49,8 @@ func (t *tool) fold(ctx context.Context, dir string, visit func(*replay.Fold, re
 	return fold, nil
 }
 
-// foldPeriod calls visit with the records of a period and with those that explain it, see
+// foldPeriod calls visit with the records of the migrations that have a row at the beginning of a period,
+// and with the records of the period, see
 // replay.Reader.Period. The fold has only the damage among them. If the period is the whole log, or the
 // log has few segments, it reads all of them.
 func (t *tool) foldPeriod(ctx context.Context, reader *replay.Reader, dir string, o replay.PeriodOptions, visit func(replay.Record) error) (*replay.Fold, replay.Coverage, error) {

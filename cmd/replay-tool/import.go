@@ -102,8 +102,9 @@ type importer struct {
 	Damage       uint64            `json:"damage"` // damage lines, except torn tails and harmless findings
 	// Digests counts the digest events, which are not imported: they are about the source log.
 	Digests uint64 `json:"digests"`
-	// HistoryErrors is the number of errors that lint finds in the history of a new log or, in a log that
-	// existed, of those that the appended events complete. It is nil if they were not counted.
+	// HistoryErrors is the number of errors that lint finds in the history of a new log. In a log that
+	// existed, it is the number of errors that the appended events complete. It is nil if lint did not
+	// run.
 	HistoryErrors *uint64 `json:"history_errors,omitempty"`
 
 	// Skipped has the duplicates with another payload, and those of rows in doubt. Without JSON it

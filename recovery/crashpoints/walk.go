@@ -114,7 +114,7 @@ func (w *Walk) Add(e Event) []Finding {
 	return w.cut(e, append(affected, e.MigrationID))
 }
 
-// cut checks the affected migrations, and those that were restored since the last cut.
+// cut checks the affected migrations, and the migrations that were restored since the last cut.
 func (w *Walk) cut(e Event, affected []checkpoint.MigrationID) []Finding {
 	w.Cuts++
 	affected = append(affected, w.restored...)

@@ -33,7 +33,7 @@ type Member struct {
 	LastIndex uint64 // the highest index of an event
 	// Event is the event at Histories.Index, or nil if the member has none there.
 	Event *replay.Record
-	// Lost has the lost events among those that were compared one by one.
+	// Lost has the lost events in the part of the histories that was compared one by one.
 	Lost []replay.SeqRange
 	// Unmatched is the number of events of the other member at indexes at which this one has lost
 	// events.

@@ -66,8 +66,8 @@ type Incarnation struct {
 
 	VShardID uint32
 	// SourceNode and PauseBudgetUS are known if HasSource is set, and TargetNode and SourceGroup if
-	// HasTarget is set. They are the first ones that the incarnation names, or those that restored the
-	// facts.
+	// HasTarget is set. They are the first values that the incarnation names, or the values of the
+	// checkpoint that restored the facts.
 	SourceNode, TargetNode, SourceGroup, PauseBudgetUS uint64
 	HasSource, HasTarget                               bool
 

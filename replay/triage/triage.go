@@ -34,7 +34,7 @@ type Summary struct {
 	// PartialSegments is the number of segments with moves whose earlier events are not known. Moves,
 	// Aborts and the samples lack facts of these moves.
 	PartialSegments int          `json:"partial_segments"`
-	InFlight        []Row        `json:"in_flight"` // those that wait longest first
+	InFlight        []Row        `json:"in_flight"` // the row that waits longest is the first
 	Restart         Restart      `json:"restart"`
 	Moves           Moves        `json:"moves"`
 	Aborts          []AbortGroup `json:"aborts"`

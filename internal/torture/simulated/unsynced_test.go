@@ -89,7 +89,7 @@ func (m *member) open() (err error) {
 	return nil
 }
 
-// check compares the events that an opening finds with those that were written.
+// check compares the events that an opening finds with the events that were written.
 func (m *member) check(r *eventlog.Recovery) (last segment.FrameID, err error) {
 	for item, err := range r.Scan(segment.ScanAll) {
 		switch {
